@@ -1,0 +1,67 @@
+"""What a dataset is to the kit: uint8 images, labels, class names, and where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Images(Protocol):
+    """A split's images, however they are stored. `take` gives a batch as uint8 (B, H, W, 3)."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class TensorImages:
+    """Images held as one uint8 tensor (N, H, W, 3), in memory or memory-mapped."""
+
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, indices: Tensor) -> Tensor:
+        return self.pixels[indices]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One half of a dataset: images and their labels, int64 (N,)."""
+
+    images: Images
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A role, filled. `source` is `real` or `embedded`; `fingerprint` is the sha256 of what filled it."""
+
+    role: str  # cifar-10, cifar-100, imagenet, hrsc2016
+    name: str  # what filled it, in words for a caption: "scikit-learn digits"
+    source: str
+    fingerprint: str
+    classes: Sequence[str]
+    train: Split
+    test: Split
+    px: int  # height and width of every image
+    flip: bool  # whether mirroring an image keeps its class (not for digits)
+    skipped: Sequence[str] = field(default=())  # damaged files left out, each with its reason
+
+    @cached_property
+    def mean_std(self) -> tuple[Tensor, Tensor]:
+        """Per-channel mean and standard deviation of (up to 2,000 of) the training images, in 0…255: two (3,)."""
+        step = max(1, len(self.train) // 2000)
+        sample = self.train.images.take(torch.arange(0, len(self.train), step)).double()  # (n, H, W, 3)
+        mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
+        return mean.float(), std.clamp_min(1.0).float()

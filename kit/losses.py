@@ -1,0 +1,77 @@
+"""The paper's losses and the temperature's gradient: pure functions of logits.
+
+Shapes: teacher and student logits `zt`, `zs` are `(N, C)`, labels `y` are `(N,)` integers, and a temperature `t` is
+a positive number or a 0-d tensor. Every loss is a mean over the batch, in nats. p(z, t) = softmax(z / t).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Scalar = float | Tensor
+
+
+def softened(z: Tensor, t: Scalar) -> Tensor:
+    """p(z, t) = softmax(z / t), shape (N, C)."""
+    return F.softmax(z / t, dim=-1)
+
+
+def soft_cross_entropy(zt: Tensor, zs: Tensor, t: Scalar) -> Tensor:
+    """L_D(p(zt, t), p(zs, t)) = −Σ_i p_i(zt, t) log p_i(zs, t): the paper's "soft log cross-entropy"."""
+    return -(softened(zt, t) * F.log_softmax(zs / t, dim=-1)).sum(-1).mean()
+
+
+def kl_divergence(zt: Tensor, zs: Tensor, t: Scalar) -> Tensor:
+    """KL(p(zt, t) ‖ p(zs, t)): L_D less the teacher's entropy. Same gradient for the student, another one for t."""
+    log_p, log_q = F.log_softmax(zt / t, dim=-1), F.log_softmax(zs / t, dim=-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+
+
+def hard_cross_entropy(zs: Tensor, y: Tensor, t: Scalar = 1.0) -> Tensor:
+    """L_S(y, p(zs, t)) = −log p_y(zs, t)."""
+    return F.cross_entropy(zs / t, y)
+
+
+def eq1_printed(zt: Tensor, zs: Tensor, y: Tensor, t: Scalar, alpha: float) -> Tensor:
+    """Eq. (1) to the letter: α·L_D(p(zt,T), p(zs,T)) + (1−α)·L_S(y, p(zs,T)); T in both terms and no T²."""
+    return alpha * soft_cross_entropy(zt, zs, t) + (1 - alpha) * hard_cross_entropy(zs, y, t)
+
+
+def eq1_hinton(zt: Tensor, zs: Tensor, y: Tensor, t: Scalar, alpha: float) -> Tensor:
+    """Eq. (1) as Hinton et al. (2015) weigh it: α·T²·L_D + (1−α)·L_S(y, p(zs, 1))."""
+    return alpha * t**2 * soft_cross_entropy(zt, zs, t) + (1 - alpha) * hard_cross_entropy(zs, y)
+
+
+class TemperatureGradient(NamedTuple):
+    """∂L_D/∂t, batch mean, as the two terms it is made of (each a 0-d tensor)."""
+
+    mismatch: Tensor  # (E_p[zs] − E_q[zs]) / t²: negative while the student does not follow its teacher, so t rises
+    spread: Tensor  #   Cov_p(zt, zs) / t³: positive once it does, so t falls
+
+    @property
+    def total(self) -> Tensor:
+        return self.mismatch + self.spread
+
+
+def temperature_gradient(zt: Tensor, zs: Tensor, t: Scalar) -> TemperatureGradient:
+    """∂L_D/∂t of the soft cross-entropy in closed form, with p = p(zt, t) and q = p(zs, t).
+
+    ∂CE/∂t = (E_p[zs] − E_q[zs]) / t² + Cov_p(zt, zs) / t³, the corrected form of the paper's Section 1.1 (its printed
+    formula is damaged; notebook 01 derives this one). ∂CE/∂log t is `t * total`.
+    """
+    p, q = softened(zt, t), softened(zs, t)  # (N, C)
+    mean_p_zs = (p * zs).sum(-1)  # (N,)
+    mean_q_zs = (q * zs).sum(-1)
+    covariance = (p * zt * zs).sum(-1) - (p * zt).sum(-1) * mean_p_zs
+    return TemperatureGradient(((mean_p_zs - mean_q_zs) / t**2).mean(), (covariance / t**3).mean())
+
+
+def topk_correct(z: Tensor, y: Tensor, ks: tuple[int, ...] = (1, 5)) -> Tensor:
+    """How many of the N images have their label among the k largest logits, for each k: shape (len(ks),)."""
+    ranked = z.topk(min(max(ks), z.shape[1]), dim=-1).indices  # (N, k)
+    hits = ranked == y[:, None]
+    return torch.stack([hits[:, :k].any(-1).sum() for k in ks])
