@@ -1,0 +1,196 @@
+"""The paper's five networks: CNN, VGG-16, VGG-19, ResNet-34, ResNet-50, from one builder.
+
+They are torchvision's architectures with a width factor and a choice of stem. `width=64, stem="imagenet"` has
+torchvision's layers, parameter names and count, so its state dicts load. `stem="small"` suits 16–64 px images: ResNets
+start with a stride-1 3×3 convolution and no pooling, VGGs end in global average pooling and one linear layer.
+The paper says nothing of its "CNN"; ours is four convolutions. Its VGGs are read as the batch-normalised ones
+(torchvision's vgg16_bn, vgg19_bn), as plain ones hardly train from scratch; `batch_norm=False` gives the plain ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from kit.errors import not_one_of
+
+MODELS = ("cnn", "vgg16", "vgg19", "resnet34", "resnet50")
+TITLES = {"cnn": "CNN", "vgg16": "VGG-16", "vgg19": "VGG-19", "resnet34": "ResNet-34", "resnet50": "ResNet-50"}
+
+Stem = Literal["imagenet", "small"]
+
+# Convolutions per stage; every stage ends in a max-pool, the first has `width` channels, later ones 2, 4, 8, 8 times it.
+VGG_STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+RESNET_STAGES = {"resnet34": (BasicBlock, (3, 4, 6, 3)), "resnet50": (Bottleneck, (3, 4, 6, 3))}
+
+
+class ModelSpec(BaseModel):
+    """Which network, how wide, and for how many classes: all that `build` needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["cnn", "vgg16", "vgg19", "resnet34", "resnet50"]
+    classes: int = Field(ge=2)
+    width: int = Field(default=64, ge=1)
+    stem: Stem = "imagenet"
+    batch_norm: bool = True  # VGG only; the others always have it
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.name]
+
+    def build(self, seed: int | None = None) -> nn.Module:
+        """The network with fresh weights; the same seed gives the same weights and leaves torch's own stream alone."""
+        if seed is None:
+            return self._assemble()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._assemble()
+
+    def _assemble(self) -> nn.Module:
+        if self.name in VGG_STAGES:
+            return VGG(VGG_STAGES[self.name], self.classes, self.width, self.stem, self.batch_norm)
+        if self.name in RESNET_STAGES:
+            block, stages = RESNET_STAGES[self.name]
+            return ResNet(block, stages, self.classes, self.width, self.stem)
+        return CNN(self.classes, self.width, self.stem)
+
+
+def build(name: str, classes: int, width: int = 64, stem: Stem = "imagenet", seed: int | None = None) -> nn.Module:
+    """`ModelSpec(...).build()` for a quick try. Raises KitError for an unknown name."""
+    if name not in MODELS:
+        raise not_one_of("model", name, MODELS)
+    return ModelSpec(name=name, classes=classes, width=width, stem=stem).build(seed)
+
+
+class CNN(nn.Module):
+    """Four 3×3 convolutions with batch norm, each followed by pooling; then one linear layer."""
+
+    def __init__(self, classes: int, width: int, stem: Stem) -> None:
+        super().__init__()
+        channels = [3, width, 2 * width, 4 * width, 4 * width]
+        first = (7, 2) if stem == "imagenet" else (3, 1)
+        layers: list[nn.Module] = []
+        for i, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False)):
+            kernel, stride = first if i == 0 else (3, 1)
+            layers += [
+                nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False),
+                nn.BatchNorm2d(c_out),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(2, ceil_mode=True),
+            ]
+        self.features = nn.Sequential(*layers)
+        self.fc = nn.Linear(channels[-1], classes)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x).mean((2, 3)))
+
+
+class VGG(nn.Module):
+    """torchvision's VGG with a width factor. Its small stem pools to 1×1 and has no hidden linear layers."""
+
+    def __init__(self, stages: Sequence[int], classes: int, width: int, stem: Stem, batch_norm: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        c_in = 3
+        for convolutions, factor in zip(stages, (1, 2, 4, 8, 8), strict=True):
+            for _ in range(convolutions):
+                layers.append(nn.Conv2d(c_in, factor * width, 3, padding=1))
+                layers += [nn.BatchNorm2d(factor * width)] if batch_norm else []
+                layers.append(nn.ReLU(inplace=True))
+                c_in = factor * width
+            layers.append(nn.MaxPool2d(2, ceil_mode=stem == "small"))  # ceil: a 16 px image survives five poolings
+        self.features = nn.Sequential(*layers)
+        if stem == "imagenet":
+            self.avgpool = nn.AdaptiveAvgPool2d(7)
+            hidden = 64 * width
+            self.classifier = nn.Sequential(
+                nn.Linear(c_in * 7 * 7, hidden), nn.ReLU(True), nn.Dropout(),
+                nn.Linear(hidden, hidden), nn.ReLU(True), nn.Dropout(),
+                nn.Linear(hidden, classes),
+            )  # fmt: skip
+        else:
+            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            self.classifier = nn.Sequential(nn.Linear(c_in, classes))
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.avgpool(self.features(x)).flatten(1))
+
+
+class ResNet(nn.Module):
+    """torchvision's ResNet, made of its own blocks, with a width factor and a choice of stem."""
+
+    def __init__(
+        self, block: type[BasicBlock | Bottleneck], stages: Sequence[int], classes: int, width: int, stem: Stem
+    ) -> None:
+        super().__init__()
+        if stem == "imagenet":
+            self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        else:
+            self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+            self.maxpool = nn.Identity()
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        c_in = width
+        for i, blocks in enumerate(stages):
+            planes, stride = width * 2**i, 1 if i == 0 else 2
+            layer = [block(c_in, planes, stride, shortcut(c_in, planes * block.expansion, stride))]
+            c_in = planes * block.expansion
+            layer += [block(c_in, planes) for _ in range(1, blocks)]
+            setattr(self, f"layer{i + 1}", nn.Sequential(*layer))  # torchvision's names: layer1 … layer4
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(c_in, classes)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x).flatten(1))
+
+
+def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
+    """A ResNet block's projection, where its input and output differ in shape."""
+    if stride == 1 and c_in == c_out:
+        return None
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+
+
+def initialise(network: nn.Module) -> None:
+    """torchvision's initial weights: Kaiming (fan out) for convolutions, N(0, 0.01) for a VGG's linear layers."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and isinstance(network, VGG):
+            nn.init.normal_(module.weight, 0, 0.01)
+            nn.init.zeros_(module.bias)
+
+
+def parameter_count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@lru_cache(maxsize=256)
+def flops_per_image(spec: ModelSpec, px: int) -> tuple[int, int]:
+    """Counted FLOPs for one image of px × px: (forward, forward and backward); a multiply-add counts as two.
+
+    Counted by torch on shapes alone (the meta device), so exactly what is executed: convolutions and matrix products.
+    """
+    with torch.device("meta"):
+        network, x = spec.build(), torch.empty(2, 3, px, px)
+    with FlopCounterMode(display=False) as forward:
+        logits = network(x)
+    with FlopCounterMode(display=False) as backward:
+        logits.sum().backward()
+    return forward.get_total_flops() // 2, (forward.get_total_flops() + backward.get_total_flops()) // 2
