@@ -1,0 +1,356 @@
+"""The command line: `python -m kit --help`."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import pandas as pd
+import typer
+from pydantic import ValidationError
+
+from kit.errors import KitError, not_one_of, one_line
+
+app = typer.Typer(
+    help="Knowledge distillation with an adaptive temperature and a small teacher.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="The roles' datasets: list, check, prepare, download.", no_args_is_help=True)
+cache_app = typer.Typer(help="Finished runs: list, verify, prune.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
+
+PresetOption = Annotated[str, typer.Option(help="smoke, quick or paper")]
+DataOption = Annotated[
+    Optional[Path], typer.Option("--data", help="folder with real images (else KIT_DATA, else stand-ins)")
+]
+RoleDataOption = Annotated[
+    Optional[list[str]], typer.Option("--role-data", metavar="ROLE=auto|embedded|real", help="what fills a role")
+]
+JobsOption = Annotated[Optional[int], typer.Option(min=1, help="runs side by side, one thread each; default: all cores")]
+SeedsOption = Annotated[Optional[int], typer.Option(min=1, help="how many seeds; default: the preset's")]
+JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
+
+
+@app.command()
+def figures(
+    notebooks: Annotated[Optional[list[str]], typer.Argument(help="names or numbers; default: all")] = None,
+    preset: PresetOption = "quick",
+    out: Annotated[Path, typer.Option(help="where pictures, CSVs and manifest.json go")] = Path("figures"),
+    jobs: JobsOption = None,
+    seeds: SeedsOption = None,
+    role_data: RoleDataOption = None,
+    data: DataOption = None,
+    parameter: Annotated[
+        Optional[list[str]], typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="a notebook's parameter")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="draw again what is up to date")] = False,
+) -> None:
+    """Execute the notebooks and write every figure and table."""
+    from kit import figures as drawing
+
+    request = drawing.Request(
+        preset=preset,
+        seeds=seeds,
+        role_data=sources(role_data),
+        data=str(data.resolve()) if data else None,
+        jobs=jobs,
+        extra={name: literal(value) for name, value in pairs(parameter, "parameter").items()},
+    )
+    failures = drawing.make(notebooks or [], request, out.resolve(), force)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    student: Annotated[str, typer.Option(help="cnn, vgg16, vgg19, resnet34 or resnet50")],
+    role: Annotated[str, typer.Option(help="cifar-10, cifar-100, imagenet or hrsc2016")] = "cifar-100",
+    teacher: Annotated[Optional[str], typer.Option(help="the big teacher; without it: hard labels")] = None,
+    small_teacher: Annotated[Optional[str], typer.Option(help="learnt from first")] = None,
+    temperature: Annotated[str, typer.Option(help="adaptive, schedule, or a fixed T such as 5")] = "adaptive",
+    reading: Annotated[str, typer.Option(help="of Eq. (1) at a fixed T: printed or hinton")] = "printed",
+    k: Annotated[float, typer.Option(help="K: where t starts, and its bound")] = 20.0,
+    alpha: Annotated[
+        Optional[float], typer.Option(help="weight of the soft loss; default 0.5 in Eq. (1), 1 in adaptive stages")
+    ] = None,
+    rate: Annotated[Optional[float], typer.Option(help="learning rate of log t per epoch; default 240 / epochs")] = None,
+    follows: Annotated[str, typer.Option(help="whose gradient moves t: cross-entropy or kl")] = "cross-entropy",
+    optimiser: Annotated[str, typer.Option(help="of log t: sgd or adam")] = "sgd",
+    floor: Annotated[bool, typer.Option(help="the losses use ⌊t⌋")] = True,
+    t_squared: Annotated[bool, typer.Option(help="t² on the soft loss of adaptive stages")] = True,
+    epochs: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
+    batch: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
+    lr: Annotated[Optional[float], typer.Option(help="peak learning rate; default 0.1")] = None,
+    width: Annotated[Optional[int], typer.Option(help="the student's first channel count; default: the preset's")] = None,
+    seed: Annotated[int, typer.Option(help="of the student's weights, batches and augmentation")] = 0,
+    preset: PresetOption = "quick",
+    source: Annotated[str, typer.Option(help="auto, embedded or real images")] = "auto",
+    data: DataOption = None,
+    jobs: JobsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one student (and its teachers, once)."""
+    from kit import recipe
+    from kit.paper.plan import Plan
+    from kit.runs import Failure, train_all
+
+    plan = Plan.of(preset, {check_role(role): source}, data)
+    for model in filter(None, (student, teacher, small_teacher)):
+        check_model(model)
+    if small_teacher and not teacher:
+        raise KitError(f"--small-teacher {small_teacher!r} needs a big teacher; give --teacher")
+
+    def stages(epochs: int) -> tuple[recipe.Stage, ...]:
+        if teacher is None:
+            return recipe.hard_labels()
+        policy = recipe.policy(temperature, epochs, k, rate, follows, optimiser, floor)
+        if small_teacher:
+            return recipe.small_teacher(policy, 1.0 if alpha is None else alpha, t_squared)
+        if policy.kind == "fixed":
+            return recipe.eq1(policy.T, reading, recipe.ALPHA if alpha is None else alpha)
+        return recipe.big_teacher_only(policy, 1.0 if alpha is None else alpha, t_squared)
+
+    run = plan.student(student, role, stages, teacher, small_teacher, seed, epochs, width=width, batch=batch, lr=lr)
+    outcome = train_all([run], jobs)[run]
+    if isinstance(outcome, Failure):
+        raise typer.Exit(1)
+    m = outcome.metrics
+    record = {
+        "run": run.hash,
+        "role": role,
+        "data": {"name": run.data.name, "source": run.data.source, "fingerprint": run.data.fingerprint},
+        "student": student,
+        "seed": seed,
+        "epochs": run.recipe.epochs,
+        **{name: m[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
+        "seconds": m["cpu_s"] if run.device == "cpu" else m["wall_s"],
+        **{name: m[name] for name in ("wall_s", "student_flops", "teacher_flops", "stages")},
+        "agreement": m.get("agreement"),
+        "folder": str(outcome.folder),
+    }
+    print(f"{run.title} ({run.data.source}: {run.data.name})")
+    print(f"test Top-1 {m['test_top1']:.1%}, Top-5 {m['test_top5']:.1%}; training Top-1 {m['train_top1']:.1%}")
+    for stage in m["stages"]:
+        heat = "" if stage["t_start"] is None else f", t {stage['t_start']:.1f} → {stage['t_end']:.1f}"
+        print(f"  {stage['name']}: {stage['epochs']:.1f} epochs, ended by {stage['ended_by']}{heat}")
+    if as_json:
+        print(json.dumps(record))
+
+
+@app.command()
+def table(
+    number: Annotated[str, typer.Argument(help="1 or 2")],
+    preset: PresetOption = "quick",
+    seeds: SeedsOption = None,
+    jobs: JobsOption = None,
+    role_data: RoleDataOption = None,
+    data: DataOption = None,
+    csv: Annotated[Optional[Path], typer.Option(help="also write the runs, one line each, to this file")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train what a table needs and print it, the paper's figures beside this kit's."""
+    from kit.paper import TABLES
+    from kit.paper.plan import Plan, collect, runs_of
+    from kit.runs import train_all
+
+    if number not in TABLES:
+        raise not_one_of("table", number, TABLES)
+    plan = Plan.of(preset, sources(role_data), data)
+    wanted = TABLES[number]
+    rows = wanted.table(plan, seeds or wanted.seeds(plan))
+    frame = collect(rows, train_all(runs_of(rows), jobs))
+    shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
+    if csv:
+        frame.to_csv(csv, index=False, lineterminator="\n")
+    with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
+        print(shown.to_string(index=False))
+        print(claims.to_string(index=False))
+    if as_json:
+        print(json.dumps({"table": number, "preset": preset, "rows": records(frame), "claims": records(claims)}))
+
+
+@data_app.command("list")
+def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """What fills each role here."""
+    from kit.data import ROLES
+    from kit.paper.plan import Plan
+
+    plan = Plan.of("quick", folder=data)
+    found = [plan.data(role).model_dump() for role in ROLES]
+    frame = pd.DataFrame(found)[["role", "name", "source", "classes", "train_images", "px", "fingerprint"]]
+    print(frame.assign(fingerprint=frame["fingerprint"].str[:12]).to_string(index=False))
+    if as_json:
+        print(json.dumps(found))
+
+
+@data_app.command("check")
+def data_check(role: str, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Open every image of a role; exit status 2 when one is damaged."""
+    from kit.data.check import check
+
+    report = check(check_role(role), data)
+    print(report)
+    if as_json:
+        print(json.dumps(report.record()))
+    if not report.is_sound:
+        raise typer.Exit(2)
+
+
+@data_app.command("prepare")
+def data_prepare(role: str, preset: PresetOption = "quick", data: DataOption = None) -> None:
+    """Build the role's stand-in or its cache of resized images now, so that training starts at once."""
+    from kit.paper.plan import Plan
+
+    spec = Plan.of(preset, folder=data).data(check_role(role))
+    print(f"{role}: {spec.name} ({spec.source}), {spec.train_images} training images at {spec.px} px, {spec.fingerprint[:12]}")
+
+
+@data_app.command("download")
+def data_download(role: str, data: Annotated[Path, typer.Option("--data", help="where to")]) -> None:
+    """Download CIFAR-10 or CIFAR-100 through torchvision (the only command that uses the network)."""
+    from kit.data import download
+
+    download(check_role(role), data)
+    print(f"{role} is in {data}")
+
+
+@cache_app.command("list")
+def cache_list(as_json: JsonOption = False) -> None:
+    """Finished runs, newest first."""
+    from kit.runs import cached
+
+    found = [{"run": entry.hash, "title": entry.title, "status": entry.complaint or "whole"} for entry in cached()]
+    print(pd.DataFrame(found).to_string(index=False) if found else "no runs yet")
+    if as_json:
+        print(json.dumps(found))
+
+
+@cache_app.command("verify")
+def cache_verify() -> None:
+    """Compare every run with its checksums; exit status 2 when one is cut short or altered."""
+    from kit.runs import cached
+
+    entries = cached()
+    damaged = [entry for entry in entries if entry.complaint]
+    for entry in damaged:
+        print(f"run {entry.hash}: {entry.complaint}", file=sys.stderr)
+    print(f"{len(entries) - len(damaged)} of {len(entries)} runs are whole")
+    if damaged:
+        raise typer.Exit(2)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    damaged: Annotated[bool, typer.Option("--damaged", help="only runs cut short or altered")] = False,
+    keep: Annotated[Optional[list[str]], typer.Option(help="hashes of runs to keep")] = None,
+) -> None:
+    """Remove runs from the cache: all of them, or only damaged ones."""
+    from kit.runs import cached
+
+    removed = [
+        entry for entry in cached() if (entry.complaint or not damaged) and entry.hash not in (keep or [])
+    ]
+    for entry in removed:
+        shutil.rmtree(entry.folder)
+    print(f"removed {len(removed)} runs")
+
+
+@app.command()
+def doctor() -> None:
+    """What this installation is and can do."""
+    import torch
+
+    from kit.data import ROLES
+    from kit.paper.plan import Plan
+    from kit.runs import cache_folder, default_jobs
+
+    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {default_jobs()} cores")
+    for name in ("torch", "torchvision", "jupyterlab", "ipykernel", "ipywidgets", "papermill", "matplotlib", "grad-cam"):
+        print(f"{name} {version(name)}")
+    print(f"GPU: {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none (presets smoke and quick need none)'}")
+    print(f"cache: {cache_folder()}")
+    for role in ROLES:
+        spec = Plan.of("smoke").data(role)
+        print(f"{role}: {spec.name} ({spec.source})")
+
+
+# ---- words from the command line ----------------------------------------------------------------------------------
+
+
+def pairs(words: list[str] | None, what: str) -> dict[str, str]:
+    """`NAME=VALUE` words as a dictionary."""
+    for word in words or []:
+        if "=" not in word:
+            raise KitError(f"{what} {word!r} is not of the form NAME=VALUE")
+    return dict(word.split("=", 1) for word in words or [])
+
+
+def literal(text: str) -> Any:
+    """A parameter's value: JSON where it is JSON (3, 0.5, true, null, "x", [1, 2]), else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def sources(words: list[str] | None) -> dict[str, str]:
+    found = pairs(words, "role data")
+    for role, source in found.items():
+        check_role(role)
+        if source not in ("auto", "embedded", "real"):
+            raise not_one_of(f"source of {role}", source, ("auto", "embedded", "real"))
+    return found
+
+
+def check_role(role: str) -> str:
+    from kit.data import ROLES
+
+    if role not in ROLES:
+        raise not_one_of("role", role, ROLES)
+    return role
+
+
+def check_model(model: str) -> str:
+    from kit.models import MODELS
+
+    if model not in MODELS:
+        raise not_one_of("model", model, MODELS)
+    return model
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame as JSON objects, NaN as null."""
+    return json.loads(frame.to_json(orient="records"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; wrong input becomes one line and exit status 2."""
+    try:
+        return app(argv, standalone_mode=False, prog_name="python -m kit") or 0
+    except typer.TyperException as error:
+        message = error.format_message().replace("\n", " ")
+        status = error.exit_code
+    except ValidationError as error:
+        message, status = one_line(error), 2
+    except KitError as error:
+        message, status = str(error), 2
+    except (KeyboardInterrupt, typer.Abort):
+        message, status = "stopped; finished runs are kept", 130
+    if message:
+        print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""CIFAR-10 and CIFAR-100 as published: torchvision's batches, checked by their md5, downloaded only when asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import check_integrity
+
+from kit.data.base import Dataset
+from kit.data.memory import first_per_class, in_memory, resized
+from kit.errors import KitError
+
+PUBLISHED = {"cifar-10": (CIFAR10, "CIFAR-10"), "cifar-100": (CIFAR100, "CIFAR-100")}
+
+
+def find_batches(role: str, folder: Path) -> Path | None:
+    """The folder holding torchvision's extracted batches (not the batches' own), or None where there is no trace.
+
+    KitError if there is a trace but not all of it: a file missing, half-downloaded or changed.
+    """
+    if role not in PUBLISHED:
+        return None
+    kind, title = PUBLISHED[role]
+    for root in (folder / role, folder):
+        batches = root / kind.base_folder
+        if batches.is_dir():
+            refuse_bad_files(batches, kind, title)
+            return root
+        if (archive := root / kind.filename).exists():
+            state = "not extracted" if check_integrity(str(archive), kind.tgz_md5) else "half-downloaded or changed"
+            raise KitError(f"{archive} is {state}; allowed: {batches} as torchvision extracts it ({title}, md5-checked)")
+    return None
+
+
+def refuse_bad_files(batches: Path, kind: type[CIFAR10], title: str) -> None:
+    """KitError naming the first file that is missing or has another md5 than the published one."""
+    for name, md5 in [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]:
+        file = batches / name
+        if not check_integrity(str(file), md5):
+            state = "has another md5 than the published file" if file.exists() else "is missing"
+            raise KitError(f"{batches}: {name} {state}; allowed: the files of {title} as published (md5 {md5} here)")
+
+
+def published_cifar(
+    role: str, px: int, train_per_class: int | None, test_per_class: int | None, root: Path
+) -> Dataset:
+    """The published images at px × px, at most so many a class, read from what `find_batches` found."""
+    kind, title = PUBLISHED[role]
+    halves = []
+    for is_train, per_class in ((True, train_per_class), (False, test_per_class)):
+        half = kind(str(root), train=is_train, download=False)
+        labels = torch.tensor(half.targets)
+        chosen = first_per_class(labels, per_class)
+        halves.append((resized(torch.from_numpy(half.data)[chosen], px), labels[chosen]))
+    return in_memory(role, title, "real", half.classes, *halves, flip=True)
+
+
+def download_cifar(role: str, folder: Path) -> Path:
+    """Downloads and extracts the published archive into `folder` by torchvision, unless it is there already."""
+    kind, title = PUBLISHED[role]
+    try:
+        kind(str(folder), download=True)
+    except (OSError, RuntimeError) as error:
+        raise KitError(f"{title} could not be downloaded into {folder}: {error}") from error
+    return folder / kind.base_folder

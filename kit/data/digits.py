@@ -1,0 +1,31 @@
+"""The embedded stand-in for CIFAR-10: scikit-learn's 1,797 handwritten digits, 8×8 grey, real and needing no network."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.datasets import load_digits
+
+from kit.data.base import Dataset
+from kit.data.memory import each_class, first_per_class, in_memory, resized, shuffled
+
+NAME = "scikit-learn digits"
+TEST_PER_CLASS = 40  # of 174 to 183 images a class; the rest, 134 to 143, train
+
+
+def digits(px: int, train_per_class: int | None = None, test_per_class: int | None = None) -> Dataset:
+    """The digits as uint8 RGB images of px × px, at most so many a class; the split itself never changes."""
+    bunch = load_digits()
+    grey = torch.from_numpy(bunch.images)  # (1797, 8, 8), 0 … 16
+    labels = torch.from_numpy(bunch.target).long()  # (1797,)
+    pixels = (grey * 255 / 16).round().to(torch.uint8)[..., None].expand(-1, -1, -1, 3)  # (1797, 8, 8, 3)
+
+    in_test = torch.zeros(len(labels), dtype=torch.bool)
+    for of_class in each_class(labels):
+        in_test[of_class[shuffled(len(of_class))[:TEST_PER_CLASS]]] = True
+
+    halves = []
+    for half, per_class in ((~in_test, train_per_class), (in_test, test_per_class)):
+        chosen = first_per_class(labels[half], per_class)
+        halves.append((resized(pixels[half][chosen], px), labels[half][chosen]))
+    classes = [str(digit) for digit in bunch.target_names]
+    return in_memory("cifar-10", NAME, "embedded", classes, *halves, flip=False)

@@ -1,0 +1,253 @@
+"""The embedded stand-in for CIFAR-100: drawn objects in 100 classes, 20 groups of 5 that differ only slightly.
+
+A group is a shape, a texture and a family of colours; its five classes differ in one thing: hue, the width or the
+direction of stripes, where a mark sits, or how long the object is. So a wrong answer is mostly a near one, and soft
+labels have something to say. Every image has its own position, size, tilt, light, background, noise and, at times,
+something in front. Shapes are signed distances, so a drawing is sharp and antialiased at any size without supersampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor
+
+from kit.data.base import Dataset
+from kit.data.memory import in_memory
+
+NAME = "generated objects (20 groups × 5)"
+TRAIN_PER_CLASS, TEST_PER_CLASS = 60, 20  # when not told otherwise
+
+
+@dataclass(frozen=True)
+class Look:
+    """What makes a class: everything else about an image is chance. Angles in degrees, lengths in object radii."""
+
+    name: str
+    shape: str
+    texture: str  # plain, stripes, rings or checks
+    hue: float  # 0 … 1
+    saturation: float = 0.75
+    cycles: float = 1.5  # of the texture, per object radius
+    direction: float = 0.0  # of the stripes; 0 is upright
+    aspect: float = 1.0  # width over height
+    mark: float | None = None  # clockwise angle of a bright mark; 0 is at the top
+
+
+# ---- shapes: signed distance to the edge, negative inside, for x, y in object radii (y down) ----------------------
+
+
+def _box(x: ndarray, y: ndarray, w: float, h: float) -> ndarray:
+    return np.maximum(np.abs(x) - w, np.abs(y) - h)
+
+
+def _disc(x: ndarray, y: ndarray, r: float = 1.0) -> ndarray:
+    return np.sqrt(x * x + y * y) - r
+
+
+def _polygon(x: ndarray, y: ndarray, sides: int) -> ndarray:
+    """A regular polygon in a circle of radius 1.1, one corner up: the largest of its half-planes."""
+    angles = np.pi * (2 * np.arange(sides) + 1) / sides
+    sides_at = [np.float32(np.sin(a)) * x - np.float32(np.cos(a)) * y for a in angles]
+    return np.maximum.reduce(sides_at) - np.float32(1.1 * np.cos(np.pi / sides))
+
+
+def _flower(x: ndarray, y: ndarray, petals: int, depth: float) -> ndarray:
+    """A disc whose radius waves with the angle: petals, or with five and a deep wave a soft star."""
+    r = np.sqrt(x * x + y * y)
+    wave = np.cos(petals * np.arctan2(x, -y))
+    return (r - np.float32(1 - depth) - np.float32(depth) * wave) * np.float32(0.8)
+
+
+SHAPES: dict[str, Callable[[ndarray, ndarray], ndarray]] = {
+    "disc": _disc,
+    "square": lambda x, y: _box(x, y, 0.85, 0.85),
+    "triangle": lambda x, y: _polygon(x, y + 0.15, 3),
+    "pentagon": lambda x, y: _polygon(x, y, 5),
+    "diamond": lambda x, y: (np.abs(x) + np.abs(y) - 1.15) * np.float32(0.7071),
+    "ring": lambda x, y: np.abs(_disc(x, y, 0.75)) - np.float32(0.3),
+    "frame": lambda x, y: np.abs(_box(x, y, 0.68, 0.68)) - np.float32(0.24),
+    "cross": lambda x, y: np.minimum(_box(x, y, 1.0, 0.38), _box(x, y, 0.38, 1.0)),
+    "star": lambda x, y: _flower(x, y, 5, 0.28),
+    "flower": lambda x, y: _flower(x, y, 8, 0.14),
+    "crescent": lambda x, y: np.maximum(_disc(x, y), -_disc(x - 0.5, y, 0.72)),
+    "half-disc": lambda x, y: np.maximum(_disc(x, y + 0.45, 1.15), -(y + 0.45)),
+    "bar": lambda x, y: _box(x, y, 0.42, 1.05),
+    "hourglass": lambda x, y: np.maximum(np.abs(y) - 0.9, (np.abs(x) - np.abs(y) - 0.15) * np.float32(0.7071)),
+    "T": lambda x, y: np.minimum(_box(x, y + 0.6, 0.95, 0.36), _box(x, y - 0.1, 0.36, 0.95)),
+    "L": lambda x, y: np.minimum(_box(x + 0.45, y, 0.36, 0.95), _box(x, y - 0.6, 0.85, 0.36)),
+    "arrow": lambda x, y: np.minimum(_polygon(x, y + 0.3, 3), _box(x, y - 0.5, 0.3, 0.55)),
+    "dumb-bell": lambda x, y: np.minimum(_disc(np.abs(x) - 0.62, y, 0.48), _box(x, y, 0.6, 0.2)),
+    "drop": lambda x, y: np.minimum(_disc(x, y - 0.3, 0.7), np.maximum(np.abs(x) * 0.86 - (y + 1.1) * 0.5, y - 0.1)),
+    "house": lambda x, y: np.minimum(_box(x, y - 0.3, 0.7, 0.6), np.maximum(np.abs(x) * 0.7 - (y + 1.1) * 0.7, y + 0.2)),
+}
+
+# ---- the 20 groups -------------------------------------------------------------------------------------------------
+
+# How the five classes of a group differ, as (name, changed fields) for i = 0 … 4 of a base look.
+VARIATIONS: dict[str, Callable[[Look, int], Look]] = {
+    "hue": lambda look, i: replace(look, name=f"{look.name}, hue {i + 1}", hue=(look.hue + 0.055 * (i - 2)) % 1),
+    "width": lambda look, i: replace(
+        look, name=f"{look.name}, {look.texture} {i + 1}", cycles=(0.55, 0.85, 1.25, 1.75, 2.3)[i]
+    ),
+    "direction": lambda look, i: replace(look, name=f"{look.name} at {36 * i}°", direction=36.0 * i),
+    "mark": lambda look, i: replace(look, name=f"{look.name}, mark at {72 * i}°", mark=72.0 * i),
+    "aspect": lambda look, i: replace(
+        look, name=f"{look.name}, width {i + 1}", aspect=(0.5, 0.67, 0.87, 1.15, 1.5)[i]
+    ),
+}
+
+# variation, shape, texture, hue
+GROUPS = (
+    ("hue", "disc", "plain", 0.02),
+    ("hue", "star", "plain", 0.36),
+    ("hue", "frame", "plain", 0.58),
+    ("hue", "crescent", "stripes", 0.80),
+    ("width", "square", "stripes", 0.10),
+    ("width", "disc", "rings", 0.50),
+    ("width", "triangle", "stripes", 0.68),
+    ("width", "half-disc", "checks", 0.90),
+    ("direction", "disc", "stripes", 0.30),
+    ("direction", "square", "stripes", 0.76),
+    ("direction", "pentagon", "stripes", 0.00),
+    ("direction", "flower", "stripes", 0.14),
+    ("mark", "disc", "plain", 0.64),
+    ("mark", "ring", "plain", 0.08),
+    ("mark", "pentagon", "plain", 0.44),
+    ("mark", "square", "plain", 0.96),
+    ("aspect", "disc", "plain", 0.22),
+    ("aspect", "cross", "plain", 0.54),
+    ("aspect", "diamond", "checks", 0.84),
+    ("aspect", "hourglass", "plain", 0.40),
+)
+
+
+def looks() -> list[Look]:
+    """The 100 classes; class c belongs to group c // 5."""
+    classes = []
+    for variation, shape, texture, hue in GROUPS:
+        words = {"plain": "", "stripes": "striped ", "rings": "ringed ", "checks": "checked "}[texture]
+        base = Look(f"{words}{shape}", shape, texture, hue)
+        classes += [VARIATIONS[variation](base, i) for i in range(5)]
+    return classes
+
+
+# ---- drawing -------------------------------------------------------------------------------------------------------
+
+NUISANCES = 64  # random numbers an image may use, besides its noise
+
+
+def draw(look: Look, px: int, n: int, stream: int) -> ndarray:
+    """n images of one class as uint8 (n, px, px, 3). The first images do not depend on n; `stream` seeds the rest."""
+    chance = np.random.RandomState(stream)  # NumPy promises that its stream stays as it is
+    u = iter(chance.random_sample((n, NUISANCES)).astype(np.float32).T[:, :, None, None])  # each (n, 1, 1), 0 … 1
+
+    def between(low: float, high: float) -> ndarray:
+        return np.float32(low) + np.float32(high - low) * next(u)
+
+    grid = ((np.arange(px, dtype=np.float32) + 0.5) * 2 / px - 1)[None]
+    x, y = grid[:, None, :], grid[:, :, None]  # −1 … 1, broadcast to (n, px, px)
+
+    image = _background(x, y, px, between)  # (3, n, px, px)
+
+    # The object, in its own frame
+    size, tilt = between(0.48, 0.68), np.deg2rad(between(-14, 14))
+    x_c, y_c = x - between(-0.28, 0.28), y - between(-0.28, 0.28)
+    cos, sin = np.cos(tilt) / size, np.sin(tilt) / size
+    x_o, y_o = cos * x_c + sin * y_c, cos * y_c - sin * x_c
+    stretch = np.float32(np.sqrt(look.aspect)) * between(0.95, 1.05)
+    x_s, y_s = x_o / stretch, y_o * stretch
+    inside = _coverage(SHAPES[look.shape](x_s, y_s) * size, px)
+
+    hue = np.float32(look.hue) + between(-0.022, 0.022)
+    colour = _rgb(hue, np.float32(look.saturation) + between(-0.12, 0.12), between(0.72, 0.98))
+    light = 1 + between(-0.25, 0.25) * x_o + between(-0.25, 0.25) * y_o  # lit from a side
+    if look.texture == "plain":
+        surface = colour * light
+    else:
+        other = _rgb(hue + between(0.0, 0.05), between(0.15, 0.35), between(0.2, 0.4))
+        surface = (other + (colour - other) * _texture(look, x_o, y_o, px / size, between)) * light
+    if look.mark is not None:
+        at = np.deg2rad(np.float32(look.mark) + between(-10, 10))
+        r = 0.72 if look.shape == "ring" else 0.55
+        dot = _coverage(_disc(x_o - r * np.sin(at), y_o + r * np.cos(at), 0.27) * size, px)
+        surface += (_rgb(hue + 0.5, between(0.0, 0.35), between(0.9, 1.0)) - surface) * dot
+    image += (surface - image) * inside
+
+    # Something in front of it in four images of ten: a narrow strip across, or a small blot
+    veil = _rgb(between(0, 1), between(0.0, 0.5), between(0.2, 0.9))
+    across, turn = between(-0.9, 0.9), between(0, 2 * np.pi)
+    strip = np.abs(np.cos(turn) * x + np.sin(turn) * y - across) - between(0.05, 0.12)
+    blot = _disc(x - across, y - between(-0.9, 0.9), between(0.12, 0.26))
+    which = between(0, 1)
+    image += (veil - image) * _coverage(np.where(which < 0.2, strip, np.where(which < 0.4, blot, 9)), px)
+
+    # The camera: exposure, contrast and grain
+    image = (image - 0.5) * between(0.75, 1.1) + 0.5 + between(-0.1, 0.1)
+    image *= 255
+    image += _grain(chance, n, px) * between(3.0, 14.0)
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 3, 0)
+
+
+def _background(x: ndarray, y: ndarray, px: int, between: Callable[[float, float], ndarray]) -> ndarray:
+    """A dull gradient with three dull things lying about, float (3, n, px, px) in 0 … 1."""
+    turn = between(0, 2 * np.pi)
+    ramp = 0.5 + 0.5 * (np.cos(turn) * x + np.sin(turn) * y)
+    one, two = (_rgb(between(0, 1), between(0.0, 0.35), between(0.25, 0.8)) for _ in range(2))
+    image = one + (two - one) * ramp
+    for kind in (_disc, _box, _box):
+        x_t, y_t, w, h = x - between(-1, 1), y - between(-1, 1), between(0.1, 0.45), between(0.1, 0.45)
+        distance = kind(x_t, y_t, w) if kind is _disc else kind(x_t, y_t, w, h)
+        image += (_rgb(between(0, 1), between(0.0, 0.4), between(0.2, 0.85)) - image) * _coverage(distance, px)
+    return image
+
+
+def _texture(look: Look, x: ndarray, y: ndarray, px_per_unit: ndarray, between: Callable) -> ndarray:
+    """0 … 1 over the object's frame: stripes, rings or checks, edges as sharp as the pixels allow. px_per_unit / 2
+    pixels are one object radius."""
+    cycles = np.float32(2 * np.pi * look.cycles) * between(0.94, 1.06)
+    phase = between(0, 2 * np.pi)
+    if look.texture == "rings":
+        wave = np.sin(cycles * np.sqrt(x * x + y * y) + phase)
+    else:
+        turn = np.deg2rad(np.float32(look.direction) + between(-6, 6))
+        wave = np.sin(cycles * (np.cos(turn) * x + np.sin(turn) * y) + phase)
+        if look.texture == "checks":
+            wave = wave * np.sin(cycles * (np.cos(turn) * y - np.sin(turn) * x) + phase) * 1.5
+    slope = px_per_unit / 2 / cycles  # pixels over which the wave's argument moves by 1
+    return np.clip(0.5 + wave * slope, 0, 1)
+
+
+def _coverage(distance: ndarray, px: int) -> ndarray:
+    """How much of a pixel lies inside an edge at this signed distance (in half image widths)."""
+    return np.clip(0.5 - distance * np.float32(px / 2), 0, 1)
+
+
+def _rgb(hue: ndarray, saturation: ndarray, value: ndarray) -> ndarray:
+    """HSV → RGB, each (n, 1, 1) in 0 … 1 (hue of any turn) → float (3, n, 1, 1)."""
+    k = (np.array([5, 3, 1], np.float32)[:, None, None, None] + hue * 6) % 6
+    return value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1)
+
+
+def _grain(chance: np.random.RandomState, n: int, px: int) -> ndarray:
+    """Noise of standard deviation 1, float (3, n, px, px), image after image from the stream: a sum of random bytes."""
+    coins = np.frombuffer(chance.bytes(n * px * px * 3), np.uint8).reshape(n, px, px, 3)
+    return ((coins.astype(np.float32) - 127.5) / np.float32(73.9)).transpose(3, 0, 1, 2)
+
+
+def draw_classes(classes: list[Look], px: int, per_class: int, stream: int) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, px, px, 3) and labels (N,), class after class. Streams a thousand apart never meet."""
+    pixels = np.concatenate([draw(look, px, per_class, stream + c) for c, look in enumerate(classes)])
+    return torch.from_numpy(pixels), torch.arange(len(classes)).repeat_interleave(per_class)
+
+
+def generated(px: int, train_per_class: int | None = None, test_per_class: int | None = None) -> Dataset:
+    """The 100-class set at px × px, so many images a class. A smaller set is part of every larger one."""
+    classes = looks()
+    train = draw_classes(classes, px, train_per_class or TRAIN_PER_CLASS, stream=1_000)
+    test = draw_classes(classes, px, test_per_class or TEST_PER_CLASS, stream=2_000)
+    return in_memory("cifar-100", NAME, "embedded", [look.name for look in classes], train, test, flip=False)

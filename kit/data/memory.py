@@ -1,0 +1,81 @@
+"""Datasets small enough to be held as one uint8 tensor: choosing images, resizing, fingerprinting."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from kit.data.base import Dataset, Split, TensorImages
+
+
+def in_memory(
+    role: str,
+    name: str,
+    source: str,
+    classes: Sequence[str],
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    flip: bool,
+    skipped: Sequence[str] = (),
+) -> Dataset:
+    """A Dataset of (pixels uint8 (N, px, px, 3), labels int64 (N,)) pairs, with the fingerprint of all it holds."""
+    return Dataset(
+        role=role,
+        name=name,
+        source=source,
+        fingerprint=fingerprint(classes, train, test),
+        classes=tuple(classes),
+        train=Split(TensorImages(train[0]), train[1]),
+        test=Split(TensorImages(test[0]), test[1]),
+        px=train[0].shape[1],
+        flip=flip,
+        skipped=tuple(skipped),
+    )
+
+
+def fingerprint(classes: Sequence[str], *splits: tuple[Tensor, Tensor]) -> str:
+    """sha256 over the class names and each split's shape, pixels and labels."""
+    digest = hashlib.sha256("\n".join(classes).encode())
+    for pixels, labels in splits:
+        digest.update(repr(tuple(pixels.shape)).encode())
+        digest.update(pixels.contiguous().numpy())
+        digest.update(labels.contiguous().numpy())
+    return digest.hexdigest()
+
+
+def first_per_class(labels: Tensor, per_class: int | None) -> Tensor:
+    """Indices of at most `per_class` images of every class, in an order fixed for good; None keeps all, in place.
+
+    Within a class images are ranked by a hash of their position, so a smaller choice is part of every larger one.
+    """
+    if per_class is None:
+        return torch.arange(len(labels))
+    chosen = [of_class[shuffled(len(of_class))[:per_class]] for of_class in each_class(labels)]
+    return torch.cat(chosen).sort().values
+
+
+def each_class(labels: Tensor) -> list[Tensor]:
+    """The positions of class 0's images, of class 1's, and so on."""
+    return [(labels == c).nonzero()[:, 0] for c in range(int(labels.max()) + 1)]
+
+
+def shuffled(n: int) -> Tensor:
+    """0 … n−1 in an order that looks random and is the same on every machine, int64 (n,)."""
+    return torch.tensor(sorted(range(n), key=rank), dtype=torch.int64)
+
+
+def rank(key: object) -> bytes:
+    """What to sort by for a fixed shuffle: a hash of the key, so that adding items leaves the others' order alone."""
+    return hashlib.sha256(f"shuffle 1: {key}".encode()).digest()
+
+
+def resized(pixels: Tensor, px: int) -> Tensor:
+    """uint8 (N, H, W, 3), square → uint8 (N, px, px, 3): bilinear, antialiased when shrinking."""
+    if pixels.shape[1] == px:
+        return pixels
+    resized = F.resize(pixels.permute(0, 3, 1, 2), [px, px], antialias=True)
+    return resized.permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,236 @@
+"""Regenerates figures without a browser: papermill executes the notebooks in order, the manifest says what each drew.
+
+Everything the chosen notebooks need is trained first, in one go with one progress bar; then each notebook runs in a
+folder of its own, and only when it has succeeded do its pictures replace the old ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+from tqdm.auto import tqdm
+
+from kit.errors import KitError, not_one_of
+from kit.paper import table1, table2, table3
+from kit.paper.plan import Plan, Row, runs_of
+from kit.runs import PACKAGES, Failure, Result, Run, sha256, train_all, write
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+DRAWING = ("matplotlib", "pandas", "scipy", "sympy")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, by the names that the notebooks' parameters have."""
+
+    preset: str
+    seeds: int | None
+    role_data: Mapping[str, str]
+    data: str | None
+    jobs: int | None
+    extra: Mapping[str, Any]
+
+    @property
+    def plan(self) -> Plan:
+        return Plan.of(self.preset, self.role_data, self.data)
+
+    def parameters(self) -> dict[str, Any]:
+        own = {
+            "preset": self.preset,
+            "seeds": self.seeds,
+            "role_data": dict(self.role_data),
+            "data": self.data,
+            "jobs": self.jobs,
+        }
+        return own | dict(self.extra)
+
+
+# The runs that a notebook asks for, so that they can be trained together beforehand.
+def _start_here(plan: Plan, seeds: int | None) -> list[Row]:
+    return [table3.first_run(plan)]
+
+
+def _table1(plan: Plan, seeds: int | None) -> list[Row]:
+    return table1.table(plan, seeds or 1)
+
+
+def _table2(plan: Plan, seeds: int | None) -> list[Row]:
+    return table2.table(plan, seeds or plan.preset.seeds)
+
+
+def _curves(plan: Plan, seeds: int | None) -> list[Row]:
+    return _table2(plan, seeds) + table3.rates(plan)
+
+
+NEEDS = {
+    "00_start_here": _start_here,
+    "02_temperature_curves": _curves,
+    "03_table1_teachers": _table1,
+    "04_table2_adaptive": _table2,
+}
+
+
+def notebooks() -> dict[str, Path]:
+    """The notebooks by name, in order."""
+    return {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
+
+
+def chosen(names: Sequence[str]) -> dict[str, Path]:
+    """The named notebooks (a name, its number, or its file), in order; all of them when none is named."""
+    known = notebooks()
+    if not names:
+        return known
+    wanted = set()
+    for name in names:
+        stem = Path(name).stem
+        matching = [other for other in known if stem in (other, other.split("_")[0])]
+        if not matching:
+            raise not_one_of("notebook", name, known)
+        wanted.update(matching)
+    return {name: path for name, path in known.items() if name in wanted}
+
+
+def parameters_of(notebook: Path) -> set[str]:
+    """The names in a notebook's cell tagged `parameters`."""
+    return set(papermill.inspect_notebook(str(notebook)))
+
+
+def make(names: Sequence[str], request: Request, out: Path, force: bool = False) -> list[str]:
+    """Executes the notebooks into `out`; gives one line for each that failed.
+
+    A notebook is skipped when its text, its parameters, its runs and the kit are what they were and its pictures are
+    unaltered. Raises KitError for unknown notebooks and parameters before anything runs.
+    """
+    todo = chosen(names)
+    accepted = {name: parameters_of(path) for name, path in todo.items()}
+    for parameter in request.extra:
+        if not any(parameter in own for own in accepted.values()):
+            raise not_one_of("notebook parameter", parameter, sorted(set.union(*accepted.values()) - {"out"}))
+    manifest = Manifest(out)
+    with _quiet_papermill():
+        runs = {name: runs_of(NEEDS[name](request.plan, request.seeds)) if name in NEEDS else [] for name in todo}
+        results = train_all([run for needed in runs.values() for run in needed], request.jobs)
+        failures = []
+        for name, path in (bar := tqdm(todo.items(), desc="notebooks", unit="notebook")):
+            bar.set_postfix_str(name)
+            parameters = {key: value for key, value in request.parameters().items() if key in accepted[name]}
+            inputs = _fingerprint(path, parameters, runs[name])
+            if not force and manifest.is_current(name, inputs):
+                continue
+            failure = _execute(path, parameters, out, manifest, runs[name], results, inputs)
+            if failure:
+                failures.append(failure)
+    return failures
+
+
+def _execute(
+    path: Path,
+    parameters: Mapping[str, Any],
+    out: Path,
+    manifest: Manifest,
+    runs: Sequence[Run],
+    results: Mapping[Run, Result | Failure],
+    inputs: str,
+) -> str | None:
+    """Runs one notebook; None when its pictures are in place, else one line that says what went wrong."""
+    (out / "executed").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".drawing-", dir=out) as scratch:
+        executed = out / "executed" / path.name
+        try:
+            papermill.execute_notebook(
+                str(path),
+                str(executed),
+                parameters={**parameters, "out": scratch},
+                cwd=str(path.parent),
+                progress_bar=False,
+                kernel_name="python3",
+                start_timeout=120,
+            )
+        except PapermillExecutionError as error:
+            return f"{path.stem}: cell {error.cell_index}: {error.ename}: {error.evalue.splitlines()[0]}"
+        drawn = sorted(Path(scratch).iterdir())
+        for file in drawn:
+            os.replace(file, out / file.name)
+    manifest.enter(path.stem, inputs, parameters, runs, results, [out / file.name for file in drawn])
+    return None
+
+
+def _fingerprint(path: Path, parameters: Mapping[str, Any], runs: Sequence[Run]) -> str:
+    """Of all that a notebook's pictures follow from: its text, the kit's code, the parameters, the runs."""
+    digest = hashlib.sha256()
+    for source in [path, *sorted((ROOT / "kit").rglob("*.py"))]:
+        digest.update(source.read_bytes())
+    digest.update(json.dumps([dict(parameters), [run.hash for run in runs]], sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+class Manifest:
+    """`manifest.json`: for each notebook what went in, for each artefact its notebook and sha256."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.path = out, out / "manifest.json"
+        try:
+            self.content = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            self.content = {"notebooks": {}, "artefacts": {}}
+        except ValueError as error:
+            raise KitError(f"{self.path} is not readable as JSON ({error}); remove it to draw everything anew") from None
+
+    def is_current(self, notebook: str, inputs: str) -> bool:
+        entry = self.content["notebooks"].get(notebook)
+        artefacts = {name: a for name, a in self.content["artefacts"].items() if a["notebook"] == notebook}
+        return bool(
+            entry
+            and entry["inputs"] == inputs
+            and all((self.out / name).is_file() and sha256(self.out / name) == a["sha256"] for name, a in artefacts.items())
+        )
+
+    def enter(
+        self,
+        notebook: str,
+        inputs: str,
+        parameters: Mapping[str, Any],
+        runs: Sequence[Run],
+        results: Mapping[Run, Result | Failure],
+        drawn: Sequence[Path],
+    ) -> None:
+        data = {run.data.role: run.data for run in runs}
+        self.content["notebooks"][notebook] = {
+            "inputs": inputs,
+            "parameters": dict(parameters),
+            "runs": {run.hash: run.title for run in runs},
+            "failed": {run.hash: results[run].reason for run in runs if isinstance(results[run], Failure)},
+            "data": {role: spec.model_dump(include={"name", "source", "fingerprint"}) for role, spec in data.items()},
+            "versions": {name: version(name) for name in (*PACKAGES, *DRAWING)},
+        }
+        kept = {name: entry for name, entry in self.content["artefacts"].items() if entry["notebook"] != notebook}
+        kept |= {path.name: {"notebook": notebook, "sha256": sha256(path)} for path in drawn}
+        self.content["artefacts"] = dict(sorted(kept.items()))
+        self.content["notebooks"] = dict(sorted(self.content["notebooks"].items()))
+        draft = self.path.with_suffix(".draft")
+        write(draft, json.dumps(self.content, indent=1, sort_keys=True) + "\n")
+        os.replace(draft, self.path)
+
+
+class _quiet_papermill:
+    """papermill logs each notebook it reads and warns of parameters that this module has already checked."""
+
+    def __enter__(self) -> None:
+        self.logger = logging.getLogger("papermill")
+        self.level = self.logger.level
+        self.logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.setLevel(self.level)

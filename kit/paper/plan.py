@@ -1,0 +1,185 @@
+"""From the paper's words to runs: a plan knows the preset and the data, and names teachers and students."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from kit import recipe
+from kit.models import ModelSpec
+from kit.paper.printed import TABLE_1
+from kit.presets import Preset, preset_named
+from kit.recipe import Recipe, Stage
+from kit.runs import DataSpec, Failure, Result, Run
+
+Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: a label, how Eq. (1) is read in it, and the same student from several seeds."""
+
+    label: str
+    reading: str
+    runs: tuple[Run, ...]
+    group: str = ""  # what the row stands under: a role, or a configuration of Table 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Preset, data and device, from which every table's runs follow."""
+
+    preset: Preset
+    sources: Mapping[str, str] = field(default_factory=dict)  # role → auto, embedded or real; auto where absent
+    folder: Path | None = None  # where real images are looked for
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, preset: str, sources: Mapping[str, str] | None = None, folder: str | Path | None = None) -> Plan:
+        """The plan for a preset by name. Trains on a GPU at preset paper where there is one."""
+        device = "cuda" if preset == "paper" and torch.cuda.is_available() else "cpu"
+        return cls(preset_named(preset), dict(sources or {}), Path(folder) if folder else None, device)
+
+    def data(self, role: str) -> DataSpec:
+        size = self.preset.roles[role]
+        source = self.sources.get(role, "auto")
+        return DataSpec.of(role, size.px, size.train_per_class, size.test_per_class, source, self.folder)
+
+    def teacher(self, model: str, role: str, seed: int = 0) -> Run:
+        """A network trained on hard labels for as long as teachers are: also a cell of Table 1."""
+        size = self.preset.roles[role]
+        epochs = size.teacher_epochs or TABLE_1[model, role].epochs
+        return self._run(model, role, self.preset.teacher_width, epochs, recipe.hard_labels(), {}, seed)
+
+    def student(
+        self,
+        model: str,
+        role: str,
+        stages: Stages,
+        big: str,
+        small: str | None = None,
+        seed: int = 0,
+        epochs: int | None = None,
+        **changes: float | None,
+    ) -> Run:
+        """A student of the big teacher and, where the procedure has one, the small teacher.
+
+        `changes` to width, batch or lr override the preset; None leaves it as it is.
+        """
+        epochs = self.preset.roles[role].epochs if epochs is None else epochs
+        built = stages(epochs)
+        names = {"big": big, "small": small}
+        needed = {stage.teacher for stage in built if stage.teacher}
+        teachers = {name: self.teacher(names[name], role) for name in ("small", "big") if name in needed}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        width = changes.pop("width", self.preset.student_width)
+        return self._run(model, role, width, epochs, built, teachers, seed, **changes)
+
+    def _run(
+        self,
+        model: str,
+        role: str,
+        width: int,
+        epochs: int,
+        stages: Sequence[Stage],
+        teachers: Mapping[str, Run],
+        seed: int,
+        **changes: float,
+    ) -> Run:
+        size, data = self.preset.roles[role], self.data(role)
+        return Run(
+            data=data,
+            student=ModelSpec(name=model, classes=data.classes, width=width, stem=size.stem),
+            recipe=Recipe(**{"stages": tuple(stages), "epochs": epochs, "batch": size.batch} | changes),
+            teachers=dict(teachers),
+            seed=seed,
+            preset=self.preset.name,
+            device=self.device,
+        )
+
+
+# The procedures that the tables compare, by the label and reading they carry there.
+PROCEDURES: dict[tuple[str, str], Stages] = {
+    ("hard labels", "no teacher"): lambda epochs: recipe.hard_labels(),
+    ("T=5", "printed"): lambda epochs: recipe.eq1(5, "printed"),
+    ("T=5", "hinton"): lambda epochs: recipe.eq1(5, "hinton"),
+    ("T=20", "printed"): lambda epochs: recipe.eq1(20, "printed"),
+    ("T=20", "hinton"): lambda epochs: recipe.eq1(20, "hinton"),
+    ("adaptive", "big teacher only"): lambda epochs: recipe.big_teacher_only(recipe.adaptive(epochs)),
+    ("adaptive", "three steps"): lambda epochs: recipe.small_teacher(recipe.adaptive(epochs)),
+}
+
+
+def rows(
+    plan: Plan,
+    procedures: Sequence[tuple[str, str]],
+    seeds: int,
+    role: str,
+    student: str,
+    big: str,
+    small: str | None = None,
+    epochs: int | None = None,
+    group: str = "",
+) -> list[Row]:
+    """The named procedures on one configuration, each from `seeds` seeds."""
+    return [
+        Row(
+            label,
+            reading,
+            tuple(
+                plan.student(student, role, PROCEDURES[label, reading], big, small, seed, epochs) for seed in range(seeds)
+            ),
+            group,
+        )
+        for label, reading in procedures
+    ]
+
+
+def runs_of(table: Sequence[Row]) -> list[Run]:
+    return [run for row in table for run in row.runs]
+
+
+def collect(table: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd.DataFrame:
+    """One line a run: what was trained on what, how it ended, what it cost. A run that failed has its `status`."""
+    return pd.DataFrame([_line(row, run, results[run]) for row in table for run in row.runs])
+
+
+def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
+    line: dict[str, object] = {
+        "group": row.group,
+        "temperature": row.label,
+        "reading": row.reading,
+        "role": run.data.role,
+        "data": run.data.name,
+        "source": run.data.source,
+        "student": run.student.title,
+        "teachers": " + ".join(run.teachers[name].student.title for name in run.recipe.teachers),
+        "seed": run.seed,
+        "epochs": run.recipe.epochs,
+        "run": run.hash,
+        "status": "finished",
+    }
+    if isinstance(outcome, Failure):
+        return line | {"status": f"diverged: {outcome.reason}"}
+    metrics = outcome.metrics
+    soft = [stage for stage in metrics["stages"] if stage["t_start"] is not None and stage["ended_by"]]
+    return line | {
+        **{name: metrics[name] for name in ("train_top1", "train_top5", "test_top1", "test_top5")},
+        "seconds": metrics["cpu_s"] if run.device == "cpu" else metrics["wall_s"],
+        "wall_s": metrics["wall_s"],
+        "student_flops": metrics["student_flops"],
+        "teacher_flops": metrics["teacher_flops"],
+        **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},
+        "soft_ends": "; ".join(f"{_end_epoch(metrics, stage):.1f} ({stage['ended_by']})" for stage in soft),
+    }
+
+
+def _end_epoch(metrics: dict, stage: dict) -> float:
+    """The epoch at which a stage ended, from the run's start."""
+    stages = metrics["stages"]
+    return math.fsum(other["epochs"] for other in stages[: stages.index(stage) + 1])

@@ -1,0 +1,85 @@
+"""Presets: sizes, never code paths. `paper` is the paper's scale, for a GPU; `quick` a laptop's; `smoke` proves wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kit.errors import not_one_of
+
+
+@dataclass(frozen=True)
+class Size:
+    """A role at a preset. None per class means all there are; None teacher epochs means Table 1's own."""
+
+    px: int
+    train_per_class: int | None
+    test_per_class: int | None
+    epochs: int  # of a student
+    teacher_epochs: int | None
+    batch: int = 128
+    stem: Literal["imagenet", "small"] = "small"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """`width` is a network's first channel count (the paper's is 64); teachers are wider where sizes are shrunk, so
+    that they are clearly better than their students: under a weak teacher no method can help."""
+
+    name: str
+    roles: Mapping[str, Size] = field(hash=False)
+    teacher_width: int
+    student_width: int
+    seeds: int
+    says: str  # what its numbers can and cannot show
+
+
+PRESETS = {
+    "smoke": Preset(
+        name="smoke",
+        roles={
+            "cifar-10": Size(px=16, train_per_class=16, test_per_class=8, epochs=2, teacher_epochs=3, batch=32),
+            "cifar-100": Size(px=16, train_per_class=2, test_per_class=1, epochs=2, teacher_epochs=3, batch=32),
+            "imagenet": Size(px=16, train_per_class=6, test_per_class=3, epochs=2, teacher_epochs=3, batch=32),
+            "hrsc2016": Size(px=16, train_per_class=8, test_per_class=4, epochs=2, teacher_epochs=3, batch=32),
+        },
+        teacher_width=4,
+        student_width=4,
+        seeds=2,
+        says="smoke proves that everything runs; its numbers mean nothing",
+    ),
+    "quick": Preset(
+        name="quick",
+        roles={
+            "cifar-10": Size(px=16, train_per_class=140, test_per_class=40, epochs=12, teacher_epochs=30, batch=64),
+            "cifar-100": Size(px=16, train_per_class=25, test_per_class=15, epochs=12, teacher_epochs=30, batch=64),
+            "imagenet": Size(px=32, train_per_class=60, test_per_class=20, epochs=10, teacher_epochs=24, batch=64),
+            "hrsc2016": Size(px=32, train_per_class=80, test_per_class=40, epochs=10, teacher_epochs=24, batch=64),
+        },
+        teacher_width=16,
+        student_width=8,
+        seeds=3,
+        says="quick compares methods on narrow networks and small images; it cannot show the paper's own figures",
+    ),
+    "paper": Preset(
+        name="paper",
+        roles={
+            "cifar-10": Size(px=32, train_per_class=None, test_per_class=None, epochs=150, teacher_epochs=None),
+            "cifar-100": Size(px=32, train_per_class=None, test_per_class=None, epochs=150, teacher_epochs=None),
+            "imagenet": Size(224, None, None, epochs=150, teacher_epochs=None, stem="imagenet"),
+            "hrsc2016": Size(224, None, None, epochs=150, teacher_epochs=None, stem="imagenet"),
+        },
+        teacher_width=64,
+        student_width=64,
+        seeds=3,
+        says="paper has the paper's widths, epochs and batch; what it leaves open is read as the kit's defaults",
+    ),
+}
+
+
+def preset_named(name: str) -> Preset:
+    """Raises KitError for an unknown name."""
+    if name not in PRESETS:
+        raise not_one_of("preset", name, PRESETS)
+    return PRESETS[name]

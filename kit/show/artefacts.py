@@ -1,0 +1,80 @@
+"""Figures as files and as notebook output. The same numbers give the same bytes, today and in another process."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+
+from kit.errors import KitError
+from kit.show.style import DPI, styled
+
+
+def save(fig: Figure, name: str, out: str | Path | None, data: pd.DataFrame | None = None) -> tuple[Path, ...] | None:
+    """Writes `<out>/<name>.png`, `.svg` and, of `data`, `.csv`, each at once or not at all; returns their paths.
+
+    With `out=None` nothing is written. No date, program version or random id goes into the files.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise KitError(f"name {name!r} is not allowed; allowed: letters, digits, '.', '_' and '-'")
+    if out is None:
+        return None
+    files = {f"{name}.png": png_bytes(fig, scale=2), f"{name}.svg": svg_bytes(fig)}
+    if data is not None:
+        files[f"{name}.csv"] = csv_bytes(data)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        _write(folder / file, content)
+    return tuple(folder / file for file in files)
+
+
+def png_bytes(fig: Figure, scale: float = 1, compress: int = 6) -> bytes:
+    """The figure as PNG, `scale` times its 100 dpi. `compress` 1 is quickest (for live pictures), 9 smallest."""
+    buffer = io.BytesIO()
+    with styled():
+        fig.savefig(buffer, format="png", dpi=scale * DPI, metadata={"Software": None}, pil_kwargs={"compress_level": compress})
+    return buffer.getvalue()
+
+
+def svg_bytes(fig: Figure) -> bytes:
+    """The figure as self-contained SVG: letters are outlines."""
+    buffer = io.BytesIO()
+    with styled():
+        fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def csv_bytes(data: pd.DataFrame) -> bytes:
+    """The table as CSV with six significant digits and `\\n` line ends; the index only where it says something."""
+    keep_index = not isinstance(data.index, pd.RangeIndex)
+    return data.to_csv(index=keep_index, float_format="%.6g", lineterminator="\n").encode()
+
+
+def picture(fig: Figure, alt: str | None = None) -> Image:
+    """The figure as a notebook's picture, sharp on dense screens, no pyplot. `alt` is read aloud; by default the title."""
+    width = round(fig.get_figwidth() * DPI)
+    return Image(data=png_bytes(fig, scale=2), format="png", width=width, alt=alt or fig.get_suptitle() or "figure")
+
+
+def show(fig: Figure, alt: str | None = None) -> None:
+    """Displays the figure under the cell."""
+    display(picture(fig, alt))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replaces the file in one step: a reader sees the old content or the new, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

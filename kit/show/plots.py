@@ -1,0 +1,758 @@
+"""The figures: functions of runs, frames and logits that return a `matplotlib.figure.Figure`, never through pyplot.
+
+Each takes a `title` and a `caption` (see `style.source_line`) and keeps all its text inside the canvas. `Softened` and
+`GradientTerms` are panels that a widget updates instead of drawing anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from torch import Tensor
+
+from kit.losses import soft_cross_entropy, softened, temperature_gradient
+from kit.show import style
+from kit.show.style import DPI, INK, MUTED, RULE, SMALL, STUDENT, TEACHER, TEXT, WIDTH, ZEBRA
+from kit.show.tables import batches_per_epoch, curves, interval, with_interval
+
+
+def in_style(draw):
+    """Runs a drawing function under the kit's settings."""
+
+    @wraps(draw)
+    def drawn(*args, **kwargs):
+        with style.styled():
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Curves over training
+
+
+@in_style
+def accuracy_curves(
+    runs: Mapping[str, Sequence[Any]],
+    metric: str = "test_top1",
+    *,
+    title: str = "Accuracy against iteration",
+    caption: str = "",
+    width: float = WIDTH,
+    height: float = 430,
+) -> Figure:
+    """Fig. 1: accuracy (%) against iteration, training and test side by side; a line per label, the mean over its seeds,
+    with a 95 % t-interval as a band. `metric` ends in `top1` or `top5`. The data: `tables.curves(runs, …)`."""
+    top = metric.removeprefix("test_").removeprefix("train_")
+    panels = {f"train_{top}": "training split, running mean of the epoch", f"test_{top}": "test split"}
+    data = curves(runs, list(panels))
+    look = style.looks(runs)
+    figure = style.sheet(width, height, title, caption)
+    axes = figure.subplots(1, 2, sharex=True)
+    for ax, (column, name) in zip(axes, panels.items(), strict=True):
+        for label, line in data.groupby("label", sort=False):
+            few = {"marker": look[label].marker, "ms": 4} if len(line) <= 15 else {}
+            ax.plot(
+                line["iteration"], line[column], color=look[label].colour, ls=look[label].line, mfc=look[label].face,
+                zorder=3, **few,
+            )  # fmt: skip
+            band = line.dropna(subset=[f"{column}_low"])
+            ax.fill_between(
+                band["iteration"], band[f"{column}_low"], band[f"{column}_high"], color=look[label].colour, alpha=0.14, lw=0
+            )
+        ax.set_ylim(*_accuracy_limits(data, column))
+        ax.set_xlim(0, data["iteration"].max() * 1.02)
+        ax.set_title(name)
+        ax.set_xlabel(_iterations(runs))
+        ax.set_ylabel(f"{_metric_name(top)} (%)")
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    last = data.groupby("label", sort=False).tail(1)
+    names = [f"{row.label}  {getattr(row, f'test_{top}'):.1f} %" for row in last.itertuples()]
+    _label_ends(axes[1], last["iteration"], last[f"test_{top}"], names, [look[label].colour for label in last["label"]])
+    return style.settle(figure)
+
+
+def _metric_name(top: str) -> str:
+    return {"top1": "Top-1", "top5": "Top-5"}.get(top, top)
+
+
+def _iterations(runs: Mapping[str, Sequence[Any]]) -> str:
+    per_epoch = {round(batches_per_epoch(run)) for seeds in runs.values() for run in seeds}
+    return f"iteration (batches; {per_epoch.pop()} make an epoch)" if len(per_epoch) == 1 else "iteration (batches)"
+
+
+def _accuracy_limits(data: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Limits in % that show every line, and as much of the bands as leaves the lines most of the room."""
+    low, high = data[column].min(), data[column].max()
+    room = max(high - low, 2.0)
+    low = max(min(low, data[f"{column}_low"].min()), low - 0.25 * room)
+    high = min(max(high, data[f"{column}_high"].max()), high + 0.25 * room)
+    return max(0.0, low - 0.06 * room), min(100.0 + 0.02 * room, high + 0.06 * room)
+
+
+def _label_ends(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str], colours: Sequence[str]) -> None:
+    """Writes each line's name right of the axes at its last value, moved apart where they would overlap."""
+    figure = ax.figure
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    widest = max(style.text_size(name, SMALL + 0.5)[0] for name in names)
+    ax.annotate(
+        "", (1, 0.5), (widest + 32, 0), xycoords="axes fraction", textcoords="offset pixels", annotation_clip=False
+    )  # nothing to see: it only keeps the room free
+    placeholder = ax.text(1, 0.5, " " * 1, transform=ax.transAxes)
+    placeholder.remove()
+    rooms = [ax.annotate(name, (1, 0.5), (26 * 72 / DPI, 0), xycoords="axes fraction", textcoords="offset points",
+                         fontsize=SMALL + 0.5, va="center", color=colour, annotation_clip=False, parse_math=False)
+             for name, colour in zip(names, colours, strict=True)]  # fmt: skip
+    figure.draw_without_rendering()  # the axes now have their final place, with room for the names
+    height = ax.get_window_extent().height
+    low, high = ax.get_ylim()
+    at = (y - low) / (high - low)  # heights in axes fractions
+    sizes = np.full(len(at), style.line_height(SMALL + 0.5) / height)
+    for label, value, x_end, place, colour in zip(rooms, at, x, style.spread(at, sizes, -0.02, 1.02), colours, strict=True):
+        label.xy = (1, place)
+        left, right = ax.get_xlim()
+        ax.annotate(
+            "", ((x_end - left) / (right - left), value), (1 + 22 / ax.get_window_extent().width, place),
+            xycoords="axes fraction", textcoords="axes fraction", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8, "alpha": 0.7, "shrinkA": 0, "shrinkB": 4},
+        )  # fmt: skip
+
+
+@in_style
+def temperature_trace(
+    run: Any | Sequence[Any],
+    *,
+    k: float | None = None,
+    title: str = "The temperature during training",
+    caption: str = "",
+    width: float = 900,
+    height: float = 400,
+) -> Figure:
+    """t and ⌊t⌋ against the step, the stages shaded and named, with what ended each. Of several runs the first gives the
+    stages and ⌊t⌋; the others' t are thin lines. `k` draws K as a line (by default t's highest value)."""
+    runs = list(run) if isinstance(run, Sequence) else [run]
+    first = runs[0].steps
+    figure = style.sheet(width, height, title, caption)
+    ax = figure.subplots()
+    for other in runs[1:]:
+        ax.plot(other.steps["step"], other.steps["t"], color=style.VERMILLION, lw=0.8, alpha=0.45)
+    ax.plot(first["step"], first["t_used"], color=style.BLUE, lw=1.6, drawstyle="steps-post", zorder=3)
+    ax.plot(first["step"], first["t"], color=style.VERMILLION, lw=1.5, zorder=4)
+    highest = max((float(r.steps["t"].max()) for r in runs if r.steps["t"].notna().any()), default=1.0)
+    k = highest if k is None else k
+    last_step = max(int(r.steps["step"].max()) for r in runs)
+    ax.set_xlim(int(first["step"].min()), last_step + 1)
+    ax.set_ylim(0, max(k, highest) * 1.08)
+    if k > 1:
+        ax.axhline(k, color=MUTED, lw=0.8, ls=(0, (2, 2)))
+        ax.axhline(1, color=MUTED, lw=0.8, ls=(0, (2, 2)))
+        ax.set_yticks(sorted({1, *(t for t in MaxNLocator(5, integer=True).tick_values(0, k) if 1 < t < 0.94 * k), k}))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda t, _: f"K={t:g}" if t == k else f"{t:g}"))
+    _shade_stages(ax, runs[0])
+    ax.set_xlabel(f"step (batches; {round(batches_per_epoch(runs[0]))} make an epoch)")
+    ax.set_ylabel("temperature")
+    lines = [ax.plot([], [], color=style.VERMILLION, lw=1.5)[0], ax.plot([], [], color=style.BLUE, lw=1.6)[0]]
+    names = ["t, which the gradient moves" + (f" (thin: {len(runs) - 1} other seeds)" if len(runs) > 1 else ""),
+             "⌊t⌋, which the losses use"]  # fmt: skip
+    ax.legend(lines, names, loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, borderaxespad=0, handlelength=1.6)
+    return style.settle(figure)
+
+
+def stage_spans(run: Any) -> list[dict[str, Any]]:
+    """The stages a run has been through: name, first and last step, the epoch it ended at, and what ended it ('' if unknown)."""
+    steps = run.steps
+    number = (steps["stage"] != steps["stage"].shift()).cumsum()
+    ends = [stage.get("ended_by", "") for stage in (getattr(run, "metrics", None) or {}).get("stages", ())]
+    spans = []
+    for i, (_, part) in enumerate(steps.groupby(number, sort=True)):
+        spans.append(
+            {
+                "name": part["stage"].iloc[0],
+                "first": int(part["step"].iloc[0]),
+                "last": int(part["step"].iloc[-1]),
+                "epoch": float(part["epoch"].iloc[-1]),
+                "ended_by": ends[i] if i < len(ends) else "",
+            }
+        )
+    return spans
+
+
+def _shade_stages(ax: Axes, run: Any) -> None:
+    """Shades the stages and names them above the axes; names are moved apart where their stages are short."""
+    spans = stage_spans(run)
+    shades = style.stage_shades(span["name"] for span in spans)
+    left, right = ax.get_xlim()
+    names = []
+    for i, span in enumerate(spans):
+        end = right if i == len(spans) - 1 else span["last"] + 1
+        ax.axvspan(span["first"], end, color=shades[span["name"]], lw=0, zorder=0)
+        if i < len(spans) - 1:
+            ax.axvline(end, color=INK, lw=1, zorder=2)
+        why = f"\nended by {span['ended_by']}\nat epoch {span['epoch']:.1f}" if span["ended_by"] else ""
+        names.append((f"{span['name']}{why}", (span["first"] + end) / 2))
+    tallest = max(name.count("\n") + 1 for name, _ in names)
+    drawn = [
+        ax.annotate(name, (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", ha="center", va="bottom",
+                    fontsize=SMALL + 0.5, linespacing=1.2, annotation_clip=False, parse_math=False)
+        for name in [name + "\n" * (tallest - name.count("\n") - 1) for name, _ in names]
+    ]  # fmt: skip
+    ax.figure.draw_without_rendering()
+    box = ax.get_window_extent()
+    widths = np.array([style.text_size(name, SMALL + 0.5)[0] + 14 for name, _ in names]) / box.width
+    wanted = (np.array([centre for _, centre in names]) - left) / (right - left)
+    beyond = 20 / box.width  # names may reach a little over the axes' ends
+    for text, middle, place in zip(drawn, wanted, style.spread(wanted, widths, -beyond, 1 + beyond), strict=True):
+        text.xy = (place, 1)
+        ax.annotate(
+            "", (middle, 1), (place, 1 + 9 / box.height), xycoords="axes fraction", textcoords="axes fraction",
+            annotation_clip=False, arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.8, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip
+
+
+@in_style
+def sensitivity(
+    df: pd.DataFrame,
+    x: str,
+    y: str | Sequence[str],
+    *,
+    names: Mapping[str, str] | None = None,
+    reference: Mapping[str, Mapping[str, float]] | None = None,
+    log_x: bool = True,
+    title: str = "",
+    caption: str = "",
+    width: float | None = None,
+    height: float = 340,
+) -> Figure:
+    """A sweep: each column `y` against column `x`, with columns `<y>_low` and `<y>_high` as intervals where they exist.
+
+    `names` gives axis labels by column. `reference` gives horizontal lines: `{y: {label: value}}`.
+    """
+    columns = [y] if isinstance(y, str) else list(y)
+    names, reference = names or {}, reference or {}
+    width = width or min(WIDTH, 80 + 480 * len(columns))
+    df = df.sort_values(x)
+    figure = style.sheet(width, height, title, caption)
+    panels = figure.subplots(1, len(columns), squeeze=False)[0]
+    for ax, column in zip(panels, columns, strict=True):
+        if f"{column}_low" in df:
+            ax.vlines(df[x], df[f"{column}_low"], df[f"{column}_high"], color=style.VERMILLION, lw=1.6, alpha=0.6)
+        ax.plot(df[x], df[column], color=style.VERMILLION, marker="o", ms=5, lw=1.2)
+        ax.set_xlabel(names.get(x, x))
+        ax.set_ylabel(names.get(column, column))
+        if log_x:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(FixedLocator(_apart(df[x].unique())))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.set_xlim(df[x].min() / 1.25, df[x].max() * 1.25)
+        lines = reference.get(column, {})
+        if lines:
+            for label, look in style.looks(lines).items():
+                ax.axhline(lines[label], color=look.colour, ls=look.line, lw=1.3)
+            ends = [ax.get_xlim()[1]] * len(lines)
+            ax.margins(y=0.1)
+            _label_ends(ax, ends, list(lines.values()), list(lines), [look.colour for look in style.looks(lines).values()])
+    return style.settle(figure)
+
+
+def _apart(values: np.ndarray) -> list[float]:
+    """Of rising values those that are at least a factor of 1.3 apart, so that their tick labels do not touch."""
+    kept: list[float] = []
+    for value in sorted(values):
+        if not kept or value >= 1.3 * kept[-1]:
+            kept.append(float(value))
+    return kept
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables and intervals
+
+ROW_PAD, COLUMN_GAP, EDGE = 8, 22, 12  # px
+
+
+@dataclass
+class _Column:
+    """A table's column as drawn: lines of text, `"left"` or `"right"` aligned, `width` in px."""
+
+    header: str
+    cells: list[str]
+    align: Literal["left", "right"]
+    bold: bool = False
+    colours: list[str] | None = None
+
+    @property
+    def width(self) -> float:
+        head = style.text_size(self.header, SMALL + 0.5, bold=True)[0]
+        return max([head, *(style.text_size(cell, TEXT, self.bold)[0] for cell in self.cells)])
+
+
+def _as_columns(df: pd.DataFrame, align: Mapping[str, str]) -> list[_Column]:
+    columns = []
+    for name in df.columns:
+        cells = ["" if value is None or value is pd.NA or value != value else str(value) for value in df[name]]
+        filled = [cell for cell in cells if cell not in ("", "–")]
+        numbers = bool(filled) and all(_is_number(cell) for cell in filled)
+        columns.append(_Column(str(name), cells, align.get(name) or ("right" if numbers else "left")))
+    return columns
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell starts with a figure: `57.3 ± 1.2`, `1.23 TFLOP`, `−4`, `12 %`."""
+    bare = cell.lstrip("+-−±~≈<> ")
+    return bare[:1].isdigit()
+
+
+def _fit(columns: list[_Column], width: float) -> None:
+    """Breaks the cells of the widest text columns into lines until the table is at most `width` px wide."""
+    for _ in range(40):
+        over = sum(c.width for c in columns) + COLUMN_GAP * (len(columns) - 1) - width
+        texts = [c for c in columns if c.align == "left" and c.width > 60]
+        if over <= 0 or not texts:
+            return
+        widest = max(texts, key=lambda c: c.width)
+        target = max(60, widest.width - max(over / 2, 10))
+        cells = [style.wrapped(cell.replace("\n", " "), target) for cell in widest.cells]
+        if cells == widest.cells:
+            widest.header = style.wrapped(widest.header.replace("\n", " "), target, SMALL + 0.5, bold=True)
+            if widest.width > target + 1:
+                return  # a single long word
+        widest.cells = cells
+
+
+@dataclass
+class _Grid:
+    """Where a table's rows are, in px from the top: tops (rows + 1,), and the header's top."""
+
+    header: float
+    tops: np.ndarray
+
+    @property
+    def middles(self) -> np.ndarray:
+        return (self.tops[:-1] + self.tops[1:]) / 2
+
+
+def _grid(columns: list[_Column], top: float) -> _Grid:
+    head = max(style.text_size(c.header, SMALL + 0.5)[1] for c in columns) + ROW_PAD
+    rows = len(columns[0].cells)
+    heights = [max(style.text_size(c.cells[i])[1] for c in columns) + ROW_PAD for i in range(rows)]
+    return _Grid(top, top + head + np.concatenate([[0.0], np.cumsum(heights)]))
+
+
+def _draw_table(ax: Axes, columns: list[_Column], grid: _Grid, groups: Sequence[int], right_edge: float) -> None:
+    """Header, rule, zebra rows and cells on axes whose units are px, y downwards. `groups`: rows that start a group."""
+    for i, (top, bottom) in enumerate(zip(grid.tops[:-1], grid.tops[1:], strict=True)):
+        if i % 2:
+            ax.axhspan(top, bottom, color=ZEBRA, lw=0, zorder=0)
+        if i in groups and i:
+            ax.plot([EDGE, right_edge], [top, top], color=RULE, lw=0.8, zorder=1)
+    for y, weight in ((grid.tops[0], 1.2), (grid.tops[-1], 0.8)):
+        ax.plot([EDGE, right_edge], [y, y], color=INK, lw=weight, zorder=2)
+    x = float(EDGE)
+    for column in columns:
+        anchor = x if column.align == "left" else x + column.width
+        ax.text(
+            anchor, grid.tops[0] - ROW_PAD / 2, column.header, ha=column.align, va="bottom", fontsize=SMALL + 0.5,
+            fontweight="bold", color=MUTED, parse_math=False, multialignment=column.align, linespacing=1.2,
+        )  # fmt: skip
+        for i, (middle, cell) in enumerate(zip(grid.middles, column.cells, strict=True)):
+            if cell:
+                ax.text(
+                    anchor, middle, cell, ha=column.align, va="center_baseline" if "\n" not in cell else "center",
+                    color=column.colours[i] if column.colours else INK, fontweight="bold" if column.bold else "normal",
+                    parse_math=False, multialignment=column.align, linespacing=1.2,
+                )  # fmt: skip
+        x += column.width + COLUMN_GAP
+
+
+def _px_axes(figure: Figure) -> Axes:
+    """Axes over the whole figure whose units are px from the upper left corner."""
+    width, height = figure.get_size_inches() * DPI
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    ax.set_axis_off()
+    return ax
+
+
+def _repeats_blank(df: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, list[int]]:
+    """The frame with cells blanked that repeat the row above (as long as all columns left of them do), and the rows at
+    which the first column changes."""
+    blank = df.copy()
+    same = pd.Series(True, index=df.index)
+    starts = [0]
+    for n, column in enumerate(columns):
+        same = same & (df[column].astype(str) == df[column].astype(str).shift())
+        if n == 0:
+            starts = [i for i, repeated in enumerate(same) if not repeated]
+        blank[column] = df[column].astype(object).where(~same, "")
+    return blank, starts
+
+
+@in_style
+def table_picture(
+    df: pd.DataFrame,
+    title: str = "",
+    caption: str = "",
+    *,
+    align: Mapping[str, str] | None = None,
+    merge: Sequence[str] = (),
+    max_width: float = WIDTH,
+) -> Figure:
+    """A small frame as a picture: a header rule, zebra rows, columns as wide as their text, numbers at the right.
+
+    Cells are printed as `str` gives them, missing ones empty. `merge` names leading columns whose repeats are left
+    blank; a rule starts each new value of the first. `align` overrides a column's side. Long texts are broken into lines.
+    """
+    shown, groups = _repeats_blank(df, merge) if merge else (df, [])
+    columns = _as_columns(shown, align or {})
+    _fit(columns, max_width - 2 * EDGE)
+    table = sum(c.width for c in columns) + COLUMN_GAP * (len(columns) - 1) + 2 * EDGE
+    width = max(table, min(max_width, max(420, style.text_size(title, style.TITLE, bold=True)[0] + 2 * EDGE)))
+    head, foot = style.frame_heights(width, title, caption)
+    grid = _grid(columns, head)
+    figure = style.new_figure(width, grid.tops[-1] + foot + 6)
+    style.frame(figure, title, caption)
+    _draw_table(_px_axes(figure), columns, grid, groups, table - EDGE)
+    return figure
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measured column of `compare_table`: each of its cells holds a row's values, one per seed."""
+
+    column: str
+    title: str
+    scale: float = 1.0  # 100 makes fractions %
+    digits: int = 1
+    dots: bool = False  # drawn beside the table, with 95 % intervals
+    text: bool = True  # written in the table
+    reference: float | None = None  # a line among the dots: 1 for ratios
+
+
+@in_style
+def compare_table(
+    df: pd.DataFrame,
+    text: Sequence[str],
+    measures: Sequence[Measure],
+    paper: pd.DataFrame | None = None,
+    *,
+    label: str | None = None,
+    title: str = "",
+    caption: str = "",
+    width: float = WIDTH,
+) -> Figure:
+    """Tables 1 to 3: text columns, each measure as `mean ± half the 95 % interval` beside the paper's figure, and the
+    measures with `dots=True` drawn at the right, row by row, with the paper's as hollow diamonds.
+
+    `df` has the text columns and one column per measure holding sequences (one value a seed). `paper` has as many rows;
+    its columns are measures, in printed units (%, s), NaN where the paper has none. `label` names the text column that
+    gives a row its colour (by default the last).
+    """
+    paper = pd.DataFrame(index=df.index) if paper is None else paper
+    if len(paper) != len(df):
+        raise ValueError(f"paper has {len(paper)} rows, df {len(df)}: they must agree")
+    shown, groups = _repeats_blank(df[list(text)], list(text)[:-1])
+    columns = _as_columns(shown, {})
+    for measure in measures:
+        if measure.text:
+            cells = [with_interval(np.asarray(v) * measure.scale, percent=False, digits=measure.digits) for v in df[measure.column]]
+            columns.append(_Column(measure.title, cells, "right"))
+            if measure.column in paper:
+                cells = ["" if np.isnan(p) else f"{p:.{measure.digits if p < 1000 else 0}f}" for p in paper[measure.column]]
+                columns.append(_Column("paper", cells, "right", colours=[MUTED] * len(cells)))
+    dotted = [measure for measure in measures if measure.dots]
+    panel = 230 if len(dotted) < 3 else 170
+    _fit(columns, width - 2 * EDGE - len(dotted) * (panel + COLUMN_GAP))
+    table = sum(c.width for c in columns) + COLUMN_GAP * (len(columns) - 1) + 2 * EDGE
+    if dotted:
+        panel = min(330, max(panel, (width - table - EDGE) / len(dotted) - COLUMN_GAP))
+        width = table + len(dotted) * (panel + COLUMN_GAP) + EDGE
+    else:
+        width = table
+    head, foot = style.frame_heights(width, title, caption)
+    ticks = 26 if dotted else 0
+    key = 20 if dotted else 0  # the line that says what dots and diamonds are
+    grid = _grid(columns, head + key / 2)
+    height = grid.tops[-1] + ticks + foot + 6
+    figure = style.new_figure(width, height)
+    style.frame(figure, title, caption)
+    ax = _px_axes(figure)
+    _draw_table(ax, columns, grid, groups, width - EDGE)
+    looks = style.looks(df[label or text[-1]].astype(str))
+    look = [looks[name] for name in df[label or text[-1]].astype(str)]
+    for i, measure in enumerate(dotted):
+        left = table + i * (panel + COLUMN_GAP)
+        box = (left / width, 1 - grid.tops[-1] / height, panel / width, (grid.tops[-1] - grid.tops[0]) / height)
+        dots = figure.add_axes(box, facecolor="none", ylim=(grid.tops[-1], grid.tops[0]))
+        values = np.array([interval(np.asarray(v, float) * measure.scale) for v in df[measure.column]])  # (rows, 3)
+        printed = paper[measure.column].to_numpy(float) if measure.column in paper else None
+        _draw_dots(dots, grid.middles, values, look, printed, measure.reference)
+        dots.set_yticks([])
+        ax.text(
+            left, grid.tops[0] - ROW_PAD / 2, measure.title, ha="left", va="bottom", fontsize=SMALL + 0.5,
+            fontweight="bold", color=MUTED, parse_math=False,
+        )  # fmt: skip
+    if dotted:
+        has_paper = any(m.column in paper for m in dotted)
+        ax.text(
+            width - EDGE, head - 2, "● mean and 95 % t-interval" + ("   ◇ the paper's figure" if has_paper else ""),
+            ha="right", va="center", fontsize=SMALL, color=MUTED,
+        )  # fmt: skip
+    return figure
+
+
+def _draw_dots(
+    ax: Axes, y: np.ndarray, values: np.ndarray, looks: Sequence[style.Look], paper: np.ndarray | None, reference: float | None
+) -> None:
+    """Dots at heights y (n,) with intervals `values` (n, 3: mean, low, high) and the paper's figures (n,) as diamonds."""
+    if reference is not None:
+        ax.axvline(reference, color=MUTED, lw=1, ls=(0, (3, 2)), zorder=1)
+    for height, (mean, low, high), look in zip(y, values, looks, strict=True):
+        ax.plot([low, high], [height, height], color=look.colour, lw=2.2, alpha=0.55, solid_capstyle="butt", zorder=2)
+        ax.plot([mean], [height], marker=look.marker, ms=6, color=look.colour, mfc=look.face, mew=1.4, ls="", zorder=4)
+    if paper is not None:
+        ax.plot(paper, y, marker="D", ms=5, color=INK, mfc="white", mew=1, ls="", zorder=3)
+    # an interval of two seeds can be very wide: limits follow means and the paper, and intervals up to half their range
+    points = np.concatenate([values[:, 0], [] if paper is None else paper, [] if reference is None else [reference]])
+    points = points[np.isfinite(points)]
+    if len(points):
+        low, high = points.min(), points.max()
+        room = max(high - low, 0.02 * abs(high), 1e-6)
+        ends = values[:, 1:][np.isfinite(values[:, 1:])]
+        low, high = max(min([low, *ends]), low - room / 2), min(max([high, *ends]), high + room / 2)
+        ax.set_xlim(low - 0.06 * room, high + 0.06 * room)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.spines["left"].set_visible(False)
+    ax.grid(axis="y", visible=False)
+
+
+@in_style
+def dot_intervals(
+    df: pd.DataFrame,
+    value: str,
+    low: str,
+    high: str,
+    label: str,
+    paper: str | None = None,
+    *,
+    name: str = "",
+    reference: float | None = None,
+    title: str = "",
+    caption: str = "",
+    width: float = 700,
+) -> Figure:
+    """A row per label: a dot at column `value`, its interval from `low` to `high`, and column `paper` as a diamond."""
+    labels = df[label].astype(str).tolist()
+    head, foot = style.frame_heights(width, title, caption)
+    figure = style.sheet(width, head + foot + 62 + 26 * len(df) + (18 if paper else 0), title, caption)
+    ax = figure.subplots()
+    looks = style.looks(labels)
+    rows = np.arange(len(df), dtype=float)
+    printed = df[paper].to_numpy(float) if paper else None
+    _draw_dots(ax, rows, df[[value, low, high]].to_numpy(float), [looks[n] for n in labels], printed, reference)
+    ax.set_yticks(rows, labels, color=INK, parse_math=False)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(df) - 0.4, -0.6)
+    ax.set_xlabel(name or value)
+    if paper:
+        ax.set_title("● mean and interval   ◇ the paper's figure", fontsize=SMALL, color=MUTED, loc="right")
+    return style.settle(figure)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Images
+
+
+@in_style
+def contact_sheet(
+    images: np.ndarray,
+    titles: Sequence[str] | None = None,
+    columns: int = 8,
+    *,
+    title: str = "",
+    caption: str = "",
+    tile: float = 110,
+) -> Figure:
+    """Images (N, H, W, 3) uint8 in a grid, each `tile` px wide, with a title above each if given."""
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise ValueError(f"images have shape {images.shape} and type {images.dtype}; wanted (N, H, W, 3) uint8")
+    n, tall, wide, _ = images.shape
+    columns = max(1, min(columns, n))
+    rows = -(-n // columns)
+    names = [style.wrapped(str(t), tile, SMALL) for t in titles] if titles is not None else [""] * n
+    name_height = max(style.text_size(t, SMALL)[1] for t in names) + 4 if titles is not None else 0
+    gap = 8
+    # a title with one long word may be wider than its image
+    step = max([tile, *(style.text_size(t, SMALL)[0] for t in names)]) + gap
+    tile_height = tile * tall / wide
+    width = max(2 * EDGE + columns * step - gap, 300)
+    head, foot = style.frame_heights(width, title, caption)
+    height = head + rows * (name_height + tile_height + gap) + foot
+    figure = style.new_figure(width, height)
+    style.frame(figure, title, caption)
+    ax = _px_axes(figure)
+    for i, (image, name) in enumerate(zip(images, names, strict=True)):
+        x = EDGE + (i % columns) * step
+        y = head + (i // columns) * (name_height + tile_height + gap) + name_height
+        place = figure.add_axes((x / width, 1 - (y + tile_height) / height, tile / width, tile_height / height))
+        place.imshow(image, interpolation="nearest" if wide <= 2 * tile else "antialiased", aspect="auto")
+        place.set_axis_off()
+        ax.text(x, y - 3, name, ha="left", va="bottom", fontsize=SMALL, linespacing=1.2, parse_math=False)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Logits
+
+
+class Softened:
+    """Bars of p(zt, t) and p(zs, t) for one image, on the teacher's `top` classes and the rest together.
+
+    `update` changes widths and names; nothing is drawn anew. Class names are cut to `longest` letters.
+    """
+
+    def __init__(self, ax: Axes, classes: Sequence[str], top: int = 8, longest: int = 18) -> None:
+        self.classes = [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in map(str, classes)]
+        self.top = min(top, len(self.classes))
+        self.rest = len(self.classes) - self.top
+        rows = np.arange(self.top + (self.rest > 0), dtype=float)
+        self.ax = ax
+        self.teacher = ax.barh(rows - 0.2, np.zeros_like(rows), 0.38, color=TEACHER, label="teacher")
+        self.student = ax.barh(rows + 0.2, np.zeros_like(rows), 0.38, color=STUDENT, label="student", alpha=0.85)
+        ax.set_yticks(rows, [""] * len(rows), color=INK, parse_math=False)
+        ax.tick_params(axis="y", length=0)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.set_xlim(0, 1)
+        ax.set_xlabel("probability")
+        ax.grid(axis="y", visible=False)
+        ax.legend(loc="lower right", handlelength=1, borderaxespad=0.2)
+
+    def update(self, zt: Tensor, zs: Tensor, t: float, true: int | None = None) -> None:
+        """Shows logits zt, zs (C,) at temperature t. `true` marks the label's class."""
+        order = zt.argsort(descending=True, stable=True)
+        chosen = order[: self.top]
+        if true is not None and true not in chosen:
+            chosen[-1] = true
+        if int(zs.argmax()) not in chosen:  # what the student says must be seen
+            chosen[-2 if true is not None and int(chosen[-1]) == true and self.top > 1 else -1] = zs.argmax()
+        for bars, z in ((self.teacher, zt), (self.student, zs)):
+            p = softened(z.detach().double(), t)  # (C,)
+            widths = p[chosen].tolist()
+            for bar, value in zip(bars, widths + [max(0.0, 1 - sum(widths))] * (self.rest > 0), strict=True):
+                bar.set_width(value)
+        names = [f"✓ {self.classes[i]}" if i == true else self.classes[i] for i in chosen.tolist()]
+        self.ax.set_yticklabels(names + [f"{self.rest} others"] * (self.rest > 0))
+        self.ax.set_title(f"softened at t = {t:.3g}" + (", ✓ true class" if true is not None else ""))
+
+
+@in_style
+def softened_bars(
+    zt: Tensor,
+    zs: Tensor,
+    t: float,
+    classes: Sequence[str],
+    *,
+    top: int = 8,
+    true: int | None = None,
+    title: str = "",
+    caption: str = "",
+    width: float = 560,
+    height: float = 340,
+) -> Figure:
+    """The teacher's and the student's softened distributions p(z, t) of one image, logits (C,), as paired bars."""
+    figure = style.sheet(width, height, title, caption)
+    panel = Softened(figure.subplots(), classes, top)
+    panel.update(zt, zs, t, true)
+    return style.settle(figure)
+
+
+class GradientTerms:
+    """L_D against t, and what moves t: ∂L_D/∂log t = t·∂L_D/∂t with its two terms, at 1 ≤ t ≤ K on a batch (N, C).
+
+    The curves are computed once up to `k_max`; `update` moves K and the mark at the current t.
+    """
+
+    def __init__(self, loss_ax: Axes, slope_ax: Axes, zt: Tensor, zs: Tensor, k_max: float, points: int = 121) -> None:
+        self.zt, self.zs = zt.detach().double(), zs.detach().double()
+        self.t = np.geomspace(1, max(k_max, 1.001), points)
+        self.loss = np.array([float(soft_cross_entropy(self.zt, self.zs, t)) for t in self.t])
+        terms = [self._terms(t) for t in self.t]
+        self.mismatch, self.spread = np.array(terms).T  # (points,) each
+        self.loss_ax, self.slope_ax = loss_ax, slope_ax
+        loss_ax.plot(self.t, self.loss, color=INK, lw=1.5)
+        slope_ax.axhline(0, color=MUTED, lw=0.8)
+        slope_ax.plot(self.t, self.mismatch, color=style.PURPLE, lw=1.5, ls=(0, (5, 2)), label="mismatch")
+        slope_ax.plot(self.t, self.spread, color=style.GREEN, lw=1.5, ls=(0, (1.5, 1.2)), label="spread")
+        slope_ax.plot(self.t, self.mismatch + self.spread, color=INK, lw=1.8, label="sum")
+        self.marks = [
+            ax.plot([1], [0], marker="o", ms=7, color=style.VERMILLION, mec="white", zorder=5)[0] for ax in (loss_ax, slope_ax)
+        ]
+        self.lines = [ax.axvline(1, color=style.VERMILLION, lw=1, alpha=0.7) for ax in (loss_ax, slope_ax)]
+        for ax in (loss_ax, slope_ax):
+            ax.set_xscale("log")
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        loss_ax.tick_params(labelbottom=False)
+        loss_ax.set_ylabel("L_D (nats)", parse_math=False)
+        slope_ax.set_ylabel("∂L_D/∂log t", parse_math=False)
+        slope_ax.set_xlabel("temperature t (log scale)")
+        slope_ax.legend(loc="upper right", ncols=3, handlelength=1.8, borderaxespad=0.1, columnspacing=1.2)
+
+    def _terms(self, t: float) -> tuple[float, float]:
+        """The two terms of ∂L_D/∂log t."""
+        mismatch, spread = temperature_gradient(self.zt, self.zs, t)
+        return t * float(mismatch), t * float(spread)
+
+    def update(self, t: float, k: float) -> None:
+        """Marks t and shows the curves on [1, k]."""
+        seen = self.t <= max(k, 1.05) * 1.0001
+        right = max(k, 1.05)
+        mismatch, spread = self._terms(t)
+        values = (float(soft_cross_entropy(self.zt, self.zs, t)), mismatch + spread)
+        for mark, line, value in zip(self.marks, self.lines, values, strict=True):
+            mark.set_data([t], [value])
+            line.set_xdata([t, t])
+        margin = right**0.02
+        for ax in (self.loss_ax, self.slope_ax):
+            ax.set_xlim(1 / margin, right * margin)
+            ax.xaxis.set_major_locator(FixedLocator([tick for tick in (1, 2, 3, 5, 10, 20, 40) if tick <= right]))
+        self._set_limits(self.loss_ax, self.loss[seen], values[0])
+        terms = np.concatenate([self.mismatch[seen], self.spread[seen], (self.mismatch + self.spread)[seen], [0.0]])
+        self._set_limits(self.slope_ax, terms, values[1], head=0.22)
+        moves = "t falls" if values[1] > 0 else "t rises" if values[1] < 0 else "t stays"
+        self.loss_ax.set_title(f"t = {t:.3g} of K = {k:g}: L_D = {values[0]:.3f}", parse_math=False)
+        self.slope_ax.set_title(f"{mismatch:+.3f} mismatch {spread:+.3f} spread = {values[1]:+.3f}: {moves}")
+
+    @staticmethod
+    def _set_limits(ax: Axes, values: np.ndarray, now: float, head: float = 0.08) -> None:
+        low, high = min(values.min(), now), max(values.max(), now)
+        room = max(high - low, 1e-6)
+        ax.set_ylim(low - 0.08 * room, high + head * room)
+
+
+@in_style
+def gradient_terms(
+    zt: Tensor,
+    zs: Tensor,
+    t: float,
+    K: float = 20.0,
+    *,
+    title: str = "",
+    caption: str = "",
+    width: float = 560,
+    height: float = 440,
+) -> Figure:
+    """L_D against the temperature on a batch of logits (N, C), and the gradient that moves t, split into its two terms
+    (`kit.losses.temperature_gradient`, times t: per log t), with the current t marked."""
+    figure = style.sheet(width, height, title, caption)
+    upper, lower = figure.subplots(2, 1, height_ratios=(2, 3))
+    GradientTerms(upper, lower, zt, zs, K).update(t, K)
+    return style.settle(figure)

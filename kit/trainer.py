@@ -1,0 +1,330 @@
+"""The one training loop. Iterate over a `Training` and it trains, one step a batch; everyone drives this same loop.
+
+    training = Training(recipe, data, student, teachers, seed=0)
+    for step in training:      # or `training.run()`
+        ...                    # look at training.thermostat.t, change training.thermostat.k, stop whenever you like
+    training.metrics()
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from kit.data.augment import EpochPlan, augment, normalise
+from kit.data.base import Dataset, Split
+from kit.losses import kl_divergence, topk_correct
+from kit.recipe import Moment, Recipe, Stage
+from kit.temperature import Thermostat
+
+EVALUATION_BATCH = 500
+
+
+class Diverged(RuntimeError):
+    """The loss stopped being a number; `step` says at which batch (counted from 1)."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not a finite number at step {step}")
+        self.step = step
+
+
+@dataclass
+class StageRecord:
+    """How a stage went. `ended_by` is `temperature` or `budget`; steps are counted from the run's start."""
+
+    name: str
+    first_step: int
+    t_start: float | None
+    steps: int = 0
+    t_end: float | None = None
+    ended_by: str | None = None
+
+
+@dataclass
+class Spent:
+    """What the student's procedure has cost so far; evaluation is left out, teachers' forward passes are in."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    student_images: int = 0  # images the student was trained on
+    teacher_images: dict[str, int] = field(default_factory=dict)  # forward passes, by teacher
+
+
+class Training:
+    """A student, its teachers and a recipe, at some step of the way.
+
+    `student` and `teachers` map images (N, 3, px, px) to logits (N, C). The student's start weights are the caller's;
+    `seed` decides batches and augmentation. The same seed gives the same student bit for bit on one thread of one CPU.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Dataset,
+        student: nn.Module,
+        teachers: Mapping[str, nn.Module],
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
+        self.recipe, self.data, self.seed = recipe, data, seed
+        self.device = torch.device(device)
+        self.student = student.to(self.device, memory_format=torch.channels_last)
+        self.teachers = {name: frozen(teachers[name], self.device) for name in recipe.teachers}
+        self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
+
+        self.batch = min(recipe.batch, len(data.train))
+        self.steps_per_epoch = len(data.train) // self.batch
+        self.total_steps = recipe.epochs * self.steps_per_epoch
+        self.optimiser = torch.optim.SGD(
+            parameter_groups(student, recipe.weight_decay),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            fused=True,
+        )
+
+        self.step = 0  # batches done
+        self.spent = Spent()
+        self.stages: list[StageRecord] = []
+        self.epochs: list[dict] = []
+        self.loss = torch.zeros(self.total_steps, device=self.device)  # filled in place: no sync with the device a step
+        self.hits = torch.zeros(self.total_steps, 2, dtype=torch.int64, device=self.device)  # top-1, top-5
+        self.temperatures = torch.full((self.total_steps, 2), math.nan, dtype=torch.float64)  # t and what was used
+        self.stage_index = torch.zeros(self.total_steps, dtype=torch.int64)
+        self._enter_stage(0)
+
+    # ---- the loop ---------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[int]:
+        while self.step < self.total_steps:
+            epoch, done = divmod(self.step, self.steps_per_epoch)
+            plan = EpochPlan(len(self.data.train), self.seed, epoch, self.recipe.pad, self.data.flip)
+            for indices in list(plan.batches(self.batch))[done:]:
+                self._train_on(plan, indices)
+                yield self.step
+            self._end_epoch(epoch + 1)
+
+    def run(self) -> Training:
+        for _ in self:
+            pass
+        return self
+
+    def _train_on(self, plan: EpochPlan, indices: Tensor) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        stage = self.stage
+        x, y = self._batch(plan, indices)
+        if stage.objective.needs_input_gradient:
+            x.requires_grad_()
+        self.student.train()
+        self._set_learning_rate()
+        zs = self.student(x)  # (N, C)
+        teacher = self.teachers.get(stage.teacher)
+        zt = None if teacher is None else teach(teacher, x)  # (N, C)
+        t = self.thermostat.used if self.thermostat else 1.0
+        moment = Moment(x, y, zs, zt, t, self.student, teacher, self._stage_progress())
+        loss = stage.objective(moment)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+
+        self._record(loss.detach(), zs.detach(), y)
+        if self.thermostat is not None:
+            self.thermostat.observe(zt, zs.detach())
+        self.step += 1
+        self.spent.student_images += len(y)
+        if teacher is not None:
+            self.spent.teacher_images[stage.teacher] = self.spent.teacher_images.get(stage.teacher, 0) + len(y)
+        self._maybe_end_stage()
+        self.spent.wall_s += time.perf_counter() - wall
+        self.spent.cpu_s += time.process_time() - cpu
+
+    def _batch(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The images (N, 3, H, W) float, augmented and normalised, and the labels (N,)."""
+        pixels = self.data.train.images.take(indices).to(self.device)
+        pixels = augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad)
+        return normalise(pixels, self.mean, self.std), self.data.train.labels[indices].to(self.device)
+
+    def _set_learning_rate(self) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up to the peak, then a half cosine to 0, over the whole run and not restarted by stages."""
+        rising = self.recipe.warmup * self.total_steps
+        if step < rising:
+            return self.recipe.lr * (step + 1) / (rising + 1)
+        return self.recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / (self.total_steps - rising)))
+
+    # ---- stages -----------------------------------------------------------------------------------------------
+
+    @property
+    def stage(self) -> Stage:
+        return self.recipe.stages[len(self.stages) - 1]
+
+    def _enter_stage(self, number: int) -> None:
+        stage = self.recipe.stages[number]
+        self._stage_last_step = round(stage.until * self.total_steps)
+        budget = self._stage_last_step - self.step
+        self.thermostat = Thermostat(stage.temperature, self.steps_per_epoch, budget) if stage.temperature else None
+        self.stages.append(StageRecord(stage.name, self.step, self.thermostat.t if self.thermostat else None))
+
+    def _stage_progress(self) -> float:
+        first = self.stages[-1].first_step
+        return (self.step - first) / max(1, self._stage_last_step - first)
+
+    def _maybe_end_stage(self) -> None:
+        record, last = self.stages[-1], len(self.stages) == len(self.recipe.stages)
+        record.steps = self.step - record.first_step
+        if self.thermostat is not None:
+            record.t_end = self.thermostat.t
+        if self.thermostat is not None and self.thermostat.is_cold and not last:
+            record.ended_by = "temperature"
+        elif self.step >= self._stage_last_step:
+            record.ended_by = "budget"
+        if record.ended_by and not last:
+            self._enter_stage(len(self.stages))
+
+    # ---- the record -------------------------------------------------------------------------------------------
+
+    def _record(self, loss: Tensor, zs: Tensor, y: Tensor) -> None:
+        self.loss[self.step] = loss
+        self.hits[self.step] = topk_correct(zs, y)
+        self.stage_index[self.step] = len(self.stages) - 1
+        if self.thermostat is not None:
+            self.temperatures[self.step, 0] = self.thermostat.t
+            self.temperatures[self.step, 1] = self.thermostat.used
+
+    def _end_epoch(self, epoch: int) -> None:
+        first = (epoch - 1) * self.steps_per_epoch
+        not_finite = (~torch.isfinite(self.loss[first : self.step])).nonzero()
+        if len(not_finite):
+            raise Diverged(first + int(not_finite[0]) + 1)
+        train = self.hits[first : self.step].sum(0).double() / (self.batch * self.steps_per_epoch)
+        test = evaluate(self.student, self.data.test, self.mean, self.std)
+        self.epochs.append(
+            {
+                "epoch": epoch,
+                "stage": self.recipe.stages[int(self.stage_index[self.step - 1])].name,
+                "train_top1": float(train[0]),  # running, over the epoch's augmented batches
+                "train_top5": float(train[1]),
+                "test_top1": test.top1,
+                "test_top5": test.top5,
+                "wall_s": self.spent.wall_s,
+                "cpu_s": self.spent.cpu_s,
+                "student_images": self.spent.student_images,
+                "teacher_images": dict(self.spent.teacher_images),
+            }
+        )
+
+    def steps(self) -> list[dict]:
+        """The history so far, one row a batch: step, epoch, stage, loss, t, t_used, lr, batch_top1."""
+        loss, hits = self.loss[: self.step].tolist(), self.hits[: self.step].tolist()
+        temperatures, stages = self.temperatures[: self.step].tolist(), self.stage_index[: self.step].tolist()
+        return [
+            {
+                "step": i + 1,
+                "epoch": (i + 1) / self.steps_per_epoch,
+                "stage": self.recipe.stages[stages[i]].name,
+                "loss": loss[i],
+                "t": temperatures[i][0],
+                "t_used": temperatures[i][1],
+                "lr": self.learning_rate(i),
+                "batch_top1": hits[i][0] / self.batch,
+            }
+            for i in range(self.step)
+        ]
+
+    def metrics(self) -> dict:
+        """Where the student stands: accuracies on both splits (clean images), cost, stages, likeness to its teacher."""
+        train = evaluate(self.student, self.data.train, self.mean, self.std)
+        test = evaluate(self.student, self.data.test, self.mean, self.std)
+        metrics = {
+            "train_top1": train.top1,
+            "train_top5": train.top5,
+            "test_top1": test.top1,
+            "test_top5": test.top5,
+            "wall_s": self.spent.wall_s,
+            "cpu_s": self.spent.cpu_s,
+            "student_images": self.spent.student_images,
+            "teacher_images": dict(self.spent.teacher_images),
+            "stages": [
+                {
+                    "name": stage.name,
+                    "epochs": stage.steps / self.steps_per_epoch,
+                    "steps": stage.steps,
+                    "ended_by": stage.ended_by,
+                    "t_start": stage.t_start,
+                    "t_end": stage.t_end,
+                }
+                for stage in self.stages
+            ],
+        }
+        if "big" in self.teachers:
+            big = evaluate(self.teachers["big"], self.data.test, self.mean, self.std)
+            metrics["agreement"] = agreement(big.logits, test.logits)
+        return metrics
+
+
+# ---- what the loop is made of, each usable alone ------------------------------------------------------------------
+
+
+def frozen(network: nn.Module, device: torch.device) -> nn.Module:
+    """A teacher: in evaluation mode, without gradients."""
+    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def teach(teacher: nn.Module, x: Tensor) -> Tensor:
+    """The teacher's logits (N, C) for images x, free of any graph."""
+    with torch.inference_mode():
+        logits = teacher(x)
+    return logits.clone()  # an ordinary tensor again, so that the student's loss may keep it
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
+    """Weight decay for weights of convolutions and linear layers, none for biases and batch norms."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Top-1 and Top-5 as fractions, and the logits (N, C) they come from."""
+
+    top1: float
+    top5: float
+    logits: Tensor
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Evaluation:
+    """Accuracy of a network on a split's clean images, in evaluation mode."""
+    network.eval()
+    device = mean.device
+    logits = torch.cat(
+        [
+            network(normalise(split.images.take(indices).to(device), mean, std))
+            for indices in torch.arange(len(split)).split(EVALUATION_BATCH)
+        ]
+    ).cpu()  # (N, C)
+    top1, top5 = (topk_correct(logits, split.labels).double() / len(split)).tolist()
+    return Evaluation(top1, top5, logits)
+
+
+def agreement(zt: Tensor, zs: Tensor) -> dict[str, float]:
+    """Does the student inherit? KL at t = 1, share of images with the same Top-1, mean overlap of the Top-5 sets."""
+    k = min(5, zt.shape[1])
+    ours, theirs = zs.topk(k).indices, zt.topk(k).indices  # (N, k)
+    overlap = (ours[:, :, None] == theirs[:, None, :]).any(2).double().mean()
+    return {
+        "kl": float(kl_divergence(zt, zs, 1.0)),
+        "top1": float((ours[:, 0] == theirs[:, 0]).double().mean()),
+        "top5": float(overlap),
+    }
