@@ -57,7 +57,7 @@ PRESETS = {
             "imagenet": Size(px=32, train_per_class=60, test_per_class=20, epochs=10, teacher_epochs=24, batch=64),
             "hrsc2016": Size(px=32, train_per_class=80, test_per_class=40, epochs=10, teacher_epochs=24, batch=64),
         },
-        teacher_width=16,
+        teacher_width=8,
         student_width=8,
         seeds=3,
         says="quick compares methods on narrow networks and small images; it cannot show the paper's own figures",

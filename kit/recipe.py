@@ -21,7 +21,7 @@ ALPHA = 0.5  # the paper's α in Eq. (1)
 
 # θ's learning rate over a whole run: spread over the epochs it is the default rate per epoch. It is set so that the two
 # soft stages end near 40 % and 65 % of the epochs; notebook 02 shows what other rates do.
-RATE = 240.0
+RATE = 100.0
 
 
 class Part(BaseModel):

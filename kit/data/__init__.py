@@ -53,9 +53,10 @@ def _load(
         if real is not None:
             return real
     if source == "real":
-        where = f"in {folder}" if folder else "as no folder is given and KIT_DATA is not set"
+        where = f"in {folder}" if folder else "as no folder is given and KIT_DATA names none"
         published = "" if role == "imagenet" else f", or {role}'s batches as torchvision extracts them"
-        raise KitError(f"no real images for {role} {where}; allowed: an ImageFolder tree there or in {role}/{published}")
+        allowed = f"an ImageFolder tree there or in {role}/{published}"
+        raise KitError(f"no real images for {role} {where}; allowed: {allowed}")
     return _embedded(role, px, train, test)
 
 
@@ -96,7 +97,13 @@ def real_folder(folder: Path | str | None) -> Path | None:
     return None
 
 
-def check_arguments(role: str, px: int, train_per_class: int | None, test_per_class: int | None, source: str) -> None:
+def check_arguments(
+    role: str,
+    px: int,
+    train_per_class: int | None = None,
+    test_per_class: int | None = None,
+    source: str = "auto",
+) -> None:
     """KitError for a role, size, count or source outside what is allowed."""
     if role not in ROLES:
         raise not_one_of("role", role, ROLES)
@@ -119,6 +126,12 @@ def download(role: str, folder: Path) -> Path:
     return download_cifar(role, Path(folder))
 
 
-def prepare(role: str, px: int, folder: Path | None = None) -> Dataset:
-    """Builds what loading this role at this size would otherwise build on first use: trees, caches, checksums."""
-    return load(role, px=px, folder=folder)
+def prepare(
+    role: str,
+    px: int,
+    folder: Path | None = None,
+    train_per_class: int | None = None,
+    test_per_class: int | None = None,
+) -> Dataset:
+    """Builds what loading this role at this size and these counts would build on first use: trees, caches, checksums."""
+    return load(role, px=px, train_per_class=train_per_class, test_per_class=test_per_class, folder=folder)

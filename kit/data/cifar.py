@@ -30,7 +30,9 @@ def find_batches(role: str, folder: Path) -> Path | None:
             return root
         if (archive := root / kind.filename).exists():
             state = "not extracted" if check_integrity(str(archive), kind.tgz_md5) else "half-downloaded or changed"
-            raise KitError(f"{archive} is {state}; allowed: {batches} as torchvision extracts it ({title}, md5-checked)")
+            raise KitError(
+                f"{archive} is {state}; allowed: {title} downloaded and extracted by torchvision, to {batches}"
+            )
     return None
 
 
@@ -43,9 +45,7 @@ def refuse_bad_files(batches: Path, kind: type[CIFAR10], title: str) -> None:
             raise KitError(f"{batches}: {name} {state}; allowed: the files of {title} as published (md5 {md5} here)")
 
 
-def published_cifar(
-    role: str, px: int, train_per_class: int | None, test_per_class: int | None, root: Path
-) -> Dataset:
+def published_cifar(role: str, px: int, train_per_class: int | None, test_per_class: int | None, root: Path) -> Dataset:
     """The published images at px × px, at most so many a class, read from what `find_batches` found."""
     kind, title = PUBLISHED[role]
     halves = []

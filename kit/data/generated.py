@@ -32,7 +32,7 @@ class Look:
     texture: str  # plain, stripes, rings or checks
     hue: float  # 0 … 1
     saturation: float = 0.75
-    cycles: float = 1.5  # of the texture, per object radius
+    cycles: float = 1.1  # of the texture, per object radius
     direction: float = 0.0  # of the stripes; 0 is upright
     aspect: float = 1.0  # width over height
     mark: float | None = None  # clockwise angle of a bright mark; 0 is at the top
@@ -83,7 +83,7 @@ SHAPES: dict[str, Callable[[ndarray, ndarray], ndarray]] = {
     "arrow": lambda x, y: np.minimum(_polygon(x, y + 0.3, 3), _box(x, y - 0.5, 0.3, 0.55)),
     "dumb-bell": lambda x, y: np.minimum(_disc(np.abs(x) - 0.62, y, 0.48), _box(x, y, 0.6, 0.2)),
     "drop": lambda x, y: np.minimum(_disc(x, y - 0.3, 0.7), np.maximum(np.abs(x) * 0.86 - (y + 1.1) * 0.5, y - 0.1)),
-    "house": lambda x, y: np.minimum(_box(x, y - 0.3, 0.7, 0.6), np.maximum(np.abs(x) * 0.7 - (y + 1.1) * 0.7, y + 0.2)),
+    "house": lambda x, y: np.minimum(_box(x, y - 0.3, 0.7, 0.6), np.maximum((np.abs(x) - y - 1.1) * 0.7, y + 0.2)),
 }
 
 # ---- the 20 groups -------------------------------------------------------------------------------------------------
@@ -91,14 +91,12 @@ SHAPES: dict[str, Callable[[ndarray, ndarray], ndarray]] = {
 # How the five classes of a group differ, as (name, changed fields) for i = 0 … 4 of a base look.
 VARIATIONS: dict[str, Callable[[Look, int], Look]] = {
     "hue": lambda look, i: replace(look, name=f"{look.name}, hue {i + 1}", hue=(look.hue + 0.055 * (i - 2)) % 1),
-    "width": lambda look, i: replace(
-        look, name=f"{look.name}, {look.texture} {i + 1}", cycles=(0.55, 0.85, 1.25, 1.75, 2.3)[i]
+    "fineness": lambda look, i: replace(
+        look, name=f"{look.name}, {look.texture} {i + 1}", cycles=(0.4, 0.75, 1.2, 1.75, 2.4)[i]
     ),
     "direction": lambda look, i: replace(look, name=f"{look.name} at {36 * i}°", direction=36.0 * i),
     "mark": lambda look, i: replace(look, name=f"{look.name}, mark at {72 * i}°", mark=72.0 * i),
-    "aspect": lambda look, i: replace(
-        look, name=f"{look.name}, width {i + 1}", aspect=(0.5, 0.67, 0.87, 1.15, 1.5)[i]
-    ),
+    "aspect": lambda look, i: replace(look, name=f"{look.name}, width {i + 1}", aspect=(0.5, 0.67, 0.87, 1.15, 1.5)[i]),
 }
 
 # variation, shape, texture, hue
@@ -107,10 +105,10 @@ GROUPS = (
     ("hue", "star", "plain", 0.36),
     ("hue", "frame", "plain", 0.58),
     ("hue", "crescent", "stripes", 0.80),
-    ("width", "square", "stripes", 0.10),
-    ("width", "disc", "rings", 0.50),
-    ("width", "triangle", "stripes", 0.68),
-    ("width", "half-disc", "checks", 0.90),
+    ("fineness", "square", "stripes", 0.10),
+    ("fineness", "disc", "rings", 0.50),
+    ("fineness", "triangle", "stripes", 0.68),
+    ("fineness", "half-disc", "checks", 0.90),
     ("direction", "disc", "stripes", 0.30),
     ("direction", "square", "stripes", 0.76),
     ("direction", "pentagon", "stripes", 0.00),
@@ -138,25 +136,29 @@ def looks() -> list[Look]:
 
 # ---- drawing -------------------------------------------------------------------------------------------------------
 
-NUISANCES = 64  # random numbers an image may use, besides its noise
+NUISANCES = 40  # random numbers an image uses at most, besides its clutter (8 each) and its grain
 
 
-def draw(look: Look, px: int, n: int, stream: int) -> ndarray:
-    """n images of one class as uint8 (n, px, px, 3). The first images do not depend on n; `stream` seeds the rest."""
+def draw(look: Look, px: int, n: int, stream: int, clutter: int = 3) -> ndarray:
+    """n images of one class as uint8 (n, px, px, 3), `clutter` dull things lying about in each.
+
+    `stream` is the seed; the first images do not depend on n.
+    """
     chance = np.random.RandomState(stream)  # NumPy promises that its stream stays as it is
-    u = iter(chance.random_sample((n, NUISANCES)).astype(np.float32).T[:, :, None, None])  # each (n, 1, 1), 0 … 1
+    u = chance.random_sample((n, NUISANCES + 8 * clutter)).astype(np.float32)  # 0 … 1
+    columns = iter(u.T[:, :, None, None])  # each (n, 1, 1): one random number an image
 
     def between(low: float, high: float) -> ndarray:
-        return np.float32(low) + np.float32(high - low) * next(u)
+        return np.float32(low) + np.float32(high - low) * next(columns)
 
     grid = ((np.arange(px, dtype=np.float32) + 0.5) * 2 / px - 1)[None]
     x, y = grid[:, None, :], grid[:, :, None]  # −1 … 1, broadcast to (n, px, px)
 
-    image = _background(x, y, px, between)  # (3, n, px, px)
+    image = _background(x, y, px, clutter, between)  # (3, n, px, px)
 
     # The object, in its own frame
-    size, tilt = between(0.48, 0.68), np.deg2rad(between(-14, 14))
-    x_c, y_c = x - between(-0.28, 0.28), y - between(-0.28, 0.28)
+    size, tilt = between(0.58, 0.74), np.deg2rad(between(-9, 9))
+    x_c, y_c = x - between(-0.2, 0.2), y - between(-0.2, 0.2)
     cos, sin = np.cos(tilt) / size, np.sin(tilt) / size
     x_o, y_o = cos * x_c + sin * y_c, cos * y_c - sin * x_c
     stretch = np.float32(np.sqrt(look.aspect)) * between(0.95, 1.05)
@@ -174,34 +176,34 @@ def draw(look: Look, px: int, n: int, stream: int) -> ndarray:
     if look.mark is not None:
         at = np.deg2rad(np.float32(look.mark) + between(-10, 10))
         r = 0.72 if look.shape == "ring" else 0.55
-        dot = _coverage(_disc(x_o - r * np.sin(at), y_o + r * np.cos(at), 0.27) * size, px)
+        dot = _coverage(_disc(x_o - r * np.sin(at), y_o + r * np.cos(at), 0.34) * size, px)
         surface += (_rgb(hue + 0.5, between(0.0, 0.35), between(0.9, 1.0)) - surface) * dot
     image += (surface - image) * inside
 
-    # Something in front of it in four images of ten: a narrow strip across, or a small blot
+    # Something in front of it in three images of ten: a narrow strip across, or a small blot
     veil = _rgb(between(0, 1), between(0.0, 0.5), between(0.2, 0.9))
     across, turn = between(-0.9, 0.9), between(0, 2 * np.pi)
     strip = np.abs(np.cos(turn) * x + np.sin(turn) * y - across) - between(0.05, 0.12)
     blot = _disc(x - across, y - between(-0.9, 0.9), between(0.12, 0.26))
     which = between(0, 1)
-    image += (veil - image) * _coverage(np.where(which < 0.2, strip, np.where(which < 0.4, blot, 9)), px)
+    image += (veil - image) * _coverage(np.where(which < 0.15, strip, np.where(which < 0.3, blot, 9)), px)
 
     # The camera: exposure, contrast and grain
     image = (image - 0.5) * between(0.75, 1.1) + 0.5 + between(-0.1, 0.1)
     image *= 255
-    image += _grain(chance, n, px) * between(3.0, 14.0)
+    image += _grain(chance, n, px) * between(2.0, 10.0)
     return np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 3, 0)
 
 
-def _background(x: ndarray, y: ndarray, px: int, between: Callable[[float, float], ndarray]) -> ndarray:
-    """A dull gradient with three dull things lying about, float (3, n, px, px) in 0 … 1."""
+def _background(x: ndarray, y: ndarray, px: int, clutter: int, between: Callable) -> ndarray:
+    """A dull gradient with discs and boxes lying about, float (3, n, px, px) in 0 … 1."""
     turn = between(0, 2 * np.pi)
     ramp = 0.5 + 0.5 * (np.cos(turn) * x + np.sin(turn) * y)
     one, two = (_rgb(between(0, 1), between(0.0, 0.35), between(0.25, 0.8)) for _ in range(2))
     image = one + (two - one) * ramp
-    for kind in (_disc, _box, _box):
+    for i in range(clutter):
         x_t, y_t, w, h = x - between(-1, 1), y - between(-1, 1), between(0.1, 0.45), between(0.1, 0.45)
-        distance = kind(x_t, y_t, w) if kind is _disc else kind(x_t, y_t, w, h)
+        distance = _disc(x_t, y_t, w) if i % 3 == 0 else _box(x_t, y_t, w, h)
         image += (_rgb(between(0, 1), between(0.0, 0.4), between(0.2, 0.85)) - image) * _coverage(distance, px)
     return image
 
@@ -214,7 +216,7 @@ def _texture(look: Look, x: ndarray, y: ndarray, px_per_unit: ndarray, between: 
     if look.texture == "rings":
         wave = np.sin(cycles * np.sqrt(x * x + y * y) + phase)
     else:
-        turn = np.deg2rad(np.float32(look.direction) + between(-6, 6))
+        turn = np.deg2rad(np.float32(look.direction) + between(-4, 4))
         wave = np.sin(cycles * (np.cos(turn) * x + np.sin(turn) * y) + phase)
         if look.texture == "checks":
             wave = wave * np.sin(cycles * (np.cos(turn) * y - np.sin(turn) * x) + phase) * 1.5

@@ -479,15 +479,16 @@ def _mirrored(index: np.ndarray, length: int) -> np.ndarray:
     return np.minimum(index, period - index)
 
 
-def cut_mask(mask: np.ndarray, window: Window, px: int, least: float = 0.5) -> np.ndarray:
-    """The window of a mask, bool (px, px): pixels covered by at least the share `least`. Nothing lies over the border.
+def cut_mask(mask: np.ndarray, window: Window, px: int, least: float = 0.5, mirrored: bool = False) -> np.ndarray:
+    """The window of a mask, bool (px, px): pixels covered by at least the share `least`.
 
-    A mask too thin for that keeps the pixels that it covers most.
+    Nothing lies over the border unless `mirrored`, as the image is. A mask too thin keeps the pixels it covers most.
     """
-    height, width = mask.shape
-    y, x = np.arange(window.y, window.y + window.side), np.arange(window.x, window.x + window.side)
-    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
-    patch = mask[y.clip(0, height - 1)[:, None], x.clip(0, width - 1)] & inside  # (side, side)
+    patch = cut(mask, window)  # (side, side)
+    if not mirrored:
+        rows, columns = (np.arange(start, start + window.side) for start in (window.y, window.x))
+        height, width = mask.shape
+        patch = patch & ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
     cover = _resized(patch.astype(np.uint8) * 255, px, Image.Resampling.BOX)  # (px, px)
     return cover >= max(1, min(round(least * 255), int(cover.max())))
 
@@ -574,7 +575,7 @@ def load_hrsc(
     left_out += [f"{count} test ships: no training ship is a {CLASSES[class_id].name!r}" for class_id, count in unknown.items()]
     return HrscDataset(
         role="hrsc2016",
-        name=f"{'generated ship scenes' if embedded else 'HRSC2016'}, {level} of each {'ship' if task == 'crop' else 'scene'}",
+        name=f"{'generated ship scenes' if embedded else 'HRSC2016'}, {'crops' if task == 'crop' else 'images'} by {level}",
         source="embedded" if embedded else "real",
         fingerprint=_fingerprint(classes, train_pixels, train_labels, test_pixels, test_labels),
         classes=classes,
@@ -713,8 +714,8 @@ def _render(
 
 
 def _planted_mask(planted: np.ndarray, window: Window, px: int) -> np.ndarray:
-    """Planted marks are small: a pixel that a mark covers to a quarter counts."""
-    return cut_mask(planted, window, px, least=0.25)
+    """Planted marks are small: a pixel covered to a quarter counts. Their mirror images lead astray as they do."""
+    return cut_mask(planted, window, px, least=0.25, mirrored=True)
 
 
 def _stacked(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -29,6 +29,10 @@ class Row:
     runs: tuple[Run, ...]
     group: str = ""  # what the row stands under: a role, or a configuration of Table 3
 
+    @property
+    def name(self) -> str:
+        return f"{self.label}, {self.reading}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -175,6 +179,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
         "student_flops": metrics["student_flops"],
         "teacher_flops": metrics["teacher_flops"],
         **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},
+        "soft_end": max((_end_epoch(metrics, stage) for stage in soft), default=math.nan),
         "soft_ends": "; ".join(f"{_end_epoch(metrics, stage):.1f} ({stage['ended_by']})" for stage in soft),
     }
 

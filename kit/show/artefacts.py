@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from IPython.display import Image, display
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from PIL import Image as Pixels
 
 from kit.errors import KitError
 from kit.show.style import DPI, styled
@@ -35,10 +39,11 @@ def save(fig: Figure, name: str, out: str | Path | None, data: pd.DataFrame | No
 
 
 def png_bytes(fig: Figure, scale: float = 1, compress: int = 6) -> bytes:
-    """The figure as PNG, `scale` times its 100 dpi. `compress` 1 is quickest (for live pictures), 9 smallest."""
+    """The figure as PNG, `scale` times its 100 dpi. `compress` 1 is quickest, 9 smallest."""
     buffer = io.BytesIO()
     with styled():
-        fig.savefig(buffer, format="png", dpi=scale * DPI, metadata={"Software": None}, pil_kwargs={"compress_level": compress})
+        options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": compress}}
+        fig.savefig(buffer, format="png", dpi=scale * DPI, **options)
     return buffer.getvalue()
 
 
@@ -57,7 +62,7 @@ def csv_bytes(data: pd.DataFrame) -> bytes:
 
 
 def picture(fig: Figure, alt: str | None = None) -> Image:
-    """The figure as a notebook's picture, sharp on dense screens, no pyplot. `alt` is read aloud; by default the title."""
+    """The figure as a notebook's picture, sharp on dense screens. `alt` is read aloud; by default it is the title."""
     width = round(fig.get_figwidth() * DPI)
     return Image(data=png_bytes(fig, scale=2), format="png", width=width, alt=alt or fig.get_suptitle() or "figure")
 
@@ -65,6 +70,39 @@ def picture(fig: Figure, alt: str | None = None) -> Image:
 def show(fig: Figure, alt: str | None = None) -> None:
     """Displays the figure under the cell."""
     display(picture(fig, alt))
+
+
+class LivePicture:
+    """A figure that is drawn again and again: its `moving` artists are drawn over a kept background.
+
+    `png(background)` draws the rest anew only where the key `background` is not that of the last time.
+    """
+
+    def __init__(self, fig: Figure, moving: Sequence[Artist], scale: float = 1.5) -> None:
+        self._fig, self._moving = fig, list(moving)
+        self._background: object = None
+        fig.set_dpi(scale * DPI)
+        for artist in self._moving:
+            artist.set_animated(True)  # left out when the figure is drawn
+
+    def png(self, background: Hashable) -> bytes:
+        """The picture as it is now."""
+        canvas = self._fig.canvas
+        with styled():
+            if self._background is None or self._background[0] != background:
+                canvas.draw()
+                self._background = (background, canvas.copy_from_bbox(self._fig.bbox))
+            canvas.restore_region(self._background[1])
+            for artist in self._moving:
+                artist.axes.draw_artist(artist)
+        return pixels_png(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def pixels_png(pixels: np.ndarray, compress: int = 1) -> bytes:
+    """Pixels (H, W, 3) uint8 as PNG."""
+    buffer = io.BytesIO()
+    Pixels.fromarray(pixels).save(buffer, format="png", compress_level=compress)
+    return buffer.getvalue()
 
 
 def _write(path: Path, content: bytes) -> None:

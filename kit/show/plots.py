@@ -13,12 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 from torch import Tensor
 
+from kit.errors import KitError
 from kit.losses import soft_cross_entropy, softened, temperature_gradient
 from kit.show import style
 from kit.show.style import DPI, INK, MUTED, RULE, SMALL, STUDENT, TEACHER, TEXT, WIDTH, ZEBRA
@@ -50,8 +52,11 @@ def accuracy_curves(
     width: float = WIDTH,
     height: float = 430,
 ) -> Figure:
-    """Fig. 1: accuracy (%) against iteration, training and test side by side; a line per label, the mean over its seeds,
-    with a 95 % t-interval as a band. `metric` ends in `top1` or `top5`. The data: `tables.curves(runs, …)`."""
+    """Fig. 1: accuracy (%) against iteration, training and test side by side.
+
+    A line per label, the mean over its seeds, with a 95 % t-interval as a band. `metric` ends in `top1` or `top5`. The
+    numbers drawn are those of `tables.curves`.
+    """
     top = metric.removeprefix("test_").removeprefix("train_")
     panels = {f"train_{top}": "training split, running mean of the epoch", f"test_{top}": "test split"}
     data = curves(runs, list(panels))
@@ -61,14 +66,11 @@ def accuracy_curves(
     for ax, (column, name) in zip(axes, panels.items(), strict=True):
         for label, line in data.groupby("label", sort=False):
             few = {"marker": look[label].marker, "ms": 4} if len(line) <= 15 else {}
-            ax.plot(
-                line["iteration"], line[column], color=look[label].colour, ls=look[label].line, mfc=look[label].face,
-                zorder=3, **few,
-            )  # fmt: skip
+            colour, face = look[label].colour, look[label].face
+            ax.plot(line["iteration"], line[column], color=colour, ls=look[label].line, mfc=face, zorder=3, **few)
             band = line.dropna(subset=[f"{column}_low"])
-            ax.fill_between(
-                band["iteration"], band[f"{column}_low"], band[f"{column}_high"], color=look[label].colour, alpha=0.14, lw=0
-            )
+            low, high = band[f"{column}_low"], band[f"{column}_high"]
+            ax.fill_between(band["iteration"], low, high, color=colour, alpha=0.14, lw=0)
         ax.set_ylim(*_accuracy_limits(data, column))
         ax.set_xlim(0, data["iteration"].max() * 1.02)
         ax.set_title(name)
@@ -100,31 +102,28 @@ def _accuracy_limits(data: pd.DataFrame, column: str) -> tuple[float, float]:
 
 
 def _label_ends(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str], colours: Sequence[str]) -> None:
-    """Writes each line's name right of the axes at its last value, moved apart where they would overlap."""
-    figure = ax.figure
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    widest = max(style.text_size(name, SMALL + 0.5)[0] for name in names)
-    ax.annotate(
-        "", (1, 0.5), (widest + 32, 0), xycoords="axes fraction", textcoords="offset pixels", annotation_clip=False
-    )  # nothing to see: it only keeps the room free
-    placeholder = ax.text(1, 0.5, " " * 1, transform=ax.transAxes)
-    placeholder.remove()
-    rooms = [ax.annotate(name, (1, 0.5), (26 * 72 / DPI, 0), xycoords="axes fraction", textcoords="offset points",
-                         fontsize=SMALL + 0.5, va="center", color=colour, annotation_clip=False, parse_math=False)
-             for name, colour in zip(names, colours, strict=True)]  # fmt: skip
-    figure.draw_without_rendering()  # the axes now have their final place, with room for the names
-    height = ax.get_window_extent().height
-    low, high = ax.get_ylim()
-    at = (y - low) / (high - low)  # heights in axes fractions
-    sizes = np.full(len(at), style.line_height(SMALL + 0.5) / height)
-    for label, value, x_end, place, colour in zip(rooms, at, x, style.spread(at, sizes, -0.02, 1.02), colours, strict=True):
-        label.xy = (1, place)
-        left, right = ax.get_xlim()
+    """Writes each line's name right of the axes at its last point (x, y), moved apart where they would overlap."""
+    texts = [
         ax.annotate(
-            "", ((x_end - left) / (right - left), value), (1 + 22 / ax.get_window_extent().width, place),
-            xycoords="axes fraction", textcoords="axes fraction", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8, "alpha": 0.7, "shrinkA": 0, "shrinkB": 4},
-        )  # fmt: skip
+            name, (1, 0.5), (19, 0), xycoords="axes fraction", textcoords="offset points", fontsize=SMALL + 0.5,
+            va="center", color=colour, annotation_clip=False, parse_math=False,
+        )
+        for name, colour in zip(names, colours, strict=True)
+    ]  # fmt: skip
+    ax.figure.draw_without_rendering()  # the axes now have their final place, with room for the names
+    box = ax.get_window_extent()
+    ends = ax.transAxes.inverted().transform(ax.transData.transform(np.column_stack([x, y])))  # (n, 2) axes fractions
+    sizes = np.full(len(ends), style.line_height(SMALL + 0.5) / box.height)
+    for text, end, place, colour in zip(
+        texts, ends, style.spread(ends[:, 1], sizes, -0.02, 1.02), colours, strict=True
+    ):
+        text.xy = (1, place)
+        _thin_line(ax, end, (1 + 23 / box.width, place), colour)
+
+
+def _thin_line(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    """A line between two points in axes fractions that may leave the axes."""
+    ax.plot(*zip(start, end, strict=True), transform=ax.transAxes, color=colour, lw=0.8, alpha=0.7, clip_on=False)
 
 
 @in_style
@@ -137,52 +136,69 @@ def temperature_trace(
     width: float = 900,
     height: float = 400,
 ) -> Figure:
-    """t and ⌊t⌋ against the step, the stages shaded and named, with what ended each. Of several runs the first gives the
-    stages and ⌊t⌋; the others' t are thin lines. `k` draws K as a line (by default t's highest value)."""
+    """t and ⌊t⌋ against the step, the stages shaded and named, with what ended each.
+
+    Of several runs the first gives the stages and ⌊t⌋; the others' t are thin lines. `k` is drawn as K (by default t's
+    highest value).
+    """
     runs = list(run) if isinstance(run, Sequence) else [run]
-    first = runs[0].steps
+    values = pd.concat([r.steps["t"] for r in runs]).dropna()
+    highest = float(values.max()) if len(values) else 1.0
+    k = highest if k is None else k
+    moves = values.nunique() > 1
     figure = style.sheet(width, height, title, caption)
     ax = figure.subplots()
-    for other in runs[1:]:
-        ax.plot(other.steps["step"], other.steps["t"], color=style.VERMILLION, lw=0.8, alpha=0.45)
-    ax.plot(first["step"], first["t_used"], color=style.BLUE, lw=1.6, drawstyle="steps-post", zorder=3)
-    ax.plot(first["step"], first["t"], color=style.VERMILLION, lw=1.5, zorder=4)
-    highest = max((float(r.steps["t"].max()) for r in runs if r.steps["t"].notna().any()), default=1.0)
-    k = highest if k is None else k
-    last_step = max(int(r.steps["step"].max()) for r in runs)
-    ax.set_xlim(int(first["step"].min()), last_step + 1)
+    first, last = int(runs[0].steps["step"].min()), max(int(r.steps["step"].max()) for r in runs)
+    ax.set_xlim(first, last + 1)
     ax.set_ylim(0, max(k, highest) * 1.08)
-    if k > 1:
-        ax.axhline(k, color=MUTED, lw=0.8, ls=(0, (2, 2)))
-        ax.axhline(1, color=MUTED, lw=0.8, ls=(0, (2, 2)))
-        ax.set_yticks(sorted({1, *(t for t in MaxNLocator(5, integer=True).tick_values(0, k) if 1 < t < 0.94 * k), k}))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda t, _: f"K={t:g}" if t == k else f"{t:g}"))
-    _shade_stages(ax, runs[0])
-    ax.set_xlabel(f"step (batches; {round(batches_per_epoch(runs[0]))} make an epoch)")
     ax.set_ylabel("temperature")
-    lines = [ax.plot([], [], color=style.VERMILLION, lw=1.5)[0], ax.plot([], [], color=style.BLUE, lw=1.6)[0]]
-    names = ["t, which the gradient moves" + (f" (thin: {len(runs) - 1} other seeds)" if len(runs) > 1 else ""),
-             "⌊t⌋, which the losses use"]  # fmt: skip
-    ax.legend(lines, names, loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, borderaxespad=0, handlelength=1.6)
+    ax.set_xlabel(f"step (batches; {round(batches_per_epoch(runs[0]))} make an epoch)", loc="right")
+    lines = {}
+    for other in runs[1:]:
+        name = f"other seeds' t ({len(runs) - 1})"
+        lines[name] = _by_stage(ax, other.steps, "t", color=style.VERMILLION, lw=0.8, alpha=0.45)
+    if moves:
+        look = {"color": style.BLUE, "lw": 1.6, "zorder": 3, "drawstyle": "steps-post"}
+        lines = {"⌊t⌋, which the losses use": _by_stage(ax, runs[0].steps, "t_used", **look)} | lines
+    name = "t, which the gradient moves" if moves else "T, fixed"
+    lines = {name: _by_stage(ax, runs[0].steps, "t", color=style.VERMILLION, lw=1.5, zorder=4)} | lines
+    if len(values):
+        sign = "K" if moves else "T"
+        for level in (1, k):
+            ax.axhline(level, color=MUTED, lw=0.8, ls=(0, (2, 2)))
+        between = [t for t in MaxNLocator(5, integer=True).tick_values(0, k) if 1 < t < 0.94 * k]
+        ax.set_yticks(sorted({1.0, *between, k}))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{sign}={t:g}" if t == k else f"{t:g}"))
+        below = ax.transAxes + ScaledTranslation(0, -22 / 72, figure.dpi_scale_trans)
+        look = {"loc": "upper left", "ncols": 3, "borderaxespad": 0, "handlelength": 1.6}
+        ax.legend(lines.values(), lines.keys(), bbox_to_anchor=(0, 0), bbox_transform=below, **look)
+    else:
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, "no temperature: hard labels only", transform=ax.transAxes, ha="center", color=MUTED)
+    _shade_stages(ax, runs[0])
     return style.settle(figure)
 
 
+def _by_stage(ax: Axes, steps: pd.DataFrame, column: str, **look: Any) -> Any:
+    """Draws a column against the step, a line per stage: t is reset between them. Returns one of the lines."""
+    for _, part in steps.groupby(_stage_number(steps)):
+        (line,) = ax.plot(part["step"], part[column], **look)
+    return line
+
+
+def _stage_number(steps: pd.DataFrame) -> pd.Series:
+    return (steps["stage"] != steps["stage"].shift()).cumsum()
+
+
 def stage_spans(run: Any) -> list[dict[str, Any]]:
-    """The stages a run has been through: name, first and last step, the epoch it ended at, and what ended it ('' if unknown)."""
+    """The stages a run has been through: name, first and last step, the epoch at the end, what ended it ('' so far)."""
     steps = run.steps
-    number = (steps["stage"] != steps["stage"].shift()).cumsum()
     ends = [stage.get("ended_by", "") for stage in (getattr(run, "metrics", None) or {}).get("stages", ())]
     spans = []
-    for i, (_, part) in enumerate(steps.groupby(number, sort=True)):
-        spans.append(
-            {
-                "name": part["stage"].iloc[0],
-                "first": int(part["step"].iloc[0]),
-                "last": int(part["step"].iloc[-1]),
-                "epoch": float(part["epoch"].iloc[-1]),
-                "ended_by": ends[i] if i < len(ends) else "",
-            }
-        )
+    for i, (_, part) in enumerate(steps.groupby(_stage_number(steps), sort=True)):
+        start, end = part.iloc[0], part.iloc[-1]
+        spans.append({"name": start["stage"], "first": int(start["step"]), "last": int(end["step"])})
+        spans[-1] |= {"epoch": float(end["epoch"]), "ended_by": ends[i] if i < len(ends) else ""}
     return spans
 
 
@@ -191,31 +207,37 @@ def _shade_stages(ax: Axes, run: Any) -> None:
     spans = stage_spans(run)
     shades = style.stage_shades(span["name"] for span in spans)
     left, right = ax.get_xlim()
-    names = []
+    names, middles = [], []
     for i, span in enumerate(spans):
         end = right if i == len(spans) - 1 else span["last"] + 1
         ax.axvspan(span["first"], end, color=shades[span["name"]], lw=0, zorder=0)
         if i < len(spans) - 1:
             ax.axvline(end, color=INK, lw=1, zorder=2)
-        why = f"\nended by {span['ended_by']}\nat epoch {span['epoch']:.1f}" if span["ended_by"] else ""
-        names.append((f"{span['name']}{why}", (span["first"] + end) / 2))
-    tallest = max(name.count("\n") + 1 for name, _ in names)
-    drawn = [
-        ax.annotate(name, (0, 1), (0, 8), xycoords="axes fraction", textcoords="offset points", ha="center", va="bottom",
-                    fontsize=SMALL + 0.5, linespacing=1.2, annotation_clip=False, parse_math=False)
-        for name in [name + "\n" * (tallest - name.count("\n") - 1) for name, _ in names]
+        ended = [f"ended by {span['ended_by']}", f"at epoch {span['epoch']:.1f}"] if span["ended_by"] else []
+        names.append([span["name"], *ended])
+        middles.append(((span["first"] + end) / 2 - left) / (right - left))
+    size, most = SMALL + 0.5, max(map(len, names))
+    texts = [
+        [
+            ax.annotate(
+                line, (0, 1), (0, 9 + (most - 1 - i) * style.line_height(size) * 72 / DPI), xycoords="axes fraction",
+                textcoords="offset points", ha="center", va="baseline", fontsize=size, annotation_clip=False,
+                color=INK if i == 0 else MUTED, parse_math=False,
+            )
+            for i, line in enumerate(lines)
+        ]
+        for lines in names
     ]  # fmt: skip
-    ax.figure.draw_without_rendering()
+    ax.figure.draw_without_rendering()  # the axes now have their final place, with room for the names
     box = ax.get_window_extent()
-    widths = np.array([style.text_size(name, SMALL + 0.5)[0] + 14 for name, _ in names]) / box.width
-    wanted = (np.array([centre for _, centre in names]) - left) / (right - left)
-    beyond = 20 / box.width  # names may reach a little over the axes' ends
-    for text, middle, place in zip(drawn, wanted, style.spread(wanted, widths, -beyond, 1 + beyond), strict=True):
-        text.xy = (place, 1)
-        ax.annotate(
-            "", (middle, 1), (place, 1 + 9 / box.height), xycoords="axes fraction", textcoords="axes fraction",
-            annotation_clip=False, arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.8, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
+    widths = np.array([style.text_size("\n".join(lines), size)[0] + 14 for lines in names]) / box.width
+    beyond = 12 / box.width  # names may reach a little over the axes' ends
+    places = style.spread(middles, widths, -beyond, 1 + beyond)
+    for lines, middle, place in zip(texts, middles, places, strict=True):
+        for text in lines:
+            text.xy = (place, 1)
+        foot = 9 + (most - len(lines)) * style.line_height(size)
+        _thin_line(ax, (middle, 1), (place, 1 + foot / box.height), MUTED)
 
 
 @in_style
@@ -260,7 +282,8 @@ def sensitivity(
                 ax.axhline(lines[label], color=look.colour, ls=look.line, lw=1.3)
             ends = [ax.get_xlim()[1]] * len(lines)
             ax.margins(y=0.1)
-            _label_ends(ax, ends, list(lines.values()), list(lines), [look.colour for look in style.looks(lines).values()])
+            colours = [look.colour for look in style.looks(lines).values()]
+            _label_ends(ax, ends, list(lines.values()), list(lines), colours)
     return style.settle(figure)
 
 
@@ -298,7 +321,7 @@ class _Column:
 def _as_columns(df: pd.DataFrame, align: Mapping[str, str]) -> list[_Column]:
     columns = []
     for name in df.columns:
-        cells = ["" if value is None or value is pd.NA or value != value else str(value) for value in df[name]]
+        cells = ["" if missing else str(value) for value, missing in zip(df[name], df[name].isna(), strict=True)]
         filled = [cell for cell in cells if cell not in ("", "–")]
         numbers = bool(filled) and all(_is_number(cell) for cell in filled)
         columns.append(_Column(str(name), cells, align.get(name) or ("right" if numbers else "left")))
@@ -347,30 +370,45 @@ def _grid(columns: list[_Column], top: float) -> _Grid:
     return _Grid(top, top + head + np.concatenate([[0.0], np.cumsum(heights)]))
 
 
-def _draw_table(ax: Axes, columns: list[_Column], grid: _Grid, groups: Sequence[int], right_edge: float) -> None:
-    """Header, rule, zebra rows and cells on axes whose units are px, y downwards. `groups`: rows that start a group."""
+def _draw_table(
+    ax: Axes, columns: list[_Column], grid: _Grid, groups: Mapping[int, int], table: float, row: float
+) -> None:
+    """Header, rules, zebra rows and cells on axes whose units are px, y downwards.
+
+    `groups` are rows that start a group with their rank: 0 for a change in the first column. The table proper ends at
+    `table` px, its rows at `row` px.
+    """
     for i, (top, bottom) in enumerate(zip(grid.tops[:-1], grid.tops[1:], strict=True)):
         if i % 2:
-            ax.axhspan(top, bottom, color=ZEBRA, lw=0, zorder=0)
-        if i in groups and i:
-            ax.plot([EDGE, right_edge], [top, top], color=RULE, lw=0.8, zorder=1)
-    for y, weight in ((grid.tops[0], 1.2), (grid.tops[-1], 0.8)):
-        ax.plot([EDGE, right_edge], [y, y], color=INK, lw=weight, zorder=2)
+            ax.add_patch(Rectangle((EDGE - 6, top), row - EDGE + 12, bottom - top, color=ZEBRA, lw=0, zorder=0))
+        if i and i in groups:
+            ax.plot([EDGE, row], [top, top], color=MUTED if groups[i] == 0 else RULE, lw=0.7, zorder=1)
+    ax.plot([EDGE, row], [grid.tops[0]] * 2, color=INK, lw=1.2, zorder=2)
+    ax.plot([EDGE, table], [grid.tops[-1]] * 2, color=INK, lw=0.8, zorder=2)
     x = float(EDGE)
     for column in columns:
         anchor = x if column.align == "left" else x + column.width
-        ax.text(
-            anchor, grid.tops[0] - ROW_PAD / 2, column.header, ha=column.align, va="bottom", fontsize=SMALL + 0.5,
-            fontweight="bold", color=MUTED, parse_math=False, multialignment=column.align, linespacing=1.2,
-        )  # fmt: skip
+        head = {"size": SMALL + 0.5, "colour": MUTED, "bold": True}
+        head_middle = grid.tops[0] - ROW_PAD / 2 - style.text_size(column.header, SMALL + 0.5)[1] / 2
+        _write(ax, anchor, head_middle, column.header, column.align, **head)
         for i, (middle, cell) in enumerate(zip(grid.middles, column.cells, strict=True)):
-            if cell:
-                ax.text(
-                    anchor, middle, cell, ha=column.align, va="center_baseline" if "\n" not in cell else "center",
-                    color=column.colours[i] if column.colours else INK, fontweight="bold" if column.bold else "normal",
-                    parse_math=False, multialignment=column.align, linespacing=1.2,
-                )  # fmt: skip
+            _write(ax, anchor, middle, cell, column.align, colour=column.colours[i] if column.colours else INK)
         x += column.width + COLUMN_GAP
+
+
+def _write(
+    ax: Axes, x: float, middle: float, text: str, align: str, size: float = TEXT, colour: str = INK, bold: bool = False
+) -> None:
+    """Lines of text about a height, in px; baselines do not depend on which letters there are."""
+    lines = text.split("\n")
+    step = style.line_height(size)
+    for i, line in enumerate(lines):
+        if line:
+            baseline = middle + (i - (len(lines) - 1) / 2) * step + 0.36 * size * DPI / 72  # half a capital's height
+            weight = "bold" if bold else "normal"
+            ax.text(
+                x, baseline, line, ha=align, va="baseline", size=size, color=colour, weight=weight, parse_math=False
+            )
 
 
 def _px_axes(figure: Figure) -> Axes:
@@ -381,18 +419,19 @@ def _px_axes(figure: Figure) -> Axes:
     return ax
 
 
-def _repeats_blank(df: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, list[int]]:
-    """The frame with cells blanked that repeat the row above (as long as all columns left of them do), and the rows at
-    which the first column changes."""
+def _repeats_blank(df: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, dict[int, int]]:
+    """Blanks the cells that repeat the row above, as far as all columns left of them do.
+
+    Also the rows at which a group starts, each with the number of the first column that changes there.
+    """
     blank = df.copy()
+    groups: dict[int, int] = {}
     same = pd.Series(True, index=df.index)
-    starts = [0]
     for n, column in enumerate(columns):
         same = same & (df[column].astype(str) == df[column].astype(str).shift())
-        if n == 0:
-            starts = [i for i, repeated in enumerate(same) if not repeated]
+        groups = {i: n for i, repeated in enumerate(same) if not repeated} | groups
         blank[column] = df[column].astype(object).where(~same, "")
-    return blank, starts
+    return blank, groups
 
 
 @in_style
@@ -408,9 +447,9 @@ def table_picture(
     """A small frame as a picture: a header rule, zebra rows, columns as wide as their text, numbers at the right.
 
     Cells are printed as `str` gives them, missing ones empty. `merge` names leading columns whose repeats are left
-    blank; a rule starts each new value of the first. `align` overrides a column's side. Long texts are broken into lines.
+    blank, with a rule where they change. `align` overrides a column's side. Long texts are broken into lines.
     """
-    shown, groups = _repeats_blank(df, merge) if merge else (df, [])
+    shown, groups = _repeats_blank(df, merge) if merge else (df, {})
     columns = _as_columns(shown, align or {})
     _fit(columns, max_width - 2 * EDGE)
     table = sum(c.width for c in columns) + COLUMN_GAP * (len(columns) - 1) + 2 * EDGE
@@ -419,7 +458,7 @@ def table_picture(
     grid = _grid(columns, head)
     figure = style.new_figure(width, grid.tops[-1] + foot + 6)
     style.frame(figure, title, caption)
-    _draw_table(_px_axes(figure), columns, grid, groups, table - EDGE)
+    _draw_table(_px_axes(figure), columns, grid, groups, table - EDGE, table - EDGE)
     return figure
 
 
@@ -446,7 +485,7 @@ def compare_table(
     label: str | None = None,
     title: str = "",
     caption: str = "",
-    width: float = WIDTH,
+    width: float = 1180,
 ) -> Figure:
     """Tables 1 to 3: text columns, each measure as `mean ± half the 95 % interval` beside the paper's figure, and the
     measures with `dots=True` drawn at the right, row by row, with the paper's as hollow diamonds.
@@ -457,61 +496,60 @@ def compare_table(
     """
     paper = pd.DataFrame(index=df.index) if paper is None else paper
     if len(paper) != len(df):
-        raise ValueError(f"paper has {len(paper)} rows, df {len(df)}: they must agree")
+        raise KitError(f"paper has {len(paper)} rows and df {len(df)}; allowed: as many in both")
     shown, groups = _repeats_blank(df[list(text)], list(text)[:-1])
     columns = _as_columns(shown, {})
-    for measure in measures:
-        if measure.text:
-            cells = [with_interval(np.asarray(v) * measure.scale, percent=False, digits=measure.digits) for v in df[measure.column]]
-            columns.append(_Column(measure.title, cells, "right"))
-            if measure.column in paper:
-                cells = ["" if np.isnan(p) else f"{p:.{measure.digits if p < 1000 else 0}f}" for p in paper[measure.column]]
-                columns.append(_Column("paper", cells, "right", colours=[MUTED] * len(cells)))
+    for measure in (m for m in measures if m.text):
+        rows = [np.asarray(values, float) * measure.scale for values in df[measure.column]]
+        cells = [with_interval(values, percent=False, digits=measure.digits) for values in rows]
+        columns.append(_Column(measure.title, cells, "right"))
+        if measure.column in paper:
+            printed = [round(float(number), measure.digits + 1) for number in paper[measure.column]]
+            cells = ["" if np.isnan(number) else f"{number:.10g}" for number in printed]
+            columns.append(_Column("paper", cells, "right", colours=[MUTED] * len(cells)))
     dotted = [measure for measure in measures if measure.dots]
-    panel = 230 if len(dotted) < 3 else 170
-    _fit(columns, width - 2 * EDGE - len(dotted) * (panel + COLUMN_GAP))
+    gap, least, most = 30, 130, 330  # px between panels, and how wide they may be
+    _fit(columns, width - 2 * EDGE - len(dotted) * (least + gap))
     table = sum(c.width for c in columns) + COLUMN_GAP * (len(columns) - 1) + 2 * EDGE
-    if dotted:
-        panel = min(330, max(panel, (width - table - EDGE) / len(dotted) - COLUMN_GAP))
-        width = table + len(dotted) * (panel + COLUMN_GAP) + EDGE
-    else:
-        width = table
+    panel = min(most, max(least, (width - table) / len(dotted) - gap)) if dotted else 0
+    width = table + len(dotted) * (panel + gap)
     head, foot = style.frame_heights(width, title, caption)
-    ticks = 26 if dotted else 0
-    key = 20 if dotted else 0  # the line that says what dots and diamonds are
-    grid = _grid(columns, head + key / 2)
+    key, ticks = (14, 26) if dotted else (0, 0)  # the line that says what dots are; the dots' scale
+    grid = _grid(columns, head + key)
     height = grid.tops[-1] + ticks + foot + 6
     figure = style.new_figure(width, height)
     style.frame(figure, title, caption)
     ax = _px_axes(figure)
-    _draw_table(ax, columns, grid, groups, width - EDGE)
-    looks = style.looks(df[label or text[-1]].astype(str))
-    look = [looks[name] for name in df[label or text[-1]].astype(str)]
+    _draw_table(ax, columns, grid, groups, table - EDGE, width - EDGE)
+    names = df[label or text[-1]].astype(str)
+    looks = style.looks(names)
     for i, measure in enumerate(dotted):
-        left = table + i * (panel + COLUMN_GAP)
+        left = table - EDGE + gap + i * (panel + gap)
         box = (left / width, 1 - grid.tops[-1] / height, panel / width, (grid.tops[-1] - grid.tops[0]) / height)
         dots = figure.add_axes(box, facecolor="none", ylim=(grid.tops[-1], grid.tops[0]))
         values = np.array([interval(np.asarray(v, float) * measure.scale) for v in df[measure.column]])  # (rows, 3)
         printed = paper[measure.column].to_numpy(float) if measure.column in paper else None
-        _draw_dots(dots, grid.middles, values, look, printed, measure.reference)
+        _draw_dots(dots, grid.middles, values, [looks[name] for name in names], printed, measure.reference)
         dots.set_yticks([])
-        ax.text(
-            left, grid.tops[0] - ROW_PAD / 2, measure.title, ha="left", va="bottom", fontsize=SMALL + 0.5,
-            fontweight="bold", color=MUTED, parse_math=False,
-        )  # fmt: skip
+        head_middle = grid.tops[0] - ROW_PAD / 2 - style.line_height(SMALL + 0.5) / 2
+        _write(ax, left, head_middle, measure.title, "left", SMALL + 0.5, MUTED, bold=True)
     if dotted:
-        has_paper = any(m.column in paper for m in dotted)
-        ax.text(
-            width - EDGE, head - 2, "● mean and 95 % t-interval" + ("   ◇ the paper's figure" if has_paper else ""),
-            ha="right", va="center", fontsize=SMALL, color=MUTED,
-        )  # fmt: skip
+        key = "● mean and 95 % t-interval" + (
+            "   ◇ the paper's figure" if any(m.column in paper for m in dotted) else ""
+        )
+        _write(ax, width - EDGE, head + 2, key, "right", SMALL, MUTED)
     return figure
 
 
 def _draw_dots(
-    ax: Axes, y: np.ndarray, values: np.ndarray, looks: Sequence[style.Look], paper: np.ndarray | None, reference: float | None
+    ax: Axes,
+    y: np.ndarray,
+    values: np.ndarray,
+    looks: Sequence[style.Look],
+    paper: np.ndarray | None,
+    reference: float | None,
 ) -> None:
-    """Dots at heights y (n,) with intervals `values` (n, 3: mean, low, high) and the paper's figures (n,) as diamonds."""
+    """Dots at heights y (n,), intervals `values` (n, 3: mean, low, high), and the paper's figures (n,) as diamonds."""
     if reference is not None:
         ax.axvline(reference, color=MUTED, lw=1, ls=(0, (3, 2)), zorder=1)
     for height, (mean, low, high), look in zip(y, values, looks, strict=True):
@@ -519,15 +557,17 @@ def _draw_dots(
         ax.plot([mean], [height], marker=look.marker, ms=6, color=look.colour, mfc=look.face, mew=1.4, ls="", zorder=4)
     if paper is not None:
         ax.plot(paper, y, marker="D", ms=5, color=INK, mfc="white", mew=1, ls="", zorder=3)
-    # an interval of two seeds can be very wide: limits follow means and the paper, and intervals up to half their range
-    points = np.concatenate([values[:, 0], [] if paper is None else paper, [] if reference is None else [reference]])
+    # The interval of two seeds can be very wide: limits follow means, the paper and the reference, and intervals as far
+    # as they leave these a quarter of the width.
+    others = [] if reference is None else [reference]
+    points = np.concatenate([values[:, 0], others, [] if paper is None else paper])
     points = points[np.isfinite(points)]
     if len(points):
-        low, high = points.min(), points.max()
-        room = max(high - low, 0.02 * abs(high), 1e-6)
         ends = values[:, 1:][np.isfinite(values[:, 1:])]
-        low, high = max(min([low, *ends]), low - room / 2), min(max([high, *ends]), high + room / 2)
-        ax.set_xlim(low - 0.06 * room, high + 0.06 * room)
+        room = max(np.ptp(points), 0.02 * np.abs(points).max(), 1e-6)
+        low = max(min([points.min(), *ends]), points.min() - 1.5 * room)
+        high = min(max([points.max(), *ends]), points.max() + 1.5 * room)
+        ax.set_xlim(low - 0.06 * (high - low) - 1e-6, high + 0.06 * (high - low) + 1e-6)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", visible=False)
@@ -583,7 +623,7 @@ def contact_sheet(
     """Images (N, H, W, 3) uint8 in a grid, each `tile` px wide, with a title above each if given."""
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
-        raise ValueError(f"images have shape {images.shape} and type {images.dtype}; wanted (N, H, W, 3) uint8")
+        raise KitError(f"images {images.shape} {images.dtype} cannot be drawn; allowed: (N, H, W, 3) uint8")
     n, tall, wide, _ = images.shape
     columns = max(1, min(columns, n))
     rows = -(-n // columns)
@@ -614,43 +654,59 @@ def contact_sheet(
 
 
 class Softened:
-    """Bars of p(zt, t) and p(zs, t) for one image, on the teacher's `top` classes and the rest together.
+    """Bars of p(zt, t) and p(zs, t) for one image, on the teacher's `top` classes, with what is left for the others.
 
-    `update` changes widths and names; nothing is drawn anew. Class names are cut to `longest` letters.
+    `update` changes widths and names; nothing is made anew. Class names are cut to `longest` px.
     """
 
-    def __init__(self, ax: Axes, classes: Sequence[str], top: int = 8, longest: int = 18) -> None:
-        self.classes = [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in map(str, classes)]
+    SCALES = (0.05, 0.1, 0.2, 0.5, 1.0)  # the axis ends at one of these, so that it seldom changes
+
+    def __init__(self, ax: Axes, classes: Sequence[str], top: int = 8, longest: float = 115) -> None:
+        self.ax = ax
+        self.classes = [style.shortened(str(name), longest, SMALL + 0.5) for name in classes]
         self.top = min(top, len(self.classes))
         self.rest = len(self.classes) - self.top
-        rows = np.arange(self.top + (self.rest > 0), dtype=float)
-        self.ax = ax
-        self.teacher = ax.barh(rows - 0.2, np.zeros_like(rows), 0.38, color=TEACHER, label="teacher")
-        self.student = ax.barh(rows + 0.2, np.zeros_like(rows), 0.38, color=STUDENT, label="student", alpha=0.85)
-        ax.set_yticks(rows, [""] * len(rows), color=INK, parse_math=False)
+        rows = np.arange(self.top, dtype=float)
+        self.teacher = ax.barh(rows - 0.2, np.zeros(self.top), 0.38, color=TEACHER, label="teacher")
+        self.student = ax.barh(rows + 0.2, np.zeros(self.top), 0.38, color=STUDENT, label="student")
+        self.others = ax.text(0.99, self.top + 0.05, "", transform=ax.get_yaxis_transform(), ha="right", va="center",
+                              fontsize=SMALL + 0.5, color=MUTED)  # fmt: skip
+        ax.set_yticks(rows, [""] * self.top, color=INK, parse_math=False)
         ax.tick_params(axis="y", length=0)
-        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.set_ylim(self.top + 0.5 if self.rest else self.top - 0.4, -0.6)
         ax.set_xlim(0, 1)
-        ax.set_xlabel("probability")
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.set_xlabel("probability (✓ true class)")
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="lower right", handlelength=1, borderaxespad=0.2)
+        above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
+        ax.legend(**above, handlelength=1, borderaxespad=0.3, borderpad=0, columnspacing=1.2)
+        self.moving = [*self.teacher, *self.student, self.others, ax.title]  # what most updates change
+        self.background: tuple = ()  # changes with everything else
+
+    def chosen(self, zt: Tensor, zs: Tensor, true: int | None) -> list[int]:
+        """The teacher's first classes, in its order, with the student's first and the true one always among them."""
+        order = zt.argsort(descending=True, stable=True).tolist()
+        always = {int(zs.argmax())} | ({true} if true is not None else set())
+        others = [c for c in order if c not in always][: max(0, self.top - len(always))]
+        return [c for c in order if c in always or c in others][: self.top]
 
     def update(self, zt: Tensor, zs: Tensor, t: float, true: int | None = None) -> None:
         """Shows logits zt, zs (C,) at temperature t. `true` marks the label's class."""
-        order = zt.argsort(descending=True, stable=True)
-        chosen = order[: self.top]
-        if true is not None and true not in chosen:
-            chosen[-1] = true
-        if int(zs.argmax()) not in chosen:  # what the student says must be seen
-            chosen[-2 if true is not None and int(chosen[-1]) == true and self.top > 1 else -1] = zs.argmax()
+        chosen = self.chosen(zt, zs, true)
+        left = []
         for bars, z in ((self.teacher, zt), (self.student, zs)):
-            p = softened(z.detach().double(), t)  # (C,)
-            widths = p[chosen].tolist()
-            for bar, value in zip(bars, widths + [max(0.0, 1 - sum(widths))] * (self.rest > 0), strict=True):
-                bar.set_width(value)
-        names = [f"✓ {self.classes[i]}" if i == true else self.classes[i] for i in chosen.tolist()]
-        self.ax.set_yticklabels(names + [f"{self.rest} others"] * (self.rest > 0))
-        self.ax.set_title(f"softened at t = {t:.3g}" + (", ✓ true class" if true is not None else ""))
+            p = softened(z.detach().double(), t)[chosen].tolist()
+            left.append(max(0.0, 1 - sum(p)))
+            for bar, width in zip(bars, p, strict=True):
+                bar.set_width(width)
+        widest = max(bar.get_width() for bar in (*self.teacher, *self.student))
+        end = next((end for end in self.SCALES if widest <= end), 1.0)
+        self.ax.set_xlim(0, end)
+        self.ax.set_yticklabels([f"✓ {self.classes[i]}" if i == true else self.classes[i] for i in chosen])
+        self.background = (end, true, *chosen)
+        if self.rest:
+            self.others.set_text(f"{self.rest} other classes: teacher {left[0]:.2f}, student {left[1]:.2f}")
+        self.ax.set_title(f"softened at t = {t:.3g}")
 
 
 @in_style
@@ -675,7 +731,7 @@ def softened_bars(
 
 
 class GradientTerms:
-    """L_D against t, and what moves t: ∂L_D/∂log t = t·∂L_D/∂t with its two terms, at 1 ≤ t ≤ K on a batch (N, C).
+    """L_D against t, and what moves t: ∂L_D/∂log t = t·∂L_D/∂t as its two terms, for 1 ≤ t ≤ K on a batch (N, C).
 
     The curves are computed once up to `k_max`; `update` moves K and the mark at the current t.
     """
@@ -692,19 +748,22 @@ class GradientTerms:
         slope_ax.plot(self.t, self.mismatch, color=style.PURPLE, lw=1.5, ls=(0, (5, 2)), label="mismatch")
         slope_ax.plot(self.t, self.spread, color=style.GREEN, lw=1.5, ls=(0, (1.5, 1.2)), label="spread")
         slope_ax.plot(self.t, self.mismatch + self.spread, color=INK, lw=1.8, label="sum")
-        self.marks = [
-            ax.plot([1], [0], marker="o", ms=7, color=style.VERMILLION, mec="white", zorder=5)[0] for ax in (loss_ax, slope_ax)
-        ]
-        self.lines = [ax.axvline(1, color=style.VERMILLION, lw=1, alpha=0.7) for ax in (loss_ax, slope_ax)]
+        self.marks, self.lines = [], []
         for ax in (loss_ax, slope_ax):
+            self.marks += ax.plot([1], [0], marker="o", ms=7, color=style.VERMILLION, mec="white", zorder=5)
+            self.lines.append(ax.axvline(1, color=style.VERMILLION, lw=1, alpha=0.7))
             ax.set_xscale("log")
             ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         loss_ax.tick_params(labelbottom=False)
-        loss_ax.set_ylabel("L_D (nats)", parse_math=False)
-        slope_ax.set_ylabel("∂L_D/∂log t", parse_math=False)
+        loss_ax.set_ylabel("$L_D$ (nats)")
+        slope_ax.set_ylabel(r"$\partial L_D\,/\,\partial\log t$")
         slope_ax.set_xlabel("temperature t (log scale)")
-        slope_ax.legend(loc="upper right", ncols=3, handlelength=1.8, borderaxespad=0.1, columnspacing=1.2)
+        legend = slope_ax.legend(loc="upper right", ncols=3, handlelength=1.8, borderaxespad=0.1, columnspacing=1.2)
+        legend.set(frame_on=True, zorder=6)
+        legend.get_frame().set(facecolor="white", edgecolor="none", alpha=0.9)
+        self.moving = [*self.lines, *self.marks, legend, loss_ax.title, slope_ax.title]  # what most updates change
+        self.background: tuple = ()  # changes with everything else
 
     def _terms(self, t: float) -> tuple[float, float]:
         """The two terms of ∂L_D/∂log t."""
@@ -713,29 +772,31 @@ class GradientTerms:
 
     def update(self, t: float, k: float) -> None:
         """Marks t and shows the curves on [1, k]."""
-        seen = self.t <= max(k, 1.05) * 1.0001
         right = max(k, 1.05)
+        if self.background != (right,):
+            self.background = (right,)
+            seen = self.t <= right * 1.0001
+            for ax in (self.loss_ax, self.slope_ax):
+                ax.set_xlim(right**-0.02, right**1.02)
+                ax.xaxis.set_major_locator(FixedLocator([tick for tick in (1, 2, 3, 5, 10, 20, 40) if tick <= right]))
+            _set_limits(self.loss_ax, self.loss[seen])
+            both = self.mismatch + self.spread
+            _set_limits(self.slope_ax, np.concatenate([self.mismatch[seen], self.spread[seen], both[seen], [0]]), 0.22)
         mismatch, spread = self._terms(t)
-        values = (float(soft_cross_entropy(self.zt, self.zs, t)), mismatch + spread)
-        for mark, line, value in zip(self.marks, self.lines, values, strict=True):
+        loss, total = float(soft_cross_entropy(self.zt, self.zs, t)), mismatch + spread
+        for mark, line, value in zip(self.marks, self.lines, (loss, total), strict=True):
             mark.set_data([t], [value])
             line.set_xdata([t, t])
-        margin = right**0.02
-        for ax in (self.loss_ax, self.slope_ax):
-            ax.set_xlim(1 / margin, right * margin)
-            ax.xaxis.set_major_locator(FixedLocator([tick for tick in (1, 2, 3, 5, 10, 20, 40) if tick <= right]))
-        self._set_limits(self.loss_ax, self.loss[seen], values[0])
-        terms = np.concatenate([self.mismatch[seen], self.spread[seen], (self.mismatch + self.spread)[seen], [0.0]])
-        self._set_limits(self.slope_ax, terms, values[1], head=0.22)
-        moves = "t falls" if values[1] > 0 else "t rises" if values[1] < 0 else "t stays"
-        self.loss_ax.set_title(f"t = {t:.3g} of K = {k:g}: L_D = {values[0]:.3f}", parse_math=False)
-        self.slope_ax.set_title(f"{mismatch:+.3f} mismatch {spread:+.3f} spread = {values[1]:+.3f}: {moves}")
+        moves = "t falls" if total > 0 else "t rises" if total < 0 else "t stays"
+        self.loss_ax.set_title(f"soft loss at t = {t:.3g}, K = {k:g}: {loss:.3f}")
+        self.slope_ax.set_title(f"mismatch {mismatch:+.3f}, spread {spread:+.3f}, sum {total:+.3f}: {moves}")
 
-    @staticmethod
-    def _set_limits(ax: Axes, values: np.ndarray, now: float, head: float = 0.08) -> None:
-        low, high = min(values.min(), now), max(values.max(), now)
-        room = max(high - low, 1e-6)
-        ax.set_ylim(low - 0.08 * room, high + head * room)
+
+def _set_limits(ax: Axes, values: np.ndarray, head: float = 0.12) -> None:
+    """y limits about the values, with a share `head` of their range free above them."""
+    low, high = values.min(), values.max()
+    room = max(high - low, 1e-3)
+    ax.set_ylim(low - 0.08 * room, high + head * room)
 
 
 @in_style

@@ -93,17 +93,17 @@ class Look:
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
     """A look for each label: its colour by what it names (`T=5`, `T=20`, `adaptive`, `hard labels`, `… schedule`), the
-    line by its reading (`printed` solid and filled, `hinton` dashed and hollow, `… stages` dotted squares)."""
+    line by its reading (`printed` solid and filled, `hinton` dashed and hollow, `… steps` dotted squares)."""
     labels = list(dict.fromkeys(labels))
     spare = iter(SPARE * (1 + len(labels) // len(SPARE)))
     found = {}
     for label in labels:
         words = label.replace(",", " ").replace("(", " ").split()
-        named = next((c for name, c in COLOURS.items() if name in label and (not name.startswith("T=") or name in words)), None)
-        colour = named or next(spare)
+        named = [colour for name, colour in COLOURS.items() if name in (words if name.startswith("T=") else label)]
+        colour = named[0] if named else next(spare)
         if "hinton" in label:
             found[label] = Look(colour, (0, (5, 2)), "o", filled=False)
-        elif "stages" in label:
+        elif "steps" in label:
             found[label] = Look(colour, (0, (1.2, 1.4)), "s", filled=False)
         else:
             found[label] = Look(colour)
@@ -148,7 +148,7 @@ def line_height(size: float) -> float:
 def wrapped(text: str, width: float, size: float = TEXT, bold: bool = False) -> str:
     """`text` with line breaks between words so that each line is at most `width` px wide, where words allow it."""
     lines = []
-    for paragraph in text.split("\n"):
+    for paragraph in text.replace(" %", "\u00a0%").split("\n"):
         line = ""
         for word in paragraph.split(" "):
             longer = f"{line} {word}" if line else word
@@ -159,6 +159,15 @@ def wrapped(text: str, width: float, size: float = TEXT, bold: bool = False) -> 
                 line = longer
         lines.append(line)
     return "\n".join(lines)
+
+
+def shortened(text: str, width: float, size: float = TEXT) -> str:
+    """`text`, or its beginning and `…`, at most `width` px wide."""
+    if text_size(text, size)[0] <= width:
+        return text
+    while text and text_size(f"{text}…", size)[0] > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
 
 
 def spread(wanted: Sequence[float], sizes: Sequence[float], low: float, high: float) -> np.ndarray:
@@ -190,8 +199,8 @@ def sheet(width: float, height: float, title: str = "", caption: str = "") -> Fi
     """A Figure with its title on top, its caption line(s) at the foot, and a constrained layout between them."""
     figure = new_figure(width, height)
     head, foot = frame(figure, title, caption)
-    engine = "constrained"
-    figure.set_layout_engine(engine, rect=(0.006, foot / height, 0.988, 1 - (head + foot) / height))
+    box = (6 / width, foot / height, 1 - 16 / width, 1 - (head + foot) / height)  # left, bottom, width, height
+    figure.set_layout_engine("constrained", rect=box)
     return figure
 
 

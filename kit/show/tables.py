@@ -12,7 +12,7 @@ from scipy import stats
 
 
 def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean and the bounds of its t-interval, `mean ± t(n−1)·s/√n`. NaNs are left out; with one value the bounds are NaN."""
+    """Mean and the bounds of its t-interval, `mean ± t(n−1)·s/√n`. NaNs are left out; one value has NaN bounds."""
     x = np.asarray(list(values), float)
     x = x[~np.isnan(x)]
     if len(x) == 0:
@@ -25,7 +25,7 @@ def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float
 
 
 def with_interval(values: Iterable[float], percent: bool = True, digits: int = 1) -> str:
-    """`57.3 ± 1.2`: mean and half the 95 % interval. With one value `57.3`; with none `–`. Fractions unless `percent=False`."""
+    """`57.3 ± 1.2`: mean and half the 95 % interval, in % of fractions unless `percent=False`. One value: `57.3`."""
     mean, _, high = interval(values)
     if math.isnan(mean):
         return "–"
@@ -70,7 +70,7 @@ def batches_per_epoch(run: Any) -> float:
 
 
 def curves(runs: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> pd.DataFrame:
-    """The data behind accuracy curves: a row per label and epoch, for each metric its mean over seeds and 95 % interval.
+    """The data behind accuracy curves: a row per label and epoch, with each metric's mean over seeds and 95 % interval.
 
     Columns: label, epoch, iteration, seeds, then `m`, `m_low`, `m_high` for every metric m, in %.
     """

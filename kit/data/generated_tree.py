@@ -1,0 +1,102 @@
+"""The embedded stand-in for ImageNet: a generated ImageFolder tree of JPEGs, streamed by the loader that reads real ones.
+
+20 classes, 5 groups of 4, of objects the 100-class set does not have. They differ in ways a mirror keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+from PIL import Image
+
+from kit.data.base import Dataset
+from kit.data.folder import cache_errors, cache_folder, folder_dataset
+from kit.data.generated import VARIATIONS, Look, draw
+
+NAME = "generated image tree (5 groups × 4)"
+PX = 64
+TRAIN_PER_CLASS, TEST_PER_CLASS = 60, 20
+VERSION = "generated-64px-1"  # a new one whenever a byte of the tree changes
+
+# variation, shape, texture, hue
+GROUPS = (
+    ("hue", "house", "plain", 0.05),
+    ("hue", "drop", "rings", 0.55),
+    ("fineness", "arrow", "stripes", 0.30),
+    ("aspect", "T", "plain", 0.75),
+    ("aspect", "dumb-bell", "checks", 0.12),
+)
+
+
+def tree_looks() -> list[Look]:
+    """The 20 classes in sorted order of their folders' names."""
+    classes = []
+    for variation, shape, texture, hue in GROUPS:
+        base = Look(shape, shape, texture, hue)
+        for i in range(4):
+            look = VARIATIONS[variation](base, i)
+            classes.append(replace(look, name=f"{shape.lower()}_{variation}_{i + 1}"))
+    return sorted(classes, key=lambda look: look.name)
+
+
+def generated_tree(px: int, train_per_class: int | None = None, test_per_class: int | None = None) -> Dataset:
+    """The imagenet role's stand-in at px × px, at most so many images a class; the tree is written on first use."""
+    return folder_dataset(
+        written_tree(),
+        "imagenet",
+        px,
+        train_per_class,
+        test_per_class,
+        streamed=True,
+        name=NAME,
+        source="embedded",
+    )
+
+
+def written_tree() -> Path:
+    """The tree in the kit's cache, written if it is not there whole: built under another name, then renamed."""
+    folder = cache_folder("trees")
+    root = folder / VERSION
+    with cache_errors(folder), FileLock(folder / f"{VERSION}.lock"):
+        if not is_whole(root):
+            building = folder / f"{VERSION}.building"
+            for remains in (building, root):
+                shutil.rmtree(remains, ignore_errors=True)
+            try:
+                write_tree(building)
+                building.rename(root)
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+    return root
+
+
+def write_tree(root: Path) -> None:
+    """train/ and val/, a folder a class, numbered JPEGs; last of all MANIFEST, which says that it is whole."""
+    for split, per_class, stream in (("train", TRAIN_PER_CLASS, 3_000), ("val", TEST_PER_CLASS, 4_000)):
+        for c, look in enumerate(tree_looks()):
+            folder = root / split / look.name
+            folder.mkdir(parents=True)
+            for i, pixels in enumerate(draw(look, PX, per_class, stream + c, clutter=9)):
+                jpeg = io.BytesIO()
+                Image.fromarray(pixels).save(jpeg, "JPEG", quality=90)
+                (folder / f"{i:04d}.jpeg").write_bytes(jpeg.getvalue())
+    (root / "MANIFEST").write_text(manifest(root))
+
+
+def is_whole(root: Path) -> bool:
+    """Whether a tree is as it was written: every file there, with its size."""
+    try:
+        return (root / "MANIFEST").read_text() == manifest(root)
+    except OSError:
+        return False
+
+
+def manifest(root: Path) -> str:
+    """A hash of every image's path and size."""
+    files = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in root.glob("*/*/*.jpeg"))
+    return hashlib.sha256(repr(files).encode()).hexdigest()

@@ -1,0 +1,157 @@
+"""The paper's figures and tables as pictures: what a notebook calls between its prose and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kit.paper import table1
+from kit.paper.plan import Plan, Row
+from kit.paper.printed import TABLE_1, TABLE_2
+from kit.runs import Failure, Result, Run
+from kit.show.plots import Measure, accuracy_curves, compare_table, sensitivity, table_picture, temperature_trace
+from kit.show.style import source_line
+from kit.show.tables import interval
+
+BAND = "intervals: 95 % t over seeds"
+
+
+def caption(plan: Plan, rows: Sequence[Row], *more: str) -> str:
+    """What filled the roles, preset, seeds, and what the preset's numbers can show."""
+    data = {run.data.role: f"{run.data.name} ({run.data.source})" for row in rows for run in row.runs}
+    seeds = max(len(row.runs) for row in rows)
+    return source_line(data, plan.preset.name, seeds, *more, plan.preset.says)
+
+
+def by_row(rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> dict[str, list[Result]]:
+    """The finished runs under their row's name; a row of which nothing finished is left out."""
+    found = {row.name: [results[run] for run in row.runs if isinstance(results[run], Result)] for row in rows}
+    return {name: finished for name, finished in found.items() if finished}
+
+
+def figure_1(plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> Figure:
+    """Fig. 1: accuracy against iteration, a line a procedure."""
+    return accuracy_curves(
+        by_row(rows, results),
+        title="Fig. 1 · ResNet-50 teaches ResNet-34: accuracy against iteration",
+        caption=caption(plan, rows, BAND),
+    )
+
+
+def temperature_figure(plan: Plan, row: Row, results: Mapping[Run, Result | Failure], title: str) -> Figure:
+    """t and ⌊t⌋ against step, stages shaded, of the row's runs; the first gives the stages."""
+    return temperature_trace(by_row([row], results)[row.name], title=title, caption=caption(plan, [row]))
+
+
+def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
+    """Table 1: the paper's training Top-5 beside this kit's accuracies."""
+    cells = _cells(frame, ["group", "temperature"], ["train_top5", "train_top1", "test_top5", "test_top1"])
+    cells = cells.rename(columns={"group": "role", "temperature": "model"})
+    paper = pd.DataFrame(
+        {
+            "train_top5": [
+                TABLE_1[table1.NAMES[m], r].top5 for r, m in zip(cells["role"], cells["model"], strict=True)
+            ],
+        },
+        index=cells.index,
+    )
+    measures = [
+        Measure("train_top5", "train Top-5 %", scale=100),
+        Measure("test_top5", "test Top-5 %", scale=100),
+        Measure("train_top1", "train Top-1 %", scale=100),
+        Measure("test_top1", "test Top-1 %", scale=100, dots=True),
+    ]
+    return compare_table(
+        cells,
+        ["role", "model"],
+        measures,
+        paper,
+        title="Table 1 · Five networks trained on hard labels",
+        caption=caption(plan, rows, "paper: training Top-5 after 150 to 1,000 epochs on the real datasets"),
+    )
+
+
+def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
+    """Table 2: accuracies and time of each procedure, the paper's beside them, time as a ratio to T=5."""
+    baseline = frame.query("temperature == 'T=5' and reading == 'printed'").set_index("seed")["seconds"]
+    frame = frame.assign(
+        ratio=frame["seconds"] / frame["seed"].map(baseline),
+        tflop=(frame["student_flops"] + frame["teacher_flops"]) / 1e12,
+    )
+    columns = ["train_top1", "test_top1", "test_top5", "seconds", "tflop", "ratio"]
+    cells = _cells(frame, ["temperature", "reading"], columns)
+    printed = [
+        TABLE_2.get(label) if reading != "three steps" else None
+        for label, reading in zip(cells["temperature"], cells["reading"], strict=True)
+    ]
+    paper = pd.DataFrame(
+        {
+            "train_top1": [p.top1 if p else float("nan") for p in printed],
+            "ratio": [p.seconds / TABLE_2["T=5"].seconds if p else float("nan") for p in printed],
+        },
+        index=cells.index,
+    )
+    measures = [
+        Measure("train_top1", "train Top-1 %", scale=100),
+        Measure("test_top1", "test Top-1 %", scale=100, dots=True),
+        Measure("test_top5", "test Top-5 %", scale=100),
+        Measure("seconds", "CPU s"),
+        Measure("tflop", "TFLOP", digits=2),
+        Measure("ratio", "time / T=5 printed", digits=2, dots=True, reference=1.0),
+    ]
+    cells["name"] = cells["temperature"] + ", " + cells["reading"]
+    return compare_table(
+        cells,
+        ["temperature", "reading"],
+        measures,
+        paper,
+        label="name",
+        title="Table 2 · ResNet-50 teaches ResNet-34",
+        caption=caption(
+            plan,
+            rows,
+            BAND,
+            "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy",
+            "time: process CPU seconds of the student's procedure, teacher forward passes included, teacher training not",
+        ),
+    )
+
+
+def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str) -> Figure:
+    """The paper's claims as a table: what it says, what was measured, and the verdict that follows."""
+    return table_picture(claims, title=title, caption=caption(plan, rows, "verdicts follow from the interval alone"))
+
+
+def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """How the temperature's rate decides when the soft stages end, and what that does to the student."""
+    rate = {run.hash: run.recipe.stages[0].temperature.rate for row in rows for run in row.runs}
+    frame = frame.assign(rate=frame["run"].map(rate), soft_share=frame["soft_end"] / frame["epochs"])
+    swept = []
+    for value, here in frame.groupby("rate"):
+        line: dict[str, float] = {"rate": value}
+        for column in ("test_top1", "soft_share", "seconds"):
+            scale = 1 if column == "seconds" else 100
+            line[column], line[f"{column}_low"], line[f"{column}_high"] = interval(scale * here[column])
+        swept.append(line)
+    swept = pd.DataFrame(swept)
+    figure = sensitivity(
+        swept,
+        "rate",
+        ["test_top1", "soft_share", "seconds"],
+        names={
+            "rate": "learning rate of log t, per epoch",
+            "test_top1": "test Top-1 (%)",
+            "soft_share": "soft stages' end (% of the epochs)",
+            "seconds": "CPU s",
+        },
+        title="How fast should t fall? The same student at several rates",
+        caption=caption(plan, rows, BAND),
+    )
+    return figure, swept
+
+
+def _cells(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
+    """One line a row of the table, each measured column holding its values by seed."""
+    return frame.groupby(by, sort=False)[columns].agg(list).reset_index()

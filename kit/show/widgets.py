@@ -1,0 +1,237 @@
+"""Sliders over logits: what the temperature does to distributions, losses and its own gradient.
+
+Pictures are `Image.value` from a matplotlib `Figure` whose artists are moved, not made anew; nothing prints, no Output
+widget and no pyplot. While a slider is dragged, changes that arrive before the next picture make one picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import math
+from collections.abc import Callable, Sequence
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from torch import Tensor
+
+from kit.errors import KitError
+from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy
+from kit.show import style
+from kit.show.artefacts import LivePicture, pixels_png
+from kit.show.plots import GradientTerms, Softened
+
+K_MAX = 40
+WIDTH = 1140  # px: fits JupyterLab's cell at 1280
+
+
+def temperature_explorer(
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    k: int = 20,
+    alpha: float = 0.5,
+    images: np.ndarray | None = None,
+) -> TemperatureExplorer:
+    """Sliders for K, α and t on a batch of logits (N, C) with labels (N,), and a drop-down for one of its images.
+
+    Shows at once the image's softened distributions, the losses (Eq. (1) in both readings, and the improved loss), and
+    what moves t. `images` (N, H, W, 3) uint8 are shown beside the drop-down.
+    """
+    teacher_logits, student_logits = torch.as_tensor(teacher_logits), torch.as_tensor(student_logits)
+    labels = torch.as_tensor(labels)
+    n, c = teacher_logits.shape
+    for what, shape, wanted in (
+        ("student_logits", tuple(student_logits.shape), (n, c)),
+        ("labels", tuple(labels.shape), (n,)),
+        ("classes", (len(classes),), (c,)),
+        ("images", (n,) if images is None else (len(images),), (n,)),
+    ):
+        if shape != wanted:
+            raise KitError(
+                f"{what} of shape {shape} is not allowed; allowed: {wanted}, to go with the teacher's logits"
+            )
+    if not 1 <= k <= K_MAX:
+        raise KitError(f"k {k!r} is not allowed; allowed: 1 to {K_MAX}")
+    if not 0 <= alpha <= 1:
+        raise KitError(f"alpha {alpha!r} is not allowed; allowed: 0 to 1")
+    return TemperatureExplorer(teacher_logits, student_logits, labels, classes, k, alpha, images)
+
+
+class TemperatureExplorer(widgets.VBox):
+    """See `temperature_explorer`. The controls are `k`, `alpha`, `t` and `image`; the displays `bars`, `gradient`,
+    `losses` and `thumbnail`; `draws` counts pictures."""
+
+    def __init__(
+        self,
+        zt: Tensor,
+        zs: Tensor,
+        labels: Tensor,
+        classes: Sequence[str],
+        k: int,
+        alpha: float,
+        images: np.ndarray | None,
+    ) -> None:
+        self._zt, self._zs, self._labels = zt.detach().double(), zs.detach().double(), labels.long()
+        self._images = images
+        self.draws = 0
+        wide = {"style": {"description_width": "128px"}, "layout": widgets.Layout(width="440px")}
+        names = [f"{i}: {classes[y]}" for i, y in enumerate(labels.tolist())]
+        self.image = widgets.Dropdown(options=[(name, i) for i, name in enumerate(names)], description="image", **wide)
+        self.k = widgets.IntSlider(
+            value=k, min=1, max=K_MAX, description="K, threshold", tooltip="K: the highest temperature allowed", **wide
+        )
+        self.t = widgets.FloatSlider(
+            value=k, min=1, max=self._t_max(k), step=0.1, readout_format=".1f", description="t, temperature",
+            tooltip="t: the temperature, between 1 and K", **wide,
+        )  # fmt: skip
+        self.alpha = widgets.FloatSlider(
+            value=alpha, min=0, max=1, step=0.05, description="α, soft share",
+            tooltip="α: the weight of the soft loss in Eq. (1)", **wide,
+        )  # fmt: skip
+        self.bars = _picture("teacher's and student's softened distributions", 540)
+        self.gradient = _picture("the soft loss and the temperature's gradient against t", 540)
+        self.thumbnail = _picture("the chosen image", 128)
+        self.thumbnail.layout.display = None if images is not None else "none"
+        self.losses = widgets.HTML()
+        with style.styled():
+            left, right = style.new_figure(540, 360), style.new_figure(540, 360)
+            self._softened = Softened(left.add_axes((0.27, 0.14, 0.69, 0.76)), classes)
+            upper, lower = right.add_axes((0.13, 0.68, 0.83, 0.24)), right.add_axes((0.13, 0.14, 0.83, 0.41))
+            self._terms = GradientTerms(upper, lower, self._zt, self._zs, K_MAX)
+        self._bars_picture = LivePicture(left, self._softened.moving)
+        self._gradient_picture = LivePicture(right, self._terms.moving)
+        controls = widgets.VBox([self.image, self.k, self.t, self.alpha])
+        super().__init__(
+            [
+                widgets.HBox([controls, self.thumbnail, self.losses], layout=widgets.Layout(grid_gap="16px")),
+                widgets.HBox([self.bars, self.gradient], layout=widgets.Layout(grid_gap="16px")),
+            ],
+            layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"),
+        )
+        self._shown: dict[str, tuple] = {}
+        self._redraw = Coalesced(self.draw)
+        self.k.observe(self._k_changed, "value")
+        for control in (self.t, self.alpha, self.image):
+            control.observe(lambda _: self._redraw(), "value")
+        self.draw()
+
+    @staticmethod
+    def _t_max(k: int) -> float:
+        return max(float(k), 1.1)  # a slider's two ends must differ, so that at K = 1 it is t itself that is held at 1
+
+    def _k_changed(self, _: object) -> None:
+        self.t.max = self._t_max(self.k.value)  # ipywidgets lowers t with it
+        self._redraw()
+
+    def draw(self) -> None:
+        """Brings every display up to date; what has not changed is left alone."""
+        k, alpha, i = self.k.value, self.alpha.value, self.image.value
+        t = min(self.t.value, float(k))
+        if t != self.t.value:
+            self.t.value = t
+        self._show("thumbnail", (i,), self._draw_thumbnail)
+        self._show("bars", (i, t), self._draw_bars)
+        self._show("gradient", (t, k), self._draw_gradient)
+        self._show("losses", (i, t, alpha), self._draw_losses)
+
+    def _show(self, what: str, state: tuple, draw: Callable[..., None]) -> None:
+        if self._shown.get(what) != state:
+            draw(*state)
+            self._shown[what] = state
+
+    def _draw_thumbnail(self, i: int) -> None:
+        if self._images is not None:
+            pixels = np.asarray(self._images[i])
+            factor = max(1, round(128 / max(pixels.shape[:2])))
+            self.thumbnail.value = pixels_png(pixels.repeat(factor, 0).repeat(factor, 1))
+
+    def _draw_bars(self, i: int, t: float) -> None:
+        with style.styled():
+            self._softened.update(self._zt[i], self._zs[i], t, int(self._labels[i]))
+            self.bars.value = self._bars_picture.png(self._softened.background)
+        self.draws += 1
+
+    def _draw_gradient(self, t: float, k: int) -> None:
+        with style.styled():
+            self._terms.update(t, k)
+            self.gradient.value = self._gradient_picture.png(self._terms.background)
+        self.draws += 1
+
+    def _draw_losses(self, i: int, t: float, alpha: float) -> None:
+        self.losses.value = losses_table(self._zt, self._zs, self._labels, t, alpha, i)
+
+
+class Coalesced:
+    """Calls `draw` soon, and once for all requests until then; at once where no event loop runs.
+
+    The pause lets the kernel read the messages that came in while it drew, so a dragged slider's picture is never more
+    than one behind.
+    """
+
+    def __init__(self, draw: Callable[[], None], pause: float = 0.02) -> None:
+        self._draw, self._pause = draw, pause
+        self._waiting = False
+
+    def __call__(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._draw()
+            return
+        if not self._waiting:
+            self._waiting = True
+            loop.call_later(self._pause, self._now)
+
+    def _now(self) -> None:
+        self._waiting = False
+        self._draw()
+
+
+def losses_table(zt: Tensor, zs: Tensor, y: Tensor, t: float, alpha: float, i: int) -> str:
+    """HTML: the paper's losses at temperature t for image i and the batch (N, C), in nats, and how hard each pulls.
+
+    The pull is the mean over the batch of ‖∂loss/∂zs‖ of each image: what the student is moved by.
+    """
+    floor = math.floor(t)
+    if floor > 1:
+        soft = [
+            (f"improved, ⌊t⌋ = {floor}", "L_D", lambda zt, zs, y: soft_cross_entropy(zt, zs, floor)),
+            ("improved, with t²", "⌊t⌋²·L_D", lambda zt, zs, y: floor**2 * soft_cross_entropy(zt, zs, floor)),
+        ]
+    else:
+        soft = [("improved, ⌊t⌋ = 1", "L_S", lambda zt, zs, y: hard_cross_entropy(zs, y))]
+    rows = [
+        ("Eq. (1), printed", "α·L_D + (1−α)·L_S(t)", lambda zt, zs, y: eq1_printed(zt, zs, y, t, alpha)),
+        ("Eq. (1), Hinton", "α·t²·L_D + (1−α)·L_S(1)", lambda zt, zs, y: eq1_hinton(zt, zs, y, t, alpha)),
+        *soft,
+    ]
+    cells = []
+    for name, formula, loss in rows:
+        leaf = zs.detach().requires_grad_()
+        batch = loss(zt, leaf, y)
+        (pull,) = torch.autograd.grad(batch * len(zs), leaf)  # (N, C)
+        one = loss(zt[i : i + 1], zs[i : i + 1], y[i : i + 1])
+        numbers = "".join(
+            f'<td style="{_RIGHT}">{float(v):.3f}</td>' for v in (one, batch.detach(), pull.norm(dim=1).mean())
+        )
+        cells.append(
+            f'<tr><td style="{_LEFT}">{html.escape(name)}</td><td style="{_LEFT}">{formula}</td>{numbers}</tr>'
+        )
+    heads = [("loss", _LEFT), ("formula", _LEFT), ("this image", _RIGHT), ("batch", _RIGHT), ("pull", _RIGHT)]
+    head = "".join(f'<th scope="col" style="{side}">{name}</th>' for name, side in heads)
+    return (
+        f'<table style="border-collapse:collapse;line-height:1.5"><caption style="text-align:left;caption-side:bottom">'
+        f"t = {t:.1f}, α = {alpha:.2f}; nats; pull: mean ‖∂loss/∂z<sub>s</sub>‖</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
+    )
+
+
+_LEFT = "text-align:left;padding:0 10px 0 0"
+_RIGHT = "text-align:right;padding:0 0 0 10px;font-variant-numeric:tabular-nums"
+
+
+def _picture(tooltip: str, width: int) -> widgets.Image:
+    return widgets.Image(format="png", tooltip=tooltip, layout=widgets.Layout(width=f"{width}px", max_width="100%"))
