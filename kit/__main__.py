@@ -35,7 +35,9 @@ DataOption = Annotated[
 RoleDataOption = Annotated[
     Optional[list[str]], typer.Option("--role-data", metavar="ROLE=auto|embedded|real", help="what fills a role")
 ]
-JobsOption = Annotated[Optional[int], typer.Option(min=1, help="runs side by side, one thread each; default: all cores")]
+JobsOption = Annotated[
+    Optional[int], typer.Option(min=1, help="runs side by side, one thread each; default: all cores")
+]
 SeedsOption = Annotated[Optional[int], typer.Option(min=1, help="how many seeds; default: the preset's")]
 JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 
@@ -84,7 +86,9 @@ def train(
     alpha: Annotated[
         Optional[float], typer.Option(help="weight of the soft loss; default 0.5 in Eq. (1), 1 in adaptive stages")
     ] = None,
-    rate: Annotated[Optional[float], typer.Option(help="learning rate of log t per epoch; default 240 / epochs")] = None,
+    rate: Annotated[
+        Optional[float], typer.Option(help="learning rate of log t per epoch; default 60 / epochs")
+    ] = None,
     follows: Annotated[str, typer.Option(help="whose gradient moves t: cross-entropy or kl")] = "cross-entropy",
     optimiser: Annotated[str, typer.Option(help="of log t: sgd or adam")] = "sgd",
     floor: Annotated[bool, typer.Option(help="the losses use ⌊t⌋")] = True,
@@ -92,7 +96,9 @@ def train(
     epochs: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
     batch: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
     lr: Annotated[Optional[float], typer.Option(help="peak learning rate; default 0.1")] = None,
-    width: Annotated[Optional[int], typer.Option(help="the student's first channel count; default: the preset's")] = None,
+    width: Annotated[
+        Optional[int], typer.Option(help="the student's first channel count; default: the preset's")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of the student's weights, batches and augmentation")] = 0,
     preset: PresetOption = "quick",
     source: Annotated[str, typer.Option(help="auto, embedded or real images")] = "auto",
@@ -213,7 +219,10 @@ def data_prepare(role: str, preset: PresetOption = "quick", data: DataOption = N
     from kit.paper.plan import Plan
 
     spec = Plan.of(preset, folder=data).data(check_role(role))
-    print(f"{role}: {spec.name} ({spec.source}), {spec.train_images} training images at {spec.px} px, {spec.fingerprint[:12]}")
+    print(
+        f"{role}: {spec.name} ({spec.source}), {spec.train_images} training images at {spec.px} px, "
+        f"fingerprint {spec.fingerprint[:12]}"
+    )
 
 
 @data_app.command("download")
@@ -258,9 +267,7 @@ def cache_prune(
     """Remove runs from the cache: all of them, or only damaged ones."""
     from kit.runs import cached
 
-    removed = [
-        entry for entry in cached() if (entry.complaint or not damaged) and entry.hash not in (keep or [])
-    ]
+    removed = [entry for entry in cached() if (entry.complaint or not damaged) and entry.hash not in (keep or [])]
     for entry in removed:
         shutil.rmtree(entry.folder)
     print(f"removed {len(removed)} runs")
@@ -276,9 +283,19 @@ def doctor() -> None:
     from kit.runs import cache_folder, default_jobs
 
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {default_jobs()} cores")
-    for name in ("torch", "torchvision", "jupyterlab", "ipykernel", "ipywidgets", "papermill", "matplotlib", "grad-cam"):
+    for name in (
+        "torch",
+        "torchvision",
+        "jupyterlab",
+        "ipykernel",
+        "ipywidgets",
+        "papermill",
+        "matplotlib",
+        "grad-cam",
+    ):
         print(f"{name} {version(name)}")
-    print(f"GPU: {torch.cuda.get_device_name() if torch.cuda.is_available() else 'none (presets smoke and quick need none)'}")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (presets smoke and quick need none)"
+    print(f"GPU: {gpu}")
     print(f"cache: {cache_folder()}")
     for role in ROLES:
         spec = Plan.of("smoke").data(role)

@@ -50,7 +50,7 @@ K = 20.0  # the paper's upper end of t (Section 1.2)
 HOLDS, FAILS, CONDITION, OPEN = "holds", "does not hold", "holds with a condition", "cannot be told here"
 LOSSES = ("CE", "KL", "hard")
 STUDENTS = ("student = teacher", "half-trained", "untrained")
-SIZES = {"smoke": 32, "quick": 256, "paper": 4096}  # random images per preset
+SIZES = {"smoke": 32, "quick": 256, "paper": 1024}  # random images per preset
 
 
 # --- 1. With sympy --------------------------------------------------------------------------------------------------

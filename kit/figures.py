@@ -186,7 +186,9 @@ class Manifest:
         except FileNotFoundError:
             self.content = {"notebooks": {}, "artefacts": {}}
         except ValueError as error:
-            raise KitError(f"{self.path} is not readable as JSON ({error}); remove it to draw everything anew") from None
+            raise KitError(
+                f"{self.path} is not readable as JSON ({error}); remove it to draw everything anew"
+            ) from None
 
     def is_current(self, notebook: str, inputs: str) -> bool:
         entry = self.content["notebooks"].get(notebook)
@@ -194,7 +196,9 @@ class Manifest:
         return bool(
             entry
             and entry["inputs"] == inputs
-            and all((self.out / name).is_file() and sha256(self.out / name) == a["sha256"] for name, a in artefacts.items())
+            and all(
+                (self.out / name).is_file() and sha256(self.out / name) == a["sha256"] for name, a in artefacts.items()
+            )
         )
 
     def enter(

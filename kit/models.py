@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -26,7 +27,7 @@ TITLES = {"cnn": "CNN", "vgg16": "VGG-16", "vgg19": "VGG-19", "resnet34": "ResNe
 
 Stem = Literal["imagenet", "small"]
 
-# Convolutions per stage; every stage ends in a max-pool, the first has `width` channels, later ones 2, 4, 8, 8 times it.
+# Convolutions per stage. Every stage ends in a max-pool; the first has `width` channels, later ones 2, 4, 8, 8 times it.
 VGG_STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 RESNET_STAGES = {"resnet34": (BasicBlock, (3, 4, 6, 3)), "resnet50": (Bottleneck, (3, 4, 6, 3))}
 
@@ -78,7 +79,7 @@ class CNN(nn.Module):
         channels = [3, width, 2 * width, 4 * width, 4 * width]
         first = (7, 2) if stem == "imagenet" else (3, 1)
         layers: list[nn.Module] = []
-        for i, (c_in, c_out) in enumerate(zip(channels, channels[1:], strict=False)):
+        for i, (c_in, c_out) in enumerate(pairwise(channels)):
             kernel, stride = first if i == 0 else (3, 1)
             layers += [
                 nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False),

@@ -1,4 +1,4 @@
-"""Presets: sizes, never code paths. `paper` is the paper's scale, for a GPU; `quick` a laptop's; `smoke` proves wiring."""
+"""Presets: sizes, never code paths. `paper` is the paper's scale, for a GPU; `quick` a laptop's; `smoke` is for tests."""
 
 from __future__ import annotations
 

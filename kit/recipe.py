@@ -21,7 +21,7 @@ ALPHA = 0.5  # the paper's α in Eq. (1)
 
 # θ's learning rate over a whole run: spread over the epochs it is the default rate per epoch. It is set so that the two
 # soft stages end near 40 % and 65 % of the epochs; notebook 02 shows what other rates do.
-RATE = 100.0
+RATE = 60.0
 
 
 class Part(BaseModel):
@@ -103,7 +103,9 @@ class Stage(Part):
     @model_validator(mode="after")
     def _teacher_and_objective_agree(self) -> Stage:
         if self.objective.needs_teacher != (self.teacher is not None):
-            raise ValueError(f"stage {self.name!r}: objective {self.objective.kind!r} and teacher {self.teacher!r} differ")
+            raise ValueError(
+                f"stage {self.name!r}: objective {self.objective.kind!r} and teacher {self.teacher!r} differ"
+            )
         if self.teacher is not None and self.temperature is None:
             raise ValueError(f"stage {self.name!r} has a teacher but no temperature")
         return self
@@ -158,7 +160,10 @@ def adaptive(epochs: int, k: float = K, rate: float | None = None, **readings: o
 
 
 def small_teacher(
-    temperature: TemperaturePolicy, alpha: float = 1.0, t_squared: bool = True, soft_ends: tuple[float, float] = (0.45, 0.8)
+    temperature: TemperaturePolicy,
+    alpha: float = 1.0,
+    t_squared: bool = True,
+    soft_ends: tuple[float, float] = (0.45, 0.8),
 ) -> tuple[Stage, ...]:
     """The paper's three steps: small teacher, then big teacher with t reset to K, then hard labels alone.
 

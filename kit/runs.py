@@ -4,7 +4,7 @@
     results[run].metrics["test_top1"]
 
 A run's folder holds `run.json` (the description), `steps.csv` and `epochs.csv` (the history), `metrics.json`,
-`student.safetensors` and `checksums.json`. It is written beside its place and renamed into it, so it is whole or absent.
+`student.safetensors` and `checksums.json`. It is written beside its place and renamed into it: it is whole or absent.
 """
 
 from __future__ import annotations
@@ -63,7 +63,13 @@ class DataSpec(BaseModel):
 
     @classmethod
     def of(
-        cls, role: str, px: int, train_per_class: int | None, test_per_class: int | None, source: str, folder: Path | None
+        cls,
+        role: str,
+        px: int,
+        train_per_class: int | None,
+        test_per_class: int | None,
+        source: str,
+        folder: Path | None,
     ) -> DataSpec:
         data = kit.data.load(
             role, px=px, train_per_class=train_per_class, test_per_class=test_per_class, source=source, folder=folder
@@ -258,10 +264,16 @@ def store(run: Run, training: Training) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{run.hash}-", dir=place.parent))
     try:
-        description = run.model_dump(mode="json") | {"title": run.title, "versions": {name: version(name) for name in PACKAGES}}
+        description = run.model_dump(mode="json") | {
+            "title": run.title,
+            "versions": {name: version(name) for name in PACKAGES},
+        }
         write(draft / "run.json", json.dumps(description, indent=1))
         write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
-        write(draft / "epochs.csv", pd.DataFrame(priced(run, epoch) for epoch in training.epochs).to_csv(index=False, lineterminator="\n"))
+        write(
+            draft / "epochs.csv",
+            pd.DataFrame(priced(run, epoch) for epoch in training.epochs).to_csv(index=False, lineterminator="\n"),
+        )
         write(draft / "metrics.json", json.dumps(priced(run, training.metrics()), indent=1))
         weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
         save_file(weights, draft / "student.safetensors")
@@ -403,7 +415,9 @@ def _train_waiting(waiting: list[Run], done: dict[Run, Result | Failure], jobs: 
                 while not ticks.empty():
                     bar.update(100 * ticks.get() / total)
         except BaseException:
-            for process in list(pool._processes.values()):  # finished runs are in the cache; the rest is not worth waiting for
+            for process in list(
+                pool._processes.values()
+            ):  # finished runs are in the cache; the rest is not worth waiting for
                 process.terminate()
             raise
         finally:

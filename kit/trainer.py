@@ -1,9 +1,9 @@
 """The one training loop. Iterate over a `Training` and it trains, one step a batch; everyone drives this same loop.
 
-    training = Training(recipe, data, student, teachers, seed=0)
-    for step in training:      # or `training.run()`
-        ...                    # look at training.thermostat.t, change training.thermostat.k, stop whenever you like
-    training.metrics()
+training = Training(recipe, data, student, teachers, seed=0)
+for step in training:      # or `training.run()`
+    ...                    # look at training.thermostat.t, change training.thermostat.k, stop whenever you like
+training.metrics()
 """
 
 from __future__ import annotations

@@ -74,14 +74,13 @@ def test_hard_labels_are_the_limit_of_a_sure_teacher(logits):
 
 
 def test_two_classes_by_hand():
-    # t = 2; zt = (2 log 3, 0) gives p = (3/4, 1/4); zs = (0, 0) gives q = (1/2, 1/2); zs = (2 log 4, 0): q = (4/5, 1/5).
+    # At t = 2 the logits (2 log 3, 0) give (3/4, 1/4), (0, 0) give (1/2, 1/2) and (2 log 4, 0) give (4/5, 1/5).
     zt, none, sure = (torch.tensor([[2 * math.log(x), 0.0]], dtype=torch.float64) for x in (3, 1, 4))
     h = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert soft_cross_entropy(zt, none, 2.0).item() == pytest.approx(math.log(2), abs=EXACT)
     assert kl_divergence(zt, none, 2.0).item() == pytest.approx(math.log(2) - h, abs=EXACT)
-    assert soft_cross_entropy(zt, sure, 2.0).item() == pytest.approx(
-        -0.75 * math.log(0.8) - 0.25 * math.log(0.2), abs=EXACT
-    )
+    want = -0.75 * math.log(0.8) - 0.25 * math.log(0.2)
+    assert soft_cross_entropy(zt, sure, 2.0).item() == pytest.approx(want, abs=EXACT)
     assert hard_cross_entropy(sure, torch.tensor([1]), 2.0).item() == pytest.approx(math.log(5), abs=EXACT)
     # E_p[zs] − E_q[zs] = (3/4 − 4/5) · 2 log 4, over 4; Cov_p = 3/4 · 1/4 · 2 log 3 · 2 log 4, over 8.
     mismatch, spread = temperature_gradient(zt, sure, 2.0)
@@ -94,11 +93,8 @@ def test_two_classes_by_hand():
 def test_equation_1_in_both_readings(logits, t, alpha):
     zt, zs, y = logits
     q_t, q_1 = softmax(zs.numpy() / t, axis=1), softmax(zs.numpy(), axis=1)
-    soft, hard_t, hard_1 = (
-        scipy_soft_cross_entropy(zt, zs, t),
-        -np.log(q_t[rows, y]).mean(),
-        -np.log(q_1[rows, y]).mean(),
-    )
+    soft = scipy_soft_cross_entropy(zt, zs, t)
+    hard_t, hard_1 = (-np.log(q[np.arange(N), y.numpy()]).mean() for q in (q_t, q_1))
     printed, hinton = alpha * soft + (1 - alpha) * hard_t, alpha * t * t * soft + (1 - alpha) * hard_1
     assert eq1_printed(zt, zs, y, t, alpha).item() == pytest.approx(printed, abs=EXACT)
     assert eq1_hinton(zt, zs, y, t, alpha).item() == pytest.approx(hinton, rel=1e-12)

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from itertools import combinations, pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -229,12 +230,12 @@ def test_notebook_picture_is_sharp_and_described():
 
 def drawn_texts(figure: Figure) -> list[tuple[str, tuple[float, float, float, float]]]:
     """Every text that reaches the canvas, with its box in px at the figure's dpi."""
-    seen = []
+    seen = {}  # by text artist: saving goes over the figure more than once
     original = Text.draw
 
     def recorded(self, renderer):
         if self.get_visible() and self.get_text().strip():
-            seen.append((self.get_text(), self.get_window_extent(renderer).extents))
+            seen[id(self)] = (self.get_text(), self.get_window_extent(renderer).extents)
         return original(self, renderer)
 
     Text.draw = recorded
@@ -242,7 +243,7 @@ def drawn_texts(figure: Figure) -> list[tuple[str, tuple[float, float, float, fl
         png_bytes(figure)
     finally:
         Text.draw = original
-    return seen
+    return list(seen.values())
 
 
 def frame_of_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -262,7 +263,7 @@ def all_figures() -> dict[str, Figure]:
     text = {"title": "A title that is long enough to need more than one line in all but the widest figures here: " * 2}
     text["caption"] = CAPTION
     sweep = pd.DataFrame({"rate": [2.5, 5, 10, 11, 80], "acc": [48, 53, 56, 52, 51], "s": [80, 58, 47, 43, 38]})
-    sweep[["acc_low", "acc_high"]] = sweep[["acc", "acc"]] + [-1, 1]
+    sweep = sweep.assign(acc_low=sweep["acc"] - 1, acc_high=sweep["acc"] + 1)
     dots = pd.DataFrame({"label": LABELS, "mean": range(6), "low": range(-1, 5), "high": range(1, 7), "paper": 3.0})
     method = "a loss that minimises the complexity gap between teacher and student " * 3
     measures = [
@@ -385,7 +386,7 @@ def test_k_moves_the_picture_and_holds_t(explorer):
     before = explorer.gradient.value
     explorer.k.value = 7
     assert explorer.t.value == 7 and explorer.t.max == 7
-    assert explorer.gradient.value != before and explorer.gradient.value.startswith(b"\x89PNG")
+    assert explorer.gradient.value != before and bytes(explorer.gradient.value[:4]) == b"\x89PNG"
     explorer.k.value = 1
     assert explorer.t.value == 1
     explorer.t.value = 1.1  # the slider's end, which must differ from its start
@@ -436,6 +437,31 @@ def test_losses_are_the_kits(explorer):
     assert "⌊t⌋ = 6" in explorer.losses.value
     explorer.t.value = 1.9
     assert "L_S</td>" in explorer.losses.value  # once ⌊t⌋ = 1 the improved loss is the hard one
+
+
+def test_drawing_leaves_a_training_threads_threads_alone():
+    started, go_on, seen = threading.Event(), threading.Event(), []
+
+    def train():
+        torch.ones(8, 8).softmax(1)
+        seen.append(torch.get_num_threads())
+        started.set()
+        go_on.wait(10)
+        seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = threading.Thread(target=train)
+        thread.start()
+        started.wait(10)
+        with plots.one_thread():
+            assert torch.get_num_threads() == 1
+            go_on.set()
+            thread.join()
+        assert seen == [2, 2] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_controls_are_named_and_fit(explorer):

@@ -133,5 +133,5 @@ def prepare(
     train_per_class: int | None = None,
     test_per_class: int | None = None,
 ) -> Dataset:
-    """Builds what loading this role at this size and these counts would build on first use: trees, caches, checksums."""
+    """Builds what loading with these arguments would build on first use: trees, caches, checksums."""
     return load(role, px=px, train_per_class=train_per_class, test_per_class=test_per_class, folder=folder)

@@ -13,7 +13,8 @@ class EpochPlan:
     """The order, the crops and the flips of one epoch over n images, all drawn from (seed, epoch).
 
     They are indexed by image, so an image is changed in the same way whatever the batch size:
-    `order` (n,) int64; `offsets` (n, 2) int64, the crop's top and left in the padded image, 0 … 2·pad; `flips` (n,) bool.
+    `order` (n,) int64; `offsets` (n, 2) int64, the crop's top and left in the padded image, 0 … 2·pad;
+    `flips` (n,) bool.
     """
 
     def __init__(self, n: int, seed: int, epoch: int, pad: int, flip: bool) -> None:

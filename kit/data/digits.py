@@ -1,4 +1,4 @@
-"""The embedded stand-in for CIFAR-10: scikit-learn's 1,797 handwritten digits, 8×8 grey, real and needing no network."""
+"""The embedded stand-in for CIFAR-10: scikit-learn's 1,797 handwritten digits, 8×8 grey; real, and no download."""
 
 from __future__ import annotations
 

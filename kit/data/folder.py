@@ -264,7 +264,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# ---- surveys: what is in a split's files -----------------------------------------------------------------------------
+# ---- surveys: what is in a split's files ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -386,7 +386,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# ---- the cache's folder ----------------------------------------------------------------------------------------------
+# ---- the cache's folder --------------------------------------------------------------------------------------------
 
 
 def cache_folder(below: str) -> Path:
@@ -417,7 +417,7 @@ def image_budget_mb() -> int:
     return int(value)
 
 
-# ---- decoding on the fly ---------------------------------------------------------------------------------------------
+# ---- decoding on the fly -------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)

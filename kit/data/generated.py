@@ -3,7 +3,7 @@
 A group is a shape, a texture and a family of colours; its five classes differ in one thing: hue, the width or the
 direction of stripes, where a mark sits, or how long the object is. So a wrong answer is mostly a near one, and soft
 labels have something to say. Every image has its own position, size, tilt, light, background, noise and, at times,
-something in front. Shapes are signed distances, so a drawing is sharp and antialiased at any size without supersampling.
+something in front. Shapes are signed distances, so edges are antialiased at any size without supersampling.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Look:
     mark: float | None = None  # clockwise angle of a bright mark; 0 is at the top
 
 
-# ---- shapes: signed distance to the edge, negative inside, for x, y in object radii (y down) ----------------------
+# ---- shapes: signed distance to the edge, negative inside, for x, y in object radii (y down) -----------------------
 
 
 def _box(x: ndarray, y: ndarray, w: float, h: float) -> ndarray:
@@ -191,8 +191,8 @@ def draw(look: Look, px: int, n: int, stream: int, clutter: int = 3) -> ndarray:
     # The camera: exposure, contrast and grain
     image = (image - 0.5) * between(0.75, 1.1) + 0.5 + between(-0.1, 0.1)
     image *= 255
-    image += _grain(chance, n, px) * between(2.0, 10.0)
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 3, 0)
+    image += _grain(stream, n, px) * between(2.0, 10.0)
+    return np.ascontiguousarray(np.clip(image + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 3, 0))
 
 
 def _background(x: ndarray, y: ndarray, px: int, clutter: int, between: Callable) -> ndarray:
@@ -235,9 +235,9 @@ def _rgb(hue: ndarray, saturation: ndarray, value: ndarray) -> ndarray:
     return value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1)
 
 
-def _grain(chance: np.random.RandomState, n: int, px: int) -> ndarray:
-    """Noise of standard deviation 1, float (3, n, px, px), image after image from the stream: a sum of random bytes."""
-    coins = np.frombuffer(chance.bytes(n * px * px * 3), np.uint8).reshape(n, px, px, 3)
+def _grain(stream: int, n: int, px: int) -> ndarray:
+    """Even noise of standard deviation 1, float (3, n, px, px), image after image from a stream of its own."""
+    coins = np.frombuffer(np.random.RandomState([stream, 1]).bytes(n * px * px * 3), np.uint8).reshape(n, px, px, 3)
     return ((coins.astype(np.float32) - 127.5) / np.float32(73.9)).transpose(3, 0, 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The embedded stand-in for ImageNet: a generated ImageFolder tree of JPEGs, streamed by the loader that reads real ones.
+"""The embedded stand-in for ImageNet: a generated ImageFolder tree of JPEGs, read by the loader that reads real ones.
 
 20 classes, 5 groups of 4, of objects the 100-class set does not have. They differ in ways a mirror keeps.
 """

@@ -17,7 +17,6 @@ image is continued by its mirror image. Boxes and hull masks of the test split a
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -38,6 +37,7 @@ from PIL import Image
 from torch import Tensor
 
 from kit.data.base import Dataset, Split, TensorImages
+from kit.data.memory import fingerprint, first_per_class
 from kit.errors import KitError, not_one_of
 
 Level = Literal["ship", "category", "type"]
@@ -126,7 +126,7 @@ class DamagedFile(KitError):
 
 
 class Box(NamedTuple):
-    """An upright box in pixels: the left, upper, right and lower edge, so a box over the whole image is (0, 0, W, H)."""
+    """An upright box in pixels: left, upper, right and lower edge; a box over the whole image is (0, 0, W, H)."""
 
     xmin: float
     ymin: float
@@ -137,7 +137,8 @@ class Box(NamedTuple):
 class OrientedBox(NamedTuple):
     """A turned box: its centre, its long side `w` along (cos angle, sin angle), its short side `h`; pixels and radians.
 
-    x points right and y down. It is drawn independently of the upright box, which is tighter than its bounding rectangle.
+    x points right and y down. It is drawn independently of the upright box, which is tighter than its own bounding
+    rectangle.
     """
 
     cx: float
@@ -150,7 +151,9 @@ class OrientedBox(NamedTuple):
         """The corners c ± (w/2)(cos, sin) ± (h/2)(−sin, cos) in order around the box, (4, 2)."""
         along = self.w / 2 * np.array([math.cos(self.angle), math.sin(self.angle)])
         across = self.h / 2 * np.array([-math.sin(self.angle), math.cos(self.angle)])
-        return np.array([self.cx, self.cy]) + np.stack([along + across, along - across, -along - across, across - along])
+        return np.array([self.cx, self.cy]) + np.stack(
+            [along + across, along - across, -along - across, across - along]
+        )
 
     def ends(self) -> np.ndarray:
         """The two ends of the long axis, c − (w/2)(cos, sin) and c + (w/2)(cos, sin), (2, 2)."""
@@ -165,7 +168,7 @@ class OrientedBox(NamedTuple):
 
 @dataclass(frozen=True)
 class Ship:
-    """One `HRSC_Object`. `header` is the bow's pixel, `seg_color` its value in the segmentation; None where not given."""
+    """One `HRSC_Object`. `header` is the bow, `seg_color` its value in the segmentation; None where not given."""
 
     class_id: int
     box: Box
@@ -190,8 +193,8 @@ def read_annotation(path: str | Path) -> Scene:
 
     White space around values is dropped, and `mbox` is swapped where it is higher than wide, so that `w` is the long
     side. Raises DamagedFile (a KitError, one line with file, field, value and what is allowed) where the file is not
-    well-formed, declares a DTD or entities, lacks a field, or holds a value that cannot be: an unknown Class_ID, a number
-    that is none, a box that is empty or reaches outside the image.
+    well-formed, declares a DTD or entities, lacks a field, or holds a value that cannot be: an unknown Class_ID, a
+    number that is none, a box that is empty or reaches outside the image.
     """
     path = Path(path)
     try:
@@ -256,7 +259,10 @@ def _ship(fields: _Fields, width: float, height: float) -> Ship:
     if not (class_id.isdecimal() and int(class_id) in CLASSES):
         raise fields.wrong("Class_ID", class_id, f"one of the {len(CLASSES)} ids of HRSC2016, 100000001 to 100000033")
 
-    across, down = f"a number from 0 to {width:g}, the image's width", f"a number from 0 to {height:g}, the image's height"
+    across, down = (
+        f"a number from 0 to {width:g}, the image's width",
+        f"a number from 0 to {height:g}, the image's height",
+    )
     xmin, xmax = (fields.number(name, lambda n: 0 <= n <= width, across) for name in ("box_xmin", "box_xmax"))
     ymin, ymax = (fields.number(name, lambda n: 0 <= n <= height, down) for name in ("box_ymin", "box_ymax"))
     if xmax <= xmin:
@@ -326,8 +332,8 @@ def find_tree(folder: str | Path | None) -> Path | None:
 def open_tree(root: Path) -> Tree:
     """The tree's splits: train on trainval.txt and test on test.txt, or on train.txt and val.txt where one is missing.
 
-    A copy without ImageSets is split by its folders Train and Test. Raises KitError where the lists are missing or empty,
-    name something that is no Img_ID, or share an image.
+    A copy without ImageSets is split by its folders Train and Test. Raises KitError where the lists are missing or
+    empty, name something that is no Img_ID, or share an image.
     """
     full = root / "FullDataSet"
     if full.is_dir():
@@ -343,7 +349,9 @@ def open_tree(root: Path) -> Tree:
         train, test = ([(h, path.stem) for path in sorted((h / "Annotations").glob("*.xml"))] for h in halves)
     if not train or not test:
         half = "training" if not train else "test"
-        raise KitError(f"{root} lists no {half} image; allowed: ImageSets/trainval.txt (or train.txt) and test.txt (or val.txt)")
+        raise KitError(
+            f"{root} lists no {half} image; allowed: ImageSets/trainval.txt (or train.txt) and test.txt (or val.txt)"
+        )
     if both := {image_id for _, image_id in train} & {image_id for _, image_id in test}:
         raise KitError(f"{root}: image {min(both)!r} is in the training and in the test split; allowed: one of them")
     return Tree(root, tuple(train), tuple(test))
@@ -362,7 +370,7 @@ def _image_ids(path: Path) -> list[str]:
 
 
 def read_image(folder: Path, scene: Scene) -> np.ndarray:
-    """A scene's pixels, uint8 (H, W, 3). Raises DamagedFile where the BMP is no such image or not of the scene's size."""
+    """A scene's pixels, uint8 (H, W, 3). Raises DamagedFile where the BMP is damaged or not of the scene's size."""
     return _read_pixels(folder / "AllImages" / f"{scene.image_id}.bmp", scene.size, "RGB", ("BMP",))
 
 
@@ -376,13 +384,15 @@ def _read_pixels(path: Path, size: tuple[int, int], mode: str | None, formats: S
         raise DamagedFile(path, "is missing") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DamagedFile(path, f"is no readable {' or '.join(formats)} ({_one_line(error)[:100]})") from None
-    raise DamagedFile(path, f"size {found[0]}×{found[1]} is not allowed; allowed: {size[0]}×{size[1]}, its annotation's")
+    raise DamagedFile(
+        path, f"size {found[0]}×{found[1]} is not allowed; allowed: {size[0]}×{size[1]}, its annotation's"
+    )
 
 
 def check_hrsc(folder: str | Path) -> list[tuple[Path, str]]:
     """Every damaged file of the tree at (or in) `folder`, with the reason; `len()` of it is their number.
 
-    Opens every annotation and decodes every image and mask that the splits name. Raises KitError where there is no tree.
+    Opens every annotation and decodes every image and mask that the splits name. Raises KitError where no tree is.
     """
     damaged: list[tuple[Path, str]] = []
     for place, image_id in open_tree(_required_tree(folder)):
@@ -423,7 +433,7 @@ def _read_segmentation(folder: Path, scene: Scene) -> np.ndarray | None:
 
 
 def _read_shortcuts(folder: Path, scene: Scene) -> np.ndarray | None:
-    """The planted marks' pixels, uint8 (H, W): the number of the ship they were planted for, or 0. None on real data."""
+    """Planted marks, uint8 (H, W): at each pixel the number of the ship a mark is for, or 0. None on real data."""
     path = folder / "Shortcuts" / f"{scene.image_id}.png"
     return _read_pixels(path, scene.size, "L", ("PNG",)) if path.is_file() else None
 
@@ -539,10 +549,10 @@ def load_hrsc(
 
     `source` is `real` (an HRSC2016 tree at or in `folder`, or in the folder that KIT_DATA names), `embedded` (generated
     scenes in the same format, made once) or `auto`: real where found, else embedded. `…_per_class` takes at most that
-    many examples of a class, spread evenly over the split. Classes are those with a training example, in the class
-    table's order. Damaged files are left out and named in `skipped`; with `strict`, or KIT_STRICT=1 in the environment,
-    the first one raises. Raises KitError for options that are not allowed, a missing or damaged tree, and a level at
-    which no ship is labelled (it says which level would do).
+    many examples of a class, in a fixed shuffle. Classes are those with a training example, in the class table's
+    order. Damaged files are left out and named in `skipped`; with `strict`, or KIT_STRICT=1 in the environment, the
+    first one raises. Raises KitError for options that are not allowed, a missing or damaged tree, and a level at which
+    no ship is labelled (it says which level would do).
     """
     for what, value, allowed in (("source", source, SOURCES), ("level", level, LEVELS), ("task", task, TASKS)):
         if value not in allowed:
@@ -550,7 +560,7 @@ def load_hrsc(
     for what, value in (("px", px), ("train_per_class", train_per_class), ("test_per_class", test_per_class)):
         if value is not None and value < 1:
             raise KitError(f"{what}: {value!r} is not allowed; allowed: a whole number from 1 up")
-    damage = _Damage(strict or os.environ.get("KIT_STRICT") == "1")
+    damage = _Damage(strict or os.environ.get("KIT_STRICT", "") not in ("", "0"))
 
     tree = open_tree(_tree_of(source, folder))
     damage.root = tree.root
@@ -565,22 +575,27 @@ def load_hrsc(
     if not test:
         raise KitError(f"{tree.root}: no test image has a label at level {level!r} that occurs in training")
 
-    train_pixels, train_labels, _ = _render(_at_most(train, train_per_class), class_ids, px, damage)
-    test_pixels, test_labels, scored = _render(_at_most(test, test_per_class), class_ids, px, damage, score=True)
+    train_half, _ = _render(train, train_per_class, class_ids, px, damage)
+    test_half, scored = _render(test, test_per_class, class_ids, px, damage, score=True)
     classes = tuple(CLASSES[class_id].name for class_id in class_ids)
     embedded = (tree.root / STAND_IN_MARK).is_file()
-    left_out = [f"{count} {where} ships: labelled {CLASSES[class_id].name!r}, which is no {level}"
-                for where, counts in (("training", coarse), ("test", coarse_test))
-                for class_id, count in sorted(counts.items())]  # fmt: skip
-    left_out += [f"{count} test ships: no training ship is a {CLASSES[class_id].name!r}" for class_id, count in unknown.items()]
+    filled_by, unit = "generated ship scenes" if embedded else "HRSC2016", "crops" if task == "crop" else "images"
+    left_out = [
+        f"{count} {half} ships: labelled {CLASSES[class_id].name!r}, which is no {level}"
+        for half, counts in (("training", coarse), ("test", coarse_test))
+        for class_id, count in sorted(counts.items())
+    ]
+    left_out += [
+        f"{count} test ships: no training ship is a {CLASSES[class_id].name!r}" for class_id, count in unknown.items()
+    ]
     return HrscDataset(
         role="hrsc2016",
-        name=f"{'generated ship scenes' if embedded else 'HRSC2016'}, {'crops' if task == 'crop' else 'images'} by {level}",
+        name=f"{filled_by}, {unit} by {level}",
         source="embedded" if embedded else "real",
-        fingerprint=_fingerprint(classes, train_pixels, train_labels, test_pixels, test_labels),
+        fingerprint=fingerprint(classes, train_half, test_half),
         classes=classes,
-        train=Split(TensorImages(train_pixels), train_labels),
-        test=Split(TensorImages(test_pixels), test_labels),
+        train=Split(TensorImages(train_half[0]), train_half[1]),
+        test=Split(TensorImages(test_half[0]), test_half[1]),
         px=px,
         flip=True,  # seen from above; a mirrored carrier has its island to port, yet stays a carrier
         skipped=tuple(damage.found),
@@ -641,7 +656,9 @@ def _examples(scenes: Sequence[tuple[Path, Scene]], level: Level, task: Task) ->
             if label is None:
                 too_coarse[ship.class_id] += 1
             else:
-                examples.append(_Example(folder, scene, ship, label, crop_window(ship.box) if task == "crop" else whole))
+                examples.append(
+                    _Example(folder, scene, ship, label, crop_window(ship.box) if task == "crop" else whole)
+                )
     return examples, too_coarse
 
 
@@ -651,20 +668,9 @@ def _no_label(root: Path, scenes: Sequence[tuple[Path, Scene]], level: Level) ->
         return KitError(f"{root}: no training image holds a ship")
     allowed = [other for other in LEVELS if any(class_at(class_id, other) is not None for class_id in found)]
     return KitError(
-        f"{root}: level {level!r} is not possible, no training ship is labelled that finely; allowed: {', '.join(allowed)}"
+        f"{root}: level {level!r} is not possible, as no training ship is labelled that finely; "
+        f"allowed: {', '.join(allowed)}"
     )
-
-
-def _at_most(examples: list[_Example], per_class: int | None) -> list[_Example]:
-    """At most `per_class` examples of each class, evenly spread, in their order."""
-    if per_class is None:
-        return examples
-    kept = set()
-    for label in {example.label for example in examples}:
-        of_class = [i for i, example in enumerate(examples) if example.label == label]
-        n = min(per_class, len(of_class))
-        kept.update(of_class[i * len(of_class) // n] for i in range(n))
-    return [example for i, example in enumerate(examples) if i in kept]
 
 
 @dataclass
@@ -676,9 +682,16 @@ class _Scored:
 
 
 def _render(
-    examples: Sequence[_Example], class_ids: Sequence[int], px: int, damage: _Damage, score: bool = False
-) -> tuple[Tensor, Tensor, _Scored]:
-    """Images uint8 (N, px, px, 3), labels int64 (N,) and, with `score`, boxes and masks. Damaged images drop out."""
+    examples: Sequence[_Example],
+    per_class: int | None,
+    class_ids: Sequence[int],
+    px: int,
+    damage: _Damage,
+    score: bool = False,
+) -> tuple[tuple[Tensor, Tensor], _Scored]:
+    """(images uint8 (N, px, px, 3), labels int64 (N,)) and, with `score`, boxes and masks. Damaged images drop out."""
+    labels = torch.tensor([class_ids.index(example.label) for example in examples])
+    examples = [examples[i] for i in first_per_class(labels, per_class).tolist()]
     pixels, labels, boxes, masks, shortcuts, from_hull = [], [], [], [], [], []
 
     @cache
@@ -707,10 +720,12 @@ def _render(
             corner = np.array([window.x, window.y] * 2)
             boxes.append((np.array(ship.box) - corner) * px / window.side)
     if not pixels:
-        raise KitError(f"{damage.root}: every {'test' if score else 'training'} image is damaged, first {damage.found[0]}")
+        raise KitError(
+            f"{damage.root}: every {'test' if score else 'training'} image is damaged, first {damage.found[0]}"
+        )
     scored = _Scored(*(_stacked(part) for part in (boxes, masks, shortcuts)), bool(from_hull) and all(from_hull))
     scored.boxes = scored.boxes.float()
-    return _stacked(pixels), torch.tensor(labels), scored
+    return (_stacked(pixels), torch.tensor(labels)), scored
 
 
 def _planted_mask(planted: np.ndarray, window: Window, px: int) -> np.ndarray:
@@ -720,11 +735,3 @@ def _planted_mask(planted: np.ndarray, window: Window, px: int) -> np.ndarray:
 
 def _stacked(arrays: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)) if arrays else torch.empty(0)
-
-
-def _fingerprint(classes: Sequence[str], *parts: Tensor) -> str:
-    digest = hashlib.sha256("\n".join(classes).encode())
-    for part in parts:
-        digest.update(str(tuple(part.shape)).encode())
-        digest.update(part.contiguous().numpy())
-    return digest.hexdigest()

@@ -3,12 +3,13 @@
 Each scene is a sea from above, with waves and glitter, perhaps a coast, a quay or clouds, and ships of 13 of HRSC2016's
 types. It is written as the real set is: BMPs, one XML per image with upright and oriented boxes, ImageSets, a class
 table; plus Segmentations/<id>.png with every ship's hull as its number in the XML, from 1 up. Sizes are not to scale:
-an aircraft carrier is only about twice as long as a yacht. It proves code paths and heat maps and is no HRSC2016 result.
+an aircraft carrier is only about twice as long as a yacht. The scenes prove code paths and heat maps; what is measured
+on them is no HRSC2016 result.
 
 A shortcut is planted: a coloured float on the water beside the ship, one colour per type, there for a share of the
-training ships. In the test split as many ships have one, but of a colour drawn at random. A network that reads the float
-instead of the hull is thus caught by its test accuracy, and by heat maps: Shortcuts/<id>.png marks every float with the
-number of its ship.
+training ships. In the test split as many ships have one, but of a colour drawn at random. A network that reads the
+float instead of the hull is thus caught by its test accuracy, and by heat maps: Shortcuts/<id>.png marks every float
+with the number of its ship.
 
 Pixel i covers [i, i + 1) on both axes; x points right and y down. A ship's own axes are u, forward, and v, to
 starboard, both in units of the ship's length, with the stern at u = −0.5 and the bow at 0.5.
@@ -16,7 +17,6 @@ starboard, both in units of the ship's length, with the stern at u = −0.5 and 
 
 from __future__ import annotations
 
-import colorsys
 import errno
 import hashlib
 import json
@@ -104,7 +104,9 @@ class Deck:
 Outline = Sequence[tuple[float, float]]  # (u, breadth): the hull's edge from stern to bow, in half beams
 
 
-def hull_cover(u: np.ndarray, v: np.ndarray, port: Outline, starboard: Outline, beam: float, pixel: float) -> np.ndarray:
+def hull_cover(
+    u: np.ndarray, v: np.ndarray, port: Outline, starboard: Outline, beam: float, pixel: float
+) -> np.ndarray:
     """The share of each pixel that a hull covers; u, v and the result have one shape."""
     inside = 0.5 - np.abs(u)
     for side, outline in ((-v, port), (v, starboard)):
@@ -129,7 +131,7 @@ class ShipType:
     paint: Callable[[Deck, np.random.Generator], None]
     hulls: Sequence[Colour]
     port: Outline | None = None  # None: as starboard
-    sea_speed: float = 1.0  # how strong a wake
+    wake: float = 1.0  # how strong a wake it draws
 
 
 def _near(rng: np.random.Generator, value: float, spread: float) -> float:
@@ -183,7 +185,9 @@ def _tarawa(deck: Deck, rng: np.random.Generator) -> None:
     deck.disc(-0.06, 0.072, 0.011, (64, 64, 66))
     deck.disc(0.05, 0.072, 0.010, (64, 64, 66))
     deck.box(-0.16, -0.098, 0.05, 0.02, (78, 80, 82))
-    _aircraft(deck, rng, [(-0.38 + 0.07 * i, 0.05) for i in range(3)] + [(0.2 + 0.06 * i, 0.045) for i in range(4)], 0.6)
+    _aircraft(
+        deck, rng, [(-0.38 + 0.07 * i, 0.05) for i in range(3)] + [(0.2 + 0.06 * i, 0.045) for i in range(4)], 0.6
+    )
 
 
 LIGHT_GREY, MID_GREY, DARK_GREY = (182, 187, 190), (150, 155, 159), (92, 96, 100)
@@ -232,8 +236,8 @@ def _ticonderoga(deck: Deck, rng: np.random.Generator) -> None:
     _helicopter_deck(deck, -0.275, 0.110, 0.086, 0.027)
     _gun(deck, 0.330)
     _launcher(deck, 0.265, 0.045, 0.040)
-    deck.box(0.155 + s, 0, 0.130, 0.090, LIGHT_GREY, high=0.05)  # two high blocks
-    deck.box(-0.125 + s, 0, 0.150, 0.090, LIGHT_GREY, high=0.05)
+    deck.box(0.155 + s, 0, 0.130, 0.092, (216, 219, 219), high=0.05)  # two high blocks
+    deck.box(-0.125 + s, 0, 0.150, 0.092, (216, 219, 219), high=0.05)
     _funnel(deck, 0.060, size=0.036)
     _funnel(deck, -0.030, size=0.036)
     deck.disc(0.15, 0, 0.010, WHITE)
@@ -255,8 +259,8 @@ def _san_antonio(deck: Deck, rng: np.random.Generator) -> None:
     s = _near(rng, 0, 0.008)
     _helicopter_deck(deck, -0.355, 0.260, 0.125, 0.040)
     deck.ring(-0.255, 0, 0.030, 0.005, (224, 224, 218))
-    deck.box(0.045 + s, 0, 0.420, 0.130, MID_GREY, high=0.05)
-    deck.box(0.110, 0, 0.200, 0.100, LIGHT_GREY, high=0.025)
+    deck.box(0.045 + s, 0, 0.420, 0.130, (128, 134, 134), high=0.05)
+    deck.box(0.110, 0, 0.200, 0.100, (150, 156, 156), high=0.025)
     for u in (0.150, -0.060):  # the two enclosed masts
         deck.disc(u + s, 0, 0.028, (120, 126, 130), high=0.04)
         deck.disc(u + s, 0, 0.014, LIGHT_GREY)
@@ -342,54 +346,47 @@ def _submarine(deck: Deck, rng: np.random.Generator) -> None:
             deck.disc(u, v, 0.007, (74, 77, 80))
 
 
+# Half a hull's outline, from stern to bow: (u, breadth in half beams).
 WARSHIP = ((-0.5, 0.80), (-0.4, 0.92), (-0.1, 1.0), (0.1, 0.97), (0.25, 0.78), (0.38, 0.46), (0.47, 0.14), (0.5, 0.0))
+DOCK_SHIP = ((-0.5, 0.94), (-0.2, 1.0), (0.2, 1.0), (0.33, 0.74), (0.44, 0.3), (0.5, 0.0))
 CARGO = ((-0.5, 0.72), (-0.44, 0.94), (-0.35, 1.0), (0.30, 1.0), (0.39, 0.80), (0.46, 0.42), (0.5, 0.0))
-CARRIER_PORT = ((-0.5, 0.62), (-0.42, 0.72), (-0.32, 0.98), (0.02, 1.18), (0.14, 1.16), (0.22, 0.70), (0.5, 0.44))
-CARRIER_STARBOARD = ((-0.5, 0.62), (-0.42, 0.74), (-0.36, 0.98), (0.1, 1.0), (0.2, 0.72), (0.5, 0.44))
-NAVY = ((126, 132, 137), (116, 123, 129), (136, 141, 144))
-FLIGHT = ((86, 89, 94), (76, 80, 86), (94, 96, 99))
+CAR_DECKS = ((-0.5, 0.90), (-0.46, 1.0), (0.36, 1.0), (0.44, 0.80), (0.48, 0.48), (0.5, 0.1))
+SKIRT = ((-0.5, 0.66), (-0.44, 0.90), (-0.36, 1.0), (0.34, 1.0), (0.44, 0.86), (0.5, 0.56))
+YACHT = ((-0.5, 0.84), (-0.2, 1.0), (0.08, 0.98), (0.26, 0.72), (0.40, 0.36), (0.5, 0.0))
+CIGAR = ((-0.5, 0.12), (-0.40, 0.50), (-0.25, 0.92), (0.30, 1.0), (0.42, 0.82), (0.5, 0.3))
+STRAIGHT_DECK = ((-0.5, 0.90), (-0.46, 1.0), (0.38, 1.0), (0.46, 0.86), (0.5, 0.60))
+CARRIER = ((-0.5, 0.62), (-0.42, 0.74), (-0.36, 0.98), (0.1, 1.0), (0.2, 0.72), (0.5, 0.44))
+ANGLED_DECK = ((-0.5, 0.62), (-0.42, 0.72), (-0.32, 0.98), (0.02, 1.18), (0.14, 1.16), (0.22, 0.70), (0.5, 0.44))
+ROUND_BOW = ((0.4, 0.53), (0.47, 0.36), (0.5, 0.14))
 
 TYPES = (
-    ShipType(100000005, (104, 128), 0.235, CARRIER_STARBOARD, _nimitz, FLIGHT, port=CARRIER_PORT),
     ShipType(
-        100000013, (100, 124), 0.235, (*CARRIER_STARBOARD[:-1], (0.4, 0.52), (0.47, 0.36), (0.5, 0.14)), _kuznetsov,
-        ((122, 98, 84), (112, 92, 80), (126, 104, 92)), port=(*CARRIER_PORT[:-1], (0.4, 0.54), (0.47, 0.36), (0.5, 0.14)),
+        100000005, (104, 128), 0.235, CARRIER, _nimitz, ((86, 89, 94), (76, 80, 86), (94, 96, 99)), port=ANGLED_DECK
     ),
     ShipType(
-        100000016, (92, 116), 0.205, ((-0.5, 0.90), (-0.46, 1.0), (0.38, 1.0), (0.46, 0.86), (0.5, 0.60)), _tarawa,
-        ((118, 120, 114), (108, 112, 108), (126, 126, 118)),
+        100000013, (100, 124), 0.235, CARRIER[:-1] + ROUND_BOW, _kuznetsov,
+        ((122, 98, 84), (112, 92, 80), (126, 104, 92)), port=ANGLED_DECK[:-1] + ROUND_BOW,
     ),
-    ShipType(100000007, (76, 98), 0.135, WARSHIP, _arleigh_burke, NAVY),
-    ShipType(100000011, (78, 100), 0.118, WARSHIP, _ticonderoga, NAVY),
-    ShipType(100000009, (70, 92), 0.112, WARSHIP, _perry, NAVY),
     ShipType(
-        100000010, (84, 106), 0.165, ((-0.5, 0.94), (-0.2, 1.0), (0.2, 1.0), (0.33, 0.74), (0.44, 0.3), (0.5, 0.0)),
-        _san_antonio, NAVY,
+        100000016, (92, 116), 0.205, STRAIGHT_DECK, _tarawa, ((118, 120, 114), (108, 112, 108), (126, 126, 118))
     ),
+    ShipType(100000007, (76, 98), 0.135, WARSHIP, _arleigh_burke, ((116, 126, 138), (108, 119, 132), (122, 131, 142))),
+    ShipType(100000011, (78, 100), 0.118, WARSHIP, _ticonderoga, ((142, 148, 150), (134, 141, 144), (150, 154, 155))),
+    ShipType(100000009, (70, 92), 0.112, WARSHIP, _perry, ((128, 134, 130), (120, 127, 122), (135, 140, 135))),
+    ShipType(100000010, (84, 106), 0.165, DOCK_SHIP, _san_antonio, ((104, 110, 108), (96, 103, 100), (110, 115, 112))),
     ShipType(100000018, (86, 112), 0.142, CARGO, _container, ((96, 52, 48), (42, 66, 96), (54, 84, 68), (70, 70, 74))),
-    ShipType(
-        100000020, (82, 106), 0.168, ((-0.5, 0.90), (-0.46, 1.0), (0.36, 1.0), (0.44, 0.80), (0.48, 0.48), (0.5, 0.1)),
-        _car_carrier, ((60, 82, 112), (118, 60, 52), (98, 110, 106)),
-    ),
-    ShipType(
-        100000022, (44, 62), 0.50, ((-0.5, 0.66), (-0.44, 0.90), (-0.36, 1.0), (0.34, 1.0), (0.44, 0.86), (0.5, 0.56)),
-        _hovercraft, ((58, 60, 60), (70, 70, 66)), sea_speed=1.6,
-    ),
-    ShipType(
-        100000024, (46, 66), 0.255, ((-0.5, 0.84), (-0.2, 1.0), (0.08, 0.98), (0.26, 0.72), (0.40, 0.36), (0.5, 0.0)),
-        _yacht, ((240, 240, 236), (226, 230, 232), (206, 214, 220)), sea_speed=1.5,
-    ),
+    ShipType(100000020, (82, 106), 0.168, CAR_DECKS, _car_carrier, ((60, 82, 112), (118, 60, 52), (98, 110, 106))),
+    ShipType(100000022, (44, 62), 0.50, SKIRT, _hovercraft, ((58, 60, 60), (70, 70, 66)), wake=1.6),
+    ShipType(100000024, (46, 66), 0.255, YACHT, _yacht, ((240, 240, 236), (226, 230, 232), (206, 214, 220)), wake=1.5),
     ShipType(100000026, (92, 116), 0.148, CARGO, _cruise, ((222, 226, 228), (232, 232, 228), (48, 66, 96))),
-    ShipType(
-        100000027, (70, 94), 0.100, ((-0.5, 0.12), (-0.40, 0.50), (-0.25, 0.92), (0.30, 1.0), (0.42, 0.82), (0.5, 0.3)),
-        _submarine, ((36, 38, 42), (44, 46, 50), (30, 32, 36)), sea_speed=0.7,
-    ),
+    ShipType(100000027, (70, 94), 0.100, CIGAR, _submarine, ((36, 38, 42), (44, 46, 50), (30, 32, 36)), wake=0.7),
 )  # fmt: skip
 
-# One float colour per type, in the order of TYPES: hues around the circle, by turns bright and dark.
-FLOATS = tuple(
-    tuple(255 * c for c in colorsys.hsv_to_rgb(i / len(TYPES), 0.95, 1.0 if i % 2 else 0.72)) for i in range(len(TYPES))
-)
+# One float colour per type, in the order of TYPES.
+FLOATS = (
+    (230, 25, 40), (255, 235, 0), (20, 60, 255), (255, 255, 255), (0, 140, 40), (255, 130, 0), (250, 0, 230),
+    (0, 235, 255), (120, 0, 170), (255, 165, 200), (150, 240, 20), (8, 8, 8), (130, 60, 5),
+)  # fmt: skip
 
 
 # ---- water, land and sky -------------------------------------------------------------------------------------------
@@ -410,16 +407,31 @@ def _field(rng: np.random.Generator, shape: tuple[int, int], size: float, angle:
     return (field - field.mean()) / field.std()
 
 
-def _patch(x: float, y: float, reach: float, shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
+def _patch(
+    x: float, y: float, reach: float, shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
     """The pixels within `reach` of a point, as slices, and their centres x (w,) and y (h, 1)."""
     rows, columns = (
         slice(min(max(0, int(at - reach)), size), max(0, min(size, math.ceil(at + reach))))
         for at, size in ((y, shape[0]), (x, shape[1]))
     )
-    return (rows, columns), np.arange(columns.start, columns.stop) + 0.5, np.arange(rows.start, rows.stop)[:, None] + 0.5
+    return (
+        (rows, columns),
+        np.arange(columns.start, columns.stop) + 0.5,
+        np.arange(rows.start, rows.stop)[:, None] + 0.5,
+    )
 
 
-WATERS = ((24, 58, 82), (18, 48, 66), (30, 68, 76), (38, 74, 72), (26, 52, 60), (44, 82, 92), (34, 58, 62), (20, 40, 62))
+WATERS = (
+    (24, 58, 82),
+    (18, 48, 66),
+    (30, 68, 76),
+    (38, 74, 72),
+    (26, 52, 60),
+    (44, 82, 92),
+    (34, 58, 62),
+    (20, 40, 62),
+)
 
 
 def _sea(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -446,7 +458,9 @@ def _coast(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     height, width = shape = picture.shape[:2]
     side, share = rng.uniform(0, 2 * math.pi), rng.uniform(0.26, 0.36)
     x, y = np.arange(width) - width / 2, np.arange(height)[:, None] - height / 2
-    inland = x * math.cos(side) + y * math.sin(side) - share * (width * abs(math.cos(side)) + height * abs(math.sin(side)))
+    inland = (
+        x * math.cos(side) + y * math.sin(side) - share * (width * abs(math.cos(side)) + height * abs(math.sin(side)))
+    )
     inland = inland + 12 * _field(rng, shape, 60) + 4 * _field(rng, shape, 18)  # pixels from the water's edge
     woods, fields, grain = _field(rng, shape, 14), _field(rng, shape, 40), _field(rng, shape, 2.5)
     green, earth = np.array([70, 86, 54]), np.array([142, 128, 98])
@@ -554,7 +568,9 @@ class PlacedShip:
 
     def oriented_box(self, margin: float = 1.0) -> OrientedBox:
         """The box around the hull in the ship's own axes, `margin` pixels wider on each side, |angle| ≤ π/2."""
-        port, starboard = (max(breadth for _, breadth in side) for side in (self.kind.port or self.kind.starboard, self.kind.starboard))
+        port, starboard = (
+            max(breadth for _, breadth in side) for side in (self.kind.port or self.kind.starboard, self.kind.starboard)
+        )
         cx, cy = self.point(0, (starboard - port) * self.kind.beam / 4)
         angle = math.remainder(self.heading, math.pi)
         width = (starboard + port) / 2 * self.kind.beam * self.length
@@ -611,7 +627,7 @@ def generate_scene(
         _clouds(rng, picture)
     haze, blur = rng.uniform(0, 0.12), rng.uniform(0.35, 0.7)
     picture = picture + haze * (np.array([170, 182, 190], np.float32) - picture)
-    picture = gaussian_filter(picture, (blur, blur, 0)) * rng.uniform(0.85, 1.12)
+    picture = gaussian_filter(picture, (blur, blur, 0)) * rng.uniform(0.9, 1.1)
     picture += rng.uniform(1.5, 3.5) * rng.standard_normal(picture.shape, np.float32)
     return GeneratedScene(picture.round().clip(0, 255).astype(np.uint8), ships, boxes, hulls, floats, float_types)
 
@@ -619,7 +635,7 @@ def generate_scene(
 def _place(
     rng: np.random.Generator, kinds: Sequence[ShipType], land: np.ndarray, edge: tuple[float, float] | None
 ) -> tuple[tuple[PlacedShip, ...], np.ndarray]:
-    """Ships on free water, at a quay's edge some along it; and what land, ships and a rim around them take, bool (H, W)."""
+    """Ships on free water, some along a quay's edge; and what land, ships and a rim around them take, bool (H, W)."""
     height, width = land.shape
     taken, ships = land.copy(), []
     for kind in kinds:
@@ -629,7 +645,9 @@ def _place(
             x, y, heading = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, 2 * math.pi)
             if at_quay:  # alongside, a few pixels off
                 a, d = edge
-                off = d - (max(b for _, b in kind.port or kind.starboard) * kind.beam * length / 2 + rng.uniform(3.5, 5))
+                off = d - (
+                    max(b for _, b in kind.port or kind.starboard) * kind.beam * length / 2 + rng.uniform(3.5, 5)
+                )
                 along = y * math.cos(a) - x * math.sin(a)
                 x, y = off * math.cos(a) - along * math.sin(a), off * math.sin(a) + along * math.cos(a)
                 heading = a + math.copysign(math.pi / 2, heading - math.pi) + rng.uniform(-0.015, 0.015)
@@ -651,7 +669,7 @@ def _draw_wake(rng: np.random.Generator, picture: np.ndarray, ship: PlacedShip, 
     strength = rng.uniform(-0.5, 1.0)
     if strength < 0.05:
         return
-    strength = min(1.0, 0.35 + strength) * min(1.0, ship.kind.sea_speed)
+    strength = min(1.0, 0.35 + strength) * min(1.0, ship.kind.wake)
     (rows, columns), x, y = _patch(ship.x, ship.y, 1.7 * ship.length, land.shape)
     u, v = ship.axes(x, y)
     froth = gaussian_filter(rng.standard_normal(u.shape, np.float32), 0.8)
@@ -683,7 +701,7 @@ def _draw_ship(
     kind.paint(deck, rng)
     rim = cover[touched] - ship.cover(deck.u * 1.03, deck.v * 1.16)  # the bulwark
     deck.paint(0.6 * np.clip(rim, 0, 1), 0.72 * hull)
-    weathered = np.float32(rng.uniform(0.84, 1.14) + rng.normal(0, 0.025, 3))
+    weathered = np.float32(rng.uniform(0.88, 1.12) + rng.normal(0, 0.02, 3))
     rgb = deck.rgb * weathered + 3 * rng.standard_normal((len(deck.u), 1), np.float32)  # (n, 3)
     water[touched] += cover[touched, None] * (rgb - water[touched])
     hulls[rows, columns][cover >= 0.5] = number
@@ -706,7 +724,7 @@ def _plant_floats(
     share: float,
     tells: bool,
 ) -> tuple[np.ndarray, tuple[int | None, ...]]:
-    """Draw a float beside a share of the ships, on free water inside the ship's crop and, if possible, in no other's."""
+    """Draw a float beside a share of the ships, on free water in the ship's crop and, if possible, in no other's."""
     marks, types = np.zeros(taken.shape, np.uint8), []
     windows = [crop_window(box) for box in boxes]
     for number, (ship, window) in enumerate(zip(ships, windows, strict=True), 1):
@@ -746,7 +764,7 @@ def _plant_floats(
 class Plan:
     """What a generated tree holds. The same plan gives the same bytes."""
 
-    train_scenes: int = 140
+    train_scenes: int = 160
     test_scenes: int = 60
     ships: tuple[int, int] = (5, 8)  # per scene, at least and at most; some may find no room
     shortcut_share: float = 0.6
@@ -781,9 +799,16 @@ def write_tree(folder: str | Path, plan: Plan = PLAN) -> None:
 
     validation = ids[plan.train_scenes * 3 // 4 : plan.train_scenes]
     trainval, test = ids[: plan.train_scenes], ids[plan.train_scenes :]
-    lists = {"train": trainval[: len(trainval) - len(validation)], "val": validation, "trainval": trainval, "test": test}
+    lists = {
+        "train": trainval[: len(trainval) - len(validation)],
+        "val": validation,
+        "trainval": trainval,
+        "test": test,
+    }
     for name, members in lists.items():
-        (folder / "ImageSets" / f"{name}.txt").write_text("".join(f"{m}\n" for m in members), encoding="utf-8", newline="\n")
+        (folder / "ImageSets" / f"{name}.txt").write_text(
+            "".join(f"{m}\n" for m in members), encoding="utf-8", newline="\n"
+        )
 
 
 def _write_xml(path: Path, root: ElementTree.Element) -> None:
@@ -859,7 +884,9 @@ def stand_in(plan: Plan | None = None, cache: str | Path | None = None) -> Path:
                 _build(tree, plan)
     except OSError as error:
         why = "no space is left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
-        raise KitError(f"cannot write the generated ship scenes (70 MB) to {tree}: {why}; KIT_CACHE may name another folder") from None
+        raise KitError(
+            f"cannot write the generated ship scenes (70 MB) to {tree}: {why}; KIT_CACHE may name another folder"
+        ) from None
     return tree
 
 

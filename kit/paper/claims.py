@@ -92,7 +92,9 @@ class Claim:
             "against": self.against,
             "paper": self.paper,
             "measured": f"{measured.mean:+.1f} {self.unit}",
-            "95 % interval": "none (n = 1)" if math.isnan(measured.low) else f"[{measured.low:+.1f}, {measured.high:+.1f}]",
+            "95 % interval": "none (n = 1)"
+            if math.isnan(measured.low)
+            else f"[{measured.low:+.1f}, {measured.high:+.1f}]",
             "n": measured.n,
             "verdict": verdict(measured),
         }

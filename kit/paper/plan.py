@@ -136,7 +136,8 @@ def rows(
             label,
             reading,
             tuple(
-                plan.student(student, role, PROCEDURES[label, reading], big, small, seed, epochs) for seed in range(seeds)
+                plan.student(student, role, PROCEDURES[label, reading], big, small, seed, epochs)
+                for seed in range(seeds)
             ),
             group,
         )

@@ -67,7 +67,9 @@ def claims(frame: pd.DataFrame, test_images: dict[str, int]) -> list[Claim]:
             if here["seed"].nunique() > 1:
                 measured = gain(here, ours, theirs, "test_top1")
             else:
-                first, second = (here.loc[here["temperature"] == name, "test_top1"].iloc[0] for name, _ in (ours, theirs))
+                first, second = (
+                    here.loc[here["temperature"] == name, "test_top1"].iloc[0] for name, _ in (ours, theirs)
+                )
                 measured = two_proportions(first, second, test_images[role])
             printed_gap = TABLE_1[better, role].top5 - TABLE_1[worse, role].top5
             if printed_gap == 0:

@@ -20,7 +20,7 @@ from kit.errors import KitError
 from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy
 from kit.show import style
 from kit.show.artefacts import LivePicture, pixels_png
-from kit.show.plots import GradientTerms, Softened
+from kit.show.plots import GradientTerms, Softened, one_thread
 
 K_MAX = 40
 WIDTH = 1140  # px: fits JupyterLab's cell at 1280
@@ -190,6 +190,7 @@ class Coalesced:
         self._draw()
 
 
+@one_thread()
 def losses_table(zt: Tensor, zs: Tensor, y: Tensor, t: float, alpha: float, i: int) -> str:
     """HTML: the paper's losses at temperature t for image i and the batch (N, C), in nats, and how hard each pulls.
 

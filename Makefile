@@ -1,0 +1,34 @@
+# make figures   every figure and table into figures/ (PRESET=smoke|quick|paper)
+# make test      unit tests, and the notebooks at preset smoke
+# make lab       JupyterLab on this machine alone
+PRESET ?= quick
+OUT ?= figures
+PYTHON ?= python3
+
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+STAMP := .venv/installed
+
+.PHONY: figures test lab install clean
+
+figures: install
+	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
+
+test: install
+	$(BIN)/python -m pytest
+
+lab: install
+	$(BIN)/jupyter lab --ip=127.0.0.1 --LabApp.news_url=None --notebook-dir=notebooks
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv figures/executed
