@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import os
 import shutil
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -39,6 +41,7 @@ JobsOption = Annotated[
     Optional[int], typer.Option(min=1, help="runs side by side, one thread each; default: all cores")
 ]
 SeedsOption = Annotated[Optional[int], typer.Option(min=1, help="how many seeds; default: the preset's")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="refuse damaged images instead of leaving them out")]
 JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 
 
@@ -51,6 +54,7 @@ def figures(
     seeds: SeedsOption = None,
     role_data: RoleDataOption = None,
     data: DataOption = None,
+    strict: StrictOption = False,
     parameter: Annotated[
         Optional[list[str]], typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="a notebook's parameter")
     ] = None,
@@ -59,6 +63,7 @@ def figures(
     """Execute the notebooks and write every figure and table."""
     from kit import figures as drawing
 
+    refuse_damage(strict)
     request = drawing.Request(
         preset=preset,
         seeds=seeds,
@@ -86,9 +91,7 @@ def train(
     alpha: Annotated[
         Optional[float], typer.Option(help="weight of the soft loss; default 0.5 in Eq. (1), 1 in adaptive stages")
     ] = None,
-    rate: Annotated[
-        Optional[float], typer.Option(help="learning rate of log t per epoch; default 60 / epochs")
-    ] = None,
+    rate: Annotated[Optional[float], typer.Option(help="learning rate of log t per epoch; default 60 / epochs")] = None,
     follows: Annotated[str, typer.Option(help="whose gradient moves t: cross-entropy or kl")] = "cross-entropy",
     optimiser: Annotated[str, typer.Option(help="of log t: sgd or adam")] = "sgd",
     floor: Annotated[bool, typer.Option(help="the losses use ⌊t⌋")] = True,
@@ -111,6 +114,7 @@ def train(
     from kit.paper.plan import Plan
     from kit.runs import Failure, train_all
 
+    refuse_damage(strict)
     plan = Plan.of(preset, {check_role(role): source}, data)
     for model in filter(None, (student, teacher, small_teacher)):
         check_model(model)
@@ -128,6 +132,7 @@ def train(
         return recipe.big_teacher_only(policy, 1.0 if alpha is None else alpha, t_squared)
 
     run = plan.student(student, role, stages, teacher, small_teacher, seed, epochs, width=width, batch=batch, lr=lr)
+    tell_skipped(run.data.load())
     outcome = train_all([run], jobs)[run]
     if isinstance(outcome, Failure):
         raise typer.Exit(1)
@@ -140,7 +145,7 @@ def train(
         "seed": seed,
         "epochs": run.recipe.epochs,
         **{name: m[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
-        "seconds": m["cpu_s"] if run.device == "cpu" else m["wall_s"],
+        "seconds": outcome.seconds,
         **{name: m[name] for name in ("wall_s", "student_flops", "teacher_flops", "stages")},
         "agreement": m.get("agreement"),
         "folder": str(outcome.folder),
@@ -156,12 +161,13 @@ def train(
 
 @app.command()
 def table(
-    number: Annotated[str, typer.Argument(help="1 or 2")],
+    number: Annotated[str, typer.Argument(help="1, 2 or 3")],
     preset: PresetOption = "quick",
     seeds: SeedsOption = None,
     jobs: JobsOption = None,
     role_data: RoleDataOption = None,
     data: DataOption = None,
+    strict: StrictOption = False,
     csv: Annotated[Optional[Path], typer.Option(help="also write the runs, one line each, to this file")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -170,11 +176,14 @@ def table(
     from kit.paper.plan import Plan, collect, runs_of
     from kit.runs import train_all
 
+    refuse_damage(strict)
     if number not in TABLES:
         raise not_one_of("table", number, TABLES)
     plan = Plan.of(preset, sources(role_data), data)
     wanted = TABLES[number]
     rows = wanted.table(plan, seeds or wanted.seeds(plan))
+    for spec in {run.data.role: run.data for run in runs_of(rows)}.values():
+        tell_skipped(spec.load())
     frame = collect(rows, train_all(runs_of(rows), jobs))
     shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
     if csv:
@@ -206,10 +215,17 @@ def data_check(role: str, data: DataOption = None, as_json: JsonOption = False) 
     from kit.data.check import check
 
     report = check(check_role(role), data)
-    print(report)
+    print(f"{report.role}: {report.name} ({report.source}), fingerprint {report.fingerprint[:12] or 'none'}")
+    for split, counts in report.counts.items():
+        least, most = min(counts.values(), default=0), max(counts.values(), default=0)
+        print(f"  {split}: {sum(counts.values())} images, {len(counts)} classes, {least} to {most} a class")
+    for path, reason in report.damaged:
+        print(f"  damaged: {path}: {reason}", file=sys.stderr)
+    for problem in report.problems:
+        print(f"  problem: {problem}", file=sys.stderr)
     if as_json:
-        print(json.dumps(report.record()))
-    if not report.is_sound:
+        print(json.dumps(asdict(report), default=str))
+    if not report.sound:
         raise typer.Exit(2)
 
 
@@ -328,6 +344,19 @@ def sources(words: list[str] | None) -> dict[str, str]:
         if source not in ("auto", "embedded", "real"):
             raise not_one_of(f"source of {role}", source, ("auto", "embedded", "real"))
     return found
+
+
+def refuse_damage(strict: bool) -> None:
+    """Loaders, in this process and in those that train, read KIT_STRICT."""
+    if strict:
+        os.environ["KIT_STRICT"] = "1"
+
+
+def tell_skipped(data: Any) -> None:
+    """One line on the damaged files that a dataset was filled without."""
+    if data.skipped:
+        count, first = len(data.skipped), data.skipped[0]
+        print(f"warning: {data.role}: {count} damaged files left out, first {first}", file=sys.stderr)
 
 
 def check_role(role: str) -> str:

@@ -27,7 +27,7 @@ TITLES = {"cnn": "CNN", "vgg16": "VGG-16", "vgg19": "VGG-19", "resnet34": "ResNe
 
 Stem = Literal["imagenet", "small"]
 
-# Convolutions per stage. Every stage ends in a max-pool; the first has `width` channels, later ones 2, 4, 8, 8 times it.
+# Convolutions per stage, each stage ending in a max-pool; channels are `width` times 1, 2, 4, 8, 8.
 VGG_STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 RESNET_STAGES = {"resnet34": (BasicBlock, (3, 4, 6, 3)), "resnet50": (Bottleneck, (3, 4, 6, 3))}
 

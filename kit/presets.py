@@ -1,4 +1,4 @@
-"""Presets: sizes, never code paths. `paper` is the paper's scale, for a GPU; `quick` a laptop's; `smoke` is for tests."""
+"""Presets: sizes, never code paths. `paper` is the paper's scale, for a GPU; `quick` a laptop's; `smoke` the tests'."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ PRESETS = {
         roles={
             "cifar-10": Size(px=16, train_per_class=140, test_per_class=40, epochs=12, teacher_epochs=30, batch=64),
             "cifar-100": Size(px=16, train_per_class=25, test_per_class=15, epochs=12, teacher_epochs=30, batch=64),
-            "imagenet": Size(px=32, train_per_class=60, test_per_class=20, epochs=10, teacher_epochs=24, batch=64),
+            "imagenet": Size(px=24, train_per_class=50, test_per_class=20, epochs=10, teacher_epochs=24, batch=64),
             "hrsc2016": Size(px=32, train_per_class=80, test_per_class=40, epochs=10, teacher_epochs=24, batch=64),
         },
         teacher_width=8,

@@ -165,6 +165,11 @@ class Result:
     def seed(self) -> int:
         return self.run.seed
 
+    @property
+    def seconds(self) -> float:
+        """What the student's procedure took: process CPU seconds on one thread, or a GPU's own clock."""
+        return self.metrics["gpu_s"] if self.run.device == "cuda" else self.metrics["cpu_s"]
+
     @cached_property
     def steps(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "steps.csv")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -50,9 +51,32 @@ class Spent:
     """What the student's procedure has cost so far; evaluation is left out, teachers' forward passes are in."""
 
     wall_s: float = 0.0
-    cpu_s: float = 0.0
+    cpu_s: float = 0.0  # of this process
+    gpu_s: float = 0.0  # by CUDA events, 0 without a GPU
     student_images: int = 0  # images the student was trained on
     teacher_images: dict[str, int] = field(default_factory=dict)  # forward passes, by teacher
+    _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
+
+    @contextmanager
+    def clock(self, device: torch.device) -> Iterator[None]:
+        """Times what is done inside, without waiting for a GPU."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+        yield
+        if device.type == "cuda":
+            end.record()
+            self._events.append((begin, end))
+        self.wall_s += time.perf_counter() - wall
+        self.cpu_s += time.process_time() - cpu
+
+    def settle(self) -> None:
+        """Adds up the GPU's time; waits for it. Called once an epoch."""
+        if self._events:
+            torch.cuda.synchronize()
+            self.gpu_s += sum(begin.elapsed_time(end) for begin, end in self._events) / 1000
+            self._events.clear()
 
 
 class Training:
@@ -105,7 +129,8 @@ class Training:
             epoch, done = divmod(self.step, self.steps_per_epoch)
             plan = EpochPlan(len(self.data.train), self.seed, epoch, self.recipe.pad, self.data.flip)
             for indices in list(plan.batches(self.batch))[done:]:
-                self._train_on(plan, indices)
+                with self.spent.clock(self.device):
+                    self._train_on(plan, indices)
                 yield self.step
             self._end_epoch(epoch + 1)
 
@@ -115,7 +140,6 @@ class Training:
         return self
 
     def _train_on(self, plan: EpochPlan, indices: Tensor) -> None:
-        wall, cpu = time.perf_counter(), time.process_time()
         stage = self.stage
         x, y = self._batch(plan, indices)
         if stage.objective.needs_input_gradient:
@@ -140,8 +164,6 @@ class Training:
         if teacher is not None:
             self.spent.teacher_images[stage.teacher] = self.spent.teacher_images.get(stage.teacher, 0) + len(y)
         self._maybe_end_stage()
-        self.spent.wall_s += time.perf_counter() - wall
-        self.spent.cpu_s += time.process_time() - cpu
 
     def _batch(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The images (N, 3, H, W) float, augmented and normalised, and the labels (N,)."""
@@ -200,6 +222,7 @@ class Training:
             self.temperatures[self.step, 1] = self.thermostat.used
 
     def _end_epoch(self, epoch: int) -> None:
+        self.spent.settle()
         first = (epoch - 1) * self.steps_per_epoch
         not_finite = (~torch.isfinite(self.loss[first : self.step])).nonzero()
         if len(not_finite):
@@ -216,6 +239,7 @@ class Training:
                 "test_top5": test.top5,
                 "wall_s": self.spent.wall_s,
                 "cpu_s": self.spent.cpu_s,
+                "gpu_s": self.spent.gpu_s,
                 "student_images": self.spent.student_images,
                 "teacher_images": dict(self.spent.teacher_images),
             }
@@ -250,6 +274,7 @@ class Training:
             "test_top5": test.top5,
             "wall_s": self.spent.wall_s,
             "cpu_s": self.spent.cpu_s,
+            "gpu_s": self.spent.gpu_s,
             "student_images": self.spent.student_images,
             "teacher_images": dict(self.spent.teacher_images),
             "stages": [

@@ -411,8 +411,8 @@ def test_a_picture_over_its_kept_background_is_the_same_picture(explorer):
     zt, zs, y = logits()
     explorer.t.value = 3.0
     explorer.t.value = 12.0
-    fresh = temperature_explorer(zt, zs, y, CLASSES)
-    fresh.t.value = 12.0
+    fresh = temperature_explorer(zt, zs, y, CLASSES, k=12)  # at t = 12 from the first
+    fresh.k.value = 20  # a new background
     assert explorer.bars.value == fresh.bars.value and explorer.gradient.value == fresh.gradient.value
 
 

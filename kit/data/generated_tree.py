@@ -20,8 +20,9 @@ from kit.data.generated import VARIATIONS, Look, draw
 
 NAME = "generated image tree (5 groups × 4)"
 PX = 64
+CLUTTER = 9  # dull things lying about
 TRAIN_PER_CLASS, TEST_PER_CLASS = 60, 20
-VERSION = "generated-64px-1"  # a new one whenever a byte of the tree changes
+TRAIN_STREAM, TEST_STREAM = 3_000, 4_000  # seeds; the 100-class set has 1,000 and 2,000
 
 # variation, shape, texture, hue
 GROUPS = (
@@ -60,11 +61,11 @@ def generated_tree(px: int, train_per_class: int | None = None, test_per_class: 
 
 def written_tree() -> Path:
     """The tree in the kit's cache, written if it is not there whole: built under another name, then renamed."""
-    folder = cache_folder("trees")
-    root = folder / VERSION
-    with cache_errors(folder), FileLock(folder / f"{VERSION}.lock"):
+    folder, name = cache_folder("trees"), tree_name()
+    root = folder / name
+    with cache_errors(folder), FileLock(folder / f"{name}.lock"):
         if not is_whole(root):
-            building = folder / f"{VERSION}.building"
+            building = folder / f"{name}.building"
             for remains in (building, root):
                 shutil.rmtree(remains, ignore_errors=True)
             try:
@@ -75,13 +76,21 @@ def written_tree() -> Path:
     return root
 
 
+def tree_name() -> str:
+    """Names the tree by a hash of each class's first images, so that another way of drawing makes another tree."""
+    digest = hashlib.sha256(f"{TRAIN_PER_CLASS} {TEST_PER_CLASS} {[look.name for look in tree_looks()]}".encode())
+    for c, look in enumerate(tree_looks()):
+        digest.update(draw(look, PX, 2, TRAIN_STREAM + c, clutter=CLUTTER))
+    return f"generated-{PX}px-{digest.hexdigest()[:12]}"
+
+
 def write_tree(root: Path) -> None:
     """train/ and val/, a folder a class, numbered JPEGs; last of all MANIFEST, which says that it is whole."""
-    for split, per_class, stream in (("train", TRAIN_PER_CLASS, 3_000), ("val", TEST_PER_CLASS, 4_000)):
+    for split, per_class, stream in (("train", TRAIN_PER_CLASS, TRAIN_STREAM), ("val", TEST_PER_CLASS, TEST_STREAM)):
         for c, look in enumerate(tree_looks()):
             folder = root / split / look.name
             folder.mkdir(parents=True)
-            for i, pixels in enumerate(draw(look, PX, per_class, stream + c, clutter=9)):
+            for i, pixels in enumerate(draw(look, PX, per_class, stream + c, clutter=CLUTTER)):
                 jpeg = io.BytesIO()
                 Image.fromarray(pixels).save(jpeg, "JPEG", quality=90)
                 (folder / f"{i:04d}.jpeg").write_bytes(jpeg.getvalue())

@@ -866,7 +866,7 @@ def _system_data() -> ElementTree.Element:
 
 
 def stand_in(plan: Plan | None = None, cache: str | Path | None = None) -> Path:
-    """The root of the generated tree, made on the first call (some 15 s, 70 MB) and read from then on.
+    """The root of the generated tree, made on the first call (some 17 s, 80 MB) and read from then on.
 
     It lies in the folder `cache`, else in the one that KIT_CACHE names, else in the user's cache folder. It is built
     beside its place and moved there when it is whole; every later call compares every file with its sha256, and builds
@@ -885,7 +885,7 @@ def stand_in(plan: Plan | None = None, cache: str | Path | None = None) -> Path:
     except OSError as error:
         why = "no space is left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
         raise KitError(
-            f"cannot write the generated ship scenes (70 MB) to {tree}: {why}; KIT_CACHE may name another folder"
+            f"cannot write the generated ship scenes (80 MB) to {tree}: {why}; KIT_CACHE may name another folder"
         ) from None
     return tree
 

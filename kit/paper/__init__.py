@@ -4,6 +4,6 @@ A table's module has `table(plan, seeds)` (its rows), `seeds(plan)` (how many by
 paper, ready to print) and `verdicts(frame, plan)`; `frame` is what `kit.paper.plan.collect` makes of the results.
 """
 
-from kit.paper import table1, table2
+from kit.paper import table1, table2, table3
 
-TABLES = {"1": table1, "2": table2}
+TABLES = {"1": table1, "2": table2, "3": table3}

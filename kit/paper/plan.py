@@ -15,7 +15,7 @@ from kit.models import ModelSpec
 from kit.paper.printed import TABLE_1
 from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, Failure, Result, Run
+from kit.runs import DataSpec, Failure, Result, Run, find
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 
@@ -175,8 +175,9 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
     soft = [stage for stage in metrics["stages"] if stage["t_start"] is not None and stage["ended_by"]]
     return line | {
         **{name: metrics[name] for name in ("train_top1", "train_top5", "test_top1", "test_top5")},
-        "seconds": metrics["cpu_s"] if run.device == "cpu" else metrics["wall_s"],
+        "seconds": outcome.seconds,
         "wall_s": metrics["wall_s"],
+        "teacher_seconds": math.fsum(find(run.teachers[name]).seconds for name in run.recipe.teachers),
         "student_flops": metrics["student_flops"],
         "teacher_flops": metrics["teacher_flops"],
         **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},

@@ -11,7 +11,7 @@ from kit.paper.claims import Claim, gain, judged, percent, two_proportions
 from kit.paper.plan import Plan, Row
 from kit.paper.printed import ROLE_TITLES, TABLE_1
 
-ROLES = ("cifar-10", "cifar-100")
+ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
 NAMES = {title: name for name, title in TITLES.items()}
 
 

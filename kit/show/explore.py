@@ -37,6 +37,6 @@ def sheet_of(plan: Plan, role: str, images: int = 20, columns: int = 10):
         [data.classes[i] for i in some.labels.tolist()],
         columns,
         title=f"The {role} role is filled by: {spec.name} ({spec.source})",
-        caption=f"{spec.classes} classes · {spec.train_images} training and {len(data.test)} test images of {spec.px} px"
-        f" at preset {plan.preset.name}",
+        caption=f"{spec.classes} classes · {spec.train_images} training and {len(data.test)} test images "
+        f"of {spec.px} px at preset {plan.preset.name}",
     )

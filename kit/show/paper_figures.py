@@ -114,7 +114,7 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
             rows,
             BAND,
             "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy",
-            "time: process CPU seconds of the student's procedure, teacher forward passes included, teacher training not",
+            "time: process CPU seconds of the student's procedure, teacher forward passes in, teacher training out",
         ),
     )
 

@@ -337,7 +337,8 @@ class _Column:
 def _as_columns(df: pd.DataFrame, align: Mapping[str, str]) -> list[_Column]:
     columns = []
     for name in df.columns:
-        cells = ["" if missing else str(value) for value, missing in zip(df[name], df[name].isna(), strict=True)]
+        texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in df[name]]
+        cells = ["" if missing else text for text, missing in zip(texts, df[name].isna(), strict=True)]
         filled = [cell for cell in cells if cell not in ("", "–")]
         numbers = bool(filled) and all(_is_number(cell) for cell in filled)
         columns.append(_Column(str(name), cells, align.get(name) or ("right" if numbers else "left")))
@@ -462,8 +463,9 @@ def table_picture(
 ) -> Figure:
     """A small frame as a picture: a header rule, zebra rows, columns as wide as their text, numbers at the right.
 
-    Cells are printed as `str` gives them, missing ones empty. `merge` names leading columns whose repeats are left
-    blank, with a rule where they change. `align` overrides a column's side. Long texts are broken into lines.
+    Cells are printed as `str` gives them (floats with six digits), missing ones empty. `merge` names leading columns
+    whose repeats are left blank, with a rule where they change. `align` overrides a column's side. Long texts
+    are broken into lines.
     """
     shown, groups = _repeats_blank(df, merge) if merge else (df, {})
     columns = _as_columns(shown, align or {})
@@ -583,7 +585,12 @@ def _draw_dots(
         room = max(np.ptp(points), 0.02 * np.abs(points).max(), 1e-6)
         low = max(min([points.min(), *ends]), points.min() - 1.5 * room)
         high = min(max([points.max(), *ends]), points.max() + 1.5 * room)
-        ax.set_xlim(low - 0.06 * (high - low) - 1e-6, high + 0.06 * (high - low) + 1e-6)
+        low, high = low - 0.06 * (high - low) - 1e-6, high + 0.06 * (high - low) + 1e-6
+        ax.set_xlim(low, high)
+        for height, (_, start, end), look in zip(y, values, looks, strict=True):  # arrows where an interval goes on
+            for edge, beyond, marker in ((low, start < low, "<"), (high, end > high, ">")):
+                if beyond:
+                    ax.plot([edge], [height], marker=marker, ms=5, color=look.colour, ls="", clip_on=False, zorder=4)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", visible=False)
@@ -644,24 +651,26 @@ def contact_sheet(
     columns = max(1, min(columns, n))
     rows = -(-n // columns)
     names = [style.wrapped(str(t), tile, SMALL) for t in titles] if titles is not None else [""] * n
-    name_height = max(style.text_size(t, SMALL)[1] for t in names) + 4 if titles is not None else 0
     gap = 8
     # a title with one long word may be wider than its image
     step = max([tile, *(style.text_size(t, SMALL)[0] for t in names)]) + gap
     tile_height = tile * tall / wide
+    name_heights = [style.text_size(t, SMALL)[1] + 4 if t else 0.0 for t in names]
+    row_heights = [max(name_heights[r * columns : (r + 1) * columns]) + tile_height + gap for r in range(rows)]
     width = max(2 * EDGE + columns * step - gap, 300)
     head, foot = style.frame_heights(width, title, caption)
-    height = head + rows * (name_height + tile_height + gap) + foot
+    height = head + sum(row_heights) + foot
     figure = style.new_figure(width, height)
     style.frame(figure, title, caption)
     ax = _px_axes(figure)
     for i, (image, name) in enumerate(zip(images, names, strict=True)):
         x = EDGE + (i % columns) * step
-        y = head + (i // columns) * (name_height + tile_height + gap) + name_height
-        place = figure.add_axes((x / width, 1 - (y + tile_height) / height, tile / width, tile_height / height))
+        bottom = head + sum(row_heights[: i // columns + 1]) - gap
+        place = figure.add_axes((x / width, 1 - bottom / height, tile / width, tile_height / height))
         place.imshow(image, interpolation="nearest" if wide <= 2 * tile else "antialiased", aspect="auto")
         place.set_axis_off()
-        ax.text(x, y - 3, name, ha="left", va="bottom", fontsize=SMALL, linespacing=1.2, parse_math=False)
+        if name:
+            _write(ax, x, bottom - tile_height - 2 - style.text_size(name, SMALL)[1] / 2, name, "left", SMALL)
     return figure
 
 
@@ -696,7 +705,8 @@ class Softened:
         ax.grid(axis="y", visible=False)
         above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
         ax.legend(**above, handlelength=1, borderaxespad=0.3, borderpad=0, columnspacing=1.2)
-        self.moving = [*self.teacher, *self.student, self.others, ax.title]  # what most updates change
+        self.title = ax.set_title("")
+        self.moving = [*self.teacher, *self.student, self.others, self.title]  # what most updates change
         self.background: tuple = ()  # changes with everything else
 
     def chosen(self, zt: Tensor, zs: Tensor, true: int | None) -> list[int]:
@@ -723,7 +733,7 @@ class Softened:
         self.background = (end, true, *chosen)
         if self.rest:
             self.others.set_text(f"{self.rest} other classes: teacher {left[0]:.2f}, student {left[1]:.2f}")
-        self.ax.set_title(f"softened at t = {t:.3g}")
+        self.title.set_text(f"softened at t = {t:.3g}")
 
 
 @in_style
@@ -756,7 +766,7 @@ class GradientTerms:
     @one_thread()
     def __init__(self, loss_ax: Axes, slope_ax: Axes, zt: Tensor, zs: Tensor, k_max: float, points: int = 121) -> None:
         self.zt, self.zs = zt.detach().double(), zs.detach().double()
-        self.t = np.geomspace(1, max(k_max, 1.001), points)
+        self.t = np.geomspace(1, max(k_max, 1.05), points)
         self.loss = np.array([float(soft_cross_entropy(self.zt, self.zs, t)) for t in self.t])
         terms = [self._terms(t) for t in self.t]
         self.mismatch, self.spread = np.array(terms).T  # (points,) each
@@ -773,6 +783,7 @@ class GradientTerms:
             ax.set_xscale("log")
             ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.ticklabel_format(axis="y", useOffset=False)
         loss_ax.tick_params(labelbottom=False)
         loss_ax.set_ylabel("$L_D$ (nats)")
         slope_ax.set_ylabel(r"$\partial L_D\,/\,\partial\log t$")
@@ -780,7 +791,8 @@ class GradientTerms:
         legend = slope_ax.legend(loc="upper right", ncols=3, handlelength=1.8, borderaxespad=0.1, columnspacing=1.2)
         legend.set(frame_on=True, zorder=6)
         legend.get_frame().set(facecolor="white", edgecolor="none", alpha=0.9)
-        self.moving = [*self.lines, *self.marks, legend, loss_ax.title, slope_ax.title]  # what most updates change
+        self.titles = [loss_ax.set_title(""), slope_ax.set_title("")]
+        self.moving = [*self.lines, *self.marks, legend, *self.titles]  # what most updates change
         self.background: tuple = ()  # changes with everything else
 
     def _terms(self, t: float) -> tuple[float, float]:
@@ -800,21 +812,22 @@ class GradientTerms:
                 ax.xaxis.set_major_locator(FixedLocator([tick for tick in (1, 2, 3, 5, 10, 20, 40) if tick <= right]))
             _set_limits(self.loss_ax, self.loss[seen])
             both = self.mismatch + self.spread
-            _set_limits(self.slope_ax, np.concatenate([self.mismatch[seen], self.spread[seen], both[seen], [0]]), 0.22)
+            _set_limits(self.slope_ax, np.concatenate([self.mismatch[seen], self.spread[seen], both[seen], [0]]), 0.3)
         mismatch, spread = self._terms(t)
         loss, total = float(soft_cross_entropy(self.zt, self.zs, t)), mismatch + spread
         for mark, line, value in zip(self.marks, self.lines, (loss, total), strict=True):
             mark.set_data([t], [value])
             line.set_xdata([t, t])
         moves = "t falls" if total > 0 else "t rises" if total < 0 else "t stays"
-        self.loss_ax.set_title(f"soft loss at t = {t:.3g}, K = {k:g}: {loss:.3f}")
-        self.slope_ax.set_title(f"mismatch {mismatch:+.3f}, spread {spread:+.3f}, sum {total:+.3f}: {moves}")
+        terms = f"mismatch {mismatch:+.3f}, spread {spread:+.3f}, sum {total:+.3f}".replace("-", "−")
+        self.titles[0].set_text(f"soft loss at t = {t:.3g}, K = {k:g}: {loss:.3f}")
+        self.titles[1].set_text(f"{terms}: {moves}")
 
 
 def _set_limits(ax: Axes, values: np.ndarray, head: float = 0.12) -> None:
     """y limits about the values, with a share `head` of their range free above them."""
     low, high = values.min(), values.max()
-    room = max(high - low, 1e-3)
+    room = max(high - low, 0.01)
     ax.set_ylim(low - 0.08 * room, high + head * room)
 
 

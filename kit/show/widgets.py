@@ -77,7 +77,7 @@ class TemperatureExplorer(widgets.VBox):
         self._zt, self._zs, self._labels = zt.detach().double(), zs.detach().double(), labels.long()
         self._images = images
         self.draws = 0
-        wide = {"style": {"description_width": "128px"}, "layout": widgets.Layout(width="440px")}
+        wide = {"style": {"description_width": "112px"}, "layout": widgets.Layout(width="400px")}
         names = [f"{i}: {classes[y]}" for i, y in enumerate(labels.tolist())]
         self.image = widgets.Dropdown(options=[(name, i) for i, name in enumerate(names)], description="image", **wide)
         self.k = widgets.IntSlider(
