@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import os
+import platform
 import shutil
 import sys
 from dataclasses import asdict
@@ -106,6 +106,7 @@ def train(
     preset: PresetOption = "quick",
     source: Annotated[str, typer.Option(help="auto, embedded or real images")] = "auto",
     data: DataOption = None,
+    strict: StrictOption = False,
     jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> None:

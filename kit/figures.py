@@ -63,15 +63,19 @@ def _start_here(plan: Plan, seeds: int | None) -> list[Row]:
 
 
 def _table1(plan: Plan, seeds: int | None) -> list[Row]:
-    return table1.table(plan, seeds or 1)
+    return table1.table(plan, seeds or table1.seeds(plan))
 
 
 def _table2(plan: Plan, seeds: int | None) -> list[Row]:
-    return table2.table(plan, seeds or plan.preset.seeds)
+    return table2.table(plan, seeds or table2.seeds(plan))
 
 
 def _curves(plan: Plan, seeds: int | None) -> list[Row]:
     return _table2(plan, seeds) + table3.rates(plan)
+
+
+def _table3(plan: Plan, seeds: int | None) -> list[Row]:
+    return table3.table(plan, seeds or table3.seeds(plan))
 
 
 NEEDS = {
@@ -79,6 +83,7 @@ NEEDS = {
     "02_temperature_curves": _curves,
     "03_table1_teachers": _table1,
     "04_table2_adaptive": _table2,
+    "05_table3_small_teacher": _table3,
 }
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kit.paper import table1
+from kit.paper import table1, table3
 from kit.paper.plan import Plan, Row
-from kit.paper.printed import TABLE_1, TABLE_2
+from kit.paper.printed import TABLE_1, TABLE_2, TABLE_3
 from kit.runs import Failure, Result, Run
 from kit.show.plots import Measure, accuracy_curves, compare_table, sensitivity, table_picture, temperature_trace
 from kit.show.style import source_line
@@ -114,6 +114,46 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
             rows,
             BAND,
             "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy",
+            "time: process CPU seconds of the student's procedure, teacher forward passes in, teacher training out",
+        ),
+    )
+
+
+def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
+    """Table 3: eight configurations by five procedures; time as a ratio to T = 5 as printed, the paper's beside it."""
+    baseline = frame.query("temperature == 'T=5' and reading == 'printed'").set_index(["group", "seed"])["seconds"]
+    index = pd.MultiIndex.from_frame(frame[["group", "seed"]])
+    frame = frame.assign(ratio=frame["seconds"].to_numpy() / baseline.reindex(index).to_numpy())
+    columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
+    cells = _cells(frame, ["group", "temperature", "reading"], columns)
+    cells["procedure"] = cells["temperature"] + ", " + cells["reading"]
+    printed = {table3.title(configuration): entries for configuration, entries in TABLE_3.items()}
+    entries = [(printed[g], printed[g][T]) for g, T in zip(cells["group"], cells["temperature"], strict=True)]
+    paper = pd.DataFrame(
+        {
+            "train_top5": [entry.top5 for _, entry in entries],
+            "ratio": [entry.seconds / every["T=5"].seconds for every, entry in entries],
+        },
+        index=cells.index,
+    )
+    return compare_table(
+        cells.rename(columns={"group": "configuration"}),
+        ["configuration", "procedure"],
+        [
+            Measure("train_top5", "train Top-5 %", scale=100),
+            Measure("test_top5", "test Top-5 %", scale=100),
+            Measure("train_top1", "train Top-1 %", scale=100),
+            Measure("test_top1", "test Top-1 %", scale=100, dots=True),
+            Measure("ratio", "time / T=5 printed", digits=2, dots=True, reference=1.0),
+        ],
+        paper,
+        title="Table 3 · Small teachers: eight configurations",
+        caption=caption(
+            plan,
+            rows,
+            BAND,
+            "explained model, small teacher → student",
+            "paper: Top-5, 150 epochs, real datasets",
             "time: process CPU seconds of the student's procedure, teacher forward passes in, teacher training out",
         ),
     )
