@@ -47,9 +47,16 @@ class Objective(Part):
 
     kind: str
     needs_teacher: ClassVar[bool] = True
-    needs_input_gradient: ClassVar[bool] = False  # whether x.requires_grad must be set before the student sees it
+    needs_input_gradient: ClassVar[bool] = False  # x.requires_grad is set first, and zt keeps its graph to x
+    trains_teacher: ClassVar[bool] = False  # a copy of the teacher learns along, by `teacher_loss` at `teacher_lr`
+    student_work: ClassVar[float] = 1  # a step's FLOPs, as a multiple of the student's forward and backward pass
+    teacher_work: ClassVar[float] = 1  # likewise, of the teacher's forward pass
 
     def __call__(self, at: Moment) -> Tensor:
+        raise NotImplementedError
+
+    def teacher_loss(self, at: Moment) -> Tensor:
+        """Where `trains_teacher`: the teacher's own loss of the same moment; zt has its graph."""
         raise NotImplementedError
 
 

@@ -28,14 +28,15 @@ import pandas as pd
 import platformdirs
 import torch
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
 import kit.data
-from kit.data.base import Dataset
+from kit.data.base import Dataset, held_out
 from kit.errors import KitError
+from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
 from kit.recipe import Recipe
 from kit.trainer import Diverged, Training
@@ -105,13 +106,31 @@ class DataSpec(BaseModel):
         return data
 
 
+class HeldOutSpec(DataSpec):
+    """The training images alone, a share of them held out as test split: what a search judges its candidates by."""
+
+    held_out: float = Field(gt=0, lt=1)
+
+    @classmethod
+    def split(cls, whole: DataSpec, share: float) -> HeldOutSpec:
+        kept = len(held_out(whole.load(), share).train)
+        fields = {name: getattr(whole, name) for name in DataSpec.model_fields}
+        return cls(**fields | {"train_images": kept, "held_out": share})
+
+    def load(self) -> Dataset:
+        return held_out(super().load(), self.held_out)
+
+
 class Run(BaseModel):
-    """One training, described. Teachers are runs themselves, so a run names its whole ancestry."""
+    """One training, described. Teachers are runs themselves, so a run names its whole ancestry.
+
+    `teachers` are those its recipe learns from; one called "big" may be there only to measure agreement with it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: DataSpec
-    student: ModelSpec
+    data: SerializeAsAny[DataSpec]
+    student: ModelSpec | LayeredSpec
     recipe: Recipe
     teachers: dict[str, Run] = {}
     seed: int = Field(default=0, ge=0)
@@ -303,8 +322,8 @@ def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, 
     px = run.data.px
     of_teachers = [n * flops_per_image(run.teachers[name].student, px)[0] for name, n in teacher_images.items()]
     return {
-        "student_flops": student_images * flops_per_image(run.student, px)[1],
-        "teacher_flops": sum(of_teachers),
+        "student_flops": round(student_images * flops_per_image(run.student, px)[1]),
+        "teacher_flops": round(sum(of_teachers)),
     }
 
 
@@ -322,7 +341,7 @@ Tick = Callable[[float], None]
 def start(run: Run) -> Training:
     """A run's training, not yet begun. Its teachers must be in the cache."""
     teachers = {}
-    for name in run.recipe.teachers:
+    for name in run.teachers:
         result = find(run.teachers[name])
         if result is None:
             raise KitError(f"teacher {name!r} ({run.teachers[name].title}) has not been trained yet")
@@ -359,7 +378,7 @@ def with_teachers(runs: Iterable[Run]) -> list[Run]:
     """The runs and all they learn from, each once, teachers before students."""
     ordered: dict[Run, None] = {}
     for run in runs:
-        for teacher in with_teachers(run.teachers[name] for name in run.recipe.teachers):
+        for teacher in with_teachers(run.teachers.values()):
             ordered.setdefault(teacher)
         ordered.setdefault(run)
     return list(ordered)
@@ -390,7 +409,7 @@ def train_all(
 
 def urgency(run: Run, everything: list[Run]) -> float:
     """The cost of the longest chain of runs that starts with this one: what to begin first."""
-    heirs = (other for other in everything if run in (other.teachers[name] for name in other.recipe.teachers))
+    heirs = (other for other in everything if run in other.teachers.values())
     return run.cost + max((urgency(heir, everything) for heir in heirs), default=0.0)
 
 
@@ -433,11 +452,11 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
 def _ready(run: Run, done: Mapping[Run, Result | Failure]) -> bool:
-    return all(run.teachers[name] in done for name in run.recipe.teachers)
+    return all(teacher in done for teacher in run.teachers.values())
 
 
 def _failed_teacher(run: Run, done: Mapping[Run, Result | Failure]) -> Failure | None:
-    teachers = (done[run.teachers[name]] for name in run.recipe.teachers)
+    teachers = (done[teacher] for teacher in run.teachers.values())
     return next((teacher for teacher in teachers if isinstance(teacher, Failure)), None)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from kit.losses import softened, temperature_gradient
 
 COLD = 1.0  # the temperature at which a soft stage is over
+LARGEST_EXPONENT = 700.0  # exp of more is no float: a diverging student's gradient asks for it
 
 
 class Policy(BaseModel):
@@ -120,13 +121,14 @@ class Thermostat:
             return  # the student has diverged: the trainer will say so; t keeps its last value
         step = self.policy.rate / self._steps_per_epoch
         # θ ← θ − step·∂L_D/∂θ, written for t = exp(θ) so that t = K is exactly K
-        self.t = min(max(self.t * math.exp(-step * self._direction()), COLD), self._k)
+        change = min(-step * self._direction(), LARGEST_EXPONENT)
+        self.t = min(max(self.t * math.exp(change), COLD), self._k)
 
     def _direction(self) -> float:
         if self.policy.optimiser == "sgd":
             return self.gradient
         mean = 0.9 * self._moments[0] + 0.1 * self.gradient
-        square = 0.999 * self._moments[1] + 0.001 * self.gradient**2
+        square = 0.999 * self._moments[1] + 0.001 * self.gradient * self.gradient  # ** would raise where * gives inf
         self._moments = (mean, square)
         return (mean / (1 - 0.9**self._seen)) / (math.sqrt(square / (1 - 0.999**self._seen)) + 1e-8)
 

@@ -8,6 +8,7 @@ training.metrics()
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -53,8 +54,8 @@ class Spent:
     wall_s: float = 0.0
     cpu_s: float = 0.0  # of this process
     gpu_s: float = 0.0  # by CUDA events, 0 without a GPU
-    student_images: int = 0  # images the student was trained on
-    teacher_images: dict[str, int] = field(default_factory=dict)  # forward passes, by teacher
+    student_images: float = 0  # images the student was trained on, each as often as its objective's work says
+    teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher
     _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
 
     @contextmanager
@@ -82,7 +83,8 @@ class Spent:
 class Training:
     """A student, its teachers and a recipe, at some step of the way.
 
-    `student` and `teachers` map images (N, 3, px, px) to logits (N, C). The student's start weights are the caller's;
+    `student` and `teachers` map images (N, 3, px, px) to logits (N, C). A teacher called "big" is the explained model:
+    agreement is measured with it, whether or not a stage learns from it. The student's start weights are the caller's;
     `seed` decides batches and augmentation. The same seed gives the same student bit for bit on one thread of one CPU.
     """
 
@@ -98,7 +100,8 @@ class Training:
         self.recipe, self.data, self.seed = recipe, data, seed
         self.device = torch.device(device)
         self.student = student.to(self.device, memory_format=torch.channels_last)
-        self.teachers = {name: frozen(teachers[name], self.device) for name in recipe.teachers}
+        needed = dict.fromkeys((*recipe.teachers, *teachers))
+        self.teachers = {name: frozen(teachers[name], self.device) for name in needed}
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
 
         self.batch = min(recipe.batch, len(data.train))
@@ -140,29 +143,34 @@ class Training:
         return self
 
     def _train_on(self, plan: EpochPlan, indices: Tensor) -> None:
-        stage = self.stage
+        stage, objective = self.stage, self.stage.objective
         x, y = self._batch(plan, indices)
-        if stage.objective.needs_input_gradient:
+        if objective.needs_input_gradient:
             x.requires_grad_()
         self.student.train()
         self._set_learning_rate()
         zs = self.student(x)  # (N, C)
-        teacher = self.teachers.get(stage.teacher)
-        zt = None if teacher is None else teach(teacher, x)  # (N, C)
+        needs_graph = objective.needs_input_gradient or objective.trains_teacher
+        zt = None if self.teacher is None else self.teacher(x) if needs_graph else teach(self.teacher, x)  # (N, C)
         t = self.thermostat.used if self.thermostat else 1.0
-        moment = Moment(x, y, zs, zt, t, self.student, teacher, self._stage_progress())
-        loss = stage.objective(moment)
+        moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self._stage_progress())
+        loss = objective(moment)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+        if objective.trains_teacher:
+            self.teacher_optimiser.zero_grad(set_to_none=True)
+            objective.teacher_loss(moment).backward()
+            self.teacher_optimiser.step()
 
         self._record(loss.detach(), zs.detach(), y)
         if self.thermostat is not None:
-            self.thermostat.observe(zt, zs.detach())
+            self.thermostat.observe(zt.detach(), zs.detach())
         self.step += 1
-        self.spent.student_images += len(y)
-        if teacher is not None:
-            self.spent.teacher_images[stage.teacher] = self.spent.teacher_images.get(stage.teacher, 0) + len(y)
+        self.spent.student_images += len(y) * objective.student_work
+        if stage.teacher is not None:
+            seen = self.spent.teacher_images.get(stage.teacher, 0)
+            self.spent.teacher_images[stage.teacher] = seen + len(y) * objective.teacher_work
         self._maybe_end_stage()
 
     def _batch(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,6 +201,14 @@ class Training:
         self._stage_last_step = round(stage.until * self.total_steps)
         budget = self._stage_last_step - self.step
         self.thermostat = Thermostat(stage.temperature, self.steps_per_epoch, budget) if stage.temperature else None
+        self.teacher = self.teachers.get(stage.teacher)
+        if stage.objective.trains_teacher:  # a copy learns; the original stays what agreement is measured with
+            self.teacher = copy.deepcopy(self.teacher).requires_grad_()
+            self.teacher_optimiser = torch.optim.SGD(
+                parameter_groups(self.teacher, self.recipe.weight_decay),
+                lr=stage.objective.teacher_lr,
+                momentum=self.recipe.momentum,
+            )
         self.stages.append(StageRecord(stage.name, self.step, self.thermostat.t if self.thermostat else None))
 
     def _stage_progress(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -30,6 +30,20 @@ class TensorImages:
 
     def take(self, indices: Tensor) -> Tensor:
         return self.pixels[indices]
+
+
+@dataclass(frozen=True)
+class ChosenImages:
+    """Some of another split's images, by their positions, int64 (N,)."""
+
+    images: Images
+    positions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, indices: Tensor) -> Tensor:
+        return self.images.take(self.positions[indices])
 
 
 @dataclass(frozen=True)
@@ -65,3 +79,18 @@ class Dataset:
         sample = self.train.images.take(torch.arange(0, len(self.train), step)).double()  # (n, H, W, 3)
         mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
         return mean.float(), std.clamp_min(1.0).float()
+
+
+def held_out(dataset: Dataset, share: float) -> Dataset:
+    """The training images alone, of every class the last `share` as test split: for choices that must not see the test.
+
+    A class keeps at least one image to train on. The fingerprint stays that of the whole dataset.
+    """
+    labels = dataset.train.labels
+    is_held = torch.zeros(len(labels), dtype=torch.bool)
+    for c in labels.unique():
+        of_class = (labels == c).nonzero()[:, 0]
+        is_held[of_class[max(1, round(len(of_class) * (1 - share))) :]] = True
+    parts = [positions.nonzero()[:, 0] for positions in (~is_held, is_held)]
+    train, test = (Split(ChosenImages(dataset.train.images, part), labels[part]) for part in parts)
+    return replace(dataset, name=f"{dataset.name}, {share:.0%} of the training images held out", train=train, test=test)

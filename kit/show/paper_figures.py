@@ -148,6 +148,7 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
         ],
         paper,
         title="Table 3 · Small teachers: eight configurations",
+        width=1480,
         caption=caption(
             plan,
             rows,
