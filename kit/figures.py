@@ -162,6 +162,7 @@ def _execute(
                 progress_bar=False,
                 kernel_name="python3",
                 start_timeout=120,
+                extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
             )
         except PapermillExecutionError as error:
             return f"{path.stem}: cell {error.cell_index}: {error.ename}: {error.evalue.splitlines()[0]}"

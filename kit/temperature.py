@@ -128,7 +128,7 @@ class Thermostat:
         if self.policy.optimiser == "sgd":
             return self.gradient
         mean = 0.9 * self._moments[0] + 0.1 * self.gradient
-        square = 0.999 * self._moments[1] + 0.001 * self.gradient * self.gradient  # ** would raise where * gives inf
+        square = 0.999 * self._moments[1] + 0.001 * (self.gradient * self.gradient)  # ** would raise on overflow
         self._moments = (mean, square)
         return (mean / (1 - 0.9**self._seen)) / (math.sqrt(square / (1 - 0.999**self._seen)) + 1e-8)
 

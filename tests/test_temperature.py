@@ -89,7 +89,7 @@ def test_the_gradient_of_kl_does_not_let_it_fall():
 )
 def test_it_is_torchs_optimiser_on_log_t(name, optimiser, follows):
     loss_of = cross_entropy if follows == "cross-entropy" else divergence
-    per_epoch, rate, k = 25, 3.0 if name == "sgd" else 0.5, 20.0  # Adam's steps are all about as long as its rate
+    per_epoch, rate, k = 25, 3.0 if name == "sgd" else 0.2, 20.0  # Adam's steps are all about as long as its rate
     thermostat = Thermostat(Adaptive(k=k, rate=rate, optimiser=name, follows=follows), per_epoch, 50)
     theta = torch.nn.Parameter(torch.tensor(math.log(12.0), dtype=torch.float64))
     thermostat.t = 12.0  # away from both bounds, so that nothing is clamped

@@ -42,10 +42,10 @@ def t_interval(values: Sequence[float]) -> Estimate:
 
 
 def plus_minus(values: Sequence[float], digits: int = 1) -> str:
-    """`57.3 ± 1.2`: mean and half the 95 % interval; the mean alone where there is one value, a word where none."""
+    """`57.3 ± 1.2`: mean and half the 95 % interval; the mean alone where there is one value, a dash where none."""
     values = [value for value in values if not math.isnan(value)]
     if not values:
-        return "diverged"
+        return "–"
     estimate = t_interval(values)
     half = "" if estimate.n < 2 else f" ± {estimate.high - estimate.mean:.{digits}f}"
     return f"{estimate.mean:.{digits}f}{half}"

@@ -8,30 +8,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from kit.paper.claims import plus_minus, t_interval
 
 
-def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float, float]:
+def interval(values: Iterable[float]) -> tuple[float, float, float]:
     """Mean and the bounds of its t-interval, `mean ± t(n−1)·s/√n`. NaNs are left out; one value has NaN bounds."""
-    x = np.asarray(list(values), float)
-    x = x[~np.isnan(x)]
-    if len(x) == 0:
+    x = [value for value in values if not math.isnan(value)]
+    if not x:
         return math.nan, math.nan, math.nan
-    mean = float(x.mean())
-    if len(x) == 1:
-        return mean, math.nan, math.nan
-    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
-    return mean, mean - half, mean + half
+    estimate = t_interval(x)
+    return estimate.mean, estimate.low, estimate.high
 
 
 def with_interval(values: Iterable[float], percent: bool = True, digits: int = 1) -> str:
     """`57.3 ± 1.2`: mean and half the 95 % interval, in % of fractions unless `percent=False`. One value: `57.3`."""
-    mean, _, high = interval(values)
-    if math.isnan(mean):
-        return "–"
-    scale = 100 if percent else 1
-    text = f"{scale * mean:.{digits}f}"
-    return text if math.isnan(high) else f"{text} ± {scale * (high - mean):.{digits}f}"
+    return plus_minus([(100 if percent else 1) * value for value in values], digits)
 
 
 def ratios(values: Sequence[float], baseline: Sequence[float]) -> list[float]:

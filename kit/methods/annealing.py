@@ -1,0 +1,57 @@
+"""[13] The paper does not say what it is. Default reading: Annealing-KD (Jafari et al., EACL 2021)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from kit.methods.base import Method, Procedure, Setting
+from kit.recipe import HardLabels, Moment, Objective, Stage
+from kit.temperature import Scheduled
+
+SOFT_END = 0.7  # the share of the run that stage I takes
+
+
+def phi(T: float, T_max: float) -> float:
+    """Φ(T) = 1 − (T−1)/T_max: how much of the teacher's logits the student is asked for; 1 at T = 1."""
+    return 1 - (T - 1) / T_max
+
+
+class AnnealedRegression(Objective):
+    """Stage I: ‖zs − Φ(T)·zt‖², a mean over the batch and the classes, T falling from T_max to 1."""
+
+    kind: Literal["annealed regression"] = "annealed regression"
+    T_max: float = Field(ge=1)
+
+    def __call__(self, at: Moment) -> Tensor:
+        return F.mse_loss(at.zs, phi(at.t, self.T_max) * at.zt)
+
+
+def stages(T_max: float, soft_end: float = SOFT_END) -> tuple[Stage, ...]:
+    """Regression on annealed logits, then hard labels. T falls every batch, not every epoch, and is not floored."""
+    return (
+        Stage(
+            name="annealed logits",
+            teacher="big",
+            objective=AnnealedRegression(T_max=T_max),
+            temperature=Scheduled(k=T_max, floor=False),
+            until=soft_end,
+        ),
+        Stage(name="hard labels", objective=HardLabels(), until=1),
+    )
+
+
+def build(setting: Setting, seed: int) -> Procedure:
+    return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
+
+
+METHOD = Method(
+    key="[13]",
+    title="Annealing-KD",
+    reading="mean squared error between zs and Φ(T)·zt, Φ(T) = 1−(T−1)/T_max, T from 20 to 1; then hard labels",
+    cite="the paper does not say what [13] is; default reading: Jafari et al., EACL 2021",
+    build=build,
+)

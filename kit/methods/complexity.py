@@ -1,0 +1,67 @@
+"""[10] A loss that makes teacher and student alike in complexity, and both simple. The reference is unknown.
+
+The text: the loss "makes the complexity of both smallest in training, and so controls how the transfer generalises".
+Default reading: a network's complexity on an image is how steep its loss is there, n(x) = ‖∂CE(y, z(x))/∂x‖₂. The
+teacher is trained already, so only the student's can fall: it is pulled to the teacher's and kept small.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from kit.losses import eq1_hinton
+from kit.methods.base import Method, Procedure, Setting
+from kit.recipe import ALPHA, Moment, Objective, Stage
+from kit.temperature import Fixed
+
+
+def input_gradient_norms(z: Tensor, y: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
+    """n_i = ‖∂ Σ_j CE(y_j, z_j) / ∂x_i‖₂, shape (N,), for logits z (N, C) computed from images x (N, 3, H, W).
+
+    In training mode batch norm couples a batch's images, so n_i then also holds what image i does to the others' loss.
+    """
+    loss = F.cross_entropy(z, y, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, x, create_graph=create_graph, retain_graph=True)  # (N, 3, H, W)
+    return (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()  # the square root's own gradient is finite at 0
+
+
+class ComplexityGap(Objective):
+    """Eq. (1), reading `hinton`, + gap·mean (n_s − n_t)² + level·mean n_s², n being the input gradient's norm."""
+
+    kind: Literal["complexity gap"] = "complexity gap"
+    alpha: float = Field(default=ALPHA, ge=0, le=1)
+    gap: float = Field(default=0.1, ge=0)
+    level: float = Field(default=0.01, ge=0)
+    needs_input_gradient: ClassVar[bool] = True
+    student_work: ClassVar[float] = 2  # forward, ∂/∂x, and the backward pass of both; counted in the tests
+    teacher_work: ClassVar[float] = 2  # forward and ∂/∂x
+
+    def __call__(self, at: Moment) -> Tensor:
+        n_s = input_gradient_norms(at.zs, at.y, at.x, create_graph=True)  # (N,)
+        n_t = input_gradient_norms(at.zt, at.y, at.x)  # (N,), a constant
+        complexity = self.gap * (n_s - n_t).square().mean() + self.level * n_s.square().mean()
+        return eq1_hinton(at.zt.detach(), at.zs, at.y, at.t, self.alpha) + complexity
+
+
+def stages(T: float) -> tuple[Stage, ...]:
+    return (
+        Stage(name="big teacher", teacher="big", objective=ComplexityGap(), temperature=Fixed(T=T), until=1),
+    )  # fmt: skip
+
+
+def build(setting: Setting, seed: int) -> Procedure:
+    return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
+
+
+METHOD = Method(
+    key="[10]",
+    title="complexity gap, Jacobian",
+    reading="ordinary distillation + penalties on the gap of the loss's input gradients and on the student's own",
+    cite="unknown reference, read from its one sentence in the text",
+    build=build,
+)

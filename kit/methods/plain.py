@@ -1,0 +1,45 @@
+"""The two rows that Table 4 lacks and a reader needs, and the paper's own."""
+
+from __future__ import annotations
+
+from kit import recipe
+from kit.methods.base import Method, Procedure, Setting
+
+
+def hard_labels(setting: Setting, seed: int) -> Procedure:
+    """No teacher at all: whoever does not beat this has not distilled anything."""
+    return Procedure(setting.run(recipe.hard_labels(), {}, seed))
+
+
+def ordinary(setting: Setting, seed: int) -> Procedure:
+    """α·T²·L_D(p(zt,T), p(zs,T)) + (1−α)·L_S(y, p(zs,1)), from the explained model straight to the student."""
+    return Procedure(setting.run(recipe.eq1(setting.T, "hinton"), {"big": setting.big}, seed))
+
+
+def small_teacher(setting: Setting, seed: int) -> Procedure:
+    """The paper's three steps with the adaptive temperature (Section 1.2)."""
+    stages = recipe.small_teacher(recipe.adaptive(setting.epochs, k=setting.T))
+    return Procedure(setting.run(stages, {"small": setting.small, "big": setting.big}, seed))
+
+
+HARD_LABELS = Method(
+    key="hard labels",
+    title="no teacher",
+    reading="cross-entropy with the labels",
+    cite="a baseline that the paper lacks",
+    build=hard_labels,
+)
+ORDINARY = Method(
+    key="hinton",
+    title="ordinary distillation, T=20",
+    reading="Eq. (1) with T² on the soft term and the hard term at T=1",
+    cite="Hinton et al. 2015; a baseline that the paper's Table 4 lacks",
+    build=ordinary,
+)
+OURS = Method(
+    key="ours",
+    title="small teacher, adaptive temperature",
+    reading="three steps: small teacher, big teacher, hard labels; log t follows ∂L_D/∂log t",
+    cite="the paper",
+    build=small_teacher,
+)

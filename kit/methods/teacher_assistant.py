@@ -1,0 +1,39 @@
+"""[9] Teacher assistants: each network of a chain is distilled from the one before it (Mirzadeh et al., AAAI 2020)."""
+
+from __future__ import annotations
+
+from kit import recipe
+from kit.methods.base import Method, Procedure, Setting, chain_epochs, size_warning
+
+
+def build(setting: Setting, seed: int) -> Procedure:
+    """Big teacher → assistants in order → student, each hop trained to its end by ordinary distillation.
+
+    Per hop: (1−λ)·CE(y, zs) + λ·T²·KL(p(zt,T) ‖ p(zs,T)), λ = α. Without assistants it is ordinary distillation.
+    The budget is split evenly over the hops. The student's agreement is still measured with the explained model.
+    """
+    hops = (*setting.assistants, setting.student)
+    chain, notes, teacher = [], [], setting.big
+    for network, epochs in zip(hops, chain_epochs(setting.epochs, len(hops)), strict=True):
+        if network is not setting.student and (warning := size_warning(network, setting.big.student)):
+            notes.append(warning)
+        if teacher is setting.big:
+            stages, teachers = recipe.eq1(setting.T, "hinton"), {"big": setting.big}
+        else:
+            stages = tuple(
+                stage.model_copy(update={"name": "assistant", "teacher": "assistant"})
+                for stage in recipe.eq1(setting.T, "hinton")
+            )
+            teachers = {"assistant": teacher, "big": setting.big}
+        teacher = setting.run(stages, teachers, seed, epochs=epochs, student=network)
+        chain.append(teacher)
+    return Procedure(chain[-1], before=tuple(chain[:-1]), notes=tuple(notes))
+
+
+METHOD = Method(
+    key="[9]",
+    title="teacher assistant",
+    reading="ordinary distillation at each hop, the budget split evenly over the hops",
+    cite="Mirzadeh et al., AAAI 2020; certain: the text speaks of an assistant network, VGG-16",
+    build=build,
+)

@@ -1,0 +1,496 @@
+"""The training loop against steps written out in plain PyTorch, scikit-learn, scipy and numpy."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import entropy
+from sklearn.metrics import top_k_accuracy_score
+from torch import nn
+
+from kit import recipe
+from kit.data.augment import EpochPlan
+from kit.data.base import Dataset, Split, TensorImages
+from kit.losses import topk_correct
+from kit.models import build
+from kit.recipe import HardLabels, Improved, Moment, Objective, Recipe, Stage
+from kit.temperature import Adaptive, Fixed
+from kit.trainer import Diverged, Training, agreement, evaluate, frozen, parameter_groups, teach
+
+PX = 8
+
+
+def split(n: int, classes: int, seed: int) -> Split:
+    """Noise, with a bright block whose place and colour are the class: easy to tell apart."""
+    rng = np.random.RandomState(seed)
+    labels = np.arange(n) % classes
+    pixels = rng.randint(0, 90, (n, PX, PX, 3))
+    for image, label in zip(pixels, labels, strict=True):
+        image[2:6, 2:6, label % 3] += 60 + 100 * (label // 3 % 2)
+    return Split(TensorImages(torch.from_numpy(pixels.astype(np.uint8))), torch.from_numpy(labels))
+
+
+def dataset(classes: int = 6, train: int = 48, test: int = 30, flip: bool = True) -> Dataset:
+    return Dataset(
+        role="cifar-10",
+        name="blocks",
+        source="embedded",
+        fingerprint="0" * 64,
+        classes=tuple(map(str, range(classes))),
+        train=split(train, classes, 0),
+        test=split(test, classes, 1),
+        px=PX,
+        flip=flip,
+    )
+
+
+DATA = dataset()
+
+
+def cnn(seed: int, width: int = 2) -> nn.Module:
+    return build("cnn", len(DATA.classes), width=width, stem="small", seed=seed)
+
+
+def linear(seed: int, scale: float = 1.0) -> nn.Module:
+    """Without batch norm, so that training and evaluation mode are the same function."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * PX * PX, len(DATA.classes)))
+    with torch.no_grad():
+        network[1].weight.mul_(scale)
+    return network
+
+
+class Copy(nn.Module):
+    """A teacher that says what another network says at that moment."""
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__()
+        self.original = [original]  # in a list, so that it is no part of this module
+
+    def forward(self, x):
+        return self.original[0](x)
+
+
+def three_steps(epochs: int, rate: float, batch: int = 8, soft_ends=(0.45, 0.8), **changes) -> Recipe:
+    stages = recipe.small_teacher(Adaptive(rate=rate), soft_ends=soft_ends)
+    return Recipe(**{"stages": stages, "epochs": epochs, "batch": batch, "pad": 1} | changes)
+
+
+def hard(epochs: int, batch: int = 8, **changes) -> Recipe:
+    return Recipe(**{"stages": recipe.hard_labels(), "epochs": epochs, "batch": batch, "pad": 1} | changes)
+
+
+def teachers() -> dict[str, nn.Module]:
+    return {"small": cnn(101, 3), "big": cnn(102, 4)}
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def history(training: Training) -> str:
+    timeless = [{k: v for k, v in row.items() if k not in ("wall_s", "cpu_s")} for row in training.epochs]
+    return repr(training.steps()) + repr(timeless)
+
+
+# ---- one step is what it should be -----------------------------------------------------------------------------------
+
+
+def augmented(plan: EpochPlan, i: int) -> np.ndarray:
+    """Image i of the training split: padded by reflection, cropped, mirrored; (H, W, 3) in 0 … 255."""
+    pad, (top, left) = plan.pad, plan.offsets[i].tolist()
+    image = np.pad(DATA.train.images.pixels[i].numpy(), ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    image = image[top : top + PX, left : left + PX]
+    return image[:, ::-1] if plan.flips[i] else image
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_steps_are_those_of_plain_pytorch(momentum):
+    made = Recipe(stages=recipe.eq1(4, "hinton", 0.3), epochs=1, batch=8, lr=0.05, warmup=0.5, pad=1, momentum=momentum)
+    student, teacher = cnn(1), cnn(2, 4)
+    ours = copy.deepcopy(student)
+    by_hand = copy.deepcopy(student).train()
+    training = Training(made, DATA, ours, {"big": copy.deepcopy(teacher)}, seed=7)
+    losses = []
+
+    weights = [p for name, p in by_hand.named_parameters() if p.ndim > 1]
+    rest = [p for name, p in by_hand.named_parameters() if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}]
+    optimiser = torch.optim.SGD(groups, lr=1.0, momentum=momentum, nesterov=momentum > 0, fused=False, foreach=False)
+    plan = EpochPlan(len(DATA.train), 7, 0, 1, True)
+    assert plan.flips.any()
+    pixels = DATA.train.images.pixels.numpy().astype(np.float64)
+    mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2), ddof=1)
+    teacher.eval()
+    for step, indices in enumerate(list(plan.batches(8))[:4]):
+        next(iter(training))
+        x = np.stack([(augmented(plan, i) - mean) / std for i in indices.tolist()])
+        x, y = torch.from_numpy(x).permute(0, 3, 1, 2).float(), DATA.train.labels[indices]
+        zs = by_hand(x)
+        with torch.no_grad():
+            zt = teacher(x)
+        soft = -(torch.exp(zt / 4) / torch.exp(zt / 4).sum(1, keepdim=True) * torch.log_softmax(zs / 4, 1)).sum(1)
+        loss = 0.3 * 16 * soft.mean() + 0.7 * -torch.log_softmax(zs, 1)[torch.arange(8), y].mean()
+        for group in optimiser.param_groups:  # 6 steps, 3 of them rising: 1/4, 2/4, 3/4, then the peak
+            group["lr"] = 0.05 * (step + 1) / 4
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert training.step == 4
+    for name, tensor in by_hand.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+    assert [row["loss"] for row in training.steps()] == pytest.approx(losses, rel=1e-5)
+    assert not same_weights(ours, student)
+
+
+def test_weight_decay_is_for_weights_alone():
+    network = cnn(0)
+    decayed, free = parameter_groups(network, 0.01)
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
+    of_weights = [m.weight for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert {id(p) for p in decayed["params"]} == {id(p) for p in of_weights}
+    assert len(decayed["params"]) + len(free["params"]) == len(list(network.parameters()))
+
+
+def test_learning_rate_schedule():
+    training = Training(hard(4, batch=12, lr=0.4, warmup=0.25), DATA, cnn(0), {}, seed=0)  # 16 steps, 4 rising
+    assert training.total_steps == 16
+    rising = [training.learning_rate(step) for step in range(4)]
+    assert rising == pytest.approx([0.08, 0.16, 0.24, 0.32])
+    assert training.learning_rate(4) == pytest.approx(0.4)
+    assert training.learning_rate(8) == pytest.approx(0.4 * (2 + 1) / 4)  # a third of the way: cos 60° = 1/2
+    assert training.learning_rate(10) == pytest.approx(0.2)
+    assert training.learning_rate(16) == pytest.approx(0.0)
+    flat = Training(hard(1, warmup=0.0), DATA, cnn(0), {}, seed=0)
+    assert flat.learning_rate(0) == 0.1
+    training.run()
+    assert [row["lr"] for row in training.steps()][:5] == pytest.approx([0.08, 0.16, 0.24, 0.32, 0.4])
+
+
+def test_hard_labels_learn_what_is_separable():
+    training = Training(hard(25, lr=0.05), DATA, cnn(3, 4), {}, seed=0).run()
+    metrics = training.metrics()
+    assert metrics["train_top1"] > 0.95
+    assert metrics["test_top1"] > 0.9
+    assert training.epochs[0]["test_top1"] < 0.6
+    assert [e["epoch"] for e in training.epochs] == list(range(1, 26))
+    assert training.steps()[-1]["loss"] < 0.3 * training.steps()[0]["loss"]
+
+
+def test_a_student_learns_from_soft_labels_alone():
+    big = Training(hard(20, lr=0.05), DATA, cnn(3, 6), {}, seed=0).run().student
+    stages = (Stage(name="s", objective=Improved(), teacher="big", temperature=Fixed(T=4), until=1),)
+    made = Recipe(stages=stages, epochs=25, batch=8, lr=0.02, pad=1)
+    relabelled = copy.copy(DATA)
+    object.__setattr__(relabelled, "train", Split(DATA.train.images, torch.zeros_like(DATA.train.labels)))
+    student = Training(made, relabelled, cnn(4, 4), {"big": big}, seed=1).run().student
+    assert evaluate(student, DATA.test, *DATA.mean_std).top1 > 0.8  # though every label it could see was 0
+
+
+# ---- determinism and stepping ----------------------------------------------------------------------------------------
+
+
+def test_a_seed_decides_everything():
+    def trained(seed: int, start: int = 5) -> Training:
+        return Training(three_steps(3, 20), DATA, cnn(start), teachers(), seed).run()
+
+    first, second = trained(0), trained(0)
+    assert same_weights(first.student, second.student)
+    assert history(first) == history(second)
+    assert not same_weights(first.student, trained(1).student)
+    assert not same_weights(first.student, trained(0, start=6).student)
+
+
+def test_it_does_not_hang_on_torchs_own_stream():
+    results = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        results.append(Training(hard(2), DATA, cnn(5), {}, seed=0).run().student)
+    assert same_weights(*results)
+
+
+def test_stepping_is_running():
+    whole = Training(three_steps(3, 20), DATA, cnn(5), teachers(), seed=3).run()
+    stepped = Training(three_steps(3, 20), DATA, cnn(5), teachers(), seed=3)
+    seen = []
+    for step in stepped:
+        seen.append(step)
+        stepped.metrics()  # looking does no harm
+    assert seen == list(range(1, 19))
+    assert same_weights(whole.student, stepped.student)
+    assert history(whole) == history(stepped)
+
+
+def test_stopping_anywhere_and_going_on_is_running():
+    whole = Training(three_steps(3, 20), DATA, cnn(5), teachers(), seed=3).run()
+    restarted = Training(three_steps(3, 20), DATA, cnn(5), teachers(), seed=3)
+    while restarted.step < restarted.total_steps:  # a new loop for every step, the last of an epoch among them
+        next(iter(restarted))
+    assert same_weights(whole.student, restarted.student)
+    assert history(whole) == history(restarted)
+    assert len(restarted.epochs) == 3
+    assert list(restarted) == []
+
+
+def test_a_batch_larger_than_the_data_is_the_data():
+    training = Training(hard(2, batch=500), DATA, cnn(0), {}, seed=0).run()
+    assert (training.batch, training.steps_per_epoch, training.total_steps) == (48, 1, 2)
+    assert training.spent.student_images == 96
+
+
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+
+def test_stages_end_by_temperature_and_t_is_reset():
+    student = linear(0, scale=10)
+    mirror = {"small": Copy(student), "big": Copy(student)}
+    training = Training(three_steps(10, rate=60, lr=1e-6), DATA, student, mirror, seed=0).run()
+    first, second, last = training.stages
+    assert [s.name for s in training.stages] == ["small teacher", "big teacher", "hard labels"]
+    assert [s.ended_by for s in training.stages] == ["temperature", "temperature", "budget"]
+    assert [s.t_start for s in training.stages] == [20.0, 20.0, None]
+    assert 1 <= first.t_end < 2
+    assert 1 <= second.t_end < 2
+    assert last.t_end is None
+    assert first.steps < 0.45 * 60
+    assert first.steps + second.steps + last.steps == training.total_steps == 60
+    assert [s.first_step for s in training.stages] == [0, first.steps, first.steps + second.steps]
+
+    rows = training.steps()
+    for stage in (first, second):
+        mine = rows[stage.first_step : stage.first_step + stage.steps]
+        assert {row["stage"] for row in mine} == {stage.name}
+        assert (mine[0]["t"], mine[0]["t_used"]) == (20.0, 20.0)
+        assert [row["t_used"] for row in mine] == [math.floor(row["t"]) for row in mine]
+        assert all(row["t_used"] > 1 for row in mine)  # it ends at the first batch after which ⌊t⌋ is 1
+        assert all(b["t"] < a["t"] for a, b in zip(mine, mine[1:], strict=False))
+    assert all(math.isnan(row["t"]) for row in rows[last.first_step :])
+
+
+def test_stages_end_by_budget_under_a_teacher_that_nobody_can_follow():
+    student = linear(0, scale=10)
+    unlike = {"small": linear(1, scale=10), "big": linear(2, scale=10)}
+    training = Training(three_steps(10, rate=60, lr=1e-6), DATA, student, unlike, seed=0).run()
+    assert [s.ended_by for s in training.stages] == ["budget", "budget", "budget"]
+    assert [s.steps for s in training.stages] == [27, 21, 12]  # 45 %, 80 % and all of 60 steps
+    assert [s.t_end for s in training.stages[:2]] == [20.0, 20.0]
+
+
+def test_one_stage_may_end_by_temperature_and_the_next_by_budget():
+    student = linear(0, scale=10)
+    mixed = {"small": Copy(student), "big": linear(2, scale=10)}
+    training = Training(three_steps(10, rate=60, lr=1e-6), DATA, student, mixed, seed=0).run()
+    first, second, _ = training.stages
+    assert (first.ended_by, second.ended_by) == ("temperature", "budget")
+    assert first.steps + second.steps == 48  # the second stage gets what the first left, up to 80 %
+
+
+def test_a_fixed_temperature_runs_by_the_clock():
+    stages = recipe.small_teacher(Fixed(T=1))
+    training = Training(Recipe(stages=stages, epochs=2, batch=8, pad=1), DATA, cnn(0), teachers(), seed=0).run()
+    assert [s.ended_by for s in training.stages] == ["budget"] * 3
+    assert [s.t_end for s in training.stages] == [1.0, 1.0, None]
+
+
+def test_a_cold_last_stage_goes_on_to_its_budget():
+    student = linear(0, scale=10)
+    stages = (Stage(name="only", objective=Improved(), teacher="big", temperature=Adaptive(rate=500), until=1),)
+    made = Recipe(stages=stages, epochs=2, batch=8, pad=1, lr=1e-6)
+    training = Training(made, DATA, student, {"big": Copy(student)}, seed=0).run()
+    (only,) = training.stages
+    assert (only.ended_by, only.steps) == ("budget", 12)
+    assert only.t_end == 1.0
+
+
+def test_k_may_be_moved_while_it_trains():
+    training = Training(three_steps(3, 20), DATA, cnn(5), teachers(), seed=3)
+    for step in training:
+        if step == 2:
+            training.thermostat.k = 6
+            break
+    next(iter(training))
+    assert training.steps()[1]["t_used"] > 6
+    assert training.steps()[2]["t_used"] <= 6
+
+
+def test_objectives_see_the_moment():
+    seen = []
+
+    class Watching(Objective):
+        kind: str = "watching"
+        needs_input_gradient = True
+
+        def __call__(self, at: Moment):
+            (slope,) = torch.autograd.grad(at.zs.sum(), at.x, create_graph=True)
+            seen.append((at.t, round(at.progress, 6), tuple(slope.shape), at.zt.requires_grad, at.teacher.training))
+            return slope.square().mean()
+
+    stage = Stage(name="w", objective=Watching(), teacher="big", temperature=Fixed(T=3), until=1)
+    made = Recipe(stages=(stage,), epochs=1, batch=12, pad=1)
+    Training(made, DATA, cnn(0), {"big": cnn(1)}, seed=0).run()
+    assert seen == [(3.0, p, (12, 3, PX, PX), False, False) for p in (0.0, 0.25, 0.5, 0.75)]
+
+
+# ---- cost ------------------------------------------------------------------------------------------------------------
+
+
+def test_teachers_count_only_in_their_stages():
+    student = linear(0, scale=10)
+    mixed = {"small": Copy(student), "big": linear(2, scale=10)}
+    training = Training(three_steps(10, rate=60, lr=1e-6), DATA, student, mixed, seed=0).run()
+    first, second, _ = training.stages
+    assert training.spent.student_images == 60 * 8
+    assert training.spent.teacher_images == {"small": first.steps * 8, "big": second.steps * 8}
+    assert training.epochs[-1]["teacher_images"] == training.spent.teacher_images
+    assert training.epochs[0]["student_images"] == 48
+    assert 0 < training.spent.cpu_s
+    assert 0 < training.epochs[0]["wall_s"] < training.epochs[-1]["wall_s"] == training.spent.wall_s
+
+
+def test_hard_labels_have_no_teacher_images():
+    training = Training(hard(1), DATA, cnn(0), {"big": cnn(1)}, seed=0).run()
+    assert training.spent.teacher_images == {}
+    assert training.teachers == {}
+    assert "agreement" not in training.metrics()
+
+
+def test_looking_costs_nothing():
+    training = Training(hard(1), DATA, cnn(0), {}, seed=0).run()
+    before = (training.spent.wall_s, training.spent.cpu_s, training.spent.student_images)
+    training.metrics()
+    assert (training.spent.wall_s, training.spent.cpu_s, training.spent.student_images) == before
+
+
+def test_a_teacher_is_not_changed():
+    given = teachers()
+    before = {name: copy.deepcopy(network.state_dict()) for name, network in given.items()}
+    training = Training(three_steps(2, 20), DATA, cnn(0), given, seed=0).run()
+    training.metrics()
+    for name, network in given.items():
+        assert all(torch.equal(tensor, before[name][key]) for key, tensor in network.state_dict().items())
+        assert not network.training
+        assert all(p.grad is None for p in network.parameters())
+
+
+def test_a_teachers_logits_may_be_used_in_a_graph():
+    teacher, x = frozen(linear(1), torch.device("cpu")), torch.randn(4, 3, PX, PX)
+    zs = torch.randn(4, 6, requires_grad=True)
+    (teach(teacher, x) * zs).sum().backward()
+    torch.testing.assert_close(zs.grad, teacher(x))
+
+
+# ---- divergence ------------------------------------------------------------------------------------------------------
+
+
+class NanFrom(HardLabels):
+    kind: str = "nan"
+    share: float
+
+    def __call__(self, at: Moment):
+        return super().__call__(at) * (math.nan if at.progress >= self.share else 1.0)
+
+
+@pytest.mark.parametrize("step", [1, 6, 7, 12])
+def test_a_loss_that_is_no_number_is_told_by_its_step(step):
+    stages = (Stage(name="n", objective=NanFrom(share=(step - 1) / 12), until=1),)
+    training = Training(Recipe(stages=stages, epochs=2, batch=8, pad=1), DATA, cnn(0), {}, seed=0)
+    with pytest.raises(Diverged, match=f"not a finite number at step {step}$") as raised:
+        training.run()
+    assert raised.value.step == step
+    assert len(training.epochs) == (step - 1) // 6  # epochs before it are kept
+
+
+def test_a_learning_rate_far_too_high_diverges():
+    training = Training(hard(3, lr=1e30), DATA, cnn(0), {}, seed=0)
+    with pytest.raises(Diverged) as raised:
+        training.run()
+    losses = [row["loss"] for row in training.steps()]
+    assert all(math.isfinite(loss) for loss in losses[: raised.value.step - 1])
+    assert not math.isfinite(losses[raised.value.step - 1])
+
+
+def test_a_diverging_student_under_an_adaptive_temperature_is_told_too():
+    with pytest.raises(Diverged):
+        Training(three_steps(3, 20, lr=1e30), DATA, cnn(0), teachers(), seed=0).run()
+
+
+# ---- measures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [30, 501, 1003])
+def test_top_k_is_scikit_learns(n):
+    data = dataset(classes=9, test=n)
+    network = build("cnn", 9, width=2, stem="small", seed=8)
+    found = evaluate(network, data.test, *data.mean_std)
+    assert found.logits.shape == (n, 9)
+    labels, scores = data.test.labels.numpy(), found.logits.numpy()
+    assert found.top1 == pytest.approx(top_k_accuracy_score(labels, scores, k=1, labels=range(9)))
+    assert found.top5 == pytest.approx(top_k_accuracy_score(labels, scores, k=5, labels=range(9)))
+    assert 0 < found.top1 < found.top5 < 1
+
+
+def test_evaluation_is_of_clean_images_in_evaluation_mode():
+    network = cnn(0).train()
+    mean, std = DATA.mean_std
+    x = (DATA.test.images.pixels.double() - mean.double()) / std.double()
+    logits = evaluate(network, DATA.test, mean, std).logits
+    with torch.no_grad():
+        wanted = network.eval()(x.permute(0, 3, 1, 2).float())
+    torch.testing.assert_close(logits, wanted)
+
+
+def test_mean_and_deviation_are_of_the_training_images():
+    pixels = DATA.train.images.pixels.numpy().reshape(-1, 3).astype(float)
+    np.testing.assert_allclose(DATA.mean_std[0], pixels.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(DATA.mean_std[1], pixels.std(0, ddof=1), rtol=1e-6)
+
+
+def test_batch_top1_is_the_share_of_hits():
+    z = torch.tensor([[3.0, 1, 2, 0, -1, 5], [0, 9, 1, 2, 3, 4], [5, 4, 3, 2, 1, 0]])
+    assert topk_correct(z, torch.tensor([5, 1, 5])).tolist() == [2, 2]
+    training = Training(hard(2), DATA, cnn(0), {}, seed=0).run()
+    of_epoch = [row["batch_top1"] for row in training.steps()[:6]]
+    assert training.epochs[0]["train_top1"] == pytest.approx(np.mean(of_epoch))
+
+
+@pytest.mark.parametrize("classes", [3, 5, 20])
+def test_agreement_is_scipys_and_numpys(classes):
+    generator = torch.Generator().manual_seed(classes)
+    zt = 3 * torch.randn(40, classes, generator=generator)
+    zs = zt + 2 * torch.randn(40, classes, generator=generator)
+    found = agreement(zt, zs)
+
+    def softmax(z):
+        e = np.exp(z.double().numpy())
+        return e / e.sum(1, keepdims=True)
+
+    def best(z):
+        return [set(row) for row in np.argsort(-z.numpy(), axis=1)[:, :5].tolist()]
+
+    assert found["kl"] == pytest.approx(np.mean(entropy(softmax(zt), softmax(zs), axis=1)), rel=1e-4)
+    assert found["top1"] == pytest.approx(np.mean(zt.numpy().argmax(1) == zs.numpy().argmax(1)))
+    shared = [len(a & b) / min(5, classes) for a, b in zip(best(zt), best(zs), strict=True)]
+    assert found["top5"] == pytest.approx(np.mean(shared))
+
+
+def test_agreement_with_oneself_is_full():
+    z = torch.randn(10, 8)
+    assert agreement(z, z) == {"kl": pytest.approx(0, abs=1e-6), "top1": 1.0, "top5": 1.0}
+
+
+def test_metrics_say_where_the_student_stands():
+    training = Training(three_steps(2, 20), DATA, cnn(0), teachers(), seed=0).run()
+    metrics = training.metrics()
+    test = evaluate(training.student, DATA.test, *DATA.mean_std)
+    big = evaluate(training.teachers["big"], DATA.test, *DATA.mean_std)
+    assert (metrics["test_top1"], metrics["test_top5"]) == (test.top1, test.top5)
+    assert metrics["agreement"] == agreement(big.logits, test.logits)
+    assert [s["name"] for s in metrics["stages"]] == ["small teacher", "big teacher", "hard labels"]
+    assert sum(s["epochs"] for s in metrics["stages"]) == pytest.approx(2)
+    assert metrics["student_images"] == 96
+    assert training.epochs[-1]["test_top1"] == test.top1
