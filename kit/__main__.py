@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -105,6 +105,7 @@ def train(
     seed: Annotated[int, typer.Option(help="of the student's weights, batches and augmentation")] = 0,
     preset: PresetOption = "quick",
     source: Annotated[str, typer.Option(help="auto, embedded or real images")] = "auto",
+    level: Annotated[Optional[str], typer.Option(help="of hrsc2016's labels: ship, category or type")] = None,
     data: DataOption = None,
     strict: StrictOption = False,
     jobs: JobsOption = None,
@@ -116,7 +117,7 @@ def train(
     from kit.runs import Failure, train_all
 
     refuse_damage(strict)
-    plan = Plan.of(preset, {check_role(role): source}, data)
+    plan = replace(Plan.of(preset, {check_role(role): source}, data), level=level)
     for model in filter(None, (student, teacher, small_teacher)):
         check_model(model)
     if small_teacher and not teacher:
@@ -233,13 +234,18 @@ def data_check(role: str, data: DataOption = None, as_json: JsonOption = False) 
 @data_app.command("prepare")
 def data_prepare(role: str, preset: PresetOption = "quick", data: DataOption = None) -> None:
     """Build the role's stand-in or its cache of resized images now, so that training starts at once."""
+    from kit.data.throughput import throughput
     from kit.paper.plan import Plan
 
-    spec = Plan.of(preset, folder=data).data(check_role(role))
+    plan = Plan.of(preset, folder=data)
+    spec = plan.data(check_role(role))
     print(
         f"{role}: {spec.name} ({spec.source}), {spec.train_images} training images at {spec.px} px, "
         f"fingerprint {spec.fingerprint[:12]}"
     )
+    tell_skipped(spec.load())
+    network = plan.teacher("resnet34", role).student
+    print(f"with {network.title}: {throughput(spec.load(), network.build(seed=0), plan.preset.roles[role].batch)}")
 
 
 @data_app.command("download")

@@ -62,7 +62,9 @@ class LayeredSpec(BaseModel):
         """The layers of a VGG or ResNet with the small stem (a VGG's with batch norm, less its useless biases)."""
         if model.stem != "small" or model.name not in (*VGG_STAGES, *RESNET_STAGES):
             allowed = ", ".join((*VGG_STAGES, *RESNET_STAGES))
-            raise KitError(f"model {model.name!r} with stem {model.stem!r} has no layer list; allowed: {allowed}, small")
+            raise KitError(
+                f"model {model.name!r} with stem {model.stem!r} has no layer list; allowed: {allowed}, small"
+            )
         layers = _vgg_layers(model) if model.name in VGG_STAGES else _resnet_layers(model)
         return cls(layers=tuple(layers), classes=model.classes, title=model.title)
 

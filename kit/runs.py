@@ -67,43 +67,53 @@ class DataSpec(BaseModel):
         cls,
         role: str,
         px: int,
-        train_per_class: int | None,
-        test_per_class: int | None,
-        source: str,
-        folder: Path | None,
+        train_per_class: int | None = None,
+        test_per_class: int | None = None,
+        source: str = "auto",
+        folder: Path | None = None,
+        **options: str,
     ) -> DataSpec:
-        data = kit.data.load(
-            role, px=px, train_per_class=train_per_class, test_per_class=test_per_class, source=source, folder=folder
-        )
+        """What fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
+        sizes = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
+        data = kit.data.load(role, **sizes, source=source, folder=folder, **options)
         return cls(
             role=role,
             name=data.name,
             source=data.source,
             fingerprint=data.fingerprint,
-            px=px,
             classes=len(data.classes),
             train_images=len(data.train),
-            train_per_class=train_per_class,
-            test_per_class=test_per_class,
             folder=str(folder) if folder else None,
+            **sizes,
+            **options,
         )
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What else `kit.data.load` must be told."""
+        return {}
 
     def load(self) -> Dataset:
         """The dataset. Raises KitError where the images on disk are no longer the ones described."""
-        data = kit.data.load(
-            self.role,
-            px=self.px,
-            train_per_class=self.train_per_class,
-            test_per_class=self.test_per_class,
-            source=self.source,
-            folder=Path(self.folder) if self.folder else None,
-        )
+        sizes = {"px": self.px, "train_per_class": self.train_per_class, "test_per_class": self.test_per_class}
+        folder = Path(self.folder) if self.folder else None
+        data = kit.data.load(self.role, **sizes, source=self.source, folder=folder, **self.options)
         if data.fingerprint != self.fingerprint:
             raise KitError(
                 f"data for role {self.role!r} has fingerprint {data.fingerprint[:12]}, "
                 f"but the run was described with {self.fingerprint[:12]}: the images have changed"
             )
         return data
+
+
+class LevelSpec(DataSpec):
+    """hrsc2016 labelled at a level that was asked for: ship, category or type."""
+
+    level: str
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"level": self.level}
 
 
 class HeldOutSpec(DataSpec):
@@ -152,6 +162,12 @@ class Run(BaseModel):
         """16 hex digits over everything that can change the result."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def model_copy(self, **changes: Any) -> Run:
+        """A copy, changed by `update={…}`: another run with a hash of its own."""
+        copied = super().model_copy(**changes)
+        copied.__dict__.pop("hash", None)  # pydantic copies what is cached too
+        return copied
 
     def __hash__(self) -> int:
         return hash(self.hash)

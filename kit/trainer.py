@@ -134,8 +134,9 @@ class Training:
             for indices in list(plan.batches(self.batch))[done:]:
                 with self.spent.clock(self.device):
                     self._train_on(plan, indices)
+                if self.step % self.steps_per_epoch == 0:
+                    self._end_epoch(epoch + 1)  # before the caller sees the step, who may stop here and go on later
                 yield self.step
-            self._end_epoch(epoch + 1)
 
     def run(self) -> Training:
         for _ in self:

@@ -326,14 +326,14 @@ def test_objectives_see_the_moment():
         needs_input_gradient = True
 
         def __call__(self, at: Moment):
-            (slope,) = torch.autograd.grad(at.zs.sum(), at.x, create_graph=True)
-            seen.append((at.t, round(at.progress, 6), tuple(slope.shape), at.zt.requires_grad, at.teacher.training))
-            return slope.square().mean()
+            ours, theirs = (torch.autograd.grad(z.sum(), at.x, create_graph=True)[0] for z in (at.zs, at.zt))
+            seen.append((at.t, round(at.progress, 6), tuple(theirs.shape), at.student.training, at.teacher.training))
+            return (ours - theirs).square().mean()
 
     stage = Stage(name="w", objective=Watching(), teacher="big", temperature=Fixed(T=3), until=1)
     made = Recipe(stages=(stage,), epochs=1, batch=12, pad=1)
     Training(made, DATA, cnn(0), {"big": cnn(1)}, seed=0).run()
-    assert seen == [(3.0, p, (12, 3, PX, PX), False, False) for p in (0.0, 0.25, 0.5, 0.75)]
+    assert seen == [(3.0, p, (12, 3, PX, PX), True, False) for p in (0.0, 0.25, 0.5, 0.75)]
 
 
 # ---- cost ------------------------------------------------------------------------------------------------------------
@@ -353,10 +353,11 @@ def test_teachers_count_only_in_their_stages():
 
 
 def test_hard_labels_have_no_teacher_images():
-    training = Training(hard(1), DATA, cnn(0), {"big": cnn(1)}, seed=0).run()
-    assert training.spent.teacher_images == {}
-    assert training.teachers == {}
-    assert "agreement" not in training.metrics()
+    alone, measured = (Training(hard(1), DATA, cnn(0), given, seed=0).run() for given in ({}, {"big": cnn(1)}))
+    assert alone.spent.teacher_images == measured.spent.teacher_images == {}
+    assert same_weights(alone.student, measured.student)
+    assert "agreement" not in alone.metrics()
+    assert set(measured.metrics()["agreement"]) == {"kl", "top1", "top5"}  # a big teacher not learnt from is compared
 
 
 def test_looking_costs_nothing():

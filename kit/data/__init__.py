@@ -16,6 +16,7 @@ __all__ = ["ROLES", "SOURCES", "Dataset", "Split", "TensorImages", "download", "
 
 ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
 SOURCES = ("auto", "embedded", "real")
+LEVELS = ("ship", "category", "type")
 PX_RANGE = (8, 512)
 
 
@@ -27,27 +28,39 @@ def load(
     test_per_class: int | None = None,
     source: str = "auto",
     folder: Path | None = None,
+    level: str | None = None,
 ) -> Dataset:
     """The dataset that fills a role, every image px × px, at most so many images a class (None: all there are).
 
     source: `real` only from the folder, `embedded` only the stand-in, `auto` the real one where the folder has it.
+    level: of hrsc2016's labels (ship, category, type; None: type), not for other roles.
     folder: where real images are; without it the environment's KIT_DATA, if set. The same arguments give the same
     object. KitError for what is not allowed, a folder that is missing, and real data that is missing or incomplete.
     """
     check_arguments(role, px, train_per_class, test_per_class, source)
     folder = real_folder(folder)
     strict = os.environ.get("KIT_STRICT", "") not in ("", "0")
-    return _load(role, px, train_per_class, test_per_class, source, folder, strict)
+    if level is not None and (role != "hrsc2016" or level not in LEVELS):
+        raise KitError(f"level {level!r} is not allowed for role {role!r}; allowed: {', '.join(LEVELS)}, for hrsc2016")
+    return _load(role, px, train_per_class, test_per_class, source, folder, strict, level)
 
 
 @lru_cache(maxsize=8)
 def _load(
-    role: str, px: int, train: int | None, test: int | None, source: str, folder: Path | None, strict: bool
+    role: str,
+    px: int,
+    train: int | None,
+    test: int | None,
+    source: str,
+    folder: Path | None,
+    strict: bool,
+    level: str | None,
 ) -> Dataset:
     if role == "hrsc2016":
         from kit.data.hrsc import load_hrsc
 
-        return load_hrsc(px=px, train_per_class=train, test_per_class=test, source=source, folder=folder)
+        options = {"px": px, "train_per_class": train, "test_per_class": test, "source": source, "folder": folder}
+        return load_hrsc(**options, strict=strict, **({"level": level} if level else {}))
     if source != "embedded" and folder is not None:
         real = _real(role, px, train, test, folder, strict)
         if real is not None:

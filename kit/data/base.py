@@ -24,6 +24,7 @@ class TensorImages:
     """Images held as one uint8 tensor (N, H, W, 3), in memory or memory-mapped."""
 
     pixels: Tensor
+    stored: str = "in memory"
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import platformdirs
@@ -342,7 +342,7 @@ def known_survey(stem: Path, keep_pixels: bool) -> Survey | None:
         if record["npy_sha256"] is None or file_sha256(pixels) != record["npy_sha256"]:
             return None
         mapped = np.load(pixels, mmap_mode="c")  # copy on write: torch wants a writable array, the file stays as it is
-        return Survey(TensorImages(torch.from_numpy(mapped)), hashes, damaged)
+        return Survey(TensorImages(torch.from_numpy(mapped), "memory-mapped"), hashes, damaged)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -434,6 +434,7 @@ class FolderImages:
     paths: tuple[str, ...]
     px: int
     ahead: int = 4  # batches
+    stored: ClassVar[str] = "decoded from files"
     _coming: list[Tensor] = field(default_factory=list, repr=False)
     _started: list[tuple[Tensor, list[Future]]] = field(default_factory=list, repr=False)
 

@@ -14,10 +14,10 @@ def build(setting: Setting, seed: int) -> Procedure:
     """
     hops = (*setting.assistants, setting.student)
     chain, notes, teacher = [], [], setting.big
-    for network, epochs in zip(hops, chain_epochs(setting.epochs, len(hops)), strict=True):
-        if network is not setting.student and (warning := size_warning(network, setting.big.student)):
+    for hop, (network, epochs) in enumerate(zip(hops, chain_epochs(setting.epochs, len(hops)), strict=True)):
+        if hop < len(setting.assistants) and (warning := size_warning(network, setting.big.student)):
             notes.append(warning)
-        if teacher is setting.big:
+        if hop == 0:
             stages, teachers = recipe.eq1(setting.T, "hinton"), {"big": setting.big}
         else:
             stages = tuple(

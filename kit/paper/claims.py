@@ -32,9 +32,10 @@ class Estimate:
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
-    """Student's t interval of the mean. One value alone has no interval (NaN)."""
+    """Student's t interval of the mean. One value alone has no interval (NaN), and none has no mean either."""
     values = np.asarray(values, dtype=float)
-    mean, n = float(values.mean()), len(values)
+    n = len(values)
+    mean = float(values.mean()) if n else math.nan
     if n < 2:
         return Estimate(mean, math.nan, math.nan, n)
     half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
@@ -92,7 +93,7 @@ class Claim:
             "against": self.against,
             "paper": self.paper,
             "measured": f"{measured.mean:+.1f} {self.unit}",
-            "95 % interval": "none (n = 1)"
+            "95 % interval": f"none (n = {measured.n})"
             if math.isnan(measured.low)
             else f"[{measured.low:+.1f}, {measured.high:+.1f}]",
             "n": measured.n,
@@ -121,5 +122,5 @@ def _paired(
 ) -> tuple[np.ndarray, np.ndarray]:
     values = sum(frame[part] for part in column.split("+"))
     by_seed = frame.assign(value=values).pivot_table(index="seed", columns=["temperature", "reading"], values="value")
-    both = by_seed[[ours, theirs]].dropna()
+    both = by_seed.reindex(columns=[ours, theirs]).dropna()  # a procedure that failed at every seed has no column
     return both[ours].to_numpy(), both[theirs].to_numpy()

@@ -15,7 +15,7 @@ from kit.models import ModelSpec
 from kit.paper.printed import TABLE_1
 from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, Failure, Result, Run, find
+from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 
@@ -42,6 +42,7 @@ class Plan:
     sources: Mapping[str, str] = field(default_factory=dict)  # role → auto, embedded or real; auto where absent
     folder: Path | None = None  # where real images are looked for
     device: str = "cpu"
+    level: str | None = None  # of hrsc2016's labels, where not the default
 
     @classmethod
     def of(cls, preset: str, sources: Mapping[str, str] | None = None, folder: str | Path | None = None) -> Plan:
@@ -52,7 +53,8 @@ class Plan:
     def data(self, role: str) -> DataSpec:
         size = self.preset.roles[role]
         source = self.sources.get(role, "auto")
-        return DataSpec.of(role, size.px, size.train_per_class, size.test_per_class, source, self.folder)
+        spec, options = (LevelSpec, {"level": self.level}) if self.level else (DataSpec, {})
+        return spec.of(role, size.px, size.train_per_class, size.test_per_class, source, self.folder, **options)
 
     def teacher(self, model: str, role: str, seed: int = 0) -> Run:
         """A network trained on hard labels for as long as teachers are: also a cell of Table 1."""

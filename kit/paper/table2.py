@@ -52,7 +52,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "CPU s": plus_minus(cell["seconds"]),
                 "time / T=5": f"{cell['seconds'].mean() / baseline['seconds'].mean():.2f}",
                 "TFLOP": f"{flops.mean() / 1e12:.2f}",
-                "soft stages ended at epoch": " | ".join(sorted(set(cell["soft_ends"]) - {""})[:3]),
+                "soft stages ended at epoch": " | ".join(sorted(set(cell["soft_ends"].dropna()) - {""})[:3]),
                 "seeds": str(cell["test_top1"].count()),
             }
         )

@@ -1,0 +1,81 @@
+"""How many images a second a dataset gives and a network takes, and which of the two bounds a training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from kit.data.augment import EpochPlan, augment, normalise
+from kit.data.base import Dataset
+from kit.losses import hard_cross_entropy
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images a second of each part alone, on this thread."""
+
+    stored: str  # how the images are kept
+    taking: float
+    augmenting: float
+    training: float
+
+    def __str__(self) -> str:
+        parts = {f"taking ({self.stored})": self.taking, "augmenting": self.augmenting, "training": self.training}
+        bound = min(parts, key=parts.get)
+        together = 1 / sum(1 / rate for rate in parts.values())
+        each = ", ".join(f"{name} {rate:,.0f}" for name, rate in parts.items())
+        return f"{together:,.0f} images/s ({each}); bounded by {bound}"
+
+
+def throughput(data: Dataset, network: nn.Module, batch: int = 64, seconds: float = 1.0) -> Throughput:
+    """Measures each part for so many seconds on the training images; `network` is trained on them a little.
+
+    On one thread, as runs are.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _measured(data, network, batch, seconds)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured(data: Dataset, network: nn.Module, batch: int, seconds: float) -> Throughput:
+    plan = EpochPlan(len(data.train), 0, 0, 2, data.flip)
+    batches = list(plan.batches(batch))
+    mean, std = data.mean_std
+    pixels = data.train.images.take(batches[0])  # (B, H, W, 3)
+    labels = data.train.labels[batches[0]]
+
+    def prepared() -> torch.Tensor:
+        return normalise(augment(pixels, plan.offsets[batches[0]], plan.flips[batches[0]], plan.pad), mean, std)
+
+    x = prepared()
+    network = network.to(memory_format=torch.channels_last).train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
+
+    def step(_: int) -> None:
+        optimiser.zero_grad()
+        hard_cross_entropy(network(x), labels).backward()
+        optimiser.step()
+
+    return Throughput(
+        stored=getattr(data.train.images, "stored", "in memory"),
+        taking=rate(lambda i: data.train.images.take(batches[i % len(batches)]), len(labels), seconds),
+        augmenting=rate(lambda i: prepared(), len(labels), seconds),
+        training=rate(step, len(labels), seconds),
+    )
+
+
+def rate(work: Callable[[int], object], images: int, seconds: float) -> float:
+    """Images a second of `work(i)`, which handles so many; the first call is not counted."""
+    work(0)
+    done, begin = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begin) < seconds:
+        done += 1
+        work(done)
+    return done * images / spent

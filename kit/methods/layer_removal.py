@@ -1,0 +1,126 @@
+"""[12] Reinforcement learning removes redundant layers (most likely N2N learning, Ashok et al., ICLR 2018).
+
+For the first half of its rounds a bidirectional LSTM reads the layers' descriptions and keeps or removes each; then a
+second, autoregressive LSTM shrinks the channels of the best network so far by factors 0.1 … 1.0. The reward is
+`C(2−C)·A/A_teacher` with the compression C = 1 − params/params of the uncut network, and −1 where nothing is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kit.layered import LayeredSpec, shrunk, without
+from kit.methods.base import Method, Procedure, Setting
+from kit.methods.policy import Autoregressive, KeepOrRemove, Reinforce
+from kit.methods.search import Candidate, Found, Search, in_full
+from kit.models import flops_per_image, parameter_count
+from kit.runs import find
+
+FACTORS = tuple(round(0.1 * i, 1) for i in range(1, 11))
+
+
+def compression_reward(params: int, params_whole: int, accuracy: float, accuracy_teacher: float) -> float:
+    """R = C(2−C)·A/A_teacher, C = 1 − params/params_whole: 0 at no compression, rising ever more slowly with it."""
+    C = 1 - params / params_whole
+    return C * (2 - C) * accuracy / accuracy_teacher
+
+
+def descriptions(spec: LayeredSpec) -> Tensor:
+    """Each layer as (D, 8): kernel, stride, padding, channels in and out (log), pool, a residual's start and end."""
+    starts = {i + 1 - layer.back for i, layer in enumerate(spec.layers) if layer.back}
+    inputs = [3, *(layer.channels for layer in spec.layers)]
+    rows = [
+        [
+            layer.kernel / 7, layer.stride / 2, (layer.kernel // 2) / 3, math.log(inputs[i]) / 8,
+            math.log(layer.channels) / 8, float(layer.pool), float(i in starts), float(layer.back > 0),
+        ]
+        for i, layer in enumerate(spec.layers)
+    ]  # fmt: skip
+    return torch.tensor(rows)
+
+
+class LayerRemoval:
+    """Cuts a network in two phases. See `kit.methods.search.Proposer`."""
+
+    name = "cut"
+
+    def __init__(self, whole: LayeredSpec, px: int, seed: int, accuracy_teacher: float, lr: float = 0.03) -> None:
+        self.fallback = self.whole = whole
+        self.px, self.seed, self.lr = px, seed, lr
+        self.accuracy_teacher = accuracy_teacher
+        self.params_whole = parameter_count(whole.build())
+        self._remover = Reinforce(KeepOrRemove(descriptions(whole), seed), seed, lr=lr)
+        self._shrinker: Reinforce | None = None
+        self._best, self._best_reward = whole, -math.inf
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        own = {"name": self.name, "seed": self.seed, "lr": self.lr, "accuracy_teacher": self.accuracy_teacher}
+        return own | {"whole": self.whole.model_dump(mode="json")}
+
+    def propose(self, n: int, round: int, rounds: int) -> list[Candidate]:
+        if round < math.ceil(rounds / 2):
+            return [self._removed(choices) for choices in self._remover.propose(n)]
+        if self._shrinker is None:
+            self._base = self._best
+            features = descriptions(self._base)
+            policy = Autoregressive((len(FACTORS),) * len(features), self.seed, features)
+            self._shrinker = Reinforce(policy, self.seed, lr=self.lr)
+        return [self._shrunk(choices) for choices in self._shrinker.propose(n)]
+
+    def _removed(self, choices: tuple[int, ...]) -> Candidate:
+        spec = without(self.whole, [bool(kept) for kept in choices])
+        what = f"{sum(choices)} of {len(choices)} layers: {''.join('·█'[kept] for kept in choices)}"
+        note = "" if spec else "all layers removed: no network, reward −1"
+        return self._candidate(choices, what, spec, "remove", note)
+
+    def _shrunk(self, choices: tuple[int, ...]) -> Candidate:
+        spec = shrunk(self._base, [FACTORS[choice] for choice in choices])
+        return self._candidate(choices, f"channels {spec.widths}", spec, "shrink")
+
+    def _candidate(
+        self, choices: tuple[int, ...], what: str, spec: LayeredSpec | None, phase: str, note: str = ""
+    ) -> Candidate:
+        if spec is None:
+            return Candidate(choices, what, None, 0, 0, phase, note)
+        flops, params = flops_per_image(spec, self.px)[0], parameter_count(spec.build())
+        return Candidate(choices, what, spec, flops, params, phase, note)
+
+    def reward(self, candidate: Candidate, accuracy: float) -> float:
+        return compression_reward(candidate.params, self.params_whole, accuracy, self.accuracy_teacher)
+
+    def learn(self, candidates: Sequence[Candidate], rewards: Sequence[float]) -> None:
+        for candidate, reward in zip(candidates, rewards, strict=True):
+            if candidate.spec is not None and reward > self._best_reward:
+                self._best, self._best_reward = candidate.spec, reward
+        learner = self._remover if self._shrinker is None else self._shrinker
+        learner.learn([candidate.choices for candidate in candidates], rewards)
+
+
+def search(setting: Setting, seed: int) -> Search:
+    """Cuts the table's student (N2N cuts the teacher itself; the table fixes the explaining model).
+
+    The explained model must be trained: its accuracy scales all rewards alike, so it favours no candidate.
+    """
+    accuracy = find(setting.big).metrics["test_top1"]
+    proposer = LayerRemoval(LayeredSpec.of(setting.student), setting.data.px, seed, max(accuracy, 1e-3))
+    return Search(setting, proposer, seed)
+
+
+def build(setting: Setting, seed: int, found: Found) -> Procedure:
+    return in_full(setting, seed, found)
+
+
+METHOD = Method(
+    key="[12]",
+    title="layer removal",
+    reading="a bidirectional LSTM removes layers of the student, a second shrinks the rest; reward C(2−C)·A/A_teacher",
+    cite="most likely N2N learning, Ashok et al., ICLR 2018 (which cuts the teacher itself)",
+    build=build,
+    search=search,
+)

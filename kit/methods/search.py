@@ -1,0 +1,257 @@
+"""Searches: candidates are proposed, trained briefly as ordinary cached runs, and rewarded; the best is kept.
+
+A search is a `Proposer` in a loop. Several searches go side by side, round by round, so that their candidates train
+together. What a search found lies in the cache beside the runs, under the hash of all that decides it: asked again, it
+is read, and its cost is the one that was paid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import pandas as pd
+
+from kit.errors import KitError
+from kit.layered import LayeredSpec
+from kit.methods.base import Procedure, Setting
+from kit.recipe import Stage, eq1
+from kit.runs import NUMERICS, Failure, Result, Run, cache_folder, train_all, write
+
+COLUMNS = (
+    "round", "sample", "phase", "what", "accuracy", "reward", "best", "cost", "params", "steps", "seconds", "wall_s",
+    "flops", "run", "note",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to be tried; None where the choices leave no network at all."""
+
+    choices: tuple[int, ...]
+    what: str  # the choices in words
+    spec: LayeredSpec | None
+    cost: float  # FLOPs of one image forward; 0 where there is no network
+    params: int
+    phase: str = ""
+    note: str = ""
+
+
+class Proposer(Protocol):
+    """What tells one search from another."""
+
+    name: str
+    fallback: LayeredSpec  # what is trained in full where no candidate was any good
+
+    @property
+    def identity(self) -> Mapping[str, Any]: ...  # all that decides what it proposes and rewards, as JSON
+
+    def propose(self, n: int, round: int, rounds: int) -> list[Candidate]: ...
+
+    def reward(self, candidate: Candidate, accuracy: float) -> float: ...  # accuracy 0…1 on held-out images
+
+    def learn(self, candidates: Sequence[Candidate], rewards: Sequence[float]) -> None: ...
+
+
+DEGENERATE = -1.0  # the reward of a candidate without a network, as in N2N
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search's outcome: the network to train in full, the log, and what was paid."""
+
+    chosen: LayeredSpec
+    log: pd.DataFrame  # a line a candidate, COLUMNS
+    policy_seconds: float  # process CPU seconds of proposing and learning
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return float(self.log["seconds"].sum()) + self.policy_seconds
+
+    @property
+    def wall_s(self) -> float:
+        return float(self.log["wall_s"].sum()) + self.policy_seconds
+
+    @property
+    def steps(self) -> int:
+        return int(self.log["steps"].sum())
+
+    @property
+    def flops(self) -> int:
+        return int(self.log["flops"].sum())
+
+
+class Search:
+    """A proposer, from one seed, in one setting. `ask` for a round's candidates, `tell` their results, until `is_over`.
+
+    Candidates are distilled from the explained model by `stages` (default: ordinary distillation).
+    """
+
+    def __init__(
+        self, setting: Setting, proposer: Proposer, seed: int, stages: tuple[Stage, ...] | None = None
+    ) -> None:
+        self.setting, self.proposer, self.seed = setting, proposer, seed
+        self.stages = eq1(setting.T, "hinton") if stages is None else stages
+        self.lines: list[dict[str, Any]] = []
+        self.policy_seconds = 0.0
+        self._best: tuple[float, LayeredSpec] | None = None
+        self._tried: set[str] = set()
+        self._candidates: list[Candidate] = []
+        self._runs: list[Run | None] = []
+        self._round = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self._round >= self.setting.search.rounds
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits over everything that can change what it finds."""
+        likely = self.setting.candidate(self.stages, self.proposer.fallback, self.seed)
+        identity = {
+            "proposer": dict(self.proposer.identity),
+            "size": self.setting.search.model_dump(),
+            "candidate": likely.model_dump(mode="json"),
+            "numerics": NUMERICS,
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    def ask(self) -> list[Run]:
+        """This round's runs. Candidates without a network have none."""
+        begun = time.process_time()
+        size = self.setting.search
+        self._candidates = self.proposer.propose(size.candidates, self._round, size.rounds)
+        self._runs = [
+            None if candidate.spec is None else self.setting.candidate(self.stages, candidate.spec, self.seed)
+            for candidate in self._candidates
+        ]
+        self.policy_seconds += time.process_time() - begun
+        return [run for run in self._runs if run is not None]
+
+    def tell(self, results: Mapping[Run, Result | Failure]) -> None:
+        """Rewards the round's candidates and lets the proposer learn."""
+        begun = time.process_time()
+        rewards = []
+        for candidate, run in zip(self._candidates, self._runs, strict=True):
+            outcome = None if run is None else results[run]
+            rewards.append(self._enter(candidate, run, outcome))
+        self.proposer.learn(self._candidates, rewards)
+        self._round += 1
+        self.policy_seconds += time.process_time() - begun
+
+    def _enter(self, candidate: Candidate, run: Run | None, outcome: Result | Failure | None) -> float:
+        """A line of the log. A network that was tried before costs nothing again: its run is in the cache."""
+        is_new = run is not None and run.hash not in self._tried
+        note, accuracy, reward = candidate.note, None, DEGENERATE
+        if isinstance(outcome, Result):
+            accuracy = outcome.metrics["test_top1"]  # of the held-out images
+            reward = self.proposer.reward(candidate, accuracy)
+            if self._best is None or reward > self._best[0]:
+                self._best = (reward, candidate.spec)
+        elif isinstance(outcome, Failure):
+            note = outcome.reason
+        paid = outcome.metrics if is_new and isinstance(outcome, Result) else None
+        if run is not None:
+            self._tried.add(run.hash)
+        self.lines.append(
+            {
+                "round": self._round + 1,
+                "sample": len(self.lines) + 1,
+                "phase": candidate.phase,
+                "what": candidate.what,
+                "accuracy": accuracy,
+                "reward": reward,
+                "best": None if self._best is None else self._best[0],
+                "cost": candidate.cost,
+                "params": candidate.params,
+                "steps": sum(stage["steps"] for stage in paid["stages"]) if paid else 0,
+                "seconds": outcome.seconds if paid else 0.0,
+                "wall_s": paid["wall_s"] if paid else 0.0,
+                "flops": paid["student_flops"] + paid["teacher_flops"] if paid else 0,
+                "run": run.hash if run else "",
+                "note": note if is_new or run is None else f"{note} tried before".strip(),
+            }
+        )
+        return reward
+
+    def found(self) -> Found:
+        """The best network so far; the proposer's fallback, with a note, where there is none."""
+        notes = ()
+        if self._best is None:
+            kept = self.proposer.fallback.title
+            notes = (f"none of {len(self.lines)} candidates was a network that trains: {kept} is taken as it is",)
+        chosen = self.proposer.fallback if self._best is None else self._best[1]
+        title = f"{self.proposer.name} of {self.setting.student.title}"
+        chosen = chosen.model_copy(update={"title": title})
+        return Found(chosen, pd.DataFrame(self.lines, columns=COLUMNS), self.policy_seconds, notes)
+
+
+def search_all(searches: Sequence[Search], jobs: int | None = None, show_progress: bool = True) -> list[Found]:
+    """Runs the searches side by side, round by round, and gives what each found; those in the cache are only read."""
+    known = {search.hash: found for search in searches if (found := recall(search)) is not None}
+    fresh = {search.hash: search for search in searches if search.hash not in known}
+    while under_way := [search for search in fresh.values() if not search.is_over]:
+        asked = {search.hash: search.ask() for search in under_way}
+        results = train_all([run for runs in asked.values() for run in runs], jobs, show_progress)
+        for search in under_way:
+            search.tell(results)
+    for search in fresh.values():
+        known[search.hash] = remember(search)
+    return [known[search.hash] for search in searches]
+
+
+def remember(search: Search) -> Found:
+    """Writes what a search found into the cache, whole or not at all."""
+    found = search.found()
+    place = cache_folder() / "searches" / f"{search.hash}.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "chosen": found.chosen.model_dump(mode="json"),
+        "log": search.lines,
+        "policy_seconds": found.policy_seconds,
+        "notes": list(found.notes),
+    }
+    draft = place.with_suffix(f".{os.getpid()}.draft")
+    write(draft, json.dumps(content | {"sha256": _digest(content)}, indent=1))
+    os.replace(draft, place)
+    return found
+
+
+def recall(search: Search) -> Found | None:
+    """What the search found before, if it ran. KitError where the file is cut short or altered."""
+    place = cache_folder() / "searches" / f"{search.hash}.json"
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+        if content.pop("sha256") != _digest(content):
+            raise ValueError("it does not match its checksum")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, AttributeError) as error:
+        raise KitError(f"search {search.hash} in {place.parent}: {error}; remove the file to search anew") from None
+    return Found(
+        LayeredSpec.model_validate(content["chosen"]),
+        pd.DataFrame(content["log"], columns=COLUMNS),
+        content["policy_seconds"],
+        tuple(content["notes"]),
+    )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def in_full(setting: Setting, seed: int, found: Found) -> Procedure:
+    """The network that a search found, distilled as the candidates were, with what the search left of the budget."""
+    notes = found.notes
+    per_epoch_left = setting.left_after(found.steps)
+    if per_epoch_left == 1 and setting.epochs > 1:
+        notes = (*notes, "the search took (nearly) the whole budget: the final student has one epoch")
+    run = setting.run(eq1(setting.T, "hinton"), {"big": setting.big}, seed, epochs=per_epoch_left, student=found.chosen)
+    return Procedure(run, found=found, notes=notes)

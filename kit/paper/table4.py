@@ -1,0 +1,455 @@
+"""Table 4: the paper's method against five others, each run for real, under equal budgets.
+
+    comparison = compare(plan, seeds=3)      # or `run(plan, seeds)`, its frame alone
+    summary(comparison.frame)
+
+Equal budget is read twice, and each reading is a table. `steps`: the whole procedure (assistants, candidates and the
+final student) takes as many student gradient steps as an ordinary student takes in the preset's epochs. `time`: the
+whole procedure takes as long as ours took there, by the seconds per epoch measured in the first table; a search costs
+what it cost, and its final student gets what is left. Searches are run once a seed and shared by both tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from kit import recipe
+from kit.errors import KitError
+from kit.methods import METHODS, Method, Procedure, SearchSize, Setting
+from kit.methods.base import steps_of
+from kit.methods.search import Found, search_all
+from kit.paper.claims import Claim, gain, judged, percent, plus_minus, saving, t_interval
+from kit.paper.plan import Plan
+from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
+from kit.runs import Failure, Result, Run, find, train_all
+
+ROLE, BIG, SMALL, STUDENT, T = "cifar-100", "resnet50", "vgg16", "vgg19", 20.0
+BUDGETS = {"steps": "the same student gradient steps in total", "time": "the time that ours takes"}
+
+# What a search may spend. A larger one gives the controller more to learn from: with these few samples at preset quick
+# it is close to its random twin.
+SEARCHES = {
+    "smoke": SearchSize(rounds=2, candidates=2, epochs=1),
+    "quick": SearchSize(rounds=4, candidates=2, epochs=1),
+    "paper": SearchSize(rounds=8, candidates=4, epochs=2, held_out=0.2),
+}
+EPOCHS = {"smoke": 2, "quick": 12, "paper": TABLE_4_EPOCHS}  # of an ordinary student
+
+
+def setting(plan: Plan, assistants: Sequence[str] = (SMALL,)) -> Setting:
+    """What all rows share. Assistants are as wide as teachers are."""
+    size = plan.preset.roles[ROLE]
+    likely = plan.student(STUDENT, ROLE, lambda epochs: recipe.hard_labels(), BIG)
+    return Setting(
+        data=likely.data,
+        student=likely.student,
+        big=plan.teacher(BIG, ROLE),
+        small=plan.teacher(SMALL, ROLE),
+        assistants=tuple(plan.teacher(name, ROLE).student for name in assistants),
+        T=T,
+        epochs=EPOCHS[plan.preset.name],
+        batch=size.batch,
+        search=SEARCHES[plan.preset.name],
+        preset=plan.preset.name,
+        device=plan.device,
+    )
+
+
+def seeds(plan: Plan) -> int:
+    return plan.preset.seeds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method from one seed under one budget: what was run and how it ended."""
+
+    budget: str
+    method: Method
+    seed: int
+    procedure: Procedure
+    outcome: Result | Failure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Table 4 here: its rows, what the searches found, and all of it as one frame."""
+
+    plan: Plan
+    setting: Setting
+    rows: tuple[Row, ...]
+    found: Mapping[tuple[str, int], Found]  # by the method's label and seed
+    frame: pd.DataFrame
+
+    def results(self, label: str, budget: str = "steps") -> list[Result]:
+        """The finished final students of one row of the table."""
+        rows = [row for row in self.rows if (row.method.label, row.budget) == (label, budget)]
+        return [row.outcome for row in rows if isinstance(row.outcome, Result)]
+
+
+def run(plan: Plan, seeds: int | None = None, jobs: int | None = None, **options: object) -> pd.DataFrame:
+    """Runs Table 4 and gives a line a method, seed and budget. Options as for `compare`."""
+    return compare(plan, seeds, jobs, **options).frame
+
+
+def compare(
+    plan: Plan,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    assistants: Sequence[str] = (SMALL,),
+    methods: Sequence[Method] = METHODS,
+    show_progress: bool = True,
+) -> Comparison:
+    """Trains and searches whatever is not in the cache."""
+    seeds = plan.preset.seeds if seeds is None else seeds
+    given = setting(plan, assistants)
+    teachers = train_all([given.big, given.small], jobs, show_progress)
+    for outcome in teachers.values():
+        if isinstance(outcome, Failure):
+            raise KitError(f"a teacher of all rows ({outcome.run.title}) did not finish: {outcome.reason}")
+    found = _searched(given, methods, seeds, jobs, show_progress)
+    budgets = {(method.label, seed): given.epochs for method in methods for seed in range(seeds)}
+    rows = _trained("steps", given, methods, seeds, budgets, found, jobs, show_progress)
+    by_steps = _frame(given, rows, teachers)
+    budgets = _epochs_for_equal_time(given, methods, seeds, by_steps, found)
+    rows += _trained("time", given, methods, seeds, budgets, found, jobs, show_progress)
+    return Comparison(plan, given, tuple(rows), found, _frame(given, rows, teachers))
+
+
+def _searched(
+    given: Setting, methods: Sequence[Method], seeds: int, jobs: int | None, show_progress: bool
+) -> dict[tuple[str, int], Found]:
+    wanted = {
+        (method.label, seed): method.search(given, seed) for seed in range(seeds) for method in methods if method.search
+    }
+    return dict(zip(wanted, search_all(list(wanted.values()), jobs, show_progress), strict=True))
+
+
+def _trained(
+    budget: str,
+    given: Setting,
+    methods: Sequence[Method],
+    seeds: int,
+    epochs: Mapping[tuple[str, int], int],
+    found: Mapping[tuple[str, int], Found],
+    jobs: int | None,
+    show_progress: bool,
+) -> list[Row]:
+    """Every method from every seed, each for its epochs; methods without any are left out."""
+    procedures: list[tuple[Method, int, Procedure]] = []
+    for method in methods:
+        for seed in range(seeds):
+            if (method.label, seed) in epochs:
+                own = given.with_epochs(epochs[method.label, seed])
+                more = (found[method.label, seed],) if method.search else ()
+                procedures.append((method, seed, method.build(own, seed, *more)))
+    runs = [run for _, _, procedure in procedures for run in (*procedure.before, procedure.final)]
+    results = train_all(runs, jobs, show_progress)
+    return [Row(budget, method, seed, p, _outcome(p, results)) for method, seed, p in procedures]
+
+
+def _outcome(procedure: Procedure, results: Mapping[Run, Result | Failure]) -> Result | Failure:
+    failed = [results[run] for run in procedure.before if isinstance(results[run], Failure)]
+    return failed[0] if failed else results[procedure.final]
+
+
+def _epochs_for_equal_time(
+    given: Setting,
+    methods: Sequence[Method],
+    seeds: int,
+    by_steps: pd.DataFrame,
+    found: Mapping[tuple[str, int], Found],
+) -> dict[tuple[str, int], int]:
+    """Each procedure's budget, in epochs, in which it takes as long as ours: whole epochs, so to within half of one."""
+    finished = by_steps[by_steps["status"] == "finished"]
+    of = {label: cell for label, cell in finished.groupby("label")}
+    ours = [method.label for method in methods if method.key == "ours"]
+    if not ours or ours[0] not in of:
+        return {}
+    time, per_epoch = of[ours[0]]["seconds_total"].mean(), steps_of(given.data, given.batch)
+    budgets = {}
+    for method in methods:
+        if method.label not in of:
+            continue
+        cell = of[method.label]
+        training = (cell["seconds_total"] - cell["seconds_search"]).mean()
+        trained = (cell["epochs_total"] * (time - cell["seconds_search"].mean()) / training).mean()
+        least = 1 + (len(given.assistants) if method.key == "[9]" else 0)
+        for seed in range(seeds):
+            searched = math.ceil(found[method.label, seed].steps / per_epoch) if method.search else 0
+            budgets[method.label, seed] = max(least, round(trained)) + searched
+    return budgets
+
+
+# ---- the frame ----------------------------------------------------------------------------------------------------
+
+
+def _frame(given: Setting, rows: Sequence[Row], teachers: Mapping[Run, Result | Failure]) -> pd.DataFrame:
+    return pd.DataFrame([_line(given, row, teachers) for row in rows])
+
+
+def _line(given: Setting, row: Row, teachers: Mapping[Run, Result | Failure]) -> dict[str, object]:
+    """One procedure: what it is a reading of, what it took as a whole and for the final student alone, how it ended."""
+    method, procedure, final = row.method, row.procedure, row.procedure.final
+    line: dict[str, object] = {
+        "budget": row.budget,
+        "method": method.key,
+        "title": method.title,
+        "label": method.label,
+        "reading": method.reading,
+        "cite": method.cite,
+        "role": final.data.role,
+        "data": final.data.name,
+        "source": final.data.source,
+        "seed": row.seed,
+        "student": final.student.title,
+        "network": getattr(final.student, "widths", ""),
+        "epochs": final.recipe.epochs,
+        "epochs_total": sum(run.recipe.epochs for run in (*procedure.before, final)),  # less candidates
+        "run": final.hash,
+        "notes": "; ".join(procedure.notes),
+        "status": "finished",
+    }
+    if isinstance(row.outcome, Failure):
+        return line | {"status": f"did not finish: {row.outcome.reason}"}
+    last, metrics, found = row.outcome, row.outcome.metrics, procedure.found
+    before = [find(run) for run in procedure.before]
+    flops_student = metrics["student_flops"] + metrics["teacher_flops"]
+    learnt_from = [run for run in (given.big, given.small) if run in final.teachers.values()]
+    return line | {
+        "steps": _steps(last) + sum(map(_steps, before)) + (found.steps if found else 0),
+        "steps_student": _steps(last),
+        "seconds_total": last.seconds + math.fsum(r.seconds for r in before) + (found.seconds if found else 0.0),
+        "seconds_student": last.seconds,
+        "seconds_search": found.seconds if found else 0.0,
+        "seconds_teachers": math.fsum(teachers[run].seconds for run in learnt_from),  # their own training, apart
+        "seconds_small": teachers[given.small].seconds if given.small in learnt_from else 0.0,
+        "wall_total": metrics["wall_s"]
+        + math.fsum(r.metrics["wall_s"] for r in before)
+        + (found.wall_s if found else 0.0),
+        "flops": flops_student
+        + sum(r.metrics["student_flops"] + r.metrics["teacher_flops"] for r in before)
+        + (found.flops if found else 0),
+        "flops_student": flops_student,
+        **{name: metrics[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
+        **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},
+    }
+
+
+def _steps(result: Result) -> int:
+    return sum(stage["steps"] for stage in result.metrics["stages"])
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line a method and budget: the paper's figures, and this kit's as mean ± half of the 95 % interval."""
+    lines = []
+    for (budget, _), cell in frame.groupby(["budget", "label"], sort=False):
+        first = cell.iloc[0]
+        paper = TABLE_4.get(first["method"]) if is_default(frame, first["label"]) else None
+        cell = cell.reindex(columns=list(dict.fromkeys([*cell.columns, *MEASURED])))
+        lines.append(
+            {
+                "equal": budget,
+                "method": first["method"],
+                "title": first["title"],
+                "paper Top-1": f"{paper.top1:.2f}" if paper else "",
+                "paper Top-5": f"{paper.top5:.2f}" if paper else "",
+                "paper time s": f"{paper.seconds:.0f}" if paper else "",
+                "test Top-1": percent(cell["test_top1"]),
+                "test Top-5": percent(cell["test_top5"]),
+                "train Top-1": percent(cell["train_top1"]),
+                "CPU s whole": plus_minus(cell["seconds_total"]),
+                "CPU s student": plus_minus(cell["seconds_student"]),
+                "GFLOP whole": f"{cell['flops'].mean() / 1e9:.0f}",
+                "GFLOP student": f"{cell['flops_student'].mean() / 1e9:.0f}",
+                "steps": f"{cell['steps'].mean():.0f}",
+                "teachers' own training, CPU s": f"{cell['seconds_teachers'].mean():.0f}",
+                "seeds": str(cell["test_top1"].count()),
+                "notes": "; ".join(sorted(set(cell["notes"]) - {""})),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+MEASURED = (
+    "test_top1", "test_top5", "train_top1", "seconds_total", "seconds_student", "flops", "flops_student", "steps",
+    "seconds_teachers",
+)  # fmt: skip
+
+
+def readings(frame: pd.DataFrame) -> pd.DataFrame:
+    """What each row is a reading of, and how certain it is which paper is meant."""
+    return frame.drop_duplicates("label")[["method", "title", "reading", "cite"]].reset_index(drop=True)
+
+
+def is_default(frame: pd.DataFrame, label: str) -> bool:
+    """Whether a row is the default reading of its key: the first of them."""
+    method = frame.loc[frame["label"] == label, "method"].iloc[0]
+    return frame.loc[frame["method"] == method, "label"].iloc[0] == label
+
+
+# ---- the claims ---------------------------------------------------------------------------------------------------
+
+
+def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    return judged(claims(frame))
+
+
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """Table 4's order, and Section 2.4's "also better in classification", each judged on this kit's rows."""
+    frame = frame[frame["status"] == "finished"]
+    return [*_rank_claims(frame), *_pair_claims(frame), *_own_claims(frame)]
+
+
+def _pairs(frame: pd.DataFrame, budget: str) -> pd.DataFrame:
+    """The frame as `gain` and `saving` want it: a row is named by its key and title."""
+    return frame[frame["budget"] == budget].assign(temperature=frame["method"], reading=frame["title"])
+
+
+def _pair_claims(frame: pd.DataFrame) -> list[Claim]:
+    """Ours against each reading of [9] to [13], as far as Table 4 prints an order."""
+    rows = frame.drop_duplicates("label")
+    if "ours" not in set(rows["method"]):
+        return []
+    ours = ("ours", rows.loc[rows["method"] == "ours", "title"].iloc[0])
+    claims = []
+    for key, title in rows.loc[rows["method"].str.startswith("["), ["method", "title"]].itertuples(index=False):
+        printed, own, theirs = TABLE_4[key], TABLE_4["ours"], (key, title)
+        claims.append(
+            Claim(
+                text=f"ours takes less time than {key}",
+                where="Table 4",
+                paper=f"{100 * (1 - own.seconds / printed.seconds):+.1f} %",
+                unit="%",
+                measured=saving(_pairs(frame, "steps"), ours, theirs, "seconds_total"),
+                against=f"{title}, equal steps",
+            )
+        )
+        for column, what, gap in (
+            ("test_top1", "Top-1", own.top1 - printed.top1),
+            ("test_top5", "Top-5", own.top5 - printed.top5),
+        ):
+            for budget in BUDGETS:
+                first, second = (ours, theirs) if gap > 0 else (theirs, ours)
+                better, worse = ("ours", key) if gap > 0 else (key, "ours")
+                claims.append(
+                    Claim(
+                        text=f"{better} beats {worse} in {what}",
+                        where="Table 4",
+                        paper=f"{abs(gap):+.2f} points",
+                        unit="points (test)",
+                        measured=gain(_pairs(frame, budget), first, second, column),
+                        against=f"{title}, equal {budget}",
+                    )
+                )
+    return [claim for claim in claims if claim.measured.n > 0]
+
+
+def _rank_claims(frame: pd.DataFrame) -> list[Claim]:
+    """Ours among the six by the default readings: fastest; third in Top-1; second in Top-5."""
+    default = frame[[key in TABLE_4 and is_default(frame, label) for key, label in frame[["method", "label"]].values]]
+    claims = []
+    for budget in BUDGETS:
+        here = default[default["budget"] == budget]
+        wide = {
+            column: here.assign(value=here["seconds_total"] + here["seconds_small"])
+            .assign(**{"seconds_with_small": lambda f: f["value"]})
+            .pivot_table(index="seed", columns="method", values=column)
+            .dropna()
+            for column in ("seconds_total", "seconds_with_small", "flops", "test_top1", "test_top5")
+            if len(here)
+        }
+        if not wide or "ours" not in wide["test_top1"] or wide["test_top1"].shape[1] < 2:
+            continue
+        if budget == "steps":
+            for column, text in (
+                ("seconds_total", "ours is the fastest of the six"),
+                ("seconds_with_small", "ours is the fastest, its small teacher's own training counted"),
+                ("flops", "ours needs the fewest FLOPs of the six"),
+            ):
+                others = wide[column].drop(columns="ours").min(axis=1)
+                claims.append(
+                    Claim(
+                        text=text,
+                        where="Table 4, Section 2.4",
+                        paper=f"{100 * (1 - TABLE_4['ours'].seconds / TABLE_4['[13]'].seconds):+.1f} % of the time",
+                        unit="%",
+                        measured=t_interval(100 * (1 - wide[column]["ours"] / others)),
+                        against="the cheapest of the others, seed by seed, equal steps",
+                    )
+                )
+        for column, what, place in (("test_top1", "Top-1", 3), ("test_top5", "Top-5", 2)):
+            ranks = wide[column].rank(axis=1, ascending=False, method="min")["ours"]
+            claims.append(
+                Claim(
+                    text=f"ours is at least {place}{'nd' if place == 2 else 'rd'} of the six in {what}",
+                    where="Table 4",
+                    paper=f"rank {place} of 6",
+                    unit=f"ranks above {place + 0.5:g}",
+                    measured=t_interval(place + 0.5 - ranks),
+                    against=f"default readings, equal {budget}",
+                )
+            )
+            best = wide[column].drop(columns="ours").max(axis=1)
+            claims.append(
+                Claim(
+                    text=f"ours is better than all others in {what}",
+                    where='Section 2.4 ("its performance in classification is better, too")',
+                    paper=f"{_printed_lead(what):+.2f} points in its own Table 4",
+                    unit="points (test)",
+                    measured=t_interval(100 * (wide[column]["ours"] - best)),
+                    against=f"the best of the others, seed by seed, equal {budget}",
+                )
+            )
+    return claims
+
+
+def _printed_lead(what: str) -> float:
+    column = "top1" if what == "Top-1" else "top5"
+    return getattr(TABLE_4["ours"], column) - max(getattr(row, column) for key, row in TABLE_4.items() if key != "ours")
+
+
+def _own_claims(frame: pd.DataFrame) -> list[Claim]:
+    """What a reader needs to know and the paper does not say."""
+    titles = frame.drop_duplicates("label").set_index(["method", "title"]).index.tolist()
+    named = {method: title for method, title in reversed(titles)}  # the default reading of each
+    claims = []
+    for budget in BUDGETS:
+        here = _pairs(frame, budget)
+        for first, second, text in (
+            ("ours", "hard labels", "ours beats hard labels in Top-1"),
+            ("ours", "hinton", "ours beats ordinary distillation in Top-1"),
+            ("hinton", "hard labels", "ordinary distillation beats hard labels in Top-1"),
+        ):
+            if first in named and second in named:
+                measured = gain(here, (first, named[first]), (second, named[second]), "test_top1")
+                claims.append(_own(text, measured, budget))
+        twins = [row for row in titles if row[0] == "[11]"]
+        if len(twins) == 2:
+            measured = gain(here, *twins, "test_top1")
+            claims.append(_own("the controller of [11] beats random search in Top-1", measured, budget))
+    return [claim for claim in claims if claim.measured.n > 0]
+
+
+def _own(text: str, measured: object, budget: str) -> Claim:
+    return Claim(text, "not in the paper", "–", "points (test)", measured, f"equal {budget}")
+
+
+def search_log(comparison: Comparison) -> pd.DataFrame:
+    """All searches' candidates, one line each."""
+    logs = [
+        found.log.assign(method=label, seed=seed) for (label, seed), found in comparison.found.items() if len(found.log)
+    ]
+    return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame()
+
+
+def best_rewards(comparison: Comparison) -> Mapping[str, np.ndarray]:
+    """Each search's best reward after every sample, (seeds, samples), by the method's label."""
+    found: dict[str, list[np.ndarray]] = {}
+    for (label, _), outcome in comparison.found.items():
+        found.setdefault(label, []).append(outcome.log["best"].to_numpy(float))
+    return {label: np.stack(curves) for label, curves in found.items()}

@@ -1,0 +1,380 @@
+"""Claims: intervals against scipy, verdicts, pairing by seed, and the printed numbers against the paper's page."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from kit.paper import claims, printed, table1, table2, table3
+from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, Estimate, gain, saving, t_interval, two_proportions, verdict
+from kit.paper.plan import Row, collect
+from kit.runs import Failure
+
+# ---- intervals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, 4.0], [-0.3, 0.1], list(np.random.RandomState(0).randn(12))])
+def test_t_interval_is_scipys(values):
+    estimate = t_interval(values)
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((np.mean(values), low, high))
+    assert estimate.n == len(values)
+
+
+def test_t_interval_by_hand():
+    # mean 3, s² = 2.5, s/√5 = 0.7071; t with 4 degrees of freedom is 2.776 in any table
+    estimate = t_interval([1, 2, 3, 4, 5])
+    assert estimate.mean == 3
+    assert estimate.high - 3 == pytest.approx(2.776 * math.sqrt(2.5 / 5), rel=1e-3)
+    assert 3 - estimate.low == pytest.approx(estimate.high - 3)
+    assert str(t_interval([1, 2, 3, 4, 5])) == "+3.0 [+1.0, +5.0]"
+
+
+def test_one_value_has_no_interval():
+    estimate = t_interval([4.0])
+    assert (estimate.mean, estimate.n) == (4.0, 1)
+    assert math.isnan(estimate.low)
+    assert math.isnan(estimate.high)
+
+
+def test_two_proportions_by_hand():
+    # 80 of 100 against 70 of 100: 10 points, standard error √(0.16/100 + 0.21/100) = 0.060828, 1.96 of them 11.92 points
+    estimate = two_proportions(0.8, 0.7, 100)
+    assert estimate.mean == pytest.approx(10)
+    assert estimate.high == pytest.approx(21.92, abs=0.01)
+    assert estimate.low == pytest.approx(-1.92, abs=0.01)
+    assert estimate.n == 100
+    assert verdict(estimate) == OPEN
+    assert verdict(two_proportions(0.8, 0.7, 1000)) == HOLDS
+    assert verdict(two_proportions(0.7, 0.8, 1000)) == FAILS
+
+
+def test_two_proportions_cover_the_truth_about_19_times_in_20():
+    rng = np.random.RandomState(1)
+    p, q, n = 0.6, 0.55, 400
+    within = 0
+    for a, b in zip(rng.binomial(n, p, 2000) / n, rng.binomial(n, q, 2000) / n, strict=True):
+        estimate = two_proportions(a, b, n)
+        within += estimate.low <= 100 * (p - q) <= estimate.high
+    assert 0.93 < within / 2000 < 0.97
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([], "–"),
+        ([math.nan], "–"),
+        ([57.34], "57.3"),
+        ([57.34, math.nan], "57.3"),
+        ([1, 2, 3, 4, 5], "3.0 ± 2.0"),
+        ([5.0, 5.0], "5.0 ± 0.0"),
+    ],
+)
+def test_plus_minus(values, text):
+    assert claims.plus_minus(values) == text
+
+
+def test_percent_is_of_fractions():
+    assert claims.percent(pd.Series([0.5, 0.5])) == "50.0 ± 0.0"
+
+
+# ---- verdicts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (0.1, 2, HOLDS),
+        (-2, -0.1, FAILS),
+        (-1, 2, OPEN),
+        (0, 2, OPEN),
+        (-2, 0, OPEN),
+        (0, 0, FAILS),  # exactly the same everywhere: nothing is gained
+        (math.nan, math.nan, OPEN),
+    ],
+)
+def test_the_verdict_looks_at_the_interval_alone(low, high, wanted):
+    for mean in (-5.0, 0.0, 5.0, math.nan):
+        assert verdict(Estimate(mean, low, high, 3)) == wanted
+
+
+def test_a_claim_as_a_line():
+    claim = Claim("it helps", "Table 9", "+1.0 points", "points", Estimate(2.0, 1.0, 3.0, 4), "T=5")
+    assert claim.line() == {
+        "claim": "it helps",
+        "where": "Table 9",
+        "against": "T=5",
+        "paper": "+1.0 points",
+        "measured": "+2.0 points",
+        "95 % interval": "[+1.0, +3.0]",
+        "n": 4,
+        "verdict": "holds here",
+    }
+    alone = Claim("it helps", "Table 9", "", "%", t_interval([2.0]), "").line()
+    assert (alone["95 % interval"], alone["verdict"]) == ("none (n = 1)", OPEN)
+
+
+# ---- pairing ---------------------------------------------------------------------------------------------------------
+
+
+def hand_made(**columns: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
+    keys = next(iter(columns.values()))
+    lines = []
+    for key in keys:
+        for seed, values in enumerate(zip(*(columns[name][key] for name in columns), strict=True)):
+            lines.append({"temperature": key[0], "reading": key[1], "seed": seed} | dict(zip(columns, values, strict=True)))
+    return pd.DataFrame(lines).sample(frac=1, random_state=0)  # in no order
+
+
+A, B = ("adaptive", "big teacher only"), ("T=5", "printed")
+
+
+def test_gains_are_paired_by_seed():
+    frame = hand_made(test_top1={A: [0.50, 0.60, 0.70], B: [0.49, 0.58, 0.69]})
+    estimate = gain(frame, A, B, "test_top1")
+    differences = [1.0, 2.0, 1.0]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(differences), scale=stats.sem(differences))
+    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((4 / 3, low, high))
+    reference = stats.ttest_rel([50, 60, 70], [49, 58, 69]).confidence_interval()
+    assert (estimate.low, estimate.high) == pytest.approx((reference.low, reference.high))
+    backwards = gain(frame, B, A, "test_top1")
+    assert (backwards.mean, backwards.low, backwards.high) == pytest.approx((-4 / 3, -high, -low))
+
+
+def test_savings_are_of_the_other_ones_cost_seed_by_seed():
+    frame = hand_made(
+        seconds={A: [50, 60], B: [100, 80]}, flops_a={A: [1, 1], B: [3, 3]}, flops_b={A: [2, 2], B: [1, 3]}
+    )
+    assert saving(frame, A, B, "seconds").mean == pytest.approx((50 + 25) / 2)
+    assert saving(frame, A, B, "flops_a+flops_b").mean == pytest.approx((25 + 50) / 2)
+    assert saving(frame, B, A, "seconds").mean == pytest.approx(-(100 + 100 / 3) / 2)
+
+
+def test_a_seed_that_failed_on_one_side_is_left_out():
+    frame = hand_made(test_top1={A: [0.5, math.nan, 0.7], B: [0.4, 0.1, 0.6]})
+    estimate = gain(frame, A, B, "test_top1")
+    assert estimate.n == 2
+    assert estimate.mean == pytest.approx(10)
+
+
+def test_a_procedure_that_failed_at_every_seed_leaves_the_claim_open():
+    frame = hand_made(test_top1={A: [0.5, 0.6], B: [math.nan, math.nan]})
+    estimate = gain(frame, A, B, "test_top1")
+    assert estimate.n == 0
+    assert verdict(estimate) == OPEN
+    line = Claim("it helps", "Table 9", "", "points", estimate, "T=5").line()
+    assert line["95 % interval"] == "none (n = 0)"
+
+
+# ---- tables' claims --------------------------------------------------------------------------------------------------
+
+
+def synthetic(procedures, effect: float, seeds: int = 4, groups=("",)) -> pd.DataFrame:
+    """Adaptive rows are better and cheaper by `effect`, T=20 is cheaper than T=5, with a little noise."""
+    rng = np.random.RandomState(5)
+    lines = []
+    for group in groups:
+        for label, reading in procedures:
+            warm = {"adaptive": 1.0, "T=20": 0.5}.get(label, 0.0) * effect
+            for seed in range(seeds):
+                noise = 0.01 * rng.randn(6)
+                lines.append(
+                    {
+                        "group": group,
+                        "temperature": label,
+                        "reading": reading,
+                        "role": "cifar-100",
+                        "data": "objects",
+                        "source": "embedded",
+                        "seed": seed,
+                        "epochs": 12,
+                        "status": "finished",
+                        "train_top1": 0.5 + 0.2 * warm + noise[0],
+                        "train_top5": 0.7 + 0.2 * warm + noise[1],
+                        "test_top1": 0.4 + 0.2 * warm + noise[2],
+                        "test_top5": 0.6 + 0.2 * warm + noise[3],
+                        "seconds": 100 * (1 - 0.3 * warm + noise[4]),
+                        "teacher_seconds": 10.0,
+                        "student_flops": 1e12 * (1 - 0.3 * warm + noise[5]),
+                        "teacher_flops": 1e11,
+                        "soft_ends": "4.8 (temperature)" if label == "adaptive" else "",
+                    }
+                )
+    return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize(
+    ("table", "groups", "count"),
+    [
+        (table2, ("",), 2 * (2 * 5 + 1)),
+        (table3, tuple(table3.title(configuration) for configuration in printed.TABLE_3), 4 * 5),
+    ],
+)
+def test_every_verdict_follows_the_data(table, groups, count):
+    verdicts = {
+        effect: claims.judged(table.claims(synthetic(table.PROCEDURES, effect, groups=groups)))["verdict"].tolist()
+        for effect in (1.0, -1.0)
+    }
+    assert verdicts[1.0] == [HOLDS] * count
+    assert verdicts[-1.0] == [FAILS] * count
+    nothing = claims.judged(table.claims(synthetic(table.PROCEDURES, 0.0, groups=groups)))
+    assert nothing["verdict"].value_counts().get(OPEN, 0) > 0.8 * count
+
+
+def test_table_2_measures_what_its_claims_say():
+    frame = synthetic(table2.PROCEDURES, 1.0)
+    by = {(claim.text, claim.against): claim for claim in table2.claims(frame)}
+    ours = frame.query("temperature == 'adaptive' and reading == 'big teacher only'").set_index("seed")
+    theirs = frame.query("temperature == 'T=20' and reading == 'hinton'").set_index("seed")
+    claim = by["the adaptive temperature raises test Top-1", "T=20, Eq. (1) hinton"]
+    assert claim.measured.mean == pytest.approx((100 * (ours["test_top1"] - theirs["test_top1"])).mean())
+    assert claim.paper == "+3.2 points"  # 95.3 − 92.1
+    claim = by["the adaptive temperature saves time", "T=20, Eq. (1) hinton"]
+    assert claim.measured.mean == pytest.approx((100 * (1 - ours["seconds"] / theirs["seconds"])).mean())
+
+
+def test_table_2_carries_the_papers_savings():
+    by = {(claim.text, claim.against): claim.paper for claim in table2.claims(synthetic(table2.PROCEDURES, 1.0))}
+    saves = "the adaptive temperature saves time"
+    assert by[saves, "T=5, Eq. (1) printed"] == "+36.5 % of the time"  # the page: −36.5 %
+    assert by[saves, "T=20, Eq. (1) printed"] == "+22.8 % of the time"  # 1 − 2644/3425; the page's text says 24.7
+    assert by["T = 20 trains faster than T = 5", "T=5, Eq. (1) printed"] == "+17.8 % of the time"  # 1 − 3425/4166
+
+
+def test_table_2_says_failed_runs_apart():
+    frame = synthetic(table2.PROCEDURES, 1.0)
+    failed = (frame["temperature"] == "T=20") & (frame["reading"] == "printed")
+    measures = [column for column in frame if column.endswith(("top1", "top5", "seconds", "flops"))]
+    frame.loc[failed, measures] = math.nan
+    frame["soft_ends"] = frame["soft_ends"].mask(failed)
+    shown = table2.summary(frame).set_index(["temperature", "reading"])
+    assert shown.loc[("T=20", "printed"), "test Top-1"] == "–"
+    assert shown.loc[("T=20", "printed"), "seeds"] == "0"
+    assert shown.loc[("T=20", "hinton"), "test Top-1"] != "–"
+    judged = claims.judged(table2.claims(frame))
+    of_failed = judged["against"].eq("T=20, Eq. (1) printed") | judged["claim"].eq("T = 20 trains faster than T = 5")
+    assert set(judged[judged["against"] == "T=20, Eq. (1) printed"]["verdict"]) == {OPEN}
+    assert set(judged[~of_failed]["verdict"]) == {HOLDS}
+
+
+def test_a_table_of_failures_is_still_a_table(plan_of_two=("T=5", "printed")):
+    from kit.paper.plan import Plan
+
+    plan = Plan.of("smoke")
+    run = plan.teacher("cnn", "cifar-10")
+    frame = collect([Row(*plan_of_two, (run,))], {run: Failure(run, "the loss is not a finite number at step 3")})
+    assert frame["status"].tolist() == ["diverged: the loss is not a finite number at step 3"]
+
+
+def table_1_frame(effect: float, seeds: int) -> pd.DataFrame:
+    """Networks in the paper's order of training Top-5, apart by `effect` each."""
+    lines = []
+    for role in ("cifar-10", "cifar-100"):
+        order = sorted(table1.MODELS, key=lambda model: printed.TABLE_1[model, role].top5)
+        for rank, model in enumerate(order):
+            for seed in range(seeds):
+                accuracy = 0.5 + 0.08 * effect * (rank - 2) + 0.001 * seed * (-1) ** rank
+                lines.append(
+                    {"group": role, "temperature": table1.TITLES[model], "reading": "no teacher", "seed": seed,
+                     "test_top1": accuracy, "train_top5": accuracy, "train_top1": accuracy, "test_top5": accuracy,
+                     "data": "d", "source": "embedded", "epochs": 3}
+                )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_table_1_verdicts_follow_the_data(seeds):
+    images = {"cifar-10": 10_000, "cifar-100": 10_000}
+    for effect, wanted in ((1.0, HOLDS), (-1.0, FAILS)):
+        found = table1.claims(table_1_frame(effect, seeds), images)
+        judged = claims.judged(found)
+        assert set(judged["verdict"]) == {wanted}
+        assert len(judged) == 7  # ResNet-34 and ResNet-50 have the same figure on CIFAR-10
+    by = {claim.text: claim for claim in found}
+    claim = by["ResNet-34 is better than ResNet-50 on CIFAR-100"]  # the printed order: 98.99 against 98.32
+    assert claim.paper == "+0.67 points (training Top-5)"
+    assert by["VGG-16 is better than CNN on CIFAR-10"].paper == "+8.04 points (training Top-5)"
+    assert table1.claims(table_1_frame(1.0, 1), {"cifar-10": 100, "cifar-100": 100})[0].measured.n == 100
+
+
+# ---- the printed numbers, typed from the paper's page once more ------------------------------------------------------
+
+PAGE_1 = """
+cnn      88.52/250 78.47/400 52.26/800 89.00/350
+vgg16    96.56/300 95.41/200 75.43/1000 90.28/200
+vgg19    98.02/300 98.66/150 77.21/1000 91.87/200
+resnet34 99.99/150 98.99/150 80.44/1000 96.03/200
+resnet50 99.99/150 98.32/150 81.98/1000 98.20/200
+"""
+
+PAGE_3 = """
+cifar-10  resnet34 vgg19 vgg16    98.72/6934 99.99/6702 99.99/6411
+cifar-10  resnet34 vgg16 vgg19    98.01/6800 99.99/6588 99.99/6027
+cifar-100 resnet50 vgg19 resnet34 74.24/13620 75.45/11064 83.06/8203
+cifar-100 resnet50 vgg19 vgg16    72.20/12344 74.58/10275 85.08/7942
+imagenet  resnet50 vgg19 vgg16    64.54/70275 63.24/58495 72.08/50276
+imagenet  resnet50 vgg19 resnet34 67.26/68980 69.65/54064 76.07/51277
+imagenet  resnet50 vgg16 vgg19    62.60/68640 65.73/57400 73.44/49020
+hrsc2016  vgg19    cnn   vgg16    81.10/6452 82.50/5604 87.18/4921
+"""
+
+PAGE_4 = """
+[9]  68.88 80.27 16344
+[10] 67.14 88.20 18040
+[11] 63.15 81.93 22275
+[12] 63.67 82.74 14879
+[13] 60.45 83.58 11775
+ours 65.15 86.95 7921
+"""
+
+
+def pair(text: str) -> tuple[float, float]:
+    first, second = text.split("/")
+    return float(first), float(second)
+
+
+def test_table_1_is_the_pages():
+    page = {}
+    for line in PAGE_1.split("\n")[1:-1]:
+        model, *cells = line.split()
+        for role, cell in zip(("cifar-10", "cifar-100", "imagenet", "hrsc2016"), cells, strict=True):
+            page[model, role] = pair(cell)
+    assert {key: tuple(cell) for key, cell in printed.TABLE_1.items()} == page
+
+
+def test_table_2_is_the_pages():
+    page = {"T=5": (88.9, 95.2, 4166), "T=20": (92.1, 98.5, 3425), "adaptive": (95.3, 99.1, 2644)}
+    assert {key: tuple(row) for key, row in printed.TABLE_2.items()} == page
+    ours, slow = page["adaptive"][2], page["T=5"][2]
+    assert round(100 * (1 - ours / slow), 1) == 36.5
+    assert printed.TABLE_2_EPOCHS == 50
+
+
+def test_table_3_is_the_pages():
+    page = [
+        (tuple(line.split()[:4]), [pair(cell) for cell in line.split()[4:]]) for line in PAGE_3.split("\n")[1:-1]
+    ]
+    ours = [
+        (tuple(names), [(row.top5, row.seconds) for row in rows.values()]) for names, rows in printed.TABLE_3.items()
+    ]
+    assert ours == page
+    assert all(list(rows) == ["T=5", "T=20", "adaptive"] for rows in printed.TABLE_3.values())
+    assert all(row.top1 is None for rows in printed.TABLE_3.values() for row in rows.values())
+    assert printed.TABLE_3_EPOCHS == 150
+
+
+def test_table_3_carries_the_papers_mean_gain():
+    groups = tuple(table3.title(configuration) for configuration in printed.TABLE_3)
+    found = table3.claims(synthetic(table3.PROCEDURES, 1.0, groups=groups))
+    papers = {claim.paper for claim in found if claim.text == "the method raises mean test Top-5"}
+    assert papers == {"+7.28 points in Table 3", "+5.72 points in Table 3"}  # (676.89 − 618.67)/8, (676.89 − 631.13)/8
+
+
+def test_table_4_is_the_pages():
+    page = {name: tuple(map(float, cells)) for name, *cells in map(str.split, PAGE_4.split("\n")[1:-1])}
+    assert {key: tuple(row) for key, row in printed.TABLE_4.items()} == page
+    assert printed.TABLE_4_EPOCHS == 150

@@ -1,0 +1,36 @@
+"""The README is true: its example runs, its notebooks and pictures exist, its commands are commands."""
+
+import re
+from pathlib import Path
+
+import kit.data
+from kit.__main__ import main
+from kit.models import build
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_an_own_loss_trains(capsys):
+    data = kit.data.load("cifar-10", px=16, train_per_class=8, test_per_class=4)
+    student, teacher = (build("cnn", 10, width, "small", seed=0) for width in (2, 4))
+    code = re.search(r"```python\n(.*?)```", TEXT, re.S).group(1)
+    exec(code, {"data": data, "student": student, "teacher": teacher})
+    assert "'test_top1'" in capsys.readouterr().out
+
+
+def test_notebooks_and_pictures_that_it_names_are_there():
+    for name in re.findall(r"\| `(\d\d_\w+)` \|", TEXT):
+        assert (ROOT / "notebooks" / f"{name}.ipynb").is_file(), name
+    for picture in re.findall(r"\]\((figures/[^)]+)\)", TEXT):
+        assert (ROOT / picture).is_file(), picture
+
+
+def test_its_commands_and_options_are_known(capsys):
+    for line in re.findall(r"^python -m kit (.+)$", TEXT, re.M):
+        words = line.split("#")[0].split()
+        command = words[:2] if words[0] in ("data", "cache") else words[:1]
+        assert main([*command, "--help"]) == 0, line
+        known = capsys.readouterr().out
+        for option in (word for word in words if word.startswith("-")):
+            assert option in known, f"{option} in: {line}"

@@ -1,0 +1,460 @@
+"""Runs: what makes them the same, their cache when it is damaged or interrupted, and training many."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.metrics import top_k_accuracy_score
+
+import kit.data
+from kit import recipe, runs
+from kit.errors import KitError
+from kit.models import ModelSpec, flops_per_image
+from kit.recipe import Recipe
+from kit.runs import DataSpec, Failure, Result, Run, cached, find, folder_of, train, train_all, with_teachers
+from kit.temperature import Adaptive
+from kit.trainer import Diverged
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KIT_DATA", raising=False)
+    return tmp_path / "cache"
+
+
+def spec(**changes) -> DataSpec:
+    return DataSpec.of(**{"role": "cifar-10", "px": 8, "train_per_class": 4, "test_per_class": 3, "source": "embedded",
+                          "folder": None} | changes)  # fmt: skip
+
+
+def hard(seed: int = 0, width: int = 2, epochs: int = 2, **changes) -> Run:
+    """A CNN on 40 digits of 8 px: trained in a blink."""
+    return Run(
+        data=spec(),
+        student=ModelSpec(name="cnn", classes=10, width=width, stem="small"),
+        recipe=Recipe(**{"stages": recipe.hard_labels(), "epochs": epochs, "batch": 16, "pad": 1} | changes),
+        seed=seed,
+    )
+
+
+def taught(big: Run, small: Run | None = None, seed: int = 0, **changes) -> Run:
+    policy = Adaptive(rate=20)
+    stages = recipe.small_teacher(policy) if small else recipe.big_teacher_only(policy)
+    return Run(
+        data=spec(),
+        student=ModelSpec(name="cnn", classes=10, width=2, stem="small"),
+        recipe=Recipe(**{"stages": stages, "epochs": 3, "batch": 16, "pad": 1} | changes),
+        teachers={"small": small, "big": big} if small else {"big": big},
+        seed=seed,
+    )
+
+
+def one_line(raised) -> str:
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def left_in(cache: Path) -> list[str]:
+    """What is in the cache of runs, locks aside."""
+    return sorted(path.name for path in (cache / "runs").iterdir() if path.suffix != ".lock")
+
+
+def no_training(monkeypatch) -> None:
+    def refuse(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(runs, "Training", refuse)
+
+
+# ---- identity --------------------------------------------------------------------------------------------------------
+
+
+def changed(run: Run, path: str, value: object) -> Run:
+    """The run with one field, however deep, set anew: made from its description, as a stranger would make it."""
+    description = run.model_dump(mode="json")
+    *way, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    inner = description
+    for part in way:
+        inner = inner[part]
+    assert inner[last] != value
+    inner[last] = value
+    return described(description)
+
+
+def described(description: dict) -> Run:
+    kinds = {"hard": recipe.HardLabels, "eq1": recipe.Eq1, "improved": recipe.Improved}
+
+    def stages(of: dict) -> dict:
+        built = [
+            recipe.Stage(**stage | {"objective": kinds[stage["objective"]["kind"]](**stage["objective"])})
+            for stage in of["recipe"]["stages"]
+        ]
+        return of | {"recipe": of["recipe"] | {"stages": built}}
+
+    teachers = {name: described(teacher) for name, teacher in description["teachers"].items()}
+    return Run(**stages(description) | {"teachers": teachers})
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seed", 7),
+        ("preset", "other"),
+        ("device", "cuda"),
+        ("numerics", 999),
+        ("student.width", 3),
+        ("student.name", "vgg16"),
+        ("student.stem", "imagenet"),
+        ("student.batch_norm", False),
+        ("data.fingerprint", "f" * 64),
+        ("data.px", 9),
+        ("data.role", "cifar-100"),
+        ("data.train_images", 41),
+        ("recipe.epochs", 4),
+        ("recipe.batch", 8),
+        ("recipe.lr", 0.11),
+        ("recipe.warmup", 0.2),
+        ("recipe.momentum", 0.8),
+        ("recipe.weight_decay", 0.0),
+        ("recipe.pad", 2),
+        ("recipe.stages.0.name", "first"),
+        ("recipe.stages.0.until", 0.4),
+        ("recipe.stages.0.objective.alpha", 0.9),
+        ("recipe.stages.0.objective.t_squared", False),
+        ("recipe.stages.0.temperature.k", 19.0),
+        ("recipe.stages.0.temperature.rate", 21.0),
+        ("recipe.stages.0.temperature.optimiser", "adam"),
+        ("recipe.stages.0.temperature.follows", "kl"),
+        ("recipe.stages.0.temperature.floor", False),
+        ("teachers.big.seed", 1),
+        ("teachers.big.recipe.epochs", 9),
+        ("teachers.small.recipe.lr", 0.2),
+        ("teachers.small.data.fingerprint", "e" * 64),
+    ],
+)
+def test_all_that_can_change_the_result_changes_the_hash(path, value):
+    run = taught(hard(width=4), hard(width=3))
+    same = described(run.model_dump(mode="json"))
+    assert (same.hash, same) == (run.hash, run)
+    other = changed(run, path, value)
+    assert other.hash != run.hash
+    assert other != run
+    assert len({run, same, other}) == 2
+
+
+def test_a_copy_with_a_change_is_another_run():
+    run = hard()
+    assert run.hash == run.model_copy().hash
+    assert run.model_copy(update={"seed": 5}).hash == hard(seed=5).hash
+
+
+def test_where_the_images_lie_is_not_part_of_the_identity(tmp_path):
+    tmp_path.joinpath("images").mkdir()
+    here, there = hard(), changed(hard(), "preset", "x")
+    moved = Run(**dict(here) | {"data": DataSpec(**dict(here.data) | {"folder": str(tmp_path / "images")})})
+    assert moved.hash == here.hash != there.hash
+    assert "folder" not in moved.model_dump()["data"]
+
+
+def test_hashes_are_the_same_in_every_process():
+    run = taught(hard(width=4), hard(width=3))
+    assert pickle.loads(pickle.dumps(run)).hash == run.hash
+    assert len(run.hash) == 16
+    assert int(run.hash, 16) >= 0
+
+
+def test_a_run_without_its_teachers_is_refused():
+    with pytest.raises(ValueError, match=r"needs teachers \['big', 'small'\]"):
+        Run(**dict(hard()) | {"recipe": Recipe(stages=recipe.small_teacher(Adaptive(rate=1)), epochs=2)})
+    with pytest.raises(ValueError, match="11 classes, the data 10"):
+        Run(**dict(hard()) | {"student": ModelSpec(name="cnn", classes=11)})
+    with pytest.raises(ValueError, match="seed"):
+        hard(seed=-1)
+
+
+def test_images_that_have_changed_are_refused():
+    stale = DataSpec(**dict(spec()) | {"fingerprint": "0" * 64})
+    with pytest.raises(KitError, match="the images have changed") as raised:
+        stale.load()
+    assert "'cifar-10'" in one_line(raised)
+
+
+def test_titles_name_students_teachers_role_and_seed():
+    assert taught(hard(width=4), hard(width=3), seed=2).title == "CNN ← CNN ← CNN on cifar-10, seed 2"
+
+
+# ---- one run ---------------------------------------------------------------------------------------------------------
+
+
+def test_asked_twice_it_is_trained_once(monkeypatch):
+    first = train(hard())
+    stamps = {path.name: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    no_training(monkeypatch)
+    heard = []
+    second = train(hard(), heard.append)
+    assert second.metrics == first.metrics
+    assert heard == [1.0]
+    assert {path.name: path.stat().st_mtime_ns for path in second.folder.iterdir()} == stamps
+    assert train_all([hard(), hard()], show_progress=False)[hard()].metrics == first.metrics
+
+
+def test_asked_twice_at_once_it_is_trained_once(monkeypatch):
+    begun, real = [], runs.Training
+    monkeypatch.setattr(runs, "Training", lambda *a, **k: begun.append(1) or real(*a, **k))
+    threads = [Thread(target=train, args=(hard(),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert begun == [1]
+    assert find(hard()) is not None
+
+
+def test_the_stored_student_is_the_trained_one(own_cache):
+    run = hard()
+    training = runs.start(run).run()
+    runs.store(run, training)
+    result = find(run)
+    stored = result.student()
+    assert not stored.training
+    for name, tensor in training.student.state_dict().items():
+        assert torch.equal(stored.state_dict()[name], tensor)
+
+    data = run.data.load()
+    mean, std = data.mean_std
+    x = ((data.test.images.pixels.float() - mean) / std).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        scores = stored(x).numpy()
+    labels = data.test.labels.numpy()
+    for k in (1, 5):
+        assert result.metrics[f"test_top{k}"] == pytest.approx(top_k_accuracy_score(labels, scores, k=k))
+    assert left_in(own_cache) == [run.hash]
+
+
+def test_what_is_stored(own_cache):
+    run = taught(train(hard(width=4)).run, train(hard(width=3)).run)
+    ticks = []
+    result = train(run, ticks.append)
+    assert sum(ticks) == pytest.approx(1)
+    assert sorted(path.name for path in result.folder.iterdir()) == sorted((*runs.FILES, "checksums.json"))
+    description = json.loads((result.folder / "run.json").read_text())
+    assert description["title"] == run.title
+    assert description["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert description["seed"] == 0
+    assert {k: v for k, v in description.items() if k in Run.model_fields} == run.model_dump(mode="json")
+    assert list(result.steps["step"]) == list(range(1, 7))
+    assert list(result.epochs["epoch"]) == [1, 2, 3]
+    assert result.steps["t"].iloc[0] == 20.0
+    assert result.seconds == result.metrics["cpu_s"] > 0
+
+
+def test_flops_are_those_of_the_images_seen():
+    small, big = train(hard(width=3)).run, train(hard(width=4)).run
+    run = taught(big, small)
+    metrics = train(run).metrics
+    of_stage = {stage["name"]: 16 * stage["steps"] for stage in metrics["stages"]}
+    assert metrics["student_flops"] == 3 * 32 * flops_per_image(run.student, 8)[1]
+    assert metrics["teacher_flops"] == (
+        of_stage["small teacher"] * flops_per_image(small.student, 8)[0]
+        + of_stage["big teacher"] * flops_per_image(big.student, 8)[0]
+    )
+
+
+def test_a_student_learns_from_its_stored_teacher():
+    teacher = train(hard(width=4))
+    training = runs.start(taught(teacher.run))
+    weights = load_file(teacher.folder / "student.safetensors")
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in training.teachers["big"].state_dict().items())
+
+
+def test_a_student_before_its_teacher_is_refused():
+    with pytest.raises(KitError, match=r"teacher 'big' \(CNN on cifar-10, seed 0\) has not been trained yet") as raised:
+        train(taught(hard(width=4)))
+    one_line(raised)
+
+
+def test_training_leaves_the_number_of_threads_alone():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train(hard())
+        assert torch.get_num_threads() == 2
+        with pytest.raises(Diverged):
+            train(hard(lr=1e30))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+# ---- damage and interruption -----------------------------------------------------------------------------------------
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def altered(path: Path) -> None:
+    path.write_text(path.read_text().replace("1", "2", 1))
+
+
+DAMAGES = {
+    "weights cut short": (lambda f: cut(f / "student.safetensors"), "student.safetensors does not match its checksum"),
+    "weights empty": (lambda f: (f / "student.safetensors").write_bytes(b""), "student.safetensors does not match"),
+    "metrics edited": (lambda f: altered(f / "metrics.json"), "metrics.json does not match its checksum"),
+    "description edited": (lambda f: altered(f / "run.json"), "run.json does not match its checksum"),
+    "history gone": (lambda f: (f / "steps.csv").unlink(), "steps.csv is missing"),
+    "checksums gone": (lambda f: (f / "checksums.json").unlink(), "checksums.json is missing or unreadable"),
+    "checksums cut short": (lambda f: cut(f / "checksums.json"), "checksums.json is missing or unreadable"),
+    "checksums of nothing": (lambda f: (f / "checksums.json").write_text("{}"), "checksums.json does not list"),
+    "all gone": (lambda f: [path.unlink() for path in f.iterdir()], "checksums.json is missing or unreadable"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_run_is_named_and_nothing_else_is_lost(damage, own_cache, monkeypatch):
+    whole, hurt = train(hard(seed=1)), train(hard())
+    do, said = DAMAGES[damage]
+    do(hurt.folder)
+    no_training(monkeypatch)
+    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("trained although a run is damaged"))
+    for use in (find, train, lambda run: train_all([hard(seed=3), run], show_progress=False)):
+        with pytest.raises(KitError) as raised:
+            use(hard())
+        message = one_line(raised)
+        assert message.startswith(f"run {hurt.run.hash} in ")
+        assert said in message
+        assert "cache prune --damaged" in message
+    assert find(whole.run).metrics == whole.metrics
+    assert {entry.hash: bool(entry.complaint) for entry in cached()} == {whole.run.hash: False, hurt.run.hash: True}
+    assert len(left_in(own_cache)) == 2  # nothing was removed unasked
+
+
+def test_a_damaged_teacher_is_found_before_anything_is_trained(monkeypatch):
+    teacher = train(hard(width=4))
+    cut(teacher.folder / "student.safetensors")
+    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("trained under a damaged teacher"))
+    with pytest.raises(KitError, match=teacher.run.hash):
+        train_all([taught(teacher.run)], show_progress=False)
+
+
+def test_a_removed_run_is_trained_again_to_the_same_weights():
+    first = train(hard())
+    weights = (first.folder / "student.safetensors").read_bytes()
+    shutil.rmtree(first.folder)
+    assert find(hard()) is None
+    assert (train(hard()).folder / "student.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, MemoryError])
+@pytest.mark.parametrize("moment", ["save_file", "sha256", "write"])
+def test_an_interrupted_store_leaves_nothing_behind(error, moment, monkeypatch, own_cache):
+    kept = train(hard(seed=1))
+
+    def interrupt(*_, **__):
+        raise error("in the middle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, moment, interrupt)
+        with pytest.raises(error):
+            train(hard(seed=2))
+    assert left_in(own_cache) == [kept.run.hash]
+    assert train(hard(seed=2)).metrics["test_top1"] >= 0  # and the lock is free again
+    assert find(kept.run) is not None
+
+
+def test_the_cache_lists_what_it_holds():
+    assert cached() == []
+    first, second = train(hard()), train(hard(seed=1))
+    os.utime(first.folder, ns=(0, 0))
+    assert [entry.hash for entry in cached()] == [second.run.hash, first.run.hash]  # newest first
+    assert [entry.title for entry in cached()] == [second.run.title, first.run.title]
+    (folder_of("x").parent / ".draft-of-something").mkdir()
+    assert len(cached()) == 2
+
+
+# ---- many ------------------------------------------------------------------------------------------------------------
+
+
+def test_teachers_come_first_and_once():
+    small, big = hard(width=3), hard(width=4)
+    assistant = taught(big, seed=8)
+    students = [taught(assistant, small, seed=seed) for seed in range(3)]
+    ordered = with_teachers([*students, big, students[0]])
+    assert len(ordered) == len(set(ordered)) == 6
+    for run in ordered:
+        for teacher in run.teachers.values():
+            assert ordered.index(teacher) < ordered.index(run)
+    assert with_teachers([]) == []
+
+
+def test_the_longest_chain_is_the_most_urgent():
+    big = hard(width=4)
+    student, alone = taught(big), hard(seed=9)
+    everything = with_teachers([student, alone])
+    assert runs.urgency(big, everything) == pytest.approx(big.cost + student.cost)
+    assert runs.urgency(alone, everything) == alone.cost
+    assert big.cost == 2 * 40 * flops_per_image(big.student, 8)[1]
+    assert student.cost == 3 * 40 * (flops_per_image(student.student, 8)[1] + flops_per_image(big.student, 8)[0])
+
+
+def test_many_runs_side_by_side(own_cache, monkeypatch, tmp_path, capfd):
+    """One diverges; its students fail with it; all others finish, as they would alone, bit for bit."""
+    small, big, hopeless = hard(width=3), hard(width=4), hard(seed=1, lr=1e30)
+    students = [taught(big, small, seed=seed) for seed in range(2)]
+    heir = taught(hopeless, small)
+    asked = [*students, heir, hopeless, hard(seed=2)]
+    results = train_all(asked, jobs=2, show_progress=False)
+    assert list(results) == asked
+
+    failed = results[hopeless]
+    assert isinstance(failed, Failure)
+    with pytest.raises(Diverged) as alone:
+        train(hopeless)
+    assert failed.reason == f"the loss is not a finite number at step {alone.value.step}"
+    assert isinstance(results[heir], Failure)
+    assert results[heir].reason == f"its teacher ({hopeless.title}) did not finish: {failed.reason}"
+    assert f"run {hopeless.hash} ({hopeless.title}) did not finish: {failed.reason}" in capfd.readouterr().err
+
+    finished = [*students, hard(seed=2)]
+    assert all(isinstance(results[run], Result) for run in finished)
+    assert set(left_in(own_cache)) == {run.hash for run in (*finished, small, big)}
+
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "another"))
+    for run in (small, big, students[0]):
+        here = train(run).folder
+        there = own_cache / "runs" / run.hash
+        assert (here / "student.safetensors").read_bytes() == (there / "student.safetensors").read_bytes()
+        assert (here / "steps.csv").read_bytes() == (there / "steps.csv").read_bytes()
+        timeless = [pd.read_csv(f / "epochs.csv").filter(regex="^(?!.*_s$)") for f in (here, there)]
+        pd.testing.assert_frame_equal(*timeless)
+
+
+def test_nothing_to_do_starts_nothing(monkeypatch):
+    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("started workers"))
+    assert train_all([]) == {}
+    result = train(hard())
+    assert train_all([hard()])[hard()].folder == result.folder
+
+
+def test_jobs_are_as_many_as_the_process_may_use():
+    assert 1 <= runs.default_jobs() <= (os.cpu_count() or 1)
+
+
+def test_data_specs_load_what_they_describe():
+    found = spec()
+    data = found.load()
+    assert data is kit.data.load("cifar-10", px=8, train_per_class=4, test_per_class=3, source="embedded")
+    assert (found.classes, found.train_images, found.source) == (10, 40, "embedded")
+    assert np.bincount(data.train.labels).tolist() == [4] * 10
