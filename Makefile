@@ -21,7 +21,8 @@ test: install
 	$(BIN)/python -m pytest
 
 lab: install
-	$(BIN)/jupyter lab --ip=127.0.0.1 --LabApp.news_url=None --notebook-dir=notebooks
+	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
 
 install: $(STAMP)
 

@@ -124,9 +124,12 @@ def train(
         raise KitError(f"--small-teacher {small_teacher!r} needs a big teacher; give --teacher")
 
     def stages(epochs: int) -> tuple[recipe.Stage, ...]:
+        policy = recipe.policy(temperature, epochs, k, rate, follows, optimiser, floor)
+        # options that this run has no use for are checked all the same
+        recipe.adaptive(epochs, k, rate, follows=follows, optimiser=optimiser)
+        recipe.Eq1(reading=reading, alpha=recipe.ALPHA if alpha is None else alpha)
         if teacher is None:
             return recipe.hard_labels()
-        policy = recipe.policy(temperature, epochs, k, rate, follows, optimiser, floor)
         if small_teacher:
             return recipe.small_teacher(policy, 1.0 if alpha is None else alpha, t_squared)
         if policy.kind == "fixed":

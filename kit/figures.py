@@ -12,15 +12,17 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
+from kit.data import real_folder
 from kit.errors import KitError, not_one_of
 from kit.paper import table1, table2, table3
 from kit.paper.plan import Plan, Row, runs_of
@@ -29,6 +31,19 @@ from kit.runs import PACKAGES, Failure, Result, Run, sha256, train_all, write
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 DRAWING = ("matplotlib", "pandas", "scipy", "sympy")
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (type(value) is int and value >= 1)
+
+
+ALLOWED = {
+    "preset": (lambda value: isinstance(value, str), "a preset's name"),
+    "seeds": (_is_count, "a whole number from 1 up, or null"),
+    "role_data": (lambda value: isinstance(value, dict), 'such as {"cifar-10": "real"}'),
+    "data": (lambda value: value is None or isinstance(value, str), "a folder, or null"),
+    "jobs": (_is_count, "a whole number from 1 up, or null"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,15 @@ class Request:
     data: str | None
     jobs: int | None
     extra: Mapping[str, Any]
+
+    def settled(self) -> Request:
+        """The request with what `extra` sets anew in place, so that training and notebooks mean the same. KitError."""
+        own = {name: self.extra[name] for name in ALLOWED if name in self.extra}
+        for name, value in own.items():
+            is_allowed, allowed = ALLOWED[name]
+            if not is_allowed(value):
+                raise KitError(f"notebook parameter {name} {value!r} is not allowed; allowed: {allowed}")
+        return replace(self, **own, extra={name: self.extra[name] for name in self.extra if name not in own})
 
     @property
     def plan(self) -> Plan:
@@ -118,14 +142,16 @@ def make(names: Sequence[str], request: Request, out: Path, force: bool = False)
     A notebook is skipped when its text, its parameters, its runs and the kit are what they were and its pictures are
     unaltered. Raises KitError for unknown notebooks and parameters before anything runs.
     """
-    todo = chosen(names)
-    accepted = {name: parameters_of(path) for name, path in todo.items()}
-    for parameter in request.extra:
+    extra, request = request.extra, request.settled()
+    real_folder(request.data)
+    plan, todo = request.plan, chosen(names)
+    accepted = {name: parameters_of(path) - {"out"} for name, path in todo.items()}
+    for parameter in extra:
         if not any(parameter in own for own in accepted.values()):
-            raise not_one_of("notebook parameter", parameter, sorted(set.union(*accepted.values()) - {"out"}))
+            raise not_one_of("notebook parameter", parameter, sorted(set.union(*accepted.values())))
     manifest = Manifest(out)
     with _quiet_papermill():
-        runs = {name: runs_of(NEEDS[name](request.plan, request.seeds)) if name in NEEDS else [] for name in todo}
+        runs = {name: runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else [] for name in todo}
         results = train_all([run for needed in runs.values() for run in needed], request.jobs)
         failures = []
         for name, path in (bar := tqdm(todo.items(), desc="notebooks", unit="notebook")):
@@ -164,8 +190,10 @@ def _execute(
                 start_timeout=120,
                 extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
             )
-        except PapermillExecutionError as error:
-            return f"{path.stem}: cell {error.cell_index}: {error.ename}: {error.evalue.splitlines()[0]}"
+        except PapermillExecutionError as error:  # counted from 0 after the cell put in for parameters: from 1 without
+            return f"{path.stem}: cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
+        except DeadKernelError:
+            return f"{path.stem}: its kernel died"
         drawn = sorted(Path(scratch).iterdir())
         for file in drawn:
             os.replace(file, out / file.name)
@@ -195,6 +223,8 @@ class Manifest:
             raise KitError(
                 f"{self.path} is not readable as JSON ({error}); remove it to draw everything anew"
             ) from None
+        if not isinstance(self.content, dict) or not {"notebooks", "artefacts"} <= set(self.content):
+            raise KitError(f"{self.path} does not list notebooks and artefacts; remove it to draw everything anew")
 
     def is_current(self, notebook: str, inputs: str) -> bool:
         entry = self.content["notebooks"].get(notebook)

@@ -227,6 +227,8 @@ class Training:
             record.ended_by = "budget"
         if record.ended_by and not last:
             self._enter_stage(len(self.stages))
+            if self.step >= self._stage_last_step:  # no step is left for it
+                self._maybe_end_stage()
 
     # ---- the record -------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_it_falls_to_one_under_a_student_that_copies_its_teacher():
         seen.append(thermostat.t)
     assert thermostat.used == 1.0
     assert thermostat.is_cold
-    assert all(later < earlier for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(seen))
 
 
 def test_it_stays_at_k_under_a_student_unrelated_to_its_teacher():

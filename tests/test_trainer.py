@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -268,7 +269,7 @@ def test_stages_end_by_temperature_and_t_is_reset():
         assert (mine[0]["t"], mine[0]["t_used"]) == (20.0, 20.0)
         assert [row["t_used"] for row in mine] == [math.floor(row["t"]) for row in mine]
         assert all(row["t_used"] > 1 for row in mine)  # it ends at the first batch after which ⌊t⌋ is 1
-        assert all(b["t"] < a["t"] for a, b in zip(mine, mine[1:], strict=False))
+        assert all(b["t"] < a["t"] for a, b in pairwise(mine))
     assert all(math.isnan(row["t"]) for row in rows[last.first_step :])
 
 
@@ -295,6 +296,15 @@ def test_a_fixed_temperature_runs_by_the_clock():
     training = Training(Recipe(stages=stages, epochs=2, batch=8, pad=1), DATA, cnn(0), teachers(), seed=0).run()
     assert [s.ended_by for s in training.stages] == ["budget"] * 3
     assert [s.t_end for s in training.stages] == [1.0, 1.0, None]
+
+
+def test_stages_without_a_step_left_are_recorded_as_such():
+    training = Training(three_steps(1, 20, batch=48), DATA, cnn(5), teachers(), seed=3).run()  # one step in all
+    assert [(s.steps, s.ended_by, s.t_end is None) for s in training.stages] == [
+        (1, "budget", False),
+        (0, "budget", False),
+        (0, "budget", True),
+    ]
 
 
 def test_a_cold_last_stage_goes_on_to_its_budget():

@@ -111,7 +111,7 @@ class Autoregressive(nn.Module):
 
 
 class KeepOrRemove(nn.Module):
-    """N2N's first policy: a bidirectional LSTM reads the layers' descriptions (D, F); each is kept (1) or removed (0)."""
+    """N2N's first policy: a bidirectional LSTM reads the layers' descriptions (D, F) and keeps (1) or removes (0)."""
 
     def __init__(self, features: Tensor, seed: int, hidden: int = 16, keep: float = 0.8) -> None:
         super().__init__()
@@ -133,7 +133,8 @@ class KeepOrRemove(nn.Module):
 
     def log_prob(self, choices: Tensor) -> Tensor:
         logits = self.logits().expand(len(choices), -1)
-        return -nn.functional.binary_cross_entropy_with_logits(logits, choices.float(), reduction="none").sum(1)
+        kept = choices.to(logits.dtype)
+        return -nn.functional.binary_cross_entropy_with_logits(logits, kept, reduction="none").sum(1)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class TemperatureExplorer(widgets.VBox):
         self._zt, self._zs, self._labels = zt.detach().double(), zs.detach().double(), labels.long()
         self._images = images
         self.draws = 0
-        wide = {"style": {"description_width": "112px"}, "layout": widgets.Layout(width="400px")}
+        wide = {"style": {"description_width": "112px"}, "layout": widgets.Layout(width="400px", max_width="100%")}
         names = [f"{i}: {classes[y]}" for i, y in enumerate(labels.tolist())]
         self.image = widgets.Dropdown(options=[(name, i) for i, name in enumerate(names)], description="image", **wide)
         self.k = widgets.IntSlider(
@@ -91,9 +91,9 @@ class TemperatureExplorer(widgets.VBox):
             value=alpha, min=0, max=1, step=0.05, description="α, soft share",
             tooltip="α: the weight of the soft loss in Eq. (1)", **wide,
         )  # fmt: skip
-        self.bars = _picture("teacher's and student's softened distributions", 540)
-        self.gradient = _picture("the soft loss and the temperature's gradient against t", 540)
-        self.thumbnail = _picture("the chosen image", 128)
+        self.bars = _picture(540)
+        self.gradient = _picture(540)
+        self.thumbnail = _picture(128)
         self.thumbnail.layout.display = None if images is not None else "none"
         self.losses = widgets.HTML()
         with style.styled():
@@ -103,11 +103,12 @@ class TemperatureExplorer(widgets.VBox):
             self._terms = GradientTerms(upper, lower, self._zt, self._zs, K_MAX)
         self._bars_picture = LivePicture(left, self._softened.moving)
         self._gradient_picture = LivePicture(right, self._terms.moving)
-        controls = widgets.VBox([self.image, self.k, self.t, self.alpha])
+        controls = widgets.VBox([self.image, self.k, self.t, self.alpha], layout=widgets.Layout(flex="0 0 auto"))
+        side_by_side = widgets.Layout(grid_gap="16px", flex_flow="row wrap")  # below each other where it is narrow
         super().__init__(
             [
-                widgets.HBox([controls, self.thumbnail, self.losses], layout=widgets.Layout(grid_gap="16px")),
-                widgets.HBox([self.bars, self.gradient], layout=widgets.Layout(grid_gap="16px")),
+                widgets.HBox([controls, self.thumbnail, self.losses], layout=side_by_side),
+                widgets.HBox([self.bars, self.gradient], layout=side_by_side),
             ],
             layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"),
         )
@@ -234,5 +235,7 @@ _LEFT = "text-align:left;padding:0 10px 0 0"
 _RIGHT = "text-align:right;padding:0 0 0 10px;font-variant-numeric:tabular-nums"
 
 
-def _picture(tooltip: str, width: int) -> widgets.Image:
-    return widgets.Image(format="png", tooltip=tooltip, layout=widgets.Layout(width=f"{width}px", max_width="100%"))
+def _picture(width: int) -> widgets.Image:
+    # no tooltip: with one, the page cannot show an Image of ipywidgets 8.1 at all
+    layout = widgets.Layout(width="auto", min_width="0", max_width=f"{width}px", flex=f"1 1 {0.7 * width:.0f}px")
+    return widgets.Image(format="png", layout=layout)

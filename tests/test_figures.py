@@ -1,0 +1,234 @@
+"""Drawing without a browser: what is refused, what is skipped, what a failing notebook leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+
+import nbformat
+import pytest
+
+from kit import figures
+from kit.__main__ import main
+from kit.errors import KitError
+from kit.figures import Request, chosen, make
+
+DRAW = """
+from pathlib import Path
+target = Path(out)
+(target / f"{name}.csv").write_text(f"preset,word\\n{preset},{word}\\n")
+(target / f"{name}.png").write_bytes(word.encode())
+"""
+
+
+def notebook(folder, name: str, body: str = DRAW, parameters: str = "") -> None:
+    cells = [
+        nbformat.v4.new_markdown_cell("# A notebook"),
+        nbformat.v4.new_code_cell(
+            f'preset = "quick"\nword = "blue"\nname = "{name}"\nout = None\n{parameters}',
+            metadata={"tags": ["parameters"]},
+        ),
+        nbformat.v4.new_code_cell(body),
+    ]
+    book = nbformat.v4.new_notebook(cells=cells)
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def books(monkeypatch, tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    notebook(folder, "00_first")
+    notebook(folder, "01_second", parameters="shade = 1")
+    monkeypatch.setattr(figures, "NOTEBOOKS", folder)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "figures"
+
+
+def request(**extra) -> Request:
+    return Request(preset="smoke", seeds=None, role_data={}, data=None, jobs=1, extra=extra)
+
+
+def refused(names, asked, out) -> str:
+    with pytest.raises(KitError) as raised:
+        make(names, asked, out)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def executed(out) -> set[str]:
+    folder = out / "executed"
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def manifest(out) -> dict:
+    return json.loads((out / "manifest.json").read_text())
+
+
+def sha256(path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ---- refused before anything runs ------------------------------------------------------------------------------------
+
+
+def test_an_unknown_notebook_is_refused(books, out):
+    message = refused(["00", "99_nothing"], request(), out)
+    assert message == "notebook '99_nothing' is not known; allowed: 00_first, 01_second"
+    assert not out.exists()
+
+
+def test_an_unknown_parameter_is_refused(books, out):
+    message = refused([], request(colour="red"), out)
+    assert message.startswith("notebook parameter 'colour' is not known; allowed: name, preset, shade, word")
+    assert "shade" in refused(["00"], request(shade=2), out)  # only of a notebook that was not asked for
+    assert "'out'" in refused([], request(out="elsewhere"), out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Request("huge", None, {}, None, 1, {}), "preset 'huge' is not known"),
+        (Request("smoke", None, {}, "/no/such/folder", 1, {}), "folder '/no/such/folder' is not there"),
+        (request(preset="huge"), "preset 'huge' is not known"),
+        (request(preset=3), "notebook parameter preset 3 is not allowed"),
+        (request(seeds=0), "notebook parameter seeds 0 is not allowed"),
+        (request(seeds="many"), "notebook parameter seeds 'many' is not allowed"),
+        (request(role_data="real"), "notebook parameter role_data 'real' is not allowed"),
+    ],
+)
+def test_wrong_settings_are_refused(books, out, asked, said):
+    assert said in refused([], asked, out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '"x"'])
+def test_a_damaged_manifest_is_refused(books, out, text):
+    out.mkdir()
+    (out / "manifest.json").write_text(text)
+    assert "manifest.json" in refused([], request(), out)
+    assert executed(out) == set()
+
+
+# ---- choosing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["01", "01_second", "01_second.ipynb", "notebooks/01_second.ipynb"])
+def test_a_notebook_has_many_names(books, word):
+    assert list(chosen([word])) == ["01_second"]
+
+
+def test_notebooks_come_in_order(books):
+    assert list(chosen([])) == list(chosen(["01", "00"])) == ["00_first", "01_second"]
+
+
+def test_the_kits_own_notebooks_are_found_with_their_parameters():
+    own = figures.notebooks()
+    assert set(figures.NEEDS) <= set(own)
+    assert list(own) == sorted(own)
+    assert "preset" in figures.parameters_of(own["00_start_here"])
+
+
+# ---- drawing ---------------------------------------------------------------------------------------------------------
+
+
+def test_drawing_skipping_and_drawing_again(books, out):
+    assert make([], request(word="red"), out) == []
+    found = manifest(out)
+    assert set(found["artefacts"]) == {"00_first.csv", "00_first.png", "01_second.csv", "01_second.png"}
+    for name, entry in found["artefacts"].items():
+        assert entry == {"notebook": name.split(".")[0], "sha256": sha256(out / name)}
+    assert (out / "00_first.csv").read_text() == "preset,word\nsmoke,red\n"
+    assert found["notebooks"]["00_first"]["parameters"] == {"preset": "smoke", "word": "red"}
+    assert found["notebooks"]["00_first"]["versions"]["torch"]
+    assert executed(out) == {"00_first.ipynb", "01_second.ipynb"}
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []  # no scratch folder is left
+
+    stamps = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.is_file()}
+    started = time.perf_counter()
+    assert make([], request(word="red"), out) == []
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert time.perf_counter() - started < 1  # no kernel was started
+
+    (out / "00_first.png").write_bytes(b"scribbled on")
+    second = (out / "01_second.png").stat().st_mtime_ns
+    assert make([], request(word="red"), out) == []
+    assert (out / "00_first.png").read_bytes() == b"red"
+    assert (out / "01_second.png").stat().st_mtime_ns == second  # only the altered one
+
+    (out / "01_second.csv").unlink()
+    assert make(["01"], request(word="red"), out) == []
+    assert (out / "01_second.csv").exists()
+
+
+def test_what_a_notebook_follows_from_makes_it_stale(books, out):
+    assert make(["00"], request(), out) == []
+    assert manifest(out)["notebooks"]["00_first"]["parameters"] == {"preset": "smoke"}
+    before = manifest(out)["notebooks"]["00_first"]["inputs"]
+    assert make(["00"], request(preset="quick"), out) == []  # a parameter given by -p counts as the option itself
+    assert (out / "00_first.csv").read_text() == "preset,word\nquick,blue\n"
+    notebook(books, "00_first", DRAW.replace(".csv", ".txt"))
+    assert make(["00"], request(), out) == []
+    found = manifest(out)
+    assert found["notebooks"]["00_first"]["inputs"] != before
+    assert set(found["artefacts"]) == {"00_first.txt", "00_first.png"}
+    stamp = (out / "00_first.png").stat().st_mtime_ns
+    assert make(["00"], request(), out, force=True) == []
+    assert (out / "00_first.png").stat().st_mtime_ns > stamp
+
+
+def test_a_failing_notebook_is_named_and_the_others_go_on(books, out, capsys):
+    assert make(["00"], request(), out) == []
+    old, entry = (out / "00_first.png").read_bytes(), manifest(out)["notebooks"]["00_first"]
+    notebook(books, "00_first", DRAW + '\n(target / "half.csv").write_text("half")\nraise ValueError("two\\nlines")')
+    failures = make([], request(word="green"), out)
+    assert len(failures) == 1
+    assert failures[0].startswith("00_first: cell ")
+    assert failures[0].endswith(": ValueError: two")
+    assert (out / "00_first.png").read_bytes() == old  # the old pictures stay
+    assert manifest(out)["notebooks"]["00_first"] == entry
+    assert not (out / "half.csv").exists()
+    assert (out / "01_second.png").read_bytes() == b"green"
+    cell = int(failures[0].split("cell ")[1].split(":")[0])
+    book = nbformat.read(books / "00_first.ipynb", as_version=4)
+    assert "raise ValueError" in book.cells[cell - 1].source  # as a reader counts
+
+    capsys.readouterr()
+    status = main(["figures", "--preset", "smoke", "--out", str(out), "-p", "word=green"])
+    assert status == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "cell" in line]
+    assert lines == failures  # and 01 was skipped, being up to date
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [("assert 1 == 2", "AssertionError"), ("raise KeyError", "KeyError"), ("import os\nos._exit(3)", "kernel died")],
+)
+def test_failures_without_a_word_are_named_too(books, out, body, said):
+    notebook(books, "00_first", body)
+    (failure,) = make(["00"], request(), out)
+    assert failure.startswith("00_first: ")
+    assert said in failure
+    assert "\n" not in failure
+
+
+def test_an_unfinished_manifest_does_not_replace_the_old_one(books, out, monkeypatch):
+    assert make(["00"], request(), out) == []
+    before = (out / "manifest.json").read_bytes()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figures.os, "replace", lambda a, b: interrupt() if str(b).endswith("json") else os.rename(a, b))
+    with pytest.raises(KeyboardInterrupt):
+        make(["01"], request(), out)
+    assert (out / "manifest.json").read_bytes() == before
