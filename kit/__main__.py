@@ -395,8 +395,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return app(argv, standalone_mode=False, prog_name="python -m kit") or 0
     except typer.TyperException as error:
-        message = error.format_message().replace("\n", " ")
-        status = error.exit_code
+        message, status = error.format_message(), error.exit_code
+        if message.startswith("Usage:"):  # no command was given
+            print(message)
+            return status
+        message = message.replace("\n", " ")
     except ValidationError as error:
         message, status = one_line(error), 2
     except KitError as error:

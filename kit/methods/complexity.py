@@ -12,8 +12,10 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
+from kit.data.augment import normalise
+from kit.data.base import Dataset
 from kit.losses import eq1_hinton
 from kit.methods.base import Method, Procedure, Setting
 from kit.recipe import ALPHA, Moment, Objective, Stage
@@ -28,6 +30,13 @@ def input_gradient_norms(z: Tensor, y: Tensor, x: Tensor, create_graph: bool = F
     loss = F.cross_entropy(z, y, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, x, create_graph=create_graph, retain_graph=True)  # (N, 3, H, W)
     return (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()  # the square root's own gradient is finite at 0
+
+
+def complexity(network: nn.Module, data: Dataset, images: int = 500) -> Tensor:
+    """n of so many clean test images, shape (images,), in evaluation mode: how steep the loss is at each of them."""
+    first = torch.arange(min(images, len(data.test)))
+    x = normalise(data.test.images.take(first), *data.mean_std).requires_grad_()
+    return input_gradient_norms(network.eval()(x), data.test.labels[first], x)
 
 
 class ComplexityGap(Objective):

@@ -25,8 +25,8 @@ from kit.recipe import Stage, eq1
 from kit.runs import NUMERICS, Failure, Result, Run, cache_folder, train_all, write
 
 COLUMNS = (
-    "round", "sample", "phase", "what", "accuracy", "reward", "best", "cost", "params", "steps", "seconds", "wall_s",
-    "flops", "run", "note",
+    "round", "sample", "phase", "choices", "what", "accuracy", "reward", "best", "cost", "params", "steps", "seconds",
+    "wall_s", "flops", "run", "note",
 )  # fmt: skip
 
 
@@ -165,6 +165,7 @@ class Search:
                 "round": self._round + 1,
                 "sample": len(self.lines) + 1,
                 "phase": candidate.phase,
+                "choices": list(candidate.choices),
                 "what": candidate.what,
                 "accuracy": accuracy,
                 "reward": reward,

@@ -1,0 +1,290 @@
+"""Table 4 as pictures: one for each method, then the table and its verdicts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from kit.layered import LayeredSpec
+from kit.methods.annealing import phi
+from kit.methods.complexity import complexity
+from kit.methods.layer_removal import FACTORS
+from kit.models import flops_per_image, parameter_count
+from kit.paper.printed import TABLE_4
+from kit.paper.table4 import BUDGETS, Comparison, is_default, search_log
+from kit.runs import Result, find
+from kit.show import style
+from kit.show.plots import Measure, accuracy_curves, compare_table, in_style, table_picture, temperature_trace
+from kit.show.style import INK, MUTED, SMALL, source_line
+from kit.show.tables import curves
+
+CURVE_HEIGHT = 360  # px
+
+
+def caption(comparison: Comparison, *more: str) -> str:
+    """What filled the role, preset, seeds, and what the preset's numbers can show."""
+    frame, preset = comparison.frame, comparison.plan.preset
+    data = {frame["role"].iloc[0]: f"{frame['data'].iloc[0]} ({frame['source'].iloc[0]})"}
+    return source_line(data, preset.name, frame["seed"].nunique(), *more, preset.says)
+
+
+def label_of(comparison: Comparison, key: str, number: int = 0) -> str:
+    """The label of a key's first reading (or another)."""
+    rows = comparison.frame.drop_duplicates("label")
+    return rows.loc[rows["method"] == key, "label"].iloc[number]
+
+
+# ---- a picture a method -------------------------------------------------------------------------------------------
+
+
+def chain_figure(comparison: Comparison) -> Figure:
+    """[9]: the assistant, the student that learns from it, and the one that learns straight from the big teacher."""
+    rows = [row for row in comparison.rows if row.method.key == "[9]" and row.budget == "steps"]
+    hops: dict[str, list[Result]] = {}
+    for row in rows:
+        if isinstance(row.outcome, Result):
+            for number, run in enumerate(row.procedure.before, 1):
+                hops.setdefault(f"assistant {number}: {run.student.title}", []).append(find(run))
+            hops.setdefault("student of the assistant", []).append(row.outcome)
+    hops["student straight from the big teacher"] = comparison.results(label_of(comparison, "hinton"))
+    return accuracy_curves(
+        {label: results for label, results in hops.items() if results},
+        title="[9] Teacher assistant: half of the steps for the assistant, half for the student",
+        caption=caption(comparison, "bands: 95 % t over seeds"),
+        height=CURVE_HEIGHT,
+    )
+
+
+@in_style
+def complexity_figure(comparison: Comparison, images: int = 500) -> Figure:
+    """[10]: how steep the loss is at test images, n = ‖∂CE/∂x‖₂, for the explained model and three students."""
+    labels = [label_of(comparison, "hinton"), label_of(comparison, "[10]"), label_of(comparison, "[10]", 1)]
+    data = comparison.setting.data.load()
+    networks = {f"explained model, {comparison.setting.big.student.title}": find(comparison.setting.big)}
+    networks |= {label: results[0] for label in labels if (results := comparison.results(label))}
+    figure = style.sheet(
+        900,
+        90 + 34 * len(networks) + 60,
+        "[10] Complexity: how steep the loss is at each test image",
+        caption(comparison, f"first seed; box: quartiles of {images} test images, whiskers: 5 % and 95 %"),
+    )
+    ax = figure.subplots()
+    norms = [complexity(result.student(), data, images).numpy() for result in networks.values()]
+    looks = style.looks(networks)
+    boxes = ax.boxplot(norms, orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True)
+    for box, median, name in zip(boxes["boxes"], boxes["medians"], networks, strict=True):
+        box.set(facecolor=looks[name].colour, alpha=0.55, edgecolor=INK)
+        median.set(color=INK, lw=1.6)
+    ax.set_xscale("log")
+    ax.set_yticks(range(1, len(networks) + 1), list(networks), color=INK)
+    ax.invert_yaxis()
+    ax.set_xlabel("n(x) = ‖∂CE(y, z(x))/∂x‖₂, normalised pixels")
+    return style.settle(figure)
+
+
+@in_style
+def search_figure(comparison: Comparison) -> Figure:
+    """[11]: the best reward after each sample, the controller beside its random twin; and what every sample costs."""
+    log = search_log(comparison)
+    log = log[log["method"].str.startswith("[11]")]
+    figure = style.sheet(
+        style.WIDTH,
+        380,
+        "[11] Student search: does the controller earn its keep?",
+        caption(
+            comparison,
+            "thick: mean over seeds, thin: each seed",
+            "accuracy on held-out training images after a short distillation",
+            "reward = accuracy · (cost / target)^−0.07",
+        ),
+    )
+    left, right = figure.subplots(1, 2)
+    looks = style.looks(log["method"].unique())
+    for label, of_method in log.groupby("method", sort=False):
+        look, wide = looks[label], of_method.pivot(index="sample", columns="seed", values="best")
+        left.plot(wide.index, wide, color=look.colour, lw=0.8, alpha=0.5)
+        left.plot(wide.index, wide.mean(axis=1), color=look.colour, ls=look.line, lw=2.2, label=label)
+        trained = of_method.dropna(subset="accuracy")
+        right.scatter(trained["cost"] / 1e6, 100 * trained["accuracy"], s=22, color=look.colour, label=label, alpha=0.8)
+    own = flops_per_image(comparison.setting.student, comparison.setting.data.px)[0]
+    right.axvline(own / 1e6, color=MUTED, lw=1, ls=(0, (3, 2)))
+    right.annotate(
+        f"{comparison.setting.student.title} (the target)", (own / 1e6, 1), (3, -3), xycoords=("data", "axes fraction"),
+        textcoords="offset points", va="top", fontsize=SMALL, color=MUTED,
+    )  # fmt: skip
+    left.set(xlabel="samples", ylabel="best reward so far")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.legend(loc="best")
+    right.set(xlabel="MFLOP an image", ylabel="held-out Top-1 %")
+    return style.settle(figure)
+
+
+@in_style
+def removal_figure(comparison: Comparison, seed: int = 0) -> Figure:
+    """[12]: each candidate's layers, kept or removed, then shrunk; beside it the reward and what it is made of."""
+    log = comparison.found[label_of(comparison, "[12]"), seed].log
+    kept = layers_kept(log)
+    figure = style.sheet(
+        style.WIDTH,
+        150 + 24 * len(log),
+        f"[12] Layer removal: the candidates of {comparison.setting.student.title}, seed {seed}",
+        caption(
+            comparison,
+            "left: a row a candidate, a column a layer; dark: all its channels, pale: few, white: removed",
+            "C = 1 − params/params of the whole; reward C(2−C)·A/A_teacher, −1 where no layer is left",
+        ),
+    )
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    left.imshow(kept, aspect="auto", cmap="Blues", vmin=0, vmax=1.15, interpolation="nearest")
+    left.set(xlabel="layer", xticks=range(kept.shape[1]))
+    left.set_yticks(range(len(log)), [f"{row.sample} {row.phase}" for row in log.itertuples()], color=INK)
+    left.grid(visible=False)
+    rows = np.arange(len(log))
+    right.plot(log["reward"], rows, color=style.VERMILLION, marker="o", ls="", label="reward")
+    right.plot(log["accuracy"], rows, color=style.BLUE, marker="s", ls="", mfc="white", label="held-out Top-1")
+    whole = parameter_count(LayeredSpec.of(comparison.setting.student).build())
+    right.plot(
+        1 - log["params"] / whole, rows, color=style.GREEN, marker="D", ls="", mfc="white", label="compression C"
+    )
+    right.set_ylim(left.get_ylim())
+    right.set_yticks([])
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
+    return style.settle(figure)
+
+
+def layers_kept(log: pd.DataFrame) -> np.ndarray:
+    """Of every candidate and layer of the whole network the share of channels that is left, (candidates, layers)."""
+    removals = log[log["phase"] == "remove"]
+    trained = removals[removals["accuracy"].notna()]
+    layers = len(removals["choices"].iloc[0])
+    base = np.ones(layers)
+    if len(trained):
+        base = np.array(trained.loc[trained["reward"].idxmax(), "choices"], dtype=float)
+    rows = []
+    for candidate in log.itertuples():
+        if candidate.phase == "remove":
+            rows.append(np.array(candidate.choices, dtype=float))
+        else:
+            row = base.copy()
+            row[base > 0] = [FACTORS[choice] for choice in candidate.choices]
+            rows.append(row)
+    return np.stack(rows)
+
+
+@in_style
+def annealing_figure(comparison: Comparison) -> Figure:
+    """[13]: Φ(T) along the run, and the accuracy of both readings beside ordinary distillation."""
+    labels = [label_of(comparison, "[13]"), label_of(comparison, "[13]", 1), label_of(comparison, "hinton")]
+    runs = {label: results for label in labels if (results := comparison.results(label))}
+    figure = style.sheet(
+        style.WIDTH,
+        CURVE_HEIGHT,
+        "[13] The paper does not say what it is; two readings",
+        caption(comparison, "bands: 95 % t over seeds", "left: first seed"),
+    )
+    left, right = figure.subplots(1, 2)
+    steps = runs[labels[0]][0].steps
+    soft, T = steps[steps["t"].notna()], comparison.setting.T
+    left.plot(soft["step"], [phi(t, T) for t in soft["t_used"]], color=style.VERMILLION)
+    left.axvspan(len(soft), len(steps), color=style.STAGES["hard labels"], lw=0)
+    left.text((len(soft) + len(steps)) / 2, 0.5, "hard labels", ha="center", rotation=90, color=MUTED)
+    left.set(xlabel="step", ylabel="Φ(T) = 1 − (T−1)/T_max", ylim=(0, 1.03), xlim=(1, len(steps)))
+    looks = style.looks(runs)
+    for label, curve in curves(runs, ["test_top1"]).groupby("label", sort=False):
+        look = looks[label]
+        right.plot(curve["iteration"], curve["test_top1"], color=look.colour, ls=look.line, label=label)
+        if curve["test_top1_low"].notna().all():
+            right.fill_between(
+                curve["iteration"], curve["test_top1_low"], curve["test_top1_high"], color=look.colour, alpha=0.13, lw=0
+            )
+    top = max(float(curve) for curve in curves(runs, ["test_top1"])["test_top1"])
+    right.set(xlabel="step", ylabel="test Top-1 %", ylim=(0, 1.35 * top))
+    right.legend(loc="upper left")
+    return style.settle(figure)
+
+
+def ours_figure(comparison: Comparison) -> Figure:
+    """t and ⌊t⌋ of ours, its three steps shaded."""
+    results = comparison.results(label_of(comparison, "ours"))
+    title = "Ours: t falls while the student follows the small teacher, then again with the big one"
+    return temperature_trace(results, title=title, caption=caption(comparison))
+
+
+# ---- the table ----------------------------------------------------------------------------------------------------
+
+
+def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
+    """One budget's table: the paper's Top-1, Top-5 and time beside this kit's; time as a ratio to ours, as printed."""
+    frame = comparison.frame
+    ours = frame[(frame["method"] == "ours") & (frame["budget"] == budget)].set_index("seed")["seconds_total"]
+    here = frame[frame["budget"] == budget]
+    here = here.assign(ratio=here["seconds_total"] / here["seed"].map(ours), tflop=here["flops"] / 1e12)
+    columns = ["test_top1", "test_top5", "train_top1", "seconds_total", "seconds_student", "tflop", "ratio", "steps"]
+    cells = here.groupby(["method", "title", "label"], sort=False)[columns].agg(list).reset_index()
+    printed = [
+        TABLE_4.get(key) if is_default(frame, label) else None for key, label in cells[["method", "label"]].to_numpy()
+    ]
+    paper = pd.DataFrame(
+        {
+            "test_top1": [row.top1 if row else math.nan for row in printed],
+            "test_top5": [row.top5 if row else math.nan for row in printed],
+            "ratio": [row.seconds / TABLE_4["ours"].seconds if row else math.nan for row in printed],
+        },
+        index=cells.index,
+    )
+    return compare_table(
+        cells,
+        ["method", "title"],
+        [
+            Measure("test_top1", "test Top-1 %", scale=100, dots=True),
+            Measure("test_top5", "test Top-5 %", scale=100),
+            Measure("train_top1", "train Top-1 %", scale=100),
+            Measure("seconds_total", "CPU s, whole"),
+            Measure("seconds_student", "student alone"),
+            Measure("tflop", "TFLOP, whole", digits=2),
+            Measure("steps", "steps", digits=0),
+            Measure("ratio", "time / ours", digits=2, dots=True, reference=1.0),
+        ],
+        paper,
+        label="label",
+        title=f"Table 4 · The paper's method and five others, each given {BUDGETS[budget]}",
+        width=1480,
+        caption=caption(
+            comparison,
+            "intervals: 95 % t over seeds",
+            f"one search a seed, shared by both tables: {search_size(comparison)}",
+            "time: process CPU seconds, candidates and assistants in, the explained model's and the small teacher's "
+            "own training out",
+            "paper: CIFAR-100, 150 epochs; it does not say what [13] is",
+        ),
+    )
+
+
+def search_size(comparison: Comparison) -> str:
+    size = comparison.setting.search
+    return (
+        f"{size.rounds} rounds of {size.candidates} candidates, {size.epochs} epoch{'s'[: size.epochs > 1]} each on "
+        f"{1 - size.held_out:.0%} of the training images"
+    )
+
+
+def readings_figure(comparison: Comparison) -> Figure:
+    """What each row is a reading of."""
+    frame = comparison.frame.drop_duplicates("label")[["method", "title", "reading", "cite"]]
+    frame = frame.rename(columns={"reading": "what it is here", "cite": "which paper is meant"}).reset_index(drop=True)
+    return table_picture(frame, title="What each row is a reading of", max_width=style.WIDTH + 160)
+
+
+def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str) -> Figure:
+    """Claims as a table: what the paper says, what was measured, and the verdict that follows."""
+    text = caption(comparison, "verdicts follow from the interval alone")
+    return table_picture(claims.reset_index(drop=True), title=title, caption=text, max_width=style.WIDTH + 160)
+
+
+def headline(claims: pd.DataFrame) -> pd.Series:
+    """Which claims are about ranks and baselines, not about one other method."""
+    return ~(claims["where"].eq("Table 4") & claims["claim"].str.contains("[", regex=False))
