@@ -30,6 +30,13 @@ cache_app = typer.Typer(help="Finished runs: list, verify, prune.", no_args_is_h
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 
+
+def at_least_one(option: typer.CallbackParam, value: Optional[int]) -> Optional[int]:
+    if value is not None and value < 1:
+        raise KitError(f"--{option.name} {value} is not allowed; allowed: a whole number from 1 up")
+    return value
+
+
 PresetOption = Annotated[str, typer.Option(help="smoke, quick or paper")]
 DataOption = Annotated[
     Optional[Path], typer.Option("--data", help="folder with real images (else KIT_DATA, else stand-ins)")
@@ -38,9 +45,11 @@ RoleDataOption = Annotated[
     Optional[list[str]], typer.Option("--role-data", metavar="ROLE=auto|embedded|real", help="what fills a role")
 ]
 JobsOption = Annotated[
-    Optional[int], typer.Option(min=1, help="runs side by side, one thread each; default: all cores")
+    Optional[int], typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: all cores")
 ]
-SeedsOption = Annotated[Optional[int], typer.Option(min=1, help="how many seeds; default: the preset's")]
+SeedsOption = Annotated[
+    Optional[int], typer.Option(callback=at_least_one, help="how many seeds; default: the preset's")
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="refuse damaged images instead of leaving them out")]
 JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 
@@ -166,30 +175,41 @@ def train(
 
 @app.command()
 def table(
-    number: Annotated[str, typer.Argument(help="1, 2 or 3")],
+    number: Annotated[str, typer.Argument(help="1, 2, 3 or 4")],
     preset: PresetOption = "quick",
     seeds: SeedsOption = None,
     jobs: JobsOption = None,
     role_data: RoleDataOption = None,
     data: DataOption = None,
     strict: StrictOption = False,
+    assistants: Annotated[
+        Optional[str], typer.Option(help="table 4: teacher assistants in order, such as vgg16,cnn; default: vgg16")
+    ] = None,
+    cost_target: Annotated[
+        Optional[float], typer.Option(help="table 4: a searched student's FLOPs an image; default: the student's own")
+    ] = None,
     csv: Annotated[Optional[Path], typer.Option(help="also write the runs, one line each, to this file")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train what a table needs and print it, the paper's figures beside this kit's."""
     from kit.paper import TABLES
-    from kit.paper.plan import Plan, collect, runs_of
-    from kit.runs import train_all
+    from kit.paper.plan import Plan
 
     refuse_damage(strict)
     if number not in TABLES:
         raise not_one_of("table", number, TABLES)
     plan = Plan.of(preset, sources(role_data), data)
     wanted = TABLES[number]
-    rows = wanted.table(plan, seeds or wanted.seeds(plan))
-    for spec in {run.data.role: run.data for run in runs_of(rows)}.values():
-        tell_skipped(spec.load())
-    frame = collect(rows, train_all(runs_of(rows), jobs))
+    options: dict[str, Any] = {}
+    if assistants is not None:
+        options["assistants"] = tuple(check_model(name.strip()) for name in assistants.split(",") if name.strip())
+    if cost_target is not None:
+        options["cost_target"] = cost_target
+    if options and number != "4":
+        raise KitError(f"table {number} has no {' and no '.join(options)}; allowed: for table 4")
+    for role in wanted.ROLES:
+        tell_skipped(plan.data(role).load())
+    frame = wanted.run(plan, seeds or wanted.seeds(plan), jobs, **options)
     shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
     if csv:
         frame.to_csv(csv, index=False, lineterminator="\n")

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from kit.data import real_folder
 from kit.errors import KitError, not_one_of
-from kit.paper import table1, table2, table3
+from kit.paper import table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
 from kit.runs import PACKAGES, Failure, Result, Run, sha256, train_all, write
 
@@ -81,7 +81,7 @@ class Request:
         return own | dict(self.extra)
 
 
-# The runs that a notebook asks for, so that they can be trained together beforehand.
+# The runs that a notebook asks for, as far as they are known, so that they can be trained together beforehand.
 def _start_here(plan: Plan, seeds: int | None) -> list[Row]:
     return [table3.first_run(plan)]
 
@@ -102,13 +102,24 @@ def _table3(plan: Plan, seeds: int | None) -> list[Row]:
     return table3.table(plan, seeds or table3.seeds(plan))
 
 
+def _table4(plan: Plan, seeds: int | None) -> list[Row]:
+    return table4.known(plan, seeds or table4.seeds(plan))
+
+
+def _table4_searched(plan: Plan, seeds: int | None, jobs: int | None) -> Mapping[Run, Result | Failure]:
+    return table4.compare(plan, seeds or table4.seeds(plan), jobs).outcomes
+
+
 NEEDS = {
     "00_start_here": _start_here,
     "02_temperature_curves": _curves,
     "03_table1_teachers": _table1,
     "04_table2_adaptive": _table2,
     "05_table3_small_teacher": _table3,
+    "06_table4_methods": _table4,
 }
+# What is only known once those have been trained; a notebook's name, and what trains the rest.
+FOLLOWING = {"06_table4_methods": _table4_searched}
 
 
 def notebooks() -> dict[str, Path]:
@@ -152,8 +163,17 @@ def make(names: Sequence[str], request: Request, out: Path, force: bool = False)
     manifest = Manifest(out)
     with _quiet_papermill():
         runs = {name: runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else [] for name in todo}
-        results = train_all([run for needed in runs.values() for run in needed], request.jobs)
+        results = dict(train_all([run for needed in runs.values() for run in needed], request.jobs))
         failures = []
+        for name in [name for name in todo if name in FOLLOWING]:
+            try:
+                further = FOLLOWING[name](plan, request.seeds, request.jobs)
+            except KitError as error:  # the other notebooks do not depend on it
+                failures.append(f"{name}: {error}")
+                del todo[name]
+                continue
+            runs[name] = list(dict.fromkeys([*runs[name], *further]))
+            results |= further
         for name, path in (bar := tqdm(todo.items(), desc="notebooks", unit="notebook")):
             bar.set_postfix_str(name)
             parameters = {key: value for key, value in request.parameters().items() if key in accepted[name]}

@@ -143,7 +143,7 @@ class Run(BaseModel):
     student: ModelSpec | LayeredSpec
     recipe: Recipe
     teachers: dict[str, Run] = {}
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     preset: str = "custom"
     device: str = "cpu"
     numerics: int = NUMERICS

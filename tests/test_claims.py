@@ -42,7 +42,7 @@ def test_one_value_has_no_interval():
 
 
 def test_two_proportions_by_hand():
-    # 80 of 100 against 70 of 100: 10 points, standard error √(0.16/100 + 0.21/100) = 0.060828, 1.96 of them 11.92 points
+    # 80 of 100 against 70 of 100: 10 points; standard error √(0.16/100 + 0.21/100) = 0.060828, 1.96 of them are 11.92
     estimate = two_proportions(0.8, 0.7, 100)
     assert estimate.mean == pytest.approx(10)
     assert estimate.high == pytest.approx(21.92, abs=0.01)
@@ -126,7 +126,8 @@ def hand_made(**columns: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
     lines = []
     for key in keys:
         for seed, values in enumerate(zip(*(columns[name][key] for name in columns), strict=True)):
-            lines.append({"temperature": key[0], "reading": key[1], "seed": seed} | dict(zip(columns, values, strict=True)))
+            cell = {"temperature": key[0], "reading": key[1], "seed": seed}
+            lines.append(cell | dict(zip(columns, values, strict=True)))
     return pd.DataFrame(lines).sample(frac=1, random_state=0)  # in no order
 
 
@@ -355,9 +356,7 @@ def test_table_2_is_the_pages():
 
 
 def test_table_3_is_the_pages():
-    page = [
-        (tuple(line.split()[:4]), [pair(cell) for cell in line.split()[4:]]) for line in PAGE_3.split("\n")[1:-1]
-    ]
+    page = [(tuple(line.split()[:4]), [pair(cell) for cell in line.split()[4:]]) for line in PAGE_3.split("\n")[1:-1]]
     ours = [
         (tuple(names), [(row.top5, row.seconds) for row in rows.values()]) for names, rows in printed.TABLE_3.items()
     ]

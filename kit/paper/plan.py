@@ -15,7 +15,7 @@ from kit.models import ModelSpec
 from kit.paper.printed import TABLE_1
 from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find
+from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find, train_all
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 
@@ -149,6 +149,11 @@ def rows(
 
 def runs_of(table: Sequence[Row]) -> list[Run]:
     return [run for row in table for run in row.runs]
+
+
+def measured(table: Sequence[Row], jobs: int | None = None) -> pd.DataFrame:
+    """Trains what is missing of the rows, and `collect`s."""
+    return collect(table, train_all(runs_of(table), jobs))
 
 
 def collect(table: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd.DataFrame:
