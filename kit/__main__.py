@@ -420,6 +420,8 @@ def main(argv: list[str] | None = None) -> int:
             print(message)
             return status
         message = message.replace("\n", " ")
+        if isinstance(error.__cause__, ValidationError):  # typer leaves the value out
+            message = f"{message}: got {error.__cause__.errors()[0]['input']!r}"
     except ValidationError as error:
         message, status = one_line(error), 2
     except KitError as error:

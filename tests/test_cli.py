@@ -90,7 +90,10 @@ def last_json(capsys):
         ([*DISTIL, "--seed", "-1"], "seed: -1"),
         ([*DISTIL, "--seed", "99999999999999999999"], "seed: 99999999999999999999"),
         ([*DISTIL, "--jobs", "0"], "--jobs 0 is not allowed; allowed: a whole number from 1 up"),
-        ([*DISTIL, "--epochs", "many"], "--epochs"),
+        (
+            [*DISTIL, "--epochs", "many"],
+            "'--epochs': Input should be a valid integer, unable to parse string as an integer: got 'many'",
+        ),
         ([*DISTIL, "--data", "/no/such/folder"], "folder '/no/such/folder' is not there"),
         (["train"], "--student"),
         (["train", "--student", "cnn", "--small-teacher", "vgg16"], "--small-teacher 'vgg16' needs a big teacher"),
