@@ -50,6 +50,7 @@ JobsOption = Annotated[
 SeedsOption = Annotated[
     Optional[int], typer.Option(callback=at_least_one, help="how many seeds; default: the preset's")
 ]
+LevelOption = Annotated[Optional[str], typer.Option(help="of hrsc2016's labels: ship, category or type")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="refuse damaged images instead of leaving them out")]
 JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 
@@ -114,7 +115,7 @@ def train(
     seed: Annotated[int, typer.Option(help="of the student's weights, batches and augmentation")] = 0,
     preset: PresetOption = "quick",
     source: Annotated[str, typer.Option(help="auto, embedded or real images")] = "auto",
-    level: Annotated[Optional[str], typer.Option(help="of hrsc2016's labels: ship, category or type")] = None,
+    level: LevelOption = None,
     data: DataOption = None,
     strict: StrictOption = False,
     jobs: JobsOption = None,
@@ -235,11 +236,11 @@ def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 @data_app.command("check")
-def data_check(role: str, data: DataOption = None, as_json: JsonOption = False) -> None:
+def data_check(role: str, data: DataOption = None, level: LevelOption = None, as_json: JsonOption = False) -> None:
     """Open every image of a role; exit status 2 when one is damaged."""
     from kit.data.check import check
 
-    report = check(check_role(role), data)
+    report = check(check_role(role), data, level=level)
     print(f"{report.role}: {report.name} ({report.source}), fingerprint {report.fingerprint[:12] or 'none'}")
     for split, counts in report.counts.items():
         least, most = min(counts.values(), default=0), max(counts.values(), default=0)

@@ -119,6 +119,8 @@ def last_json(capsys):
         (["figures", "01", "--preset", "huge"], "preset 'huge'"),
         (["figures", "01", "--data", "/no/such/folder"], "'/no/such/folder'"),
         (["data", "check", "mnist"], "role 'mnist'"),
+        (["data", "check", "cifar-10", "--level", "type"], "level 'type' is not allowed for role 'cifar-10'"),
+        (["train", "--student", "cnn", "--role", "hrsc2016", "--preset", "smoke", "--level", "ship"], "have one class"),
         (["data", "prepare", "mnist"], "role 'mnist'"),
         (["data", "download", "mnist", "--data", "x"], "role 'mnist'"),
         (["data", "download", "imagenet", "--data", "x"], "role to download 'imagenet'"),

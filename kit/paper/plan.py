@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from kit import recipe
+from kit.errors import KitError
 from kit.models import ModelSpec
 from kit.paper.printed import TABLE_1
 from kit.presets import Preset, preset_named
@@ -98,6 +99,8 @@ class Plan:
         **changes: float,
     ) -> Run:
         size, data = self.preset.roles[role], self.data(role)
+        if data.classes < 2:
+            raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
         return Run(
             data=data,
             student=ModelSpec(name=model, classes=data.classes, width=width, stem=size.stem),
