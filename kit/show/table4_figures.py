@@ -244,7 +244,7 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
         cells,
         ["method", "title"],
         [
-            Measure("test_top1", "test Top-1 %", scale=100, dots=True),
+            Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
             Measure("test_top5", "test Top-5 %", scale=100),
             Measure("seconds_total", "CPU s, whole"),
             Measure("seconds_student", "student alone"),
