@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from kit.paper import claims, printed, table1, table2, table3
+from kit.paper import claims, printed, table1, table2, table3, table4
 from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, Estimate, gain, saving, t_interval, two_proportions, verdict
 from kit.paper.plan import Row, collect
 from kit.runs import Failure
@@ -377,3 +377,30 @@ def test_table_4_is_the_pages():
     page = {name: tuple(map(float, cells)) for name, *cells in map(str.split, PAGE_4.split("\n")[1:-1])}
     assert {key: tuple(row) for key, row in printed.TABLE_4.items()} == page
     assert printed.TABLE_4_EPOCHS == 150
+
+
+# ---- Table 4's ranks --------------------------------------------------------------------------------------------------
+
+
+def test_to_be_among_the_best_three_is_to_beat_the_third_best_of_the_others():
+    top1 = {"[9]": 0.50, "[10]": 0.48, "[11]": 0.40, "[12]": 0.30, "[13]": 0.20, "ours": 0.44}
+    lines = [
+        {
+            "budget": "steps", "method": key, "title": key, "label": key, "seed": seed, "status": "finished",
+            "seconds_total": 10.0 if key == "ours" else 20.0, "seconds_small": 15.0 * (key == "ours"), "flops": 5e9,
+            "test_top1": value + 0.01 * seed * (1 if key == "ours" else -1), "test_top5": 0.9,
+        }
+        for key, value in top1.items()
+        for seed in range(3)
+    ]  # fmt: skip
+    found = {claim.text: claim for claim in table4.claims(pd.DataFrame(lines))}
+    third = found["ours is among the best 3 of the six in Top-1"]
+    # ours less [11]: 4, 6 and 8 points; Student's t with two degrees of freedom
+    assert third.measured.mean == pytest.approx(6)
+    assert third.measured.high - 6 == pytest.approx(stats.t.ppf(0.975, 2) * 2 / math.sqrt(3))
+    assert third.paper == "+1.48 points"  # 65.15 − 63.67
+    best = found["ours is better than all others in Top-1"]
+    assert best.measured.mean == pytest.approx(-4)  # −6, −4, −2
+    assert best.paper == "-3.73 points"  # 65.15 − 68.88
+    assert found["ours is the fastest of the six"].measured.mean == pytest.approx(50)
+    assert found["ours is the fastest, its small teacher's own training counted"].measured.mean == pytest.approx(-25)

@@ -372,7 +372,10 @@ def _pair_claims(frame: pd.DataFrame) -> list[Claim]:
 
 
 def _rank_claims(frame: pd.DataFrame) -> list[Claim]:
-    """Ours among the six by the default readings: fastest; third in Top-1; second in Top-5."""
+    """Ours among the six by the default readings: fastest; third in Top-1, second in Top-5, and better than all.
+
+    To be among the best three is to beat the third best of the others: a difference, so it has an interval.
+    """
     default = frame[[key in TABLE_4 and is_default(frame, label) for key, label in frame[["method", "label"]].values]]
     claims = []
     for budget in BUDGETS:
@@ -400,34 +403,36 @@ def _rank_claims(frame: pd.DataFrame) -> list[Claim]:
                     )
                 )
         for column, what, place in (("test_top1", "Top-1", 3), ("test_top5", "Top-5", 2)):
-            ranks = wide[column].rank(axis=1, ascending=False, method="min")["ours"]
-            claims.append(
-                Claim(
-                    text=f"ours is at least {place}{'nd' if place == 2 else 'rd'} of the six in {what}",
-                    where="Table 4",
-                    paper=f"rank {place} of 6",
-                    unit=f"ranks above {place + 0.5:g}",
-                    measured=t_interval(place + 0.5 - ranks),
-                    against=f"default readings, equal {budget}",
+            for text, where, wanted in (
+                (f"ours is among the best {place} of the six in {what}", "Table 4", place),
+                (f"ours is better than all others in {what}", "Section 2.4", 1),
+            ):
+                claims.append(
+                    Claim(
+                        text=text,
+                        where=where,
+                        paper=f"{_printed_lead(column, wanted):+.2f} points",
+                        unit="points (test)",
+                        measured=t_interval(100 * (wide[column]["ours"] - _to_beat(wide[column], wanted))),
+                        against=f"the {ORDINALS[wanted]} of the other five, seed by seed, equal {budget}",
+                    )
                 )
-            )
-            best = wide[column].drop(columns="ours").max(axis=1)
-            claims.append(
-                Claim(
-                    text=f"ours is better than all others in {what}",
-                    where='Section 2.4 ("its performance in classification is better, too")',
-                    paper=f"{_printed_lead(what):+.2f} points in its own Table 4",
-                    unit="points (test)",
-                    measured=t_interval(100 * (wide[column]["ours"] - best)),
-                    against=f"the best of the others, seed by seed, equal {budget}",
-                )
-            )
     return claims
 
 
-def _printed_lead(what: str) -> float:
-    column = "top1" if what == "Top-1" else "top5"
-    return getattr(TABLE_4["ours"], column) - max(getattr(row, column) for key, row in TABLE_4.items() if key != "ours")
+ORDINALS = {1: "best", 2: "second best", 3: "third best"}
+
+
+def _to_beat(wide: pd.DataFrame, place: int) -> pd.Series:
+    """Seed by seed what ours must beat to be among the best `place`: of the others' values, so many from the top."""
+    others = wide.drop(columns="ours")
+    return others.apply(lambda values: values.nlargest(min(place, len(values))).iloc[-1], axis=1)
+
+
+def _printed_lead(column: str, place: int) -> float:
+    """The same by Table 4's printed figures."""
+    printed = pd.DataFrame(TABLE_4, index=TABLE_4["ours"]._fields).loc[[column.removeprefix("test_")]]
+    return float((printed["ours"] - _to_beat(printed, place)).iloc[0])
 
 
 def _own_claims(frame: pd.DataFrame) -> list[Claim]:

@@ -120,6 +120,7 @@ def search_figure(comparison: Comparison) -> Figure:
         f"{comparison.setting.student.title} (the target)", (own / 1e6, 1), (3, -3), xycoords=("data", "axes fraction"),
         textcoords="offset points", va="top", fontsize=SMALL, color=MUTED,
     )  # fmt: skip
+    right.margins(y=0.12)  # room for the target's name
     left.set(xlabel="samples", ylabel="best reward so far")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(loc="best")
