@@ -379,7 +379,7 @@ def test_table_4_is_the_pages():
     assert printed.TABLE_4_EPOCHS == 150
 
 
-# ---- Table 4's ranks --------------------------------------------------------------------------------------------------
+# ---- Table 4's ranks -----------------------------------------------------------------------------------------------
 
 
 def test_to_be_among_the_best_three_is_to_beat_the_third_best_of_the_others():
