@@ -1,0 +1,347 @@
+"""Figure 2, measured: does the student look where its teacher looks, and at the ship?
+
+The paper explains ResNet-50 and VGG-19 by ResNet-34 students on HRSC2016 and judges their Grad-CAM maps by eye: with
+its method "the heat map for ships concentrates on the hull", at T = 5 it lies "mostly on the sea" (Section 2.5). Here
+every test image gets scores (`kit.cam_scores`), for the image's true class.
+
+Readings. Fig. 2 names no small teacher. Table 3 has VGG-19 wherever ResNet-34 is the student, and the CNN where VGG-19
+is explained on HRSC2016: so VGG-19 under ResNet-50, the CNN under VGG-19. T = 5 and T = 20 go from the explained model
+straight to the student by Eq. (1), in both readings.
+
+Intervals. A comparison is paired: same image, same seed, adaptive less fixed T. Over seeds: the mean over images, seed
+by seed, with its t-interval; it speaks of other trainings on these images. Over images: each image's mean over seeds,
+with its t-interval; it speaks of other images for these trainings. The verdict follows from the wider of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from kit import cam_scores
+from kit.cam import HeatMaps, maps
+from kit.data.augment import normalise
+from kit.data.base import Dataset
+from kit.models import TITLES
+from kit.paper.claims import Claim, Estimate, judged, t_interval
+from kit.paper.plan import Plan, Row, rows
+from kit.runs import Failure, Result, Run, find
+
+ROLE, STUDENT = "hrsc2016", "resnet34"
+SMALL = {"resnet50": "vgg19", "vgg19": "cnn"}  # the small teacher under each explained model
+READINGS = ("printed", "hinton")  # of Eq. (1)
+OURS = ("adaptive", "three steps")
+
+ROAD_EVERY = 10  # ROAD is computed for every so manieth test image: it costs more than all other scores together
+
+SCORES = ("pointing", "energy_mask", "energy_box", "iou", "iou_best", "road", "energy_shortcut", "agreement", "ssim")
+
+
+def table(
+    plan: Plan, seeds: int = 3, readings: Sequence[str] = READINGS, explained: Sequence[str] = tuple(SMALL)
+) -> list[Row]:
+    """One row an explained model and procedure: Eq. (1) at T = 5 and T = 20 in each reading, and the three steps."""
+    procedures = [(T, reading) for T in ("T=5", "T=20") for reading in readings] + [OURS]
+    return [
+        row
+        for big in explained
+        for row in rows(plan, procedures, seeds, ROLE, STUDENT, big, SMALL[big], group=TITLES[big])
+    ]
+
+
+def seeds(plan: Plan) -> int:
+    """The preset's. Three at quick: 30 students of 10 to 15 CPU seconds."""
+    return plan.preset.seeds
+
+
+# ---- what maps are scored against -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """A test split, ready for networks and scores. Regions are bool (N, H, W), None where the data has none."""
+
+    data: Dataset
+    x: Tensor  # (N, 3, H, W), normalised
+    labels: Tensor  # (N,)
+    pixels: np.ndarray  # (N, H, W, 3) uint8
+    masks: np.ndarray | None = None
+    boxes: np.ndarray | None = None  # as regions
+    shortcuts: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, data: Dataset) -> Scenes:
+        """Any role; only hrsc2016 has regions."""
+        pixels = data.test.images.take(torch.arange(len(data.test)))
+        regions = {}
+        if hasattr(data, "masks"):
+            regions = {
+                "masks": data.masks.numpy(),
+                "boxes": cam_scores.boxes_as_regions(data.boxes, data.px),
+                "shortcuts": data.shortcuts.numpy(),
+            }
+        return cls(data, normalise(pixels, *data.mean_std), data.test.labels, pixels.numpy(), **regions)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def against_regions(heat: np.ndarray, scenes: Scenes) -> dict[str, np.ndarray]:
+    """The scores of maps (N, H, W) against hull, box and planted shortcut, each (N,); none where there are no regions.
+
+    Pointing game and IoU are against the hull, which is the harder: a ship's box holds much sea.
+    """
+    found = {"empty": cam_scores.empty(heat)}
+    if scenes.masks is None:
+        return found
+    return found | {
+        "pointing": cam_scores.pointing(heat, scenes.masks),
+        "energy_mask": cam_scores.energy(heat, scenes.masks),
+        "energy_box": cam_scores.energy(heat, scenes.boxes),
+        "iou": cam_scores.iou(heat, scenes.masks),
+        "iou_best": cam_scores.best_iou(heat, scenes.masks),
+        "energy_shortcut": cam_scores.energy(heat, scenes.shortcuts),
+    }
+
+
+def likeness(heat: np.ndarray, teacher: np.ndarray) -> dict[str, np.ndarray]:
+    """How alike a student's and its teacher's maps of the same images and classes are, each (N,)."""
+    return {
+        "agreement": cam_scores.rank_correlation(heat, teacher),
+        "ssim": cam_scores.ssim(heat, teacher),
+    }
+
+
+def road_of(network: nn.Module, scenes: Scenes, heat: np.ndarray, every: int = ROAD_EVERY) -> np.ndarray:
+    """ROAD for every so manieth image, NaN elsewhere, (N,)."""
+    some = torch.arange(0, len(scenes), every)
+    score = np.full(len(scenes), np.nan)
+    score[some] = cam_scores.road(network, scenes.x[some], heat[some], scenes.labels[some])
+    return score
+
+
+# ---- every score per student, image and seed ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network, and where it looks in every test image."""
+
+    teacher: str  # the explained model
+    student: str
+    temperature: str  # or what a control is
+    reading: str
+    seed: int
+    network: nn.Module
+    heat: HeatMaps
+
+
+def subjects(
+    rows: Sequence[Row],
+    results: Mapping[Run, Result | Failure],
+    scenes: Scenes,
+    method: str = "grad-cam",
+    layer: str | None = None,
+) -> Iterator[Subject]:
+    """Each explained model's maps, then its finished students', then those of the students' starting weights."""
+    for group in dict.fromkeys(row.group for row in rows):
+        of_group = [row for row in rows if row.group == group]
+        first = of_group[0].runs[0]
+        teacher = find(first.teachers["big"]).student()
+        yield Subject(group, group, "teacher", "", 0, teacher, maps(teacher, scenes.x, scenes.labels, method, layer))
+        for row in of_group:
+            for run in row.runs:
+                if isinstance(results[run], Result):
+                    network = results[run].student()
+                    heat = maps(network, scenes.x, scenes.labels, method, layer)
+                    yield Subject(group, run.student.title, row.label, row.reading, run.seed, network, heat)
+        for run in of_group[0].runs:
+            network = run.student.build(run.seed)
+            heat = maps(network, scenes.x, scenes.labels, method, layer)
+            yield Subject(group, run.student.title, "random weights", "", run.seed, network, heat)
+
+
+def scores(seen: Sequence[Subject], scenes: Scenes, road_every: int = ROAD_EVERY) -> pd.DataFrame:
+    """A line per network and image: which, whether its prediction is right, and every score.
+
+    Explained models (`teacher`), the students' starting weights (`random weights`) and two drawn maps (`uniform map`,
+    and `oracle`, the hull's mask itself) stand beside the students as controls.
+    """
+    teachers = {each.teacher: each.heat.maps for each in seen if each.temperature == "teacher"}
+    found = []
+    for each in seen:
+        heat = each.heat.maps
+        columns = against_regions(heat, scenes) | {"road": road_of(each.network, scenes, heat, road_every)}
+        if each.temperature != "teacher":
+            columns |= likeness(heat, teachers[each.teacher])
+        right = (each.heat.predicted == scenes.labels).numpy()
+        found.append(_lines(each.teacher, each.student, each.temperature, each.reading, each.seed, right, columns))
+    if scenes.masks is not None:
+        drawn = {"uniform map": np.ones(scenes.masks.shape), "oracle": scenes.masks.astype(float)}
+        for group in teachers:
+            found += [_lines(group, "", name, "", 0, None, against_regions(m, scenes)) for name, m in drawn.items()]
+    frame = pd.concat(found, ignore_index=True)
+    classes = np.array(scenes.data.classes)[scenes.labels.numpy()]
+    frame.insert(6, "class", classes[frame["image"]])
+    order = [*frame.columns[:8], *(name for name in SCORES if name in frame), "empty"]
+    return frame[order]
+
+
+def _lines(
+    teacher: str,
+    student: str,
+    temperature: str,
+    reading: str,
+    seed: int,
+    right: np.ndarray | None,
+    columns: Mapping[str, np.ndarray],
+) -> pd.DataFrame:
+    which = {"teacher": teacher, "student": student, "temperature": temperature, "reading": reading, "seed": seed}
+    n = len(columns["empty"])
+    return pd.DataFrame(which | {"image": np.arange(n), "correct": right} | dict(columns))
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------
+
+BY = ["teacher", "temperature", "reading"]
+
+
+def by_seed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The mean over images of every score, a line per explained model, procedure and seed.
+
+    `agreement` stands also for right and wrong predictions apart. `accuracy` is the share of right predictions.
+    """
+    columns = [name for name in (*SCORES, "empty") if name in frame]
+    means = frame.groupby([*BY, "seed"], sort=False)[columns].mean()
+    of_right = frame[frame["correct"].eq(True)].groupby([*BY, "seed"], sort=False)["agreement"].mean()
+    of_wrong = frame[frame["correct"].eq(False)].groupby([*BY, "seed"], sort=False)["agreement"].mean()
+    accuracy = frame.assign(correct=frame["correct"].astype(float)).groupby([*BY, "seed"], sort=False)["correct"].mean()
+    return means.assign(agreement_right=of_right, agreement_wrong=of_wrong, accuracy=accuracy).reset_index()
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Adaptive less fixed T (or a score less a level), per image and seed, in percentage points: two intervals."""
+
+    over_seeds: Estimate
+    over_images: Estimate
+    p: float  # Wilcoxon's signed-rank test over the images' means; NaN where nothing differs
+
+    @property
+    def wider(self) -> Estimate:
+        """The estimate with the wider interval; none at all where one seed leaves it open."""
+        seeds, images = self.over_seeds, self.over_images
+        if math.isnan(seeds.low) or math.isnan(images.low):
+            return seeds
+        return seeds if seeds.high - seeds.low >= images.high - images.low else images
+
+
+def per_image(frame: pd.DataFrame, teacher: str, procedure: tuple[str, str], column: str) -> pd.DataFrame:
+    """A score as a table (images × seeds)."""
+    temperature, reading = procedure
+    chosen = frame.query("teacher == @teacher and temperature == @temperature and reading == @reading")
+    return chosen.pivot(index="image", columns="seed", values=column)
+
+
+def paired(difference: pd.DataFrame) -> Paired:
+    """Both intervals of a table (images × seeds) of differences, as fractions; NaNs are left out pair by pair."""
+    points = 100 * difference
+    of_images = points.mean(axis=1).dropna()
+    of_seeds = points.mean(axis=0).dropna()
+    differs = (of_images != 0).any()
+    p = float(stats.wilcoxon(of_images).pvalue) if differs and len(of_images) > 1 else math.nan
+    return Paired(t_interval(of_seeds), t_interval(of_images), p)
+
+
+def compared(frame: pd.DataFrame, teacher: str, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> Paired:
+    """Our score less theirs on the same image and seed."""
+    return paired(per_image(frame, teacher, ours, column) - per_image(frame, teacher, theirs, column))
+
+
+def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Section 2.5's claims, judged by the wider of the two intervals; the one over images and its test stand beside."""
+    found = claims(frame)
+    judgement = judged([claim for claim, _ in found])
+    estimates = [each.over_images for _, each in found]
+    judgement["over seeds"] = [_bounds(each.over_seeds) for _, each in found]
+    judgement["over images"] = [_bounds(each) for each in estimates]
+    judgement["p over images"] = [_p(each.p) for _, each in found]
+    order = ["claim", "against", "measured", "over seeds", "over images", "p over images", "verdict"]
+    return judgement[order]
+
+
+def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
+    """Each claim with both of its intervals, for each explained model and each reading of T = 5."""
+    where, found = "Section 2.5, Fig. 2", []
+
+    def claim(text: str, against: str, measured: Paired) -> None:
+        found.append((Claim(text, where, "by eye", "points", measured.wider, against), measured))
+
+    teachers = list(dict.fromkeys(frame["teacher"]))
+    fixed = [
+        ("T=5", reading)
+        for reading in READINGS
+        if ((frame["temperature"] == "T=5") & (frame["reading"] == reading)).any()
+    ]
+    relative = (
+        ("adaptive has more of its energy on the hull", "energy_mask", 1),
+        ("adaptive points at the hull more often", "pointing", 1),
+        ("adaptive's map is more like its teacher's", "agreement", 1),
+        ("adaptive has less of its energy on the shortcut", "energy_shortcut", -1),
+    )
+    for text, column, sign in relative:
+        for teacher in teachers:
+            for T in fixed:
+                difference = per_image(frame, teacher, OURS, column) - per_image(frame, teacher, T, column)
+                claim(text, f"{teacher}: {T[0]}, Eq. (1) {T[1]}", paired(sign * difference))
+    for teacher in teachers:
+        chance = per_image(frame, teacher, ("uniform map", ""), "energy_mask")[0]
+        on_hull = per_image(frame, teacher, OURS, "energy_mask")
+        claim("adaptive's energy is mostly on the hull", f"{teacher}: one half", paired(on_hull - 0.5))
+        claim(
+            "adaptive's energy is on the hull beyond chance",
+            f"{teacher}: uniform map",
+            paired(on_hull.sub(chance, axis=0)),
+        )
+        for T in fixed:
+            on_hull = per_image(frame, teacher, T, "energy_mask")
+            name = f"{teacher}, Eq. (1) {T[1]}"
+            claim("T=5's energy is mostly off the hull", f"{name}: one half", paired(0.5 - on_hull))
+            claim("T=5's energy shuns the hull", f"{name}: uniform map", paired(-on_hull.sub(chance, axis=0)))
+    return found
+
+
+def _bounds(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):
+        return f"none (n = {estimate.n})"
+    return f"[{estimate.low:+.1f}, {estimate.high:+.1f}]"
+
+
+def _p(p: float) -> str:
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+# ---- which images are shown ------------------------------------------------------------------------------------------
+
+
+def shown(frame: pd.DataFrame, drawn: int = 5, extremes: int = 2, seed: int = 0) -> dict[int, str]:
+    """The images of the grid and why: a fixed random draw, then those where adaptive gains and loses most over T = 5.
+
+    Gain is in energy on the hull, mean over explained models, seeds and readings of T = 5.
+    """
+    images = np.unique(frame["image"])
+    random = np.random.default_rng(seed).permutation(images)[:drawn]
+    chosen = {int(image): "random draw" for image in sorted(random)}
+    if "energy_mask" not in frame:
+        return chosen
+    of = frame.groupby(["temperature", "image"])["energy_mask"].mean()
+    gain = (of["adaptive"] - of["T=5"]).dropna().drop(list(chosen), errors="ignore").sort_values(kind="stable")
+    chosen |= {int(image): "best for adaptive" for image in gain.index[::-1][:extremes]}
+    return chosen | {int(image): "worst for adaptive" for image in gain.index[:extremes] if int(image) not in chosen}

@@ -1,0 +1,297 @@
+"""Heat maps as pictures: blended with the image they are of, Fig. 2's grid, and the scores as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageDraw
+
+from kit.paper.figure2 import Scenes, Subject, by_seed
+from kit.paper.plan import Plan, Row
+from kit.show import style
+from kit.show.paper_figures import caption
+from kit.show.plots import Measure, compare_table, in_style, table_picture
+from kit.show.style import DPI, INK, MUTED, RULE, SMALL, TEXT
+from kit.show.tables import with_interval
+
+COLOURS = "inferno"
+BLEND = 0.6
+BOX = "#56B4E9"  # light enough on dark maps, and no colour of theirs
+SIDE = 256  # px: overlays are enlarged by a whole factor to about this
+
+# ---- one image -------------------------------------------------------------------------------------------------------
+
+
+def overlay(pixels: np.ndarray, heat: np.ndarray, blend: float = BLEND) -> np.ndarray:
+    """The map (H, W) over the image (H, W, 3) uint8, of the same size: 0 is the image, 1 the map's colours alone.
+
+    The image loses its own colours on the way, so that those seen are the map's.
+    """
+    colour = pixels.astype(float)
+    grey = colour.mean(2, keepdims=True)
+    base = colour + min(1.0, 2 * blend) * (grey - colour)
+    hot = 255 * colormaps[COLOURS](np.clip(heat, 0, 1))[..., :3]
+    return ((1 - blend) * base + blend * hot).round().clip(0, 255).astype(np.uint8)
+
+
+def enlarged(pixels: np.ndarray, box: Sequence[float] | None = None, side: int = SIDE) -> np.ndarray:
+    """An overlay (H, W, 3) enlarged by a whole factor to about `side` px, with its box (in the image's pixels)."""
+    factor = max(1, round(side / max(pixels.shape[:2])))
+    image = Image.fromarray(pixels.repeat(factor, 0).repeat(factor, 1))
+    if box is not None:
+        corners = [round(factor * float(value)) for value in box]
+        ImageDraw.Draw(image).rectangle(corners, outline=BOX, width=max(1, image.width // 128))
+    return np.asarray(image)
+
+
+# ---- Fig. 2 ----------------------------------------------------------------------------------------------------------
+
+TILE, GAP, LEFT, RIGHT, EDGE = 94, 8, 112, 52, 12  # px
+
+
+@in_style
+def fig2(
+    subjects: Sequence[Subject],
+    scenes: Scenes,
+    frame: pd.DataFrame,
+    chosen: Mapping[int, str],
+    plan: Plan,
+    rows: Sequence[Row],
+    reading: str = "printed",
+    seed: int = 0,
+) -> Figure:
+    """Fig. 2's grid. Rows: images, and why they are shown. Columns: the image with its ship's box, each explained
+    model, then its students by T = 5, T = 20 and adaptive; under each map what `frame` has for it."""
+    columns = _columns(subjects, reading, seed)
+    wide = LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT
+    method, layers = columns[0].heat.method, {each.student: each.heat.layer for each in columns}
+    title = "Fig. 2 · Where explained models and their ResNet-34 students look"
+    text = caption(
+        plan,
+        rows,
+        f"{method} for the true class, seed {seed}, T = 5 and T = 20 by Eq. (1) {reading}",
+        "layers: " + ", ".join(f"{name} {layer}" for name, layer in layers.items()),
+        "under each map: its energy on the hull; ✓ the network predicts the class, ✗ another",
+    )
+    head, foot = style.frame_heights(wide, title, text)
+    labels, row_height = 58, TILE + 24
+    figure = style.new_figure(wide, head + labels + len(chosen) * row_height + foot)
+    style.frame(figure, title, text)
+    high = figure.get_figheight() * DPI
+    page = figure.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(high, 0))
+    page.set_axis_off()
+    _column_heads(page, columns, head + labels)
+    score = frame.set_index(["teacher", "student", "temperature", "reading", "seed", "image"]).sort_index()
+    reasons = list(chosen.values())
+    for r, (image, reason) in enumerate(chosen.items()):
+        top = head + labels + r * row_height
+        if r == 0 or reasons[r - 1] != reason:
+            page.plot([EDGE, wide - RIGHT - GAP], [top - 3, top - 3], color=RULE, lw=0.8)
+            page.text(EDGE, top + 12, style.wrapped(reason, LEFT - EDGE - 6, TEXT, bold=True), weight="bold", va="top")
+        name = scenes.data.classes[int(scenes.labels[image])]
+        name = style.wrapped(f"{name}, image {image}", LEFT - EDGE - 6, SMALL)
+        page.text(EDGE, top + TILE, name, va="bottom", size=SMALL, color=MUTED, parse_math=False)
+        _tile(figure, (LEFT, top, wide, high), scenes.pixels[image], scenes, image, with_box=True)
+        for c, each in enumerate(columns, 1):
+            left = LEFT + c * (TILE + GAP) + _shift(c, columns)
+            mixed = overlay(scenes.pixels[image], each.heat.maps[image])
+            _tile(figure, (left, top, wide, high), mixed, scenes, image)
+            line = score.loc[(each.teacher, each.student, each.temperature, each.reading, each.seed, image)]
+            page.text(left + TILE / 2, top + TILE + 10, _under(line), ha="center", va="center", size=SMALL)
+    bar = figure.add_axes((1 - 40 / wide, 1 - (head + labels + 2 * row_height) / high, 10 / wide, 2 * TILE / high))
+    figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 0.5, 1])
+    bar.set_title("heat", size=SMALL, loc="center", color=MUTED)
+    bar.tick_params(labelsize=SMALL, length=2, pad=2)
+    return figure
+
+
+def _columns(subjects: Sequence[Subject], reading: str, seed: int) -> list[Subject]:
+    """The explained models, then for each of them its students, T = 5, T = 20, adaptive."""
+    explained = [each for each in subjects if each.temperature == "teacher"]
+    of_seed = [each for each in subjects if each.seed == seed]
+    students = [
+        each
+        for big in explained
+        for temperature in ("T=5", "T=20", "adaptive")
+        for each in of_seed
+        if each.teacher == big.teacher and each.temperature == temperature and each.reading in (reading, "three steps")
+    ]
+    return explained + students
+
+
+def _shift(column: int, columns: Sequence[Subject]) -> float:
+    """Half a gap more before each group of columns, taken from the right rim."""
+    heads = [("", "")] + [(each.teacher if each.temperature != "teacher" else "", "") for each in columns]
+    return 4.0 * sum(heads[i] != heads[i - 1] for i in range(2, column + 1))
+
+
+def _column_heads(page: Axes, columns: Sequence[Subject], bottom: float) -> None:
+    def write(c: int, text: str, lift: float = 10, colour: str = INK, bold: bool = False) -> None:
+        x = LEFT + c * (TILE + GAP) + _shift(c, columns) + TILE / 2
+        weight = "bold" if bold else "normal"
+        page.text(x, bottom - lift, text, ha="center", va="bottom", size=TEXT, color=colour, weight=weight)
+
+    write(0, "image, box")
+    for c, each in enumerate(columns, 1):
+        if each.temperature == "teacher":
+            write(c, f"{each.teacher}\nexplained", bold=False)
+        else:
+            write(c, each.temperature, colour=style.COLOURS[each.temperature], bold=True)
+    for teacher in dict.fromkeys(each.teacher for each in columns):
+        of = [c for c, each in enumerate(columns, 1) if each.teacher == teacher and each.temperature != "teacher"]
+        if not of:
+            continue
+        left, right = (LEFT + c * (TILE + GAP) + _shift(c, columns) for c in (of[0], of[-1]))
+        page.plot([left, right + TILE], [bottom - 31, bottom - 31], color=MUTED, lw=0.8)
+        text = f"{columns[of[0] - 1].student} taught by {teacher}"
+        page.text((left + right + TILE) / 2, bottom - 35, text, ha="center", va="bottom", size=TEXT)
+
+
+def _tile(
+    figure: Figure, place: tuple[float, float, float, float], pixels: np.ndarray, scenes: Scenes, image: int,
+    with_box: bool = False,
+) -> None:  # fmt: skip
+    """A TILE × TILE px picture at (left, top) on a page (wide, high), with the hull's outline or the ship's box."""
+    left, top, wide, high = place
+    ax = figure.add_axes((left / wide, 1 - (top + TILE) / high, TILE / wide, TILE / high))
+    px = len(pixels)
+    ax.imshow(pixels, extent=(0, px, px, 0), interpolation="nearest", aspect="auto")
+    ax.set_xlim(0, px)
+    ax.set_ylim(px, 0)
+    ax.set_axis_off()
+    if scenes.masks is None:
+        return
+    if with_box:
+        xmin, ymin, xmax, ymax = scenes.data.boxes[image].tolist()
+        ax.add_patch(Rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, ec=BOX, lw=1.4))
+    else:
+        fine = scenes.masks[image].repeat(4, 0).repeat(4, 1).astype(float)
+        ax.contour(fine, [0.5], colors=[BOX], linewidths=0.9, extent=(0, px, 0, px))
+
+
+def _under(line: pd.Series) -> str:
+    mark = "✓" if line["correct"] else "✗"
+    if line["empty"]:
+        return f"empty map {mark}"
+    return f"{100 * line['energy_mask']:.0f} % {mark}" if "energy_mask" in line else mark
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+    """Every score over the whole test split, mean and t-interval over seeds, for students, teachers and controls."""
+    means = by_seed(frame)
+    columns = [name for name in means.columns if name not in ("teacher", "temperature", "reading", "seed")]
+    cells = means.groupby(["teacher", "temperature", "reading"], sort=False)[columns].agg(list).reset_index()
+    cells["maps of"] = [_name(t, r) for t, r in zip(cells["temperature"], cells["reading"], strict=True)]
+    for column in ("energy_mask", "energy_box", "energy_shortcut", "pointing", "iou", "accuracy"):
+        cells[column] = cells[column] if column in cells else [[] for _ in range(len(cells))]
+    return compare_table(
+        cells.rename(columns={"teacher": "explained model"}),
+        ["explained model", "maps of"],
+        [
+            Measure("accuracy", "test Top-1 %", scale=100),
+            Measure("energy_mask", "energy on hull %", scale=100, dots=True),
+            Measure("energy_box", "in box %", scale=100),
+            Measure("pointing", "pointing %", scale=100),
+            Measure("iou", "IoU %", scale=100),
+            Measure("road", "ROAD ×100", scale=100),
+            Measure("energy_shortcut", "on shortcut %", scale=100),
+            Measure("agreement", "like teacher's ρ ×100", scale=100, dots=True),
+            Measure("empty", "empty %", scale=100),
+        ],
+        title="Where they look, as numbers: means over the whole test split",
+        caption=caption(
+            plan,
+            rows,
+            "intervals: 95 % t over seeds",
+            "pointing game and IoU (at half of the map's maximum) against the hull",
+            "ROAD on every tenth image",
+            "shares of images that have a float in view",
+        ),
+        width=1480,
+    )
+
+
+def _name(temperature: str, reading: str) -> str:
+    named = {"teacher": "explained model itself", "oracle": "oracle (the hull)"}
+    return f"{temperature}, {reading}" if reading else named.get(temperature, temperature)
+
+
+def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+    """Rank correlation and SSIM with the teacher's maps, on right and on wrong predictions."""
+    means = by_seed(frame)
+    lines = [
+        {
+            "explained model": teacher,
+            "maps of": _name(temperature, reading),
+            "rank correlation": with_interval(cell["agreement"], percent=False, digits=2),
+            "where the student is right": with_interval(cell["agreement_right"], percent=False, digits=2),
+            "where it is wrong": with_interval(cell["agreement_wrong"], percent=False, digits=2),
+            "SSIM": with_interval(cell["ssim"], percent=False, digits=2),
+        }
+        for (teacher, temperature, reading), cell in means.groupby(["teacher", "temperature", "reading"], sort=False)
+        if cell["agreement"].notna().any()
+    ]
+    return table_picture(
+        pd.DataFrame(lines),
+        title="Does the student look where its teacher looks?",
+        caption=caption(
+            plan, rows, "same image, same (true) class; mean over images ± half the 95 % interval over seeds"
+        ),
+        merge=["explained model"],
+    )
+
+
+def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+    """Controls: a map that knows nothing, untrained networks, trained ones, and the hull itself."""
+    means = by_seed(frame)
+    kinds = {
+        "uniform map (chance)": means["temperature"] == "uniform map",
+        "students before training": means["temperature"] == "random weights",
+        "explained models": means["temperature"] == "teacher",
+        "students after training": means["temperature"].isin(style.COLOURS),
+        "oracle: the hull's own mask": means["temperature"] == "oracle",
+    }
+    lines = [
+        {
+            "maps of": kind,
+            "pointing %": f"{100 * means.loc[which, 'pointing'].mean():.1f}",
+            "energy on hull %": f"{100 * means.loc[which, 'energy_mask'].mean():.1f}",
+            "energy in box %": f"{100 * means.loc[which, 'energy_box'].mean():.1f}",
+            "IoU %": f"{100 * means.loc[which, 'iou'].mean():.1f}",
+            "best IoU %": f"{100 * means.loc[which, 'iou_best'].mean():.1f}",
+            "on shortcut %": f"{100 * means.loc[which, 'energy_shortcut'].mean():.1f}",
+        }
+        for kind, which in kinds.items()
+    ]
+    return table_picture(
+        pd.DataFrame(lines),
+        title="Are the scores sane? Controls",
+        caption=caption(plan, rows, "means over images, explained models and seeds"),
+    )
+
+
+def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+    """The claims as a table, the two intervals side by side."""
+    return table_picture(
+        claims,
+        title="Section 2.5's claims about heat maps, judged",
+        caption=caption(
+            plan,
+            rows,
+            "percentage points; rank correlation × 100",
+            "the verdict follows from the wider of the two 95 % t-intervals",
+            "p: Wilcoxon's signed-rank test over images",
+        ),
+        merge=["claim"],
+        max_width=1240,
+    )
