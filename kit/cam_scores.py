@@ -1,4 +1,4 @@
-"""Heat maps as numbers: against a hull's mask, a ship's box or a planted mark, against their effect, against each other.
+"""Heat maps as numbers: against a hull's mask, a ship's box, a planted mark, the network, another map.
 
 Maps are (N, H, W), 0 … 1; regions are bool (N, H, W). Every score is (N,) float64, a number per image. A map that is 0
 everywhere points at nothing: it misses (pointing, IoU: 0) and has no shares, order or likeness (NaN); how many do is a

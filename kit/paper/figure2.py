@@ -127,7 +127,7 @@ def road_of(network: nn.Module, scenes: Scenes, heat: np.ndarray, every: int = R
     return score
 
 
-# ---- every score per student, image and seed ---------------------------------------------------------------------------
+# ---- every score per student, image and seed ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -245,9 +245,8 @@ class Paired:
 
 def per_image(frame: pd.DataFrame, teacher: str, procedure: tuple[str, str], column: str) -> pd.DataFrame:
     """A score as a table (images × seeds)."""
-    temperature, reading = procedure
-    chosen = frame.query("teacher == @teacher and temperature == @temperature and reading == @reading")
-    return chosen.pivot(index="image", columns="seed", values=column)
+    wanted = (frame[BY] == [teacher, *procedure]).all(axis=1)
+    return frame[wanted].pivot(index="image", columns="seed", values=column)
 
 
 def paired(difference: pd.DataFrame) -> Paired:

@@ -188,7 +188,8 @@ def _under(line: pd.Series) -> str:
 
 def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
     """Every score over the whole test split, mean and t-interval over seeds, for students, teachers and controls."""
-    means = by_seed(frame)
+    means = by_seed(frame[frame["temperature"] != "oracle"])
+    means = means.sort_values("teacher", key=lambda names: names.map(list(names.unique()).index), kind="stable")
     columns = [name for name in means.columns if name not in ("teacher", "temperature", "reading", "seed")]
     cells = means.groupby(["teacher", "temperature", "reading"], sort=False)[columns].agg(list).reset_index()
     cells["maps of"] = [_name(t, r) for t, r in zip(cells["temperature"], cells["reading"], strict=True)]
@@ -199,13 +200,13 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
         ["explained model", "maps of"],
         [
             Measure("accuracy", "test Top-1 %", scale=100),
-            Measure("energy_mask", "energy on hull %", scale=100, dots=True),
+            Measure("energy_mask", "on hull %", scale=100, dots=True),
             Measure("energy_box", "in box %", scale=100),
             Measure("pointing", "pointing %", scale=100),
             Measure("iou", "IoU %", scale=100),
             Measure("road", "ROAD ×100", scale=100),
             Measure("energy_shortcut", "on shortcut %", scale=100),
-            Measure("agreement", "like teacher's ρ ×100", scale=100, dots=True),
+            Measure("agreement", "ρ to teacher ×100", scale=100, dots=True),
             Measure("empty", "empty %", scale=100),
         ],
         title="Where they look, as numbers: means over the whole test split",
@@ -213,16 +214,17 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
             plan,
             rows,
             "intervals: 95 % t over seeds",
+            "on hull, in box, on shortcut: shares of the map's energy",
             "pointing game and IoU (at half of the map's maximum) against the hull",
             "ROAD on every tenth image",
-            "shares of images that have a float in view",
+            "shortcut: over images with a float in view",
         ),
-        width=1480,
+        width=1560,
     )
 
 
 def _name(temperature: str, reading: str) -> str:
-    named = {"teacher": "explained model itself", "oracle": "oracle (the hull)"}
+    named = {"teacher": "the model itself", "uniform map": "uniform (chance)", "oracle": "oracle (the hull)"}
     return f"{temperature}, {reading}" if reading else named.get(temperature, temperature)
 
 
