@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from kit.data import real_folder
 from kit.errors import KitError, not_one_of
-from kit.paper import table1, table2, table3
+from kit.paper import figure2, table1, table2, table3
 from kit.paper.plan import Plan, Row, runs_of
 from kit.runs import PACKAGES, Failure, Result, Run, sha256, train_all, write
 
@@ -102,12 +102,17 @@ def _table3(plan: Plan, seeds: int | None) -> list[Row]:
     return table3.table(plan, seeds or table3.seeds(plan))
 
 
+def _figure2(plan: Plan, seeds: int | None) -> list[Row]:
+    return figure2.table(plan, seeds or figure2.seeds(plan))
+
+
 NEEDS = {
     "00_start_here": _start_here,
     "02_temperature_curves": _curves,
     "03_table1_teachers": _table1,
     "04_table2_adaptive": _table2,
     "05_table3_small_teacher": _table3,
+    "07_gradcam": _figure2,
 }
 
 

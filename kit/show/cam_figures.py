@@ -263,16 +263,13 @@ def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure
         "students after training": means["temperature"].isin(style.COLOURS),
         "oracle: the hull's own mask": means["temperature"] == "oracle",
     }
+    shown = {
+        "pointing %": "pointing", "energy on hull %": "energy_mask", "energy in box %": "energy_box", "IoU %": "iou",
+        "best IoU %": "iou_best", "on shortcut %": "energy_shortcut", "ROAD ×100": "road", "empty maps %": "empty",
+    }  # fmt: skip
     lines = [
-        {
-            "maps of": kind,
-            "pointing %": f"{100 * means.loc[which, 'pointing'].mean():.1f}",
-            "energy on hull %": f"{100 * means.loc[which, 'energy_mask'].mean():.1f}",
-            "energy in box %": f"{100 * means.loc[which, 'energy_box'].mean():.1f}",
-            "IoU %": f"{100 * means.loc[which, 'iou'].mean():.1f}",
-            "best IoU %": f"{100 * means.loc[which, 'iou_best'].mean():.1f}",
-            "on shortcut %": f"{100 * means.loc[which, 'energy_shortcut'].mean():.1f}",
-        }
+        {"maps of": kind}
+        | {title: _mean(means.loc[which, column]) for title, column in shown.items() if column in means}
         for kind, which in kinds.items()
     ]
     return table_picture(
@@ -280,6 +277,10 @@ def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure
         title="Are the scores sane? Controls",
         caption=caption(plan, rows, "means over images, explained models and seeds"),
     )
+
+
+def _mean(values: pd.Series) -> str:
+    return f"{100 * values.mean():.1f}" if values.notna().any() else "–"
 
 
 def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
