@@ -294,11 +294,9 @@ def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
         measured = paired(difference)
         found.append((Claim(text, "Section 2.5, Fig. 2", "by eye", "points", measured.wider, against), measured))
 
-    teachers, present = (
-        list(dict.fromkeys(frame["teacher"])),
-        set(zip(frame["temperature"], frame["reading"], strict=True)),
-    )
-    fixed = [("T=5", reading) for reading in READINGS if ("T=5", reading) in present]
+    teachers = list(dict.fromkeys(frame["teacher"]))
+    present = set(frame.loc[frame["temperature"] == "T=5", "reading"])
+    fixed = [("T=5", reading) for reading in READINGS if reading in present]
     relative = (
         ("adaptive has more of its energy on the hull", "energy_mask", 1),
         ("adaptive points at the hull more often", "pointing", 1),
@@ -318,23 +316,20 @@ def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
                 claim(text, f"{name} · {teacher}", difference)
             if column == "energy_mask" and len(teachers) > 1:
                 claim(text, f"{name} · mean of both", sum(differences) / len(differences))
-    for text, sign, procedures in (
-        ("adaptive's energy is {} the hull", 1, [OURS]),
-        ("T=5's energy is {} the hull", -1, fixed),
-    ):
-        for level in ("one half", "chance") if "energy_mask" in frame else ():
-            where = (
-                ("mostly on" if sign > 0 else "mostly off")
-                if level == "one half"
-                else ("drawn to" if sign > 0 else "kept off")
-            )
+    absolute = (
+        ("adaptive's energy is mostly on the hull", "one half", 1, [OURS]),
+        ("adaptive's energy is drawn to the hull", "chance", 1, [OURS]),
+        ("T=5's energy is mostly off the hull", "one half", -1, fixed),
+        ("T=5's energy is kept off the hull", "chance", -1, fixed),
+    )
+    for text, level, sign, procedures in absolute if "energy_mask" in frame else ():
+        for procedure in procedures:
             for teacher in teachers:
+                on_hull = per_image(frame, teacher, procedure, "energy_mask")
                 chance = per_image(frame, teacher, ("uniform map", ""), "energy_mask")[0]
-                for procedure in procedures:
-                    on_hull = per_image(frame, teacher, procedure, "energy_mask")
-                    difference = on_hull - 0.5 if level == "one half" else on_hull.sub(chance, axis=0)
-                    name = f"{level}, Eq. (1) {procedure[1]}" if procedure in fixed else level
-                    claim(text.format(where), f"{name} · {teacher}", sign * difference)
+                difference = on_hull.sub(chance if level == "chance" else 0.5, axis=0)
+                name = level if procedure == OURS else f"{level}, Eq. (1) {procedure[1]}"
+                claim(text, f"{name} · {teacher}", sign * difference)
     return found
 
 

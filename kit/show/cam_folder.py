@@ -199,7 +199,7 @@ def explain(
         np.stack(drawn[:ON_SHEET]),
         [f"{name}: {c}, {p:.0%}" for name, c, p in frame[["image", "class", "probability"]].values[:ON_SHEET]],
         title=f"{method} at {found.layer}: {explained.title}",
-        caption="after each name the class that the map is for, and its probability; outlined: the box, where one is known",
+        caption="after each name: the class that the map is for, its probability · outlined: the box, where known",
         tile=128,
     )
     replace_file(out / "cam.png", png_bytes(sheet, scale=2))
