@@ -53,6 +53,7 @@ class HeatMaps:
     logits: Tensor  # (N, C)
     method: str
     layer: str
+    cells: Cells  # of the layer: what the maps were enlarged from
 
     @property
     def predicted(self) -> Tensor:
@@ -100,7 +101,8 @@ def maps(
             found.append(cam(x[here], targets))
         logits.append(cam.outputs.detach().cpu())
     logits = torch.cat(logits)
-    return HeatMaps(np.concatenate(found), logits.argmax(1) if wanted is None else wanted, logits, method, layer)
+    labels = logits.argmax(1) if wanted is None else wanted
+    return HeatMaps(np.concatenate(found), labels, logits, method, layer, sizes[layer])
 
 
 def _as_labels(classes: Tensor | int | str, n: int) -> Tensor | None:

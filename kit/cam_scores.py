@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from pytorch_grad_cam.metrics.road import ROADCombined
+from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata
@@ -70,6 +71,13 @@ def boxes_as_regions(boxes: Tensor | np.ndarray, px: int) -> np.ndarray:
     centre = np.arange(px) + 0.5
     rows, columns = centre[None, :, None], centre[None, None, :]
     return (xmin <= columns) & (columns <= xmax) & (ymin <= rows) & (rows <= ymax)
+
+
+def through_cells(regions: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
+    """Regions (N, H, W) as a layer of so many cells would show them: averaged in each cell, then scaled and enlarged as
+    heat maps are. No control for being right, but for being coarse: a thin hull in 4×4 cells cannot score 1."""
+    coarse = nn.functional.adaptive_avg_pool2d(torch.from_numpy(regions.astype(np.float32)), cells).numpy()
+    return scale_cam_image(scale_cam_image(coarse, regions.shape[:0:-1]))  # OpenCV's sizes are (W, H)
 
 
 # ---- two maps of the same image and class ----------------------------------------------------------------------------

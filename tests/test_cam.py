@@ -208,6 +208,18 @@ def test_the_mask_itself_scores_one_and_a_map_that_is_the_same_everywhere_scores
         np.testing.assert_array_equal(score(1 - oracle, region) < 0.5, True)
 
 
+def test_a_region_seen_through_cells():
+    region = np.zeros((2, 8, 8), bool)
+    region[0, :4, :4] = True  # one whole cell of four
+    region[1, :4, :] = True
+    seen = cam_scores.through_cells(region, (2, 2))
+    assert seen.shape == (2, 8, 8) and seen.max() > 0.99
+    np.testing.assert_allclose(seen[0], seen[0].T, atol=1e-6)
+    expected = np.interp(np.arange(8) + 0.5, [2, 6], [1, 0])  # bilinear between the cells' centres
+    np.testing.assert_allclose(seen[1], np.tile(expected[:, None], 8), atol=1e-5)
+    np.testing.assert_allclose(seen[0], np.outer(expected, expected), atol=1e-5)
+
+
 def test_boxes_cover_the_pixels_whose_centres_they_hold():
     regions = cam_scores.boxes_as_regions(torch.tensor([[0.0, 1.0, 2.0, 3.0], [-5.0, 0.6, 9.0, 2.4]]), 4)
     np.testing.assert_array_equal(regions[0], np.array([[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]))

@@ -126,7 +126,7 @@ def test_there_is_a_line_for_every_network_and_image(small):
     assert set(wanted.split()) <= set(frame.columns)
     assert [each.temperature for each in subjects] == ["teacher", "T=5", "T=20", "adaptive", "random weights"]
     counts = frame.groupby("temperature")["image"].nunique()
-    assert (counts == len(scenes)).all() and len(frame) == 7 * len(scenes)
+    assert (counts == len(scenes)).all() and len(frame) == 8 * len(scenes)
     students = frame[frame["temperature"].isin(["T=5", "T=20", "adaptive"])]
     assert students["road"].notna().sum() <= 3 * len(range(0, len(scenes), figure2.ROAD_EVERY))
     has_float = scenes.shortcuts.any((1, 2))
@@ -151,6 +151,8 @@ def test_controls_score_chance_and_one(small):
         np.testing.assert_allclose(uniform[column], cam_scores.area(scenes.masks))
         np.testing.assert_allclose(oracle[column], 1)
     np.testing.assert_allclose(oracle["energy_box"], 1, atol=0.1)  # a box cuts through pixels at its edge
+    coarse = frame[frame["temperature"] == "coarse oracle"]["energy_mask"].mean()
+    assert uniform["energy_mask"].mean() < coarse < 0.7
     before = frame[frame["temperature"] == "random weights"]
     chance = cam_scores.area(scenes.masks).mean()
     assert abs(before["energy_mask"].mean() - chance) < 0.05

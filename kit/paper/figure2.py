@@ -178,8 +178,9 @@ def subjects(
 def scores(seen: Sequence[Subject], scenes: Scenes, road_every: int = ROAD_EVERY) -> pd.DataFrame:
     """A line per network and image: which, whether its prediction is right, and every score.
 
-    Explained models (`teacher`), the students' starting weights (`random weights`) and two drawn maps (`uniform map`,
-    and `oracle`, the hull's mask itself) stand beside the students as controls.
+    Explained models (`teacher`), the students' starting weights (`random weights`) and three drawn maps stand beside
+    the students as controls: `uniform map`, `oracle`, which is the hull's mask itself, and `coarse oracle`, which is
+    the mask seen at as few cells as the students' maps have.
     """
     teachers = {each.teacher: each.heat.maps for each in seen if each.temperature == "teacher"}
     found = []
@@ -191,8 +192,13 @@ def scores(seen: Sequence[Subject], scenes: Scenes, road_every: int = ROAD_EVERY
         right = (each.heat.predicted == scenes.labels).numpy()
         found.append(_lines(each.teacher, each.student, each.temperature, each.reading, each.seed, right, columns))
     if scenes.masks is not None:
-        drawn = {"uniform map": np.ones(scenes.masks.shape), "oracle": scenes.masks.astype(float)}
         for group in teachers:
+            cells = [each.heat.cells for each in seen if each.teacher == group][-1]  # a student's, trained or not
+            drawn = {
+                "uniform map": np.ones(scenes.masks.shape),
+                "coarse oracle": cam_scores.through_cells(scenes.masks, cells),
+                "oracle": scenes.masks.astype(float),
+            }
             found += [_lines(group, "", name, "", 0, None, against_regions(m, scenes)) for name, m in drawn.items()]
     frame = pd.concat(found, ignore_index=True)
     classes = np.array(scenes.data.classes)[scenes.labels.numpy()]

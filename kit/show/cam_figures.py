@@ -224,7 +224,12 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
 
 
 def _name(temperature: str, reading: str) -> str:
-    named = {"teacher": "the model itself", "uniform map": "uniform (chance)", "oracle": "oracle (the hull)"}
+    named = {
+        "teacher": "the model itself",
+        "uniform map": "uniform (chance)",
+        "coarse oracle": "hull in coarse cells",
+        "oracle": "oracle (the hull)",
+    }
     return f"{temperature}, {reading}" if reading else named.get(temperature, temperature)
 
 
@@ -261,6 +266,7 @@ def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure
         "students before training": means["temperature"] == "random weights",
         "explained models": means["temperature"] == "teacher",
         "students after training": means["temperature"].isin(style.COLOURS),
+        "coarse oracle: the hull in as few cells": means["temperature"] == "coarse oracle",
         "oracle: the hull's own mask": means["temperature"] == "oracle",
     }
     shown = {
