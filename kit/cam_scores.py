@@ -131,11 +131,12 @@ def road(network: nn.Module, x: Tensor, maps: np.ndarray, classes: Tensor, seed:
     ranks = np.empty_like(values, dtype=np.float32)
     np.put_along_axis(ranks, order, np.linspace(0, 1, values.shape[1], dtype=np.float32)[None], axis=1)
     targets = [ClassifierOutputSoftmaxTarget(int(c)) for c in classes]
+    x = x.contiguous().to(next(network.parameters(), x).device)
     was_training = network.training
     try:
         with torch.random.fork_rng(devices=[]):  # the imputation adds a little noise
             torch.manual_seed(seed)
-            score = ROADCombined(list(PERCENTILES))(x.contiguous(), ranks.reshape(maps.shape), targets, network.eval())
+            score = ROADCombined(list(PERCENTILES))(x, ranks.reshape(maps.shape), targets, network.eval())
     finally:
         network.train(was_training)
     return np.where(empty(maps) == 1, np.nan, score.astype(float))

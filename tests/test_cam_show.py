@@ -50,9 +50,7 @@ def test_overlays_are_enlarged_by_whole_factors_and_boxed():
 def grid():
     plan = Plan.of("smoke")
     rows = figure2.table(plan, 1, readings=("printed",), explained=("vgg19",))
-    scenes = Scenes.of(rows[0].runs[0].data.load())
-    subjects = list(figure2.subjects(rows, train_all(runs_of(rows), show_progress=False), scenes))
-    return plan, rows, scenes, subjects, figure2.scores(subjects, scenes, road_every=26)
+    return plan, rows, *cam_figures.look(rows, train_all(runs_of(rows), show_progress=False))
 
 
 def inside(figure) -> bool:

@@ -128,10 +128,18 @@ def test_there_is_a_line_for_every_network_and_image(small):
     counts = frame.groupby("temperature")["image"].nunique()
     assert (counts == len(scenes)).all() and len(frame) == 8 * len(scenes)
     students = frame[frame["temperature"].isin(["T=5", "T=20", "adaptive"])]
-    assert students["road"].notna().sum() <= 3 * len(range(0, len(scenes), figure2.ROAD_EVERY))
+    assert students["road"].notna().sum() <= 3 * len(figure2.road_images(scenes))
     has_float = scenes.shortcuts.any((1, 2))
     one = students[(students["temperature"] == "T=5") & (students["empty"] == 0)]
     np.testing.assert_array_equal(one["energy_shortcut"].notna(), has_float[one["image"]])
+
+
+def test_road_is_left_to_a_few_of_many_or_large_images(small):
+    *_, scenes, _, _ = small
+    assert figure2.road_images(scenes).tolist() == list(range(0, 52, 10))
+    x = torch.zeros(1, 1, 1, 1).expand(1000, 3, 224, 224)
+    some = figure2.road_images(Scenes(scenes.data, x, torch.zeros(1000), scenes.pixels))
+    assert len(some) * 224**2 <= 1.2 * figure2.ROAD_PIXELS and len(some) >= 5
 
 
 def test_scores_are_of_the_students_own_maps_for_the_true_class(small):

@@ -39,7 +39,8 @@ SMALL = {"resnet50": "vgg19", "vgg19": "cnn"}  # the small teacher under each ex
 READINGS = ("printed", "hinton")  # of Eq. (1)
 OURS = ("adaptive", "three steps")
 
-ROAD_EVERY = 10  # ROAD is computed for every so manieth test image: it costs more than all other scores together
+ROAD_EVERY = 10  # ROAD is computed for every tenth test image: it costs more than all other scores together …
+ROAD_PIXELS = 500_000  # … and for fewer of large images, so that they have at most so many pixels in all
 
 SCORES = ("pointing", "energy_mask", "energy_box", "iou", "iou_best", "road", "energy_shortcut", "agreement", "ssim")
 
@@ -126,9 +127,14 @@ def likeness(heat: np.ndarray, teacher: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def road_of(network: nn.Module, scenes: Scenes, heat: np.ndarray, every: int = ROAD_EVERY) -> np.ndarray:
-    """ROAD for every so manieth image, NaN elsewhere, (N,)."""
-    some = torch.arange(0, len(scenes), every)
+def road_images(scenes: Scenes) -> Tensor:
+    """The images that ROAD is computed for, spread over the split (which is ordered by class)."""
+    pixels = scenes.x[0, 0].numel()
+    return torch.arange(0, len(scenes), max(ROAD_EVERY, math.ceil(len(scenes) * pixels / ROAD_PIXELS)))
+
+
+def road_of(network: nn.Module, scenes: Scenes, heat: np.ndarray, some: Tensor) -> np.ndarray:
+    """ROAD for some of the images, NaN elsewhere, (N,)."""
     score = np.full(len(scenes), np.nan)
     score[some] = cam_scores.road(network, scenes.x[some], heat[some], scenes.labels[some])
     return score
@@ -161,21 +167,21 @@ def subjects(
     for group in dict.fromkeys(row.group for row in rows):
         of_group = [row for row in rows if row.group == group]
         first = of_group[0].runs[0]
-        teacher = find(first.teachers["big"]).student()
+        teacher = find(first.teachers["big"]).student().to(first.device)
         yield Subject(group, group, "teacher", "", 0, teacher, maps(teacher, scenes.x, scenes.labels, method, layer))
         for row in of_group:
             for run in row.runs:
                 if isinstance(results[run], Result):
-                    network = results[run].student()
+                    network = results[run].student().to(run.device)
                     heat = maps(network, scenes.x, scenes.labels, method, layer)
                     yield Subject(group, run.student.title, row.label, row.reading, run.seed, network, heat)
         for run in of_group[0].runs:
-            network = run.student.build(run.seed)
+            network = run.student.build(run.seed).to(run.device)
             heat = maps(network, scenes.x, scenes.labels, method, layer)
             yield Subject(group, run.student.title, "random weights", "", run.seed, network, heat)
 
 
-def scores(seen: Sequence[Subject], scenes: Scenes, road_every: int = ROAD_EVERY) -> pd.DataFrame:
+def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
     """A line per network and image: which, whether its prediction is right, and every score.
 
     Explained models (`teacher`), the students' starting weights (`random weights`) and three drawn maps stand beside
@@ -183,10 +189,11 @@ def scores(seen: Sequence[Subject], scenes: Scenes, road_every: int = ROAD_EVERY
     the mask seen at as few cells as the students' maps have.
     """
     teachers = {each.teacher: each.heat.maps for each in seen if each.temperature == "teacher"}
+    some = road_images(scenes)
     found = []
     for each in seen:
         heat = each.heat.maps
-        columns = against_regions(heat, scenes) | {"road": road_of(each.network, scenes, heat, road_every)}
+        columns = against_regions(heat, scenes) | {"road": road_of(each.network, scenes, heat, some)}
         if each.temperature != "teacher":
             columns |= likeness(heat, teachers[each.teacher])
         right = (each.heat.predicted == scenes.labels).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from kit.paper.figure2 import Scenes, Subject, by_seed
+from kit.paper.figure2 import Scenes, Subject, by_seed, scores, subjects
 from kit.paper.plan import Plan, Row
+from kit.runs import Failure, Result, Run
 from kit.show import style
 from kit.show.paper_figures import caption
-from kit.show.plots import Measure, compare_table, in_style, table_picture
+from kit.show.plots import Measure, compare_table, in_style, one_thread, table_picture
 from kit.show.style import DPI, INK, MUTED, RULE, SMALL, TEXT
 from kit.show.tables import with_interval
 
@@ -51,6 +53,21 @@ def enlarged(pixels: np.ndarray, box: Sequence[float] | None = None, side: int =
     return np.asarray(image)
 
 
+# ---- everything that is drawn ----------------------------------------------------------------------------------------
+
+SMALL_IMAGES = 64  # px: up to here one thread is quicker than several
+
+
+def look(
+    rows: Sequence[Row], results: Mapping[Run, Result | Failure], method: str = "grad-cam", layer: str | None = None
+) -> tuple[Scenes, list[Subject], pd.DataFrame]:
+    """The test split, every network's maps of it, and all their scores: see `kit.paper.figure2`."""
+    scenes = Scenes.of(rows[0].runs[0].data.load())
+    with one_thread() if scenes.data.px <= SMALL_IMAGES else nullcontext():
+        seen = list(subjects(rows, results, scenes, method, layer))
+        return scenes, seen, scores(seen, scenes)
+
+
 # ---- Fig. 2 ----------------------------------------------------------------------------------------------------------
 
 TILE, GAP, LEFT, RIGHT, EDGE = 94, 8, 112, 52, 12  # px
@@ -58,7 +75,7 @@ TILE, GAP, LEFT, RIGHT, EDGE = 94, 8, 112, 52, 12  # px
 
 @in_style
 def fig2(
-    subjects: Sequence[Subject],
+    seen: Sequence[Subject],
     scenes: Scenes,
     frame: pd.DataFrame,
     chosen: Mapping[int, str],
@@ -69,7 +86,7 @@ def fig2(
 ) -> Figure:
     """Fig. 2's grid. Rows: images, and why they are shown. Columns: the image with its ship's box, each explained
     model, then its students by T = 5, T = 20 and adaptive; under each map what `frame` has for it."""
-    columns = _columns(subjects, reading, seed)
+    columns = _columns(seen, reading, seed)
     wide = LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT
     method, layers = columns[0].heat.method, {each.student: each.heat.layer for each in columns}
     title = "Fig. 2 · Where explained models and their ResNet-34 students look"
@@ -112,10 +129,10 @@ def fig2(
     return figure
 
 
-def _columns(subjects: Sequence[Subject], reading: str, seed: int) -> list[Subject]:
+def _columns(seen: Sequence[Subject], reading: str, seed: int) -> list[Subject]:
     """The explained models, then for each of them its students, T = 5, T = 20, adaptive."""
-    explained = [each for each in subjects if each.temperature == "teacher"]
-    of_seed = [each for each in subjects if each.seed == seed]
+    explained = [each for each in seen if each.temperature == "teacher"]
+    of_seed = [each for each in seen if each.seed == seed]
     students = [
         each
         for big in explained
@@ -216,7 +233,7 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
             "intervals: 95 % t over seeds",
             "on hull, in box, on shortcut: shares of the map's energy",
             "pointing game and IoU (at half of the map's maximum) against the hull",
-            "ROAD on every tenth image",
+            "ROAD on every tenth image or fewer",
             "shortcut: over images with a float in view",
         ),
         width=1560,
