@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -93,6 +93,9 @@ def maps(
     cam = METHODS[method](network, [target])
     cam.batch_size = batch  # of Score-CAM's masked images
     target.register_forward_hook(_protect)  # after the package's own hooks
+    with torch.enable_grad():
+        if not network(x[:1].to(next(network.parameters()).device)).requires_grad:
+            raise KitError(f"layer {layer!r} has no part in the logits; allowed: one that has")
     found, logits = [], []
     for start in range(0, len(x), batch):
         here = slice(start, start + batch)
@@ -165,22 +168,32 @@ def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
     handles = [
         module.register_forward_hook(partial(note, name)) for name, module in network.named_modules() if name != ""
     ]
-    was_training = network.training
     try:
-        with torch.no_grad():
-            logits = network.eval()(x[:1].to(next(network.parameters()).device))
+        with torch.no_grad(), evaluating(network):
+            logits = network(x[:1].to(next(network.parameters()).device))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:120]
         raise KitError(
             f"{type(network).__name__} does not take images of shape {tuple(x.shape[1:])} ({reason})"
         ) from None
     finally:
-        network.train(was_training)
         for handle in handles:
             handle.remove()
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise KitError(f"{type(network).__name__} does not give logits; allowed: a network from images to (N, C)")
     return {name: sizes[0] for name, sizes in calls.items() if len(sizes) == 1 and sizes[0] is not None}
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; afterwards each of its modules is in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | None = None) -> str:

@@ -17,6 +17,7 @@ from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from kit.cam import evaluating
 from kit.errors import KitError
 
 THRESHOLD = 0.5  # of a map's largest value: the fixed threshold of `iou`
@@ -132,13 +133,9 @@ def road(network: nn.Module, x: Tensor, maps: np.ndarray, classes: Tensor, seed:
     np.put_along_axis(ranks, order, np.linspace(0, 1, values.shape[1], dtype=np.float32)[None], axis=1)
     targets = [ClassifierOutputSoftmaxTarget(int(c)) for c in classes]
     x = x.contiguous().to(next(network.parameters(), x).device)
-    was_training = network.training
-    try:
-        with torch.random.fork_rng(devices=[]):  # the imputation adds a little noise
-            torch.manual_seed(seed)
-            score = ROADCombined(list(PERCENTILES))(x, ranks.reshape(maps.shape), targets, network.eval())
-    finally:
-        network.train(was_training)
+    with evaluating(network), torch.random.fork_rng(devices=[]):  # the imputation adds a little noise
+        torch.manual_seed(seed)
+        score = ROADCombined(list(PERCENTILES))(x, ranks.reshape(maps.shape), targets, network)
     return np.where(empty(maps) == 1, np.nan, score.astype(float))
 
 

@@ -82,7 +82,11 @@ def test_the_network_is_left_as_it_was():
     trained.fc.weight.grad = torch.ones_like(trained.fc.weight)
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     maps(trained, images(), LABELS)
-    assert trained.training and not any(p.requires_grad for p in trained.parameters())
+    trained.layer1.eval()  # a part that is kept in evaluation mode
+    feature_maps(trained, images())
+    cam_scores.road(trained, images()[:1], np.random.default_rng(0).random((1, 32, 32)), LABELS[:1])
+    assert trained.training and trained.layer2.training and not trained.layer1[0].training
+    assert not any(p.requires_grad for p in trained.parameters())
     assert (trained.fc.weight.grad == 1).all()
     assert not any(module._forward_hooks for module in trained.modules())
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
@@ -146,6 +150,18 @@ def says(call) -> str:
     return str(raised.value)
 
 
+class Branched(nn.Module):
+    """A network that computes a convolution and does not use it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.idle = nn.Conv2d(3, 2, 3), nn.Conv2d(3, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.idle(x)
+        return self.used(x).mean((2, 3))
+
+
 def test_wrong_input_is_one_line():
     cnn = network("cnn")
     assert "features.0, features.4, features.8" in says(lambda: maps(cnn, images(), layer="layer4"))
@@ -162,6 +178,7 @@ def test_wrong_input_is_one_line():
     assert "Sequential has no convolution" in says(lambda: maps(linear, images()))
     assert "images of shape (3, 32, 32)" in says(lambda: maps(cnn, images()[0]))
     assert "CNN does not take images of shape (4, 32, 32)" in says(lambda: maps(cnn, torch.zeros(1, 4, 32, 32)))
+    assert "layer 'idle' has no part in the logits" in says(lambda: maps(Branched(), images(), layer="idle"))
     assert "does not give logits" in says(lambda: maps(nn.Sequential(nn.Conv2d(3, 2, 1)), images()))
 
 

@@ -81,6 +81,7 @@ def test_tables_of_scores_keep_their_text_inside(grid):
     for figure in (
         cam_figures.score_table(frame, plan, rows),
         cam_figures.agreement_table(frame, plan, rows),
+        cam_figures.comparison_table(frame, plan, rows),
         cam_figures.sanity_table(frame, plan, rows),
         cam_figures.cam_verdicts(figure2.verdicts(frame, plan), plan, rows),
     ):

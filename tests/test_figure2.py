@@ -80,6 +80,7 @@ def test_pairs_are_of_the_same_image_and_seed():
     found = compared(frame, "VGG-19", OURS, ("T=5", "hinton"), "energy_mask")
     assert found.over_images.mean == pytest.approx(10) and found.over_images.n == 40
     assert found.over_seeds.mean == pytest.approx(10) and found.over_seeds.n == 3
+    assert set(figure2.comparisons(frame)["energy on hull"]) == {"+10.0 [+10.0, +10.0]"}
 
 
 def test_images_shown_are_a_fixed_draw_then_the_extremes():
@@ -166,7 +167,12 @@ def test_controls_score_chance_and_one(small):
     assert abs(before["energy_mask"].mean() - chance) < 0.05
 
 
-def test_other_roles_have_maps_but_no_regions():
-    scenes = Scenes.of(load("cifar-10", px=16, train_per_class=4, test_per_class=2, source="embedded"))
-    assert scenes.masks is None and scenes.x.shape == (20, 3, 16, 16)
-    assert set(figure2.against_regions(torch.zeros(20, 16, 16).numpy(), scenes)) == {"empty"}
+def test_other_roles_have_maps_and_likeness_but_no_regions():
+    rows = figure2.table(Plan.of("smoke"), 1, ("hinton",), ("vgg19",), role="cifar-10")
+    results = train_all(runs_of(rows), show_progress=False)
+    scenes = Scenes.of(load("cifar-10", px=16, train_per_class=16, test_per_class=8, source="embedded"))
+    assert scenes.masks is None
+    frame = figure2.scores(list(figure2.subjects(rows, results, scenes)), scenes)
+    assert "energy_mask" not in frame and {"agreement", "ssim", "road", "empty"} <= set(frame.columns)
+    assert set(figure2.verdicts(frame, Plan.of("smoke"))["claim"]) == {"adaptive's map is more like its teacher's"}
+    assert list(figure2.comparisons(frame)) == ["explained model", "adaptive against", "ROAD ×100", "ρ to teacher ×100"]

@@ -284,6 +284,23 @@ def compared(frame: pd.DataFrame, teacher: str, ours: tuple[str, str], theirs: t
     return paired(per_image(frame, teacher, ours, column) - per_image(frame, teacher, theirs, column))
 
 
+def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
+    """Adaptive against each fixed T, in points: the mean difference and the wider of its two intervals."""
+    titles = {
+        "energy_mask": "energy on hull", "pointing": "pointing", "iou": "IoU", "road": "ROAD ×100",
+        "energy_shortcut": "on shortcut", "agreement": "ρ to teacher ×100",
+    }  # fmt: skip
+    fixed = frame.loc[frame["temperature"].isin(["T=5", "T=20"]), BY].drop_duplicates()
+    lines = []
+    for teacher, temperature, reading in fixed.itertuples(index=False):
+        line = {"explained model": teacher, "adaptive against": f"{temperature}, {reading}"}
+        for column in (column for column in titles if column in frame):
+            measured = compared(frame, teacher, OURS, (temperature, reading), column).wider
+            line[titles[column]] = f"{measured.mean:+.1f} {_bounds(measured)}"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Section 2.5's claims, judged by the wider of the two intervals; the one over images and its test stand beside."""
     found = claims(frame)

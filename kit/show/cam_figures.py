@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from kit.paper.figure2 import Scenes, Subject, by_seed, scores, subjects
+from kit.paper.figure2 import Scenes, Subject, by_seed, comparisons, scores, subjects
 from kit.paper.plan import Plan, Row
 from kit.runs import Failure, Result, Run
 from kit.show import style
@@ -275,6 +275,19 @@ def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Fig
     )
 
 
+def comparison_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+    """Adaptive against T = 5 and T = 20, pair by pair."""
+    return table_picture(
+        comparisons(frame),
+        title="Adaptive less fixed T, on the same image and seed",
+        caption=caption(
+            plan, rows, "percentage points, with the wider of the 95 % t-intervals over seeds and over images"
+        ),
+        merge=["explained model"],
+        max_width=1400,
+    )
+
+
 def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
     """Controls: a map that knows nothing, untrained networks, trained ones, and the hull itself."""
     means = by_seed(frame)
@@ -283,7 +296,7 @@ def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure
         "students before training": means["temperature"] == "random weights",
         "explained models": means["temperature"] == "teacher",
         "students after training": means["temperature"].isin(style.COLOURS),
-        "coarse oracle: the hull in as few cells": means["temperature"] == "coarse oracle",
+        "coarse oracle: the hull in few cells": means["temperature"] == "coarse oracle",
         "oracle: the hull's own mask": means["temperature"] == "oracle",
     }
     shown = {

@@ -57,7 +57,7 @@ class CamExplorer(widgets.VBox):
         self._maps: dict[tuple, HeatMaps] = {}
         self._shown: tuple = ()
         self.computed = self.draws = 0
-        wide = {"style": {"description_width": "70px"}, "layout": widgets.Layout(width="400px", max_width="100%")}
+        wide = {"style": {"description_width": "70px"}, "layout": widgets.Layout(width="330px", max_width="100%")}
         classes = list(scenes.data.classes)
         names = [(f"{i}: {classes[int(scenes.labels[i])]}", int(i)) for i in images]
         targets = [
