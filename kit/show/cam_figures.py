@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from itertools import groupby, pairwise
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from kit.paper.figure2 import Scenes, Subject, by_seed, comparisons, scores, subjects
+from kit.paper.figure2 import BY, Scenes, Subject, by_seed, comparisons, scores, subjects
 from kit.paper.plan import Plan, Row
 from kit.runs import Failure, Result, Run
 from kit.show import style
 from kit.show.paper_figures import caption
 from kit.show.plots import Measure, compare_table, in_style, one_thread, table_picture
-from kit.show.style import DPI, INK, MUTED, RULE, SMALL, TEXT
+from kit.show.style import DPI, MUTED, RULE, SMALL, TEXT
 from kit.show.tables import with_interval
 
 COLOURS = "inferno"
@@ -95,7 +96,7 @@ def fig2(
         rows,
         f"{method} for the true class, seed {seed}, T = 5 and T = 20 by Eq. (1) {reading}",
         "layers: " + ", ".join(f"{name} {layer}" for name, layer in layers.items()),
-        "under each map: its energy on the hull; ✓ the network predicts the class, ✗ another",
+        "outlined: the hull; under each map: its energy inside, ✓ the network predicts the class, ✗ another",
     )
     head, foot = style.frame_heights(wide, title, text)
     labels, row_height = 58, TILE + 24
@@ -104,8 +105,9 @@ def fig2(
     high = figure.get_figheight() * DPI
     page = figure.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(high, 0))
     page.set_axis_off()
-    _column_heads(page, columns, head + labels)
-    score = frame.set_index(["teacher", "student", "temperature", "reading", "seed", "image"]).sort_index()
+    lefts = _lefts(columns)
+    _column_heads(page, columns, lefts, head + labels)
+    score = frame.set_index([*BY, "seed", "image"]).sort_index()
     reasons = list(chosen.values())
     for r, (image, reason) in enumerate(chosen.items()):
         top = head + labels + r * row_height
@@ -113,14 +115,13 @@ def fig2(
             page.plot([EDGE, wide - RIGHT - GAP], [top - 3, top - 3], color=RULE, lw=0.8)
             page.text(EDGE, top + 12, style.wrapped(reason, LEFT - EDGE - 6, TEXT, bold=True), weight="bold", va="top")
         name = scenes.data.classes[int(scenes.labels[image])]
-        name = style.wrapped(f"{name}, image {image}", LEFT - EDGE - 6, SMALL)
+        name = style.wrapped(f"{name}\nimage {image}", LEFT - EDGE - 6, SMALL)
         page.text(EDGE, top + TILE, name, va="bottom", size=SMALL, color=MUTED, parse_math=False)
         _tile(figure, (LEFT, top, wide, high), scenes.pixels[image], scenes, image, with_box=True)
-        for c, each in enumerate(columns, 1):
-            left = LEFT + c * (TILE + GAP) + _shift(c, columns)
+        for left, each in zip(lefts[1:], columns, strict=True):
             mixed = overlay(scenes.pixels[image], each.heat.maps[image])
             _tile(figure, (left, top, wide, high), mixed, scenes, image)
-            line = score.loc[(each.teacher, each.student, each.temperature, each.reading, each.seed, image)]
+            line = score.loc[(each.teacher, each.temperature, each.reading, each.seed, image)]
             page.text(left + TILE / 2, top + TILE + 10, _under(line), ha="center", va="center", size=SMALL)
     bar = figure.add_axes((1 - 40 / wide, 1 - (head + labels + 2 * row_height) / high, 10 / wide, 2 * TILE / high))
     figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 0.5, 1])
@@ -143,32 +144,31 @@ def _columns(seen: Sequence[Subject], reading: str, seed: int) -> list[Subject]:
     return explained + students
 
 
-def _shift(column: int, columns: Sequence[Subject]) -> float:
-    """Half a gap more before each group of columns, taken from the right rim."""
-    heads = [("", "")] + [(each.teacher if each.temperature != "teacher" else "", "") for each in columns]
-    return 4.0 * sum(heads[i] != heads[i - 1] for i in range(2, column + 1))
+def _lefts(columns: Sequence[Subject]) -> list[float]:
+    """Where each picture of a row begins, in px: the image, then the columns, each group of them a little apart."""
+    groups = ["explained" if each.temperature == "teacher" else each.teacher for each in columns]
+    apart = [0.0, 0.0]
+    for before, group in pairwise(groups):
+        apart.append(apart[-1] + (GAP / 2 if group != before else 0))
+    return [LEFT + c * (TILE + GAP) + more for c, more in enumerate(apart)]
 
 
-def _column_heads(page: Axes, columns: Sequence[Subject], bottom: float) -> None:
-    def write(c: int, text: str, lift: float = 10, colour: str = INK, bold: bool = False) -> None:
-        x = LEFT + c * (TILE + GAP) + _shift(c, columns) + TILE / 2
-        weight = "bold" if bold else "normal"
-        page.text(x, bottom - lift, text, ha="center", va="bottom", size=TEXT, color=colour, weight=weight)
-
-    write(0, "image, box")
-    for c, each in enumerate(columns, 1):
+def _column_heads(page: Axes, columns: Sequence[Subject], lefts: Sequence[float], bottom: float) -> None:
+    """A name over each column, and over each explained model's students whose they are."""
+    centred = {"ha": "center", "va": "bottom", "size": TEXT}
+    page.text(lefts[0] + TILE / 2, bottom - 10, "image, box", **centred)
+    for left, each in zip(lefts[1:], columns, strict=True):
         if each.temperature == "teacher":
-            write(c, f"{each.teacher}\nexplained", bold=False)
+            page.text(left + TILE / 2, bottom - 10, f"{each.teacher}\nexplained", **centred)
         else:
-            write(c, each.temperature, colour=style.COLOURS[each.temperature], bold=True)
-    for teacher in dict.fromkeys(each.teacher for each in columns):
-        of = [c for c, each in enumerate(columns, 1) if each.teacher == teacher and each.temperature != "teacher"]
-        if not of:
-            continue
-        left, right = (LEFT + c * (TILE + GAP) + _shift(c, columns) for c in (of[0], of[-1]))
-        page.plot([left, right + TILE], [bottom - 31, bottom - 31], color=MUTED, lw=0.8)
-        text = f"{columns[of[0] - 1].student} taught by {teacher}"
-        page.text((left + right + TILE) / 2, bottom - 35, text, ha="center", va="bottom", size=TEXT)
+            look = {"color": style.COLOURS[each.temperature], "weight": "bold"}
+            page.text(left + TILE / 2, bottom - 10, each.temperature, **centred, **look)
+    students = [(left, each) for left, each in zip(lefts[1:], columns, strict=True) if each.temperature != "teacher"]
+    for teacher, group in groupby(students, key=lambda pair: pair[1].teacher):
+        of = list(group)
+        start, end = of[0][0], of[-1][0] + TILE
+        page.plot([start, end], [bottom - 31, bottom - 31], color=MUTED, lw=0.8)
+        page.text((start + end) / 2, bottom - 35, f"{of[0][1].student} taught by {teacher}", **centred)
 
 
 def _tile(
@@ -207,8 +207,8 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
     """Every score over the whole test split, mean and t-interval over seeds, for students, teachers and controls."""
     means = by_seed(frame[frame["temperature"] != "oracle"])
     means = means.sort_values("teacher", key=lambda names: names.map(list(names.unique()).index), kind="stable")
-    columns = [name for name in means.columns if name not in ("teacher", "temperature", "reading", "seed")]
-    cells = means.groupby(["teacher", "temperature", "reading"], sort=False)[columns].agg(list).reset_index()
+    columns = [name for name in means.columns if name not in (*BY, "seed")]
+    cells = means.groupby(BY, sort=False)[columns].agg(list).reset_index()
     cells["maps of"] = [_name(t, r) for t, r in zip(cells["temperature"], cells["reading"], strict=True)]
     for column in ("energy_mask", "energy_box", "energy_shortcut", "pointing", "iou", "accuracy"):
         cells[column] = cells[column] if column in cells else [[] for _ in range(len(cells))]
@@ -262,7 +262,7 @@ def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Fig
             "where it is wrong": with_interval(cell["agreement_wrong"], percent=False, digits=2),
             "SSIM": with_interval(cell["ssim"], percent=False, digits=2),
         }
-        for (teacher, temperature, reading), cell in means.groupby(["teacher", "temperature", "reading"], sort=False)
+        for (teacher, temperature, reading), cell in means.groupby(BY, sort=False)
         if cell["agreement"].notna().any()
     ]
     return table_picture(
