@@ -203,7 +203,10 @@ def table(
 @app.command()
 def cam(
     run: Annotated[Optional[str], typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it")] = None,
-    weights: Annotated[Optional[Path], typer.Option(help="a safetensors state dict of --model instead")] = None,
+    weights: Annotated[
+        Optional[Path],
+        typer.Option(help="instead, a safetensors state dict of --model; images normalised as ImageNet's"),
+    ] = None,
     images: Annotated[
         Optional[Path], typer.Option(help="folder of images (boxes.csv: scores); default: the run's test split")
     ] = None,
@@ -234,8 +237,10 @@ def cam(
         raise KitError("give a network: either --run HASH or --weights FILE, not both")
     if images is None and weights is not None:
         raise KitError("--weights needs --images, a folder of images")
-    if images is not None and out.resolve() == images.resolve():
-        raise KitError(f"--out {str(out)!r} is --images; allowed: another folder")
+    if images is not None and images.resolve() in (out.resolve(), *out.resolve().parents):
+        raise KitError(
+            f"--out {str(out)!r} lies in --images; allowed: a folder outside, as what it gets are images too"
+        )
     if run is not None:
         explained, dataset = cam_folder.of_run(run, data)
     else:

@@ -210,7 +210,8 @@ def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
         assert f"run {unknown!r} is not in the cache" in refused(["--run", unknown, "--images", folder, *out], capsys)
     assert "either --run HASH or --weights FILE" in refused(["--images", folder, *out], capsys)
     assert "is no folder" in refused(["--run", run.hash, "--images", folder / "none", *out], capsys)
-    assert "is --images; allowed: another folder" in refused([*of_run, "--out", folder], capsys)
+    for within in (folder, folder / "more" / "out"):
+        assert "lies in --images; allowed: a folder outside" in refused([*of_run, "--out", within], capsys)
     weights = tmp_path / "w.safetensors"
     words = ["--weights", weights, "--images", folder, "--model", "cnn", "--classes", "2", *out]
     assert "are not there" in refused(words, capsys)
