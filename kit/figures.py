@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from kit.data import real_folder
 from kit.errors import KitError, not_one_of
-from kit.paper import table1, table2, table3, table4
+from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
 from kit.runs import PACKAGES, Failure, Result, Run, sha256, train_all, write
 
@@ -110,6 +110,10 @@ def _table4_searched(plan: Plan, seeds: int | None, jobs: int | None) -> Mapping
     return table4.compare(plan, seeds or table4.seeds(plan), jobs).outcomes
 
 
+def _figure2(plan: Plan, seeds: int | None) -> list[Row]:
+    return figure2.table(plan, seeds or figure2.seeds(plan))
+
+
 NEEDS = {
     "00_start_here": _start_here,
     "02_temperature_curves": _curves,
@@ -117,6 +121,7 @@ NEEDS = {
     "04_table2_adaptive": _table2,
     "05_table3_small_teacher": _table3,
     "06_table4_methods": _table4,
+    "07_gradcam": _figure2,
 }
 # What is only known once those have been trained; a notebook's name, and what trains the rest.
 FOLLOWING = {"06_table4_methods": _table4_searched}
