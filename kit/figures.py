@@ -11,10 +11,11 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import papermill
@@ -86,20 +87,13 @@ def _start_here(plan: Plan, seeds: int | None) -> list[Row]:
     return [table3.first_run(plan)]
 
 
-def _table1(plan: Plan, seeds: int | None) -> list[Row]:
-    return table1.table(plan, seeds or table1.seeds(plan))
-
-
-def _table2(plan: Plan, seeds: int | None) -> list[Row]:
-    return table2.table(plan, seeds or table2.seeds(plan))
+def _rows(module: ModuleType) -> Callable[[Plan, int | None], list[Row]]:
+    """All rows of a table's or a figure's module."""
+    return lambda plan, seeds: module.table(plan, seeds or module.seeds(plan))
 
 
 def _curves(plan: Plan, seeds: int | None) -> list[Row]:
-    return _table2(plan, seeds) + table3.rates(plan)
-
-
-def _table3(plan: Plan, seeds: int | None) -> list[Row]:
-    return table3.table(plan, seeds or table3.seeds(plan))
+    return _rows(table2)(plan, seeds) + table3.rates(plan)
 
 
 def _table4(plan: Plan, seeds: int | None) -> list[Row]:
@@ -110,18 +104,14 @@ def _table4_searched(plan: Plan, seeds: int | None, jobs: int | None) -> Mapping
     return table4.compare(plan, seeds or table4.seeds(plan), jobs).outcomes
 
 
-def _figure2(plan: Plan, seeds: int | None) -> list[Row]:
-    return figure2.table(plan, seeds or figure2.seeds(plan))
-
-
 NEEDS = {
     "00_start_here": _start_here,
     "02_temperature_curves": _curves,
-    "03_table1_teachers": _table1,
-    "04_table2_adaptive": _table2,
-    "05_table3_small_teacher": _table3,
+    "03_table1_teachers": _rows(table1),
+    "04_table2_adaptive": _rows(table2),
+    "05_table3_small_teacher": _rows(table3),
     "06_table4_methods": _table4,
-    "07_gradcam": _figure2,
+    "07_gradcam": _rows(figure2),
 }
 # What is only known once those have been trained; a notebook's name, and what trains the rest.
 FOLLOWING = {"06_table4_methods": _table4_searched}
