@@ -28,12 +28,14 @@ from kit.data.folder import decode_file
 from kit.errors import KitError
 from kit.models import ModelSpec
 from kit.runs import Stored, stored
+from kit.show import style
 from kit.show.artefacts import csv_bytes, pixels_png, png_bytes, replace_file
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.plots import contact_sheet
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation, the usual ones
 ON_SHEET = 48  # images at most
+TILE = 140  # px
 
 
 @dataclass(frozen=True)
@@ -197,10 +199,13 @@ def explain(
         replace_file(out / f"{name.replace('/', '_')}.png", pixels_png(drawn[-1], compress=6))
     sheet = contact_sheet(
         np.stack(drawn[:ON_SHEET]),
-        [f"{name}: {c}, {p:.0%}" for name, c, p in frame[["image", "class", "probability"]].values[:ON_SHEET]],
+        [
+            f"{style.shortened(name, TILE, style.SMALL)}\n{c}, {p:.0%}"
+            for name, c, p in frame[["image", "class", "probability"]].values[:ON_SHEET]
+        ],
         title=f"{method} at {found.layer}: {explained.title}",
-        caption="after each name: the class that the map is for, its probability · outlined: the box, where known",
-        tile=128,
+        caption="under each name: the class that the map is for, its probability · outlined: the box, where known",
+        tile=TILE,
     )
     replace_file(out / "cam.png", png_bytes(sheet, scale=2))
     replace_file(out / "cam.csv", csv_bytes(frame))
