@@ -26,7 +26,8 @@ from kit.data import real_folder
 from kit.errors import KitError, not_one_of
 from kit.paper import table1, table2, table3
 from kit.paper.plan import Plan, Row, runs_of
-from kit.runs import PACKAGES, Failure, Result, Run, sha256, train_all, write
+from kit.runs import PACKAGES, Failure, Result, Run, train_all
+from kit.sealed import sha256, write
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"

@@ -13,11 +13,10 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -34,11 +33,14 @@ from torch import nn
 from tqdm.auto import tqdm
 
 import kit.data
+from kit.checkpoint import Checkpoints
+from kit.data.augment import mixed
 from kit.data.base import Dataset, held_out
 from kit.errors import KitError
 from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
 from kit.recipe import Recipe
+from kit.sealed import complaint, sealed, sweep, write, writing_to
 from kit.trainer import Diverged, Training
 
 NUMERICS = 1  # raised whenever the same description would give another student: old cache entries are then not used
@@ -240,34 +242,12 @@ def folder_of(run_hash: str) -> Path:
     return cache_folder() / "runs" / run_hash
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def complaint(folder: Path) -> str | None:
-    """What is wrong with a run's folder, in a few words; None when it is whole and unaltered."""
-    try:
-        checksums = json.loads((folder / "checksums.json").read_text())
-    except (OSError, ValueError):
-        return "checksums.json is missing or unreadable"
-    if not isinstance(checksums, dict) or set(checksums) != set(FILES):
-        return "checksums.json does not list the run's files"
-    for name in FILES:
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if sha256(path) != checksums[name]:
-            return f"{name} does not match its checksum"
-    return None
-
-
 def find(run: Run) -> Result | None:
     """The run's result if it has been trained. Raises KitError when its folder is cut short or altered."""
     folder = folder_of(run.hash)
     if not folder.exists():
         return None
-    why = complaint(folder)
+    why = complaint(folder, FILES)
     if why is not None:
         raise KitError(
             f"run {run.hash} in {folder.parent}: {why}; only whole, unaltered runs are used "
@@ -293,44 +273,29 @@ def cached() -> list[Entry]:
 
 
 def _entry(folder: Path) -> Entry:
-    why = complaint(folder)
+    why = complaint(folder, FILES)
     title = "" if why else json.loads((folder / "run.json").read_text())["title"]
     return Entry(folder.name, folder, title, why)
 
 
-def store(run: Run, training: Training) -> None:
-    """Writes a finished training into the cache, all or nothing."""
-    place = folder_of(run.hash)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{run.hash}-", dir=place.parent))
-    try:
-        description = run.model_dump(mode="json") | {
-            "title": run.title,
-            "versions": {name: version(name) for name in PACKAGES},
-        }
+def store(run: Run, training: Training, notes: Sequence[str] = ()) -> None:
+    """Writes a finished training into the cache, all or nothing. Raises KitError where the disk cannot take it."""
+    description = run.model_dump(mode="json") | {"title": run.title, "versions": versions(), "notes": list(notes)}
+    metrics = priced(run, training.metrics())
+    weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
+    with sealed(folder_of(run.hash)) as draft:
         write(draft / "run.json", json.dumps(description, indent=1))
         write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
         write(
             draft / "epochs.csv",
             pd.DataFrame(priced(run, epoch) for epoch in training.epochs).to_csv(index=False, lineterminator="\n"),
         )
-        write(draft / "metrics.json", json.dumps(priced(run, training.metrics()), indent=1))
-        weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
+        write(draft / "metrics.json", json.dumps(metrics, indent=1))
         save_file(weights, draft / "student.safetensors")
-        write(draft / "checksums.json", json.dumps({name: sha256(draft / name) for name in FILES}, indent=1))
-        draft.chmod(0o755)
-        draft.rename(place)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a file through to the disk."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, int]) -> dict[str, int]:
@@ -368,26 +333,58 @@ def start(run: Run) -> Training:
 def train(run: Run, tick: Tick = lambda share: None) -> Result:
     """Trains one run on one thread, or finds it. Its teachers must be in the cache. `tick` hears each epoch's share.
 
-    Raises Diverged when the loss stops being a number.
+    A run that was killed goes on from its newest checkpoint, and ends as it would have ended.
+    Raises Diverged when the loss stops being a number, and KitError where the cache cannot be written.
     """
-    place = folder_of(run.hash)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_suffix(".lock")):
+    with locked(folder_of(run.hash)):
         result = find(run)
         if result is not None:
             tick(1.0)
             return result
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        sweep(folder_of(run.hash))
+        checkpoints = Checkpoints(cache_folder() / "checkpoints" / run.hash, {"run": run.hash} | versions())
+        with one_thread(), own_stream(run):
             training = start(run)
+            checkpoints.resume(training)
+            tick(training.step // training.steps_per_epoch / run.recipe.epochs)
             for step in training:
+                checkpoints.offer(training)
                 if step % training.steps_per_epoch == 0:
                     tick(1 / run.recipe.epochs)
-        finally:
-            torch.set_num_threads(threads)
-        store(run, training)
+            store(run, training, checkpoints.notes)
+        checkpoints.discard()
     return find(run)
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Holds the place's lock, which the system frees when its holder is killed. Raises KitError where it cannot be."""
+    lock = FileLock(place.with_suffix(".lock"))
+    with writing_to(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def own_stream(run: Run) -> Iterator[None]:
+    """Torch's own random stream, which dropout draws from, seeded for this run and put back afterwards."""
+    with torch.random.fork_rng(devices=[run.device] if run.device == "cuda" else []):
+        torch.manual_seed(mixed(run.seed, -1))  # epochs are counted from 0
+        yield
 
 
 def with_teachers(runs: Iterable[Run]) -> list[Run]:

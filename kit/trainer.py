@@ -13,7 +13,8 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -230,6 +231,46 @@ class Training:
             if self.step >= self._stage_last_step:  # no step is left for it
                 self._maybe_end_stage()
 
+    # ---- stopping here, going on elsewhere --------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next step hangs on, and the history: tensors by name, and the rest as plain JSON."""
+        self.spent.settle()
+        tensors = network_state("student", self.student, self.optimiser)
+        if self.stage.objective.trains_teacher:
+            tensors |= network_state("teacher", self.teacher, self.teacher_optimiser)
+        tensors |= {name: getattr(self, name)[: self.step] for name in HISTORIES}
+        tensors["random.cpu"] = torch.get_rng_state()  # dropout draws from torch's own stream
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        plain = {
+            "step": self.step,
+            "stages": [asdict(record) for record in self.stages],
+            "epochs": self.epochs,
+            "thermostat": self.thermostat.state() if self.thermostat else None,
+            "spent": {name: getattr(self.spent, name) for name in SPENT},
+        }
+        return tensors, plain
+
+    def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+        """Puts a training made with the same arguments where `state` was taken; torch's own stream with it."""
+        *before, current = (StageRecord(**record) for record in plain["stages"])
+        self.stages, self.step = before, current.first_step
+        self._enter_stage(len(before))
+        self.stages[-1], self.step = current, plain["step"]
+        restore_network("student", self.student, self.optimiser, tensors)
+        if self.stage.objective.trains_teacher:
+            restore_network("teacher", self.teacher, self.teacher_optimiser, tensors)
+        if self.thermostat is not None:
+            self.thermostat.restore(plain["thermostat"])
+        for name in HISTORIES:
+            getattr(self, name)[: self.step] = tensors[name]
+        self.epochs = [dict(epoch) for epoch in plain["epochs"]]
+        self.spent = Spent(**plain["spent"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
     # ---- the record -------------------------------------------------------------------------------------------
 
     def _record(self, loss: Tensor, zs: Tensor, y: Tensor) -> None:
@@ -315,6 +356,25 @@ class Training:
 
 
 # ---- what the loop is made of, each usable alone ------------------------------------------------------------------
+
+HISTORIES = ("loss", "hits", "temperatures", "stage_index")  # of a Training: filled in place, a row a step
+SPENT = ("wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images")
+
+
+def network_state(prefix: str, network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
+    """A network's weights and buffers, and its optimiser's momentum, by name under `prefix`."""
+    weights = {f"{prefix}.{name}": tensor for name, tensor in network.state_dict().items()}
+    momenta = {name: optimiser.state[p].get("momentum_buffer") for name, p in network.named_parameters()}
+    return weights | {f"{prefix}-momentum.{name}": m for name, m in momenta.items() if m is not None}
+
+
+def restore_network(prefix: str, network: nn.Module, optimiser: torch.optim.SGD, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `network_state`. Momentum gets its weight's memory layout: fused steps walk both in step."""
+    network.load_state_dict({name: tensors[f"{prefix}.{name}"] for name in network.state_dict()})
+    for name, parameter in network.named_parameters():
+        saved = tensors.get(f"{prefix}-momentum.{name}")
+        if saved is not None:
+            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(saved).detach()
 
 
 def frozen(network: nn.Module, device: torch.device) -> nn.Module:

@@ -358,7 +358,7 @@ def test_a_removed_run_is_trained_again_to_the_same_weights():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, MemoryError])
-@pytest.mark.parametrize("moment", ["save_file", "sha256", "write"])
+@pytest.mark.parametrize("moment", ["kit.runs.save_file", "kit.sealed.sha256", "kit.runs.write", "kit.sealed.write"])
 def test_an_interrupted_store_leaves_nothing_behind(error, moment, monkeypatch, own_cache):
     kept = train(hard(seed=1))
 
@@ -366,7 +366,7 @@ def test_an_interrupted_store_leaves_nothing_behind(error, moment, monkeypatch, 
         raise error("in the middle")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, moment, interrupt)
+        patch.setattr(moment, interrupt)
         with pytest.raises(error):
             train(hard(seed=2))
     assert left_in(own_cache) == [kept.run.hash]
