@@ -31,6 +31,12 @@ from kit.recipe import Recipe
 from kit.runs import FILES, DataSpec, Run
 from kit.sealed import complaint
 
+TRAIN = """
+from benchmarks.faults import grid
+from kit.runs import train_all
+
+train_all(grid(), jobs=2, show_progress=False)
+"""
 PATIENCE = 120.0  # seconds for a grid to write something
 
 
@@ -54,8 +60,7 @@ def grid(epochs: int = 150) -> list[Run]:
 def begin(cache: Path, every_s: float) -> subprocess.Popen:
     """The grid, trained by two jobs into a cache, in a process group of its own."""
     environment = os.environ | {"KIT_CACHE": str(cache), "KIT_CHECKPOINT_S": str(every_s)}
-    code = "from benchmarks.faults import grid; from kit.runs import train_all; train_all(grid(), jobs=2, show_progress=False)"
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
+    return subprocess.Popen([sys.executable, "-c", TRAIN], env=environment, start_new_session=True)
 
 
 def checkpoints(cache: Path) -> dict[str, str]:

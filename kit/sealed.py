@@ -58,8 +58,10 @@ def complaint(folder: Path, names: Collection[str]) -> str | None:
         return f"{CHECKSUMS} does not list the run's files"
     for name in names:
         path = folder / name
-        if not path.is_file():
+        if not path.exists():
             return f"{name} is missing"
+        if path.is_symlink() or not path.is_file():
+            return f"{name} is not a plain file"
         if sha256(path) != checksums[name]:
             return f"{name} does not match its checksum"
     return None

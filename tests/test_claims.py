@@ -266,7 +266,7 @@ def test_a_table_of_failures_is_still_a_table(plan_of_two=("T=5", "printed")):
 
     plan = Plan.of("smoke")
     run = plan.teacher("cnn", "cifar-10")
-    frame = collect([Row(*plan_of_two, (run,))], {run: Failure(run, "the loss is not a finite number at step 3")})
+    frame = collect([Row(*plan_of_two, (run,))], {run: Failure(run, "the loss is not a finite number at step 3", 3)})
     assert frame["status"].tolist() == ["diverged: the loss is not a finite number at step 3"]
 
 

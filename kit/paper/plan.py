@@ -172,7 +172,8 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
         "status": "finished",
     }
     if isinstance(outcome, Failure):
-        return line | {"status": f"diverged: {outcome.reason}"}
+        ended = "did not finish" if outcome.step is None else "diverged"
+        return line | {"status": f"{ended}: {outcome.reason}"}
     metrics = outcome.metrics
     soft = [stage for stage in metrics["stages"] if stage["t_start"] is not None and stage["ended_by"]]
     return line | {
