@@ -25,7 +25,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
-from kit.data import real_folder
+from kit.data import ROLES, SOURCES, real_folder
 from kit.errors import KitError, not_one_of
 from kit.paper import table1, table2, table3
 from kit.paper.plan import Plan, Row, runs_of
@@ -71,6 +71,11 @@ class Request:
             is_allowed, allowed = ALLOWED[name]
             if not is_allowed(value):
                 raise KitError(f"notebook parameter {name} {value!r} is not allowed; allowed: {allowed}")
+        for role, source in dict(own.get("role_data", {})).items():
+            if role not in ROLES:
+                raise not_one_of("role", role, ROLES)
+            if source not in SOURCES:
+                raise not_one_of(f"source of {role}", source, SOURCES)
         return replace(self, **own, extra={name: self.extra[name] for name in self.extra if name not in own})
 
     @property
@@ -248,6 +253,20 @@ def _fingerprint(path: Path, parameters: Mapping[str, Any], runs: Sequence[Run])
     return digest.hexdigest()
 
 
+def _is_listing(content: object) -> bool:
+    """Whether this is what a manifest holds, as far as it is used; artefacts have plain names, so they stay inside."""
+    if not isinstance(content, dict) or not all(isinstance(content.get(p), dict) for p in ("notebooks", "artefacts")):
+        return False
+    entries, artefacts = content["notebooks"].values(), content["artefacts"].items()
+    return all(isinstance(entry, dict) and isinstance(entry.get("inputs"), str) for entry in entries) and all(
+        name not in ("", ".", "..")
+        and not set(name) & set("/\\\0")
+        and isinstance(about, dict)
+        and all(isinstance(about.get(key), str) for key in ("notebook", "sha256"))
+        for name, about in artefacts
+    )
+
+
 class Manifest:
     """`manifest.json`: for each notebook what went in, for each artefact its notebook and sha256."""
 
@@ -257,11 +276,11 @@ class Manifest:
             self.content = json.loads(self.path.read_text())
         except FileNotFoundError:
             self.content = {"notebooks": {}, "artefacts": {}}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise KitError(
                 f"{self.path} is not readable as JSON ({error}); remove it to draw everything anew"
             ) from None
-        if not isinstance(self.content, dict) or not {"notebooks", "artefacts"} <= set(self.content):
+        if not _is_listing(self.content):
             raise KitError(f"{self.path} does not list notebooks and artefacts; remove it to draw everything anew")
 
     def is_current(self, notebook: str, inputs: str) -> bool:
@@ -280,6 +299,8 @@ class Manifest:
         for ready in sorted(self.out.glob(f"{READY}*")):
             said = json.loads((ready / ENTRY).read_text())
             notebook, artefacts = said["notebook"], said["artefacts"]
+            if not _is_listing({"notebooks": {notebook: said["entry"]}, "artefacts": artefacts}):
+                raise KitError(f"{ready / ENTRY} does not list what is beside it; remove {ready} to draw it anew")
             for name in artefacts:
                 if (ready / name).exists():  # else it was moved before the interruption
                     os.replace(ready / name, self.out / name)
