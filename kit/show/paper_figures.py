@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kit.paper import table1, table3
-from kit.paper.plan import Plan, Row
+from kit.paper.plan import Plan, Row, ended
 from kit.paper.printed import TABLE_1, TABLE_2, TABLE_3
 from kit.runs import Failure, Result, Run
 from kit.show.plots import Measure, accuracy_curves, compare_table, sensitivity, table_picture, temperature_trace
@@ -194,5 +194,6 @@ def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[
 
 
 def _cells(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
-    """One line a row of the table, each measured column holding its values by seed."""
-    return frame.groupby(by, sort=False)[columns].agg(list).reset_index()
+    """One line a row of the table, each measured column holding its values by seed; `ended` where none finished."""
+    groups = frame.groupby(by, sort=False)
+    return groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended)).reset_index()

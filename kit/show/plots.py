@@ -509,7 +509,8 @@ def compare_table(
     measures with `dots=True` drawn at the right, row by row, with the paper's as hollow diamonds.
 
     `df` has the text columns and one column per measure holding sequences (one value a seed). `paper` has as many rows;
-    its columns are measures, in printed units (%, s), NaN where the paper has none. `label` names the text column that
+    its columns are measures, in printed units (%, s), NaN where the paper has none. A column `ended` of `df` holds what
+    stands instead of numbers in a row that has none ('' in others). `label` names the text column that
     gives a row its colour (by default the last).
     """
     paper = pd.DataFrame(index=df.index) if paper is None else paper
@@ -520,6 +521,8 @@ def compare_table(
     for measure in (m for m in measures if m.text):
         rows = [np.asarray(values, float) * measure.scale for values in df[measure.column]]
         cells = [with_interval(values, percent=False, digits=measure.digits) for values in rows]
+        if "ended" in df:
+            cells = [said or cell for said, cell in zip(df["ended"], cells, strict=True)]
         columns.append(_Column(measure.title, cells, "right"))
         if measure.column in paper:
             printed = [round(float(number), measure.digits + 1) for number in paper[measure.column]]
