@@ -294,6 +294,23 @@ def test_tables_and_pictures_of_failures_alone_say_so(table):
     assert "did not finish" in words
 
 
+def test_curves_of_failures_alone_say_so():
+    from kit.paper.plan import Plan
+    from kit.show import paper_figures
+
+    plan = Plan.of("smoke")
+    rows = table3.rates(plan)
+    results = {run: Failure(run, "the loss is not a finite number at step 3", 3) for row in rows for run in row.runs}
+    figures = [
+        paper_figures.figure_1(plan, rows, results),
+        paper_figures.temperature_figure(plan, rows[0], results, "t"),
+        paper_figures.rates_figure(plan, rows, collect(rows, results))[0],
+    ]
+    for figure in figures:
+        words = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
+        assert "the loss is not a finite number at step 3" in words
+
+
 def table_1_frame(effect: float, seeds: int) -> pd.DataFrame:
     """Networks in the paper's order of training Top-5, apart by `effect` each."""
     lines = []
