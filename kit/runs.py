@@ -412,7 +412,7 @@ def store_diverged(run: Run, training: Training, error: Diverged, notes: Sequenc
 
 
 def _describe(run: Run, training: Training, notes: Sequence[str], draft: Path) -> None:
-    about = {"title": run.title, "versions": versions(), "format": FORMAT, "notes": list(notes)}
+    about = {"title": run.title, "versions": versions(), "format": FORMAT, "notes": [*notes, *training.notes]}
     write(draft / "run.json", json.dumps(run.model_dump(mode="json") | about, indent=1))
     write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
 
@@ -490,6 +490,8 @@ def _train_missing(run: Run, tick: Tick) -> None:
             store_diverged(run, training, error, checkpoints.notes)
             checkpoints.discard()
             raise
+        for note in training.notes:
+            print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
         store(run, training, checkpoints.notes)
     checkpoints.discard()
 
