@@ -1,6 +1,6 @@
 """What SIGKILL costs: a small grid is killed again and again, then finished, and compared with an undisturbed twin.
 
-python -m benchmarks.faults --kills 30 --json    # about 5 minutes on two cores
+python -m benchmarks.faults --kills 30 --json    # about 10 minutes on two busy cores
 
 Each time, `train_all(grid, jobs=2)` runs in a process group of its own, which is killed at a random moment: one in five
 while it starts up, the others after it has written something. Checkpoints are written at every step, the worst case.

@@ -51,6 +51,7 @@ NUMERICS = 1  # raised whenever the same description would give another student:
 FORMAT = 1  # of the cache's folders; those that say nothing are of format 1
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 FILES = ("run.json", "steps.csv", "epochs.csv", "metrics.json", "student.safetensors")
+ABOUT = ("title", "versions", "format", "notes")  # in `run.json` beside the description
 DIVERGED_FILES = ("run.json", "steps.csv", "diverged.json")
 
 
@@ -197,7 +198,7 @@ class Run(BaseModel):
 
 def hash_of(description: Mapping[str, Any]) -> str:
     """The hash of the run that a description, a run's JSON or a `run.json`, is of."""
-    fields = {name: description[name] for name in Run.model_fields}
+    fields = {name: value for name, value in description.items() if name not in ABOUT}
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -278,7 +279,8 @@ def fault(folder: Path) -> str | None:
     if why is not None:
         return why
     try:
-        described = hash_of(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+        description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        described, _ = hash_of(description), list(_ancestors(description))
         _outcome_in(folder)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "its files are not those of a run"

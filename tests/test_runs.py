@@ -385,7 +385,7 @@ def test_another_runs_folder_is_found_out():
     shutil.copytree(theirs.folder, ours.folder)
     with pytest.raises(KitError, match=f"run {ours.run.hash} in .*: run.json describes run {theirs.run.hash}"):
         find(ours.run)
-    for text in ("[]", '{"a": 1}', "{", "null"):
+    for text in ("[]", '{"a": 1}', "{", "null", '{"teachers": 3}'):
         resealed(ours.folder, "run.json", text)
         with pytest.raises(KitError, match=r"its files are not those of a run"):
             find(ours.run)
