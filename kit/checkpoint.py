@@ -47,6 +47,7 @@ class Checkpoints:
             self.save(training)
         except KitError as error:
             self._note(f"no checkpoint at step {training.step}: {error}")
+            training.notes.append(self.notes[-1])
         self._last = time.monotonic()
 
     def save(self, training: Training) -> None:
@@ -70,9 +71,10 @@ class Checkpoints:
                 content = json.loads((folder / FILES[0]).read_text())
                 if content["of"] == self.identity:
                     training.restore(load_file(folder / FILES[1]), content["state"])
-                    return
+                    break
                 why = f"it was written under {_difference(content['of'], self.identity)}"
             self._note(f"checkpoint {folder.name} is not used: {why}")
+        training.notes += self.notes
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

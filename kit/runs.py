@@ -15,7 +15,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -392,12 +392,12 @@ def _ancestors(description: Mapping[str, Any]) -> Iterator[str]:
         yield from _ancestors(teacher)
 
 
-def store(run: Run, training: Training, notes: Sequence[str] = ()) -> None:
+def store(run: Run, training: Training) -> None:
     """Writes a finished training into the cache, all or nothing. Raises KitError where the disk cannot take it."""
     metrics = priced(run, training.metrics())
     weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
     with sealed(folder_of(run.hash)) as draft:
-        _describe(run, training, notes, draft)
+        _describe(run, training, draft)
         write(
             draft / "epochs.csv",
             pd.DataFrame(priced(run, epoch) for epoch in training.epochs).to_csv(index=False, lineterminator="\n"),
@@ -406,15 +406,15 @@ def store(run: Run, training: Training, notes: Sequence[str] = ()) -> None:
         save_file(weights, draft / "student.safetensors")
 
 
-def store_diverged(run: Run, training: Training, error: Diverged, notes: Sequence[str] = ()) -> None:
+def store_diverged(run: Run, training: Training, error: Diverged) -> None:
     """Writes down that the run diverges, so that it is not tried again, with its history up to there."""
     with sealed(folder_of(run.hash)) as draft:
-        _describe(run, training, notes, draft)
+        _describe(run, training, draft)
         write(draft / "diverged.json", json.dumps({"step": error.step}))
 
 
-def _describe(run: Run, training: Training, notes: Sequence[str], draft: Path) -> None:
-    about = {"title": run.title, "versions": versions(), "format": FORMAT, "notes": [*notes, *training.notes]}
+def _describe(run: Run, training: Training, draft: Path) -> None:
+    about = {"title": run.title, "versions": versions(), "format": FORMAT, "notes": training.notes}
     write(draft / "run.json", json.dumps(run.model_dump(mode="json") | about, indent=1))
     write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
 
@@ -489,12 +489,13 @@ def _train_missing(run: Run, tick: Tick) -> None:
                 if step % training.steps_per_epoch == 0:
                     tick(1 / run.recipe.epochs)
         except Diverged as error:
-            store_diverged(run, training, error, checkpoints.notes)
+            store_diverged(run, training, error)
             checkpoints.discard()
             raise
         for note in training.notes:
-            print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
-        store(run, training, checkpoints.notes)
+            if note not in checkpoints.notes:  # those have been said
+                print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
+        store(run, training)
     checkpoints.discard()
 
 

@@ -159,6 +159,10 @@ def test_a_damaged_newest_falls_back_and_says_so(name, how, tmp_path, capsys):
     (note,) = checkpoints.notes
     assert note.startswith("checkpoint step-000000009 is not used: ")
     assert capsys.readouterr().err == f"warning: {tmp_path.name}: {note}\n"
+    Checkpoints(tmp_path / "later", {}).save(again)
+    later = fresh(hard(2))
+    Checkpoints(tmp_path / "later", {}).resume(later)
+    assert later.notes == [note]  # it stays with the run, whoever ends it
     assert same(again.run(), fresh(hard(2)).run())
 
     damaged(tmp_path / "step-000000004", name, how)
