@@ -29,6 +29,13 @@ cache_app = typer.Typer(help="Finished runs: list, verify, prune, export, import
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 
+
+def at_least_one(option: typer.CallbackParam, value: Optional[int]) -> Optional[int]:
+    if value is not None and value < 1:
+        raise KitError(f"--{option.name} {value} is not allowed; allowed: a whole number from 1 up")
+    return value
+
+
 PresetOption = Annotated[str, typer.Option(help="smoke, quick or paper")]
 DataOption = Annotated[
     Optional[Path], typer.Option("--data", help="folder with real images (else KIT_DATA, else stand-ins)")
@@ -37,9 +44,12 @@ RoleDataOption = Annotated[
     Optional[list[str]], typer.Option("--role-data", metavar="ROLE=auto|embedded|real", help="what fills a role")
 ]
 JobsOption = Annotated[
-    Optional[int], typer.Option(min=1, help="runs side by side, one thread each; default: all cores")
+    Optional[int], typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: all cores")
 ]
-SeedsOption = Annotated[Optional[int], typer.Option(min=1, help="how many seeds; default: the preset's")]
+SeedsOption = Annotated[
+    Optional[int], typer.Option(callback=at_least_one, help="how many seeds; default: the preset's")
+]
+LevelOption = Annotated[Optional[str], typer.Option(help="of hrsc2016's labels: ship, category or type")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="refuse damaged images instead of leaving them out")]
 JsonOption = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 
@@ -104,7 +114,7 @@ def train(
     seed: Annotated[int, typer.Option(help="of the student's weights, batches and augmentation")] = 0,
     preset: PresetOption = "quick",
     source: Annotated[str, typer.Option(help="auto, embedded or real images")] = "auto",
-    level: Annotated[Optional[str], typer.Option(help="of hrsc2016's labels: ship, category or type")] = None,
+    level: LevelOption = None,
     data: DataOption = None,
     strict: StrictOption = False,
     jobs: JobsOption = None,
@@ -165,30 +175,41 @@ def train(
 
 @app.command()
 def table(
-    number: Annotated[str, typer.Argument(help="1, 2 or 3")],
+    number: Annotated[str, typer.Argument(help="1, 2, 3 or 4")],
     preset: PresetOption = "quick",
     seeds: SeedsOption = None,
     jobs: JobsOption = None,
     role_data: RoleDataOption = None,
     data: DataOption = None,
     strict: StrictOption = False,
+    assistants: Annotated[
+        Optional[str], typer.Option(help="table 4: teacher assistants in order, such as vgg16,cnn; default: vgg16")
+    ] = None,
+    cost_target: Annotated[
+        Optional[float], typer.Option(help="table 4: a searched student's FLOPs an image; default: the student's own")
+    ] = None,
     csv: Annotated[Optional[Path], typer.Option(help="also write the runs, one line each, to this file")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train what a table needs and print it, the paper's figures beside this kit's."""
     from kit.paper import TABLES
-    from kit.paper.plan import Plan, collect, runs_of
-    from kit.runs import train_all
+    from kit.paper.plan import Plan
 
     refuse_damage(strict)
     if number not in TABLES:
         raise not_one_of("table", number, TABLES)
     plan = Plan.of(preset, sources(role_data), data)
     wanted = TABLES[number]
-    rows = wanted.table(plan, seeds or wanted.seeds(plan))
-    for spec in {run.data.role: run.data for run in runs_of(rows)}.values():
-        tell_skipped(spec.load())
-    frame = collect(rows, train_all(runs_of(rows), jobs))
+    options: dict[str, Any] = {}
+    if assistants is not None:
+        options["assistants"] = tuple(check_model(name.strip()) for name in assistants.split(",") if name.strip())
+    if cost_target is not None:
+        options["cost_target"] = cost_target
+    if options and number != "4":
+        raise KitError(f"table {number} has no {' and no '.join(options)}; allowed: for table 4")
+    for role in wanted.ROLES:
+        tell_skipped(plan.data(role).load())
+    frame = wanted.run(plan, seeds or wanted.seeds(plan), jobs, **options)
     shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
     if csv:
         frame.to_csv(csv, index=False, lineterminator="\n")
@@ -197,6 +218,70 @@ def table(
         print(claims.to_string(index=False))
     if as_json:
         print(json.dumps({"table": number, "preset": preset, "rows": records(frame), "claims": records(claims)}))
+
+
+@app.command()
+def cam(
+    run: Annotated[Optional[str], typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it")] = None,
+    weights: Annotated[
+        Optional[Path],
+        typer.Option(help="instead, a safetensors state dict of --model; images normalised as ImageNet's"),
+    ] = None,
+    images: Annotated[
+        Optional[Path], typer.Option(help="folder of images (boxes.csv: scores); default: the run's test split")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="where overlays, cam.png and cam.csv go")] = Path("cam"),
+    method: Annotated[str, typer.Option(help="grad-cam, grad-cam++, score-cam or layer-cam")] = "grad-cam",
+    layer: Annotated[
+        Optional[str], typer.Option(help="a module's name; default: deepest convolution of 4×4 cells")
+    ] = None,
+    of_class: Annotated[
+        Optional[str], typer.Option("--class", metavar="NAME|NUMBER|predicted|true", help="what the maps are for")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="how many images of the run's test split")] = 48,
+    model: Annotated[Optional[str], typer.Option(help="with --weights: cnn, vgg16, vgg19, resnet34, resnet50")] = None,
+    classes: Annotated[
+        Optional[str], typer.Option(metavar="N|NAME,NAME,…", help="with --weights: how many, or their names")
+    ] = None,
+    width: Annotated[int, typer.Option(help="with --weights: the first channel count")] = 64,
+    stem: Annotated[str, typer.Option(help="with --weights: imagenet or small")] = "imagenet",
+    px: Annotated[int, typer.Option(min=8, max=512, help="with --weights: the images' size")] = 224,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw heat maps of a folder of images: overlays, a sheet and cam.csv."""
+    from kit.models import ModelSpec
+    from kit.show import cam_folder
+
+    if (run is None) == (weights is None):
+        raise KitError("give a network: either --run HASH or --weights FILE, not both")
+    if images is None and weights is not None:
+        raise KitError("--weights needs --images, a folder of images")
+    if images is not None and images.resolve() in (out.resolve(), *out.resolve().parents):
+        raise KitError(
+            f"--out {str(out)!r} lies in --images; allowed: a folder outside, as what it gets are images too"
+        )
+    if run is not None:
+        explained, dataset = cam_folder.of_run(run, data)
+    else:
+        if model is None or classes is None:
+            raise KitError("--weights needs --model and --classes")
+        words = [word.strip() for word in classes.split(",")]
+        names = [str(i) for i in range(int(classes))] if classes.isdecimal() else words
+        spec = ModelSpec(name=check_model(model), classes=len(names), width=width, stem=stem)
+        explained = cam_folder.of_weights(weights, spec, px, names)
+    pictures = cam_folder.of_test(dataset, limit) if images is None else cam_folder.of_folder(images, explained.px)
+    frame = cam_folder.explain(explained, pictures, out, method, layer, of_class)
+    print(f"{explained.title}: {len(frame)} maps by {method} at {frame['layer'].iloc[0]} in {out}")
+    if "energy_box" in frame:
+        means = frame[["pointing", "energy_box", "iou"]].mean()
+        print(f"in the boxes: pointing {means.iloc[0]:.1%}, energy {means.iloc[1]:.1%}, IoU {means.iloc[2]:.1%}")
+    for complaint in pictures.damaged:
+        print(f"  damaged: {complaint}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"out": str(out), "maps": records(frame), "damaged": list(pictures.damaged)}))
+    if pictures.damaged:
+        raise typer.Exit(2)
 
 
 @data_app.command("list")
@@ -214,11 +299,11 @@ def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 @data_app.command("check")
-def data_check(role: str, data: DataOption = None, as_json: JsonOption = False) -> None:
+def data_check(role: str, data: DataOption = None, level: LevelOption = None, as_json: JsonOption = False) -> None:
     """Open every image of a role; exit status 2 when one is damaged."""
     from kit.data.check import check
 
-    report = check(check_role(role), data)
+    report = check(check_role(role), data, level=level)
     print(f"{report.role}: {report.name} ({report.source}), fingerprint {report.fingerprint[:12] or 'none'}")
     for split, counts in report.counts.items():
         least, most = min(counts.values(), default=0), max(counts.values(), default=0)
@@ -425,6 +510,8 @@ def main(argv: list[str] | None = None) -> int:
             print(message)
             return status
         message = message.replace("\n", " ")
+        if isinstance(error.__cause__, ValidationError):  # typer leaves the value out
+            message = f"{message}: got {error.__cause__.errors()[0]['input']!r}"
     except ValidationError as error:
         message, status = one_line(error), 2
     except KitError as error:

@@ -13,11 +13,12 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import papermill
@@ -27,7 +28,7 @@ from tqdm.auto import tqdm
 
 from kit.data import ROLES, SOURCES, real_folder
 from kit.errors import KitError, not_one_of
-from kit.paper import table1, table2, table3
+from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
 from kit.runs import PACKAGES, Failure, Result, Run, cache_folder, locked, train_all
 from kit.sealed import flush, sha256, write, writing_to
@@ -93,34 +94,39 @@ class Request:
         return own | dict(self.extra)
 
 
-# The runs that a notebook asks for, so that they can be trained together beforehand.
+# The runs that a notebook asks for, as far as they are known, so that they can be trained together beforehand.
 def _start_here(plan: Plan, seeds: int | None) -> list[Row]:
     return [table3.first_run(plan)]
 
 
-def _table1(plan: Plan, seeds: int | None) -> list[Row]:
-    return table1.table(plan, seeds or table1.seeds(plan))
-
-
-def _table2(plan: Plan, seeds: int | None) -> list[Row]:
-    return table2.table(plan, seeds or table2.seeds(plan))
+def _rows(module: ModuleType) -> Callable[[Plan, int | None], list[Row]]:
+    """All rows of a table's or a figure's module."""
+    return lambda plan, seeds: module.table(plan, seeds or module.seeds(plan))
 
 
 def _curves(plan: Plan, seeds: int | None) -> list[Row]:
-    return _table2(plan, seeds) + table3.rates(plan)
+    return _rows(table2)(plan, seeds) + table3.rates(plan)
 
 
-def _table3(plan: Plan, seeds: int | None) -> list[Row]:
-    return table3.table(plan, seeds or table3.seeds(plan))
+def _table4(plan: Plan, seeds: int | None) -> list[Row]:
+    return table4.known(plan, seeds or table4.seeds(plan))
+
+
+def _table4_searched(plan: Plan, seeds: int | None, jobs: int | None) -> Mapping[Run, Result | Failure]:
+    return table4.compare(plan, seeds or table4.seeds(plan), jobs).outcomes
 
 
 NEEDS = {
     "00_start_here": _start_here,
     "02_temperature_curves": _curves,
-    "03_table1_teachers": _table1,
-    "04_table2_adaptive": _table2,
-    "05_table3_small_teacher": _table3,
+    "03_table1_teachers": _rows(table1),
+    "04_table2_adaptive": _rows(table2),
+    "05_table3_small_teacher": _rows(table3),
+    "06_table4_methods": _table4,
+    "07_gradcam": _rows(figure2),
 }
+# What is only known once those have been trained; a notebook's name, and what trains the rest.
+FOLLOWING = {"06_table4_methods": _table4_searched}
 
 
 def notebooks() -> dict[str, Path]:
@@ -165,8 +171,17 @@ def make(names: Sequence[str], request: Request, out: Path, force: bool = False)
         manifest = Manifest(out)
         manifest.take_all()
         runs = {name: runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else [] for name in todo}
-        results = train_all([run for needed in runs.values() for run in needed], request.jobs)
+        results = dict(train_all([run for needed in runs.values() for run in needed], request.jobs))
         failures = []
+        for name in [name for name in todo if name in FOLLOWING]:
+            try:
+                further = FOLLOWING[name](plan, request.seeds, request.jobs)
+            except KitError as error:  # the other notebooks do not depend on it
+                failures.append(f"{name}: {error}")
+                del todo[name]
+                continue
+            runs[name] = list(dict.fromkeys([*runs[name], *further]))
+            results |= further
         for name, path in (bar := tqdm(todo.items(), desc="notebooks", unit="notebook")):
             bar.set_postfix_str(name)
             parameters = {key: value for key, value in request.parameters().items() if key in accepted[name]}

@@ -93,6 +93,7 @@ class Layered(nn.Module):
         self.layers = tuple(layers)
         inputs = [3, *(layer.channels for layer in layers)]  # inputs[i]: the channels that layer i sees
         self.convs, self.norms, self.skips = nn.ModuleList(), nn.ModuleList(), nn.ModuleDict()
+        self.relus = nn.ModuleList(nn.ReLU(inplace=True) for _ in layers)  # one a layer, so that heat maps can name it
         for i, layer in enumerate(layers):
             conv = nn.Conv2d(inputs[i], layer.channels, layer.kernel, layer.stride, layer.kernel // 2, bias=False)
             self.convs.append(conv)
@@ -106,11 +107,12 @@ class Layered(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inputs = [x]
-        for i, (layer, conv, norm) in enumerate(zip(self.layers, self.convs, self.norms, strict=True)):
+        parts = zip(self.layers, self.convs, self.norms, self.relus, strict=True)
+        for i, (layer, conv, norm, relu) in enumerate(parts):
             x = norm(conv(x))
             if layer.back:
                 x = x + self.skips[str(i)](inputs[i + 1 - layer.back])
-            x = nn.functional.relu(x, inplace=True)
+            x = relu(x)
             if layer.pool:
                 x = nn.functional.max_pool2d(x, 2, ceil_mode=True)
             inputs.append(x)

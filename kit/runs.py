@@ -14,6 +14,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -437,6 +438,46 @@ def priced(run: Run, record: dict[str, Any]) -> dict[str, Any]:
     """A record of the trainer's with FLOPs in place of its image counts."""
     rest = {name: value for name, value in record.items() if name not in ("student_images", "teacher_images")}
     return rest | procedure_flops(run, record["student_images"], record["teacher_images"])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished run known by its hash alone: enough to use its student, not to train it again."""
+
+    folder: Path
+    description: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        return self.description["title"]
+
+    def data(self, folder: Path | None = None) -> DataSpec:
+        """The data that it was trained on; `folder` is where real images lie on this machine."""
+        fields = self.description["data"]
+        kind = LevelSpec if "level" in fields else HeldOutSpec if "held_out" in fields else DataSpec
+        return kind(**fields, folder=str(folder) if folder else None)
+
+    def student(self) -> nn.Module:
+        """The trained network, in evaluation mode."""
+        fields = self.description["student"]
+        network = (LayeredSpec if "layers" in fields else ModelSpec)(**fields).build(seed=0)
+        network.load_state_dict(load_file(self.folder / "student.safetensors"))
+        return network.eval()
+
+
+def stored(run_hash: str) -> Stored:
+    """The run in the cache with this hash. Raises KitError where there is none, or its folder is damaged."""
+    folder = folder_of(run_hash)
+    if not re.fullmatch("[0-9a-f]{16}", run_hash) or not folder.is_dir():
+        raise KitError(
+            f"run {run_hash!r} is not in the cache, {cache_folder()}; allowed: what 'python -m kit cache list' lists"
+        )
+    why = foreign_format(folder) or fault(folder)
+    if why is not None:
+        raise KitError(f"run {run_hash}: {why}; only whole, unaltered runs are used")
+    if (folder / "diverged.json").exists():
+        raise KitError(f"run {run_hash} diverged, so it has no student; allowed: runs that finished")
+    return Stored(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
 
 
 # ---- training one, and many ---------------------------------------------------------------------------------------

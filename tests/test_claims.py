@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from kit.paper import claims, printed, table1, table2, table3
+from kit.paper import claims, printed, table1, table2, table3, table4
 from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, Estimate, gain, saving, t_interval, two_proportions, verdict
 from kit.paper.plan import Row, collect
 from kit.runs import Failure
@@ -42,7 +42,7 @@ def test_one_value_has_no_interval():
 
 
 def test_two_proportions_by_hand():
-    # 80 of 100 against 70 of 100: 10 points, standard error √(0.16/100 + 0.21/100) = 0.060828, 1.96 of them 11.92 points
+    # 80 of 100 against 70 of 100: 10 points; standard error √(0.16/100 + 0.21/100) = 0.060828, 1.96 of them are 11.92
     estimate = two_proportions(0.8, 0.7, 100)
     assert estimate.mean == pytest.approx(10)
     assert estimate.high == pytest.approx(21.92, abs=0.01)
@@ -126,7 +126,8 @@ def hand_made(**columns: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
     lines = []
     for key in keys:
         for seed, values in enumerate(zip(*(columns[name][key] for name in columns), strict=True)):
-            lines.append({"temperature": key[0], "reading": key[1], "seed": seed} | dict(zip(columns, values, strict=True)))
+            cell = {"temperature": key[0], "reading": key[1], "seed": seed}
+            lines.append(cell | dict(zip(columns, values, strict=True)))
     return pd.DataFrame(lines).assign(status="finished").sample(frac=1, random_state=0)  # in no order
 
 
@@ -396,9 +397,7 @@ def test_table_2_is_the_pages():
 
 
 def test_table_3_is_the_pages():
-    page = [
-        (tuple(line.split()[:4]), [pair(cell) for cell in line.split()[4:]]) for line in PAGE_3.split("\n")[1:-1]
-    ]
+    page = [(tuple(line.split()[:4]), [pair(cell) for cell in line.split()[4:]]) for line in PAGE_3.split("\n")[1:-1]]
     ours = [
         (tuple(names), [(row.top5, row.seconds) for row in rows.values()]) for names, rows in printed.TABLE_3.items()
     ]
@@ -419,3 +418,30 @@ def test_table_4_is_the_pages():
     page = {name: tuple(map(float, cells)) for name, *cells in map(str.split, PAGE_4.split("\n")[1:-1])}
     assert {key: tuple(row) for key, row in printed.TABLE_4.items()} == page
     assert printed.TABLE_4_EPOCHS == 150
+
+
+# ---- Table 4's ranks -----------------------------------------------------------------------------------------------
+
+
+def test_to_be_among_the_best_three_is_to_beat_the_third_best_of_the_others():
+    top1 = {"[9]": 0.50, "[10]": 0.48, "[11]": 0.40, "[12]": 0.30, "[13]": 0.20, "ours": 0.44}
+    lines = [
+        {
+            "budget": "steps", "method": key, "title": key, "label": key, "seed": seed, "status": "finished",
+            "seconds_total": 10.0 if key == "ours" else 20.0, "seconds_small": 15.0 * (key == "ours"), "flops": 5e9,
+            "test_top1": value + 0.01 * seed * (1 if key == "ours" else -1), "test_top5": 0.9,
+        }
+        for key, value in top1.items()
+        for seed in range(3)
+    ]  # fmt: skip
+    found = {claim.text: claim for claim in table4.claims(pd.DataFrame(lines))}
+    third = found["ours is among the best 3 of the six in Top-1"]
+    # ours less [11]: 4, 6 and 8 points; Student's t with two degrees of freedom
+    assert third.measured.mean == pytest.approx(6)
+    assert third.measured.high - 6 == pytest.approx(stats.t.ppf(0.975, 2) * 2 / math.sqrt(3))
+    assert third.paper == "+1.48 points"  # 65.15 − 63.67
+    best = found["ours is better than all others in Top-1"]
+    assert best.measured.mean == pytest.approx(-4)  # −6, −4, −2
+    assert best.paper == "-3.73 points"  # 65.15 − 68.88
+    assert found["ours is the fastest of the six"].measured.mean == pytest.approx(50)
+    assert found["ours is the fastest, its small teacher's own training counted"].measured.mean == pytest.approx(-25)

@@ -89,8 +89,11 @@ def last_json(capsys):
         ([*DISTIL, "--width", "0"], "width: 0"),
         ([*DISTIL, "--seed", "-1"], "seed: -1"),
         ([*DISTIL, "--seed", "99999999999999999999"], "seed: 99999999999999999999"),
-        ([*DISTIL, "--jobs", "0"], "0"),
-        ([*DISTIL, "--epochs", "many"], "--epochs"),
+        ([*DISTIL, "--jobs", "0"], "--jobs 0 is not allowed; allowed: a whole number from 1 up"),
+        (
+            [*DISTIL, "--epochs", "many"],
+            "'--epochs': Input should be a valid integer, unable to parse string as an integer: got 'many'",
+        ),
         ([*DISTIL, "--data", "/no/such/folder"], "folder '/no/such/folder' is not there"),
         (["train"], "--student"),
         (["train", "--student", "cnn", "--small-teacher", "vgg16"], "--small-teacher 'vgg16' needs a big teacher"),
@@ -100,7 +103,11 @@ def last_json(capsys):
         (["train", "--student", "cnn", "--colour", "red"], "--colour"),
         (["table", "9"], "table '9' is not known; allowed: 1, 2"),
         (["table", "2", "--preset", "huge"], "preset 'huge'"),
-        (["table", "2", "--seeds", "0"], "0"),
+        (["table", "2", "--assistants", "vgg16"], "table 2 has no assistants; allowed: for table 4"),
+        (["table", "4", "--assistants", "vgg16,tiny"], "model 'tiny'"),
+        (["table", "4", "--preset", "smoke", "--cost-target", "3e4"], "cost target 30000 FLOPs an image cannot be met"),
+        (["table", "4", "--preset", "smoke", "--cost-target", "nan"], "cost target nan FLOPs"),
+        (["table", "2", "--seeds", "0"], "--seeds 0 is not allowed; allowed: a whole number from 1 up"),
         (["table", "2", "--role-data", "cifar-100"], "role data 'cifar-100' is not of the form NAME=VALUE"),
         (["table", "2", "--role-data", "mnist=real"], "role 'mnist'"),
         (["table", "2", "--role-data", "cifar-100=fake"], "source of cifar-100 'fake'"),
@@ -112,6 +119,8 @@ def last_json(capsys):
         (["figures", "01", "--preset", "huge"], "preset 'huge'"),
         (["figures", "01", "--data", "/no/such/folder"], "'/no/such/folder'"),
         (["data", "check", "mnist"], "role 'mnist'"),
+        (["data", "check", "cifar-10", "--level", "type"], "level 'type' is not allowed for role 'cifar-10'"),
+        (["train", "--student", "cnn", "--role", "hrsc2016", "--preset", "smoke", "--level", "ship"], "have one class"),
         (["data", "prepare", "mnist"], "role 'mnist'"),
         (["data", "download", "mnist", "--data", "x"], "role 'mnist'"),
         (["data", "download", "imagenet", "--data", "x"], "role to download 'imagenet'"),
@@ -233,6 +242,15 @@ def test_table_2(capsys, tmp_path):
         "holds here", "does not hold here", "cannot be told from these data",
     }  # fmt: skip
     assert len(csv.read_text().splitlines()) == 15
+
+
+def test_table_4_with_assistants_and_a_cost_target(capsys):
+    asked = ["table", "4", "--preset", "smoke", "--seeds", "1", "--assistants", "cnn", "--cost-target", "2e5", "--json"]
+    assert main(asked) == 0
+    rows = last_json(capsys)["rows"]
+    assert {row["method"] for row in rows} == {"hard labels", "hinton", *(f"[{n}]" for n in range(9, 14)), "ours"}
+    needed = ("reading", "steps", "seconds_total", "seconds_student", "flops", "test_top1", "test_top5")
+    assert all(row[name] is not None for row in rows for name in needed)
 
 
 # ---- cache, data, doctor ---------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from pathlib import Path
 import kit.data
 from kit.__main__ import main
 from kit.models import build
+from kit.paper import table4
+from kit.paper.plan import Plan
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -14,9 +16,23 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_example_of_an_own_loss_trains(capsys):
     data = kit.data.load("cifar-10", px=16, train_per_class=8, test_per_class=4)
     student, teacher = (build("cnn", 10, width, "small", seed=0) for width in (2, 4))
-    code = re.search(r"```python\n(.*?)```", TEXT, re.S).group(1)
+    code = next(code for code in examples() if "Objective" in code)
     exec(code, {"data": data, "student": student, "teacher": teacher})
     assert "'test_top1'" in capsys.readouterr().out
+
+
+def test_the_example_of_an_own_method_is_a_row_of_table_4():
+    code = next(code for code in examples() if "Method(" in code)
+    assert len(code.splitlines()) < 30
+    names = {}
+    exec(code, names)
+    frame = table4.compare(Plan.of("smoke"), 1, jobs=1, methods=(names["METHOD"],), show_progress=False).frame
+    assert frame[["method", "title", "status"]].values.tolist() == [["self", "self-distillation", "finished"]]
+    assert frame["steps"].item() == 2 * frame["steps_student"].item()  # the rehearsal is paid for
+
+
+def examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
 def test_notebooks_and_pictures_that_it_names_are_there():

@@ -204,7 +204,8 @@ def test_a_bad_field_of_a_recipe_is_named(field, value):
 def test_stages_in_a_wrong_order_are_refused():
     small, big, hard_stage = recipe.small_teacher(ADAPTIVE)
     for stages in ((big, small, hard_stage), (small, big), (small, small, hard_stage), (hard_stage, hard_stage)):
-        assert "stages must end in rising order, the last at 1" in complaint(lambda s=stages: Recipe(stages=s, epochs=3))
+        said = complaint(lambda s=stages: Recipe(stages=s, epochs=3))
+        assert "stages must end in rising order, the last at 1" in said
 
 
 def test_a_stage_whose_objective_and_teacher_differ_is_refused():

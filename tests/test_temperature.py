@@ -233,9 +233,7 @@ policies = st.one_of(
         follows=st.sampled_from(["cross-entropy", "kl"]),
         floor=st.booleans(),
     ),
-    st.builds(
-        Scheduled, k=st.floats(1, 1e6), shape=st.sampled_from(["linear", "exponential"]), floor=st.booleans()
-    ),
+    st.builds(Scheduled, k=st.floats(1, 1e6), shape=st.sampled_from(["linear", "exponential"]), floor=st.booleans()),
 )
 batches = st.lists(st.tuples(numbers, numbers), min_size=6, max_size=6)
 

@@ -37,11 +37,9 @@ def load(
     folder: where real images are; without it the environment's KIT_DATA, if set. The same arguments give the same
     object. KitError for what is not allowed, a folder that is missing, and real data that is missing or incomplete.
     """
-    check_arguments(role, px, train_per_class, test_per_class, source)
+    check_arguments(role, px, train_per_class, test_per_class, source, level)
     folder = real_folder(folder)
     strict = os.environ.get("KIT_STRICT", "") not in ("", "0")
-    if level is not None and (role != "hrsc2016" or level not in LEVELS):
-        raise KitError(f"level {level!r} is not allowed for role {role!r}; allowed: {', '.join(LEVELS)}, for hrsc2016")
     return _load(role, px, train_per_class, test_per_class, source, folder, strict, level)
 
 
@@ -116,8 +114,9 @@ def check_arguments(
     train_per_class: int | None = None,
     test_per_class: int | None = None,
     source: str = "auto",
+    level: str | None = None,
 ) -> None:
-    """KitError for a role, size, count or source outside what is allowed."""
+    """KitError for a role, size, count, source or level outside what is allowed."""
     if role not in ROLES:
         raise not_one_of("role", role, ROLES)
     if source not in SOURCES:
@@ -128,6 +127,8 @@ def check_arguments(
     for what, count in (("train_per_class", train_per_class), ("test_per_class", test_per_class)):
         if count is not None and (type(count) is not int or count < 1):
             raise KitError(f"{what} {count!r} is not allowed; allowed: a whole number from 1 up, or None for all")
+    if level is not None and (role != "hrsc2016" or level not in LEVELS):
+        raise KitError(f"level {level!r} is not allowed for role {role!r}; allowed: {', '.join(LEVELS)}, for hrsc2016")
 
 
 def download(role: str, folder: Path) -> Path:

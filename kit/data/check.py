@@ -34,18 +34,19 @@ class Report:
         return not self.damaged and not self.problems
 
 
-def check(role: str, folder: Path | None = None, px: int = 32) -> Report:
+def check(role: str, folder: Path | None = None, px: int = 32, level: str | None = None) -> Report:
     """Opens every image of what fills the role (as `load` finds it) and reports; KitError only for wrong arguments.
 
-    A tree is read anew and nothing is taken from the cache. `px` matters only to the fingerprint of in-memory sets.
+    A tree is read anew and nothing is taken from the cache. `px` matters only to the fingerprint of in-memory sets;
+    `level` is that of hrsc2016's labels.
     """
-    check_arguments(role, px)
+    check_arguments(role, px, level=level)
     folder = real_folder(folder)
     try:
         tree = None
         if folder is not None and role != "hrsc2016" and find_batches(role, folder) is None:
             tree = find_tree(role, folder)
-        return check_dataset(load(role, px=px, folder=folder)) if tree is None else check_tree(role, tree, px)
+        return check_tree(role, tree, px) if tree else check_dataset(load(role, px=px, folder=folder, level=level))
     except KitError as error:
         return Report(role, problems=[str(error)])
 

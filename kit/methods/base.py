@@ -47,6 +47,7 @@ class Setting:
     epochs: int  # the budget of the whole procedure
     batch: int
     search: SearchSize
+    cost_target: float | None = None  # of a searched student, in FLOPs an image; None: the table student's own
     preset: str = "custom"
     device: str = "cpu"
 

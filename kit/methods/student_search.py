@@ -123,10 +123,10 @@ class StudentSearch:
         self._learner.learn([candidate.choices for candidate in candidates], rewards)
 
 
-def search(setting: Setting, seed: int, random: bool = False, target: float | None = None) -> Search:
-    """A search around the table's student, whose own FLOPs are the cost target unless one is given."""
+def search(setting: Setting, seed: int, random: bool = False) -> Search:
+    """A search around the table's student, whose own FLOPs are the cost target unless the setting has one."""
     student = LayeredSpec.of(setting.student)
-    proposer = StudentSearch(Space.around(student), setting.data.px, seed, student, target, random)
+    proposer = StudentSearch(Space.around(student), setting.data.px, seed, student, setting.cost_target, random)
     return Search(setting, proposer, seed)
 
 

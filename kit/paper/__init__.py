@@ -1,9 +1,12 @@
 """The paper: its printed numbers, each of its tables and figures as a list of runs, and its claims, judged.
 
-A table's module has `table(plan, seeds)` (its rows), `seeds(plan)` (how many by default), `summary(frame)` (kit beside
-paper, ready to print) and `verdicts(frame, plan)`; `frame` is what `kit.paper.plan.collect` makes of the results.
+A table's module has `ROLES` (whose data it needs), `seeds(plan)` (how many by default), `run(plan, seeds, jobs)`, which
+trains what is missing and gives a frame with a line a run, `summary(frame)` (kit beside paper, ready to print) and
+`verdicts(frame, plan)`. Where all runs are known beforehand, `table(plan, seeds)` lists them; what Table 4 trains is
+for its searches to find. `figure2` is like them, but its frame is what its own `scores` makes: a line per network and
+image.
 """
 
-from kit.paper import table1, table2, table3
+from kit.paper import table1, table2, table3, table4
 
-TABLES = {"1": table1, "2": table2, "3": table3}
+TABLES = {"1": table1, "2": table2, "3": table3, "4": table4}

@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 
 from kit import recipe
+from kit.errors import KitError
 from kit.models import ModelSpec
 from kit.paper.printed import TABLE_1
 from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find
+from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find, train_all
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 
@@ -98,6 +99,8 @@ class Plan:
         **changes: float,
     ) -> Run:
         size, data = self.preset.roles[role], self.data(role)
+        if data.classes < 2:
+            raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
         return Run(
             data=data,
             student=ModelSpec(name=model, classes=data.classes, width=width, stem=size.stem),
@@ -151,6 +154,11 @@ def runs_of(table: Sequence[Row]) -> list[Run]:
     return [run for row in table for run in row.runs]
 
 
+def measured(table: Sequence[Row], jobs: int | None = None) -> pd.DataFrame:
+    """Trains what is missing of the rows, and `collect`s."""
+    return collect(table, train_all(runs_of(table), jobs))
+
+
 def collect(table: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd.DataFrame:
     """One line a run: what was trained on what, how it ended, what it cost. A run that failed has its `status`."""
     frame = pd.DataFrame([_line(row, run, results[run]) for row in table for run in row.runs])
@@ -169,7 +177,7 @@ def ended(cell: pd.DataFrame) -> str:
     return "" if "finished" in endings else " / ".join(sorted(endings))
 
 
-def measured(cell: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
+def cells(cell: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
     """A table's row: its measured columns, said to be `diverged` instead where no run finished, and its seeds."""
     endings = cell["status"].str.partition(":")[0].value_counts()
     finished = endings.pop("finished") if "finished" in endings else 0

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kit.models import MODELS, TITLES
 from kit.paper.claims import Claim, gain, judged, percent, two_proportions
-from kit.paper.plan import Plan, Row, measured
+from kit.paper.plan import Plan, Row, cells, measured
 from kit.paper.printed import ROLE_TITLES, TABLE_1
 
 ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
@@ -22,6 +22,11 @@ def table(plan: Plan, seeds: int = 1, roles: Sequence[str] = ROLES) -> list[Row]
         for role in roles
         for model in MODELS
     ]
+
+
+def run(plan: Plan, seeds: int, jobs: int | None = None) -> pd.DataFrame:
+    """Trains what is missing; a line a run."""
+    return measured(table(plan, seeds), jobs)
 
 
 def seeds(plan: Plan) -> int:
@@ -42,7 +47,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "paper epochs": str(paper.epochs),
                 "epochs": str(cell["epochs"].iloc[0]),
             }
-            | measured(
+            | cells(
                 cell,
                 {
                     "train Top-5": percent(cell["train_top5"]),

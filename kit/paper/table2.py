@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from kit.paper.claims import Claim, gain, judged, number, percent, plus_minus, saving
-from kit.paper.plan import Plan, Row, measured, rows
+from kit.paper.plan import Plan, Row, cells, measured, rows
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS
 
 ROLE, BIG, SMALL, STUDENT = "cifar-100", "resnet50", "vgg19", "resnet34"
+ROLES = (ROLE,)
 OURS = ("adaptive", "big teacher only")  # Section 2.3 names no small teacher
 
 PROCEDURES = (
@@ -26,6 +27,11 @@ def table(plan: Plan, seeds: int = 3) -> list[Row]:
     """One row a procedure. At preset paper students train for the 50 epochs of Section 2.3."""
     epochs = TABLE_2_EPOCHS if plan.preset.name == "paper" else None
     return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, SMALL, epochs)
+
+
+def run(plan: Plan, seeds: int, jobs: int | None = None) -> pd.DataFrame:
+    """Trains what is missing; a line a run."""
+    return measured(table(plan, seeds), jobs)
 
 
 def seeds(plan: Plan) -> int:
@@ -47,7 +53,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "paper Top-5": f"{paper.top5:.1f}" if paper else "",
                 "paper time s": f"{paper.seconds:.0f}" if paper else "",
             }
-            | measured(
+            | cells(
                 cell,
                 {
                     "train Top-1": percent(cell["train_top1"]),

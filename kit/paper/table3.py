@@ -10,9 +10,10 @@ import pandas as pd
 from kit import recipe
 from kit.models import TITLES
 from kit.paper.claims import Claim, gain, judged, number, percent, plus_minus, saving, t_interval
-from kit.paper.plan import Plan, Row, measured, rows
+from kit.paper.plan import Plan, Row, cells, measured, rows
 from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, Configuration
 
+ROLES = tuple(dict.fromkeys(configuration.role for configuration in TABLE_3))
 FIRST = next(iter(TABLE_3))  # CIFAR-10: ResNet-34 explained, VGG-19 small teacher, VGG-16 student
 SWEPT = Configuration("cifar-100", "resnet50", "vgg19", "vgg16")  # where the temperature's rate is varied
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the default rate
@@ -48,6 +49,11 @@ def table(plan: Plan, seeds: int = 3, configurations: Sequence[Configuration] = 
     ]
 
 
+def run(plan: Plan, seeds: int, jobs: int | None = None) -> pd.DataFrame:
+    """Trains what is missing; a line a run."""
+    return measured(table(plan, seeds), jobs)
+
+
 def seeds(plan: Plan) -> int:
     return plan.preset.seeds
 
@@ -68,7 +74,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "paper Top-5": f"{paper.top5:.2f}",
                 "paper time / T=5": f"{paper.seconds / slowest.seconds:.2f}",
             }
-            | measured(
+            | cells(
                 cell,
                 {
                     "train Top-1": percent(cell["train_top1"]),

@@ -34,7 +34,7 @@ def save(fig: Figure, name: str, out: str | Path | None, data: pd.DataFrame | No
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in files.items():
-        _write(folder / file, content)
+        replace_file(folder / file, content)
     return tuple(folder / file for file in files)
 
 
@@ -105,7 +105,7 @@ def pixels_png(pixels: np.ndarray, compress: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Replaces the file in one step: a reader sees the old content or the new, never half."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -76,7 +76,7 @@ def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
         Measure("train_top5", "train Top-5 %", scale=100),
         Measure("test_top5", "test Top-5 %", scale=100),
         Measure("train_top1", "train Top-1 %", scale=100),
-        Measure("test_top1", "test Top-1 %", scale=100, dots=True),
+        Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
     ]
     return compare_table(
         cells,
@@ -110,7 +110,7 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     )
     measures = [
         Measure("train_top1", "train Top-1 %", scale=100),
-        Measure("test_top1", "test Top-1 %", scale=100, dots=True),
+        Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
         Measure("test_top5", "test Top-5 %", scale=100),
         Measure("seconds", "CPU s"),
         Measure("tflop", "TFLOP", digits=2),
@@ -158,7 +158,7 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
             Measure("train_top5", "train Top-5 %", scale=100),
             Measure("test_top5", "test Top-5 %", scale=100),
             Measure("train_top1", "train Top-1 %", scale=100),
-            Measure("test_top1", "test Top-1 %", scale=100, dots=True),
+            Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
             Measure("ratio", "time / T=5 printed", digits=2, dots=True, reference=1.0),
         ],
         paper,

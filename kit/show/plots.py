@@ -491,6 +491,7 @@ class Measure:
     dots: bool = False  # drawn beside the table, with 95 % intervals
     text: bool = True  # written in the table
     reference: float | None = None  # a line among the dots: 1 for ratios
+    limits: tuple[float, float] = (-np.inf, np.inf)  # intervals are not drawn beyond what the measure can be
 
 
 @in_style
@@ -549,6 +550,7 @@ def compare_table(
         box = (left / width, 1 - grid.tops[-1] / height, panel / width, (grid.tops[-1] - grid.tops[0]) / height)
         dots = figure.add_axes(box, facecolor="none", ylim=(grid.tops[-1], grid.tops[0]))
         values = np.array([interval(np.asarray(v, float) * measure.scale) for v in df[measure.column]])  # (rows, 3)
+        values = values.clip(*measure.limits)
         printed = paper[measure.column].to_numpy(float) if measure.column in paper else None
         _draw_dots(dots, grid.middles, values, [looks[name] for name in names], printed, measure.reference)
         dots.set_yticks([])

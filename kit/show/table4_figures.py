@@ -41,7 +41,7 @@ def label_of(comparison: Comparison, key: str, number: int = 0) -> str:
 # ---- a picture a method -------------------------------------------------------------------------------------------
 
 
-def chain_figure(comparison: Comparison) -> Figure:
+def chain_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     """[9]: the assistant, the student that learns from it, and the one that learns straight from the big teacher."""
     rows = [row for row in comparison.rows if row.method.key == "[9]" and row.budget == "steps"]
     hops: dict[str, list[Result]] = {}
@@ -51,16 +51,18 @@ def chain_figure(comparison: Comparison) -> Figure:
                 hops.setdefault(f"assistant {number}: {run.student.title}", []).append(find(run))
             hops.setdefault("student of the assistant", []).append(row.outcome)
     hops["student straight from the big teacher"] = comparison.results(label_of(comparison, "hinton"))
-    return accuracy_curves(
-        {label: results for label, results in hops.items() if results},
-        title="[9] Teacher assistant: half of the steps for the assistant, half for the student",
+    hops = {label: results for label, results in hops.items() if results}
+    figure = accuracy_curves(
+        hops,
+        title="[9] Teacher assistant: the budget's steps are split evenly over the hops",
         caption=caption(comparison, "bands: 95 % t over seeds"),
         height=CURVE_HEIGHT,
     )
+    return figure, curves(hops, ["train_top1", "test_top1"])
 
 
 @in_style
-def complexity_figure(comparison: Comparison, images: int = 500) -> Figure:
+def complexity_figure(comparison: Comparison, images: int = 500) -> tuple[Figure, pd.DataFrame]:
     """[10]: how steep the loss is at test images, n = ‖∂CE/∂x‖₂, for the explained model and three students."""
     labels = [label_of(comparison, "hinton"), label_of(comparison, "[10]"), label_of(comparison, "[10]", 1)]
     data = comparison.setting.data.load()
@@ -73,9 +75,11 @@ def complexity_figure(comparison: Comparison, images: int = 500) -> Figure:
         caption(comparison, f"first seed; box: quartiles of {images} test images, whiskers: 5 % and 95 %"),
     )
     ax = figure.subplots()
-    norms = [complexity(result.student(), data, images).numpy() for result in networks.values()]
+    norms = {name: complexity(result.student(), data, images).numpy() for name, result in networks.items()}
     looks = style.looks(networks)
-    boxes = ax.boxplot(norms, orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True)
+    boxes = ax.boxplot(
+        list(norms.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True
+    )
     for box, median, name in zip(boxes["boxes"], boxes["medians"], networks, strict=True):
         box.set(facecolor=looks[name].colour, alpha=0.55, edgecolor=INK)
         median.set(color=INK, lw=1.6)
@@ -83,7 +87,7 @@ def complexity_figure(comparison: Comparison, images: int = 500) -> Figure:
     ax.set_yticks(range(1, len(networks) + 1), list(networks), color=INK)
     ax.invert_yaxis()
     ax.set_xlabel("n(x) = ‖∂CE(y, z(x))/∂x‖₂, normalised pixels")
-    return style.settle(figure)
+    return style.settle(figure), pd.DataFrame(norms).rename_axis("test image").reset_index()
 
 
 @in_style
@@ -116,6 +120,7 @@ def search_figure(comparison: Comparison) -> Figure:
         f"{comparison.setting.student.title} (the target)", (own / 1e6, 1), (3, -3), xycoords=("data", "axes fraction"),
         textcoords="offset points", va="top", fontsize=SMALL, color=MUTED,
     )  # fmt: skip
+    right.margins(y=0.12)  # room for the target's name
     left.set(xlabel="samples", ylabel="best reward so far")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(loc="best")
@@ -124,7 +129,7 @@ def search_figure(comparison: Comparison) -> Figure:
 
 
 @in_style
-def removal_figure(comparison: Comparison, seed: int = 0) -> Figure:
+def removal_figure(comparison: Comparison, seed: int = 0) -> tuple[Figure, pd.DataFrame]:
     """[12]: each candidate's layers, kept or removed, then shrunk; beside it the reward and what it is made of."""
     log = comparison.found[label_of(comparison, "[12]"), seed].log
     kept = layers_kept(log)
@@ -153,7 +158,7 @@ def removal_figure(comparison: Comparison, seed: int = 0) -> Figure:
     right.set_ylim(left.get_ylim())
     right.set_yticks([])
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
-    return style.settle(figure)
+    return style.settle(figure), log
 
 
 def layers_kept(log: pd.DataFrame) -> np.ndarray:
@@ -176,7 +181,7 @@ def layers_kept(log: pd.DataFrame) -> np.ndarray:
 
 
 @in_style
-def annealing_figure(comparison: Comparison) -> Figure:
+def annealing_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     """[13]: Φ(T) along the run, and the accuracy of both readings beside ordinary distillation."""
     labels = [label_of(comparison, "[13]"), label_of(comparison, "[13]", 1), label_of(comparison, "hinton")]
     runs = {label: results for label in labels if (results := comparison.results(label))}
@@ -194,24 +199,24 @@ def annealing_figure(comparison: Comparison) -> Figure:
     left.text((len(soft) + len(steps)) / 2, 0.5, "hard labels", ha="center", rotation=90, color=MUTED)
     left.set(xlabel="step", ylabel="Φ(T) = 1 − (T−1)/T_max", ylim=(0, 1.03), xlim=(1, len(steps)))
     looks = style.looks(runs)
-    for label, curve in curves(runs, ["test_top1"]).groupby("label", sort=False):
+    numbers = curves(runs, ["test_top1"])
+    for label, curve in numbers.groupby("label", sort=False):
         look = looks[label]
         right.plot(curve["iteration"], curve["test_top1"], color=look.colour, ls=look.line, label=label)
         if curve["test_top1_low"].notna().all():
             right.fill_between(
                 curve["iteration"], curve["test_top1_low"], curve["test_top1_high"], color=look.colour, alpha=0.13, lw=0
             )
-    top = max(float(curve) for curve in curves(runs, ["test_top1"])["test_top1"])
-    right.set(xlabel="step", ylabel="test Top-1 %", ylim=(0, 1.35 * top))
+    right.set(xlabel="step", ylabel="test Top-1 %", ylim=(0, 1.35 * numbers["test_top1"].max()))
     right.legend(loc="upper left")
-    return style.settle(figure)
+    return style.settle(figure), numbers
 
 
-def ours_figure(comparison: Comparison) -> Figure:
+def ours_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     """t and ⌊t⌋ of ours, its three steps shaded."""
     results = comparison.results(label_of(comparison, "ours"))
     title = "Ours: t falls while the student follows the small teacher, then again with the big one"
-    return temperature_trace(results, title=title, caption=caption(comparison))
+    return temperature_trace(results, title=title, caption=caption(comparison)), results[0].steps
 
 
 # ---- the table ----------------------------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
     ours = frame[(frame["method"] == "ours") & (frame["budget"] == budget)].set_index("seed")["seconds_total"]
     here = frame[frame["budget"] == budget]
     here = here.assign(ratio=here["seconds_total"] / here["seed"].map(ours), tflop=here["flops"] / 1e12)
-    columns = ["test_top1", "test_top5", "train_top1", "seconds_total", "seconds_student", "tflop", "ratio", "steps"]
+    columns = ["test_top1", "test_top5", "seconds_total", "seconds_student", "tflop", "ratio", "steps"]
     cells = here.groupby(["method", "title", "label"], sort=False)[columns].agg(list).reset_index()
     printed = [
         TABLE_4.get(key) if is_default(frame, label) else None for key, label in cells[["method", "label"]].to_numpy()
@@ -240,19 +245,18 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
         cells,
         ["method", "title"],
         [
-            Measure("test_top1", "test Top-1 %", scale=100, dots=True),
+            Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
             Measure("test_top5", "test Top-5 %", scale=100),
-            Measure("train_top1", "train Top-1 %", scale=100),
             Measure("seconds_total", "CPU s, whole"),
             Measure("seconds_student", "student alone"),
             Measure("tflop", "TFLOP, whole", digits=2),
-            Measure("steps", "steps", digits=0),
+            *([] if budget == "steps" else [Measure("steps", "steps", digits=0)]),  # else they are all alike
             Measure("ratio", "time / ours", digits=2, dots=True, reference=1.0),
         ],
         paper,
         label="label",
         title=f"Table 4 · The paper's method and five others, each given {BUDGETS[budget]}",
-        width=1480,
+        width=1640,
         caption=caption(
             comparison,
             "intervals: 95 % t over seeds",

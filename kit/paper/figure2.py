@@ -1,0 +1,392 @@
+"""Figure 2, measured: does the student look where its teacher looks, and at the ship?
+
+The paper explains ResNet-50 and VGG-19 by ResNet-34 students on HRSC2016 and judges their Grad-CAM maps by eye: with
+its method "the heat map for ships concentrates on the hull", at T = 5 it lies "mostly on the sea" (Section 2.5). Here
+every test image gets scores (`kit.cam_scores`), for the image's true class.
+
+Readings. Fig. 2 names no small teacher. Table 3 has VGG-19 wherever ResNet-34 is the student, and the CNN where VGG-19
+is explained on HRSC2016: so VGG-19 under ResNet-50, the CNN under VGG-19. T = 5 and T = 20 go from the explained model
+straight to the student by Eq. (1), in both readings.
+
+Intervals. A comparison is paired: same image, same seed, adaptive less fixed T. Over seeds: the mean over images, seed
+by seed, with its t-interval; it speaks of other trainings on these images. Over images: each image's mean over seeds,
+with its t-interval; it speaks of other images for these trainings. The verdict follows from the wider of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from kit import cam_scores
+from kit.cam import HeatMaps, maps
+from kit.data.augment import normalise
+from kit.data.base import Dataset
+from kit.models import TITLES
+from kit.paper.claims import Claim, Estimate, judged, t_interval
+from kit.paper.plan import Plan, Row, rows
+from kit.runs import Failure, Result, Run, find
+
+ROLE, STUDENT = "hrsc2016", "resnet34"
+SMALL = {"resnet50": "vgg19", "vgg19": "cnn"}  # the small teacher under each explained model
+READINGS = ("printed", "hinton")  # of Eq. (1)
+OURS = ("adaptive", "three steps")
+
+ROAD_EVERY = 10  # ROAD is computed for every tenth test image: it costs more than all other scores together …
+ROAD_PIXELS = 500_000  # … and for fewer of large images, so that they have at most so many pixels in all
+
+SCORES = ("pointing", "energy_mask", "energy_box", "iou", "iou_best", "road", "energy_shortcut", "agreement", "ssim")
+
+
+def table(
+    plan: Plan,
+    seeds: int = 3,
+    readings: Sequence[str] = READINGS,
+    explained: Sequence[str] = tuple(SMALL),
+    role: str = ROLE,
+) -> list[Row]:
+    """One row an explained model and procedure: Eq. (1) at T = 5 and T = 20 in each reading, and the three steps.
+
+    On a role other than hrsc2016 nothing is known of what is in the images: maps are compared with each other alone.
+    """
+    procedures = [(T, reading) for T in ("T=5", "T=20") for reading in readings] + [OURS]
+    return [
+        row
+        for big in explained
+        for row in rows(plan, procedures, seeds, role, STUDENT, big, SMALL[big], group=TITLES[big])
+    ]
+
+
+def seeds(plan: Plan) -> int:
+    """The preset's. Three at quick: 30 students of 10 to 15 CPU seconds."""
+    return plan.preset.seeds
+
+
+# ---- what maps are scored against -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """A test split, ready for networks and scores. Regions are bool (N, H, W), None where the data has none."""
+
+    data: Dataset
+    x: Tensor  # (N, 3, H, W), normalised
+    labels: Tensor  # (N,)
+    pixels: np.ndarray  # (N, H, W, 3) uint8
+    masks: np.ndarray | None = None
+    boxes: np.ndarray | None = None  # as regions
+    shortcuts: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, data: Dataset) -> Scenes:
+        """Any role; only hrsc2016 has regions."""
+        pixels = data.test.images.take(torch.arange(len(data.test)))
+        regions = {}
+        if hasattr(data, "masks"):
+            regions = {
+                "masks": data.masks.numpy(),
+                "boxes": cam_scores.boxes_as_regions(data.boxes, data.px),
+                "shortcuts": data.shortcuts.numpy(),
+            }
+        return cls(data, normalise(pixels, *data.mean_std), data.test.labels, pixels.numpy(), **regions)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def against_regions(heat: np.ndarray, scenes: Scenes) -> dict[str, np.ndarray]:
+    """The scores of maps (N, H, W) against hull, box and planted shortcut, each (N,); none where there are no regions.
+
+    Pointing game and IoU are against the hull, which is the harder: a ship's box holds much sea.
+    """
+    found = {"empty": cam_scores.empty(heat)}
+    if scenes.masks is None:
+        return found
+    return found | {
+        "pointing": cam_scores.pointing(heat, scenes.masks),
+        "energy_mask": cam_scores.energy(heat, scenes.masks),
+        "energy_box": cam_scores.energy(heat, scenes.boxes),
+        "iou": cam_scores.iou(heat, scenes.masks),
+        "iou_best": cam_scores.best_iou(heat, scenes.masks),
+        "energy_shortcut": cam_scores.energy(heat, scenes.shortcuts),
+    }
+
+
+def likeness(heat: np.ndarray, teacher: np.ndarray) -> dict[str, np.ndarray]:
+    """How alike a student's and its teacher's maps of the same images and classes are, each (N,)."""
+    return {
+        "agreement": cam_scores.rank_correlation(heat, teacher),
+        "ssim": cam_scores.ssim(heat, teacher),
+    }
+
+
+def road_images(scenes: Scenes) -> Tensor:
+    """The images that ROAD is computed for, spread over the split (which is ordered by class)."""
+    pixels = scenes.x[0, 0].numel()
+    return torch.arange(0, len(scenes), max(ROAD_EVERY, math.ceil(len(scenes) * pixels / ROAD_PIXELS)))
+
+
+def road_of(network: nn.Module, scenes: Scenes, heat: np.ndarray, some: Tensor) -> np.ndarray:
+    """ROAD for some of the images, NaN elsewhere, (N,)."""
+    score = np.full(len(scenes), np.nan)
+    score[some] = cam_scores.road(network, scenes.x[some], heat[some], scenes.labels[some])
+    return score
+
+
+# ---- every score per student, image and seed ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network, and where it looks in every test image."""
+
+    teacher: str  # the explained model
+    student: str
+    temperature: str  # or what a control is
+    reading: str
+    seed: int
+    network: nn.Module
+    heat: HeatMaps
+
+
+def subjects(
+    rows: Sequence[Row],
+    results: Mapping[Run, Result | Failure],
+    scenes: Scenes,
+    method: str = "grad-cam",
+    layer: str | None = None,
+) -> Iterator[Subject]:
+    """Each explained model's maps, then its finished students', then those of the students' starting weights."""
+    for group in dict.fromkeys(row.group for row in rows):
+        of_group = [row for row in rows if row.group == group]
+        first = of_group[0].runs[0]
+        teacher = find(first.teachers["big"]).student().to(first.device)
+        yield Subject(group, group, "teacher", "", 0, teacher, maps(teacher, scenes.x, scenes.labels, method, layer))
+        for row in of_group:
+            for run in row.runs:
+                if isinstance(results[run], Result):
+                    network = results[run].student().to(run.device)
+                    heat = maps(network, scenes.x, scenes.labels, method, layer)
+                    yield Subject(group, run.student.title, row.label, row.reading, run.seed, network, heat)
+        for run in of_group[0].runs:
+            network = run.student.build(run.seed).to(run.device)
+            heat = maps(network, scenes.x, scenes.labels, method, layer)
+            yield Subject(group, run.student.title, "random weights", "", run.seed, network, heat)
+
+
+def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
+    """A line per network and image: which, whether its prediction is right, and every score.
+
+    Explained models (`teacher`), the students' starting weights (`random weights`) and three drawn maps stand beside
+    the students as controls: `uniform map`, `oracle`, which is the hull's mask itself, and `coarse oracle`, which is
+    the mask seen at as few cells as the students' maps have.
+    """
+    teachers = {each.teacher: each.heat.maps for each in seen if each.temperature == "teacher"}
+    some = road_images(scenes)
+    found = []
+    for each in seen:
+        heat = each.heat.maps
+        columns = against_regions(heat, scenes) | {"road": road_of(each.network, scenes, heat, some)}
+        if each.temperature != "teacher":
+            columns |= likeness(heat, teachers[each.teacher])
+        right = (each.heat.predicted == scenes.labels).numpy()
+        found.append(_lines(each.teacher, each.student, each.temperature, each.reading, each.seed, right, columns))
+    if scenes.masks is not None:
+        for group in teachers:
+            cells = [each.heat.cells for each in seen if each.teacher == group][-1]  # a student's, trained or not
+            drawn = {
+                "uniform map": np.ones(scenes.masks.shape),
+                "coarse oracle": cam_scores.through_cells(scenes.masks, cells),
+                "oracle": scenes.masks.astype(float),
+            }
+            found += [_lines(group, "", name, "", 0, None, against_regions(m, scenes)) for name, m in drawn.items()]
+    frame = pd.concat(found, ignore_index=True)
+    classes = np.array(scenes.data.classes)[scenes.labels.numpy()]
+    frame.insert(6, "class", classes[frame["image"]])
+    order = [*frame.columns[:8], *(name for name in SCORES if name in frame), "empty"]
+    return frame[order]
+
+
+def _lines(
+    teacher: str,
+    student: str,
+    temperature: str,
+    reading: str,
+    seed: int,
+    right: np.ndarray | None,
+    columns: Mapping[str, np.ndarray],
+) -> pd.DataFrame:
+    which = {"teacher": teacher, "student": student, "temperature": temperature, "reading": reading, "seed": seed}
+    n = len(columns["empty"])
+    return pd.DataFrame(which | {"image": np.arange(n), "correct": right} | dict(columns))
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------
+
+BY = ["teacher", "temperature", "reading"]
+
+
+def by_seed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The mean over images of every score, a line per explained model, procedure and seed.
+
+    `agreement` stands also for right and wrong predictions apart. `accuracy` is the share of right predictions.
+    """
+    columns = [name for name in (*SCORES, "empty") if name in frame]
+    means = frame.groupby([*BY, "seed"], sort=False)[columns].mean()
+    of_right = frame[frame["correct"].eq(True)].groupby([*BY, "seed"], sort=False)["agreement"].mean()
+    of_wrong = frame[frame["correct"].eq(False)].groupby([*BY, "seed"], sort=False)["agreement"].mean()
+    accuracy = frame.assign(correct=frame["correct"].astype(float)).groupby([*BY, "seed"], sort=False)["correct"].mean()
+    return means.assign(agreement_right=of_right, agreement_wrong=of_wrong, accuracy=accuracy).reset_index()
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Adaptive less fixed T (or a score less a level), per image and seed, in percentage points: two intervals."""
+
+    over_seeds: Estimate
+    over_images: Estimate
+    p: float  # Wilcoxon's signed-rank test over the images' means; NaN where nothing differs
+
+    @property
+    def wider(self) -> Estimate:
+        """The estimate with the wider interval; none at all where one seed leaves it open."""
+        seeds, images = self.over_seeds, self.over_images
+        if math.isnan(seeds.low) or math.isnan(images.low):
+            return seeds
+        return seeds if seeds.high - seeds.low >= images.high - images.low else images
+
+
+def per_image(frame: pd.DataFrame, teacher: str, procedure: tuple[str, str], column: str) -> pd.DataFrame:
+    """A score as a table (images × seeds)."""
+    wanted = (frame[BY] == [teacher, *procedure]).all(axis=1)
+    return frame[wanted].pivot(index="image", columns="seed", values=column)
+
+
+def paired(difference: pd.DataFrame) -> Paired:
+    """Both intervals of a table (images × seeds) of differences, as fractions; NaNs are left out pair by pair."""
+    points = 100 * difference
+    of_images = points.mean(axis=1).dropna()
+    of_seeds = points.mean(axis=0).dropna()
+    differs = (of_images != 0).any()
+    p = float(stats.wilcoxon(of_images).pvalue) if differs and len(of_images) > 1 else math.nan
+    return Paired(t_interval(of_seeds), t_interval(of_images), p)
+
+
+def compared(frame: pd.DataFrame, teacher: str, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> Paired:
+    """Our score less theirs on the same image and seed."""
+    return paired(per_image(frame, teacher, ours, column) - per_image(frame, teacher, theirs, column))
+
+
+def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
+    """Adaptive against each fixed T, in points: the mean difference and the wider of its two intervals."""
+    titles = {
+        "energy_mask": "energy on hull", "pointing": "pointing", "iou": "IoU", "road": "ROAD ×100",
+        "energy_shortcut": "on shortcut", "agreement": "ρ to teacher ×100",
+    }  # fmt: skip
+    fixed = frame.loc[frame["temperature"].isin(["T=5", "T=20"]), BY].drop_duplicates()
+    lines = []
+    for teacher, temperature, reading in fixed.itertuples(index=False):
+        line = {"explained model": teacher, "adaptive against": f"{temperature}, {reading}"}
+        for column in (column for column in titles if column in frame):
+            measured = compared(frame, teacher, OURS, (temperature, reading), column).wider
+            line[titles[column]] = f"{measured.mean:+.1f} {_bounds(measured)}"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Section 2.5's claims, judged by the wider of the two intervals; the one over images and its test stand beside."""
+    found = claims(frame)
+    judgement = judged([claim for claim, _ in found])
+    judgement["over seeds"] = [_bounds(each.over_seeds) for _, each in found]
+    judgement["over images"] = [_bounds(each.over_images) for _, each in found]
+    judgement["p over images"] = [_p(each.p) for _, each in found]
+    order = ["claim", "against", "measured", "over seeds", "over images", "p over images", "verdict"]
+    return judgement[order]
+
+
+def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
+    """Each claim with both of its intervals, for each explained model and each reading of T = 5.
+
+    The headline is also judged on the mean over explained models. Claims about a region are left out where the data
+    has none.
+    """
+    found: list[tuple[Claim, Paired]] = []
+
+    def claim(text: str, against: str, difference: pd.DataFrame) -> None:
+        measured = paired(difference)
+        found.append((Claim(text, "Section 2.5, Fig. 2", "by eye", "points", measured.wider, against), measured))
+
+    teachers = list(dict.fromkeys(frame["teacher"]))
+    present = set(frame.loc[frame["temperature"] == "T=5", "reading"])
+    fixed = [("T=5", reading) for reading in READINGS if reading in present]
+    relative = (
+        ("adaptive has more of its energy on the hull", "energy_mask", 1),
+        ("adaptive points at the hull more often", "pointing", 1),
+        ("adaptive has less of its energy on the shortcut", "energy_shortcut", -1),
+        ("adaptive's map is more like its teacher's", "agreement", 1),
+    )
+    for text, column, sign in relative:
+        if column not in frame:
+            continue
+        for T in fixed:
+            name = f"T=5, Eq. (1) {T[1]}"
+            differences = [
+                sign * (per_image(frame, teacher, OURS, column) - per_image(frame, teacher, T, column))
+                for teacher in teachers
+            ]
+            for teacher, difference in zip(teachers, differences, strict=True):
+                claim(text, f"{name} · {teacher}", difference)
+            if column == "energy_mask" and len(teachers) > 1:
+                claim(text, f"{name} · mean of both", sum(differences) / len(differences))
+    absolute = (
+        ("adaptive's energy is mostly on the hull", "one half", 1, [OURS]),
+        ("adaptive's energy is drawn to the hull", "chance", 1, [OURS]),
+        ("T=5's energy is mostly off the hull", "one half", -1, fixed),
+        ("T=5's energy is kept off the hull", "chance", -1, fixed),
+    )
+    for text, level, sign, procedures in absolute if "energy_mask" in frame else ():
+        for procedure in procedures:
+            for teacher in teachers:
+                on_hull = per_image(frame, teacher, procedure, "energy_mask")
+                chance = per_image(frame, teacher, ("uniform map", ""), "energy_mask")[0]
+                difference = on_hull.sub(chance if level == "chance" else 0.5, axis=0)
+                name = level if procedure == OURS else f"{level}, Eq. (1) {procedure[1]}"
+                claim(text, f"{name} · {teacher}", sign * difference)
+    return found
+
+
+def _bounds(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):
+        return f"none (n = {estimate.n})"
+    return f"[{estimate.low:+.1f}, {estimate.high:+.1f}]"
+
+
+def _p(p: float) -> str:
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+# ---- which images are shown ------------------------------------------------------------------------------------------
+
+
+def shown(frame: pd.DataFrame, drawn: int = 5, extremes: int = 2, seed: int = 0) -> dict[int, str]:
+    """The images of the grid and why: a fixed random draw, then those where adaptive gains and loses most over T = 5.
+
+    Gain is in energy on the hull, mean over explained models, seeds and readings of T = 5.
+    """
+    images = np.unique(frame["image"])
+    random = np.random.default_rng(seed).permutation(images)[:drawn]
+    chosen = {int(image): "random draw" for image in sorted(random)}
+    if "energy_mask" not in frame or not {"adaptive", "T=5"} <= set(frame["temperature"]):
+        return chosen
+    of = frame.groupby(["temperature", "image"])["energy_mask"].mean()
+    gain = (of["adaptive"] - of["T=5"]).dropna().drop(list(chosen), errors="ignore").sort_values(kind="stable")
+    chosen |= {int(image): "best for adaptive" for image in gain.index[::-1][:extremes]}
+    return chosen | {int(image): "worst for adaptive" for image in gain.index[:extremes] if int(image) not in chosen}

@@ -1,0 +1,207 @@
+"""Heat maps of a folder of images, as files: an overlay per image, a sheet of all, and `cam.csv`.
+
+The network is a run's student from the cache, or one of the five models with weights from a safetensors file. Images
+are read as the loaders read them: the shorter side resized, the centre cropped. Where a folder holds `boxes.csv`
+(image, xmin, ymin, xmax, ymax in the image's own pixels), maps are scored against the boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from kit import cam_scores
+from kit.cam import maps
+from kit.data.augment import normalise
+from kit.data.base import Dataset
+from kit.data.folder import decode_file
+from kit.errors import KitError
+from kit.models import ModelSpec
+from kit.runs import Stored, stored
+from kit.show.artefacts import csv_bytes, pixels_png, png_bytes, replace_file
+from kit.show.cam_figures import enlarged, overlay
+from kit.show.plots import contact_sheet
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation, the usual ones
+ON_SHEET = 48  # images at most
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A network and how its images are prepared: px, and mean and std (3,) in 0 … 255."""
+
+    network: nn.Module
+    px: int
+    mean: Tensor
+    std: Tensor
+    classes: tuple[str, ...]
+    title: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images uint8 (N, px, px, 3) by name. `boxes` (N, 4) are NaN where none is known; `damaged` were left out."""
+
+    names: tuple[str, ...]
+    pixels: Tensor
+    labels: Tensor | None = None
+    boxes: np.ndarray | None = None
+    damaged: tuple[str, ...] = field(default=())
+
+
+def of_run(run_hash: str, folder: Path | None = None) -> tuple[Explained, Dataset]:
+    """A run's student and its data; `folder` is where real images lie. KitError for a run that is not in the cache."""
+    found: Stored = stored(run_hash)
+    data = found.data(folder).load()
+    network = found.student()
+    return Explained(network, data.px, *data.mean_std, tuple(data.classes), found.title), data
+
+
+def of_weights(file: Path, spec: ModelSpec, px: int, classes: Sequence[str], normalised_by=IMAGENET) -> Explained:
+    """A model with a state dict from a safetensors file; mean and std are in 0 … 1. KitError where they do not fit."""
+    try:
+        weights = load_file(file)
+    except FileNotFoundError:
+        raise KitError(f"weights {str(file)!r} are not there; allowed: a safetensors file") from None
+    except (SafetensorError, OSError) as error:
+        raise KitError(f"weights {str(file)!r} are not readable as safetensors ({error})") from None
+    network = spec.build(seed=0)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        first = " ".join(str(error).split("\n")[1].split()) if "\n" in str(error) else str(error)
+        given = f"model {spec.name}, {spec.classes} classes, width {spec.width}, stem {spec.stem}"
+        raise KitError(f"weights {str(file)!r} do not fit {given} ({first[:200]})") from None
+    mean, std = (255 * torch.tensor(stat) for stat in normalised_by)
+    return Explained(network.eval(), px, mean, std, tuple(classes), f"{spec.title} from {file.name}")
+
+
+def of_folder(folder: Path, px: int) -> Pictures:
+    """Every image at or below a folder, in order. Damaged ones are left out and named. KitError where none is left."""
+    if not folder.is_dir():
+        raise KitError(f"images {str(folder)!r} is no folder; allowed: a folder with {', '.join(IMG_EXTENSIONS)}")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    if not paths:
+        raise KitError(f"{folder} holds no images; allowed: {', '.join(IMG_EXTENSIONS)}")
+    names, pixels, damaged = [], [], []
+    for path in paths:
+        name, decoded = path.relative_to(folder).as_posix(), decode_file(path, px)
+        if decoded.pixels is None:
+            damaged.append(f"{name}: {decoded.reason}")
+        else:
+            names.append(name)
+            pixels.append(torch.from_numpy(decoded.pixels.copy()))
+    if not pixels:
+        raise KitError(f"{folder} holds no readable image, first {damaged[0]}")
+    boxes = _boxes(folder, names, px)
+    return Pictures(tuple(names), torch.stack(pixels), boxes=boxes, damaged=tuple(damaged))
+
+
+def _boxes(folder: Path, names: Sequence[str], px: int) -> np.ndarray | None:
+    """`boxes.csv`'s boxes in the prepared images' pixels (N, 4); None where the folder has no such file."""
+    path = folder / "boxes.csv"
+    if not path.is_file():
+        return None
+    columns = ["xmin", "ymin", "xmax", "ymax"]
+    try:
+        table = pd.read_csv(path).set_index("image")[columns].astype(float)
+    except (KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise KitError(f"{path} is not readable ({reason}); allowed: columns image, {', '.join(columns)}") from None
+    if not table.index.is_unique:
+        raise KitError(f"{path} has image {table.index[table.index.duplicated()][0]!r} twice; allowed: once")
+    boxes = np.full((len(names), 4), np.nan)
+    for i, name in enumerate(names):
+        if name in table.index:
+            with Image.open(folder / name) as image:
+                width, height = image.size
+            scale = px / min(width, height)
+            shift = np.array([(width - height) / 2, (height - width) / 2] * 2).clip(0)  # of the centre crop
+            boxes[i] = (table.loc[name].to_numpy() - shift) * scale
+    return boxes
+
+
+def of_test(data: Dataset, limit: int) -> Pictures:
+    """So many of a dataset's test images, spread over the classes, with their boxes where it has them."""
+    some = torch.linspace(0, len(data.test) - 1, min(limit, len(data.test))).long().unique()
+    boxes = data.boxes[some].numpy() if hasattr(data, "boxes") else None
+    names = tuple(f"test-{int(i):05d}" for i in some)
+    return Pictures(names, data.test.images.take(some), data.test.labels[some], boxes)
+
+
+def class_number(word: str | None, explained: Explained, pictures: Pictures) -> Tensor | int | str:
+    """What a map is for: `predicted`, `true`, a class's name or its number; by default the true class if known."""
+    word = word or ("predicted" if pictures.labels is None else "true")
+    if word == "true":
+        if pictures.labels is None:
+            raise KitError("class 'true' is not known for a folder of images; allowed: predicted, a name or a number")
+        return pictures.labels
+    if word == "predicted":
+        return word
+    if word in explained.classes:
+        return explained.classes.index(word)
+    if word.lstrip("-").isdecimal():
+        return int(word)
+    names = ", ".join(explained.classes)
+    raise KitError(f"class {word!r} is not known; allowed: predicted, 0 to {len(explained.classes) - 1}, or {names}")
+
+
+def explain(
+    explained: Explained,
+    pictures: Pictures,
+    out: Path,
+    method: str = "grad-cam",
+    layer: str | None = None,
+    of_class: str | None = None,
+) -> pd.DataFrame:
+    """Writes `<image>.png` for each image, `cam.png` with (the first ON_SHEET of) them all, and `cam.csv`; returns it.
+
+    Columns: image, class (the map's), probability (of that class), predicted, method, layer, empty; and where boxes are
+    known pointing, energy_box and iou, all against the box.
+    """
+    x = normalise(pictures.pixels, explained.mean, explained.std)
+    found = maps(explained.network, x, class_number(of_class, explained, pictures), method, layer)
+    n = torch.arange(len(x))
+    frame = pd.DataFrame(
+        {
+            "image": pictures.names,
+            "class": [explained.classes[int(c)] for c in found.classes],
+            "probability": found.logits.double().softmax(1)[n, found.classes].numpy(),
+            "predicted": [explained.classes[int(c)] for c in found.predicted],
+            "method": method,
+            "layer": found.layer,
+            "empty": cam_scores.empty(found.maps).astype(int),
+        }
+    )
+    if pictures.boxes is not None:
+        regions = cam_scores.boxes_as_regions(np.nan_to_num(pictures.boxes, nan=-1.0), explained.px)
+        for name, score in (
+            ("pointing", cam_scores.pointing), ("energy_box", cam_scores.energy), ("iou", cam_scores.iou)
+        ):  # fmt: skip
+            frame[name] = score(found.maps, regions)
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for i, name in enumerate(pictures.names):
+        box = None if pictures.boxes is None or np.isnan(pictures.boxes[i]).any() else pictures.boxes[i]
+        drawn.append(enlarged(overlay(pictures.pixels[i].numpy(), found.maps[i]), box))
+        replace_file(out / f"{name.replace('/', '_')}.png", pixels_png(drawn[-1], compress=6))
+    sheet = contact_sheet(
+        np.stack(drawn[:ON_SHEET]),
+        [f"{name}: {c}, {p:.0%}" for name, c, p in frame[["image", "class", "probability"]].values[:ON_SHEET]],
+        title=f"{method} at {found.layer}: {explained.title}",
+        caption="after each name: the class that the map is for, its probability · outlined: the box, where known",
+        tile=128,
+    )
+    replace_file(out / "cam.png", png_bytes(sheet, scale=2))
+    replace_file(out / "cam.csv", csv_bytes(frame))
+    return frame

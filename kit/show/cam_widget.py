@@ -1,0 +1,163 @@
+"""Heat maps to play with: pick network, image, class, method and layer, and blend map and image with a slider.
+
+Pictures are `Image.value`; nothing prints, no Output widget and no pyplot. Changes that arrive before the next picture
+make one picture. A map is computed once and kept, so that the slider only blends.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+import ipywidgets as widgets
+import torch
+from torch import nn
+
+from kit.cam import METHODS, HeatMaps, default_layer, feature_maps, maps, nameable
+from kit.errors import KitError
+from kit.paper.figure2 import Scenes, Subject, against_regions
+from kit.show.artefacts import pixels_png
+from kit.show.cam_figures import enlarged, overlay
+from kit.show.plots import one_thread
+from kit.show.widgets import Coalesced
+
+SIDE = 320  # px
+KEPT = 64  # maps
+
+
+def cam_explorer(networks: Mapping[str, nn.Module], scenes: Scenes, images: Sequence[int]) -> CamExplorer:
+    """Drop-downs over named networks and some of a test split's images; a slider from the image to the map."""
+    if not networks or not len(images):
+        raise KitError("nothing to look at; allowed: at least one network and one image")
+    for image in images:
+        if not 0 <= image < len(scenes):
+            raise KitError(f"image {image} is not there; allowed: 0 to {len(scenes) - 1}")
+    return CamExplorer(networks, scenes, images)
+
+
+def named(subjects: Sequence[Subject], seed: int = 0) -> dict[str, nn.Module]:
+    """The explained models and one seed's students (trained and not), by what a reader calls them."""
+    found = {}
+    for each in subjects:
+        if each.temperature == "teacher":
+            found[f"{each.student}, explained"] = each.network
+        elif each.seed == seed:
+            how = ", ".join(filter(None, (each.temperature, each.reading)))
+            found[f"{each.student} of {each.teacher}, {how}"] = each.network
+    return found
+
+
+class CamExplorer(widgets.VBox):
+    """See `cam_explorer`. The controls are `network`, `image`, `target`, `method`, `layer` and `blend`; the displays
+    `picture` and `numbers`; `computed` counts maps and `draws` pictures."""
+
+    @one_thread()
+    def __init__(self, networks: Mapping[str, nn.Module], scenes: Scenes, images: Sequence[int]) -> None:
+        self._networks, self._scenes = dict(networks), scenes
+        self._maps: dict[tuple, HeatMaps] = {}
+        self._shown: tuple = ()
+        self.computed = self.draws = 0
+        wide = {"style": {"description_width": "70px"}, "layout": widgets.Layout(width="330px", max_width="100%")}
+        classes = list(scenes.data.classes)
+        names = [(f"{i}: {classes[int(scenes.labels[i])]}", int(i)) for i in images]
+        targets = [
+            ("true class", "true"),
+            ("predicted class", "predicted"),
+            *zip(classes, range(len(classes)), strict=True),
+        ]
+        self.network = widgets.Dropdown(options=list(networks), description="network", **wide)
+        self.image = widgets.Dropdown(options=names, description="image", **wide)
+        self.target = widgets.Dropdown(options=targets, description="class", **wide)
+        self.method = widgets.Dropdown(options=list(METHODS), description="method", **wide)
+        self.layer = widgets.Dropdown(description="layer", **wide)
+        self.blend = widgets.FloatSlider(value=0.6, min=0, max=1, step=0.05, description="blend",
+                                         tooltip="0: the image, 1: the map", **wide)  # fmt: skip
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(width=f"{SIDE}px", max_width="100%"))
+        self.numbers = widgets.HTML()
+        self._offer_layers()
+        controls = [self.network, self.image, self.target, self.method, self.layer, self.blend]
+        side_by_side = widgets.Layout(grid_gap="16px", flex_flow="row wrap")  # below each other where it is narrow
+        super().__init__([widgets.HBox([widgets.VBox(controls), self.picture, self.numbers], layout=side_by_side)])
+        self._redraw = Coalesced(self.draw)
+        self.network.observe(lambda _: self._offer_layers(), "value")
+        for control in controls:
+            control.observe(lambda _: self._redraw(), "value")
+        self.draw()
+
+    @one_thread()
+    def _offer_layers(self) -> None:
+        """The chosen network's layers, the default first; one that it has too stays chosen."""
+        network, x = self._networks[self.network.value], self._scenes.x[:1]
+        sizes = feature_maps(network, x)
+        usual = default_layer(network, x, sizes)
+        names = nameable(network, sizes)
+        before = self.layer.value
+        options = [(f"default: {usual} ({_cells(sizes[usual])})", None)]
+        self.layer.options = options + [(f"{name} ({_cells(sizes[name])})", name) for name in names]
+        self.layer.value = before if before in names else None
+
+    def heat(self) -> HeatMaps:
+        """The chosen map of one image, computed once."""
+        key = (self.network.value, self.image.value, self.target.value, self.method.value, self.layer.value)
+        if key not in self._maps:
+            network, i, target, method, layer = key
+            wanted = self._scenes.labels[i : i + 1] if target == "true" else target
+            found = maps(self._networks[network], self._scenes.x[i : i + 1], wanted, method, layer)
+            self.computed += 1
+            self._maps[key] = found
+            if len(self._maps) > KEPT:
+                del self._maps[next(iter(self._maps))]
+        return self._maps[key]
+
+    @one_thread()
+    def draw(self) -> None:
+        """Brings picture and numbers up to date."""
+        controls = (self.network, self.image, self.target, self.method, self.layer, self.blend)
+        state = tuple(control.value for control in controls)
+        if state == self._shown:
+            return
+        found, i = self.heat(), self.image.value
+        box = self._scenes.data.boxes[i] if self._scenes.boxes is not None else None
+        mixed = overlay(self._scenes.pixels[i], found.maps[0], self.blend.value)
+        self.picture.value = pixels_png(enlarged(mixed, box, SIDE))
+        self.numbers.value = _numbers(found, self._scenes, i)
+        self._shown = state
+        self.draws += 1
+
+
+def _cells(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
+
+
+def _numbers(found: HeatMaps, scenes: Scenes, i: int) -> str:
+    """HTML: what the network says of image i, and the map's scores."""
+    classes, p = scenes.data.classes, torch.softmax(found.logits[0].double(), 0)
+    first, of = int(found.predicted[0]), int(found.classes[0])
+    lines = [
+        ("true class", classes[int(scenes.labels[i])]),
+        ("predicted", f"{classes[first]} ({p[first]:.0%})"),
+        ("map for", f"{classes[of]} ({p[of]:.0%})"),
+        ("layer", found.layer),
+    ]
+    if scenes.masks is not None:
+        here = slice(i, i + 1)
+        one = Scenes(scenes.data, scenes.x[here], scenes.labels[here], scenes.pixels[here], scenes.masks[here],
+                     scenes.boxes[here], scenes.shortcuts[here])  # fmt: skip
+        score = {name: float(value[0]) for name, value in against_regions(found.maps, one).items()}
+        if score["empty"]:
+            lines.append(("scores", "none: the map is empty"))
+        else:
+            for name, column in (("energy on hull", "energy_mask"), ("energy in box", "energy_box"), ("IoU", "iou"),
+                                 ("on shortcut", "energy_shortcut")):  # fmt: skip
+                value = score[column]
+                lines.append((name, "none in view" if value != value else f"{value:.0%}"))
+            lines.append(("chance on hull", f"{scenes.masks[i].mean():.0%}"))
+    rows = "".join(
+        f'<tr><th scope="row" style="{_LEFT};font-weight:normal">{name}</th>'
+        f'<td style="{_LEFT}">{html.escape(str(value))}</td></tr>'
+        for name, value in lines
+    )
+    return f'<table style="border-collapse:collapse;line-height:1.5">{rows}</table>'
+
+
+_LEFT = "text-align:left;padding:0 14px 0 0"

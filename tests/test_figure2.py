@@ -1,0 +1,178 @@
+"""Fig. 2's scores and claims: on numbers made by hand, and on students trained for a moment."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from kit import cam_scores
+from kit.cam import maps
+from kit.data import load
+from kit.paper import figure2
+from kit.paper.claims import FAILS, HOLDS, OPEN
+from kit.paper.figure2 import OURS, Scenes, compared, paired
+from kit.paper.plan import Plan, runs_of
+from kit.runs import Result, train_all
+
+# ---- numbers made by hand --------------------------------------------------------------------------------------------
+
+
+def made(gain: float, seeds: int = 3, images: int = 40, noise: float = 0.01) -> pd.DataFrame:
+    """Two explained models' students: adaptive has `gain` more energy on the hull than T = 5's 0.2; chance is 0.1."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for teacher in ("ResNet-50", "VGG-19"):
+        for temperature, reading, level in (
+            ("T=5", "printed", 0.2), ("T=5", "hinton", 0.2), ("adaptive", "three steps", 0.2 + gain),
+            ("uniform map", "", 0.1), ("oracle", "", 1.0),
+        ):  # fmt: skip
+            drawn = temperature in ("uniform map", "oracle")
+            for seed in range(1 if drawn else seeds):
+                for image in range(images):
+                    value = level if drawn else level + noise * rng.standard_normal()
+                    of = {"teacher": teacher, "temperature": temperature, "reading": reading, "seed": seed}
+                    lines.append(
+                        of | {"image": image, "correct": True, "energy_mask": value, "agreement": value, "empty": 0.0}
+                    )
+    return pd.DataFrame(lines)
+
+
+def judged(frame: pd.DataFrame, claim: str) -> list[str]:
+    found = figure2.verdicts(frame, Plan.of("smoke"))
+    return found.loc[found["claim"] == claim, "verdict"].tolist()
+
+
+def test_a_claim_follows_the_numbers():
+    more = "adaptive has more of its energy on the hull"
+    assert judged(made(+0.1), more) == [HOLDS] * 6  # two readings × (two explained models and their mean)
+    assert judged(made(-0.1), more) == [FAILS] * 6
+    assert set(judged(made(+0.1, seeds=1), more)) == {OPEN}
+    assert judged(made(+0.1), "adaptive's energy is mostly on the hull") == [FAILS] * 2  # 0.3 is less than a half
+    assert judged(made(+0.1), "adaptive's energy is drawn to the hull") == [HOLDS] * 2  # but more than 0.1
+    assert judged(made(+0.1), "T=5's energy is mostly off the hull") == [HOLDS] * 4
+    assert judged(made(+0.1), "T=5's energy is kept off the hull") == [FAILS] * 4
+    assert judged(made(0.0), "adaptive points at the hull more often") == []  # no such column
+
+
+def test_both_intervals_are_students_and_the_verdict_takes_the_wider():
+    difference = pd.DataFrame([[0.10, 0.30], [0.12, 0.26], [0.11, 0.31], [math.nan, 0.29]])  # images × seeds
+    found = paired(difference)
+    of_seeds = [100 * np.mean([0.10, 0.12, 0.11]), 100 * np.mean([0.30, 0.26, 0.31, 0.29])]
+    low, high = stats.t.interval(0.95, 1, np.mean(of_seeds), stats.sem(of_seeds))
+    assert (found.over_seeds.low, found.over_seeds.high) == pytest.approx((low, high))
+    of_images = [20, 19, 21, 29]
+    low, high = stats.t.interval(0.95, 3, np.mean(of_images), stats.sem(of_images))
+    assert (found.over_images.low, found.over_images.high) == pytest.approx((low, high))
+    assert found.p == stats.wilcoxon(of_images).pvalue
+    assert found.wider is found.over_seeds
+    same = paired(pd.DataFrame([[0.0, 0.01], [0.4, 0.41], [0.8, 0.79]]))  # seeds agree, images do not
+    assert same.wider is same.over_images
+    assert math.isnan(paired(difference[[0]]).wider.low)  # one seed leaves it open
+
+
+def test_pairs_are_of_the_same_image_and_seed():
+    frame = made(0.1, noise=0.0).sample(frac=1, random_state=0)
+    found = compared(frame, "VGG-19", OURS, ("T=5", "hinton"), "energy_mask")
+    assert found.over_images.mean == pytest.approx(10) and found.over_images.n == 40
+    assert found.over_seeds.mean == pytest.approx(10) and found.over_seeds.n == 3
+    assert set(figure2.comparisons(frame)["energy on hull"]) == {"+10.0 [+10.0, +10.0]"}
+
+
+def test_images_shown_are_a_fixed_draw_then_the_extremes():
+    frame = made(0.0, noise=0.0)
+    ours = frame["temperature"] == "adaptive"
+    frame.loc[ours & (frame["image"] == 7), "energy_mask"] = 0.9
+    frame.loc[ours & (frame["image"] == 9), "energy_mask"] = 0.0
+    chosen = figure2.shown(frame, drawn=3, extremes=1)
+    assert chosen == figure2.shown(made(0.0, noise=0.0), 3, 0) | {7: "best for adaptive", 9: "worst for adaptive"}
+    assert list(chosen.values()).count("random draw") == 3
+    assert set(figure2.shown(frame.drop(columns="energy_mask")).values()) == {"random draw"}
+
+
+# ---- students trained for a moment -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small():
+    """VGG-19's students at preset smoke: rows, results, scenes, subjects and their scores."""
+    plan = Plan.of("smoke")
+    rows = figure2.table(plan, 1, readings=("printed",), explained=("vgg19",))
+    results = train_all(runs_of(rows), show_progress=False)
+    scenes = Scenes.of(rows[0].runs[0].data.load())
+    subjects = list(figure2.subjects(rows, results, scenes))
+    return plan, rows, results, scenes, subjects, figure2.scores(subjects, scenes)
+
+
+def test_the_rows_are_the_papers():
+    rows = figure2.table(Plan.of("smoke"), 2)
+    assert [row.name for row in rows[:5]] == [
+        "T=5, printed", "T=5, hinton", "T=20, printed", "T=20, hinton", "adaptive, three steps"
+    ]  # fmt: skip
+    assert {run.student.name for run in runs_of(rows)} == {"resnet34"}
+    taught = {
+        row.group: [t.student.name for t in row.runs[0].teachers.values()] for row in rows if row.label == "adaptive"
+    }
+    assert taught == {"ResNet-50": ["vgg19", "resnet50"], "VGG-19": ["cnn", "vgg19"]}
+    assert all(list(run.teachers) == ["big"] for row in rows if row.label != "adaptive" for run in row.runs)
+
+
+def test_there_is_a_line_for_every_network_and_image(small):
+    *_, scenes, subjects, frame = small
+    wanted = "teacher student temperature seed image pointing energy_mask energy_box iou road energy_shortcut agreement"
+    assert set(wanted.split()) <= set(frame.columns)
+    assert [each.temperature for each in subjects] == ["teacher", "T=5", "T=20", "adaptive", "random weights"]
+    counts = frame.groupby("temperature")["image"].nunique()
+    assert (counts == len(scenes)).all() and len(frame) == 8 * len(scenes)
+    students = frame[frame["temperature"].isin(["T=5", "T=20", "adaptive"])]
+    assert students["road"].notna().sum() <= 3 * len(figure2.road_images(scenes))
+    has_float = scenes.shortcuts.any((1, 2))
+    one = students[(students["temperature"] == "T=5") & (students["empty"] == 0)]
+    np.testing.assert_array_equal(one["energy_shortcut"].notna(), has_float[one["image"]])
+
+
+def test_road_is_left_to_a_few_of_many_or_large_images(small):
+    *_, scenes, _, _ = small
+    assert figure2.road_images(scenes).tolist() == list(range(0, 52, 10))
+    x = torch.zeros(1, 1, 1, 1).expand(1000, 3, 224, 224)
+    some = figure2.road_images(Scenes(scenes.data, x, torch.zeros(1000), scenes.pixels))
+    assert len(some) * 224**2 <= 1.2 * figure2.ROAD_PIXELS and len(some) >= 5
+
+
+def test_scores_are_of_the_students_own_maps_for_the_true_class(small):
+    _, rows, results, scenes, _, frame = small
+    run = rows[-1].runs[0]
+    assert isinstance(results[run], Result)
+    again = maps(results[run].student(), scenes.x, scenes.labels)
+    line = frame[frame["temperature"] == "adaptive"].set_index("image")
+    np.testing.assert_allclose(line["energy_mask"], cam_scores.energy(again.maps, scenes.masks))
+    assert line["correct"].mean() == pytest.approx(results[run].metrics["test_top1"])
+
+
+def test_controls_score_chance_and_one(small):
+    *_, scenes, _, frame = small
+    uniform, oracle = (frame[frame["temperature"] == name] for name in ("uniform map", "oracle"))
+    for column in ("pointing", "energy_mask", "iou", "iou_best"):
+        np.testing.assert_allclose(uniform[column], cam_scores.area(scenes.masks))
+        np.testing.assert_allclose(oracle[column], 1)
+    np.testing.assert_allclose(oracle["energy_box"], 1, atol=0.1)  # a box cuts through pixels at its edge
+    coarse = frame[frame["temperature"] == "coarse oracle"]["energy_mask"].mean()
+    assert uniform["energy_mask"].mean() < coarse < 0.7
+    before = frame[frame["temperature"] == "random weights"]
+    chance = cam_scores.area(scenes.masks).mean()
+    assert abs(before["energy_mask"].mean() - chance) < 0.05
+
+
+def test_other_roles_have_maps_and_likeness_but_no_regions():
+    rows = figure2.table(Plan.of("smoke"), 1, ("hinton",), ("vgg19",), role="cifar-10")
+    results = train_all(runs_of(rows), show_progress=False)
+    scenes = Scenes.of(load("cifar-10", px=16, train_per_class=16, test_per_class=8, source="embedded"))
+    assert scenes.masks is None
+    frame = figure2.scores(list(figure2.subjects(rows, results, scenes)), scenes)
+    assert "energy_mask" not in frame and {"agreement", "ssim", "road", "empty"} <= set(frame.columns)
+    assert set(figure2.verdicts(frame, Plan.of("smoke"))["claim"]) == {"adaptive's map is more like its teacher's"}
+    assert list(figure2.comparisons(frame)) == ["explained model", "adaptive against", "ROAD ×100", "ρ to teacher ×100"]
