@@ -1,6 +1,7 @@
 # make figures   every figure and table into figures/ (PRESET=smoke|quick|paper)
 # make test      unit tests, and the notebooks at preset smoke
 # make lab       JupyterLab on this machine alone
+# make audit     known vulnerabilities of the pinned dependencies, where pip-audit can reach its index
 PRESET ?= quick
 OUT ?= figures
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := .venv/bin
 endif
 STAMP := .venv/installed
 
-.PHONY: figures test lab install clean
+.PHONY: figures test lab audit install clean
 
 figures: install
 	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
@@ -23,6 +24,13 @@ test: install
 lab: install
 	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+audit: .venv/audit
+	$(PYTHON) .ci/audit.py $(BIN:.venv/%=.venv/audit/%)/pip-audit constraints.txt
+
+.venv/audit:
+	$(PYTHON) -m venv $@
+	$(BIN:.venv/%=.venv/audit/%)/python -m pip install --quiet pip-audit==2.10.1
 
 install: $(STAMP)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import sys
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -26,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(help="The roles' datasets: list, check, prepare, download.", no_args_is_help=True)
-cache_app = typer.Typer(help="Finished runs: list, verify, prune.", no_args_is_help=True)
+cache_app = typer.Typer(help="Finished runs: list, verify, prune, export, import.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
 
@@ -347,10 +346,10 @@ def data_download(role: str, data: Annotated[Path, typer.Option("--data", help="
 
 @cache_app.command("list")
 def cache_list(as_json: JsonOption = False) -> None:
-    """Finished runs, newest first."""
+    """Runs in the cache, newest first."""
     from kit.runs import cached
 
-    found = [{"run": entry.hash, "title": entry.title, "status": entry.complaint or "whole"} for entry in cached()]
+    found = [{"run": entry.hash, "title": entry.title, "status": entry.status} for entry in cached()]
     print(pd.DataFrame(found).to_string(index=False) if found else "no runs yet")
     if as_json:
         print(json.dumps(found))
@@ -358,7 +357,7 @@ def cache_list(as_json: JsonOption = False) -> None:
 
 @cache_app.command("verify")
 def cache_verify() -> None:
-    """Compare every run with its checksums; exit status 2 when one is cut short or altered."""
+    """Compare every run with its checksums; exit status 2 when one is cut short, altered or of another kit."""
     from kit.runs import cached
 
     entries = cached()
@@ -372,16 +371,42 @@ def cache_verify() -> None:
 
 @cache_app.command("prune")
 def cache_prune(
-    damaged: Annotated[bool, typer.Option("--damaged", help="only runs cut short or altered")] = False,
-    keep: Annotated[Optional[list[str]], typer.Option(help="hashes of runs to keep")] = None,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="only runs cut short or altered, set aside or not")
+    ] = False,
+    diverged: Annotated[
+        bool, typer.Option("--diverged", help="only runs that diverged, so that they are tried again")
+    ] = False,
+    keep: Annotated[Optional[list[str]], typer.Option(help="hashes of runs to keep, and what they learnt from")] = None,
 ) -> None:
-    """Remove runs from the cache: all of them, or only damaged ones."""
-    from kit.runs import cached
+    """Remove runs from the cache: all of them, or only damaged or diverged ones."""
+    from kit.cache import prune
 
-    removed = [entry for entry in cached() if (entry.complaint or not damaged) and entry.hash not in (keep or [])]
-    for entry in removed:
-        shutil.rmtree(entry.folder)
-    print(f"removed {len(removed)} runs")
+    print(f"removed {prune(damaged, diverged, keep or [])} runs")
+
+
+@cache_app.command("export")
+def cache_export(
+    folder: Annotated[Path, typer.Argument(help="where to; made if it is not there")],
+    runs: Annotated[Optional[list[str]], typer.Argument(help="hashes; default: every whole run")] = None,
+) -> None:
+    """Copy runs, and those they learnt from, into a folder that a colleague can import."""
+    from kit.cache import export_runs
+
+    print(f"{len(export_runs(folder, runs or []))} runs are in {folder}")
+
+
+@cache_app.command("import")
+def cache_import(folder: Annotated[Path, typer.Argument(help="what `cache export` has written")]) -> None:
+    """Take over a folder's runs; exit status 2 when one is damaged (the others are taken over)."""
+    from kit.cache import import_runs
+
+    taken, refused = import_runs(folder)
+    for line in refused:
+        print(line, file=sys.stderr)
+    print(f"{len(taken)} runs from {folder} are in the cache")
+    if refused:
+        raise typer.Exit(2)
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """Regenerates figures without a browser: papermill executes the notebooks in order, the manifest says what each drew.
 
 Everything the chosen notebooks need is trained first, in one go with one progress bar; then each notebook runs in a
-folder of its own, and only when it has succeeded do its pictures replace the old ones.
+folder of its own, and only when it has succeeded do its pictures replace the old ones: all of them, or, if that is
+interrupted, the rest of them when figures are next made.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,11 +26,15 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
-from kit.data import real_folder
+from kit.data import ROLES, SOURCES, real_folder
 from kit.errors import KitError, not_one_of
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
-from kit.runs import PACKAGES, Failure, Result, Run, sha256, train_all, write
+from kit.runs import PACKAGES, Failure, Result, Run, cache_folder, locked, train_all
+from kit.sealed import flush, sha256, write, writing_to
+
+# In the folder of pictures: where a notebook draws; what has been drawn in full; and there, what the manifest will say.
+DRAFT, READY, ENTRY = ".drawing-", ".ready-", ".entry.json"
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -65,6 +72,11 @@ class Request:
             is_allowed, allowed = ALLOWED[name]
             if not is_allowed(value):
                 raise KitError(f"notebook parameter {name} {value!r} is not allowed; allowed: {allowed}")
+        for role, source in dict(own.get("role_data", {})).items():
+            if role not in ROLES:
+                raise not_one_of("role", role, ROLES)
+            if source not in SOURCES:
+                raise not_one_of(f"source of {role}", source, SOURCES)
         return replace(self, **own, extra={name: self.extra[name] for name in self.extra if name not in own})
 
     @property
@@ -155,8 +167,9 @@ def make(names: Sequence[str], request: Request, out: Path, force: bool = False)
     for parameter in extra:
         if not any(parameter in own for own in accepted.values()):
             raise not_one_of("notebook parameter", parameter, sorted(set.union(*accepted.values())))
-    manifest = Manifest(out)
-    with _quiet_papermill():
+    with _alone_in(out), _quiet_papermill():
+        manifest = Manifest(out)
+        manifest.take_all()
         runs = {name: runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else [] for name in todo}
         results = dict(train_all([run for needed in runs.values() for run in needed], request.jobs))
         failures = []
@@ -175,10 +188,21 @@ def make(names: Sequence[str], request: Request, out: Path, force: bool = False)
             inputs = _fingerprint(path, parameters, runs[name])
             if not force and manifest.is_current(name, inputs):
                 continue
-            failure = _execute(path, parameters, out, manifest, runs[name], results, inputs)
+            with writing_to(out):
+                (out / "executed").mkdir(parents=True, exist_ok=True)
+                failure = _execute(path, parameters, out, manifest, runs[name], results, inputs)
             if failure:
                 failures.append(failure)
     return failures
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Waits for others that draw into the same folder, and clears away what killed ones had begun."""
+    with locked(cache_folder() / "figures" / hashlib.sha256(str(out).encode()).hexdigest()[:16]):
+        for draft in out.glob(f"{DRAFT}*"):
+            shutil.rmtree(draft, ignore_errors=True)
+        yield
 
 
 def _execute(
@@ -191,29 +215,48 @@ def _execute(
     inputs: str,
 ) -> str | None:
     """Runs one notebook; None when its pictures are in place, else one line that says what went wrong."""
-    (out / "executed").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".drawing-", dir=out) as scratch:
-        executed = out / "executed" / path.name
-        try:
-            papermill.execute_notebook(
-                str(path),
-                str(executed),
-                parameters={**parameters, "out": scratch},
-                cwd=str(path.parent),
-                progress_bar=False,
-                kernel_name="python3",
-                start_timeout=120,
-                extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
-            )
-        except PapermillExecutionError as error:  # counted from 0 after the cell put in for parameters: from 1 without
-            return f"{path.stem}: cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
-        except DeadKernelError:
-            return f"{path.stem}: its kernel died"
-        drawn = sorted(Path(scratch).iterdir())
-        for file in drawn:
-            os.replace(file, out / file.name)
-    manifest.enter(path.stem, inputs, parameters, runs, results, [out / file.name for file in drawn])
+    executed, scratch = out / "executed" / path.name, Path(tempfile.mkdtemp(prefix=DRAFT, dir=out))
+    try:
+        papermill.execute_notebook(
+            str(path),
+            str(executed),
+            parameters={**parameters, "out": str(scratch)},
+            cwd=str(path.parent),
+            progress_bar=False,
+            kernel_name="python3",
+            start_timeout=120,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
+        )
+        drawn = sorted(scratch.iterdir())
+        entry = _entry(inputs, parameters, runs, results)
+        artefacts = {file.name: {"notebook": path.stem, "sha256": sha256(file)} for file in drawn}
+        write(scratch / ENTRY, json.dumps({"notebook": path.stem, "entry": entry, "artefacts": artefacts}))
+        for file in (*drawn, scratch):
+            flush(file)
+        scratch.rename(out / f"{READY}{path.stem}")
+    except PapermillExecutionError as error:  # counted from 0 after the cell put in for parameters: from 1 without
+        return f"{path.stem}: cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
+    except DeadKernelError:
+        return f"{path.stem}: its kernel died"
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    manifest.take_all()
     return None
+
+
+def _entry(
+    inputs: str, parameters: Mapping[str, Any], runs: Sequence[Run], results: Mapping[Run, Result | Failure]
+) -> dict[str, Any]:
+    """What the manifest says of a notebook."""
+    data = {run.data.role: run.data for run in runs}
+    return {
+        "inputs": inputs,
+        "parameters": dict(parameters),
+        "runs": {run.hash: run.title for run in runs},
+        "failed": {run.hash: results[run].reason for run in runs if isinstance(results[run], Failure)},
+        "data": {role: spec.model_dump(include={"name", "source", "fingerprint"}) for role, spec in data.items()},
+        "versions": {name: version(name) for name in (*PACKAGES, *DRAWING)},
+    }
 
 
 def _fingerprint(path: Path, parameters: Mapping[str, Any], runs: Sequence[Run]) -> str:
@@ -225,6 +268,20 @@ def _fingerprint(path: Path, parameters: Mapping[str, Any], runs: Sequence[Run])
     return digest.hexdigest()
 
 
+def _is_listing(content: object) -> bool:
+    """Whether this is what a manifest holds, as far as it is used; artefacts have plain names, so they stay inside."""
+    if not isinstance(content, dict) or not all(isinstance(content.get(p), dict) for p in ("notebooks", "artefacts")):
+        return False
+    entries, artefacts = content["notebooks"].values(), content["artefacts"].items()
+    return all(isinstance(entry, dict) and isinstance(entry.get("inputs"), str) for entry in entries) and all(
+        name not in ("", ".", "..")
+        and not set(name) & set("/\\\0")
+        and isinstance(about, dict)
+        and all(isinstance(about.get(key), str) for key in ("notebook", "sha256"))
+        for name, about in artefacts
+    )
+
+
 class Manifest:
     """`manifest.json`: for each notebook what went in, for each artefact its notebook and sha256."""
 
@@ -234,11 +291,11 @@ class Manifest:
             self.content = json.loads(self.path.read_text())
         except FileNotFoundError:
             self.content = {"notebooks": {}, "artefacts": {}}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise KitError(
                 f"{self.path} is not readable as JSON ({error}); remove it to draw everything anew"
             ) from None
-        if not isinstance(self.content, dict) or not {"notebooks", "artefacts"} <= set(self.content):
+        if not _is_listing(self.content):
             raise KitError(f"{self.path} does not list notebooks and artefacts; remove it to draw everything anew")
 
     def is_current(self, notebook: str, inputs: str) -> bool:
@@ -252,31 +309,23 @@ class Manifest:
             )
         )
 
-    def enter(
-        self,
-        notebook: str,
-        inputs: str,
-        parameters: Mapping[str, Any],
-        runs: Sequence[Run],
-        results: Mapping[Run, Result | Failure],
-        drawn: Sequence[Path],
-    ) -> None:
-        data = {run.data.role: run.data for run in runs}
-        self.content["notebooks"][notebook] = {
-            "inputs": inputs,
-            "parameters": dict(parameters),
-            "runs": {run.hash: run.title for run in runs},
-            "failed": {run.hash: results[run].reason for run in runs if isinstance(results[run], Failure)},
-            "data": {role: spec.model_dump(include={"name", "source", "fingerprint"}) for role, spec in data.items()},
-            "versions": {name: version(name) for name in (*PACKAGES, *DRAWING)},
-        }
-        kept = {name: entry for name, entry in self.content["artefacts"].items() if entry["notebook"] != notebook}
-        kept |= {path.name: {"notebook": notebook, "sha256": sha256(path)} for path in drawn}
-        self.content["artefacts"] = dict(sorted(kept.items()))
-        self.content["notebooks"] = dict(sorted(self.content["notebooks"].items()))
-        draft = self.path.with_suffix(".draft")
-        write(draft, json.dumps(self.content, indent=1, sort_keys=True) + "\n")
-        os.replace(draft, self.path)
+    def take_all(self) -> None:
+        """Moves what notebooks have drawn to its place and enters it; also what an interrupted process had ready."""
+        for ready in sorted(self.out.glob(f"{READY}*")):
+            said = json.loads((ready / ENTRY).read_text())
+            notebook, artefacts = said["notebook"], said["artefacts"]
+            if not _is_listing({"notebooks": {notebook: said["entry"]}, "artefacts": artefacts}):
+                raise KitError(f"{ready / ENTRY} does not list what is beside it; remove {ready} to draw it anew")
+            for name in artefacts:
+                if (ready / name).exists():  # else it was moved before the interruption
+                    os.replace(ready / name, self.out / name)
+            kept = {name: entry for name, entry in self.content["artefacts"].items() if entry["notebook"] != notebook}
+            self.content["artefacts"] = dict(sorted({**kept, **artefacts}.items()))
+            self.content["notebooks"] = dict(sorted({**self.content["notebooks"], notebook: said["entry"]}.items()))
+            draft = self.path.with_suffix(".draft")
+            write(draft, json.dumps(self.content, indent=1, sort_keys=True) + "\n")
+            os.replace(draft, self.path)
+            shutil.rmtree(ready)
 
 
 class _quiet_papermill:

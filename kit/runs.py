@@ -4,7 +4,8 @@
     results[run].metrics["test_top1"]
 
 A run's folder holds `run.json` (the description), `steps.csv` and `epochs.csv` (the history), `metrics.json`,
-`student.safetensors` and `checksums.json`. It is written beside its place and renamed into it: it is whole or absent.
+`student.safetensors` and `checksums.json`; of a run that diverged, `run.json`, `steps.csv`, `diverged.json` and
+`checksums.json`. It is written beside its place and renamed into it: it is whole or absent.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import json
 import multiprocessing
 import os
 import re
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +32,28 @@ import platformdirs
 import torch
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
 import kit.data
+from kit.checkpoint import Checkpoints
+from kit.data.augment import mixed
 from kit.data.base import Dataset, held_out
 from kit.errors import KitError
 from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
 from kit.recipe import Recipe
+from kit.sealed import CHECKSUMS, complaint, sealed, sha256, sweep, write, writing_to
 from kit.trainer import Diverged, Training
 
 NUMERICS = 1  # raised whenever the same description would give another student: old cache entries are then not used
+FORMAT = 1  # of the cache's folders; those that say nothing are of format 1
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 FILES = ("run.json", "steps.csv", "epochs.csv", "metrics.json", "student.safetensors")
+ABOUT = ("title", "versions", "format", "notes")  # in `run.json` beside the description
+DIVERGED_FILES = ("run.json", "steps.csv", "diverged.json")
 
 
 class DataSpec(BaseModel):
@@ -161,8 +170,7 @@ class Run(BaseModel):
     @cached_property
     def hash(self) -> str:
         """16 hex digits over everything that can change the result."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return hash_of(self.model_dump(mode="json"))
 
     def model_copy(self, **changes: Any) -> Run:
         """A copy, changed by `update={…}`: another run with a hash of its own."""
@@ -187,6 +195,13 @@ class Run(BaseModel):
         images = self.recipe.epochs * self.data.train_images
         teacher = max((flops_per_image(t.student, self.data.px)[0] for t in self.teachers.values()), default=0)
         return images * (flops_per_image(self.student, self.data.px)[1] + teacher)
+
+
+def hash_of(description: Mapping[str, Any]) -> str:
+    """The hash of the run that a description, a run's JSON or a `run.json`, is of."""
+    fields = {name: value for name, value in description.items() if name not in ABOUT}
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -217,16 +232,34 @@ class Result:
     def student(self) -> nn.Module:
         """The trained network, in evaluation mode."""
         network = self.run.student.build(seed=0)
-        network.load_state_dict(load_file(self.folder / "student.safetensors"))
+        try:
+            network.load_state_dict(load_file(self.folder / "student.safetensors"))
+        except (SafetensorError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise KitError(
+                f"run {self.run.hash}: student.safetensors does not fit {self.run.student.title}: {first}"
+            ) from None
         return network.eval()
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that did not finish, and why, in one line. Tables show it as such."""
+    """A run that did not finish, and why, in one line; `step` is where it diverged. Tables show it as such."""
 
     run: Run
     reason: str
+    step: int | None = None
+
+
+class Damaged(KitError):
+    """A folder in the cache that is cut short, altered or another run's; `why` in a few words."""
+
+    def __init__(self, run: Run, why: str) -> None:
+        super().__init__(
+            f"run {run.hash} in {folder_of(run.hash).parent}: {why}; only whole, unaltered runs are used "
+            f"('python -m kit cache prune --damaged' removes such runs)"
+        )
+        self.why = why
 
 
 # ---- the cache ----------------------------------------------------------------------------------------------------
@@ -241,97 +274,154 @@ def folder_of(run_hash: str) -> Path:
     return cache_folder() / "runs" / run_hash
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def complaint(folder: Path) -> str | None:
-    """What is wrong with a run's folder, in a few words; None when it is whole and unaltered."""
+def fault(folder: Path) -> str | None:
+    """What is wrong with a run's folder, in a few words; None when it is whole, unaltered and the run's own."""
+    why = complaint(folder, DIVERGED_FILES if (folder / "diverged.json").exists() else FILES)
+    if why is not None:
+        return why
     try:
-        checksums = json.loads((folder / "checksums.json").read_text())
-    except (OSError, ValueError):
-        return "checksums.json is missing or unreadable"
-    if not isinstance(checksums, dict) or set(checksums) != set(FILES):
-        return "checksums.json does not list the run's files"
-    for name in FILES:
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if sha256(path) != checksums[name]:
-            return f"{name} does not match its checksum"
-    return None
+        description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        described, _ = hash_of(description), list(_ancestors(description))
+        _outcome_in(folder)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return "its files are not those of a run"
+    return None if described == folder.name else f"run.json describes run {described}"
 
 
-def find(run: Run) -> Result | None:
-    """The run's result if it has been trained. Raises KitError when its folder is cut short or altered."""
+def foreign_format(folder: Path) -> str | None:
+    """`cache format 2; this kit reads 1`, where another kit wrote the folder and its `run.json` is unaltered."""
+    try:
+        unaltered = json.loads((folder / CHECKSUMS).read_text())["run.json"] == sha256(folder / "run.json")
+        written = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("format", 1)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return f"cache format {written!r}; this kit reads {FORMAT}" if unaltered and written != FORMAT else None
+
+
+def _outcome_in(folder: Path) -> dict[str, Any]:
+    """A whole folder's metrics, or where it diverged. Raises ValueError or KeyError where they are neither."""
+    diverged = folder / "diverged.json"
+    if diverged.exists():
+        return {"diverged": int(json.loads(diverged.read_text())["step"])}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for name in ("train_top1", "train_top5", "test_top1", "test_top5", "wall_s", "cpu_s", "gpu_s"):
+        float(metrics[name])
+    return metrics
+
+
+def outcome(run: Run) -> Result | Failure | None:
+    """How the run ended, if it has been trained. Raises Damaged when its folder is cut short, altered or another's,
+    and KitError when it is of another format."""
     folder = folder_of(run.hash)
     if not folder.exists():
         return None
-    why = complaint(folder)
+    foreign = foreign_format(folder)
+    if foreign is not None:
+        raise KitError(f"run {run.hash} in {folder.parent} is of {foreign}")
+    why = fault(folder)
     if why is not None:
-        raise KitError(
-            f"run {run.hash} in {folder.parent}: {why}; only whole, unaltered runs are used "
-            f"('python -m kit cache prune --damaged' removes such runs)"
-        )
-    return Result(run, folder, json.loads((folder / "metrics.json").read_text()))
+        raise Damaged(run, why)
+    found = _outcome_in(folder)
+    if "diverged" in found:
+        return Failure(run, str(Diverged(found["diverged"])), found["diverged"])
+    return Result(run, folder, found)
+
+
+def find(run: Run) -> Result | None:
+    """The run's result if it has been trained to its end. Raises as `outcome` does."""
+    found = outcome(run)
+    return found if isinstance(found, Result) else None
+
+
+def usable(run: Run) -> Result | Failure | None:
+    """As `outcome`, but a damaged folder is set aside, whole, and said to be. For holders of the run's lock."""
+    try:
+        return outcome(run)
+    except Damaged as error:
+        aside = set_aside(folder_of(run.hash))
+        print(f"warning: run {run.hash} ({run.title}): {error.why}; moved to {aside}, trained anew", file=sys.stderr)
+        return None
+
+
+def set_aside(folder: Path) -> Path:
+    """Moves a folder out of the cache's way, into `damaged/<hash>-<n>`; nothing is removed."""
+    aside = cache_folder() / "damaged"
+    with writing_to(aside):
+        aside.mkdir(parents=True, exist_ok=True)
+        place = next(place for n in count(1) if not (place := aside / f"{folder.name}-{n}").exists())
+        folder.rename(place)
+    return place
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run's folder in the cache, as found: its title, and what is wrong with it if anything is."""
+    """A run's folder in the cache, as found: its title, and what is wrong with it if anything is.
+
+    `diverged` is the step at which the run did; `needs` are the hashes of the runs it learnt from, and theirs.
+    """
 
     hash: str
     folder: Path
     title: str
     complaint: str | None
+    diverged: int | None = None
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def status(self) -> str:
+        return self.complaint or ("whole" if self.diverged is None else f"diverged at step {self.diverged}")
 
 
 def cached() -> list[Entry]:
     """Every run in the cache, newest first."""
     folders = (path for path in (cache_folder() / "runs").glob("*") if path.is_dir() and not path.name.startswith("."))
-    return [_entry(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+    return [entry_of(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
-def _entry(folder: Path) -> Entry:
-    why = complaint(folder)
-    title = "" if why else json.loads((folder / "run.json").read_text())["title"]
-    return Entry(folder.name, folder, title, why)
+def entry_of(folder: Path) -> Entry:
+    why = foreign_format(folder) or fault(folder)
+    if why:
+        return Entry(folder.name, folder, "", why)
+    description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    diverged = _outcome_in(folder).get("diverged")
+    return Entry(folder.name, folder, str(description.get("title")), None, diverged, frozenset(_ancestors(description)))
+
+
+def _ancestors(description: Mapping[str, Any]) -> Iterator[str]:
+    for teacher in description["teachers"].values():
+        yield hash_of(teacher)
+        yield from _ancestors(teacher)
 
 
 def store(run: Run, training: Training) -> None:
-    """Writes a finished training into the cache, all or nothing."""
-    place = folder_of(run.hash)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{run.hash}-", dir=place.parent))
-    try:
-        description = run.model_dump(mode="json") | {
-            "title": run.title,
-            "versions": {name: version(name) for name in PACKAGES},
-        }
-        write(draft / "run.json", json.dumps(description, indent=1))
-        write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
+    """Writes a finished training into the cache, all or nothing. Raises KitError where the disk cannot take it."""
+    metrics = priced(run, training.metrics())
+    weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
+    with sealed(folder_of(run.hash)) as draft:
+        _describe(run, training, draft)
         write(
             draft / "epochs.csv",
             pd.DataFrame(priced(run, epoch) for epoch in training.epochs).to_csv(index=False, lineterminator="\n"),
         )
-        write(draft / "metrics.json", json.dumps(priced(run, training.metrics()), indent=1))
-        weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
+        write(draft / "metrics.json", json.dumps(metrics, indent=1))
         save_file(weights, draft / "student.safetensors")
-        write(draft / "checksums.json", json.dumps({name: sha256(draft / name) for name in FILES}, indent=1))
-        draft.chmod(0o755)
-        draft.rename(place)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a file through to the disk."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def store_diverged(run: Run, training: Training, error: Diverged) -> None:
+    """Writes down that the run diverges, so that it is not tried again, with its history up to there."""
+    with sealed(folder_of(run.hash)) as draft:
+        _describe(run, training, draft)
+        write(draft / "diverged.json", json.dumps({"step": error.step}))
+
+
+def _describe(run: Run, training: Training, draft: Path) -> None:
+    about = {"title": run.title, "versions": versions(), "format": FORMAT, "notes": training.notes}
+    write(draft / "run.json", json.dumps(run.model_dump(mode="json") | about, indent=1))
+    write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
+
+
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, int]) -> dict[str, int]:
@@ -382,10 +472,12 @@ def stored(run_hash: str) -> Stored:
         raise KitError(
             f"run {run_hash!r} is not in the cache, {cache_folder()}; allowed: what 'python -m kit cache list' lists"
         )
-    why = complaint(folder)
+    why = foreign_format(folder) or fault(folder)
     if why is not None:
         raise KitError(f"run {run_hash}: {why}; only whole, unaltered runs are used")
-    return Stored(folder, json.loads((folder / "run.json").read_text()))
+    if (folder / "diverged.json").exists():
+        raise KitError(f"run {run_hash} diverged, so it has no student; allowed: runs that finished")
+    return Stored(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
 
 
 # ---- training one, and many ---------------------------------------------------------------------------------------
@@ -407,26 +499,76 @@ def start(run: Run) -> Training:
 def train(run: Run, tick: Tick = lambda share: None) -> Result:
     """Trains one run on one thread, or finds it. Its teachers must be in the cache. `tick` hears each epoch's share.
 
-    Raises Diverged when the loss stops being a number.
+    A run that was killed goes on from its newest checkpoint, and ends as it would have ended; a damaged result is set
+    aside. Raises Diverged when the loss stops being a number, now or when the run was first tried, and KitError where
+    the cache cannot be written.
     """
-    place = folder_of(run.hash)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_suffix(".lock")):
-        result = find(run)
-        if result is not None:
-            tick(1.0)
-            return result
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+    found = _found(run)  # without the lock: a cache that cannot be written can be read
+    if found is None:
+        with locked(folder_of(run.hash)):
+            found = usable(run)  # another process may have trained it meanwhile
+            if found is None:
+                _train_missing(run, tick)
+                return find(run)
+    tick(1.0)
+    if isinstance(found, Failure):
+        raise Diverged(found.step)
+    return found
+
+
+def _train_missing(run: Run, tick: Tick) -> None:
+    """Trains and stores; the caller holds the run's lock."""
+    sweep(folder_of(run.hash))
+    checkpoints = Checkpoints(cache_folder() / "checkpoints" / run.hash, {"run": run.hash} | versions())
+    with one_thread(), own_stream(run):
+        training = start(run)
+        checkpoints.resume(training)
+        tick(training.step // training.steps_per_epoch / run.recipe.epochs)
         try:
-            training = start(run)
             for step in training:
+                checkpoints.offer(training)
                 if step % training.steps_per_epoch == 0:
                     tick(1 / run.recipe.epochs)
-        finally:
-            torch.set_num_threads(threads)
+        except Diverged as error:
+            store_diverged(run, training, error)
+            checkpoints.discard()
+            raise
+        for note in training.notes:
+            if note not in checkpoints.notes:  # those have been said
+                print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
         store(run, training)
-    return find(run)
+    checkpoints.discard()
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Holds the place's lock, which the system frees when its holder is killed. Raises KitError where it cannot be."""
+    lock = FileLock(place.with_suffix(".lock"))
+    with writing_to(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def own_stream(run: Run) -> Iterator[None]:
+    """Torch's own random stream, which dropout draws from, seeded for this run and put back afterwards."""
+    with torch.random.fork_rng(devices=[run.device] if run.device == "cuda" else []):
+        torch.manual_seed(mixed(run.seed, -1))  # epochs are counted from 0
+        yield
 
 
 def with_teachers(runs: Iterable[Run]) -> list[Run]:
@@ -451,15 +593,32 @@ def train_all(
     """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
 
     Teachers shared by several runs are trained once. A run that diverges becomes a Failure; the others go on. A
-    damaged folder in the cache raises KitError before anything is trained.
+    damaged folder in the cache is set aside and its run trained anew.
     """
     runs = list(runs)
     everything = with_teachers(runs)
-    done: dict[Run, Result | Failure] = {run: found for run in everything if (found := find(run)) is not None}
+    done: dict[Run, Result | Failure] = {run: found for run in everything if (found := _found(run)) is not None}
+    for found in done.values():
+        if isinstance(found, Failure):
+            _tell(found)
     waiting = sorted((run for run in everything if run not in done), key=lambda run: -urgency(run, everything))
     if waiting:
         _train_waiting(waiting, done, min(jobs or default_jobs(), len(waiting)), show_progress)
     return {run: done[run] for run in runs}
+
+
+def _found(run: Run) -> Result | Failure | None:
+    """As `usable`, taking the lock only where something is to be set aside."""
+    try:
+        return outcome(run)
+    except Damaged:
+        with locked(folder_of(run.hash)):
+            return usable(run)
+
+
+def _tell(failure: Failure) -> None:
+    run = failure.run
+    print(f"run {run.hash} ({run.title}) did not finish: {failure.reason}", file=sys.stderr)
 
 
 def urgency(run: Run, everything: list[Run]) -> float:
@@ -488,11 +647,16 @@ def _train_waiting(waiting: list[Run], done: dict[Run, Result | Failure], jobs: 
                 for future in finished:
                     run = pending.pop(future)
                     reason = future.result()
-                    done[run] = find(run) if reason is None else Failure(run, reason)
-                    if reason is not None:
-                        print(f"run {run.hash} ({run.title}) did not finish: {reason}", file=sys.stderr)
+                    done[run] = outcome(run) if reason is None else Failure(run, reason)
+                    if isinstance(done[run], Failure):
+                        _tell(done[run])
                 while not ticks.empty():
                     bar.update(100 * ticks.get() / total)
+        except BrokenProcessPool:
+            raise KitError(
+                "a training process was killed, by hand or for lack of memory; finished runs are kept and the others "
+                "go on from their checkpoints when the same is asked again (with fewer jobs they need less memory)"
+            ) from None
         except BaseException:
             for process in list(
                 pool._processes.values()
@@ -525,9 +689,11 @@ def _begin_worker(ticks: Any) -> None:
 
 
 def _train_in_worker(run: Run) -> str | None:
-    """Trains a run in a worker; None when it is in the cache, else why not."""
+    """Trains a run in a worker; None when its outcome is in the cache, else why not."""
     try:
         train(run, lambda share: _ticks.put(share * run.cost))
-    except (Diverged, KitError) as error:
+    except Diverged:
+        return None  # written down
+    except KitError as error:
         return str(error)
     return None

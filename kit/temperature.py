@@ -6,6 +6,7 @@ A policy is frozen, validated data; `Thermostat` is the moving part that a train
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -101,6 +102,15 @@ class Thermostat:
         self._k = max(COLD, float(value))
         if self.moves:
             self.t = min(self.t, self._k)
+
+    def state(self) -> dict[str, object]:
+        """Where it stands, as plain numbers: what `restore` needs in a thermostat of the same stage."""
+        moving = {"t": self.t, "gradient": self.gradient, "k": self._k, "seen": self._seen}
+        return moving | {"moments": list(self._moments)}
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        self.t, self.gradient, self._k, self._seen = (state[name] for name in ("t", "gradient", "k", "seen"))
+        self._moments = tuple(state["moments"])
 
     def observe(self, zt: Tensor, zs: Tensor) -> None:
         """Moves t after a batch with teacher's and student's logits (N, C), taken before the student's update."""

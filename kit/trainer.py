@@ -13,18 +13,21 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kit.data.augment import EpochPlan, augment, normalise
 from kit.data.base import Dataset, Split
+from kit.errors import KitError
 from kit.losses import kl_divergence, topk_correct
 from kit.recipe import Moment, Recipe, Stage
 from kit.temperature import Thermostat
 
 EVALUATION_BATCH = 500
+SMALLEST_PART = 2  # images that a batch norm needs
 
 
 class Diverged(RuntimeError):
@@ -116,6 +119,8 @@ class Training:
         )
 
         self.step = 0  # batches done
+        self.parts = 1  # in which a batch is taken, so that it fits the memory
+        self.notes: list[str] = []  # what a reader of the result should know, in a line each
         self.spent = Spent()
         self.stages: list[StageRecord] = []
         self.epochs: list[dict] = []
@@ -145,34 +150,73 @@ class Training:
 
     def _train_on(self, plan: EpochPlan, indices: Tensor) -> None:
         stage, objective = self.stage, self.stage.objective
-        x, y = self._batch(plan, indices)
-        if objective.needs_input_gradient:
-            x.requires_grad_()
         self.student.train()
         self._set_learning_rate()
-        zs = self.student(x)  # (N, C)
-        needs_graph = objective.needs_input_gradient or objective.trains_teacher
-        zt = None if self.teacher is None else self.teacher(x) if needs_graph else teach(self.teacher, x)  # (N, C)
-        t = self.thermostat.used if self.thermostat else 1.0
-        moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self._stage_progress())
-        loss = objective(moment)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, zs, zt, y = self._gradient(plan, indices)
         self.optimiser.step()
-        if objective.trains_teacher:
-            self.teacher_optimiser.zero_grad(set_to_none=True)
-            objective.teacher_loss(moment).backward()
-            self.teacher_optimiser.step()
 
-        self._record(loss.detach(), zs.detach(), y)
+        self._record(loss, zs, y)
         if self.thermostat is not None:
-            self.thermostat.observe(zt.detach(), zs.detach())
+            self.thermostat.observe(zt, zs)
         self.step += 1
         self.spent.student_images += len(y) * objective.student_work
         if stage.teacher is not None:
             seen = self.spent.teacher_images.get(stage.teacher, 0)
             self.spent.teacher_images[stage.teacher] = seen + len(y) * objective.teacher_work
         self._maybe_end_stage()
+
+    def _gradient(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """The batch's gradient, in `parts` that add up to it; its loss (), zs and zt (N, C), and labels (N,)."""
+        while True:
+            try:
+                self.optimiser.zero_grad(set_to_none=True)
+                seen = [self._part(plan, part, len(part) / len(indices)) for part in indices.tensor_split(self.parts)]
+                break
+            except torch.OutOfMemoryError:
+                pass  # and out of this block, so that what the error holds on to is free
+            self._split_further(len(indices))
+        losses, zs, zt, y = zip(*seen, strict=True)
+        return sum(losses), torch.cat(zs), None if zt[0] is None else torch.cat(zt), torch.cat(y)
+
+    def _part(self, plan: EpochPlan, indices: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Adds a part's share to the student's gradient; its share of the loss, its logits and labels. A teacher that
+        learns along takes its step here, from the same logits."""
+        objective = self.stage.objective
+        x, y = self._batch(plan, indices)
+        if objective.needs_input_gradient:
+            x.requires_grad_()
+        zs = self.student(x)  # (N, C)
+        needs_graph = objective.needs_input_gradient or objective.trains_teacher
+        zt = None if self.teacher is None else self.teacher(x) if needs_graph else teach(self.teacher, x)  # (N, C)
+        t = self.thermostat.used if self.thermostat else 1.0
+        moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self._stage_progress())
+        loss = objective(moment) * share
+        loss.backward()
+        if objective.trains_teacher:
+            self.teacher_optimiser.zero_grad(set_to_none=True)
+            objective.teacher_loss(moment).backward()
+            self.teacher_optimiser.step()
+        return loss.detach(), zs.detach(), None if zt is None else zt.detach(), y
+
+    def _split_further(self, images: int) -> None:
+        """After running out of memory: half as many images at a time, from this batch on. KitError at the end of it.
+
+        Losses that are means over images keep their gradient to rounding; batch norms see smaller batches, so a
+        student that has them comes out a little different (and the failed attempt has moved their statistics once).
+        """
+        size = images // self.parts
+        if self.stage.objective.trains_teacher or size < 2 * SMALLEST_PART:
+            raise KitError(
+                f"out of memory with {size} images of {self.data.px} px at a time, and they cannot be fewer; "
+                f"a narrower network, smaller images or, side by side, fewer runs would fit"
+            )
+        self.parts *= 2
+        self.notes.append(
+            f"out of memory at step {self.step + 1}: from there on batches were taken {images // self.parts} images at "
+            f"a time, which changes what batch norms see"
+        )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _batch(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The images (N, 3, H, W) float, augmented and normalised, and the labels (N,)."""
@@ -229,6 +273,49 @@ class Training:
             self._enter_stage(len(self.stages))
             if self.step >= self._stage_last_step:  # no step is left for it
                 self._maybe_end_stage()
+
+    # ---- stopping here, going on elsewhere --------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next step hangs on, and the history: tensors by name, and the rest as plain JSON."""
+        self.spent.settle()
+        tensors = network_state("student", self.student, self.optimiser)
+        if self.stage.objective.trains_teacher:
+            tensors |= network_state("teacher", self.teacher, self.teacher_optimiser)
+        tensors |= {name: getattr(self, name)[: self.step] for name in HISTORIES}
+        tensors["random.cpu"] = torch.get_rng_state()  # dropout draws from torch's own stream
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        plain = {
+            "step": self.step,
+            "parts": self.parts,
+            "notes": self.notes,
+            "stages": [asdict(record) for record in self.stages],
+            "epochs": self.epochs,
+            "thermostat": self.thermostat.state() if self.thermostat else None,
+            "spent": {name: getattr(self.spent, name) for name in SPENT},
+        }
+        return tensors, plain
+
+    def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+        """Puts a training made with the same arguments where `state` was taken; torch's own stream with it."""
+        *before, current = (StageRecord(**record) for record in plain["stages"])
+        self.stages, self.step = before, current.first_step
+        self._enter_stage(len(before))
+        self.stages[-1], self.step, self.parts = current, plain["step"], plain["parts"]
+        self.notes = list(plain["notes"])
+        restore_network("student", self.student, self.optimiser, tensors)
+        if self.stage.objective.trains_teacher:
+            restore_network("teacher", self.teacher, self.teacher_optimiser, tensors)
+        if self.thermostat is not None:
+            self.thermostat.restore(plain["thermostat"])
+        for name in HISTORIES:
+            getattr(self, name)[: self.step] = tensors[name]
+        self.epochs = [dict(epoch) for epoch in plain["epochs"]]
+        self.spent = Spent(**plain["spent"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
     # ---- the record -------------------------------------------------------------------------------------------
 
@@ -315,6 +402,25 @@ class Training:
 
 
 # ---- what the loop is made of, each usable alone ------------------------------------------------------------------
+
+HISTORIES = ("loss", "hits", "temperatures", "stage_index")  # of a Training: filled in place, a row a step
+SPENT = ("wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images")
+
+
+def network_state(prefix: str, network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
+    """A network's weights and buffers, and its optimiser's momentum, by name under `prefix`."""
+    weights = {f"{prefix}.{name}": tensor for name, tensor in network.state_dict().items()}
+    momenta = {name: optimiser.state[p].get("momentum_buffer") for name, p in network.named_parameters()}
+    return weights | {f"{prefix}-momentum.{name}": m for name, m in momenta.items() if m is not None}
+
+
+def restore_network(prefix: str, network: nn.Module, optimiser: torch.optim.SGD, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `network_state`. Momentum gets its weight's memory layout: fused steps walk both in step."""
+    network.load_state_dict({name: tensors[f"{prefix}.{name}"] for name in network.state_dict()})
+    for name, parameter in network.named_parameters():
+        saved = tensors.get(f"{prefix}-momentum.{name}")
+        if saved is not None:
+            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(saved).detach()
 
 
 def frozen(network: nn.Module, device: torch.device) -> nn.Module:

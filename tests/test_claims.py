@@ -128,7 +128,7 @@ def hand_made(**columns: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
         for seed, values in enumerate(zip(*(columns[name][key] for name in columns), strict=True)):
             cell = {"temperature": key[0], "reading": key[1], "seed": seed}
             lines.append(cell | dict(zip(columns, values, strict=True)))
-    return pd.DataFrame(lines).sample(frac=1, random_state=0)  # in no order
+    return pd.DataFrame(lines).assign(status="finished").sample(frac=1, random_state=0)  # in no order
 
 
 A, B = ("adaptive", "big teacher only"), ("T=5", "printed")
@@ -252,10 +252,13 @@ def test_table_2_says_failed_runs_apart():
     measures = [column for column in frame if column.endswith(("top1", "top5", "seconds", "flops"))]
     frame.loc[failed, measures] = math.nan
     frame["soft_ends"] = frame["soft_ends"].mask(failed)
+    frame["status"] = frame["status"].mask(failed, "diverged: the loss is not a finite number at step 3")
     shown = table2.summary(frame).set_index(["temperature", "reading"])
-    assert shown.loc[("T=20", "printed"), "test Top-1"] == "–"
-    assert shown.loc[("T=20", "printed"), "seeds"] == "0"
-    assert shown.loc[("T=20", "hinton"), "test Top-1"] != "–"
+    assert shown.loc[("T=20", "printed"), "test Top-1"] == "diverged"
+    assert shown.loc[("T=20", "printed"), "seeds"] == f"0, {failed.sum()} diverged"
+    assert shown.loc[("T=20", "hinton"), "test Top-1"][0].isdigit()
+    assert shown.loc[("T=20", "hinton"), "seeds"] == str(failed.sum())
+    assert not shown.isin(["nan"]).any(axis=None)
     judged = claims.judged(table2.claims(frame))
     of_failed = judged["against"].eq("T=20, Eq. (1) printed") | judged["claim"].eq("T = 20 trains faster than T = 5")
     assert set(judged[judged["against"] == "T=20, Eq. (1) printed"]["verdict"]) == {OPEN}
@@ -267,8 +270,46 @@ def test_a_table_of_failures_is_still_a_table(plan_of_two=("T=5", "printed")):
 
     plan = Plan.of("smoke")
     run = plan.teacher("cnn", "cifar-10")
-    frame = collect([Row(*plan_of_two, (run,))], {run: Failure(run, "the loss is not a finite number at step 3")})
+    frame = collect([Row(*plan_of_two, (run,))], {run: Failure(run, "the loss is not a finite number at step 3", 3)})
     assert frame["status"].tolist() == ["diverged: the loss is not a finite number at step 3"]
+
+
+@pytest.mark.parametrize("table", [table1, table2, table3])
+def test_tables_and_pictures_of_failures_alone_say_so(table):
+    from kit.paper.plan import Plan
+    from kit.show import paper_figures
+
+    plan = Plan.of("smoke")
+    rows = table.table(plan, 2)
+    heir = "its teacher (CNN on cifar-10, seed 0) did not finish: the loss is not a finite number at step 3"
+    diverged = {run: Failure(run, "the loss is not a finite number at step 3", 3) for row in rows for run in row.runs}
+    frame = collect(rows, diverged | {run: Failure(run, heir) for run in rows[0].runs})
+    shown = table.summary(frame)
+    assert shown["test Top-1"].tolist() == ["did not finish"] + ["diverged"] * (len(rows) - 1)
+    assert shown["seeds"].tolist() == ["0, 2 did not finish"] + ["0, 2 diverged"] * (len(rows) - 1)
+    assert not shown.isin(["nan", "–"]).any(axis=None)
+    assert set(table.verdicts(frame, plan)["verdict"]) == {OPEN}
+    draw = getattr(paper_figures, f"table_{table.__name__[-1]}")
+    words = [text.get_text() for ax in draw(plan, rows, frame).axes for text in ax.texts]
+    assert "diverged" in words
+    assert "did not finish" in words
+
+
+def test_curves_of_failures_alone_say_so():
+    from kit.paper.plan import Plan
+    from kit.show import paper_figures
+
+    plan = Plan.of("smoke")
+    rows = table3.rates(plan)
+    results = {run: Failure(run, "the loss is not a finite number at step 3", 3) for row in rows for run in row.runs}
+    figures = [
+        paper_figures.figure_1(plan, rows, results),
+        paper_figures.temperature_figure(plan, rows[0], results, "t"),
+        paper_figures.rates_figure(plan, rows, collect(rows, results))[0],
+    ]
+    for figure in figures:
+        words = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
+        assert "the loss is not a finite number at step 3" in words
 
 
 def table_1_frame(effect: float, seeds: int) -> pd.DataFrame:

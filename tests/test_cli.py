@@ -280,9 +280,6 @@ def test_cache_list_verify_prune(own_cache, capsys):
     assert main(["cache", "list", "--json"]) == 0
     assert {e["run"]: e["status"] for e in last_json(capsys)}[hurt].startswith("student.safetensors")
 
-    seed = listed[0]["title"].split()[-1]
-    again = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--seed", seed, "--epochs", "1"]
-    assert f"run {hurt}" in refused(again, capsys)
     assert main(["cache", "prune", "--damaged"]) == 0
     assert capsys.readouterr().out == "removed 1 runs\n"
     left = {path.name for path in own_cache.iterdir() if path.is_dir()}

@@ -67,7 +67,7 @@ def test_environment_installs_the_project_with_the_constraints():
 
 def test_make_installs_the_same():
     makefile = (ROOT / "Makefile").read_text()
-    (install,) = (line for line in makefile.splitlines() if "pip install" in line)
+    (install,) = (line for line in makefile.splitlines() if "pip install" in line and "editable" in line)
     assert "--constraint constraints.txt" in install
     assert ".[dev]" in install
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import nbformat
@@ -219,6 +222,83 @@ def test_failures_without_a_word_are_named_too(books, out, body, said):
     assert failure.startswith("00_first: ")
     assert said in failure
     assert "\n" not in failure
+
+
+@pytest.mark.parametrize("moment", range(1, 5))
+def test_an_interrupted_move_is_finished_the_next_time(books, out, monkeypatch, moment):
+    """Old and new: two pictures and the manifest are put in place by one `replace` each, the folder by a `rename`."""
+    assert make(["00"], request(), out) == []
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    moves, replace = [], os.replace
+
+    def interrupted(source, target):
+        moves.append(str(target))
+        if len(moves) == moment:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(figures.os, "replace", interrupted)
+        if moment == 4:
+            patch.setattr(
+                figures.shutil, "rmtree", lambda path, **_: interrupted(path, path) if path.exists() else None
+            )
+        with pytest.raises(KeyboardInterrupt):
+            make(["00"], request(word="red"), out)
+    after = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    for name in ("00_first.csv", "00_first.png"):
+        assert after[name] in (before[name], b"red", b"preset,word\nsmoke,red\n")  # whole, old or new
+    assert json.loads(after["manifest.json"])
+
+    monkeypatch.setattr(figures, "_execute", lambda *_: pytest.fail("drawn again"))
+    assert make(["00"], request(word="red"), out) == []
+    found = manifest(out)
+    assert (out / "00_first.png").read_bytes() == b"red"
+    assert {name: sha256(out / name) for name in found["artefacts"]} == {
+        name: entry["sha256"] for name, entry in found["artefacts"].items()
+    }
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
+def test_killed_while_it_draws_it_goes_on_from_there(books, out, tmp_path):
+    """SIGKILL within the second notebook: the first is not drawn again, the second's old pictures stay whole."""
+    assert make(["01"], request(word="old"), out) == []
+    notebook(books, "01_second", DRAW + "\nimport time\n(target / 'half.csv').write_text('half')\ntime.sleep(600)")
+    code = (
+        "import sys; from pathlib import Path; from kit import figures\n"
+        f"figures.NOTEBOOKS = Path({str(books)!r})\n"
+        f"figures.make([], figures.Request('smoke', None, {{}}, None, 1, {{'word': 'new'}}), Path({str(out)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob(".drawing-*/half.csv")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (out / "00_first.png").read_bytes() == b"new"
+    assert (out / "01_second.png").read_bytes() == b"old"
+
+    notebook(books, "01_second")
+    stamp = (out / "00_first.png").stat().st_mtime_ns
+    assert make([], request(word="new"), out) == []
+    assert (out / "00_first.png").stat().st_mtime_ns == stamp
+    assert (out / "01_second.png").read_bytes() == b"new"
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+    assert not (out / "half.csv").exists()
+
+
+def test_two_runs_of_the_kits_own_notebooks_write_the_same_bytes(tmp_path, monkeypatch):
+    """Every SVG, PNG and CSV of a notebook that trains, from the same cache in other processes."""
+    drawn = []
+    for hash_seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
+        folder = tmp_path / hash_seed
+        assert make(["00"], request(), folder) == []
+        drawn.append({path.name: sha256(path) for path in folder.iterdir() if path.suffix in (".svg", ".png", ".csv")})
+    assert drawn[0] == drawn[1]
+    assert {name.rsplit(".", 1)[1] for name in drawn[0]} == {"svg", "png", "csv"}
 
 
 def test_an_unfinished_manifest_does_not_replace_the_old_one(books, out, monkeypatch):

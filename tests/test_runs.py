@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -323,30 +324,153 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_run_is_named_and_nothing_else_is_lost(damage, own_cache, monkeypatch):
+@pytest.mark.parametrize("use", [train, lambda run: train_all([run], jobs=1, show_progress=False)[run]])
+def test_a_damaged_run_is_set_aside_and_trained_anew(damage, use, own_cache, monkeypatch, capsys):
     whole, hurt = train(hard(seed=1)), train(hard())
+    weights = (hurt.folder / "student.safetensors").read_bytes()
     do, said = DAMAGES[damage]
     do(hurt.folder)
-    no_training(monkeypatch)
-    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("trained although a run is damaged"))
-    for use in (find, train, lambda run: train_all([hard(seed=3), run], show_progress=False)):
-        with pytest.raises(KitError) as raised:
-            use(hard())
-        message = one_line(raised)
-        assert message.startswith(f"run {hurt.run.hash} in ")
-        assert said in message
-        assert "cache prune --damaged" in message
-    assert find(whole.run).metrics == whole.metrics
+    left = {path.name: path.read_bytes() for path in hurt.folder.iterdir()}
+    with pytest.raises(KitError) as raised:
+        find(hard())
+    message = one_line(raised)
+    assert message.startswith(f"run {hurt.run.hash} in ")
+    assert said in message
+    assert "cache prune --damaged" in message
     assert {entry.hash: bool(entry.complaint) for entry in cached()} == {whole.run.hash: False, hurt.run.hash: True}
-    assert len(left_in(own_cache)) == 2  # nothing was removed unasked
+
+    monkeypatch.setattr(runs, "_train_waiting", in_this_process)
+    again = use(hard())
+    assert (again.folder / "student.safetensors").read_bytes() == weights
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: run {hurt.run.hash} ({hurt.run.title}): {said}")
+    aside = own_cache / "damaged" / f"{hurt.run.hash}-1"
+    assert str(aside) in line
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == left  # nothing was removed unasked
+    assert [entry.complaint for entry in cached()] == [None, None]
+    assert find(whole.run).metrics == whole.metrics
+
+    do(again.folder)
+    use(hard())
+    assert sorted(path.name for path in aside.parent.iterdir()) == [f"{hurt.run.hash}-{n}" for n in (1, 2)]
 
 
-def test_a_damaged_teacher_is_found_before_anything_is_trained(monkeypatch):
+def in_this_process(waiting, done, *_) -> None:
+    """As `_train_waiting` does it, without workers to start."""
+    for run in list(waiting):
+        done[run] = train(run)
+
+
+def test_a_damaged_teacher_is_trained_anew_first(monkeypatch, capsys):
     teacher = train(hard(width=4))
+    weights = (teacher.folder / "student.safetensors").read_bytes()
     cut(teacher.folder / "student.safetensors")
-    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("trained under a damaged teacher"))
-    with pytest.raises(KitError, match=teacher.run.hash):
-        train_all([taught(teacher.run)], show_progress=False)
+    results = train_all([taught(teacher.run)], jobs=1, show_progress=False)
+    assert isinstance(results[taught(teacher.run)], Result)
+    assert (teacher.folder / "student.safetensors").read_bytes() == weights
+    assert f"warning: run {teacher.run.hash}" in capsys.readouterr().err
+
+
+def resealed(folder: Path, name: str, text: str) -> None:
+    """A file altered by someone who knows about checksums."""
+    (folder / name).write_text(text)
+    checksums = json.loads((folder / "checksums.json").read_text())
+    checksums[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "checksums.json").write_text(json.dumps(checksums))
+
+
+def test_another_runs_folder_is_found_out():
+    ours, theirs = train(hard()), train(hard(seed=1))
+    shutil.rmtree(ours.folder)
+    shutil.copytree(theirs.folder, ours.folder)
+    with pytest.raises(KitError, match=f"run {ours.run.hash} in .*: run.json describes run {theirs.run.hash}"):
+        find(ours.run)
+    for text in ("[]", '{"a": 1}', "{", "null", '{"teachers": 3}'):
+        resealed(ours.folder, "run.json", text)
+        with pytest.raises(KitError, match=r"its files are not those of a run"):
+            find(ours.run)
+
+
+def test_metrics_that_are_none_are_found_out():
+    result = train(hard())
+    for text in ("{}", "[]", "1", '{"test_top1": "high"}', "\ufeff"):
+        resealed(result.folder, "metrics.json", text)
+        with pytest.raises(KitError, match=r"its files are not those of a run"):
+            find(result.run)
+
+
+def test_weights_of_another_network_are_refused_in_one_line():
+    ours, theirs = train(hard(width=3)), train(hard(width=2))
+    shutil.copyfile(theirs.folder / "student.safetensors", ours.folder / "student.safetensors")
+    checksums = json.loads((theirs.folder / "checksums.json").read_text())["student.safetensors"]
+    resealed(ours.folder, "checksums.json", (ours.folder / "checksums.json").read_text())
+    mine = json.loads((ours.folder / "checksums.json").read_text()) | {"student.safetensors": checksums}
+    mine.pop("checksums.json")
+    (ours.folder / "checksums.json").write_text(json.dumps(mine))
+    with pytest.raises(KitError, match="student.safetensors does not fit CNN") as raised:
+        find(ours.run).student()
+    one_line(raised)
+
+
+def test_a_newer_kits_folder_is_refused_by_its_format_and_left_alone():
+    result = train(hard())
+    description = json.loads((result.folder / "run.json").read_text())
+    assert description["format"] == runs.FORMAT == 1
+    resealed(result.folder, "run.json", json.dumps(description | {"format": 2}))
+    before = {path.name: path.read_bytes() for path in result.folder.iterdir()}
+    for use in (find, train, lambda run: train_all([run], show_progress=False)):
+        with pytest.raises(KitError, match=f"run {result.run.hash} in .* is of cache format 2; this kit reads 1"):
+            use(hard())
+    assert [entry.status for entry in cached()] == ["cache format 2; this kit reads 1"]
+    assert {path.name: path.read_bytes() for path in result.folder.iterdir()} == before
+
+
+def test_an_older_kits_folder_that_says_nothing_of_its_format_is_read():
+    result = train(hard())
+    description = json.loads((result.folder / "run.json").read_text())
+    for name in ("format", "notes"):
+        description.pop(name)
+    resealed(result.folder, "run.json", json.dumps(description))
+    assert find(result.run).metrics == result.metrics
+
+
+# ---- diverged --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_diverges_is_written_down_and_not_tried_again(monkeypatch, own_cache, capsys):
+    hopeless = hard(lr=1e30)
+    with pytest.raises(Diverged) as first:
+        train(hopeless)
+    (entry,) = cached()
+    assert entry.status == f"diverged at step {first.value.step}"
+    assert find(hopeless) is None
+    assert not list((own_cache / "checkpoints").glob("*"))
+    no_training(monkeypatch)
+    with pytest.raises(Diverged) as second:
+        train(hopeless)
+    assert second.value.step == first.value.step
+    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("tried again"))
+    failed = train_all([hopeless], show_progress=False)[hopeless]
+    assert failed == Failure(hopeless, f"the loss is not a finite number at step {first.value.step}", first.value.step)
+    assert f"run {hopeless.hash} ({hopeless.title}) did not finish: the loss" in capsys.readouterr().err
+    history = pd.read_csv(entry.folder / "steps.csv")
+    assert len(history) >= first.value.step
+    assert not np.isfinite(history["loss"][first.value.step - 1])
+    assert np.isfinite(history["loss"][: first.value.step - 1]).all()
+
+
+def test_a_damaged_record_of_divergence_is_tried_again(own_cache):
+    with pytest.raises(Diverged):
+        train(hard(lr=1e30))
+    (entry,) = cached()
+    cut(entry.folder / "diverged.json")
+    with pytest.raises(Diverged):
+        train(hard(lr=1e30))
+    assert [entry.status[:8] for entry in cached()] == ["diverged"]
+    assert len(list((own_cache / "damaged").iterdir())) == 1
+
+
+# ---- interruption, and others at the same time -----------------------------------------------------------------------
 
 
 def test_a_removed_run_is_trained_again_to_the_same_weights():
@@ -358,7 +482,7 @@ def test_a_removed_run_is_trained_again_to_the_same_weights():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, MemoryError])
-@pytest.mark.parametrize("moment", ["save_file", "sha256", "write"])
+@pytest.mark.parametrize("moment", ["kit.runs.save_file", "kit.sealed.sha256", "kit.runs.write", "kit.sealed.write"])
 def test_an_interrupted_store_leaves_nothing_behind(error, moment, monkeypatch, own_cache):
     kept = train(hard(seed=1))
 
@@ -366,7 +490,7 @@ def test_an_interrupted_store_leaves_nothing_behind(error, moment, monkeypatch, 
         raise error("in the middle")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, moment, interrupt)
+        patch.setattr(moment, interrupt)
         with pytest.raises(error):
             train(hard(seed=2))
     assert left_in(own_cache) == [kept.run.hash]
@@ -429,7 +553,7 @@ def test_many_runs_side_by_side(own_cache, monkeypatch, tmp_path, capfd):
 
     finished = [*students, hard(seed=2)]
     assert all(isinstance(results[run], Result) for run in finished)
-    assert set(left_in(own_cache)) == {run.hash for run in (*finished, small, big)}
+    assert set(left_in(own_cache)) == {run.hash for run in (*finished, small, big, hopeless)}
 
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "another"))
     for run in (small, big, students[0]):

@@ -16,6 +16,7 @@ from torch import nn
 from kit import recipe
 from kit.data.augment import EpochPlan
 from kit.data.base import Dataset, Split, TensorImages
+from kit.errors import KitError
 from kit.losses import topk_correct
 from kit.models import build
 from kit.recipe import HardLabels, Improved, Moment, Objective, Recipe, Stage
@@ -393,6 +394,68 @@ def test_a_teachers_logits_may_be_used_in_a_graph():
     zs = torch.randn(4, 6, requires_grad=True)
     (teach(teacher, x) * zs).sum().backward()
     torch.testing.assert_close(zs.grad, teacher(x))
+
+
+# ---- out of memory ---------------------------------------------------------------------------------------------------
+
+
+class Hungry(Improved):
+    """The improved loss on a device that holds so many images at a time and no more."""
+
+    holds: int
+    from_progress: float = 0.0
+
+    def __call__(self, at: Moment):
+        if len(at.y) > self.holds and at.progress >= self.from_progress:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().__call__(at)
+
+
+def hungry(holds: int, **changes) -> Recipe:
+    stage = Stage(
+        name="h",
+        objective=Hungry(holds=holds, alpha=0.7, **changes),
+        teacher="big",
+        temperature=Adaptive(rate=20),
+        until=1,
+    )
+    return Recipe(stages=(stage,), epochs=3, batch=16, pad=1)
+
+
+@pytest.mark.parametrize(("holds", "parts"), [(15, 2), (8, 2), (7, 4), (5, 4), (3, 8), (2, 8)])
+def test_out_of_memory_a_batch_is_taken_in_parts_with_the_same_gradient(holds, parts):
+    """Without batch norms: the same weights, losses and temperature to rounding."""
+    whole, split_up = (Training(hungry(n), DATA, linear(1), {"big": linear(2, 5)}, seed=0).run() for n in (16, holds))
+    assert (whole.parts, split_up.parts) == (1, parts)
+    for p, q in zip(whole.student.parameters(), split_up.student.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(whole.loss, split_up.loss, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(whole.temperatures, split_up.temperatures, rtol=1e-4, atol=0)
+    assert whole.hits.equal(split_up.hits)
+    assert whole.spent.student_images == split_up.spent.student_images
+    assert whole.spent.teacher_images == split_up.spent.teacher_images
+    assert whole.notes == []
+    assert split_up.notes[-1].startswith(f"out of memory at step 1: from there on batches were taken {16 // parts} ")
+
+
+def test_out_of_memory_with_batch_norms_is_near_but_not_the_same():
+    whole, split_up = (Training(hungry(n), DATA, cnn(1), {"big": cnn(2, 4)}, seed=0).run() for n in (16, 8))
+    assert not same_weights(whole.student, split_up.student)
+    assert (whole.loss - split_up.loss).abs().max() < 1e-3 * whole.loss.abs().max()
+
+
+def test_out_of_memory_half_way_is_told_by_its_step():
+    training = Training(hungry(8, from_progress=0.5), DATA, linear(1), {"big": linear(2, 5)}, seed=0).run()
+    (note,) = training.notes
+    assert note.startswith("out of memory at step 6: ")  # step 5 of 9 begins at progress 4/9
+
+
+def test_what_cannot_be_split_further_is_refused_in_one_line():
+    with pytest.raises(
+        KitError, match="out of memory with 2 images of 8 px at a time, and they cannot be fewer"
+    ) as raised:
+        Training(hungry(1), DATA, linear(1), {"big": linear(2)}, seed=0).run()
+    assert "\n" not in str(raised.value)
 
 
 # ---- divergence ------------------------------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ class _Fields:
 
 def _ship(fields: _Fields, width: float, height: float) -> Ship:
     class_id = fields.text("Class_ID")
-    if not (class_id.isdecimal() and int(class_id) in CLASSES):
+    if not (re.fullmatch(r"\d{9}", class_id, re.ASCII) and int(class_id) in CLASSES):
         raise fields.wrong("Class_ID", class_id, f"one of the {len(CLASSES)} ids of HRSC2016, 100000001 to 100000033")
 
     across, down = (

@@ -22,7 +22,8 @@ from kit.errors import KitError
 from kit.layered import LayeredSpec
 from kit.methods.base import Procedure, Setting
 from kit.recipe import Stage, eq1
-from kit.runs import NUMERICS, Failure, Result, Run, cache_folder, train_all, write
+from kit.runs import NUMERICS, Failure, Result, Run, cache_folder, train_all
+from kit.sealed import write
 
 COLUMNS = (
     "round", "sample", "phase", "choices", "what", "accuracy", "reward", "best", "cost", "params", "steps", "seconds",

@@ -52,6 +52,11 @@ def plus_minus(values: Sequence[float], digits: int = 1) -> str:
     return f"{estimate.mean:.{digits}f}{half}"
 
 
+def number(value: float, digits: int = 0) -> str:
+    """`12`, or a dash where there is none."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
 def percent(fractions: pd.Series) -> str:
     return plus_minus(100 * fractions)
 

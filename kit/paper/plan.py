@@ -161,7 +161,29 @@ def measured(table: Sequence[Row], jobs: int | None = None) -> pd.DataFrame:
 
 def collect(table: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd.DataFrame:
     """One line a run: what was trained on what, how it ended, what it cost. A run that failed has its `status`."""
-    return pd.DataFrame([_line(row, run, results[run]) for row in table for run in row.runs])
+    frame = pd.DataFrame([_line(row, run, results[run]) for row in table for run in row.runs])
+    return frame.reindex(columns=list(dict.fromkeys([*frame.columns, *MEASURED])))  # also where nothing finished
+
+
+MEASURED = (
+    "train_top1", "train_top5", "test_top1", "test_top5", "seconds", "wall_s", "teacher_seconds", "student_flops",
+    "teacher_flops", "soft_end", "soft_ends",
+)  # fmt: skip
+
+
+def ended(cell: pd.DataFrame) -> str:
+    """What became of a row of which no run finished: `diverged`, `did not finish` or both; '' where one finished."""
+    endings = cell["status"].str.partition(":")[0].unique()
+    return "" if "finished" in endings else " / ".join(sorted(endings))
+
+
+def cells(cell: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
+    """A table's row: its measured columns, said to be `diverged` instead where no run finished, and its seeds."""
+    endings = cell["status"].str.partition(":")[0].value_counts()
+    finished = endings.pop("finished") if "finished" in endings else 0
+    said = "".join(f", {count} {ending}" for ending, count in endings.items())
+    shown = columns if finished else dict.fromkeys(columns, ended(cell))
+    return {**shown, "seeds": f"{finished}{said}"}
 
 
 def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
@@ -180,7 +202,8 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
         "status": "finished",
     }
     if isinstance(outcome, Failure):
-        return line | {"status": f"diverged: {outcome.reason}"}
+        ended = "did not finish" if outcome.step is None else "diverged"
+        return line | {"status": f"{ended}: {outcome.reason}"}
     metrics = outcome.metrics
     soft = [stage for stage in metrics["stages"] if stage["t_start"] is not None and stage["ended_by"]]
     return line | {

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kit.models import MODELS, TITLES
 from kit.paper.claims import Claim, gain, judged, percent, two_proportions
-from kit.paper.plan import Plan, Row, measured
+from kit.paper.plan import Plan, Row, cells, measured
 from kit.paper.printed import ROLE_TITLES, TABLE_1
 
 ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
@@ -45,13 +45,17 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "model": title,
                 "paper train Top-5": f"{paper.top5:.2f}",
                 "paper epochs": str(paper.epochs),
-                "train Top-5": percent(cell["train_top5"]),
-                "train Top-1": percent(cell["train_top1"]),
-                "test Top-5": percent(cell["test_top5"]),
-                "test Top-1": percent(cell["test_top1"]),
                 "epochs": str(cell["epochs"].iloc[0]),
-                "seeds": str(cell["seed"].nunique()),
             }
+            | cells(
+                cell,
+                {
+                    "train Top-5": percent(cell["train_top5"]),
+                    "train Top-1": percent(cell["train_top1"]),
+                    "test Top-5": percent(cell["test_top5"]),
+                    "test Top-1": percent(cell["test_top1"]),
+                },
+            )
         )
     return pd.DataFrame(lines)
 
@@ -70,25 +74,25 @@ def claims(frame: pd.DataFrame, test_images: dict[str, int]) -> list[Claim]:
         for better, worse in (("vgg16", "cnn"), ("resnet34", "vgg19"), ("vgg19", "vgg16"), ("resnet50", "resnet34")):
             ours, theirs = (TITLES[better], "no teacher"), (TITLES[worse], "no teacher")
             if here["seed"].nunique() > 1:
-                measured = gain(here, ours, theirs, "test_top1")
+                gap = gain(here, ours, theirs, "test_top1")
             else:
                 first, second = (
                     here.loc[here["temperature"] == name, "test_top1"].iloc[0] for name, _ in (ours, theirs)
                 )
-                measured = two_proportions(first, second, test_images[role])
+                gap = two_proportions(first, second, test_images[role])
             printed_gap = TABLE_1[better, role].top5 - TABLE_1[worse, role].top5
             if printed_gap == 0:
                 continue
             above, below = (better, worse) if printed_gap > 0 else (worse, better)
             if printed_gap < 0:
-                measured = type(measured)(-measured.mean, -measured.high, -measured.low, measured.n)
+                gap = type(gap)(-gap.mean, -gap.high, -gap.low, gap.n)
             found.append(
                 Claim(
                     text=f"{TITLES[above]} is better than {TITLES[below]} on {ROLE_TITLES[role]}",
                     where="Table 1",
                     paper=f"{abs(printed_gap):+.2f} points (training Top-5)",
                     unit="points (test Top-1)",
-                    measured=measured,
+                    measured=gap,
                     against="no teacher",
                 )
             )

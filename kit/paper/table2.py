@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from kit.paper.claims import Claim, gain, judged, percent, plus_minus, saving
-from kit.paper.plan import Plan, Row, measured, rows
+from kit.paper.claims import Claim, gain, judged, number, percent, plus_minus, saving
+from kit.paper.plan import Plan, Row, cells, measured, rows
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS
 
 ROLE, BIG, SMALL, STUDENT = "cifar-100", "resnet50", "vgg19", "resnet34"
@@ -52,15 +52,19 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "paper Top-1": f"{paper.top1:.1f}" if paper else "",
                 "paper Top-5": f"{paper.top5:.1f}" if paper else "",
                 "paper time s": f"{paper.seconds:.0f}" if paper else "",
-                "train Top-1": percent(cell["train_top1"]),
-                "test Top-1": percent(cell["test_top1"]),
-                "test Top-5": percent(cell["test_top5"]),
-                "CPU s": plus_minus(cell["seconds"]),
-                "time / T=5": f"{cell['seconds'].mean() / baseline['seconds'].mean():.2f}",
-                "TFLOP": f"{flops.mean() / 1e12:.2f}",
-                "soft stages ended at epoch": " | ".join(sorted(set(cell["soft_ends"].dropna()) - {""})[:3]),
-                "seeds": str(cell["test_top1"].count()),
             }
+            | cells(
+                cell,
+                {
+                    "train Top-1": percent(cell["train_top1"]),
+                    "test Top-1": percent(cell["test_top1"]),
+                    "test Top-5": percent(cell["test_top5"]),
+                    "CPU s": plus_minus(cell["seconds"]),
+                    "time / T=5": number(cell["seconds"].mean() / baseline["seconds"].mean(), 2),
+                    "TFLOP": number(flops.mean() / 1e12, 2),
+                    "soft stages ended at epoch": " | ".join(sorted(set(cell["soft_ends"].dropna()) - {""})[:3]),
+                },
+            )
         )
     return pd.DataFrame(lines)
 

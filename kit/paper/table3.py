@@ -9,8 +9,8 @@ import pandas as pd
 
 from kit import recipe
 from kit.models import TITLES
-from kit.paper.claims import Claim, gain, judged, percent, plus_minus, saving, t_interval
-from kit.paper.plan import Plan, Row, measured, rows
+from kit.paper.claims import Claim, gain, judged, number, percent, plus_minus, saving, t_interval
+from kit.paper.plan import Plan, Row, cells, measured, rows
 from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, Configuration
 
 ROLES = tuple(dict.fromkeys(configuration.role for configuration in TABLE_3))
@@ -73,18 +73,22 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "reading": reading,
                 "paper Top-5": f"{paper.top5:.2f}",
                 "paper time / T=5": f"{paper.seconds / slowest.seconds:.2f}",
-                "train Top-1": percent(cell["train_top1"]),
-                "train Top-5": percent(cell["train_top5"]),
-                "test Top-1": percent(cell["test_top1"]),
-                "test Top-5": percent(cell["test_top5"]),
-                "CPU s": plus_minus(cell["seconds"]),
-                "time / T=5": plus_minus(relative, 2),
-                "student GFLOP": f"{cell['student_flops'].mean() / 1e9:.0f}",
-                "teacher GFLOP": f"{cell['teacher_flops'].mean() / 1e9:.0f}",
-                "teachers' own training, CPU s": f"{cell['teacher_seconds'].mean():.0f}",
-                "soft stages ended at epoch": " | ".join(sorted(set(cell["soft_ends"].dropna()) - {""})[:3]),
-                "seeds": str(cell["test_top1"].count()),
             }
+            | cells(
+                cell,
+                {
+                    "train Top-1": percent(cell["train_top1"]),
+                    "train Top-5": percent(cell["train_top5"]),
+                    "test Top-1": percent(cell["test_top1"]),
+                    "test Top-5": percent(cell["test_top5"]),
+                    "CPU s": plus_minus(cell["seconds"]),
+                    "time / T=5": plus_minus(relative, 2),
+                    "student GFLOP": number(cell["student_flops"].mean() / 1e9),
+                    "teacher GFLOP": number(cell["teacher_flops"].mean() / 1e9),
+                    "teachers' own training, CPU s": number(cell["teacher_seconds"].mean()),
+                    "soft stages ended at epoch": " | ".join(sorted(set(cell["soft_ends"].dropna()) - {""})[:3]),
+                },
+            )
         )
     return pd.DataFrame(lines)
 

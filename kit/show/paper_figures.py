@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kit.paper import table1, table3
-from kit.paper.plan import Plan, Row
+from kit.paper.plan import Plan, Row, ended
 from kit.paper.printed import TABLE_1, TABLE_2, TABLE_3
 from kit.runs import Failure, Result, Run
 from kit.show.plots import Measure, accuracy_curves, compare_table, sensitivity, table_picture, temperature_trace
@@ -31,8 +31,20 @@ def by_row(rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> dict
     return {name: finished for name, finished in found.items() if finished}
 
 
+def nothing_finished(plan: Plan, rows: Sequence[Row], ended: Mapping[Run, str], title: str) -> Figure:
+    """What stands where no run of a figure finished: each run and what became of it."""
+    lines = [{"run": run.title, "row": row.name, "ended": ended[run]} for row in rows for run in row.runs]
+    return table_picture(pd.DataFrame(lines), title=title, caption=caption(plan, rows))
+
+
+def reasons(results: Mapping[Run, Result | Failure]) -> dict[Run, str]:
+    return {run: outcome.reason for run, outcome in results.items() if isinstance(outcome, Failure)}
+
+
 def figure_1(plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> Figure:
     """Fig. 1: accuracy against iteration, a line a procedure."""
+    if not by_row(rows, results):
+        return nothing_finished(plan, rows, reasons(results), "Fig. 1 · no run finished")
     return accuracy_curves(
         by_row(rows, results),
         title="Fig. 1 · ResNet-50 teaches ResNet-34: accuracy against iteration",
@@ -42,7 +54,10 @@ def figure_1(plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Fai
 
 def temperature_figure(plan: Plan, row: Row, results: Mapping[Run, Result | Failure], title: str) -> Figure:
     """t and ⌊t⌋ against step, stages shaded, of the row's runs; the first gives the stages."""
-    return temperature_trace(by_row([row], results)[row.name], title=title, caption=caption(plan, [row]))
+    finished = by_row([row], results)
+    if not finished:
+        return nothing_finished(plan, [row], reasons(results), title)
+    return temperature_trace(finished[row.name], title=title, caption=caption(plan, [row]))
 
 
 def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
@@ -177,6 +192,10 @@ def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[
             line[column], line[f"{column}_low"], line[f"{column}_high"] = interval(scale * here[column])
         swept.append(line)
     swept = pd.DataFrame(swept)
+    if not frame["status"].eq("finished").any():
+        status = dict(zip(frame["run"], frame["status"], strict=True))
+        ended = {run: status[run.hash] for row in rows for run in row.runs}
+        return nothing_finished(plan, rows, ended, "How fast should t fall? No run finished"), swept
     figure = sensitivity(
         swept,
         "rate",
@@ -194,5 +213,6 @@ def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[
 
 
 def _cells(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
-    """One line a row of the table, each measured column holding its values by seed."""
-    return frame.groupby(by, sort=False)[columns].agg(list).reset_index()
+    """One line a row of the table, each measured column holding its values by seed; `ended` where none finished."""
+    groups = frame.groupby(by, sort=False)
+    return groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended)).reset_index()

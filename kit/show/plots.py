@@ -510,7 +510,8 @@ def compare_table(
     measures with `dots=True` drawn at the right, row by row, with the paper's as hollow diamonds.
 
     `df` has the text columns and one column per measure holding sequences (one value a seed). `paper` has as many rows;
-    its columns are measures, in printed units (%, s), NaN where the paper has none. `label` names the text column that
+    its columns are measures, in printed units (%, s), NaN where the paper has none. A column `ended` of `df` holds what
+    stands instead of numbers in a row that has none ('' in others). `label` names the text column that
     gives a row its colour (by default the last).
     """
     paper = pd.DataFrame(index=df.index) if paper is None else paper
@@ -521,6 +522,8 @@ def compare_table(
     for measure in (m for m in measures if m.text):
         rows = [np.asarray(values, float) * measure.scale for values in df[measure.column]]
         cells = [with_interval(values, percent=False, digits=measure.digits) for values in rows]
+        if "ended" in df:
+            cells = [said or cell for said, cell in zip(df["ended"], cells, strict=True)]
         columns.append(_Column(measure.title, cells, "right"))
         if measure.column in paper:
             printed = [round(float(number), measure.digits + 1) for number in paper[measure.column]]
@@ -593,7 +596,7 @@ def _draw_dots(
             for edge, beyond, marker in ((low, start < low, "<"), (high, end > high, ">")):
                 if beyond:
                     ax.plot([edge], [height], marker=marker, ms=5, color=look.colour, ls="", clip_on=False, zorder=4)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_locator(MaxNLocator(5) if len(points) else NullLocator())
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", visible=False)
 

@@ -1,0 +1,1 @@
+"""Side-by-side measurements, each ending with one line of JSON: `python -m benchmarks.<name> --json`."""

@@ -1,0 +1,110 @@
+"""Folders that are whole or absent: files and their checksums, written beside their place and renamed into it.
+
+    with sealed(place) as draft:
+        write(draft / "metrics.json", text)
+    complaint(place, ["metrics.json"])  # None, or what is wrong with it
+
+A process killed in the middle leaves a draft whose name starts with `.`, which nothing reads; `sweep` removes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from kit.errors import KitError
+
+CHECKSUMS = "checksums.json"
+
+
+@contextmanager
+def sealed(place: Path) -> Iterator[Path]:
+    """A draft folder to write files into; when its block ends it is checksummed, on the disk, and at `place`.
+
+    Raises KitError where the disk cannot take it; whatever goes wrong, `place` stays as it was.
+    """
+    with writing_to(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        try:
+            yield draft
+            written = sorted(path for path in draft.iterdir())
+            write(draft / CHECKSUMS, json.dumps({path.name: sha256(path) for path in written}, indent=1))
+            for path in (*written, draft):
+                flush(path)
+            draft.chmod(0o755)
+            draft.rename(place)
+            flush(place.parent)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+
+def complaint(folder: Path, names: Collection[str]) -> str | None:
+    """What is wrong with a sealed folder that should hold `names`, in a few words; None when whole and unaltered."""
+    try:
+        checksums = json.loads((folder / CHECKSUMS).read_text())
+    except (OSError, ValueError, RecursionError):
+        return f"{CHECKSUMS} is missing or unreadable"
+    if not isinstance(checksums, dict) or set(checksums) != set(names):
+        return f"{CHECKSUMS} does not list the run's files"
+    for name in names:
+        path = folder / name
+        if not path.exists():
+            return f"{name} is missing"
+        if path.is_symlink() or not path.is_file():
+            return f"{name} is not a plain file"
+        if sha256(path) != checksums[name]:
+            return f"{name} does not match its checksum"
+    return None
+
+
+def sweep(place: Path) -> None:
+    """Removes what killed processes left of drafts for `place`. Only for a holder of the place's lock."""
+    for draft in place.parent.glob(f".{place.name}-*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file through to the disk."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush(path: Path) -> None:
+    """A file's content, or a folder's names, through to the disk. Windows opens no folders and needs none of it."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """What the system says against writing (disk full, read-only, no permission), as a KitError of one line."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise KitError(f"cannot write to {folder}: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise KitError(f"cannot write to {folder}: {error.strerror}") from error

@@ -1,0 +1,279 @@
+"""The cache against other processes, full and read-only disks; runs removed and carried elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_runs import cut, hard, own_cache, taught  # noqa: F401  (a fixture among them)
+
+from kit.__main__ import main
+from kit.cache import export_runs, import_runs, prune
+from kit.errors import KitError
+from kit.recipe import HardLabels, Moment, Recipe, Stage
+from kit.runs import Run, cached, find, train
+from kit.trainer import Diverged
+
+
+def folders(place: Path) -> dict[str, dict[str, bytes]]:
+    return {
+        folder.name: {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in place.iterdir()
+        if folder.is_dir()
+    }
+
+
+# ---- removing --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_keeps_its_teachers(own_cache):  # noqa: F811
+    small, big = train(hard(width=3)).run, train(hard(width=4)).run
+    student, other = train(taught(big, small)).run, train(hard(seed=5)).run
+    with pytest.raises(KitError, match="run '0123' to keep is not in the cache, so nothing was removed"):
+        prune(keep=["0123"])
+    assert len(cached()) == 4
+    assert prune(keep=[student.hash]) == 1
+    assert {entry.hash for entry in cached()} == {small.hash, big.hash, student.hash}
+    assert find(other) is None
+
+
+def test_only_what_is_named_goes(own_cache):  # noqa: F811
+    whole, hurt = train(hard()), train(hard(seed=1))
+    cut(hurt.folder / "metrics.json")
+    with pytest.raises(Diverged):
+        train(hard(lr=1e30))
+    assert prune(diverged=True) == 1
+    assert prune(damaged=True) == 1
+    assert prune(damaged=True, diverged=True) == 0
+    assert [entry.hash for entry in cached()] == [whole.run.hash]
+    cut(whole.folder / "metrics.json")
+    train(hard())  # sets the damaged one aside
+    assert prune(damaged=True) == 1
+    assert [entry.hash for entry in cached()] == [whole.run.hash]
+    assert list((own_cache / "damaged").iterdir()) == []
+
+
+# ---- carrying elsewhere ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def colleague(own_cache, tmp_path, monkeypatch):  # noqa: F811
+    """A folder with a student, its teachers and a diverged run, and an empty cache to take it into."""
+    student = train(taught(train(hard(width=4)).run, train(hard(width=3)).run))
+    train(hard(seed=9))
+    with pytest.raises(Diverged):
+        train(hard(lr=1e30))
+    folder = tmp_path / "for a colleague"
+    assert len(export_runs(folder)) == 5
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "elsewhere"))
+    return folder, student
+
+
+def test_a_named_run_travels_with_its_teachers(own_cache, tmp_path):  # noqa: F811
+    student = train(taught(train(hard(width=4)).run, train(hard(width=3)).run))
+    train(hard(seed=9))
+    chosen = export_runs(tmp_path / "some", [student.run.hash])
+    assert set(chosen) == {student.run.hash, *(run.hash for run in student.run.teachers.values())}
+    assert folders(tmp_path / "some") == {name: folders(own_cache / "runs")[name] for name in chosen}
+    with pytest.raises(KitError, match="run 'nothing' is not in the cache"):
+        export_runs(tmp_path / "some", ["nothing"])
+
+
+def test_what_is_taken_in_is_what_was_given(colleague, own_cache, tmp_path):  # noqa: F811
+    folder, student = colleague
+    taken, refused = import_runs(folder)
+    assert (len(taken), refused) == (5, [])
+    assert folders(tmp_path / "elsewhere" / "runs") == folders(own_cache / "runs")
+    assert find(student.run).metrics == student.metrics
+    assert import_runs(folder) == (taken, [])  # again: nothing to do
+    assert export_runs(folder) != []  # likewise
+
+
+def test_what_is_damaged_is_refused_and_the_rest_taken(colleague, capsys):
+    folder, student = colleague
+    cut(folder / student.run.hash / "student.safetensors")
+    assert main(["cache", "import", str(folder)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == f"4 runs from {folder} are in the cache\n"
+    said = "student.safetensors does not match its checksum"
+    assert captured.err == f"run '{student.run.hash}' is not imported: {said}\n"
+    assert find(student.run) is None
+
+
+def test_nothing_from_outside_the_folder_is_taken(colleague, tmp_path):
+    folder, student = colleague
+    name = student.run.hash
+    secret = tmp_path / "secret"
+    secret.write_bytes((folder / name / "metrics.json").read_bytes())
+    (folder / name / "metrics.json").unlink()
+    (folder / name / "metrics.json").symlink_to(secret)
+    other = next(path for path in folder.iterdir() if path.name != name)
+    os.rename(other, tmp_path / "moved")
+    other.symlink_to(tmp_path / "moved")
+    (folder / "0123456789abcdef").mkdir()
+    shutil.copytree(tmp_path / "moved", folder / "aaaaaaaaaaaaaaaa")
+    taken, refused = import_runs(folder)
+    assert len(taken) == 3
+    assert len(refused) == 4
+    for line in (
+        f"run '{name}' is not imported: metrics.json is not a plain file",
+        f"run '{other.name}' is not imported: a link, not a folder",
+        f"run 'aaaaaaaaaaaaaaaa' is not imported: run.json describes run {other.name}",
+        "run '0123456789abcdef' is not imported: checksums.json is missing or unreadable",
+    ):
+        assert line in refused
+    assert {entry.hash for entry in cached()} == set(taken)
+
+
+def test_files_beside_a_runs_own_stay_behind(colleague):
+    folder, student = colleague
+    (folder / student.run.hash / "notes.pkl").write_bytes(b"not for you")
+    import_runs(folder)
+    assert "notes.pkl" not in {path.name for path in find(student.run).folder.iterdir()}
+
+
+def test_a_folder_that_is_not_there(capsys, tmp_path):
+    assert main(["cache", "import", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err == f"error: folder {str(tmp_path / 'nowhere')!r} is not there\n"
+
+
+# ---- others at the same time -----------------------------------------------------------------------------------------
+
+
+class Counted(HardLabels):
+    """Hard labels; each training that begins with it writes a line."""
+
+    kind: str = "counted"
+    log: str
+
+    def __call__(self, at: Moment):
+        if at.progress == 0:
+            with open(self.log, "a") as file:
+                file.write(f"{os.getpid()}\n")
+        return super().__call__(at)
+
+
+def counted(log: Path, seed: int) -> Run:
+    stage = Stage(name="counted", objective=Counted(log=str(log)), until=1)
+    return Run(**dict(hard(seed=seed)) | {"recipe": Recipe(stages=(stage,), epochs=6, batch=16, pad=1)})
+
+
+ASK = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from test_cache import counted
+from kit.runs import train
+runs = [counted(Path(sys.argv[1]), seed) for seed in range(2)]
+print("ready", flush=True)
+sys.stdin.readline()
+with ThreadPoolExecutor(10) as pool:
+    for run in runs:
+        list(pool.map(train, [run] * 10))
+"""
+
+
+def test_two_processes_and_twenty_identical_requests_train_each_run_once(own_cache, tmp_path):  # noqa: F811
+    log = tmp_path / "begun"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    both = [subprocess.Popen([sys.executable, "-c", ASK, str(log)], env=environment, **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == b"ready\n", process.stderr.read().decode()
+    for process in both:  # both are waiting: they begin together
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said.decode()
+    assert len(log.read_text().splitlines()) == 2
+    assert all(find(counted(log, seed)) is not None for seed in range(2))
+
+
+def test_a_killed_holders_lock_is_free(own_cache):  # noqa: F811
+    hold = "import time; from test_runs import hard; from kit.runs import folder_of, locked\n"
+    hold += "with locked(folder_of(hard().hash)):\n    print('held', flush=True)\n    time.sleep(600)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", hold], env=environment, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    process.kill()
+    process.wait()
+    assert train(hard()).metrics["test_top1"] >= 0
+
+
+# ---- disks that cannot take it ---------------------------------------------------------------------------------------
+
+
+def mounted(place: Path, *options: str) -> Iterator[Path]:
+    """A small file system of its own. Skips, saying why, where this machine does not allow one to be mounted."""
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(place)], capture_output=True, text=True)
+    if made.returncode != 0:
+        pytest.skip(f"no file system may be mounted here: {made.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    if shutil.which("mount") is None:
+        pytest.skip("no mount command here")
+    for place in mounted(tmp_path / "disk", "-o", "size=256k"):
+        monkeypatch.setenv("KIT_CACHE", str(place))
+        yield place
+
+
+def left(place: Path) -> list[str]:
+    return sorted(path.name for path in (place / "runs").iterdir() if path.suffix != ".lock")
+
+
+def test_a_full_disk_is_told_in_one_line_and_harms_nothing(small_disk):
+    kept = train(hard())
+    (small_disk / "filler").write_bytes(b"x" * _free(small_disk))
+    for width in (2, 8):
+        with pytest.raises(KitError) as raised:
+            train(hard(seed=1, width=width))
+        message = str(raised.value)
+        assert message.startswith(f"cannot write to {small_disk}")
+        assert "No space left on device" in message
+        assert "\n" not in message
+    assert left(small_disk) == [kept.run.hash]
+    assert find(kept.run).metrics == kept.metrics
+    (small_disk / "filler").unlink()
+    assert train(hard(seed=1)).metrics["test_top1"] >= 0
+
+
+def test_a_disk_too_full_for_checkpoints_costs_them_alone(own_cache, monkeypatch, capsys):  # noqa: F811
+    whole = train(hard(seed=1))
+    monkeypatch.setenv("KIT_CHECKPOINT_S", "0")
+    for _ in mounted(own_cache / "checkpoints", "-o", "size=4k"):
+        result = train(hard())
+    notes = json.loads((result.folder / "run.json").read_text())["notes"]
+    assert len(notes) == 4  # two epochs of two steps
+    assert all(re.match(r"no checkpoint at step \d: cannot write to .*No space left on device", note) for note in notes)
+    assert json.loads((whole.folder / "run.json").read_text())["notes"] == []
+    assert len(capsys.readouterr().err.splitlines()) == 4
+
+
+def _free(place: Path) -> int:
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
+
+
+def test_a_read_only_cache_is_read_and_not_written(small_disk):
+    kept = train(hard())
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert train(hard()).metrics == kept.metrics
+    with pytest.raises(KitError, match="cannot write to .*: Read-only file system") as raised:
+        train(hard(seed=1))
+    assert "\n" not in str(raised.value)
+    assert left(small_disk) == [kept.run.hash]
