@@ -46,6 +46,7 @@ from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
 from kit.recipe import Recipe
 from kit.sealed import CHECKSUMS, complaint, sealed, sha256, sweep, write, writing_to
+from kit.threads import one_thread
 from kit.trainer import Diverged, Training
 
 NUMERICS = 1  # raised whenever the same description would give another student: old cache entries are then not used
@@ -551,16 +552,6 @@ def locked(place: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

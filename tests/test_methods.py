@@ -19,7 +19,7 @@ from kit.methods.base import chain_epochs
 from kit.methods.complexity import ComplexityGap, input_gradient_norms
 from kit.methods.early_stop import stages as early_stop_stages
 from kit.methods.held_near import HeldNear
-from kit.methods.plain import ordinary
+from kit.methods.plain import ORDINARY
 from kit.methods.teacher_assistant import build as teacher_assistant
 from kit.models import ModelSpec, flops_per_image
 from kit.paper import table4
@@ -70,7 +70,7 @@ def test_no_assistant_is_plain_distillation_bit_for_bit(setting):
     theirs = training.student.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert procedure.final == ordinary(alone, seed=3).final
+    assert procedure.final == ORDINARY.build(alone, seed=3).final
 
 
 @pytest.mark.parametrize("names", [("vgg16",), ("resnet34", "vgg16", "cnn")])

@@ -12,6 +12,7 @@ from torch import nn
 from kit.data.augment import EpochPlan, augment, normalise
 from kit.data.base import Dataset
 from kit.losses import hard_cross_entropy
+from kit.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,12 @@ class Throughput:
         return f"{together:,.0f} images/s ({each}); bounded by {bound}"
 
 
+@one_thread()
 def throughput(data: Dataset, network: nn.Module, batch: int = 64, seconds: float = 1.0) -> Throughput:
     """Measures each part for so many seconds on the training images; `network` is trained on them a little.
 
     On one thread, as runs are.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _measured(data, network, batch, seconds)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _measured(data: Dataset, network: nn.Module, batch: int, seconds: float) -> Throughput:
     plan = EpochPlan(len(data.train), 0, 0, 2, data.flip)
     batches = list(plan.batches(batch))
     mean, std = data.mean_std

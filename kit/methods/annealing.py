@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from kit.methods.base import Method, Procedure, Setting
+from kit.methods.base import Method, straight
 from kit.recipe import HardLabels, Moment, Objective, Stage
 from kit.temperature import Scheduled
 
@@ -44,14 +44,10 @@ def stages(T_max: float, soft_end: float = SOFT_END) -> tuple[Stage, ...]:
     )
 
 
-def build(setting: Setting, seed: int) -> Procedure:
-    return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
-
-
 METHOD = Method(
     key="[13]",
     title="Annealing-KD",
     reading="mean squared error between zs and Φ(T)·zt, Φ(T) = 1−(T−1)/T_max, T from 20 to 1; then hard labels",
     cite="the paper does not say what [13] is; default reading: Jafari et al., EACL 2021",
-    build=build,
+    build=straight(stages),
 )

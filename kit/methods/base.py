@@ -118,6 +118,15 @@ class Method:
         return f"{self.key} {self.name or self.title}"
 
 
+def straight(stages: Callable[[float], Sequence[Stage]]) -> Callable[[Setting, int], Procedure]:
+    """The procedure that is one training under the explained model, for the whole budget, by `stages(T)`."""
+
+    def build(setting: Setting, seed: int) -> Procedure:
+        return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
+
+    return build
+
+
 def size_warning(assistant: Spec, teacher: Spec) -> str | None:
     """A line where an assistant has more parameters than the teacher that it stands in for."""
     ours, theirs = (parameter_count(spec.build()) for spec in (assistant, teacher))

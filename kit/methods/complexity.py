@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kit.data.augment import normalise
 from kit.data.base import Dataset
 from kit.losses import eq1_hinton
-from kit.methods.base import Method, Procedure, Setting
+from kit.methods.base import Method, straight
 from kit.recipe import ALPHA, Moment, Objective, Stage
 from kit.temperature import Fixed
 
@@ -63,14 +63,10 @@ def stages(T: float) -> tuple[Stage, ...]:
     )  # fmt: skip
 
 
-def build(setting: Setting, seed: int) -> Procedure:
-    return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
-
-
 METHOD = Method(
     key="[10]",
     title="complexity gap, Jacobian",
     reading="ordinary distillation + penalties on the gap of the loss's input gradients and on the student's own",
     cite="unknown reference, read from its one sentence in the text",
-    build=build,
+    build=straight(stages),
 )

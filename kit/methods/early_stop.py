@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kit import recipe
-from kit.methods.base import Method, Procedure, Setting
+from kit.methods.base import Method, straight
 from kit.recipe import Eq1, HardLabels, Stage
 from kit.temperature import Fixed
 
@@ -24,14 +24,10 @@ def stages(T: float, soft_end: float = SOFT_END, alpha: float = recipe.ALPHA) ->
     )
 
 
-def build(setting: Setting, seed: int) -> Procedure:
-    return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
-
-
 METHOD = Method(
     key="[13]",
     title="early-stopped distillation",
     reading="ordinary distillation for the first half of the steps, then hard labels",
     cite="the paper does not say what [13] is; second reading: Cho & Hariharan, ICCV 2019",
-    build=build,
+    build=straight(stages),
 )

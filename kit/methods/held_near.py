@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.losses import eq1_hinton, hard_cross_entropy, kl_divergence
-from kit.methods.base import Method, Procedure, Setting
+from kit.methods.base import Method, straight
 from kit.recipe import ALPHA, Moment, Objective, Stage
 from kit.temperature import Fixed
 
@@ -41,14 +41,10 @@ def stages(T: float) -> tuple[Stage, ...]:
     )  # fmt: skip
 
 
-def build(setting: Setting, seed: int) -> Procedure:
-    return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
-
-
 METHOD = Method(
     key="[10]",
     title="complexity gap, teacher held near",
     reading="teacher and student trained together, the teacher on the labels and on the student's distribution",
     cite="unknown reference; second reading after ProKT, Shi et al., 2021",
-    build=build,
+    build=straight(stages),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kit import recipe
-from kit.methods.base import Method, Procedure, Setting
+from kit.methods.base import Method, Procedure, Setting, straight
+from kit.recipe import Stage
 
 
 def hard_labels(setting: Setting, seed: int) -> Procedure:
@@ -11,9 +12,9 @@ def hard_labels(setting: Setting, seed: int) -> Procedure:
     return Procedure(setting.run(recipe.hard_labels(), {}, seed))
 
 
-def ordinary(setting: Setting, seed: int) -> Procedure:
+def ordinary(T: float) -> tuple[Stage, ...]:
     """α·T²·L_D(p(zt,T), p(zs,T)) + (1−α)·L_S(y, p(zs,1)), from the explained model straight to the student."""
-    return Procedure(setting.run(recipe.eq1(setting.T, "hinton"), {"big": setting.big}, seed))
+    return recipe.eq1(T, "hinton")
 
 
 def small_teacher(setting: Setting, seed: int) -> Procedure:
@@ -34,7 +35,7 @@ ORDINARY = Method(
     title="ordinary distillation, T=20",
     reading="Eq. (1) with T² on the soft term and the hard term at T=1",
     cite="Hinton et al. 2015; a baseline that the paper's Table 4 lacks",
-    build=ordinary,
+    build=straight(ordinary),
 )
 OURS = Method(
     key="ours",

@@ -20,9 +20,10 @@ from kit.paper.plan import Plan, Row
 from kit.runs import Failure, Result, Run
 from kit.show import style
 from kit.show.paper_figures import caption
-from kit.show.plots import Measure, compare_table, in_style, one_thread, table_picture
+from kit.show.plots import Measure, compare_table, in_style, table_picture
 from kit.show.style import DPI, MUTED, RULE, SMALL, TEXT
 from kit.show.tables import with_interval
+from kit.threads import one_thread
 
 COLOURS = "inferno"
 BLEND = 0.6

@@ -18,8 +18,8 @@ from kit.errors import KitError
 from kit.paper.figure2 import Scenes, Subject, against_regions
 from kit.show.artefacts import pixels_png
 from kit.show.cam_figures import enlarged, overlay
-from kit.show.plots import one_thread
 from kit.show.widgets import Coalesced
+from kit.threads import one_thread
 
 SIDE = 320  # px
 KEPT = 64  # maps

@@ -6,15 +6,13 @@ Each takes a `title` and a `caption` (see `style.source_line`) and keeps all its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -27,6 +25,7 @@ from kit.losses import soft_cross_entropy, softened, temperature_gradient
 from kit.show import style
 from kit.show.style import DPI, INK, MUTED, RULE, SMALL, STUDENT, TEACHER, TEXT, WIDTH, ZEBRA
 from kit.show.tables import batches_per_epoch, curves, interval, with_interval
+from kit.threads import one_thread
 
 
 def in_style(draw):
@@ -38,20 +37,6 @@ def in_style(draw):
             return draw(*args, **kwargs)
 
     return drawn
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread in the calling thread (a training thread that runs keeps its own number).
-
-    For small tensors: on a busy machine waking the other threads turns a softmax of 10 µs into 20 ms.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
