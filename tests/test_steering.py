@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
@@ -15,7 +17,7 @@ from kit.__main__ import main
 from kit.errors import KitError
 from kit.models import ModelSpec
 from kit.recipe import Recipe
-from kit.runs import DataSpec, Run, find, replayed, start, train
+from kit.runs import DataSpec, Run, replayed, start, train
 from kit.steering import Event, read, steered, text
 from kit.temperature import Adaptive, Fixed, Scheduled
 
@@ -149,13 +151,12 @@ def test_a_run_without_events_is_hashed_as_before_there_were_any():
     assert run.hash == hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def test_events_are_part_of_a_runs_identity_and_survive_json():
+def test_events_are_part_of_a_runs_identity_and_of_its_description():
     run = taught(Adaptive(rate=1))
     once = replayed(run, [Event(step=2, name="k", value=5)])
     other = replayed(run, [Event(step=3, name="k", value=5)])
     assert len({run.hash, once.hash, other.hash}) == 3
-    again = Run.model_validate_json(once.model_dump_json())
-    assert again == once and again.events == once.events
+    assert once.model_dump(mode="json")["events"] == [{"step": 2, "name": "k", "value": 5.0}]
     assert "steered 1×" in once.title and "steered" not in run.title
     assert replayed(once, []) == run
 
@@ -218,13 +219,6 @@ def test_the_command_line_replays_events(tmp_path, capsys):
     assert main([*command, "--events", str(tmp_path / "events.json")]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["run"] != plain
-    steps = find_by_hash(told["run"])
+    steps = pd.read_csv(Path(told["folder"]) / "steps.csv")
     assert (steps["t"][:3] > 4.5).all() and (steps["t"][3:].dropna() <= 4.5).all()
     assert main([*command, "--events", str(tmp_path / "none.json")]) == 2
-
-
-def find_by_hash(run_hash: str):
-    from kit.runs import folder_of
-
-    run = json.loads((folder_of(run_hash) / "run.json").read_text())
-    return find(Run.model_validate({name: run[name] for name in Run.model_fields if name in run})).steps
