@@ -131,13 +131,7 @@ def train(
         # options that this run has no use for are checked all the same
         recipe.adaptive(epochs, k, rate, follows=follows, optimiser=optimiser)
         recipe.Eq1(reading=reading, alpha=recipe.ALPHA if alpha is None else alpha)
-        if teacher is None:
-            return recipe.hard_labels()
-        if small_teacher:
-            return recipe.small_teacher(policy, 1.0 if alpha is None else alpha, t_squared)
-        if policy.kind == "fixed":
-            return recipe.eq1(policy.T, reading, recipe.ALPHA if alpha is None else alpha)
-        return recipe.big_teacher_only(policy, 1.0 if alpha is None else alpha, t_squared)
+        return recipe.procedure(policy, bool(teacher), bool(small_teacher), reading, alpha, t_squared)
 
     run = plan.student(student, role, stages, teacher, small_teacher, seed, epochs, width=width, batch=batch, lr=lr)
     if events:

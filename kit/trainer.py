@@ -162,7 +162,7 @@ class Training:
         needs_graph = objective.needs_input_gradient or objective.trains_teacher
         zt = None if self.teacher is None else self.teacher(x) if needs_graph else teach(self.teacher, x)  # (N, C)
         t = self.thermostat.used if self.thermostat else 1.0
-        moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self._stage_progress())
+        moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self.stage_progress())
         loss = objective(moment)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -244,7 +244,8 @@ class Training:
             )
         self.stages.append(StageRecord(stage.name, self.step, self.thermostat.t if self.thermostat else None))
 
-    def _stage_progress(self) -> float:
+    def stage_progress(self) -> float:
+        """How much of its budget the stage has used, 0…1."""
         first = self.stages[-1].first_step
         return (self.step - first) / max(1, self._stage_last_step - first)
 
