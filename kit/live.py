@@ -1,6 +1,6 @@
 """A training behind a notebook: it runs on a thread of its own, is steered through a queue, and says how it stands.
 
-    session = Session(Settings(role="cifar-10", student="vgg16", teacher="resnet34").run())
+    session = Session(Settings(role="cifar-10", student="vgg16", teacher="resnet34"))
     session.start(); session.steer("k", 8); session.pause(); session.state; session.close()
 
 The training is `kit.runs.start`'s, driven batch by batch, so an unsteered session ends with the very student that
@@ -26,13 +26,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kit import recipe
 from kit.data.augment import normalise
 from kit.data.base import Split, sample
 from kit.data.throughput import rate as images_a_second
-from kit.errors import KitError
+from kit.errors import KitError, one_line
 from kit.losses import hard_cross_entropy
 from kit.paper.plan import Plan
 from kit.recipe import Stage
@@ -158,21 +159,23 @@ _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 class Session:
-    """One run on a thread of its own. Every method returns at once; `state` is how it stood a moment ago.
+    """One training on a thread of its own. Every method returns at once; `state` is how it stood a moment ago.
 
+    `described` is what to train: settings, which become a run on that thread, or a run.
     `hear` is called on that thread after every new state: it must be quick, and hand over to its own thread.
     Torch works on one thread in the whole process while a session is open, as it does in every run.
     """
 
-    def __init__(self, run: Run, image: int = 0, hear: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, described: Settings | Run, image: int = 0, hear: Callable[[], None] = lambda: None) -> None:
         self._controls: queue.SimpleQueue[tuple] = queue.SimpleQueue()
-        self._run, self._image, self._hear = run, image, hear
+        self.described, self._image, self._hear = described, image, hear
+        self._run: Run | None = None
         self._training: Training | None = None
         self._pictures: Split | None = None
         self.state = State()
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        self._thread = threading.Thread(target=self._work, name=f"session {run.hash}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="session", daemon=True)
         self._thread.start()
         _OPEN.add(self)
 
@@ -201,9 +204,10 @@ class Session:
         """Stands still while nobody watches, and goes on as before afterwards."""
         self._controls.put(("hold", held))
 
-    def reset(self, run: Run | None = None) -> None:
-        """Back to the start, of another run if one is given."""
-        self._controls.put(("reset", run))
+    def reset(self, described: Settings | Run | None = None) -> None:
+        """Back to the start, of something else if it is given."""
+        self.described = described or self.described
+        self._controls.put(("reset", self.described))
 
     def close(self, timeout: float = 1.0) -> bool:
         """Ends the thread; True when it has ended within so many seconds. It ends after the batch it is at."""
@@ -213,8 +217,8 @@ class Session:
         return not self._thread.is_alive()
 
     @property
-    def run(self) -> Run:
-        """What it trains, as described at its start."""
+    def run(self) -> Run | None:
+        """What it trains, as described at its start; None while its images are loaded."""
         return self._run
 
     @property
@@ -238,19 +242,25 @@ class Session:
 
     def _work(self) -> None:
         torch.set_num_threads(1)
+        described = self.described
         try:
             while True:
-                with contextlib.suppress(_Reset):
-                    self._live()
+                try:
+                    self._live(described)
+                except _Reset as reset:
+                    (described,) = reset.args
         except _Closed:
             self._training = self._pictures = None
             self._publish(phase="closed", message="closed")
 
-    def _live(self) -> None:
+    def _live(self, described: Settings | Run) -> None:
         """From a reset to the next."""
         self._begin()
         try:
+            self._run = described if isinstance(described, Run) else described.run()
             self._train()
+        except ValidationError as error:
+            self._publish(phase="failed", message=one_line(error))
         except (Diverged, KitError, OSError) as error:
             self._publish(phase="failed", message=str(error), share=0.0)
         while True:
@@ -258,7 +268,8 @@ class Session:
             self._obey()
 
     def _begin(self) -> None:
-        self._training, self._goes, self._owed, self._early = None, False, 0, []
+        self._run = self._training = self._pictures = None
+        self._goes, self._owed, self._early = False, 0, []
         self._said_at = self._said_cost = self._sketched_at = 0.0
         held = self.state.held
         self.state = State(number=self.state.number, held=held)
@@ -344,9 +355,8 @@ class Session:
             self._training.steer(name, value)
             self._publish()
 
-    def _on_reset(self, run: Run | None) -> None:
-        self._run = run or self._run
-        raise _Reset
+    def _on_reset(self, described: Settings | Run) -> None:
+        raise _Reset(described)
 
     def _on_close(self) -> None:
         raise _Closed

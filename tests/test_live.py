@@ -36,7 +36,7 @@ def open_session():
     sessions = []
 
     def opened(settings: Settings = SMALL, **options) -> Session:
-        sessions.append(Session(settings.run(), **options))
+        sessions.append(Session(settings, **options))
         return sessions[-1]
 
     yield opened
@@ -184,7 +184,7 @@ def test_missing_teachers_are_announced_and_trained_first(monkeypatch, tmp_path,
 
 def test_closing_ends_the_teachers_process_too(monkeypatch, tmp_path):
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    session = Session(Settings(**vars(SMALL) | {"teacher": "vgg19"}).run())
+    session = Session(Settings(**vars(SMALL) | {"teacher": "vgg19"}))
     session.start()
     wait(session, "teachers")
     (child,) = [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
@@ -195,14 +195,14 @@ def test_closing_ends_the_teachers_process_too(monkeypatch, tmp_path):
 
 
 def test_a_training_that_diverges_says_so_and_can_be_reset(open_session, monkeypatch):
-    session = open_session()
-    run = session.run.model_copy(update={"recipe": session.run.recipe.model_copy(update={"lr": 1e30})})
+    session, run = open_session(), SMALL.run()
+    run = run.model_copy(update={"recipe": run.recipe.model_copy(update={"lr": 1e30})})
     session.reset(run)
     session.start()
     assert "not a finite number" in wait(session, "failed").message
     session.start()
     session.steer("k", 3)
-    session.reset(SMALL.run())
+    session.reset(SMALL)
     assert wait(session, "ready", until=lambda s: s.look is not None).message == ""
 
 
@@ -249,6 +249,19 @@ def test_the_command_line_of_settings_means_the_same_run(changes, monkeypatch, c
     assert run.recipe.stages[0].name == settings.run().recipe.stages[0].name
     if settings.rate:
         assert run.recipe.stages[0].temperature.rate == pytest.approx(settings.rate, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"k": 0.5}, "k: 0.5 is not allowed"), ({"role": "mnist"}, "'mnist'"), ({"epochs": 0}, "epochs: 0"),
+     ({"preset": "huge"}, "preset 'huge'"), ({"student": "vgg17"}, "vgg17")],
+)  # fmt: skip
+def test_wrong_settings_are_one_line_and_not_the_end(changes, said, open_session):
+    session = open_session(Settings(**vars(SMALL) | changes))
+    message = wait(session, "failed").message
+    assert said in message and "\n" not in message
+    session.reset(SMALL)
+    wait(session, "ready", until=lambda s: s.look is not None)
 
 
 def test_a_small_teacher_needs_a_big_one():
@@ -322,7 +335,7 @@ def test_30_starts_and_resets_leave_threads_and_memory_as_they_were(open_session
 def test_closing_ends_the_thread_within_a_second():
     before = threading.active_count()
     for settings in (SMALL, Settings(**vars(SMALL) | {"epochs": 500})):
-        session = Session(settings.run())
+        session = Session(settings)
         session.start()
         wait(session, "running", "finished", until=lambda s: s.step > 0)
         begin = time.monotonic()
