@@ -15,7 +15,7 @@ import html
 import json
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -77,12 +77,13 @@ def cockpit(
     small_teacher: str | None = "vgg19",
     seed: int = 0,
     epochs: int | None = None,
-    source: str = "auto",
+    sources: Mapping[str, str] | None = None,
     data: str | None = None,
     compact: bool = False,
     folder: str | Path = "snapshots",
 ) -> Cockpit:
     """Controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to `folder`.
+    `sources` says what fills which role, as a plan's do.
 
     A kernel has one cockpit: calling again, as when a cell is run again, ends the former one's training. KitError.
     """
@@ -93,9 +94,9 @@ def cockpit(
     preset_named(preset)
     settings = Settings(
         role=role, student=student, teacher=teacher, small_teacher=small_teacher, seed=seed, epochs=epochs,
-        preset=preset, source=source, data=data,
+        preset=preset, source=(sources or {}).get(role, "auto"), data=data,
     )  # fmt: skip
-    opened = Cockpit(settings, compact, Path(folder))
+    opened = Cockpit(settings, sources or {}, compact, Path(folder))
     _current = weakref.ref(opened)
     return opened
 
@@ -270,7 +271,8 @@ class Cockpit(widgets.VBox):
     """See `cockpit`. `lanes` are its sessions with their controls; `curves` is the picture of their curves; `draws`
     counts redraws of the curves."""
 
-    def __init__(self, settings: Settings, compact: bool, folder: Path) -> None:
+    def __init__(self, settings: Settings, sources: Mapping[str, str], compact: bool, folder: Path) -> None:
+        self._sources = sources
         self._settings, self._compact, self._folder = settings, compact, folder
         self.draws = 0
         self._loop = _running_loop()
@@ -309,20 +311,20 @@ class Cockpit(widgets.VBox):
             control.observe(lambda _: self._described(), "value")
         self.image.observe(lambda change: self._look_at(change["new"]), "value")
 
-        def button(text: str, icon: str, press: Callable[[], None], style: str = "") -> widgets.Button:
-            made = widgets.Button(description=text, icon=icon, button_style=style,
+        def button(text: str, press: Callable[[], None], style: str = "") -> widgets.Button:
+            made = widgets.Button(description=text, button_style=style,
                                   layout=widgets.Layout(width="108px"))  # fmt: skip
             made.on_click(lambda _: press())
             return made
 
-        self.start_button = button("Start", "play", self.start, "primary")
-        self.pause_button = button("Pause", "pause", self.pause)
-        self.step_button = button("Step", "step-forward", self.step)
-        self.reset_button = button("Reset", "undo", self.reset)
-        self.snapshot_button = button("Snapshot", "camera", self._snap)
-        self.compare = widgets.ToggleButton(description="Compare", icon="columns", tooltip="a second session beside it",
+        self.start_button = button("Start", self.start, "primary")
+        self.pause_button = button("Pause", self.pause)
+        self.step_button = button("Step", self.step)
+        self.reset_button = button("Reset", self.reset)
+        self.snapshot_button = button("Snapshot", self._snap)
+        self.compare = widgets.ToggleButton(description="Compare", tooltip="a second session beside it",
                                             layout=widgets.Layout(width="108px"))  # fmt: skip
-        self.compare.observe(lambda change: self._compare(change["new"]), "value")
+        self.compare.observe(lambda change: self._beside(change["new"]), "value")
         self.progress = widgets.FloatProgress(min=0, max=1, description="stage", **WIDE)
         self.status = widgets.HTML(layout=widgets.Layout(width="auto"))
 
@@ -384,7 +386,8 @@ class Cockpit(widgets.VBox):
 
     def _chosen(self) -> Settings:
         names = ("role", "teacher", "small_teacher", "student", "seed")
-        return replace(self._settings, **{name: getattr(self, name).value for name in names})
+        source = self._sources.get(self.role.value, "auto")
+        return replace(self._settings, source=source, **{name: getattr(self, name).value for name in names})
 
     def _described(self) -> None:
         """A choice that makes another run: at once where nothing has begun, else at the next Reset."""
@@ -404,7 +407,7 @@ class Cockpit(widgets.VBox):
         for lane in self.lanes:
             lane.session.look_at(image)
 
-    def _compare(self, on: bool) -> None:
+    def _beside(self, on: bool) -> None:
         if on and len(self.lanes) == 1:
             first, second = self.lanes[0], self._lane("B", replace(self._chosen()))
             second.temperature.value = first.temperature.value

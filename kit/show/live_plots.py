@@ -103,7 +103,8 @@ class LiveCurves:
     def _shade(self, stages: Sequence[tuple[str, int]], total: int) -> None:
         for band in self.bands:
             band.remove()
-        shades, ends = stage_shades(name for name, _ in stages), [first for _, first in stages[1:]] + [total] * bool(stages)
+        shades = stage_shades(name for name, _ in stages)
+        ends = [first for _, first in stages[1:]] + [total] * bool(stages)
         self.bands = [
             ax.axvspan(first, end, color=shades[name], lw=0, zorder=0)
             for (name, first), end in zip(stages, ends, strict=True)
