@@ -63,8 +63,9 @@ PHASES = {
     "failed": "stopped",
     "closed": "closed",
 }
-NARROW = {"style": {"description_width": "96px"}, "layout": widgets.Layout(width="270px", max_width="100%")}
-WIDE = {"style": {"description_width": "96px"}, "layout": widgets.Layout(width="366px", max_width="100%")}
+NARROW = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="244px", max_width="100%")}
+WIDE = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="334px", max_width="100%")}
+GAP = widgets.Layout(grid_gap="4px 12px", flex_flow="row wrap")
 
 _current: weakref.ref[Cockpit] | None = None
 
@@ -237,11 +238,11 @@ class Lane:
             image.value = picture
             caption.value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{html.escape(text)}</div>'
 
-    def row(self) -> widgets.Widget:
+    def row(self, named: bool) -> widgets.Widget:
+        """Distributions and attention side by side, or below each other where it is narrow."""
         eyes = [widgets.VBox(pair) for pair in zip(self.eyes, self.captions, strict=True)]
-        heading = widgets.HTML(
-            f"<b>{self.name}: where the networks look</b> (Grad-CAM for the true class, about once a second)"
-        )
+        whose = f"{self.name}: w" if named else "W"
+        heading = widgets.HTML(f"<b>{whose}here the networks look</b> (Grad-CAM for the true class)")
         looks = widgets.VBox(
             [heading, widgets.HBox(eyes, layout=widgets.Layout(grid_gap="12px", flex_flow="row wrap"))]
         )
@@ -313,7 +314,7 @@ class Cockpit(widgets.VBox):
 
         def button(text: str, press: Callable[[], None], style: str = "") -> widgets.Button:
             made = widgets.Button(description=text, button_style=style,
-                                  layout=widgets.Layout(width="108px"))  # fmt: skip
+                                  layout=widgets.Layout(width="96px"))  # fmt: skip
             made.on_click(lambda _: press())
             return made
 
@@ -323,7 +324,7 @@ class Cockpit(widgets.VBox):
         self.reset_button = button("Reset", self.reset)
         self.snapshot_button = button("Snapshot", self._snap)
         self.compare = widgets.ToggleButton(description="Compare", tooltip="a second session beside it",
-                                            layout=widgets.Layout(width="108px"))  # fmt: skip
+                                            layout=widgets.Layout(width="96px"))  # fmt: skip
         self.compare.observe(lambda change: self._beside(change["new"]), "value")
         self.progress = widgets.FloatProgress(min=0, max=1, description="stage", **WIDE)
         self.status = widgets.HTML(layout=widgets.Layout(width="auto"))
@@ -342,26 +343,24 @@ class Cockpit(widgets.VBox):
         self._curves_picture = LivePicture(figure, self._live_curves.moving)
         self._shown = None
         if not hasattr(self, "curves"):
-            self.curves = _picture(WIDTH - 4)
+            self.curves = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width=f"{WIDTH - 4}px"))
 
     def _arrange(self) -> None:
-        gap = widgets.Layout(grid_gap="4px 12px", flex_flow="row wrap")
-        chosen = [self.role, self.teacher, self.small_teacher, self.student, self.seed, self.image]
+        chosen = [self.role, self.teacher, self.small_teacher, self.student]
         buttons = [self.start_button, self.pause_button, self.step_button, self.reset_button, self.snapshot_button]
         buttons += [] if self._compact else [self.compare]
-        self._choices = widgets.HBox([self.image] if self._compact else chosen, layout=gap)
-        self._buttons = widgets.HBox([*buttons, self.progress], layout=gap)
+        self._choices = [] if self._compact else [widgets.HBox(chosen, layout=GAP)]
+        self._buttons = widgets.HBox([*buttons, self.progress], layout=GAP)
 
     def _parts(self) -> list[widgets.Widget]:
-        gap = widgets.Layout(grid_gap="4px 12px", flex_flow="row wrap")
-        several = len(self.lanes) > 1
-        sliders = []
+        several, sliders = len(self.lanes) > 1, []
         for lane in self.lanes:
+            first = [self.seed, self.image] if lane is self.lanes[0] else []
+            choices = [self.image] if self._compact else [lane.temperature, *first]
             sliders += [widgets.HTML(f"<b>session {lane.name}</b>")] if several else []
-            controls = [lane.k, lane.alpha, lane.rate]
-            sliders.append(widgets.HBox(controls if self._compact else [lane.temperature, *controls], layout=gap))
-        rows = [lane.bars if self._compact else lane.row() for lane in self.lanes]
-        return [self._choices, *sliders, self._buttons, self.status, self.curves, *rows, self.page]
+            sliders += [widgets.HBox(each, layout=GAP) for each in (choices, [lane.k, lane.alpha, lane.rate])]
+        rows = [lane.bars if self._compact else lane.row(several) for lane in self.lanes]
+        return [*self._choices, *sliders, self._buttons, self.status, self.curves, *rows, self.page]
 
     # ---- what is pressed ---------------------------------------------------------------------------------------
 

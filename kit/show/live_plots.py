@@ -49,6 +49,7 @@ class LiveCurves:
         self.loss.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         self.accuracy.set_ylim(0, 1.02)
         self.accuracy.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+        self.slope.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         self.slope.axhline(0, color=MUTED, lw=0.8)
         self.titles = [
             ax.set_title(text)
@@ -148,7 +149,7 @@ class _Lane:
         self.k = line(curves.t, INK, lw=1.0, ls=(0, (1, 1)), drawstyle="steps-post")
         self.mismatch = line(curves.slope, PURPLE, ls=(0, (5, 2)), lw=1.4)
         self.spread = line(curves.slope, GREEN, ls=(0, (1.5, 1.2)), lw=1.4)
-        self.both = line(curves.slope, BLUE if second else INK)
+        self.both = line(curves.slope, BLUE if second else INK, lw=1.2)
         self.mismatch.set_visible(not second)  # of B only the sum is shown
         self.spread.set_visible(not second)
         self.lines = [self.loss, self.top1, self.test, self.used, self.t, self.k, self.mismatch, self.spread, self.both]
@@ -167,12 +168,14 @@ class _Lane:
             line.set_data(x, thinned(values))
         self.used.set_data(x, thinned(history.used, mean=False))
         self.test.set_data(*np.array(state.epochs, float).reshape(-1, 2).T)
+        self.test.set_markersize(5 if len(state.epochs) <= 40 else 3)
         self.k.set_data(*bound(state))
 
 
 def bound(state: State) -> tuple[np.ndarray, np.ndarray]:
-    """K against step as a staircase, from the start to where it stands; empty where no stage has a K."""
-    if state.k is None and not any(event.name == "k" for event in state.events):
+    """K against step as a staircase, from the start to where it stands; empty where t does not move."""
+    t = state.history.t[np.isfinite(state.history.t)]
+    if state.k is None and not (len(t) and t.min() < t.max()):
         return np.empty(0), np.empty(0)
     first = float(state.history.t[0]) if len(state.history) and state.history.t[0] >= 1 else state.k or np.nan
     steps, values = [0.0], [first]
