@@ -68,8 +68,12 @@ class LiveCurves:
         self.t.legend([first.t, first.used, first.k], ["t", "⌊t⌋ in the losses", "K"], loc="lower right", ncols=3,
                       bbox_to_anchor=(1, 1), handlelength=1.8, borderaxespad=0.3, borderpad=0,
                       columnspacing=1.2)  # fmt: skip
+        if lanes > 1:
+            names = ["A, whose stages are shaded", "B"]
+            self.loss.legend([lane.loss for lane in self.lanes], names, loc="lower right", bbox_to_anchor=(1, 1),
+                             ncols=2, handlelength=1.8, borderaxespad=0.3, borderpad=0, columnspacing=1.2)  # fmt: skip
         self.marks = [ax.plot([], [], color=INK, lw=0.9, ls=(0, (1, 1.5)), zorder=1.5)[0] for ax in self.axes]
-        self.last = self.t.text(0, 0, "", fontsize=style.SMALL, color=INK, ha="left", va="top", zorder=6,
+        self.last = self.t.text(0, 0, "", fontsize=style.SMALL, color=INK, ha="left", va="bottom", zorder=6,
                                 transform=self.t.get_xaxis_transform(), clip_on=True)  # fmt: skip
         self.bands: list = []
         moving = [line for lane in self.lanes for line in lane.lines] + [*self.marks, self.last, self.titles[1]]
@@ -129,7 +133,7 @@ class LiveCurves:
             event = state.events[-1]
             self.last.set_text(f" {SYMBOLS[event.name]} → {event.value:.3g}")
             right = event.step > 0.75 * state.total
-            self.last.set(position=(event.step, 0.97), ha="right" if right else "left")
+            self.last.set(position=(event.step, 0.07), ha="right" if right else "left")
         else:
             self.last.set_text("")
 

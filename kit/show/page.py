@@ -22,17 +22,18 @@ class Page(anywidget.AnyWidget):
       initialize({{ model }}) {{
         const say = (there) => model.send({{ there }});
         const come = () => say(true);
+        const seen = () => {{ if (!document.hidden) come(); }};  // a page that goes is hidden after it has said so
         const go = () => say(false);
         window.addEventListener("pagehide", go);
         window.addEventListener("pageshow", come);
-        document.addEventListener("visibilitychange", come);
+        document.addEventListener("visibilitychange", seen);
         const beat = window.setInterval(come, {1000 * BEAT});
         come();
         return () => {{
           window.clearInterval(beat);
           window.removeEventListener("pagehide", go);
           window.removeEventListener("pageshow", come);
-          document.removeEventListener("visibilitychange", come);
+          document.removeEventListener("visibilitychange", seen);
         }};
       }},
       render() {{}},
