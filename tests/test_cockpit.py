@@ -83,11 +83,12 @@ def test_start_trains_as_described(opened):
 def test_sliders_describe_before_the_start_and_steer_after_it(opened):
     one = opened(epochs=200)
     lane = one.lanes[0]
-    lane.k.value, lane.rate.value = 12, 2.0
+    lane.k.value, lane.rate.index = 12, 30
+    assert lane.rate.value == pytest.approx(10 * 60 / 200)
     assert lane.t == 12  # shown at once
     one.step()
     wait(lambda: lane.session.state.step == 1)
-    assert lane.session.described == Settings(**SMALL | {"epochs": 200, "k": 12.0, "rate": 2.0})
+    assert lane.session.described == Settings(**SMALL | {"epochs": 200, "k": 12.0, "rate": lane.rate.value})
     assert lane.session.state.events == ()
     lane.alpha.value, lane.k.value = 0.4, 5
     wait(lambda: len(lane.session.state.events) == 2)
@@ -398,9 +399,9 @@ def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
         "pause": one.pause,
         "step": one.step,
         "reset": one.reset,
-        "k": lambda: setattr(lane.k, "value", rng.randint(2, 80) / 2),
+        "k": lambda: setattr(lane.k, "value", rng.randint(1, 40)),
         "alpha": lambda: setattr(lane.alpha, "value", rng.randint(0, 20) / 20),
-        "rate": lambda: setattr(lane.rate, "value", 10 ** rng.uniform(-2, 3)),
+        "rate": lambda: setattr(lane.rate, "index", rng.randrange(41)),
         "image": lambda: setattr(one.image, "value", rng.randrange(len(one.image.options))),
         "temperature": lambda: setattr(lane.temperature, "value", rng.choice(words)),
         "seed": lambda: setattr(one.seed, "value", rng.randrange(3)),

@@ -29,7 +29,8 @@ from kit import recipe, steering
 from kit.data import ROLES
 from kit.data.augment import normalise
 from kit.errors import KitError
-from kit.live import Session, Settings, State
+from kit.live import Look, Session, Settings, State
+from kit.losses import softened
 from kit.models import MODELS, TITLES
 from kit.presets import preset_named
 from kit.show import style
@@ -38,12 +39,13 @@ from kit.show.attention import heat, overlay
 from kit.show.live_plots import LiveCurves, table
 from kit.show.page import Page
 from kit.show.plots import Softened
-from kit.show.widgets import WIDTH, Coalesced, _picture
+from kit.show.widgets import WIDTH, Coalesced
 
 INTERVAL = 0.2  # seconds between two redraws
 DRAWING = 0.06  # at most this share of the time goes into drawing
 ATTENTION = 1.0  # seconds between two Grad-CAMs
 K_MAX = 40
+FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
 
 TEMPERATURES = {
     "adaptive": ("adaptive", "printed"),
@@ -108,13 +110,13 @@ class Lane:
     def __init__(self, name: str, settings: Settings, hear: Callable[[], None], moved: Callable[[], None]) -> None:
         self.name, self._moved, self._base = name, moved, settings
         self.temperature = widgets.Dropdown(options=list(TEMPERATURES), description="temperature", **WIDE)
-        self.k = widgets.FloatSlider(value=settings.k, min=1, max=K_MAX, step=0.5, readout_format=".1f",
-                                     description="K, threshold", **WIDE)  # fmt: skip
+        self.k = widgets.IntSlider(value=round(settings.k), min=1, max=K_MAX, description="K, threshold", **WIDE)
         self.alpha = widgets.FloatSlider(value=1, min=0, max=1, step=0.05, description="α, soft share", **WIDE)
-        self.rate = widgets.FloatLogSlider(value=1, min=-2, max=3, step=0.05, readout_format=".2f",
-                                           description="rate of log t", **WIDE)  # fmt: skip
+        # a page rounds what a FloatLogSlider has to its own grid: of a selection it only knows the place
+        self.rate = widgets.SelectionSlider(options=[("1", 1.0)], description="rate of log t", **WIDE)
         self.session = Session(settings, hear=hear)
-        self.bars = _picture(540)
+        self.bars = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width="540px"))
+        self.words = widgets.HTML()  # what the bars say, for those who hear the page
         self.eyes = [widgets.Image(format="png", layout=widgets.Layout(width="150px", height="150px"))
                      for _ in range(3)]  # fmt: skip
         self.captions = [widgets.HTML(layout=widgets.Layout(width="150px")) for _ in self.eyes]
@@ -124,7 +126,7 @@ class Lane:
         self._attended_at = self._attention_cost = 0.0
         self.describe(settings)
         for control, what in ((self.k, "k"), (self.alpha, "alpha"), (self.rate, "rate")):
-            control.observe(lambda change, what=what: self._steer(what, change["new"]), "value")
+            control.observe(lambda _, what=what: self._steer(what), "value")
 
     # ---- settings ----------------------------------------------------------------------------------------------
 
@@ -141,26 +143,34 @@ class Lane:
                 "alpha": recipe.ALPHA if word.isdigit() and not base.small_teacher else 1.0,
                 "rate": recipe.RATE / epochs,
             }
-            self.alpha.value, self.rate.value = self._defaults["alpha"], self._defaults["rate"]
+            self.alpha.value = self._defaults["alpha"]
+            rates = [self._defaults["rate"] * factor for factor in FACTORS]
+            if [rate for _, rate in self.rate.options] != rates:
+                self.rate.options = [(f"{rate:.3g}", rate) for rate in rates]
+            self.rate.value = self._defaults["rate"]
 
     @property
     def settings(self) -> Settings:
         """As the controls have it. A slider that stands where it stood is no option given."""
         word, reading = TEMPERATURES[self.temperature.value]
         given = {
-            name: None if control.value == self._defaults[name] or control.disabled else control.value
+            name: None if self.value(name) == self._defaults[name] or control.disabled else self.value(name)
             for name, control in (("alpha", self.alpha), ("rate", self.rate))
         }
-        k = recipe.K if self.k.disabled else self.k.value
+        k = recipe.K if self.k.disabled else self.value("k")
         return replace(self._base, temperature=word, reading=reading, k=k, **given)
+
+    def value(self, name: str) -> float:
+        """Of a slider, without what is left of the page's own arithmetic."""
+        return {"k": float(self.k.value), "alpha": round(self.alpha.value, 2), "rate": self.rate.value}[name]
 
     @property
     def begun(self) -> bool:
         return self.session.state.step > 0
 
-    def _steer(self, name: str, value: float) -> None:
+    def _steer(self, name: str) -> None:
         if self.begun and self.session.state.phase in ("running", "paused"):
-            self.session.steer(name, value)
+            self.session.steer(name, self.value(name))
         self._moved()
 
     def set_off(self, go: Callable[[], None]) -> None:
@@ -179,8 +189,8 @@ class Lane:
         if not self._base.teacher or (self.begun and state.t is None):
             return 1.0
         if not self.begun:
-            return self.k.value if self.rate.disabled is False or word == "schedule" else float(word)
-        return min(state.t, self.k.value) if state.k is not None else state.t
+            return float(word) if word.isdigit() else self.value("k")
+        return min(state.t, self.value("k")) if state.k is not None else state.t
 
     def draw_bars(self) -> None:
         """The softened distributions, if they are not what is shown."""
@@ -194,14 +204,15 @@ class Lane:
         with style.styled():
             if self._panel is None or self._panel[0] != run.data:
                 figure = style.new_figure(540, 300)
-                softened = Softened(figure.add_axes((0.27, 0.17, 0.69, 0.72)), run.data.load().classes)
-                self._panel = run.data, softened, LivePicture(figure, softened.moving)
-            _, softened, picture = self._panel
+                panel = Softened(figure.add_axes((0.27, 0.17, 0.69, 0.72)), run.data.load().classes)
+                self._panel = run.data, panel, LivePicture(figure, panel.moving)
+            _, panel, picture = self._panel
             label = int(pictures.labels[look.image])
-            softened.update(look.zs if look.zt is None else look.zt, look.zs, t, label)
-            for bar in softened.teacher:
+            panel.update(look.zs if look.zt is None else look.zt, look.zs, t, label)
+            for bar in panel.teacher:
                 bar.set_visible(look.zt is not None)
-            self.bars.value = picture.png(softened.background)
+            self.words.value = f'<div class="kit-words">{answers(panel.classes, look, t)}</div>'
+            self.bars.value = picture.png(panel.background)
         self._shown["bars"] = key
 
     def attend(self, pool: ThreadPoolExecutor) -> None:
@@ -246,7 +257,10 @@ class Lane:
         looks = widgets.VBox(
             [heading, widgets.HBox(eyes, layout=widgets.Layout(grid_gap="12px", flex_flow="row wrap"))]
         )
-        return widgets.HBox([self.bars, looks], layout=widgets.Layout(grid_gap="16px", flex_flow="row wrap"))
+        distributions = widgets.VBox(
+            [self.bars, self.words], layout=widgets.Layout(flex="1 1 378px", max_width="540px")
+        )
+        return widgets.HBox([distributions, looks], layout=widgets.Layout(grid_gap="16px", flex_flow="row wrap"))
 
 
 def attention(
@@ -359,7 +373,9 @@ class Cockpit(widgets.VBox):
             choices = [self.image] if self._compact else [lane.temperature, *first]
             sliders += [widgets.HTML(f"<b>session {lane.name}</b>")] if several else []
             sliders += [widgets.HBox(each, layout=GAP) for each in (choices, [lane.k, lane.alpha, lane.rate])]
-        rows = [lane.bars if self._compact else lane.row(several) for lane in self.lanes]
+        rows = []
+        for lane in self.lanes:
+            rows += [lane.bars, lane.words] if self._compact else [lane.row(several)]
         return [*self._choices, *sliders, self._buttons, self.status, self.curves, *rows, self.page]
 
     # ---- what is pressed ---------------------------------------------------------------------------------------
@@ -410,7 +426,7 @@ class Cockpit(widgets.VBox):
         if on and len(self.lanes) == 1:
             first, second = self.lanes[0], self._lane("B", replace(self._chosen()))
             second.temperature.value = first.temperature.value
-            second.k.value, second.alpha.value, second.rate.value = first.k.value, first.alpha.value, first.rate.value
+            second.k.value, second.alpha.value, second.rate.index = first.k.value, first.alpha.value, first.rate.index
             self.lanes.append(second)
             if first.begun:
                 self._note = "Reset, then Start, sets both off together"
@@ -570,6 +586,16 @@ class Cockpit(widgets.VBox):
             lane.session.close()
         self.page.close()
         super().close()
+
+
+def answers(classes: Sequence[str], look: Look, t: float) -> str:
+    """The likeliest class of each network at temperature t, in a line of HTML."""
+    said = []
+    for name, z in (("teacher", look.zt), ("student", look.zs)):
+        if z is not None:
+            p = softened(z.double(), t)
+            said.append(f"{name}: {html.escape(classes[int(p.argmax())])} ({float(p.max()):.2f})")
+    return f"t = {t:.2f} · {' · '.join(said)}"
 
 
 def sentence(state: State, name: str = "") -> str:

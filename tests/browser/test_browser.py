@@ -97,6 +97,7 @@ def steer_pause_resume_and_save(page: Page, screenshots, name: str, notebooks) -
     press(page, "Snapshot")
     waits_for(page, r"saved in .*python -m kit train .*--events")
     page.screenshot(path=screenshots / f"{name}-snapshot.png")
+    assert "--rate" not in status(page) and "--k " not in status(page)  # only what was touched is an option
     (new,) = set(notebooks.glob("snapshots/*/cockpit.svg")) - saved
     assert {"cockpit.png", "cockpit.csv", "settings.json", "events.json"} <= {p.name for p in new.parent.iterdir()}
 
@@ -208,7 +209,7 @@ def test_by_keyboard_alone_and_at_twice_the_size(chromium, voila, screenshots):
         page.keyboard.press("Enter")
         waits_for(page, "^training")
         tab_to(page, "K, threshold", "Shift+Tab")
-        for _ in range(20):
+        for _ in range(10):
             page.keyboard.press("ArrowLeft")
         waits_for(page, "last k = 10")
         assert t(page) <= 10
