@@ -70,8 +70,8 @@ def latencies(page: Page, k: int, presses: int) -> tuple[list[float], list[float
             page.wait_for_timeout(100)
             seen = page.evaluate("() => window.kitSeen")
             drawn = [
-                shown(seen, 1, 3, lambda words: float(words.split("t = ")[1].split()[0]) <= asked + 0.005),
-                shown(seen, 0, 2, lambda words: f"last k = {asked} " in words),
+                shown(seen, 1, 3, lambda words, k=asked: float(words.split("t = ")[1].split()[0]) <= k + 0.005),
+                shown(seen, 0, 2, lambda words, k=asked: f"last k = {k} " in words),
             ]
             if None not in drawn:
                 break
