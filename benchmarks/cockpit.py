@@ -76,7 +76,8 @@ def latencies(page: Page, k: int, presses: int) -> tuple[list[float], list[float
             if None not in drawn:
                 break
         else:
-            raise RuntimeError(f"K = {asked} was not shown within 20 s: {seen}")
+            words = page.locator('div[role="status"]').first.inner_text()
+            raise RuntimeError(f"K = {asked} was not shown within 20 s: {words}; {seen}")
         bars.append(drawn[0] - begin)
         curves.append(drawn[1] - begin)
         page.wait_for_timeout(400)
@@ -180,7 +181,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON (it always does)")
     parser.add_argument("--presses", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=150)
+    parser.add_argument("--batches", type=int, default=1000)
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     print(json.dumps(measure(asked.presses, asked.repeats, asked.batches)))

@@ -14,13 +14,15 @@ import atexit
 import contextlib
 import copy
 import multiprocessing
+import os
 import queue
 import shlex
+import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -30,10 +32,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kit import recipe
+from kit.data import ROLES
 from kit.data.augment import normalise
 from kit.data.base import Split, sample
 from kit.data.throughput import rate as images_a_second
-from kit.errors import KitError, one_line
+from kit.errors import KitError, not_one_of, one_line
 from kit.losses import hard_cross_entropy
 from kit.paper.plan import Plan
 from kit.recipe import Stage
@@ -70,6 +73,8 @@ class Settings:
 
     def run(self) -> Run:
         """The run so described. Raises KitError and ValidationError for what is not allowed."""
+        if self.role not in ROLES:
+            raise not_one_of("role", self.role, ROLES)
         if self.small_teacher and not self.teacher:
             raise KitError(f"small teacher {self.small_teacher!r} needs a big teacher")
 
@@ -128,6 +133,9 @@ class State:
     number: int = 0  # of changes so far
     phase: Phase = "loading"
     message: str = ""
+    run: Run | None = None  # what is trained; None until it is described and its images are loaded
+    pictures: Split | None = None  # the test images to pick from, likewise
+    networks: Mapping[str, nn.Module] = field(default_factory=dict)  # copies at the start, for whoever watches
     held: bool = False  # it would run, but nobody watches
     share: float = 0.0  # of the teachers' training, 0…1
     step: int = 0
@@ -146,11 +154,11 @@ class State:
     weights: dict[str, Tensor] | None = None  # the student's, not older than SKETCHING
 
 
-class _Reset(Exception):
+class _Reset(BaseException):
     """Unwinds a life to begin the next."""
 
 
-class _Closed(Exception):
+class _Closed(BaseException):
     """Unwinds the thread."""
 
 
@@ -171,7 +179,6 @@ class Session:
         self.described, self._image, self._hear = described, image, hear
         self._run: Run | None = None
         self._training: Training | None = None
-        self._pictures: Split | None = None
         self.state = State()
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -197,7 +204,7 @@ class Session:
         self._controls.put(("steer", name, checked(name, value)))
 
     def look_at(self, image: int) -> None:
-        """Picks one of `pictures`."""
+        """Picks one of the state's `pictures`."""
         self._controls.put(("look", image))
 
     def hold(self, held: bool) -> None:
@@ -226,18 +233,6 @@ class Session:
         """The run that trains the same student again, with what was steered up to now."""
         return replayed(self._run, self.state.events)
 
-    @property
-    def pictures(self) -> Split | None:
-        """The test images to pick from; None while they are loaded."""
-        return self._pictures
-
-    def networks(self) -> dict[str, nn.Module]:
-        """Copies of the student and its teachers, for the caller to keep; empty before there is a training.
-
-        The student's weights are those of the start: `state.weights` has the later ones.
-        """
-        return dict(self._copies) if self._training is not None else {}
-
     # ---- on its own thread -------------------------------------------------------------------------------------
 
     def _work(self) -> None:
@@ -250,8 +245,9 @@ class Session:
                 except _Reset as reset:
                     (described,) = reset.args
         except _Closed:
-            self._training = self._pictures = None
-            self._publish(phase="closed", message="closed")
+            self._training = None
+            self.state = State(number=self.state.number)
+            self._publish(phase="closed")
 
     def _live(self, described: Settings | Run) -> None:
         """From a reset to the next."""
@@ -263,12 +259,14 @@ class Session:
             self._publish(phase="failed", message=one_line(error))
         except (Diverged, KitError, OSError) as error:
             self._publish(phase="failed", message=str(error), share=0.0)
+        except Exception as error:  # a thread has nobody to raise to: whoever watches is told
+            self._publish(phase="failed", message=f"{type(error).__name__}: {error}", share=0.0)
         while True:
             self._goes, self._owed = False, 0
             self._obey()
 
     def _begin(self) -> None:
-        self._run = self._training = self._pictures = None
+        self._run = self._training = None
         self._goes, self._owed, self._early = False, 0, []
         self._said_at = self._said_cost = self._sketched_at = 0.0
         held = self.state.held
@@ -277,7 +275,7 @@ class Session:
 
     def _train(self) -> None:
         data = self._run.data.load()
-        self._pictures = sample(data, PICTURES)
+        self._publish(run=self._run, pictures=sample(data, PICTURES))
         missing = [run for run in with_teachers([self._run])[:-1] if find(run) is None]
         if missing:
             self._publish(phase="ready", message=announcement(missing))
@@ -302,6 +300,7 @@ class Session:
         self._copies["student"] = copy.deepcopy(training.student).eval()
         self._zt = {name: self._logits(net, slice(None)) for name, net in self._copies.items() if name != "student"}
         self._training = training
+        self._publish(networks=self._copies)
         for name, value in self._early:
             training.steer(name, value)
 
@@ -344,9 +343,8 @@ class Session:
             self._publish(held=held)
 
     def _on_look(self, image: int) -> None:
-        if self._pictures is not None:
-            self._image = min(max(0, image), len(self._pictures) - 1)
-            self._publish()
+        self._image = max(0, image)
+        self._publish()
 
     def _on_steer(self, name: str, value: float) -> None:
         if self._training is None:
@@ -446,8 +444,9 @@ class Session:
     def _seen(self) -> Look:
         stage = self._training.stage
         teacher = stage.teacher or ("big" if "big" in self._zt else None)
-        zs = self._logits(self._training.student.eval(), slice(self._image, self._image + 1))[0]
-        return Look(self._image, zs, self._zt[teacher][self._image] if teacher else None, teacher)
+        image = min(self._image, len(self.state.pictures) - 1)
+        zs = self._logits(self._training.student.eval(), slice(image, image + 1))[0]
+        return Look(image, zs, self._zt[teacher][image] if teacher else None, teacher)
 
     def _sketch(self) -> dict[str, Any]:
         now = time.perf_counter()
@@ -460,13 +459,15 @@ class Session:
         """Of the chosen pictures (n, C); the trainer puts its student back into training mode before each batch."""
         device = next(network.parameters()).device
         mean_std = (stat.to(device) for stat in self._run.data.load().mean_std)
-        x = normalise(self._pictures.images.pixels[which].to(device), *mean_std)
+        x = normalise(self.state.pictures.images.pixels[which].to(device), *mean_std)
         return teach(network, x).cpu()
 
 
 def _teach(missing: list[Run], sender: Connection) -> None:
     """In a process of its own: trains what is missing and sends the share done, or why it could not."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the kernel does not mean this
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     done, total = 0.0, sum(run.cost for run in missing)
     with sender:
         for run in missing:
@@ -481,6 +482,11 @@ def _teach(missing: list[Run], sender: Connection) -> None:
             except (Diverged, KitError) as error:
                 sender.send((done, str(error)))
                 return
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def announcement(missing: Sequence[Run]) -> str:

@@ -404,12 +404,13 @@ def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
         "rate": lambda: setattr(lane.rate, "index", rng.randrange(41)),
         "image": lambda: setattr(one.image, "value", rng.randrange(len(one.image.options))),
         "temperature": lambda: setattr(lane.temperature, "value", rng.choice(words)),
+        "role": lambda: setattr(one.role, "value", rng.choice(["cifar-10", "cifar-100"])),
         "seed": lambda: setattr(one.seed, "value", rng.randrange(3)),
         "small": lambda: setattr(one.small_teacher, "value", rng.choice(["cnn", None])),
         "page": lambda: one._page_told(rng.random() < 0.7),
         "draw": one.draw,
     }
-    often = [12, 4, 8, 1, 20, 10, 10, 6, 1, 1, 1, 4, 5]
+    often = [12, 4, 8, 1, 20, 10, 10, 6, 1, 0.3, 1, 1, 4, 15]
     for _ in range(500):
         presses[rng.choices(list(presses), often)[0]]()
         now = lane.session.state
@@ -417,6 +418,7 @@ def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
             assert 1 <= now.t <= now.k
         assert now.phase != "failed", now.message
     one._page_told(True)
+    one.role.value = "cifar-10"
     one.reset()
     wait(lambda: lane.session.state.step == 0 and lane.session.state.phase == "ready")
     one.start()

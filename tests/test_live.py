@@ -143,9 +143,9 @@ def test_the_picked_image_is_seen_by_its_stages_teacher(open_session):
     session = open_session(image=3)
     state = wait(session, "ready", until=lambda s: s.look is not None)
     assert (state.look.image, state.look.teacher, state.step) == (3, "small", 0)
-    copies = session.networks()
+    copies = state.networks
     assert set(copies) == {"small", "big", "student"}
-    x = session.pictures.images.pixels[3:4].float()
+    x = state.pictures.images.pixels[3:4].float()
     mean, std = session.run.data.load().mean_std
     x = ((x - mean) / std).permute(0, 3, 1, 2)
     with torch.no_grad():

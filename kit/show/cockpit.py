@@ -194,10 +194,10 @@ class Lane:
 
     def draw_bars(self) -> None:
         """The softened distributions, if they are not what is shown."""
-        state, pictures = self.session.state, self.session.pictures
-        if state.look is None or pictures is None or self.session.run is None:
+        state = self.session.state
+        if state.look is None:
             return
-        run, look, t = self.session.run, state.look, self.t
+        run, look, t = state.run, state.look, self.t
         key = (run, look.image, t, look.teacher, tuple(look.zs.tolist()))
         if self._shown.get("bars") == key:
             return
@@ -207,7 +207,7 @@ class Lane:
                 panel = Softened(figure.add_axes((0.27, 0.17, 0.69, 0.72)), run.data.load().classes)
                 self._panel = run.data, panel, LivePicture(figure, panel.moving)
             _, panel, picture = self._panel
-            label = int(pictures.labels[look.image])
+            label = int(state.pictures.labels[look.image])
             panel.update(look.zs if look.zt is None else look.zt, look.zs, t, label)
             for bar in panel.teacher:
                 bar.set_visible(look.zt is not None)
@@ -225,9 +225,9 @@ class Lane:
             return
         if state.look is None or state.weights is None or now - self._attended_at < self._pause:
             return
-        networks, pictures, run = self.session.networks(), self.session.pictures, self.session.run
+        networks, pictures, run = state.networks, state.pictures, state.run
         key = (run, state.look.image, state.look.teacher, id(state.weights))
-        if not networks or pictures is None or run is None or self._shown.get("attention") == key:
+        if self._shown.get("attention") == key:
             return
         self._shown["attention"] = key
         pixels, label = pictures.images.pixels[state.look.image], int(pictures.labels[state.look.image])
@@ -303,6 +303,8 @@ class Cockpit(widgets.VBox):
         self._arrange()
         super().__init__(self._parts(), layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"))
         self._drawer = self._loop.create_task(self._draw_on()) if self._loop else None
+        if self._drawer is not None:
+            self._drawer.add_done_callback(self._drawer_ended)
         self.draw()
 
     # ---- what it is made of ------------------------------------------------------------------------------------
@@ -464,6 +466,11 @@ class Cockpit(widgets.VBox):
                 await asyncio.wait_for(self._hurry.wait(), max(0.001, cost / DRAWING - INTERVAL))
             self._hurry.clear()
 
+    def _drawer_ended(self, drawer: asyncio.Task) -> None:
+        if not drawer.cancelled() and drawer.exception() is not None:
+            self._note = f"drawing has stopped: {drawer.exception()!r}"
+            self._tell([lane.session.state for lane in self.lanes])
+
     def _draw_now(self) -> None:
         """After a control was moved: the distributions at once, the rest as soon as it may be."""
         for lane in self.lanes:
@@ -489,12 +496,11 @@ class Cockpit(widgets.VBox):
                 lane.attend(self._pool)
 
     def _name_images(self) -> None:
-        session = self.lanes[0].session
-        pictures, run = session.pictures, session.run
-        if pictures is None or run is None:
+        state = self.lanes[0].session.state
+        if state.pictures is None:
             return
-        classes = run.data.load().classes
-        names = [(f"{i}: {classes[label]}", i) for i, label in enumerate(pictures.labels.tolist())]
+        classes = state.run.data.load().classes
+        names = [(f"{i}: {classes[label]}", i) for i, label in enumerate(state.pictures.labels.tolist())]
         if list(self.image.options) != names:
             chosen = self.image.value
             self.image.options = names
@@ -560,7 +566,7 @@ class Cockpit(widgets.VBox):
     def _figure(self, lanes: Sequence[tuple[Lane, State]]) -> object:
         """Curves and distributions as one figure with its caption."""
         settings, state = lanes[0][0].session.described, lanes[0][1]
-        run = lanes[0][0].session.run
+        run = state.run
         source = style.source_line({settings.role: f"{run.data.name} ({run.data.source})"}, settings.preset, 1,
                                    preset_named(settings.preset).says)  # fmt: skip
         with style.styled():
@@ -570,7 +576,7 @@ class Cockpit(widgets.VBox):
             LiveCurves(figure, boxes, len(lanes)).update([state for _, state in lanes])
             for i, (lane, state) in enumerate(lanes):
                 panel = Softened(figure.add_axes((0.13 + 0.505 * i, 0.105, 0.345, 0.255)), run.data.load().classes)
-                look, label = state.look, int(lane.session.pictures.labels[state.look.image])
+                look, label = state.look, int(state.pictures.labels[state.look.image])
                 panel.update(look.zs if look.zt is None else look.zt, look.zs, lane.t, label)
                 for bar in panel.teacher:
                     bar.set_visible(look.zt is not None)
