@@ -122,6 +122,7 @@ class Lane:
         self.captions = [widgets.HTML(layout=widgets.Layout(width="150px")) for _ in self.eyes]
         self._panel: tuple[object, Softened, LivePicture] | None = None
         self._shown: dict[str, object] = {}
+        self._defaults: dict[str, float] = {}  # of α and the rate
         self._attending: Future | None = None
         self._attended_at = self._attention_cost = 0.0
         self.describe(settings)
@@ -137,17 +138,15 @@ class Lane:
         self.k.disabled = not base.teacher or word not in ("adaptive", "schedule")
         self.rate.disabled = not base.teacher or word != "adaptive"
         self.alpha.disabled = not base.teacher
-        if not self.begun:
-            epochs = base.epochs or preset_named(base.preset).roles[base.role].epochs
-            self._defaults = {
-                "alpha": recipe.ALPHA if word.isdigit() and not base.small_teacher else 1.0,
-                "rate": recipe.RATE / epochs,
-            }
-            self.alpha.value = self._defaults["alpha"]
-            rates = [self._defaults["rate"] * factor for factor in FACTORS]
-            if [rate for _, rate in self.rate.options] != rates:
-                self.rate.options = [(f"{rate:.3g}", rate) for rate in rates]
-            self.rate.value = self._defaults["rate"]
+        alpha = recipe.ALPHA if word.isdigit() and not base.small_teacher else 1.0
+        rate = recipe.RATE / max(1, base.epochs or preset_named(base.preset).roles[base.role].epochs)
+        if alpha != self._defaults.get("alpha"):
+            self._defaults["alpha"] = self.alpha.value = alpha
+        if rate != self._defaults.get("rate"):
+            at = self.rate.index if "rate" in self._defaults else FACTORS.index(1)
+            self._defaults["rate"] = rate
+            self.rate.options = [(f"{rate * factor:.3g}", rate * factor) for factor in FACTORS]
+            self.rate.index = at
 
     @property
     def settings(self) -> Settings:
@@ -226,10 +225,10 @@ class Lane:
         if state.look is None or state.weights is None or now - self._attended_at < self._pause:
             return
         networks, pictures, run = state.networks, state.pictures, state.run
-        key = (run, state.look.image, state.look.teacher, id(state.weights))
-        if self._shown.get("attention") == key:
+        key = (run, state.look.image, state.look.teacher)
+        if self._shown.get("attention") == key and self._shown["weights"] is state.weights:
             return
-        self._shown["attention"] = key
+        self._shown |= {"attention": key, "weights": state.weights}
         pixels, label = pictures.images.pixels[state.look.image], int(pictures.labels[state.look.image])
         data = run.data.load()
         teacher = networks.get(state.look.teacher)
