@@ -24,7 +24,7 @@ from kit.live import NOTHING, History, Settings, State
 from kit.runs import find, train, with_teachers
 from kit.show import attention, style
 from kit.show.cockpit import cockpit, sentence
-from kit.show.live_plots import POINTS, LiveCurves, bound, thinned
+from kit.show.live_plots import POINTS, LiveCurves, _nice, bound, thinned
 from kit.show.page import SILENCE, Page
 from kit.steering import Event
 
@@ -268,6 +268,12 @@ def test_curves_of_nothing_are_empty_axes():
         curves.update([State()])
     assert len(bound(State())[0]) == 0
     assert all(len(line.get_xdata()) == 0 for line in curves.lanes[0].lines)
+
+
+def test_the_slopes_axis_always_has_an_end():
+    for reach in np.geomspace(1e-9, 1e3, 2000):
+        assert reach <= _nice(float(reach)) <= 2.7 * reach
+    assert _nice(0) > 0 and _nice(float("nan")) > 0
 
 
 def test_thinning_keeps_means():

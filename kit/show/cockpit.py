@@ -42,7 +42,7 @@ from kit.show.plots import Softened
 from kit.show.widgets import WIDTH, Coalesced
 
 INTERVAL = 0.2  # seconds between two redraws
-DRAWING = 0.06  # at most this share of the time goes into drawing
+DRAWING = 0.06  # at most this share of a core's time goes into drawing, and as much into attention
 ATTENTION = 1.0  # seconds between two Grad-CAMs
 K_MAX = 40
 FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
@@ -457,9 +457,9 @@ class Cockpit(widgets.VBox):
                 if self.page.is_silent:
                     self._page_told(False)
             self._wake.clear()
-            begin = time.perf_counter()
+            begin = time.thread_time()  # not the clock's: waiting for others is no work
             self.draw()
-            cost = time.perf_counter() - begin
+            cost = time.thread_time() - begin
             await asyncio.sleep(INTERVAL)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), max(0.001, cost / DRAWING - INTERVAL))

@@ -219,7 +219,7 @@ def _nice(reach: float) -> float:
     if not math.isfinite(reach) or reach <= 0:
         return 0.01
     power = 10.0 ** math.floor(math.log10(reach))
-    return next(step * power for step in (1, 2, 5, 10) if reach * 1.05 <= step * power)
+    return next(step * power for step in (1, 2, 5, 10, 20) if reach * 1.05 <= step * power)
 
 
 def table(history: History) -> dict[str, np.ndarray]:
