@@ -42,7 +42,8 @@ from kit.show.plots import Softened
 from kit.show.widgets import WIDTH, Coalesced
 
 INTERVAL = 0.2  # seconds between two redraws
-DRAWING = 0.06  # at most this share of a core's time goes into drawing, and as much into attention
+SCALE = 1.25  # pixels of a picture to one of the page: most of what drawing costs is packing them
+DRAWING = 0.05  # at most this share of a core's time goes into drawing, and as much into attention
 ATTENTION = 1.0  # seconds between two Grad-CAMs
 K_MAX = 40
 FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
@@ -204,7 +205,7 @@ class Lane:
             if self._panel is None or self._panel[0] != run.data:
                 figure = style.new_figure(540, 300)
                 panel = Softened(figure.add_axes((0.27, 0.17, 0.69, 0.72)), run.data.load().classes)
-                self._panel = run.data, panel, LivePicture(figure, panel.moving)
+                self._panel = run.data, panel, LivePicture(figure, panel.moving, SCALE)
             _, panel, picture = self._panel
             label = int(state.pictures.labels[look.image])
             panel.update(look.zs if look.zt is None else look.zt, look.zs, t, label)
@@ -294,6 +295,7 @@ class Cockpit(widgets.VBox):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="attention")
         self._note = ""
         self._shown: object = None
+        self._asked: object = None
         self._redraw = Coalesced(self._draw_now)
         self.lanes = [self._lane("A", settings)]
         self._build_controls(settings)
@@ -355,7 +357,7 @@ class Cockpit(widgets.VBox):
             else:
                 boxes = [(x, y, width, 0.355) for y in (0.585, 0.115) for x in (left, right)]
             self._live_curves = LiveCurves(figure, boxes, len(self.lanes), compact=self._compact)
-        self._curves_picture = LivePicture(figure, self._live_curves.moving)
+        self._curves_picture = LivePicture(figure, self._live_curves.moving, SCALE)
         self._shown = None
         if not hasattr(self, "curves"):
             self.curves = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width=f"{WIDTH - 4}px"))
@@ -446,7 +448,15 @@ class Cockpit(widgets.VBox):
     def _heard(self) -> None:
         """From a session's thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(self._heard_here)
+
+    def _heard_here(self) -> None:
+        """What somebody has asked for is shown as soon as may be; batches that went by can wait a little."""
+        asked = [(lane.session.state.phase, len(lane.session.state.events)) for lane in self.lanes]
+        if asked != self._asked:
+            self._asked = asked
+            self._hurry.set()
+        self._wake.set()
 
     async def _draw_on(self) -> None:
         """Redraws after changes until the cockpit is closed; a control that was moved shortens the pause."""
@@ -458,8 +468,12 @@ class Cockpit(widgets.VBox):
                     self._page_told(False)
             self._wake.clear()
             begin = time.thread_time()  # not the clock's: waiting for others is no work
-            self.draw()
+            self._draw_curves()
             cost = time.thread_time() - begin
+            await asyncio.sleep(0)  # a slider that has been moved meanwhile comes first
+            begin = time.thread_time()
+            self._draw_networks()
+            cost += time.thread_time() - begin
             await asyncio.sleep(INTERVAL)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), max(0.001, cost / DRAWING - INTERVAL))
@@ -474,11 +488,14 @@ class Cockpit(widgets.VBox):
         """After a control was moved: the distributions at once, the rest as soon as it may be."""
         for lane in self.lanes:
             lane.draw_bars()
-        self._hurry.set()
         self._wake.set()
 
     def draw(self) -> None:
         """Brings everything up to date; what has not changed is left alone."""
+        self._draw_curves()
+        self._draw_networks()
+
+    def _draw_curves(self) -> None:
         states = [lane.session.state for lane in self.lanes]
         self._name_images()
         self._tell(states)
@@ -489,6 +506,8 @@ class Cockpit(widgets.VBox):
                 self.curves.value = self._curves_picture.png(self._live_curves.background)
             self._shown = key
             self.draws += 1
+
+    def _draw_networks(self) -> None:
         for lane in self.lanes:
             lane.draw_bars()
             if not self._compact:
