@@ -43,7 +43,7 @@ from kit.show.widgets import WIDTH, Coalesced
 
 INTERVAL = 0.2  # seconds between two redraws
 SCALE = 1.25  # pixels of a picture to one of the page: most of what drawing costs is packing them
-DRAWING = 0.05  # at most this share of a core's time goes into drawing, and as much into attention
+DRAWING = 0.035  # at most this share of a core's time goes into drawing, and as much into attention
 ATTENTION = 1.0  # seconds between two Grad-CAMs
 K_MAX = 40
 FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
