@@ -96,6 +96,16 @@ def test_sliders_describe_before_the_start_and_steer_after_it(opened):
     assert lane.t == lane.session.state.t == 5
 
 
+def test_what_is_moved_right_after_the_start_is_not_lost(opened):
+    one = opened()
+    one.start()
+    one.lanes[0].k.value = 6  # its thread has hardly heard of the start
+    phase(one, "finished")
+    state = one.lanes[0].session.state
+    assert [(event.name, event.value) for event in state.events] == [("k", 6.0)]
+    assert np.nanmax(state.history.t[state.events[0].step :]) <= 6
+
+
 def test_another_run_waits_for_reset_once_it_has_begun(opened):
     one = opened(epochs=200)
     one.seed.value = 3

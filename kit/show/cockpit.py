@@ -121,6 +121,7 @@ class Lane:
         self.eyes = [widgets.Image(format="png", layout=widgets.Layout(width="150px", height="150px"))
                      for _ in range(3)]  # fmt: skip
         self.captions = [widgets.HTML(layout=widgets.Layout(width="150px")) for _ in self.eyes]
+        self._going = False  # Start or Step has been pressed: what is moved from then on is steered
         self._panel: tuple[object, Softened, LivePicture] | None = None
         self._shown: dict[str, object] = {}
         self._defaults: dict[str, float] = {}  # of α and the rate
@@ -169,7 +170,7 @@ class Lane:
         return self.session.state.step > 0
 
     def _steer(self, name: str) -> None:
-        if self.begun and self.session.state.phase in ("running", "paused"):
+        if self._going and self.session.state.phase not in ("finished", "failed"):
             self.session.steer(name, self.value(name))
         self._moved()
 
@@ -178,7 +179,14 @@ class Lane:
         state = self.session.state
         if state.phase in ("finished", "failed") or (not state.step and self.settings != self.session.described):
             self.session.reset(self.settings)
+        self._going = True
         go()
+
+    def reset(self, base: Settings) -> None:
+        """Back to the start, as the controls have it."""
+        self._going = False
+        self.describe(base)
+        self.session.reset(self.settings)
 
     # ---- pictures ----------------------------------------------------------------------------------------------
 
@@ -399,8 +407,7 @@ class Cockpit(widgets.VBox):
         """Back to the start, as the controls have it."""
         self._note = ""
         for lane in self.lanes:
-            lane.describe(self._chosen())
-            lane.session.reset(lane.settings)
+            lane.reset(self._chosen())
 
     def _chosen(self) -> Settings:
         names = ("role", "teacher", "small_teacher", "student", "seed")
@@ -417,8 +424,7 @@ class Cockpit(widgets.VBox):
             self._note = "changed: Reset makes it take effect"
         else:
             for lane in self.lanes:
-                lane.describe(chosen)
-                lane.session.reset(lane.settings)
+                lane.reset(chosen)
         self._redraw()
 
     def _look_at(self, image: int) -> None:
