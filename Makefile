@@ -1,6 +1,7 @@
 # make figures   every figure and table into figures/ (PRESET=smoke|quick|paper)
 # make test      unit tests, and the notebooks at preset smoke
 # make lab       JupyterLab on this machine alone
+# make app       the live cockpit alone, as a page of its own on this machine
 # make audit     known vulnerabilities of the pinned dependencies, where pip-audit can reach its index
 PRESET ?= quick
 OUT ?= figures
@@ -13,7 +14,7 @@ BIN := .venv/bin
 endif
 STAMP := .venv/installed
 
-.PHONY: figures test lab audit install clean
+.PHONY: figures test lab app audit install clean
 
 figures: install
 	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
@@ -24,6 +25,9 @@ test: install
 lab: install
 	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+app: install
+	$(BIN)/voila notebooks/08_playground.ipynb --Voila.ip=127.0.0.1 --token
 
 audit: .venv/audit
 	$(PYTHON) .ci/audit.py $(BIN:.venv/%=.venv/audit/%)/pip-audit constraints.txt

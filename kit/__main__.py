@@ -112,6 +112,9 @@ def train(
         Optional[int], typer.Option(help="the student's first channel count; default: the preset's")
     ] = None,
     seed: Annotated[int, typer.Option(help="of the student's weights, batches and augmentation")] = 0,
+    events: Annotated[
+        Optional[Path], typer.Option(metavar="FILE.json", help="changes of k, alpha and rate on the way, as recorded")
+    ] = None,
     preset: PresetOption = "quick",
     source: Annotated[str, typer.Option(help="auto, embedded or real images")] = "auto",
     level: LevelOption = None,
@@ -121,9 +124,9 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train one student (and its teachers, once)."""
-    from kit import recipe
+    from kit import recipe, steering
     from kit.paper.plan import Plan
-    from kit.runs import Failure, train_all
+    from kit.runs import Failure, replayed, train_all
 
     refuse_damage(strict)
     plan = replace(Plan.of(preset, {check_role(role): source}, data), level=level)
@@ -137,15 +140,11 @@ def train(
         # options that this run has no use for are checked all the same
         recipe.adaptive(epochs, k, rate, follows=follows, optimiser=optimiser)
         recipe.Eq1(reading=reading, alpha=recipe.ALPHA if alpha is None else alpha)
-        if teacher is None:
-            return recipe.hard_labels()
-        if small_teacher:
-            return recipe.small_teacher(policy, 1.0 if alpha is None else alpha, t_squared)
-        if policy.kind == "fixed":
-            return recipe.eq1(policy.T, reading, recipe.ALPHA if alpha is None else alpha)
-        return recipe.big_teacher_only(policy, 1.0 if alpha is None else alpha, t_squared)
+        return recipe.procedure(policy, bool(teacher), bool(small_teacher), reading, alpha, t_squared)
 
     run = plan.student(student, role, stages, teacher, small_teacher, seed, epochs, width=width, batch=batch, lr=lr)
+    if events:
+        run = replayed(run, steering.read(events))
     tell_skipped(run.data.load())
     outcome = train_all([run], jobs)[run]
     if isinstance(outcome, Failure):

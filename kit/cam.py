@@ -100,12 +100,17 @@ def maps(
     for start in range(0, len(x), batch):
         here = slice(start, start + batch)
         targets = None if wanted is None else [_Class(int(c)) for c in wanted[here]]
-        with torch.enable_grad(), contextlib.redirect_stderr(io.StringIO()):  # Score-CAM draws a bar for every image
+        with torch.enable_grad(), _quiet(method):
             found.append(cam(x[here], targets))
         logits.append(cam.outputs.detach().cpu())
     logits = torch.cat(logits)
     labels = logits.argmax(1) if wanted is None else wanted
     return HeatMaps(np.concatenate(found), labels, logits, method, layer, sizes[layer])
+
+
+def _quiet(method: str) -> contextlib.AbstractContextManager:
+    """Score-CAM draws a bar for every image; standard error is every thread's, so it is taken away for that alone."""
+    return contextlib.redirect_stderr(io.StringIO()) if method == "score-cam" else contextlib.nullcontext()
 
 
 def _as_labels(classes: Tensor | int | str, n: int) -> Tensor | None:

@@ -195,6 +195,24 @@ def big_teacher_only(
     )
 
 
+def procedure(
+    temperature: TemperaturePolicy,
+    has_teacher: bool = True,
+    has_small_teacher: bool = False,
+    reading: Literal["printed", "hinton"] = "printed",
+    alpha: float | None = None,
+    t_squared: bool = True,
+) -> tuple[Stage, ...]:
+    """The stages that follow from which teachers there are. `alpha` None: 0.5 in Eq. (1), 1 in the improved loss."""
+    if not has_teacher:
+        return hard_labels()
+    if has_small_teacher:
+        return small_teacher(temperature, 1.0 if alpha is None else alpha, t_squared)
+    if temperature.kind == "fixed":
+        return eq1(temperature.T, reading, ALPHA if alpha is None else alpha)
+    return big_teacher_only(temperature, 1.0 if alpha is None else alpha, t_squared)
+
+
 def policy(
     word: str,
     epochs: int,

@@ -46,6 +46,7 @@ from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
 from kit.recipe import Recipe
 from kit.sealed import CHECKSUMS, complaint, sealed, sha256, sweep, write, writing_to
+from kit.steering import Event
 from kit.threads import one_thread
 from kit.trainer import Diverged, Training
 
@@ -158,6 +159,8 @@ class Run(BaseModel):
     preset: str = "custom"
     device: str = "cpu"
     numerics: int = NUMERICS
+    # what is steered on the way; a run without events is described, and so hashed, as if there were no such thing
+    events: tuple[Event, ...] = Field(default=(), exclude_if=lambda events: not events)
 
     @model_validator(mode="after")
     def _has_its_teachers(self) -> Run:
@@ -166,6 +169,14 @@ class Run(BaseModel):
             raise ValueError(f"the recipe needs teachers {sorted(missing)}, which the run does not have")
         if self.student.classes != self.data.classes:
             raise ValueError(f"the student has {self.student.classes} classes, the data {self.data.classes}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_steered_while_it_runs(self) -> Run:
+        batches = self.recipe.epochs * (self.data.train_images // min(self.recipe.batch, self.data.train_images))
+        at = [event.step for event in self.events]
+        if at != sorted(at) or (at and at[-1] >= batches):
+            raise ValueError(f"events must be in order and before the last of {batches} batches: got steps {at}")
         return self
 
     @cached_property
@@ -188,7 +199,8 @@ class Run(BaseModel):
     @property
     def title(self) -> str:
         taught = " ← ".join(teacher.student.title for teacher in self.teachers.values())
-        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}, seed {self.seed}"
+        steered = f", steered {len(self.events)}×" if self.events else ""
+        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}, seed {self.seed}{steered}"
 
     @property
     def cost(self) -> float:
@@ -203,6 +215,11 @@ def hash_of(description: Mapping[str, Any]) -> str:
     fields = {name: value for name, value in description.items() if name not in ABOUT}
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def replayed(run: Run, events: Iterable[Event]) -> Run:
+    """The run with these changes made on the way. Raises ValidationError where they do not fit into it."""
+    return Run(**{name: getattr(run, name) for name in Run.model_fields} | {"events": tuple(events)})
 
 
 @dataclass(frozen=True)
@@ -494,7 +511,8 @@ def start(run: Run) -> Training:
         if result is None:
             raise KitError(f"teacher {name!r} ({run.teachers[name].title}) has not been trained yet")
         teachers[name] = result.student()
-    return Training(run.recipe, run.data.load(), run.student.build(run.seed), teachers, run.seed, run.device)
+    student = run.student.build(run.seed)
+    return Training(run.recipe, run.data.load(), student, teachers, run.seed, run.device, run.events)
 
 
 def train(run: Run, tick: Tick = lambda share: None) -> Result:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from kit.losses import softened, temperature_gradient
+from kit.losses import TemperatureGradient, softened, temperature_gradient
 
 COLD = 1.0  # the temperature at which a soft stage is over
 LARGEST_EXPONENT = 700.0  # exp of more is no float: a diverging student's gradient asks for it
@@ -74,6 +74,7 @@ class Thermostat:
         self.policy = policy
         self.t = float(policy.start)
         self.gradient = math.nan  # ∂L_D/∂θ at the last observed batch
+        self.terms: TemperatureGradient | None = None  # of ∂L_D/∂t there, for the cross-entropy
         self._k = float(policy.start)
         self._steps_per_epoch = steps_per_epoch
         self._stage_steps = max(1, stage_steps)
@@ -123,7 +124,8 @@ class Thermostat:
             self.t = COLD + (start - COLD) * left if self.policy.shape == "linear" else start**left
 
     def _follow(self, zt: Tensor, zs: Tensor) -> None:
-        slope = temperature_gradient(zt, zs, self.t).total
+        self.terms = temperature_gradient(zt, zs, self.t)
+        slope = self.terms.total
         if self.policy.follows == "kl":
             slope = slope - entropy_gradient(zt, self.t)
         self.gradient = self.t * float(slope)  # ∂L_D/∂θ = t · ∂L_D/∂t

@@ -2,7 +2,7 @@
 
 training = Training(recipe, data, student, teachers, seed=0)
 for step in training:      # or `training.run()`
-    ...                    # look at training.thermostat.t, change training.thermostat.k, stop whenever you like
+    ...                    # look at training.thermostat.t, training.steer("k", 5), stop whenever you like
 training.metrics()
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from kit.data.base import Dataset, Split
 from kit.errors import KitError
 from kit.losses import kl_divergence, topk_correct
 from kit.recipe import Moment, Recipe, Stage
+from kit.steering import Event, checked, steered
 from kit.temperature import Thermostat
 
 EVALUATION_BATCH = 500
@@ -89,6 +90,7 @@ class Training:
     `student` and `teachers` map images (N, 3, px, px) to logits (N, C). A teacher called "big" is the explained model:
     agreement is measured with it, whether or not a stage learns from it. The student's start weights are the caller's;
     `seed` decides batches and augmentation. The same seed gives the same student bit for bit on one thread of one CPU.
+    `steer` changes K, α or the temperature's rate on the way; `events` are such changes, each to be made at its step.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Training:
         teachers: Mapping[str, nn.Module],
         seed: int,
         device: str = "cpu",
+        events: Sequence[Event] = (),
     ) -> None:
         self.recipe, self.data, self.seed = recipe, data, seed
         self.device = torch.device(device)
@@ -128,6 +131,9 @@ class Training:
         self.hits = torch.zeros(self.total_steps, 2, dtype=torch.int64, device=self.device)  # top-1, top-5
         self.temperatures = torch.full((self.total_steps, 2), math.nan, dtype=torch.float64)  # t and what was used
         self.stage_index = torch.zeros(self.total_steps, dtype=torch.int64)
+        self.events: list[Event] = []  # what has been steered, in order
+        self._planned = sorted(events, key=lambda event: event.step)  # to come; stable: one step's keep their order
+        self._steered: dict[str, float] = {}
         self._enter_stage(0)
 
     # ---- the loop ---------------------------------------------------------------------------------------------
@@ -137,6 +143,7 @@ class Training:
             epoch, done = divmod(self.step, self.steps_per_epoch)
             plan = EpochPlan(len(self.data.train), self.seed, epoch, self.recipe.pad, self.data.flip)
             for indices in list(plan.batches(self.batch))[done:]:
+                self._steer_as_planned()
                 with self.spent.clock(self.device):
                     self._train_on(plan, indices)
                 if self.step % self.steps_per_epoch == 0:
@@ -189,7 +196,7 @@ class Training:
         needs_graph = objective.needs_input_gradient or objective.trains_teacher
         zt = None if self.teacher is None else self.teacher(x) if needs_graph else teach(self.teacher, x)  # (N, C)
         t = self.thermostat.used if self.thermostat else 1.0
-        moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self._stage_progress())
+        moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self.stage_progress())
         loss = objective(moment) * share
         loss.backward()
         if objective.trains_teacher:
@@ -235,14 +242,38 @@ class Training:
             return self.recipe.lr * (step + 1) / (rising + 1)
         return self.recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / (self.total_steps - rising)))
 
+    # ---- steering ---------------------------------------------------------------------------------------------
+
+    def steer(self, name: str, value: float) -> None:
+        """Sets `k`, `alpha` or `rate` from the next batch on, in this stage and those after it, and records it.
+
+        t follows K into [1, K] at once; a stage entered later starts at K. What a stage lacks (a fixed temperature has
+        no K, hard labels no α) it does not get. Raises KitError for values that are not allowed, and after the end.
+        """
+        value = checked(name, value)
+        if self.step >= self.total_steps:
+            raise KitError(f"{name} cannot be steered any more: all {self.total_steps} batches are done")
+        self.events.append(Event(step=self.step, name=name, value=value))
+        self._steered[name] = value
+        if self.thermostat is not None:
+            self.thermostat.policy = self.stage.temperature
+            if name == "k":
+                self.thermostat.k = value
+
+    def _steer_as_planned(self) -> None:
+        while self._planned and self._planned[0].step <= self.step:
+            event = self._planned.pop(0)
+            self.steer(event.name, event.value)
+
     # ---- stages -----------------------------------------------------------------------------------------------
 
     @property
     def stage(self) -> Stage:
-        return self.recipe.stages[len(self.stages) - 1]
+        """The stage it is in, as steered."""
+        return steered(self.recipe.stages[len(self.stages) - 1], self._steered)
 
     def _enter_stage(self, number: int) -> None:
-        stage = self.recipe.stages[number]
+        stage = steered(self.recipe.stages[number], self._steered)
         self._stage_last_step = round(stage.until * self.total_steps)
         budget = self._stage_last_step - self.step
         self.thermostat = Thermostat(stage.temperature, self.steps_per_epoch, budget) if stage.temperature else None
@@ -256,7 +287,8 @@ class Training:
             )
         self.stages.append(StageRecord(stage.name, self.step, self.thermostat.t if self.thermostat else None))
 
-    def _stage_progress(self) -> float:
+    def stage_progress(self) -> float:
+        """How much of its budget the stage has used, 0…1."""
         first = self.stages[-1].first_step
         return (self.step - first) / max(1, self._stage_last_step - first)
 
@@ -290,6 +322,7 @@ class Training:
             "step": self.step,
             "parts": self.parts,
             "notes": self.notes,
+            "events": [event.model_dump() for event in self.events],
             "stages": [asdict(record) for record in self.stages],
             "epochs": self.epochs,
             "thermostat": self.thermostat.state() if self.thermostat else None,
@@ -299,6 +332,9 @@ class Training:
 
     def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         """Puts a training made with the same arguments where `state` was taken; torch's own stream with it."""
+        self.events = [Event(**event) for event in plain["events"]]
+        self._steered = {event.name: event.value for event in self.events}
+        self._planned = [event for event in self._planned if event.step >= plain["step"]]
         *before, current = (StageRecord(**record) for record in plain["stages"])
         self.stages, self.step = before, current.first_step
         self._enter_stage(len(before))

@@ -25,6 +25,7 @@ from kit.errors import KitError
 from kit.methods import held_near
 from kit.recipe import Recipe
 from kit.runs import find, train
+from kit.steering import Event
 from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.trainer import Training
 
@@ -86,6 +87,36 @@ def test_stopped_anywhere_it_ends_as_if_never_stopped(name, tmp_path):
         Checkpoints(tmp_path / str(step), {}).resume(again)
         assert again.step == step
         assert same(again.run(), whole)
+
+
+def test_a_steered_training_goes_on_as_steered(tmp_path):
+    """Changes planned before, at and after the stop, and one in a stage that is not yet entered."""
+    events = [
+        Event(step=step, name=name, value=value)
+        for step, name, value in (
+            (2, "k", 9.0),
+            (5, "alpha", 0.5),
+            (6, "rate", 30.0),
+            (6, "k", 4.0),
+            (12, "alpha", 0.9),
+        )
+    ]
+
+    def made() -> Training:
+        return Training(three_steps(3, rate=60), DATA, cnn(1), teachers(), seed=3, events=events)
+
+    whole = made().run()
+    assert whole.events == events
+    for stop in (1, 2, 5, 6, 7, 13):
+        training = made()
+        for step in training:
+            if step == stop:
+                break
+        Checkpoints(tmp_path / str(stop), {}).save(training)
+        again = made()
+        Checkpoints(tmp_path / str(stop), {}).resume(again)
+        assert same(again.run(), whole)
+        assert again.events == events
 
 
 def test_stopped_again_and_again_it_ends_the_same(tmp_path):

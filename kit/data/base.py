@@ -95,3 +95,9 @@ def held_out(dataset: Dataset, share: float) -> Dataset:
     parts = [positions.nonzero()[:, 0] for positions in (~is_held, is_held)]
     train, test = (Split(ChosenImages(dataset.train.images, part), labels[part]) for part in parts)
     return replace(dataset, name=f"{dataset.name}, {share:.0%} of the training images held out", train=train, test=test)
+
+
+def sample(data: Dataset, images: int) -> Split:
+    """So many test images, spread evenly over the split (which is ordered by class) and copied out of it."""
+    indices = torch.linspace(0, len(data.test) - 1, min(images, len(data.test))).long().unique()
+    return Split(TensorImages(data.test.images.take(indices)), data.test.labels[indices])

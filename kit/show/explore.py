@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
-from kit.data.base import Dataset, Split, TensorImages
+from kit.data.base import sample
 from kit.paper.plan import Plan
 from kit.runs import DataSpec, Result, find
 from kit.show.plots import contact_sheet
@@ -19,12 +17,6 @@ def explore(result: Result, images: int = 48) -> TemperatureExplorer:
     teacher, student = find(result.run.teachers["big"]).student(), result.student()
     logits = [evaluate(network, some, *data.mean_std).logits for network in (teacher, student)]
     return temperature_explorer(*logits, some.labels, data.classes, images=some.images.pixels.numpy())
-
-
-def sample(data: Dataset, images: int) -> Split:
-    """So many test images, spread evenly over the split (which is ordered by class) and copied out of it."""
-    indices = torch.linspace(0, len(data.test) - 1, min(images, len(data.test))).long().unique()
-    return Split(TensorImages(data.test.images.take(indices)), data.test.labels[indices])
 
 
 def sheet_of(plan: Plan, role: str, images: int = 20, columns: int = 10):

@@ -1,0 +1,133 @@
+"""The real JupyterLab and the real Voilà on this machine alone, and a real browser on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+SECONDS = 1000  # Playwright counts in milliseconds
+PATIENCE = 60 * SECONDS
+NO_NEWS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+
+
+def chromium() -> str | None:
+    """A Chromium that is installed, or None."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def copy_notebook(name: str, folder: Path, **parameters: object) -> Path:
+    """A notebook with some of its parameters set anew, in a folder of its own."""
+    book = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    (cell,) = (cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
+    cell.source += "".join(f"\n{key} = {value!r}" for key, value in parameters.items())
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(book, folder / name)
+    return folder / name
+
+
+@contextmanager
+def jupyter(app: str, folder: Path, log: Path, **environment: str) -> Iterator[str]:
+    """JupyterLab (`lab`) or Voilà (`voila`) on a folder of notebooks, with a token; gives its address with `{path}`."""
+    port, token, home = free_port(), secrets.token_hex(16), log.parent / f"{app}-home"
+    settings = home / "settings" / NO_NEWS
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    own = {f"JUPYTER_{what}_DIR": str(home / what.lower()) for what in ("CONFIG", "DATA", "RUNTIME")}
+    common = ["--no-browser", f"--port={port}"]
+    if app == "lab":
+        words = ["jupyterlab", "--ip=127.0.0.1", "--allow-root", f"--IdentityProvider.token={token}",
+                 f"--ServerApp.root_dir={folder}", f"--LabApp.user_settings_dir={home / 'settings'}",
+                 f"--LabApp.workspaces_dir={home / 'workspaces'}"]  # fmt: skip
+    else:
+        words = ["voila", str(folder), "--Voila.ip=127.0.0.1", f"--token={token}"]
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *words, *common], stdout=file, stderr=subprocess.STDOUT, cwd=folder,
+            env=os.environ | own | environment, start_new_session=True,
+        )  # fmt: skip
+        try:
+            _answers(f"http://127.0.0.1:{port}/", server, log)
+            kind = "lab/tree" if app == "lab" else "voila/render"
+            yield f"http://127.0.0.1:{port}/{kind}/{{path}}?token={token}"
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _answers(url: str, server: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended: {log.read_text()[-2000:]}")
+        try:
+            urllib.request.urlopen(url, timeout=5)
+            return
+        except urllib.error.HTTPError:
+            return  # it answers, if only that a token is missing
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"the server does not answer: {log.read_text()[-2000:]}")
+
+
+@contextmanager
+def browser(executable: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        try:
+            yield launched
+        finally:
+            launched.close()
+
+
+def open_lab(page: Page, address: str, notebook: str) -> None:
+    """Opens a notebook in JupyterLab, side bar folded away, and waits for its kernel."""
+    page.goto(address.format(path=notebook), timeout=PATIENCE)
+    page.locator(".jp-NotebookPanel-toolbar").first.wait_for(timeout=PATIENCE)
+    page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for(timeout=PATIENCE)
+    if page.locator(".jp-FileBrowser").first.is_visible():
+        page.keyboard.press("Control+b")
+
+
+def run_all(page: Page) -> None:
+    """Runs all cells, and again where JupyterLab, still busy with the kernel it has just started, let that go by."""
+    notebook = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    for _ in range(10):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        try:
+            notebook.get_by_text(re.compile(r"^\[(\*|\d+)\]:$")).first.wait_for(timeout=2 * SECONDS)
+            return
+        except TimeoutError:
+            continue
+    raise RuntimeError("JupyterLab does not run the notebook's cells")

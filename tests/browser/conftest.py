@@ -1,0 +1,73 @@
+"""JupyterLab and Voilà as they are served, and a real browser. Without one the tests are skipped, and say so."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks import pages
+from kit.live import Settings
+from kit.runs import train, with_teachers
+
+EPOCHS = 1000  # of a few batches each: longer than any test
+
+
+def pytest_collection_modifyitems(items) -> None:
+    if pages.chromium() is None and os.environ.get("KIT_BROWSER") != "required":
+        skip = pytest.mark.skip(reason=f"no browser found (looked for {', '.join(pages.NAMES)})")
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    executable = pages.chromium()
+    assert executable, f"KIT_BROWSER=required, but none of {', '.join(pages.NAMES)} is installed"
+    with pages.browser(executable) as launched:
+        yield launched
+
+
+@pytest.fixture(scope="session")
+def screenshots():
+    folder = Path(os.environ.get("KIT_SCREENSHOTS") or tempfile.mkdtemp(prefix="kit-screenshots-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"screenshots are in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def notebooks(tmp_path_factory):
+    """Notebook 08 with a long run, whose teachers are in the cache, and a second notebook to go to."""
+    folder = tmp_path_factory.mktemp("browser") / "notebooks"
+    for run in with_teachers([Settings(preset="smoke", small_teacher="vgg19").run()])[:-1]:
+        train(run)
+    pages.copy_notebook("08_playground.ipynb", folder, epochs=EPOCHS)
+    pages.copy_notebook("01_derivation.ipynb", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lab(notebooks):
+    with pages.jupyter("lab", notebooks, notebooks.parent / "lab.log") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def voila(notebooks):
+    with pages.jupyter("voila", notebooks, notebooks.parent / "voila.log") as address:
+        yield address
+
+
+@pytest.fixture
+def page(chromium, request, screenshots):
+    """A page 1280 px wide. Where a test fails, what it saw last is kept."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1150})
+    opened = context.new_page()
+    opened.set_default_timeout(30 * pages.SECONDS)
+    yield opened
+    opened.screenshot(path=screenshots / f"{request.node.name}-last.png")
+    context.close()

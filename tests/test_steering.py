@@ -1,0 +1,224 @@
+"""Steering: what an event changes and from when, and that a run steered midway can be described and trained again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from kit import recipe
+from kit.__main__ import main
+from kit.errors import KitError
+from kit.models import ModelSpec
+from kit.recipe import Recipe
+from kit.runs import DataSpec, Run, replayed, start, train
+from kit.steering import Event, read, steered, text
+from kit.temperature import Adaptive, Fixed, Scheduled
+
+STEPS = 6  # a run's batches: 3 epochs of 2
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KIT_DATA", raising=False)
+
+
+def network(stages, teachers, **changes) -> Run:
+    data = DataSpec.of("cifar-10", 8, train_per_class=4, test_per_class=3, source="embedded")
+    student = ModelSpec(name="cnn", classes=10, width=2, stem="small")
+    plan = Recipe(**{"stages": stages, "epochs": 3, "batch": 16, "pad": 1} | changes)
+    return Run(data=data, student=student, recipe=plan, teachers=teachers)
+
+
+def taught(policy, stages=recipe.small_teacher, **changes) -> Run:
+    """A student whose teachers are in the cache."""
+    teacher = network(recipe.hard_labels(), {}, epochs=1)
+    train(teacher)
+    return network(stages(policy), {"small": teacher, "big": teacher}, **changes)
+
+
+def weights(training) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in training.student.state_dict().items()}
+
+
+def same(ours, theirs) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# ---- what an event changes -------------------------------------------------------------------------------------------
+
+
+def test_k_bounds_t_at_once_and_starts_later_stages():
+    training = start(taught(Adaptive(rate=1e-9), epochs=10))
+    before = []
+    for step in training:
+        if step == 3:
+            training.steer("k", 7.5)
+            assert training.thermostat.t == 7.5
+        before.append(training.stages[-1].name)
+        if before[-1] == "hard labels":
+            break
+    used = training.temperatures[: training.step, 1].tolist()
+    assert used[:3] == [20, 20, 20] and set(used[3:]) == {7}  # ⌊7.5⌋, in both soft stages
+    assert [stage.t_start for stage in training.stages] == [20, 7.5, None]
+
+
+def test_raising_k_leaves_t_where_it_is_until_the_next_stage():
+    training = start(taught(Adaptive(k=5, rate=1e-9), epochs=10))
+    training.steer("k", 30)
+    assert training.thermostat.t == 5 and training.thermostat.k == 30
+    while len(training.stages) == 1:
+        next(iter(training))
+    assert training.thermostat.t == 30
+
+
+def test_the_rate_acts_from_the_next_batch():
+    """θ moves by rate / batches an epoch times the gradient that the thermostat had."""
+    training = start(taught(Adaptive(rate=3.0)))
+    steps = iter(training)
+    next(steps)
+    before = training.thermostat.t
+    training.steer("rate", 0.25)
+    next(steps)
+    moved = training.thermostat.t / before
+    expected = torch.tensor(-0.25 / 2 * training.thermostat.gradient).double().exp()
+    assert moved == pytest.approx(min(float(expected), 20 / before), rel=1e-12)
+
+
+def test_alpha_weighs_the_next_batch():
+    """At α = 0 the improved loss is the hard labels' alone: the step is that of a student without a teacher."""
+    run = taught(Fixed(T=4))
+    guided, alone = start(run), start(network(recipe.hard_labels(), {}))
+    guided.steer("alpha", 0)
+    for training in (guided, alone):
+        next(iter(training))
+    assert same(weights(guided), weights(alone))
+    assert guided.loss[0] == alone.loss[0]
+
+
+def test_a_stage_gets_only_what_it_has():
+    values = {"k": 3.0, "alpha": 0.25, "rate": 2.0}
+    small, _, hard = recipe.small_teacher(Adaptive(rate=1))
+    assert steered(small, values).temperature == Adaptive(k=3, rate=2)
+    assert steered(small, values).objective.alpha == 0.25
+    assert steered(hard, values) == hard
+    fixed, scheduled = (recipe.big_teacher_only(policy)[0] for policy in (Fixed(T=5), Scheduled()))
+    assert steered(fixed, values).temperature == Fixed(T=5)
+    assert steered(scheduled, values).temperature == Scheduled(k=3)
+    assert steered(small, {}) is small
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("k", 0.5), ("k", float("nan")), ("alpha", -0.1), ("alpha", 1.1), ("rate", 0), ("rate", float("inf")), ("T", 3),
+     ("k", "5"), ("alpha", True), ("k", None)],
+)  # fmt: skip
+def test_wrong_values_are_refused_and_change_nothing(name, value):
+    training = start(taught(Adaptive(rate=1)))
+    with pytest.raises(KitError) as raised:
+        training.steer(name, value)
+    assert name in str(raised.value) and "allowed" in str(raised.value) and "\n" not in str(raised.value)
+    assert training.events == [] and training.thermostat.k == 20
+
+
+@pytest.mark.parametrize(("name", "value"), [("k", 0.5), ("alpha", 1.1), ("rate", 0), ("k", float("nan")), ("T", 3)])
+def test_no_event_has_a_wrong_value(name, value):
+    with pytest.raises(ValidationError):
+        Event(step=0, name=name, value=value)
+
+
+def test_nothing_is_steered_after_the_end():
+    training = start(taught(Adaptive(rate=1))).run()
+    with pytest.raises(KitError, match="all 6 batches are done"):
+        training.steer("k", 5)
+
+
+# ---- runs with events ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_without_events_is_hashed_as_before_there_were_any():
+    run = network(recipe.hard_labels(), {})
+    description = run.model_dump(mode="json")
+    assert "events" not in description
+    canonical = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    assert run.hash == hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def test_events_are_part_of_a_runs_identity_and_of_its_description():
+    run = taught(Adaptive(rate=1))
+    once = replayed(run, [Event(step=2, name="k", value=5)])
+    other = replayed(run, [Event(step=3, name="k", value=5)])
+    assert len({run.hash, once.hash, other.hash}) == 3
+    assert once.model_dump(mode="json")["events"] == [{"step": 2, "name": "k", "value": 5.0}]
+    assert "steered 1×" in once.title and "steered" not in run.title
+    assert replayed(once, []) == run
+
+
+@pytest.mark.parametrize("steps", [[3, 2], [STEPS]])
+def test_events_must_fit_into_the_run(steps):
+    with pytest.raises(ValidationError, match=f"before the last of {STEPS} batches"):
+        replayed(taught(Adaptive(rate=1)), [Event(step=step, name="k", value=5) for step in steps])
+
+
+def test_a_run_changed_midway_is_replayed_bit_for_bit():
+    run = taught(Adaptive(rate=8))
+    live = start(run)
+    changes = {1: [("k", 1.0), ("k", 12.0)], 2: [("rate", 30.0)], 4: [("alpha", 0.3), ("k", 6.0)]}
+    for step in live:
+        for name, value in changes.get(step, []):
+            live.steer(name, value)
+    result = train(replayed(run, live.events))
+    assert same(load_file(result.folder / "student.safetensors"), live.student.state_dict())
+    assert len(result.steps) == STEPS
+    recorded = torch.tensor(result.steps["t"].tolist(), dtype=torch.float64)
+    assert torch.allclose(recorded, live.temperatures[:, 0], rtol=1e-12, equal_nan=True)
+    unsteered = start(run).run()
+    assert not same(weights(unsteered), weights(live))
+    again = start(replayed(run, live.events)).run()
+    assert again.events == live.events
+
+
+# ---- the events file -------------------------------------------------------------------------------------------------
+
+
+def test_events_are_read_as_written(tmp_path):
+    events = (Event(step=0, name="k", value=5), Event(step=7, name="alpha", value=0.1))
+    (tmp_path / "events.json").write_text(text(events))
+    assert read(tmp_path / "events.json") == events
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "not readable as JSON"), ("{}", "holds no list"), ('[{"step": 1}]', "name"), ("[3]", "3"),
+     ('[{"step": 1, "name": "k", "value": 0.5}]', "k 0.5 is not allowed"),
+     ('[{"step": -1, "name": "k", "value": 5}]', "-1")],
+)  # fmt: skip
+def test_a_wrong_events_file_is_one_line(tmp_path, capsys, content, said):
+    file = tmp_path / "events.json"
+    file.write_text(content)
+    status = main(["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "vgg16",
+                   "--events", str(file)])  # fmt: skip
+    captured = capsys.readouterr()
+    assert status == 2
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ") and str(file) in line and said in line
+
+
+def test_the_command_line_replays_events(tmp_path, capsys):
+    command = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "cnn", "--json"]
+    assert main(command) == 0
+    plain = json.loads(capsys.readouterr().out.splitlines()[-1])["run"]
+    (tmp_path / "events.json").write_text(text((Event(step=3, name="k", value=4.5),)))
+    assert main([*command, "--events", str(tmp_path / "events.json")]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["run"] != plain
+    steps = pd.read_csv(Path(told["folder"]) / "steps.csv")
+    assert (steps["t"][:3] > 4.5).all() and (steps["t"][3:].dropna() <= 4.5).all()
+    assert main([*command, "--events", str(tmp_path / "none.json")]) == 2
