@@ -120,7 +120,8 @@ def tab_to(page: Page, words: str, key: str = "Tab", presses: int = 60) -> None:
     for _ in range(presses):
         page.keyboard.press(key)
         here = page.evaluate(
-            "() => { const a = document.activeElement, w = a.closest('.widget-inline-hbox') || a.closest('.jupyter-widgets'); "
+            "() => { const a = document.activeElement; "
+            "const w = a.closest('.widget-inline-hbox') || a.closest('.jupyter-widgets'); "
             "return a.isContentEditable ? 'a readout' : ((w || a).innerText || '') }"
         )
         if here.strip().startswith(words):
