@@ -24,7 +24,7 @@ def status(page: Page) -> str:
     return page.locator('div[role="status"]').first.inner_text()
 
 
-def waits_for(page: Page, pattern: str, timeout: int = PATIENCE) -> str:
+def waits_for(page: Page, pattern: str, timeout: int = 30 * SECONDS) -> str:
     expect(page.locator('div[role="status"]').first).to_have_text(re.compile(pattern), timeout=timeout)
     return status(page)
 
@@ -120,7 +120,8 @@ def tab_to(page: Page, words: str, key: str = "Tab", presses: int = 60) -> None:
     for _ in range(presses):
         page.keyboard.press(key)
         here = page.evaluate(
-            "() => { const a = document.activeElement, w = a.closest('.jupyter-widgets'); "
+            "() => { const a = document.activeElement; "
+            "const w = a.closest('.widget-inline-hbox') || a.closest('.jupyter-widgets'); "
             "return a.isContentEditable ? 'a readout' : ((w || a).innerText || '') }"
         )
         if here.strip().startswith(words):
