@@ -22,7 +22,7 @@ from kit.__main__ import main
 from kit.errors import KitError
 from kit.live import NOTHING, History, Settings, State
 from kit.runs import find, train, with_teachers
-from kit.show import attention, style
+from kit.show import style
 from kit.show.cockpit import cockpit, sentence
 from kit.show.live_plots import POINTS, LiveCurves, _nice, bound, thinned
 from kit.show.page import SILENCE, Page
@@ -301,31 +301,6 @@ def test_a_sentence_says_how_it_stands():
     assert "&lt;b&gt;" in sentence(State(message="<b>"))
     assert "waiting for a page" in sentence(State(phase="paused", held=True))
     assert "37%" in sentence(State(phase="teachers", share=0.371, history=NOTHING))
-
-
-def test_heat_is_where_the_evidence_is():
-    """A network that adds up the left half for class 0 and the right half for class 1."""
-    import torch
-    from torch import nn
-
-    class Halves(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 2, 1, bias=False)
-            mask = torch.zeros(2, 1, 8)
-            mask[0, :, :4], mask[1, :, 4:] = 1, 1
-            self.mask = mask
-            nn.init.ones_(self.conv.weight)
-
-        def forward(self, x):
-            return (self.conv(x) * self.mask).mean((2, 3))
-
-    network = Halves()
-    x = torch.zeros(1, 3, 8, 8)
-    x[..., 1:3] = 1.0
-    hot = attention.heat(network, x, 0)
-    assert hot.shape == (8, 8) and hot[:, 1:3].min() > 0.9 and hot[:, 4:].max() < 0.1
-    assert not network.conv._forward_hooks and not network.conv._backward_hooks
 
 
 # ---- snapshots -------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from kit import recipe, steering
+from kit.cam import maps
 from kit.data import ROLES
 from kit.data.augment import normalise
 from kit.errors import KitError
@@ -34,8 +35,8 @@ from kit.losses import softened
 from kit.models import MODELS, TITLES
 from kit.presets import preset_named
 from kit.show import style
-from kit.show.artefacts import LivePicture, save
-from kit.show.attention import heat, overlay
+from kit.show.artefacts import LivePicture, pixels_png, save
+from kit.show.cam_figures import enlarged, overlay
 from kit.show.live_plots import LiveCurves, table
 from kit.show.page import Page
 from kit.show.plots import Softened
@@ -44,6 +45,7 @@ from kit.show.widgets import WIDTH, Coalesced
 INTERVAL = 0.2  # seconds between two redraws
 SCALE = 1.25  # pixels of a picture to one of the page: most of what drawing costs is packing them
 DRAWING = 0.035  # at most this share of a core's time goes into drawing, and as much into attention
+EYE = 136  # px at least: the image beside where the networks look
 ATTENTION = 1.0  # seconds between two Grad-CAMs
 K_MAX = 40
 FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
@@ -285,9 +287,13 @@ def attention(
     begin = time.thread_time()
     x = normalise(pixels[None], *mean_std)
     student.load_state_dict(weights)
-    heats = [None, None if teacher is None else heat(teacher, x, label), heat(student, x, label)]
-    drawn = [overlay(pixels.numpy(), each) for each in heats]
-    return drawn, captions, time.thread_time() - begin
+    image = pixels.numpy()
+    seen = [
+        image,
+        *(image if net is None else overlay(image, maps(net, x, label).maps[0]) for net in (teacher, student)),
+    ]
+    side = -(-EYE // max(image.shape[:2])) * max(image.shape[:2])  # a whole factor
+    return [pixels_png(enlarged(each, side=side)) for each in seen], captions, time.thread_time() - begin
 
 
 class Cockpit(widgets.VBox):
