@@ -291,3 +291,23 @@ def test_road_tells_a_map_of_what_the_network_sees_from_its_opposite():
 
 def test_maps_and_regions_must_go_together():
     assert "do not go with" in says(lambda: cam_scores.energy(DRAWN, REGIONS[:2]))
+
+
+def test_heat_is_where_the_evidence_is():
+    """A network that adds up the left half for class 0 and the right half for class 1."""
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 1, bias=False)
+            self.register_buffer("mask", torch.zeros(2, 1, 8))
+            self.mask[0, :, :4], self.mask[1, :, 4:] = 1, 1
+            nn.init.ones_(self.conv.weight)
+
+        def forward(self, x):
+            return (self.conv(x) * self.mask).mean((2, 3))
+
+    x = torch.zeros(1, 3, 8, 8)
+    x[..., 1:3] = 1.0
+    hot = maps(Halves(), x, 0).maps[0]
+    assert hot.shape == (8, 8) and hot[:, 1:3].min() > 0.9 and hot[:, 4:].max() < 0.1

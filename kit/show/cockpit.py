@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import html
 import json
+import math
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -288,10 +289,8 @@ def attention(
     x = normalise(pixels[None], *mean_std)
     student.load_state_dict(weights)
     image = pixels.numpy()
-    seen = [
-        image,
-        *(image if net is None else overlay(image, maps(net, x, label).maps[0]) for net in (teacher, student)),
-    ]
+    heats = [None if network is None else maps(network, x, label).maps[0] for network in (teacher, student)]
+    seen = [image, *(image if heat is None else overlay(image, heat) for heat in heats)]
     side = -(-EYE // max(image.shape[:2])) * max(image.shape[:2])  # a whole factor
     return [pixels_png(enlarged(each, side=side)) for each in seen], captions, time.thread_time() - begin
 
@@ -306,6 +305,7 @@ class Cockpit(widgets.VBox):
         self.draws = 0
         self._loop = _running_loop()
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
+        self._moved_at = -math.inf  # when a control was moved last
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="attention")
         self._note = ""
         self._shown: object = None
@@ -498,6 +498,7 @@ class Cockpit(widgets.VBox):
 
     def _draw_now(self) -> None:
         """After a control was moved: the distributions at once, the rest as soon as it may be."""
+        self._moved_at = time.perf_counter()
         for lane in self.lanes:
             lane.draw_bars()
         self._wake.set()
@@ -522,7 +523,7 @@ class Cockpit(widgets.VBox):
     def _draw_networks(self) -> None:
         for lane in self.lanes:
             lane.draw_bars()
-            if not self._compact:
+            if not self._compact and time.perf_counter() - self._moved_at > ATTENTION:  # who moves a slider comes first
                 lane.attend(self._pool)
 
     def _name_images(self) -> None:

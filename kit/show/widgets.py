@@ -167,15 +167,15 @@ class TemperatureExplorer(widgets.VBox):
 
 
 class Coalesced:
-    """Calls `draw` soon, and once for all requests until then; at once where no event loop runs.
+    """Calls `draw` as soon as it is asked to, but a pause after the last time, and once for all requests until then.
 
     The pause lets the kernel read the messages that came in while it drew, so a dragged slider's picture is never more
-    than one behind.
+    than one behind. Where no event loop runs it draws before it returns.
     """
 
     def __init__(self, draw: Callable[[], None], pause: float = 0.02) -> None:
         self._draw, self._pause = draw, pause
-        self._waiting = False
+        self._waiting, self._drawn_at = False, -math.inf
 
     def __call__(self) -> None:
         try:
@@ -185,11 +185,12 @@ class Coalesced:
             return
         if not self._waiting:
             self._waiting = True
-            loop.call_later(self._pause, self._now)
+            loop.call_later(max(0.0, self._drawn_at + self._pause - loop.time()), self._now, loop)
 
-    def _now(self) -> None:
+    def _now(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waiting = False
         self._draw()
+        self._drawn_at = loop.time()
 
 
 @one_thread()
