@@ -185,7 +185,7 @@ def make(names: Sequence[str], request: Request, out: Path, force: bool = False)
         for name, path in (bar := tqdm(todo.items(), desc="notebooks", unit="notebook")):
             bar.set_postfix_str(name)
             parameters = {key: value for key, value in request.parameters().items() if key in accepted[name]}
-            inputs = _fingerprint(path, parameters, runs[name])
+            inputs = _fingerprint(path, parameters, [results[run] for run in runs[name]])
             if not force and manifest.is_current(name, inputs):
                 continue
             with writing_to(out):
@@ -259,12 +259,16 @@ def _entry(
     }
 
 
-def _fingerprint(path: Path, parameters: Mapping[str, Any], runs: Sequence[Run]) -> str:
-    """Of all that a notebook's pictures follow from: its text, the kit's code, the parameters, the runs."""
+def _fingerprint(path: Path, parameters: Mapping[str, Any], outcomes: Sequence[Result | Failure]) -> str:
+    """Of all that a notebook's pictures follow from: its text, the kit's code, the parameters, the runs' results.
+
+    Results, not only descriptions: the same run trained on another machine has other seconds, and perhaps other digits.
+    """
     digest = hashlib.sha256()
     for source in [path, *sorted((ROOT / "kit").rglob("*.py"))]:
         digest.update(source.read_bytes())
-    digest.update(json.dumps([dict(parameters), [run.hash for run in runs]], sort_keys=True, default=str).encode())
+    ended = [[each.run.hash, each.seal if isinstance(each, Result) else each.reason] for each in outcomes]
+    digest.update(json.dumps([dict(parameters), ended], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 

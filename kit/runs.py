@@ -239,6 +239,11 @@ class Result:
         """What the student's procedure took: process CPU seconds on one thread, or a GPU's own clock."""
         return self.metrics["gpu_s"] if self.run.device == "cuda" else self.metrics["cpu_s"]
 
+    @property
+    def seal(self) -> str:
+        """The sha256 of its files' checksums: of everything that came out of it."""
+        return sha256(self.folder / CHECKSUMS)
+
     @cached_property
     def steps(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "steps.csv")

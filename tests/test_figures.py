@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from kit import figures
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.figures import Request, chosen, make
+from kit.paper import table1
 
 DRAW = """
 from pathlib import Path
@@ -187,6 +189,20 @@ def test_what_a_notebook_follows_from_makes_it_stale(books, out):
     stamp = (out / "00_first.png").stat().st_mtime_ns
     assert make(["00"], request(), out, force=True) == []
     assert (out / "00_first.png").stat().st_mtime_ns > stamp
+
+
+def test_the_same_run_with_another_result_makes_it_stale(books, out, monkeypatch, tmp_path):
+    """As on another machine: same description, same hash, other seconds."""
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(figures.NEEDS, "00_first", lambda plan, seeds: table1.table(plan, 1, ("cifar-10",))[:1])
+    assert make(["00"], request(), out) == []
+    before = manifest(out)["notebooks"]["00_first"]
+    assert make(["00"], request(), out) == []
+    assert manifest(out)["notebooks"]["00_first"] == before
+    shutil.rmtree(tmp_path / "cache" / "runs")
+    assert make(["00"], request(), out) == []
+    after = manifest(out)["notebooks"]["00_first"]
+    assert after["runs"] == before["runs"] and after["inputs"] != before["inputs"]
 
 
 def test_a_failing_notebook_is_named_and_the_others_go_on(books, out, capsys):
