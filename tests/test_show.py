@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 import os
 import re
@@ -20,6 +21,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 from scipy import stats
 
 from kit.errors import KitError
@@ -200,6 +202,18 @@ def test_saving_twice_gives_the_same_bytes_and_nothing_personal(tmp_path: Path):
         assert b"atplotlib" not in first.read_bytes().replace(b"matplotlib.axis", b"")
     assert b"<dc:date>" not in paths[1].read_bytes()
     assert b"<text" not in paths[1].read_bytes()  # outlines: no font is needed
+
+
+def test_pictures_of_text_are_saved_small_and_look_the_same(tmp_path: Path):
+    table = plots.table_picture(pd.DataFrame({"claim": ["it holds here"] * 30, "measured": np.arange(30.0)}), "A table")
+    image, _ = save(table, "table", tmp_path)
+    whole = png_bytes(table, scale=2)
+    assert image.stat().st_size < 0.6 * len(whole)
+    pixels = [np.asarray(Image.open(source).convert("RGB"), int) for source in (image, io.BytesIO(whole))]
+    assert np.abs(pixels[0] - pixels[1]).max() <= 8  # of 255
+    noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    image, _ = save(plots.contact_sheet(noise), "sheet", tmp_path)
+    assert Image.open(image).mode != "P"  # colours that a palette would lose
 
 
 def test_save_writes_nothing_without_a_folder_and_refuses_paths(tmp_path: Path, monkeypatch):
