@@ -1,10 +1,10 @@
-# make figures   every figure and table into figures/ (PRESET=smoke|quick|paper)
+# make figures   every figure and table into figures/; PRESET=smoke|paper: into build/figures-smoke|paper
 # make test      unit tests, and the notebooks at preset smoke
 # make lab       JupyterLab on this machine alone
 # make app       the live cockpit alone, as a page of its own on this machine
 # make audit     known vulnerabilities of the pinned dependencies, where pip-audit can reach its index
 PRESET ?= quick
-OUT ?= figures
+OUT ?= $(if $(filter quick,$(PRESET)),figures,build/figures-$(PRESET))
 PYTHON ?= python3
 
 ifeq ($(OS),Windows_NT)
