@@ -18,6 +18,7 @@ import os
 import queue
 import shlex
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -46,6 +47,7 @@ from kit.trainer import Diverged, Training, teach
 
 PICTURES = 48  # test images to pick from
 INTERVAL = 0.2  # seconds from one state to the next while batches go by
+SWITCHING = 0.002  # seconds after which the training gives way to who waits, such as whoever moves a slider
 WATCHING = 0.02  # at most this share of the thread's time goes into saying how it stands
 SKETCHING = 1.0  # seconds between two copies of the student's weights
 
@@ -180,8 +182,9 @@ class Session:
         self._run: Run | None = None
         self._training: Training | None = None
         self.state = State()
-        self._threads = torch.get_num_threads()
+        self._threads, self._interval = torch.get_num_threads(), sys.getswitchinterval()
         torch.set_num_threads(1)
+        sys.setswitchinterval(SWITCHING)
         self._thread = threading.Thread(target=self._work, name="session", daemon=True)
         self._thread.start()
         _OPEN.add(self)
@@ -221,6 +224,7 @@ class Session:
         self._controls.put(("close",))
         self._thread.join(timeout)
         torch.set_num_threads(self._threads)
+        sys.setswitchinterval(self._interval)
         return not self._thread.is_alive()
 
     @property
