@@ -23,15 +23,16 @@ def pytest_collection_modifyitems(items) -> None:
                 item.add_marker(skip)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
+    """Closed with its module: while Playwright is open, an event loop runs in this thread, and other tests have none."""
     executable = pages.chromium()
     assert executable, f"KIT_BROWSER=required, but none of {', '.join(pages.NAMES)} is installed"
     with pages.browser(executable) as launched:
         yield launched
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def screenshots():
     folder = Path(os.environ.get("KIT_SCREENSHOTS") or tempfile.mkdtemp(prefix="kit-screenshots-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def screenshots():
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def notebooks(tmp_path_factory):
     """Notebook 08 with a long run, whose teachers are in the cache, and a second notebook to go to."""
     folder = tmp_path_factory.mktemp("browser") / "notebooks"
@@ -50,13 +51,13 @@ def notebooks(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(notebooks):
     with pages.jupyter("lab", notebooks, notebooks.parent / "lab.log") as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def voila(notebooks):
     with pages.jupyter("voila", notebooks, notebooks.parent / "voila.log") as address:
         yield address
