@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items) -> None:
 
 @pytest.fixture(scope="module")
 def chromium():
-    """Closed with its module: while Playwright is open, an event loop runs in this thread, and other tests have none."""
+    """Closed with its module: while Playwright is open, an event loop runs in this thread."""
     executable = pages.chromium()
     assert executable, f"KIT_BROWSER=required, but none of {', '.join(pages.NAMES)} is installed"
     with pages.browser(executable) as launched:
