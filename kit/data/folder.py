@@ -35,6 +35,7 @@ from tqdm.auto import tqdm
 from kit.data.base import Dataset, Images, Split, TensorImages
 from kit.data.memory import each_class, in_memory, rank
 from kit.errors import KitError
+from kit.sealed import sha256
 
 BUDGET_MB = 2048  # for both splits' pixels on disk, unless KIT_IMAGE_BUDGET_MB says otherwise
 MANY = 2000  # images from which worker processes are worth it
@@ -339,7 +340,7 @@ def known_survey(stem: Path, keep_pixels: bool) -> Survey | None:
         if not keep_pixels:
             return Survey(None, hashes, damaged)
         pixels = stem.with_suffix(".npy")
-        if record["npy_sha256"] is None or file_sha256(pixels) != record["npy_sha256"]:
+        if record["npy_sha256"] is None or sha256(pixels) != record["npy_sha256"]:
             return None
         mapped = np.load(pixels, mmap_mode="c")  # copy on write: torch wants a writable array, the file stays as it is
         return Survey(TensorImages(torch.from_numpy(mapped), "memory-mapped"), hashes, damaged)
@@ -359,7 +360,7 @@ def write_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> None:
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(hashes), px, px, 3)}
             np.lib.format.write_array_header_1_0(file, header)
             assert file.tell() == HEADER
-        npy_sha256 = file_sha256(npy)
+        npy_sha256 = sha256(npy)
     else:
         hashes, damaged = open_all(half, px, lambda image: None)
     with written(stem.with_suffix(".json")) as file:
@@ -379,11 +380,6 @@ def written(path: Path) -> Iterator[io.BufferedWriter]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ---- the cache's folder --------------------------------------------------------------------------------------------
