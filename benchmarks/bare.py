@@ -1,0 +1,177 @@
+"""A hand-tuned loop with nothing but the arithmetic: what any other loop can at best come near, trick by trick.
+
+It keeps no record, has no stages, checks nothing and evaluates nothing, so it is no way to train. Each trick can be
+left out, or one more put in, alone: `python -m benchmarks.throughput --tricks`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision import transforms
+
+from benchmarks.task import Loop, Task
+from kit.trainer import parameter_groups
+
+
+@dataclass(frozen=True)
+class Tricks:
+    """What the loop does to be quick. As it stands it is the bare loop; the last three are put in only when asked."""
+
+    channels_last: bool = True
+    batched_augmentation: bool = True
+    no_sync: bool = True  # else loss and accuracy are read off after every step
+    fused_optimiser: bool = True
+    freed_memory_kept: bool = True
+    teacher_folded: bool = True
+    inference_mode: bool = True  # else no_grad
+    logits_known: bool = False  # the teacher's, beforehand: no forward pass of it
+    bfloat16: Literal["nowhere", "teacher", "both"] = "nowhere"
+    compiled: bool = False
+
+
+BARE = Tricks()
+
+
+def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
+    if tricks.freed_memory_kept:
+        keep_freed_memory()
+    memory = torch.channels_last if tricks.channels_last else torch.contiguous_format
+    student, teacher = (network.to(memory_format=memory) for network in task.networks())
+    student.train()
+    teacher = (fold(teacher.eval()) if tricks.teacher_folded else teacher.eval()).requires_grad_(False)
+    groups = parameter_groups(student, task.weight_decay)
+    optimiser = torch.optim.SGD(groups, lr=task.lr, momentum=task.momentum, nesterov=True, fused=tricks.fused_optimiser)
+    forward = torch.compile(student) if tricks.compiled else student
+    ask = torch.compile(teacher) if tricks.compiled else teacher
+    batches = (Batches if tricks.batched_augmentation else OneByOne)(task)
+    known = torch.randn(task.images, task.classes, generator=torch.Generator().manual_seed(task.seed))
+    of_teacher = torch.inference_mode if tricks.inference_mode else torch.no_grad
+    teacher_precision = autocast if tricks.bfloat16 != "nowhere" else nullcontext
+    student_precision = autocast if tricks.bfloat16 == "both" else nullcontext
+
+    def epoch() -> Iterator[None]:
+        for indices in torch.randperm(task.images)[: task.images // task.batch * task.batch].split(task.batch):
+            x, y = batches(indices)
+            x = x.contiguous(memory_format=memory)
+            if tricks.logits_known:
+                zt = known[indices]
+            else:
+                with of_teacher(), teacher_precision():
+                    zt = ask(x)
+                zt = zt.float().clone()  # an ordinary tensor again, which a loss may keep
+            with student_precision():
+                zs = forward(x)
+            zs = zs.float()
+            soft = F.cross_entropy(zs / task.T, F.softmax(zt / task.T, 1))
+            loss = task.alpha * task.T**2 * soft + (1 - task.alpha) * F.cross_entropy(zs, y)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            if not tricks.no_sync:
+                loss.item(), (zs.argmax(1) == y).sum().item()
+            yield
+
+    return Loop(student, epoch)
+
+
+class Batches:
+    """Batches out of one uint8 tensor that is padded once: crop, mirror and gather in one, then one pass to floats."""
+
+    def __init__(self, task: Task) -> None:
+        self.px, self.pad, self.flip = task.px, task.pad, task.flip
+        margins = ((0, 0), (task.pad, task.pad), (task.pad, task.pad), (0, 0))
+        padded = np.pad(task.data.train.images.pixels.numpy(), margins, mode="reflect")
+        self.side = padded.shape[1]
+        self.pixels, self.labels = torch.from_numpy(padded).view(-1, 3), task.data.train.labels
+        mean, std = task.data.mean_std
+        self.mean, self.scale = mean.repeat(task.px), (1 / std).repeat(task.px)  # of a row
+        self.ahead = torch.arange(task.px)
+
+    def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        b, px, side = len(indices), self.px, self.side
+        top, left = torch.randint(0, 2 * self.pad + 1, (2, b, 1))
+        mirrored = (torch.randint(0, 2, (b, 1)) * self.flip).bool()
+        rows = (indices[:, None] * side + top + self.ahead) * side  # (b, px)
+        columns = left + torch.where(mirrored, px - 1 - self.ahead, self.ahead)  # (b, px)
+        pixels = self.pixels.index_select(0, (rows[:, :, None] + columns[:, None, :]).flatten())
+        x = pixels.view(b, px, 3 * px).float().sub_(self.mean).mul_(self.scale)
+        return x.view(b, px, px, 3).permute(0, 3, 1, 2), self.labels[indices]
+
+
+class OneByOne:
+    """The same by torchvision's transforms, image by image."""
+
+    def __init__(self, task: Task) -> None:
+        self.pixels, self.labels = task.data.train.images.pixels.numpy(), task.data.train.labels
+        mean, std = task.data.mean_std
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(task.px, padding=task.pad or None, padding_mode="reflect"),
+                transforms.RandomHorizontalFlip(0.5 if task.flip else 0.0),
+                transforms.ToTensor(),
+                transforms.Normalize((mean / 255).tolist(), (std / 255).tolist()),
+            ]
+        )
+
+    def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        images = [self.transform(Image.fromarray(self.pixels[i])) for i in indices.tolist()]
+        return torch.stack(images), self.labels[indices]
+
+
+def fold(network: nn.Module) -> nn.Module:
+    """Takes batch norms into the convolution registered just before it, in place, as the kit's networks call them."""
+    for parent in list(network.modules()):
+        children = [(name, child) for name, child in parent.named_children() if not isinstance(child, nn.Identity)]
+        for (first, conv), (second, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, first, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, second, nn.Identity())
+    return network
+
+
+# What is changed, alone, in the second table, and how it is called there.
+WITHOUT = {
+    "channels_last": {"channels_last": False},
+    "batched augmentation": {"batched_augmentation": False},
+    "no sync a step": {"no_sync": False},
+    "fused optimiser": {"fused_optimiser": False},
+    "freed memory kept": {"freed_memory_kept": False},
+    "teacher's batch norm folded": {"teacher_folded": False},
+    "inference_mode, not no_grad": {"inference_mode": False},
+}
+WITH_BFLOAT16 = {"teacher in bfloat16": {"bfloat16": "teacher"}, "both in bfloat16": {"bfloat16": "both"}}
+WITH = {"teacher's logits known": {"logits_known": True}}
+COMPILED = {"torch.compile of both": {"compiled": True}}
+
+
+def autocast() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; elsewhere it is emulated, and slow."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc not to hand freed memory back to the system, from where it would come back page fault by page fault.
+
+    Nothing happens where the C library is another one.
+    """
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD

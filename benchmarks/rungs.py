@@ -1,0 +1,199 @@
+"""The ladder's rungs: the same distillation by several training loops.
+
+A rung is a function from a `Task` to a `Loop`, and `RUNGS` names them all. They train the same student under the same
+teacher on the same images, in batches of the same size, by the same loss (Eq. (1) as Hinton weighs it) with the same
+optimiser; the two of Section 1.1 have the improved loss. None evaluates. `bare` is `benchmarks.bare`'s.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler
+from torchvision import transforms
+
+from benchmarks import bare
+from benchmarks.bare import BARE, bare_loop
+from benchmarks.task import Loop, Task
+from kit.recipe import Eq1, HardLabels, Improved, Objective, Recipe, Stage
+from kit.temperature import Adaptive, Fixed, TemperaturePolicy
+from kit.trainer import Training, parameter_groups
+
+HAS_LOGITS_CACHE = "recall" in signature(Training).parameters
+BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is done, and no stage ends
+
+
+# ---- (a) as a tutorial teaches it ---------------------------------------------------------------------------------
+
+
+class Pictures(torch.utils.data.Dataset):
+    """Images one by one, as torchvision's CIFAR10 gives them: a PIL image from an array, then its transforms."""
+
+    def __init__(self, task: Task) -> None:
+        train = task.data.train
+        self.pixels, self.labels = train.images.pixels.numpy(), train.labels.tolist()
+        mean, std = task.data.mean_std
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(task.px, padding=task.pad or None, padding_mode="reflect"),
+                transforms.RandomHorizontalFlip(0.5 if task.flip else 0.0),
+                transforms.ToTensor(),
+                transforms.Normalize((mean / 255).tolist(), (std / 255).tolist()),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
+
+
+def tutorial(task: Task, workers: int) -> Loop:
+    """DataLoader, per-image transforms, plain SGD, and loss and accuracy read off after every step.
+
+    Its workers live on between epochs, so that starting them is not counted: that favours it.
+    """
+    student, teacher = task.networks()
+    loader = DataLoader(
+        Pictures(task), task.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+    groups = parameter_groups(student, task.weight_decay)
+    optimiser = torch.optim.SGD(groups, lr=task.lr, momentum=task.momentum, nesterov=True)
+    cross_entropy, kl_divergence = nn.CrossEntropyLoss(), nn.KLDivLoss(reduction="batchmean")
+    teacher.eval()
+
+    def epoch() -> Iterator[None]:
+        student.train()
+        seen, running_loss, correct = 0, 0.0, 0
+        for images, labels in loader:
+            optimiser.zero_grad()
+            with torch.no_grad():
+                teacher_logits = teacher(images)
+            logits = student(images)
+            soft = kl_divergence(F.log_softmax(logits / task.T, dim=1), F.softmax(teacher_logits / task.T, dim=1))
+            loss = task.alpha * task.T**2 * soft + (1 - task.alpha) * cross_entropy(logits, labels)
+            loss.backward()
+            optimiser.step()
+            seen += len(labels)
+            running_loss += loss.item() * len(labels)
+            correct += (logits.argmax(1) == labels).sum().item()
+            yield
+
+    return Loop(student, epoch)
+
+
+# ---- (b) torchdistill's box ---------------------------------------------------------------------------------------
+
+
+def torchdistill(task: Task, workers: int) -> Loop:
+    """torchdistill's DistillationBox with its KDLoss, driven as its example image_classification.py drives it.
+
+    The example's metric logger, its one `.item()` a step and its check for a loss that is no number are in. Needs the
+    package on the path (`benchmarks.throughput` puts it there, for this process alone).
+    """
+    import torchdistill.losses.mid_level  # noqa: F401  registers KDLoss
+    from torchdistill.core.distillation import get_distillation_box
+    from torchdistill.misc.log import MetricLogger, SmoothedValue
+
+    student, teacher = task.networks()
+    logits = {"student_module_path": ".", "student_module_io": "output",
+              "teacher_module_path": ".", "teacher_module_io": "output"}  # fmt: skip
+    loss = {"key": "KDLoss", "kwargs": logits | {"temperature": task.T, "alpha": 1 - task.alpha}}
+    loading = {"batch_size": task.batch, "drop_last": True, "num_workers": workers, "persistent_workers": workers > 0}
+    sgd = {"lr": task.lr, "momentum": task.momentum, "nesterov": True, "weight_decay": task.weight_decay}
+    config: dict[str, Any] = {
+        "num_epochs": 1,
+        "train_data_loader": {
+            "dataset_id": "train",
+            "sampler": {"class_or_func": RandomSampler},
+            "kwargs": loading,
+        },
+        "teacher": {"forward_proc": "forward_batch_only", "requires_grad": False},
+        "student": {"forward_proc": "forward_batch_only"},
+        "optimizer": {"key": "SGD", "kwargs": sgd},
+        "criterion": {"key": "WeightedSumLoss", "kwargs": {"sub_terms": {"kd": {"criterion": loss, "weight": 1.0}}}},
+    }
+    device = torch.device("cpu")
+    box = get_distillation_box(teacher, student, {"train": Pictures(task)}, config, device, None, False, 1)
+    box.teacher_model.eval()
+
+    def epoch() -> Iterator[None]:
+        box.pre_epoch_process(epoch=0)
+        metrics = MetricLogger(delimiter="  ")
+        metrics.add_meter("lr", SmoothedValue(window_size=1, fmt="{value}"))
+        for images, labels, extra in metrics.log_every(box.train_data_loader, 100, "Epoch: [0]"):
+            images, labels = images.to(device), labels.to(device)
+            loss = box.forward_process(images, labels, extra)
+            box.post_forward_process(loss=loss)
+            metrics.update(loss=loss.item(), lr=box.optimizer.param_groups[0]["lr"])
+            if torch.isnan(loss) or torch.isinf(loss):
+                raise ValueError(f"The training loop was broken due to loss = {loss}")
+            yield
+
+    return Loop(student, epoch)
+
+
+# ---- (d) this kit -------------------------------------------------------------------------------------------------
+
+
+def of_kit(task: Task, objective: Objective, temperature: TemperaturePolicy | None, cached: bool = False) -> Loop:
+    """The kit's one training loop, driven as everyone drives it. Its epoch is the task's whole set of images, so long
+    that none ends, and with it no evaluation falls, within what is timed."""
+    student, teacher = task.networks()
+    learns_from = "big" if objective.needs_teacher else None
+    stage = Stage(name="only", teacher=learns_from, objective=objective, temperature=temperature, until=1)
+    recipe = Recipe(
+        stages=(stage,), epochs=1, batch=task.batch, lr=task.lr, warmup=0, momentum=task.momentum,
+        weight_decay=task.weight_decay, pad=task.pad,
+    )  # fmt: skip
+    extra = {"recall": {"big": recalled(task, teacher)}} if cached else {}
+    teachers = {"big": teacher} if learns_from else {}
+    training = Training(recipe, task.data, student, teachers, task.seed, **extra)
+    return Loop(training.student, lambda: iter(training))
+
+
+def recalled(task: Task, teacher: nn.Module) -> Callable:
+    """The teacher's logits from the kit's own cache of them, computed here and now into a folder for this process."""
+    from kit.teacher_logits import Drawn, TeacherLogits
+
+    scratch = tempfile.TemporaryDirectory(prefix="kit-benchmark-logits-")
+    kept = TeacherLogits(Path(scratch.name) / "teacher", task.images, task.classes)
+    kept.compute([0], teacher, task.data, Drawn(task.seed, task.batch, task.pad), "cpu")
+
+    def recall(epoch: int, scratch: object = scratch) -> object:  # the folder lives as long as what reads it
+        return kept(epoch)
+
+    return recall
+
+
+def eq1(task: Task, cached: bool = False) -> Loop:
+    return of_kit(task, Eq1(reading="hinton", alpha=task.alpha), Fixed(T=task.T), cached)
+
+
+RUNGS: dict[str, Callable[[Task], Loop]] = {
+    "tutorial, 0 workers": partial(tutorial, workers=0),
+    "tutorial, 1 worker": partial(tutorial, workers=1),
+    "tutorial, 2 workers": partial(tutorial, workers=2),
+    "torchdistill, 0 workers": partial(torchdistill, workers=0),
+    "torchdistill, 1 worker": partial(torchdistill, workers=1),
+    "torchdistill, 2 workers": partial(torchdistill, workers=2),
+    "bare": bare_loop,
+    "kit": eq1,
+    "kit cached": partial(eq1, cached=True),
+    "kit hard": lambda task: of_kit(task, HardLabels(), None),
+    "kit fixed": lambda task: of_kit(task, Improved(), Fixed(T=20)),
+    "kit adaptive": lambda task: of_kit(task, Improved(), Adaptive(k=20, rate=BARELY)),
+}
+for changes in (bare.WITHOUT, bare.WITH, bare.WITH_BFLOAT16, bare.COMPILED):
+    RUNGS |= {name: partial(bare_loop, tricks=replace(BARE, **change)) for name, change in changes.items()}

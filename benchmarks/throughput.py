@@ -1,0 +1,245 @@
+"""Images a second of one distillation by several training loops, measured in turns on this machine: the ladder.
+
+    python -m benchmarks.throughput --json      # both pairs, about 6 minutes on two quiet cores
+    python -m benchmarks.throughput --tricks    # what each trick of the bare loop bought
+    python -m benchmarks.throughput --profile   # the ladder, then where the kit's step goes, and the bound
+
+Every loop trains the same student under the same teacher (VGG-16 under VGG-19, as wide; ResNet-34 under one twice as
+wide) on the same random pixels of 32 × 32, batch 128, Eq. (1) as Hinton weighs it, nesterov SGD, on two threads, each
+in a process of its own; the processes take turns of a few steps. `tutorial` is the loop of a PyTorch tutorial at its
+best number of loader workers, `torchdistill` that package's training box, `bare` the arithmetic alone
+(`benchmarks.bare`), `kit` this kit's trainer, `kit cached` the same with the teacher's logits from the kit's cache,
+whose filling is left out. Ratios are taken round by round, then their median. Speeds compare upwards (kit_over_tutorial
+2 is twice as fast), `adaptive_over_fixed` is a step's time with the adaptive temperature over one with a fixed T.
+
+The student's width is 16, twice preset quick's, as 32 px are twice its 16 px: at 8 a step is so short that loops are
+compared rather than what they do; the paper's 64 takes seconds a step on a CPU. `--width` sets it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Optional
+
+import torch
+import typer
+
+from benchmarks import bare
+from benchmarks.interleaved import PROFILED, WARM_UP, Ended, Place, Spread, served, taken_in_turns
+from benchmarks.rungs import HAS_LOGITS_CACHE
+from benchmarks.task import PAIRS, Task
+from kit.errors import KitError, not_one_of
+
+TORCHDISTILL = "torchdistill==1.1.5"
+STEPS = {"vgg16": 16, "resnet34": 6}  # a turn: two or three seconds
+WORKERS = ("0 workers", "1 worker", "2 workers")
+PROBES = 2  # turns in which the tutorial's number of workers is chosen
+SHOWN = 12  # operators of a profile
+
+# Each ratio of the last line: what stands above and below, in images a second.
+RATIOS = {
+    "kit_over_tutorial": ("kit", "tutorial"),
+    "cached_over_tutorial": ("kit cached", "tutorial"),
+    "kit_over_torchdistill": ("kit", "torchdistill"),
+    "kit_over_bare": ("kit", "bare"),
+    "adaptive_over_fixed": ("kit fixed", "kit adaptive"),
+}
+BOUNDS = {
+    "bare_over_tutorial": ("bare", "tutorial"),
+    "bare_cached_over_tutorial": ("teacher's logits known", "tutorial"),
+}
+
+
+@dataclass
+class Ladder:
+    """What was measured of one pair: images/s by rung, a number a round, and where a step's time went, by rung."""
+
+    task: Task
+    workers: str
+    rates: dict[str, list[float]]
+    profiles: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def ratios(self, of: Mapping[str, tuple[str, str]]) -> dict[str, Spread | None]:
+        """None where a rung is missing."""
+        return {
+            name: Spread.of_ratio(self.rates[above], self.rates[below])
+            if above in self.rates and below in self.rates
+            else None
+            for name, (above, below) in of.items()
+        }
+
+
+def task_for(pair: str, width: int, batch: int, steps: int, repeats: int) -> Task:
+    """With as many images as the kit's loop needs for one epoch in which all turns fit and that never ends."""
+    return Task(pair, width, images=batch * (WARM_UP + (repeats + PROBES) * steps + PROFILED + 1), batch=batch)
+
+
+def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | None, profile: bool) -> Ladder:
+    workers, probed = best_workers(task, steps, threads)
+    names = {"tutorial": f"tutorial, {workers}", "bare": "bare", "kit": "kit"}
+    names |= {"kit cached": "kit cached"} if HAS_LOGITS_CACHE else {}
+    names |= {"torchdistill": f"torchdistill, {workers}"} if package else {}
+    names |= {"kit fixed": "kit fixed", "kit adaptive": "kit adaptive"}
+    names |= {"teacher's logits known": "teacher's logits known"} if profile else {}
+    places = dict.fromkeys(names.values(), Place(threads))
+    if package:
+        places[names["torchdistill"]] = Place(threads, package)
+    with served(places, task) as processes:
+        called = {name: processes[rung] for name, rung in names.items()}
+        ladder = Ladder(task, workers, taken_in_turns(called, steps, repeats))
+        if profile:
+            ladder.profiles = {name: called[name].profile() for name in ("kit", "kit cached") if name in called}
+    ladder.rates |= {f"(choosing) tutorial, {name}": rates for name, rates in probed.items()}
+    return ladder
+
+
+def best_workers(task: Task, steps: int, threads: int) -> tuple[str, dict[str, list[float]]]:
+    """The tutorial loop's quickest number of loader workers, and what was measured to choose it."""
+    with served({f"tutorial, {workers}": Place(threads) for workers in WORKERS}, task) as processes:
+        rates = taken_in_turns(dict(zip(WORKERS, processes.values(), strict=True)), steps, PROBES)
+    return max(rates, key=lambda workers: max(rates[workers])), rates
+
+
+def fetch_torchdistill(scratch: Path) -> Path | None:
+    """The folder with torchdistill, installed there unless it is; None, with a word why, where pip cannot get it."""
+    if (scratch / "torchdistill").is_dir():
+        return scratch
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(scratch), TORCHDISTILL]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode == 0:
+        return scratch
+    why = (done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"])[-1]
+    print(f"warning: {TORCHDISTILL} could not be installed, so its ratio is left open: {why}", file=sys.stderr)
+    return None
+
+
+def show(ladder: Ladder) -> None:
+    student, teacher, times = PAIRS[ladder.task.pair]
+    width = ladder.task.width
+    print(f"\n{student} of width {width} under {teacher} of width {times * width}, batch {ladder.task.batch}; "
+          f"tutorial and torchdistill with {ladder.workers}")  # fmt: skip
+    print(f"{'images/s':32} {'median':>8} {'min':>8} {'max':>8} {'turns':>6}")
+    for rung, rates in ladder.rates.items():
+        spread = Spread.of(rates)
+        print(f"{rung:32} {spread.median:8.0f} {spread.least:8.0f} {spread.largest:8.0f} {len(rates):6}")
+    print(f"{'ratio':32} {'median':>8} {'min':>8} {'max':>8}")
+    for name, spread in (ladder.ratios(RATIOS) | ladder.ratios(BOUNDS)).items():
+        if spread is not None:
+            print(f"{name:32} {spread.median:8.3f} {spread.least:8.3f} {spread.largest:8.3f}")
+        elif name in RATIOS:
+            print(f"{name:32} {'—':>8} {'—':>8} {'—':>8}")
+    for rung, shares in ladder.profiles.items():
+        print(f"where a step of `{rung}` goes, by operator, itself only, of its CPU time")
+        for operator, share in list(shares.items())[:SHOWN]:
+            print(f"{operator:64} {share:6.1%}")
+
+
+# ---- the second table ---------------------------------------------------------------------------------------------
+
+
+def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -> dict[str, Spread]:
+    """Prints what each trick bought on the bare loop: a step's time without it (or with it) over the bare loop's."""
+    added = bare.WITH | (bare.WITH_BFLOAT16 if bare.has_bfloat16() else {})
+    with served(dict.fromkeys(["bare", *bare.WITHOUT, *added], Place(threads)), task) as processes:
+        rates = taken_in_turns(processes, steps, repeats)
+    base = rates.pop("bare")
+    print(f"\n{task.pair} of width {task.width}: the bare loop does {Spread.of(base).median:.0f} images/s")
+    print(f"{'speed, of the bare loop':40} {'median':>8} {'min':>8} {'max':>8}")
+    found = {}
+    for name, measured in rates.items():
+        words = f"without {name}" if name in bare.WITHOUT else f"with {name}"
+        found[words] = Spread.of_ratio(measured, base)
+        print(f"{words:40} {found[words].median:8.3f} {found[words].least:8.3f} {found[words].largest:8.3f}")
+    if not bare.has_bfloat16():
+        print("bfloat16 is left out: this processor has no instructions for it")
+    if compiled:
+        found["with torch.compile of both"] = compare_compiled(task, steps, repeats, threads)
+    return found
+
+
+def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> Spread | None:
+    """Alone with the bare loop, and with an empty compile cache: what it takes to compile is part of the answer."""
+    (name,) = bare.COMPILED
+    with tempfile.TemporaryDirectory(prefix="kit-benchmark-inductor-") as cache:
+        alone = Place(threads, environment={"TORCHINDUCTOR_CACHE_DIR": cache})
+        try:
+            with served({"bare": Place(threads), name: alone}, task) as processes:
+                compiling_s = processes[name].warm_up_s - processes["bare"].warm_up_s
+                rates = taken_in_turns(processes, steps, repeats)
+        except Ended as error:
+            print(f"torch.compile is left out: {error}")
+            return None
+    spread = Spread.of_ratio(rates[name], rates["bare"])
+    print(f"{'with ' + name:40} {spread.median:8.3f} {spread.least:8.3f} {spread.largest:8.3f}")
+    saved = task.batch / Spread.of(rates["bare"]).median - task.batch / Spread.of(rates[name]).median  # s a step
+    pays = f"after {compiling_s / saved:,.0f} steps" if saved > 0 else "never"
+    print(f"compiling took {compiling_s:.0f} s; it has paid for itself {pays}")
+    return spread
+
+
+# ---- the command line ---------------------------------------------------------------------------------------------
+
+
+def main(
+    as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON")] = False,
+    pair: Annotated[Optional[str], typer.Option(help="vgg16 or resnet34; default: both")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="turns of each loop")] = 5,
+    width: Annotated[int, typer.Option(min=1, help="the student's first channel count")] = 16,
+    batch: Annotated[int, typer.Option(min=2, help="images a step")] = 128,
+    steps: Annotated[Optional[int], typer.Option(min=1, help="a turn; default: 16 of VGG-16, 6 of ResNet-34")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="of torch, in every loop")] = 2,
+    by_trick: Annotated[
+        bool, typer.Option("--tricks", help="instead: what each trick of the bare loop bought")
+    ] = False,
+    compiled: Annotated[bool, typer.Option(help="with --tricks: torch.compile too, minutes")] = True,
+    profile: Annotated[bool, typer.Option("--profile", help="where the kit's steps go, and the bound")] = False,
+    rival: Annotated[bool, typer.Option("--torchdistill/--no-torchdistill", help="the rung that pip fetches")] = True,
+    scratch: Annotated[Optional[Path], typer.Option(help="torchdistill's folder; default: gone afterwards")] = None,
+    details: Annotated[Optional[Path], typer.Option(metavar="FILE.json", help="every number")] = None,
+) -> None:
+    """Images a second by several training loops, in turns; the ratios between them."""
+    if pair is not None and pair not in PAIRS:
+        raise not_one_of("pair", pair, PAIRS)
+    tasks = {
+        name: (task_for(name, width, batch, steps or STEPS[name], repeats), steps or STEPS[name])
+        for name in ([pair] if pair else PAIRS)
+    }
+    print(f"torch {torch.__version__}, {threads} threads, {platform.processor() or platform.machine()}, "
+          f"{os.cpu_count()} cores; {repeats} turns each")  # fmt: skip
+    if by_trick:
+        found = {name: tricks(*turns, repeats, threads, compiled) for name, turns in tasks.items()}
+        short = {name: medians(spreads) for name, spreads in found.items()}
+        everything = {name: {k: v and asdict(v) for k, v in spreads.items()} for name, spreads in found.items()}
+    else:
+        ladders = {}
+        with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as place:
+            package = fetch_torchdistill(scratch or Path(place)) if rival else None
+            for name, turns in tasks.items():
+                ladders[name] = climb(*turns, repeats, threads, package, profile)
+                show(ladders[name])
+        short = {name: medians(ladder.ratios(RATIOS)) for name, ladder in ladders.items()}
+        everything = {name: asdict(ladder) for name, ladder in ladders.items()}
+    if details:
+        details.write_text(json.dumps(everything, indent=1))
+    if as_json:
+        print(json.dumps(short))
+
+
+def medians(spreads: Mapping[str, Spread | None]) -> dict[str, float | None]:
+    return {name: None if spread is None else round(spread.median, 3) for name, spread in spreads.items()}
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except (KitError, Ended) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, KitError) else 1)

@@ -1,0 +1,190 @@
+"""The ladder compares like with like: its loops train the same student, and each trick leaves the arithmetic alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks import bare
+from benchmarks.bare import Batches, OneByOne, fold
+from benchmarks.interleaved import Ended, Spread, served
+from benchmarks.rungs import HAS_LOGITS_CACHE, RUNGS, of_kit
+from benchmarks.task import PAIRS, Task
+from kit.recipe import Improved
+from kit.temperature import Adaptive, Fixed
+
+ROOT = Path(__file__).resolve().parent.parent
+RATIOS = {"kit_over_tutorial", "cached_over_tutorial", "kit_over_torchdistill", "kit_over_bare", "adaptive_over_fixed"}
+
+
+def plain(pair: str) -> Task:
+    """One batch of all images, not augmented, so that nothing is left to chance but the order within it."""
+    return Task(pair, width=2, images=16, batch=16, pad=0, flip=False, lr=0.1, weight_decay=0.05)
+
+
+def by_hand(task: Task, spared: bool = True) -> nn.Module:
+    """One step written out: Eq. (1) as Hinton has it, and nesterov's first step, 1 + momentum plain ones.
+
+    `spared`: biases and batch norms do not decay.
+    """
+    student, teacher = task.networks()
+    mean, std = task.data.mean_std
+    x = ((task.data.train.images.pixels.float() - mean) / std).permute(0, 3, 1, 2)
+    y = task.data.train.labels
+    with torch.no_grad():
+        p = F.softmax(teacher.eval()(x) / task.T, 1)
+    zs = student.train()(x)
+    soft = -(p * F.log_softmax(zs / task.T, 1)).sum(1).mean()
+    hard = -F.log_softmax(zs, 1)[range(len(y)), y].mean()
+    (task.alpha * task.T**2 * soft + (1 - task.alpha) * hard).backward()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            decay = 0 if spared and parameter.ndim == 1 else task.weight_decay
+            parameter -= (1 + task.momentum) * task.lr * (parameter.grad + decay * parameter)
+    return student
+
+
+def flat(network: nn.Module) -> torch.Tensor:
+    return torch.cat([tensor.double().flatten() for tensor in network.state_dict().values()])
+
+
+def error(ours: nn.Module, theirs: nn.Module, task: Task) -> float:
+    """How far apart two students are after a step, as a share of what the step changed. A few 1e-7 as a rule; 1e-3
+    where rounding has put a value on the other side of a ReLU's kink."""
+    return float((flat(ours) - flat(theirs)).norm() / (flat(theirs) - flat(task.networks()[0])).norm())
+
+
+def one_step(rung: str, task: Task) -> nn.Module:
+    loop = RUNGS[rung](task)
+    next(iter(loop.epoch()))
+    return loop.student
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_one_step_of_each_loop_is_the_same_arithmetic(pair):
+    task = plain(pair)
+    for rung in ["tutorial, 0 workers", "bare", "kit"] + ["kit cached"] * HAS_LOGITS_CACHE:
+        assert error(one_step(rung, task), by_hand(task), task) < 3e-3, rung
+
+
+def test_other_arithmetic_would_be_noticed():
+    """An untrained VGG's logits are so near 0 that T hardly matters to it; a ResNet's are not."""
+    task = plain("resnet34")
+    for other in (replace(task, T=2), replace(task, alpha=0.7), replace(task, weight_decay=0)):
+        assert error(by_hand(other), by_hand(task), task) > 1e-2
+    assert error(by_hand(task, spared=False), by_hand(task), task) > 1e-2
+
+
+@pytest.mark.parametrize("name", bare.WITHOUT)
+def test_a_trick_left_out_changes_no_number(name):
+    task = plain("resnet34")
+    assert error(one_step(name, task), by_hand(task), task) < 3e-3
+
+
+def test_torchdistill_step_differs_by_what_decays_alone():
+    pytest.importorskip("torchdistill")
+    task = plain("resnet34")
+    assert error(one_step("torchdistill, 0 workers", task), by_hand(task, spared=False), task) < 3e-3
+
+
+def test_known_logits_are_not_asked_for():
+    task = plain("vgg16")
+    (name,) = bare.WITH  # random ones are known
+    assert error(one_step(name, task), by_hand(task), task) > 1e-2  # taught by others, it becomes another student
+
+
+def test_fixed_and_adaptive_do_the_same_but_for_the_temperature():
+    task = Task("vgg16", width=2, images=40, batch=8)
+    students = []
+    for temperature in (Fixed(T=19.0), Adaptive(k=19.0001, rate=1e-9)):  # ⌊t⌋ is 19 in both
+        loop = of_kit(task, Improved(), temperature)
+        assert sum(1 for _ in islice(loop.epoch(), 4)) == 4
+        students.append(loop.student)
+    assert torch.allclose(flat(students[0]), flat(students[1]), atol=1e-6)
+
+
+def test_batched_crops_are_crops_of_the_reflected_image():
+    """Every image of a batch is one of the 25 crops, or their mirror images, that numpy's own padding allows."""
+    import numpy as np
+
+    task = Task("vgg16", width=2, images=16, px=8)
+    pixels, (mean, std) = task.data.train.images.pixels, task.data.mean_std
+    x, y = Batches(task)(torch.arange(16))
+    assert torch.equal(y, task.data.train.labels)
+    found = (x.permute(0, 2, 3, 1) * std + mean).round().byte()
+    where = []
+    for image, original in zip(found, pixels, strict=True):
+        padded = np.pad(original.numpy(), ((2, 2), (2, 2), (0, 0)), mode="reflect")
+        allowed = {
+            (top, left, step): padded[top : top + 8, left : left + 8][:, ::step]
+            for top in range(5) for left in range(5) for step in (1, -1)
+        }  # fmt: skip
+        where += [which for which, crop in allowed.items() if np.array_equal(image.numpy(), crop)]
+    assert len(where) == 16 and len(set(where)) > 8
+
+
+def test_images_one_by_one_are_the_same_as_in_a_batch():
+    task = Task("vgg16", width=2, images=8, pad=0, flip=False)
+    indices = torch.tensor([5, 0, 3])
+    (one, labels), (batch, same) = OneByOne(task)(indices), Batches(task)(indices)
+    assert torch.allclose(one, batch, atol=1e-5) and torch.equal(labels, same)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_folded_teacher_has_no_batch_norm_and_the_same_logits(pair):
+    _, teacher = Task(pair, width=2, images=2).networks()
+    for module in teacher.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -1, 1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 2)
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        expected = teacher.eval()(x)
+        folded = fold(teacher)
+        assert torch.allclose(folded(x), expected, rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+def test_a_ratio_is_taken_round_by_round():
+    spread = Spread.of_ratio([10, 100, 30], [5, 25, 30])  # 2, 4, 1
+    assert spread == Spread(median=2, least=1, largest=4)
+
+
+def bench(name: str, *words: str) -> subprocess.CompletedProcess:
+    small = ("--width", "2", "--batch", "4", "--steps", "1", "--repeats", "1", "--threads", "1", "--json")
+    command = [sys.executable, "-m", f"benchmarks.{name}", *small, *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_throughput_ends_with_the_ratios():
+    done = bench("throughput", "--pair", "vgg16", "--no-torchdistill")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(found) == {"vgg16"} and set(found["vgg16"]) == RATIOS
+    missing = {"kit_over_torchdistill"} | (set() if HAS_LOGITS_CACHE else {"cached_over_tutorial"})
+    assert {name for name, ratio in found["vgg16"].items() if ratio is None} == missing
+    assert all(found["vgg16"][name] > 0 for name in RATIOS - missing)
+
+
+def test_an_unknown_pair_is_one_line():
+    done = bench("throughput", "--pair", "vgg17")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: pair 'vgg17' is not known; allowed: vgg16, resnet34"
+
+
+def test_a_loop_that_fails_says_why():
+    with (
+        pytest.raises(Ended, match="torchdistill, 0 workers: .*Error"),
+        served(["torchdistill, 0 workers"], Task("unheard of", width=2, images=8)),
+    ):
+        pass
