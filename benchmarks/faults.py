@@ -33,7 +33,7 @@ from kit.sealed import complaint
 
 TRAIN = """
 from benchmarks.faults import grid
-from kit.runs import train_all
+from kit.grid import train_all
 
 train_all(grid(), jobs=2, show_progress=False)
 """

@@ -125,8 +125,9 @@ def train(
 ) -> None:
     """Train one student (and its teachers, once)."""
     from kit import recipe, steering
+    from kit.grid import train_all
     from kit.paper.plan import Plan
-    from kit.runs import Failure, replayed, train_all
+    from kit.runs import Failure, replayed
 
     refuse_damage(strict)
     plan = replace(Plan.of(preset, {check_role(role): source}, data), level=level)
@@ -414,8 +415,9 @@ def doctor() -> None:
     import torch
 
     from kit.data import ROLES
+    from kit.engines import default_jobs
     from kit.paper.plan import Plan
-    from kit.runs import cache_folder, default_jobs
+    from kit.runs import cache_folder
 
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {default_jobs()} cores")
     for name in (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,11 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kit.allocator import keep_freed_memory
 from kit.data.augment import EpochPlan, augment, normalise
 from kit.data.base import Dataset, Split
 from kit.errors import KitError
+from kit.folding import folded
 from kit.losses import kl_divergence, topk_correct
-from kit.recipe import Moment, Recipe, Stage
+from kit.recipe import Moment, Objective, Recipe, Stage
 from kit.steering import Event, checked, steered
 from kit.temperature import Thermostat
 
@@ -51,6 +53,26 @@ class StageRecord:
     ended_by: str | None = None
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that something took."""
+
+    wall_s: float
+    cpu_s: float
+    gpu_s: float
+
+
+@dataclass(frozen=True)
+class EpochLogits:
+    """A teacher's logits of one epoch's batches in their order, (steps · batch, C), and what computing them took."""
+
+    logits: Tensor
+    cost: Cost
+
+
+Recall = Callable[[int], EpochLogits | None]  # an epoch's logits, counted from 0; None where they are not known
+
+
 @dataclass
 class Spent:
     """What the student's procedure has cost so far; evaluation is left out, teachers' forward passes are in."""
@@ -59,7 +81,9 @@ class Spent:
     cpu_s: float = 0.0  # of this process
     gpu_s: float = 0.0  # by CUDA events, 0 without a GPU
     student_images: float = 0  # images the student was trained on, each as often as its objective's work says
-    teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher
+    teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher, cached or not
+    cached_logits_images: int = 0  # of these passes, those whose logits were read instead of computed
+    cached_logits_s: float = 0.0  # process CPU (of a GPU: its own) seconds that computing them had taken: in the above
     _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
 
     @contextmanager
@@ -76,6 +100,14 @@ class Spent:
         self.wall_s += time.perf_counter() - wall
         self.cpu_s += time.process_time() - cpu
 
+    def charge(self, cost: Cost, share: float, images: int, device: torch.device) -> None:
+        """Adds what computing cached logits had taken, as if it had been done here."""
+        self.wall_s += share * cost.wall_s
+        self.cpu_s += share * cost.cpu_s
+        self.gpu_s += share * cost.gpu_s
+        self.cached_logits_s += share * (cost.gpu_s if device.type == "cuda" else cost.cpu_s)
+        self.cached_logits_images += images
+
     def settle(self) -> None:
         """Adds up the GPU's time; waits for it. Called once an epoch."""
         if self._events:
@@ -91,6 +123,8 @@ class Training:
     agreement is measured with it, whether or not a stage learns from it. The student's start weights are the caller's;
     `seed` decides batches and augmentation. The same seed gives the same student bit for bit on one thread of one CPU.
     `steer` changes K, α or the temperature's rate on the way; `events` are such changes, each to be made at its step.
+    `recall` may know logits of a teacher, by its name: those are read, not computed, and charged at what they took.
+    `logits` is what teachers' logits are rounded to, cached or not, so that it makes no difference to the student.
     """
 
     def __init__(
@@ -102,12 +136,17 @@ class Training:
         seed: int,
         device: str = "cpu",
         events: Sequence[Event] = (),
+        recall: Mapping[str, Recall] | None = None,
+        logits: torch.dtype = torch.float32,
     ) -> None:
+        keep_freed_memory()
         self.recipe, self.data, self.seed = recipe, data, seed
         self.device = torch.device(device)
         self.student = student.to(self.device, memory_format=torch.channels_last)
         needed = dict.fromkeys((*recipe.teachers, *teachers))
         self.teachers = {name: frozen(teachers[name], self.device) for name in needed}
+        self._folded = {name: folded(self.teachers[name]) for name in recipe.teachers}
+        self.recall, self.logits = dict(recall or {}), logits
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
 
         self.batch = min(recipe.batch, len(data.train))
@@ -134,6 +173,7 @@ class Training:
         self.events: list[Event] = []  # what has been steered, in order
         self._planned = sorted(events, key=lambda event: event.step)  # to come; stable: one step's keep their order
         self._steered: dict[str, float] = {}
+        self._recalled: tuple[tuple[str, int], EpochLogits | None] | None = None  # of a teacher and epoch
         self._enter_stage(0)
 
     # ---- the loop ---------------------------------------------------------------------------------------------
@@ -174,10 +214,13 @@ class Training:
 
     def _gradient(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """The batch's gradient, in `parts` that add up to it; its loss (), zs and zt (N, C), and labels (N,)."""
+        known = self._known_logits(len(indices))
         while True:
             try:
                 self.optimiser.zero_grad(set_to_none=True)
-                seen = [self._part(plan, part, len(part) / len(indices)) for part in indices.tensor_split(self.parts)]
+                zt = [None] * self.parts if known is None else known.tensor_split(self.parts)
+                parts = zip(indices.tensor_split(self.parts), zt, strict=True)
+                seen = [self._part(plan, part, len(part) / len(indices), zt) for part, zt in parts]
                 break
             except torch.OutOfMemoryError:
                 pass  # and out of this block, so that what the error holds on to is free
@@ -185,16 +228,19 @@ class Training:
         losses, zs, zt, y = zip(*seen, strict=True)
         return sum(losses), torch.cat(zs), None if zt[0] is None else torch.cat(zt), torch.cat(y)
 
-    def _part(self, plan: EpochPlan, indices: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Adds a part's share to the student's gradient; its share of the loss, its logits and labels. A teacher that
-        learns along takes its step here, from the same logits."""
+    def _part(
+        self, plan: EpochPlan, indices: Tensor, share: float, zt: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Adds a part's share to the student's gradient; its share of the loss, its logits and labels. The teacher is
+        asked unless zt is known; one that learns along takes its step here, from the same logits."""
         objective = self.stage.objective
-        x, y = self._batch(plan, indices)
+        x, y = batch_of(self.data.train, plan, indices, self.mean, self.std)
         if objective.needs_input_gradient:
             x.requires_grad_()
         zs = self.student(x)  # (N, C)
-        needs_graph = objective.needs_input_gradient or objective.trains_teacher
-        zt = None if self.teacher is None else self.teacher(x) if needs_graph else teach(self.teacher, x)  # (N, C)
+        if self.teacher is not None and zt is None:
+            quick = self._folded[self.stage.teacher]
+            zt = self.teacher(x) if needs_graph(objective) else teach(quick, x, self.logits)  # (N, C)
         t = self.thermostat.used if self.thermostat else 1.0
         moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self.stage_progress())
         loss = objective(moment) * share
@@ -225,11 +271,20 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _batch(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The images (N, 3, H, W) float, augmented and normalised, and the labels (N,)."""
-        pixels = self.data.train.images.take(indices).to(self.device)
-        pixels = augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad)
-        return normalise(pixels, self.mean, self.std), self.data.train.labels[indices].to(self.device)
+    def _known_logits(self, images: int) -> Tensor | None:
+        """The teacher's logits (N, C) for this step's batch, charged, where they are recalled. Not to be written to."""
+        name = self.stage.teacher
+        if name not in self.recall or needs_graph(self.stage.objective):
+            return None
+        epoch, batch = divmod(self.step, self.steps_per_epoch)
+        if self._recalled is None or self._recalled[0] != (name, epoch):
+            self._recalled = (name, epoch), self.recall[name](epoch)
+        recalled = self._recalled[1]
+        if recalled is None:
+            return None
+        self.spent.charge(recalled.cost, 1 / self.steps_per_epoch, images, self.device)
+        rows = recalled.logits[batch * images : (batch + 1) * images]
+        return rows.to(self.device, torch.float32)
 
     def _set_learning_rate(self) -> None:
         for group in self.optimiser.param_groups:
@@ -417,6 +472,8 @@ class Training:
             "wall_s": self.spent.wall_s,
             "cpu_s": self.spent.cpu_s,
             "gpu_s": self.spent.gpu_s,
+            "cached_logits_s": self.spent.cached_logits_s,
+            "cached_logits_images": self.spent.cached_logits_images,
             "student_images": self.spent.student_images,
             "teacher_images": dict(self.spent.teacher_images),
             "stages": [
@@ -440,7 +497,10 @@ class Training:
 # ---- what the loop is made of, each usable alone ------------------------------------------------------------------
 
 HISTORIES = ("loss", "hits", "temperatures", "stage_index")  # of a Training: filled in place, a row a step
-SPENT = ("wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images")
+SPENT = (
+    "wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images", "cached_logits_images", "cached_logits_s",
+)  # fmt: skip
+CIRCUMSTANCES = ("wall_s", "cpu_s", "gpu_s", "cached_logits_s", "cached_logits_images")  # how, not what came out of it
 
 
 def network_state(prefix: str, network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
@@ -464,11 +524,23 @@ def frozen(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def teach(teacher: nn.Module, x: Tensor) -> Tensor:
-    """The teacher's logits (N, C) for images x, free of any graph."""
+def batch_of(split: Split, plan: EpochPlan, indices: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """The images (N, 3, H, W) float, augmented and normalised, and the labels (N,), on the device that `mean` is on."""
+    pixels = split.images.take(indices).to(mean.device)
+    pixels = augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad)
+    return normalise(pixels, mean, std), split.labels[indices].to(mean.device)
+
+
+def needs_graph(objective: Objective) -> bool:
+    """Whether the teacher's logits must be differentiable: then it is asked itself, in every step."""
+    return objective.needs_input_gradient or objective.trains_teacher
+
+
+def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again."""
     with torch.inference_mode():
-        logits = teacher(x)
-    return logits.clone()  # an ordinary tensor again, so that the student's loss may keep it
+        logits = teacher(x).to(dtype)
+    return logits.to(torch.float32, copy=True)  # an ordinary tensor, so that the student's loss may keep it
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:

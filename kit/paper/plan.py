@@ -12,11 +12,12 @@ import torch
 
 from kit import recipe
 from kit.errors import KitError
+from kit.grid import train_all
 from kit.models import ModelSpec
 from kit.paper.printed import TABLE_1
 from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find, train_all
+from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 
