@@ -105,6 +105,7 @@ def train(
     optimiser: Annotated[str, typer.Option(help="of log t: sgd or adam")] = "sgd",
     floor: Annotated[bool, typer.Option(help="the losses use ⌊t⌋")] = True,
     t_squared: Annotated[bool, typer.Option(help="t² on the soft loss of adaptive stages")] = True,
+    logits: Annotated[str, typer.Option(help="what teachers' logits are rounded to: float32 or float16")] = "float32",
     epochs: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
     batch: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
     lr: Annotated[Optional[float], typer.Option(help="peak learning rate; default 0.1")] = None,
@@ -127,7 +128,7 @@ def train(
     from kit import recipe, steering
     from kit.grid import train_all
     from kit.paper.plan import Plan
-    from kit.runs import Failure, replayed
+    from kit.runs import Failure, Run, replayed
 
     refuse_damage(strict)
     plan = replace(Plan.of(preset, {check_role(role): source}, data), level=level)
@@ -144,6 +145,7 @@ def train(
         return recipe.procedure(policy, bool(teacher), bool(small_teacher), reading, alpha, t_squared)
 
     run = plan.student(student, role, stages, teacher, small_teacher, seed, epochs, width=width, batch=batch, lr=lr)
+    run = Run(**{name: getattr(run, name) for name in Run.model_fields} | {"logits": logits})
     if events:
         run = replayed(run, steering.read(events))
     tell_skipped(run.data.load())
@@ -160,7 +162,7 @@ def train(
         "epochs": run.recipe.epochs,
         **{name: m[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
         "seconds": outcome.seconds,
-        **{name: m[name] for name in ("wall_s", "student_flops", "teacher_flops", "stages")},
+        **{name: m[name] for name in ("cached_logits_s", "wall_s", "student_flops", "teacher_flops", "stages")},
         "agreement": m.get("agreement"),
         "folder": str(outcome.folder),
     }

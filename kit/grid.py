@@ -178,13 +178,17 @@ class Grid:
 
 
 def shared_logits(runs: Iterable[Run]) -> list[SharedLogits]:
-    """What of their teachers' logits to compute apart: what several of these runs want and nobody has computed."""
+    """What of their teachers' logits to compute apart: what several of these runs want and nobody has computed.
+
+    The most wanted first, as far as they are let (`kit.teacher_logits.limit`).
+    """
+    left = limit()
     wanted: dict[str, list[tuple[Run, str]]] = defaultdict(list)
     for run in runs:
         for name in run.recipe.teachers:
             wanted[teacher_logits(run, name).key].append((run, name))
     shared = []
-    for key, users in wanted.items():
+    for key, users in sorted(wanted.items(), key=lambda item: -len(item[1])):
         run, name = users[0]
         kept = teacher_logits(run, name)
         counts: dict[int, int] = defaultdict(int)
@@ -192,7 +196,8 @@ def shared_logits(runs: Iterable[Run]) -> list[SharedLogits]:
             for epoch in each.recipe.epochs_with(its_name):
                 counts[epoch] += 1
         epochs = kept.missing(epoch for epoch in sorted(counts) if counts[epoch] >= SHARED_BY)
-        if epochs and len(epochs) * kept.bytes_an_epoch <= limit():
+        if epochs and len(epochs) * kept.bytes_an_epoch <= left:
+            left -= len(epochs) * kept.bytes_an_epoch
             shared.append(SharedLogits(key, run, name, tuple(epochs)))
     return shared
 
