@@ -170,7 +170,7 @@ def train(
     print(f"test Top-1 {m['test_top1']:.1%}, Top-5 {m['test_top5']:.1%}; training Top-1 {m['train_top1']:.1%}")
     if m["cached_logits_images"]:
         shared = f"{m['cached_logits_s']:.1f} s of its {outcome.seconds:.1f} s"
-        print(f"its teachers' logits of {m['cached_logits_images']} images were in the cache: {shared} are what they took")
+        print(f"teachers' logits of {m['cached_logits_images']} images were cached: {shared} are what these took")
     for stage in m["stages"]:
         heat = "" if stage["t_start"] is None else f", t {stage['t_start']:.1f} → {stage['t_end']:.1f}"
         print(f"  {stage['name']}: {stage['epochs']:.1f} epochs, ended by {stage['ended_by']}{heat}")
