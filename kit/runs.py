@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -38,17 +38,19 @@ from torch import nn
 from tqdm.auto import tqdm
 
 import kit.data
+from kit import parallel
 from kit.checkpoint import Checkpoints
 from kit.data.augment import mixed
 from kit.data.base import Dataset, held_out
 from kit.errors import KitError
 from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
+from kit.parallel import ALONE, Ranks
 from kit.recipe import Recipe
 from kit.sealed import CHECKSUMS, complaint, sealed, sha256, sweep, write, writing_to
 from kit.steering import Event
 from kit.threads import one_thread
-from kit.trainer import Diverged, Training
+from kit.trainer import Diverged, Precision, Training, check_shareable
 
 NUMERICS = 1  # raised whenever the same description would give another student: old cache entries are then not used
 FORMAT = 1  # of the cache's folders; those that say nothing are of format 1
@@ -161,6 +163,8 @@ class Run(BaseModel):
     numerics: int = NUMERICS
     # what is steered on the way; a run without events is described, and so hashed, as if there were no such thing
     events: tuple[Event, ...] = Field(default=(), exclude_if=lambda events: not events)
+    # of student's and teachers' answers in training; float32, as all runs once were, is not part of the description
+    precision: Precision = Field(default="float32", exclude_if=lambda precision: precision == "float32")
 
     @model_validator(mode="after")
     def _has_its_teachers(self) -> Run:
@@ -200,7 +204,8 @@ class Run(BaseModel):
     def title(self) -> str:
         taught = " ← ".join(teacher.student.title for teacher in self.teachers.values())
         steered = f", steered {len(self.events)}×" if self.events else ""
-        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}, seed {self.seed}{steered}"
+        how = steered if self.precision == "float32" else f"{steered}, {self.precision}"
+        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}, seed {self.seed}{how}"
 
     @property
     def cost(self) -> float:
@@ -417,8 +422,11 @@ def _ancestors(description: Mapping[str, Any]) -> Iterator[str]:
 
 
 def store(run: Run, training: Training) -> None:
-    """Writes a finished training into the cache, all or nothing. Raises KitError where the disk cannot take it."""
+    """Writes a finished training into the cache, all or nothing; of several ranks, which all call it, the first does.
+    Raises KitError where the disk cannot take it."""
     metrics = priced(run, training.metrics())
+    if not training.ranks.is_first:
+        return
     weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
     with sealed(folder_of(run.hash)) as draft:
         _describe(run, training, draft)
@@ -432,6 +440,8 @@ def store(run: Run, training: Training) -> None:
 
 def store_diverged(run: Run, training: Training, error: Diverged) -> None:
     """Writes down that the run diverges, so that it is not tried again, with its history up to there."""
+    if not training.ranks.is_first:
+        return
     with sealed(folder_of(run.hash)) as draft:
         _describe(run, training, draft)
         write(draft / "diverged.json", json.dumps({"step": error.step}))
@@ -508,7 +518,7 @@ def stored(run_hash: str) -> Stored:
 Tick = Callable[[float], None]
 
 
-def start(run: Run) -> Training:
+def start(run: Run, ranks: Ranks = ALONE) -> Training:
     """A run's training, not yet begun. Its teachers must be in the cache."""
     teachers = {}
     for name in run.teachers:
@@ -517,7 +527,8 @@ def start(run: Run) -> Training:
             raise KitError(f"teacher {name!r} ({run.teachers[name].title}) has not been trained yet")
         teachers[name] = result.student()
     student = run.student.build(run.seed)
-    return Training(run.recipe, run.data.load(), student, teachers, run.seed, run.device, run.events)
+    how = (run.seed, run.device, run.events, run.precision, ranks)
+    return Training(run.recipe, run.data.load(), student, teachers, *how)
 
 
 def train(run: Run, tick: Tick = lambda share: None) -> Result:
@@ -540,12 +551,13 @@ def train(run: Run, tick: Tick = lambda share: None) -> Result:
     return found
 
 
-def _train_missing(run: Run, tick: Tick) -> None:
-    """Trains and stores; the caller holds the run's lock."""
-    sweep(folder_of(run.hash))
+def _train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
+    """Trains and stores; the caller, or the first of its ranks, holds the run's lock."""
+    if ranks.is_first:
+        sweep(folder_of(run.hash))
     checkpoints = Checkpoints(cache_folder() / "checkpoints" / run.hash, {"run": run.hash} | versions())
     with one_thread(), own_stream(run):
-        training = start(run)
+        training = start(run, ranks)
         checkpoints.resume(training)
         tick(training.step // training.steps_per_epoch / run.recipe.epochs)
         try:
@@ -555,13 +567,17 @@ def _train_missing(run: Run, tick: Tick) -> None:
                     tick(1 / run.recipe.epochs)
         except Diverged as error:
             store_diverged(run, training, error)
-            checkpoints.discard()
+            if ranks.is_first:
+                checkpoints.discard()
             raise
         for note in training.notes:
             if note not in checkpoints.notes:  # those have been said
                 print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
+        if ranks.count > 1:
+            training.notes.append(f"trained by {ranks.count} processes; seconds are the sum over them")
         store(run, training)
-    checkpoints.discard()
+    if ranks.is_first:
+        checkpoints.discard()
 
 
 @contextmanager
@@ -607,9 +623,12 @@ def train_all(
     """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
 
     Teachers shared by several runs are trained once. A run that diverges becomes a Failure; the others go on. A
-    damaged folder in the cache is set aside and its run trained anew.
+    damaged folder in the cache is set aside and its run trained anew. Processes that torchrun started all call this,
+    and train one run after another together.
     """
     runs = list(runs)
+    if parallel.count() > 1:
+        return _train_by_ranks(runs, show_progress)
     everything = with_teachers(runs)
     done: dict[Run, Result | Failure] = {run: found for run in everything if (found := _found(run)) is not None}
     for found in done.values():
@@ -619,6 +638,42 @@ def train_all(
     if waiting:
         _train_waiting(waiting, done, min(jobs or default_jobs(), len(waiting)), show_progress)
     return {run: done[run] for run in runs}
+
+
+def _train_by_ranks(runs: list[Run], show_progress: bool) -> Mapping[Run, Result | Failure]:
+    """`train_all` in one of several processes that all call it: every missing run data-parallel, teachers first. The
+    first of them locks, writes and shows progress. Raises KitError where they cannot share a run, before the first."""
+    everything = with_teachers(runs)
+    for run in everything:
+        check_shareable(run.recipe, run.data.train_images, Ranks(count=parallel.count()))
+    done: dict[Run, Result | Failure] = {}
+    for run in everything:
+        ranks, failed = parallel.ranks(run.device), _failed_teacher(run, done)
+        if failed:
+            done[run] = Failure(run, f"its teacher ({failed.run.title}) did not finish: {failed.reason}")
+        else:
+            with ranks.together():
+                done[run] = _train_shared(run, ranks, show_progress)
+        if isinstance(done[run], Failure) and ranks.is_first:
+            _tell(done[run])
+    return {run: done[run] for run in runs}
+
+
+def _train_shared(run: Run, ranks: Ranks, show_progress: bool) -> Result | Failure:
+    with locked(folder_of(run.hash)) if ranks.is_first else nullcontext():
+        if ranks.told(ranks.is_first and usable(run) is None):
+            quiet = not (show_progress and ranks.is_first)
+            bar = tqdm(total=100, desc=f"training {run.title}", unit="%", disable=quiet, bar_format=BAR)
+            with closing(bar), suppress(Diverged):  # that is written down
+                _train_missing(run, lambda share: bar.update(100 * share), ranks)
+        ranks.wait()  # for the first to have written
+    found = outcome(run)
+    if found is None:
+        raise KitError(
+            f"run {run.hash} is not in {cache_folder()}, though the first process has stored it; allowed: a cache, by "
+            f"KIT_CACHE, in a folder that all processes see"
+        )
+    return found
 
 
 def _found(run: Run) -> Result | Failure | None:
