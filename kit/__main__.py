@@ -116,6 +116,9 @@ def train(
     events: Annotated[
         Optional[Path], typer.Option(metavar="FILE.json", help="changes of k, alpha and rate on the way, as recorded")
     ] = None,
+    precision: Annotated[
+        Optional[str], typer.Option(help="of training: float32 or bfloat16; default: bfloat16 on a GPU that has it")
+    ] = None,
     preset: PresetOption = "quick",
     source: Annotated[str, typer.Option(help="auto, embedded or real images")] = "auto",
     level: LevelOption = None,
@@ -132,6 +135,7 @@ def train(
 
     refuse_damage(strict)
     plan = replace(Plan.of(preset, {check_role(role): source}, data), level=level)
+    plan = replace(plan, precision=precision or plan.precision)
     for model in filter(None, (student, teacher, small_teacher)):
         check_model(model)
     if small_teacher and not teacher:
@@ -160,6 +164,7 @@ def train(
         "student": student,
         "seed": seed,
         "epochs": run.recipe.epochs,
+        "precision": run.precision,
         **{name: m[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
         "seconds": outcome.seconds,
         **{name: m[name] for name in ("cached_logits_s", "wall_s", "student_flops", "teacher_flops", "stages")},
@@ -507,14 +512,34 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; wrong input becomes one line and exit status 2."""
+    """Runs a command; wrong input becomes one line and exit status 2. Of torchrun's processes one speaks for all."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        message, status = ended(argv)
+        if message:
+            print(message, file=sys.stderr)
+        return status
+    from kit import parallel
+
+    words = sys.argv[1:] if argv is None else argv
+    with parallel.first_speaks():
+        if parallel.count() > 1 and words[:1] != ["train"]:
+            message, status = f"error: {parallel.count()} processes are for 'train'; allowed here: one", 2
+        else:
+            message, status = ended(argv)
+    if message:
+        parallel.say_once(message)
+    return status
+
+
+def ended(argv: list[str] | None) -> tuple[str, int]:
+    """Runs a command. How it ended: a line for stderr, empty where all went well, and the exit status."""
     try:
-        return app(argv, standalone_mode=False, prog_name="python -m kit") or 0
+        return "", app(argv, standalone_mode=False, prog_name="python -m kit") or 0
     except typer.TyperException as error:
         message, status = error.format_message(), error.exit_code
         if message.startswith("Usage:"):  # no command was given
             print(message)
-            return status
+            return "", status
         message = message.replace("\n", " ")
         if isinstance(error.__cause__, ValidationError):  # typer leaves the value out
             message = f"{message}: got {error.__cause__.errors()[0]['input']!r}"
@@ -524,9 +549,7 @@ def main(argv: list[str] | None = None) -> int:
         message, status = str(error), 2
     except (KeyboardInterrupt, typer.Abort):
         message, status = "stopped; finished runs are kept", 130
-    if message:
-        print(f"error: {message}", file=sys.stderr)
-    return status
+    return f"error: {message}" if message else "", status
 
 
 if __name__ == "__main__":

@@ -10,16 +10,34 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
+from kit import parallel
 from kit.engines import Engine, LocalProcesses, Task, Tick, default_jobs
 from kit.errors import KitError
 from kit.models import flops_per_image
-from kit.runs import Failure, Result, Run, compute_logits, found, outcome, teacher_logits, train, with_teachers
+from kit.parallel import Ranks
+from kit.runs import (
+    Failure,
+    Result,
+    Run,
+    cache_folder,
+    compute_logits,
+    folder_of,
+    found,
+    locked,
+    outcome,
+    teacher_logits,
+    train,
+    train_missing,
+    usable,
+    with_teachers,
+)
 from kit.teacher_logits import limit
-from kit.trainer import Diverged
+from kit.trainer import Diverged, check_shareable
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these to be computed apart
@@ -112,9 +130,12 @@ def train_all(
     """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
 
     Teachers shared by several runs are trained once, and their logits in an epoch computed once. A run that diverges
-    becomes a Failure; the others go on. A damaged folder in the cache is set aside and its run trained anew.
+    becomes a Failure; the others go on. A damaged folder in the cache is set aside and its run trained anew. Processes
+    that torchrun started all call this, and train one run after another together.
     """
     runs = list(runs)
+    if parallel.count() > 1:
+        return train_together(runs, show_progress)
     grid = Grid(runs)
     if grid.tasks:
         engine = engine or LocalProcesses(min(jobs or default_jobs(), len(grid.tasks)))
@@ -162,9 +183,7 @@ class Grid:
         """Where a teacher has failed there is nobody to learn from."""
         about = task.about
         needed = about.teachers.values() if isinstance(about, Run) else [about.run.teachers[about.teacher]]
-        ended = (self.results[teacher] for teacher in needed)
-        failed = next((each for each in ended if isinstance(each, Failure)), None)
-        return failed and f"its teacher ({failed.run.title}) did not finish: {failed.reason}"
+        return without_a_teacher(needed, self.results)
 
     def ended(self, task: Task, reason: str | None) -> None:
         if isinstance(task.about, SharedLogits):
@@ -202,9 +221,54 @@ def shared_logits(runs: Iterable[Run]) -> list[SharedLogits]:
     return shared
 
 
+def without_a_teacher(teachers: Iterable[Run], results: Mapping[Run, Result | Failure]) -> str | None:
+    """Why nobody can learn from these teachers, if one of them has failed."""
+    failed = next((results[run] for run in teachers if isinstance(results[run], Failure)), None)
+    return failed and f"its teacher ({failed.run.title}) did not finish: {failed.reason}"
+
+
 def tell(failure: Failure) -> None:
     run = failure.run
     print(f"run {run.hash} ({run.title}) did not finish: {failure.reason}", file=sys.stderr)
+
+
+# ---- one run after another, each by all of torchrun's processes ---------------------------------------------------
+
+
+def train_together(runs: list[Run], show_progress: bool) -> Mapping[Run, Result | Failure]:
+    """`train_all` in one of several processes that all call it: every missing run data-parallel, teachers first. The
+    first of them locks, writes and shows progress. Raises KitError where they cannot share a run, before the first."""
+    everything = with_teachers(runs)
+    for run in everything:
+        check_shareable(run.recipe, run.data.train_images, Ranks(count=parallel.count()))
+    done: dict[Run, Result | Failure] = {}
+    for run in everything:
+        ranks, reason = parallel.ranks(run.device), without_a_teacher(run.teachers.values(), done)
+        if reason is not None:
+            done[run] = Failure(run, reason)
+        else:
+            with ranks.together():
+                done[run] = _train_shared(run, ranks, show_progress)
+        if isinstance(done[run], Failure) and ranks.is_first:
+            tell(done[run])
+    return {run: done[run] for run in runs}
+
+
+def _train_shared(run: Run, ranks: Ranks, show_progress: bool) -> Result | Failure:
+    with locked(folder_of(run.hash)) if ranks.is_first else nullcontext():
+        if ranks.told(ranks.is_first and usable(run) is None):
+            quiet = not (show_progress and ranks.is_first)
+            bar = tqdm(total=100, desc=f"training {run.title}", unit="%", disable=quiet, bar_format=BAR)
+            with closing(bar), suppress(Diverged):  # that is written down
+                train_missing(run, lambda share: bar.update(100 * share), ranks)
+        ranks.wait()  # for the first to have written
+    ended = outcome(run)
+    if ended is None:
+        raise KitError(
+            f"run {run.hash} is not in {cache_folder()}, though the first process has stored it; allowed: a cache, by "
+            f"KIT_CACHE, in a folder that all processes see"
+        )
+    return ended
 
 
 # ---- in a worker process ------------------------------------------------------------------------------------------

@@ -40,12 +40,13 @@ from kit.data.base import Dataset, held_out
 from kit.errors import KitError
 from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
+from kit.parallel import ALONE, Ranks
 from kit.recipe import Recipe
 from kit.sealed import CHECKSUMS, complaint, sealed, sha256, sweep, write, writing_to
 from kit.steering import Event
 from kit.teacher_logits import DTYPES, Drawn, TeacherLogits
 from kit.threads import one_thread
-from kit.trainer import Diverged, Training
+from kit.trainer import Diverged, Precision, Training
 
 NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
 FORMAT = 1  # of the cache's folders; those that say nothing are of format 1
@@ -160,6 +161,8 @@ class Run(BaseModel):
     logits: Literal["float32", "float16"] = Field(default="float32", exclude_if=lambda name: name == "float32")
     # what is steered on the way; a run without events is described, and so hashed, as if there were no such thing
     events: tuple[Event, ...] = Field(default=(), exclude_if=lambda events: not events)
+    # of student's and teachers' answers in training; float32, as all runs once were, is not part of the description
+    precision: Precision = Field(default="float32", exclude_if=lambda precision: precision == "float32")
 
     @model_validator(mode="after")
     def _has_its_teachers(self) -> Run:
@@ -199,7 +202,8 @@ class Run(BaseModel):
     def title(self) -> str:
         taught = " ← ".join(teacher.student.title for teacher in self.teachers.values())
         steered = f", steered {len(self.events)}×" if self.events else ""
-        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}, seed {self.seed}{steered}"
+        how = steered if self.precision == "float32" else f"{steered}, {self.precision}"
+        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}, seed {self.seed}{how}"
 
     @property
     def cost(self) -> float:
@@ -416,8 +420,11 @@ def _ancestors(description: Mapping[str, Any]) -> Iterator[str]:
 
 
 def store(run: Run, training: Training) -> None:
-    """Writes a finished training into the cache, all or nothing. Raises KitError where the disk cannot take it."""
+    """Writes a finished training into the cache, all or nothing; of several ranks, which all call it, the first does.
+    Raises KitError where the disk cannot take it."""
     metrics = priced(run, training.metrics())
+    if not training.ranks.is_first:
+        return
     weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
     with sealed(folder_of(run.hash)) as draft:
         _describe(run, training, draft)
@@ -431,6 +438,8 @@ def store(run: Run, training: Training) -> None:
 
 def store_diverged(run: Run, training: Training, error: Diverged) -> None:
     """Writes down that the run diverges, so that it is not tried again, with its history up to there."""
+    if not training.ranks.is_first:
+        return
     with sealed(folder_of(run.hash)) as draft:
         _describe(run, training, draft)
         write(draft / "diverged.json", json.dumps({"step": error.step}))
@@ -508,12 +517,13 @@ def stored(run_hash: str) -> Stored:
 Tick = Callable[[float], None]
 
 
-def start(run: Run) -> Training:
+def start(run: Run, ranks: Ranks = ALONE) -> Training:
     """A run's training, not yet begun. Its teachers must be in the cache; their logits are used where they are, too."""
     teachers = {name: _trained(run, name).student() for name in run.teachers}
     recall = {name: teacher_logits(run, name) for name in run.recipe.teachers}
     student, data = run.student.build(run.seed), run.data.load()
-    return Training(run.recipe, data, student, teachers, run.seed, run.device, run.events, recall, DTYPES[run.logits])
+    how = (run.seed, run.device, run.events, run.precision, ranks, recall, DTYPES[run.logits])
+    return Training(run.recipe, data, student, teachers, *how)
 
 
 def _trained(run: Run, name: str) -> Result:
@@ -534,6 +544,7 @@ def teacher_logits(run: Run, name: str) -> TeacherLogits:
         "pad": run.recipe.pad,
         "logits": run.logits,
         "device": run.device,
+        "precision": run.precision,
         "numerics": run.numerics,
         "packages": versions(),
     }
@@ -547,7 +558,8 @@ def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
     kept = teacher_logits(run, name)
     with locked(kept.folder), one_thread():
         drawn = Drawn(run.seed, min(run.recipe.batch, run.data.train_images), run.recipe.pad)
-        yield from kept.compute(epochs, _trained(run, name).student(), run.data.load(), drawn, run.device)
+        teacher, device = _trained(run, name).student(), torch.device(run.device)
+        yield from kept.compute(epochs, teacher, run.data.load(), drawn, device, run.precision)
 
 
 def train(run: Run, tick: Tick = lambda share: None) -> Result:
@@ -562,7 +574,7 @@ def train(run: Run, tick: Tick = lambda share: None) -> Result:
         with locked(folder_of(run.hash)):
             known = usable(run)  # another process may have trained it meanwhile
             if known is None:
-                _train_missing(run, tick)
+                train_missing(run, tick)
                 return find(run)
     tick(1.0)
     if isinstance(known, Failure):
@@ -570,12 +582,13 @@ def train(run: Run, tick: Tick = lambda share: None) -> Result:
     return known
 
 
-def _train_missing(run: Run, tick: Tick) -> None:
-    """Trains and stores; the caller holds the run's lock."""
-    sweep(folder_of(run.hash))
+def train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
+    """Trains and stores; the caller, or the first of its ranks, holds the run's lock."""
+    if ranks.is_first:
+        sweep(folder_of(run.hash))
     checkpoints = Checkpoints(cache_folder() / "checkpoints" / run.hash, {"run": run.hash} | versions())
     with one_thread(), own_stream(run):
-        training = start(run)
+        training = start(run, ranks)
         checkpoints.resume(training)
         tick(training.step // training.steps_per_epoch / run.recipe.epochs)
         try:
@@ -585,13 +598,17 @@ def _train_missing(run: Run, tick: Tick) -> None:
                     tick(1 / run.recipe.epochs)
         except Diverged as error:
             store_diverged(run, training, error)
-            checkpoints.discard()
+            if ranks.is_first:
+                checkpoints.discard()
             raise
         for note in training.notes:
             if note not in checkpoints.notes:  # those have been said
                 print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
+        if ranks.count > 1:
+            training.notes.append(f"trained by {ranks.count} processes; seconds are the sum over them")
         store(run, training)
-    checkpoints.discard()
+    if ranks.is_first:
+        checkpoints.discard()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from kit.data.base import Dataset
 from kit.errors import KitError
 from kit.folding import folded
 from kit.sealed import complaint, sealed, sweep, write
-from kit.trainer import Cost, EpochLogits, Spent, batch_of, frozen, teach
+from kit.trainer import Cost, EpochLogits, Precision, Spent, answering, augmented, frozen, teach
 
 FILES = ("about.json", "logits.bin")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -73,14 +73,20 @@ class TeacherLogits:
         return [epoch for epoch in epochs if self._complaint(self.place(epoch)) is not None]
 
     def compute(
-        self, epochs: Iterable[int], teacher: nn.Module, data: Dataset, drawn_by: Drawn, device: str
+        self,
+        epochs: Iterable[int],
+        teacher: nn.Module,
+        data: Dataset,
+        drawn_by: Drawn,
+        device: torch.device,
+        precision: Precision,
     ) -> Iterator[int]:
         """Computes and keeps what is missing, and gives each epoch that is there. For a holder of the folder's lock.
 
         Raises KitError when the disk is full.
         """
-        network, (mean, std) = folded(frozen(teacher, torch.device(device))), data.mean_std
-        mean, std = mean.to(device), std.to(device)
+        network = folded(frozen(teacher, device))
+        mean, std = (stat.to(device) for stat in data.mean_std)
         for epoch in epochs:
             if not self.missing([epoch]):
                 yield epoch
@@ -88,8 +94,9 @@ class TeacherLogits:
             drawn = EpochPlan(len(data.train), drawn_by.seed, epoch, drawn_by.pad, data.flip)
             spent, logits = Spent(), []
             for indices in drawn.batches(drawn_by.batch):
-                x, _ = batch_of(data.train, drawn, indices, mean, std)  # a run's own work: not timed
-                with spent.clock(mean.device):
+                pixels = data.train.images.take(indices).to(device)
+                x = augmented(drawn, indices, pixels, mean, std)  # a run's own work: not timed
+                with spent.clock(device), answering(device, precision):
                     logits.append(teach(network, x, DTYPES[self.dtype]))
             spent.settle()
             self._keep(epoch, torch.cat(logits).to(DTYPES[self.dtype]).cpu(), spent)

@@ -18,6 +18,7 @@ from kit.paper.printed import TABLE_1
 from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
 from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find
+from kit.trainer import Precision
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 
@@ -45,12 +46,15 @@ class Plan:
     folder: Path | None = None  # where real images are looked for
     device: str = "cpu"
     level: str | None = None  # of hrsc2016's labels, where not the default
+    precision: Precision = "float32"  # of training
 
     @classmethod
     def of(cls, preset: str, sources: Mapping[str, str] | None = None, folder: str | Path | None = None) -> Plan:
-        """The plan for a preset by name. Trains on a GPU at preset paper where there is one."""
+        """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can."""
         device = "cuda" if preset == "paper" and torch.cuda.is_available() else "cpu"
-        return cls(preset_named(preset), dict(sources or {}), Path(folder) if folder else None, device)
+        precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        folder = Path(folder) if folder else None
+        return cls(preset_named(preset), dict(sources or {}), folder, device, precision=precision)
 
     def data(self, role: str) -> DataSpec:
         size = self.preset.roles[role]
@@ -110,6 +114,7 @@ class Plan:
             seed=seed,
             preset=self.preset.name,
             device=self.device,
+            precision=self.precision,
         )
 
 
@@ -201,6 +206,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
         "epochs": run.recipe.epochs,
         "run": run.hash,
         "status": "finished",
+        **({} if run.precision == "float32" else {"precision": run.precision}),
     }
     if isinstance(outcome, Failure):
         ended = "did not finish" if outcome.step is None else "diverged"

@@ -60,6 +60,7 @@ def setting(plan: Plan, assistants: Sequence[str] = (SMALL,), cost_target: float
         cost_target=cost_target,
         preset=plan.preset.name,
         device=plan.device,
+        precision=plan.precision,
     )
 
 
