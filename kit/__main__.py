@@ -105,6 +105,7 @@ def train(
     optimiser: Annotated[str, typer.Option(help="of log t: sgd or adam")] = "sgd",
     floor: Annotated[bool, typer.Option(help="the losses use ⌊t⌋")] = True,
     t_squared: Annotated[bool, typer.Option(help="t² on the soft loss of adaptive stages")] = True,
+    logits: Annotated[str, typer.Option(help="what teachers' logits are rounded to: float32 or float16")] = "float32",
     epochs: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
     batch: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
     lr: Annotated[Optional[float], typer.Option(help="peak learning rate; default 0.1")] = None,
@@ -114,6 +115,9 @@ def train(
     seed: Annotated[int, typer.Option(help="of the student's weights, batches and augmentation")] = 0,
     events: Annotated[
         Optional[Path], typer.Option(metavar="FILE.json", help="changes of k, alpha and rate on the way, as recorded")
+    ] = None,
+    precision: Annotated[
+        Optional[str], typer.Option(help="of training: float32 or bfloat16; default: bfloat16 on a GPU that has it")
     ] = None,
     preset: PresetOption = "quick",
     source: Annotated[str, typer.Option(help="auto, embedded or real images")] = "auto",
@@ -125,11 +129,13 @@ def train(
 ) -> None:
     """Train one student (and its teachers, once)."""
     from kit import recipe, steering
+    from kit.grid import train_all
     from kit.paper.plan import Plan
-    from kit.runs import Failure, replayed, train_all
+    from kit.runs import Failure, Run, replayed
 
     refuse_damage(strict)
     plan = replace(Plan.of(preset, {check_role(role): source}, data), level=level)
+    plan = replace(plan, precision=precision or plan.precision)
     for model in filter(None, (student, teacher, small_teacher)):
         check_model(model)
     if small_teacher and not teacher:
@@ -143,6 +149,7 @@ def train(
         return recipe.procedure(policy, bool(teacher), bool(small_teacher), reading, alpha, t_squared)
 
     run = plan.student(student, role, stages, teacher, small_teacher, seed, epochs, width=width, batch=batch, lr=lr)
+    run = Run(**{name: getattr(run, name) for name in Run.model_fields} | {"logits": logits})
     if events:
         run = replayed(run, steering.read(events))
     tell_skipped(run.data.load())
@@ -157,14 +164,18 @@ def train(
         "student": student,
         "seed": seed,
         "epochs": run.recipe.epochs,
+        "precision": run.precision,
         **{name: m[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
         "seconds": outcome.seconds,
-        **{name: m[name] for name in ("wall_s", "student_flops", "teacher_flops", "stages")},
+        **{name: m[name] for name in ("cached_logits_s", "wall_s", "student_flops", "teacher_flops", "stages")},
         "agreement": m.get("agreement"),
         "folder": str(outcome.folder),
     }
     print(f"{run.title} ({run.data.source}: {run.data.name})")
     print(f"test Top-1 {m['test_top1']:.1%}, Top-5 {m['test_top5']:.1%}; training Top-1 {m['train_top1']:.1%}")
+    if m["cached_logits_images"]:
+        shared = f"{m['cached_logits_s']:.1f} s of its {outcome.seconds:.1f} s"
+        print(f"teachers' logits of {m['cached_logits_images']} images were cached: {shared} are what these took")
     for stage in m["stages"]:
         heat = "" if stage["t_start"] is None else f", t {stage['t_start']:.1f} → {stage['t_end']:.1f}"
         print(f"  {stage['name']}: {stage['epochs']:.1f} epochs, ended by {stage['ended_by']}{heat}")
@@ -414,8 +425,9 @@ def doctor() -> None:
     import torch
 
     from kit.data import ROLES
+    from kit.engines import default_jobs
     from kit.paper.plan import Plan
-    from kit.runs import cache_folder, default_jobs
+    from kit.runs import cache_folder
 
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {default_jobs()} cores")
     for name in (
@@ -500,14 +512,34 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; wrong input becomes one line and exit status 2."""
+    """Runs a command; wrong input becomes one line and exit status 2. Of torchrun's processes one speaks for all."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        message, status = ended(argv)
+        if message:
+            print(message, file=sys.stderr)
+        return status
+    from kit import parallel
+
+    words = sys.argv[1:] if argv is None else argv
+    with parallel.first_speaks():
+        if parallel.count() > 1 and words[:1] != ["train"]:
+            message, status = f"error: {parallel.count()} processes are for 'train'; allowed here: one", 2
+        else:
+            message, status = ended(argv)
+    if message:
+        parallel.say_once(message)
+    return status
+
+
+def ended(argv: list[str] | None) -> tuple[str, int]:
+    """Runs a command. How it ended: a line for stderr, empty where all went well, and the exit status."""
     try:
-        return app(argv, standalone_mode=False, prog_name="python -m kit") or 0
+        return "", app(argv, standalone_mode=False, prog_name="python -m kit") or 0
     except typer.TyperException as error:
         message, status = error.format_message(), error.exit_code
         if message.startswith("Usage:"):  # no command was given
             print(message)
-            return status
+            return "", status
         message = message.replace("\n", " ")
         if isinstance(error.__cause__, ValidationError):  # typer leaves the value out
             message = f"{message}: got {error.__cause__.errors()[0]['input']!r}"
@@ -517,9 +549,7 @@ def main(argv: list[str] | None = None) -> int:
         message, status = str(error), 2
     except (KeyboardInterrupt, typer.Abort):
         message, status = "stopped; finished runs are kept", 130
-    if message:
-        print(f"error: {message}", file=sys.stderr)
-    return status
+    return f"error: {message}" if message else "", status
 
 
 if __name__ == "__main__":

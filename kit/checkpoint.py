@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from kit.errors import KitError
@@ -41,7 +42,8 @@ class Checkpoints:
     def offer(self, training: Training) -> None:
         """Called after every step: writes a checkpoint when one is due. A full disk costs a note, not the training."""
         ended = training.step % training.steps_per_epoch == 0
-        if time.monotonic() - self._last < (self._at_epoch_end if ended else self._within_epoch):
+        due = time.monotonic() - self._last >= (self._at_epoch_end if ended else self._within_epoch)
+        if not training.ranks.told(due):
             return
         try:
             self.save(training)
@@ -51,8 +53,11 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def save(self, training: Training) -> None:
-        """Writes where the training stands. Raises KitError where the disk cannot take it."""
+        """Writes where the training stands; of several ranks, which all call it, the first does. Raises KitError where
+        the disk cannot take it."""
         tensors, plain = training.state()
+        if not training.ranks.is_first:
+            return
         place = self.folder / f"step-{training.step:09d}"
         sweep(place)
         if place.exists():  # damaged, or it would have been gone on from
@@ -75,6 +80,12 @@ class Checkpoints:
                 why = f"it was written under {_difference(content['of'], self.identity)}"
             self._note(f"checkpoint {folder.name} is not used: {why}")
         training.notes += self.notes
+        steps = training.ranks.stacked(torch.tensor(training.step))
+        if steps.unique().numel() > 1:
+            raise KitError(
+                f"checkpoints in {self.folder} are not the same for all processes (steps {steps.tolist()}); allowed: a "
+                f"cache, by KIT_CACHE, in a folder that all of them see"
+            )
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from kit.losses import TemperatureGradient, softened, temperature_gradient
+from kit.parallel import ALONE, Ranks
 
 COLD = 1.0  # the temperature at which a soft stage is over
 LARGEST_EXPONENT = 700.0  # exp of more is no float: a diverging student's gradient asks for it
@@ -67,11 +68,12 @@ TemperaturePolicy = Annotated[Fixed | Adaptive | Scheduled, Field(discriminator=
 class Thermostat:
     """A stage's temperature. `t` moves; `used` is what the losses see; `is_cold` says that the stage is over.
 
-    `k`, the upper bound, may be changed at any time; t follows into [1, k] at once.
+    `k`, the upper bound, may be changed at any time; t follows into [1, k] at once. Where a batch is shared among
+    ranks the gradient is the mean over them, so t is one number everywhere; `terms` are this rank's own.
     """
 
-    def __init__(self, policy: TemperaturePolicy, steps_per_epoch: int, stage_steps: int) -> None:
-        self.policy = policy
+    def __init__(self, policy: TemperaturePolicy, steps_per_epoch: int, stage_steps: int, ranks: Ranks = ALONE) -> None:
+        self.policy, self.ranks = policy, ranks
         self.t = float(policy.start)
         self.gradient = math.nan  # ∂L_D/∂θ at the last observed batch
         self.terms: TemperatureGradient | None = None  # of ∂L_D/∂t there, for the cross-entropy
@@ -128,7 +130,7 @@ class Thermostat:
         slope = self.terms.total
         if self.policy.follows == "kl":
             slope = slope - entropy_gradient(zt, self.t)
-        self.gradient = self.t * float(slope)  # ∂L_D/∂θ = t · ∂L_D/∂t
+        self.gradient = self.t * float(self.ranks.mean(slope))  # ∂L_D/∂θ = t · ∂L_D/∂t
         if not math.isfinite(self.gradient):
             return  # the student has diverged: the trainer will say so; t keeps its last value
         step = self.policy.rate / self._steps_per_epoch

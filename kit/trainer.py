@@ -11,24 +11,30 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from kit.allocator import keep_freed_memory
+from kit.data.arrivals import Arrivals
 from kit.data.augment import EpochPlan, augment, normalise
 from kit.data.base import Dataset, Split
 from kit.errors import KitError
+from kit.folding import folded
 from kit.losses import kl_divergence, topk_correct
-from kit.recipe import Moment, Recipe, Stage
+from kit.parallel import ALONE, Ranks
+from kit.recipe import Moment, Objective, Recipe, Stage
 from kit.steering import Event, checked, steered
 from kit.temperature import Thermostat
 
 EVALUATION_BATCH = 500
 SMALLEST_PART = 2  # images that a batch norm needs
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class Diverged(RuntimeError):
@@ -51,16 +57,41 @@ class StageRecord:
     ended_by: str | None = None
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that something took."""
+
+    wall_s: float
+    cpu_s: float
+    gpu_s: float
+
+
+@dataclass(frozen=True)
+class EpochLogits:
+    """A teacher's logits of one epoch's batches in their order, (steps · batch, C), and what computing them took."""
+
+    logits: Tensor
+    cost: Cost
+
+
+Recall = Callable[[int], EpochLogits | None]  # an epoch's logits, counted from 0; None where they are not known
+
+
 @dataclass
 class Spent:
     """What the student's procedure has cost so far; evaluation is left out, teachers' forward passes are in."""
 
     wall_s: float = 0.0
-    cpu_s: float = 0.0  # of this process
-    gpu_s: float = 0.0  # by CUDA events, 0 without a GPU
+    cpu_s: float = 0.0  # of this process; of all ranks together, once they have agreed
+    gpu_s: float = 0.0  # by CUDA events, 0 without a GPU; likewise
     student_images: float = 0  # images the student was trained on, each as often as its objective's work says
-    teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher
+    teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher, cached or not
+    cached_logits_images: int = 0  # of these passes, those whose logits were read instead of computed
+    cached_logits_s: float = 0.0  # process CPU (of a GPU: its own) seconds that computing them had taken: in the above
     _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._agreed = self.wall_s, self.cpu_s, self.gpu_s  # when the ranks last did
 
     @contextmanager
     def clock(self, device: torch.device) -> Iterator[None]:
@@ -76,12 +107,29 @@ class Spent:
         self.wall_s += time.perf_counter() - wall
         self.cpu_s += time.process_time() - cpu
 
+    def charge(self, cost: Cost, share: float, images: int, device: torch.device) -> None:
+        """Adds what computing cached logits had taken, as if it had been done here."""
+        self.wall_s += share * cost.wall_s
+        self.cpu_s += share * cost.cpu_s
+        self.gpu_s += share * cost.gpu_s
+        self.cached_logits_s += share * (cost.gpu_s if device.type == "cuda" else cost.cpu_s)
+        self.cached_logits_images += images
+
     def settle(self) -> None:
         """Adds up the GPU's time; waits for it. Called once an epoch."""
         if self._events:
             torch.cuda.synchronize()
             self.gpu_s += sum(begin.elapsed_time(end) for begin, end in self._events) / 1000
             self._events.clear()
+
+    def agree(self, ranks: Ranks) -> None:
+        """Process and GPU seconds become the sum over the ranks, which spent them side by side, wall seconds the mean.
+        All ranks call it at the same step."""
+        since = zip((self.wall_s, self.cpu_s, self.gpu_s), self._agreed, strict=True)
+        wall, cpu, gpu = ranks.sum(torch.tensor([now - then for now, then in since], dtype=torch.float64)).tolist()
+        fresh = wall / ranks.count, cpu, gpu
+        self._agreed = tuple(then + more for then, more in zip(self._agreed, fresh, strict=True))
+        self.wall_s, self.cpu_s, self.gpu_s = self._agreed
 
 
 class Training:
@@ -91,6 +139,11 @@ class Training:
     agreement is measured with it, whether or not a stage learns from it. The student's start weights are the caller's;
     `seed` decides batches and augmentation. The same seed gives the same student bit for bit on one thread of one CPU.
     `steer` changes K, α or the temperature's rate on the way; `events` are such changes, each to be made at its step.
+    `recall` may know logits of a teacher, by its name: those are read, not computed, and charged at what they took.
+    `logits` is what teachers' logits are rounded to, cached or not, so that it makes no difference to the student.
+    Under `precision` bfloat16 student and teacher answer in it where torch's autocast says so; weights, losses,
+    temperature and evaluation stay float32. Of several `ranks` each has a training like this one, made alike, and they
+    take every step together; epochs, metrics and state are then the same in all, and asked for by all.
     """
 
     def __init__(
@@ -102,14 +155,24 @@ class Training:
         seed: int,
         device: str = "cpu",
         events: Sequence[Event] = (),
+        precision: Precision = "float32",
+        ranks: Ranks = ALONE,
+        recall: Mapping[str, Recall] | None = None,
+        logits: torch.dtype = torch.float32,
     ) -> None:
+        keep_freed_memory()
+        check_shareable(recipe, len(data.train), ranks)
         self.recipe, self.data, self.seed = recipe, data, seed
-        self.device = torch.device(device)
+        self.device, self.precision, self.ranks = torch.device(device), precision, ranks
         self.student = student.to(self.device, memory_format=torch.channels_last)
+        self.learner = ranks.wrap(self.student)  # it answers, and learns, in the student's name
         needed = dict.fromkeys((*recipe.teachers, *teachers))
         self.teachers = {name: frozen(teachers[name], self.device) for name in needed}
+        self._folded = {name: folded(self.teachers[name]) for name in recipe.teachers}
+        self.recall, self.logits = dict(recall or {}), logits
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
 
+        self.arrivals = Arrivals(data.train, self.device)
         self.batch = min(recipe.batch, len(data.train))
         self.steps_per_epoch = len(data.train) // self.batch
         self.total_steps = recipe.epochs * self.steps_per_epoch
@@ -122,6 +185,7 @@ class Training:
         )
 
         self.step = 0  # batches done
+        self._agreed = 0  # steps of which the history is that of all ranks
         self.parts = 1  # in which a batch is taken, so that it fits the memory
         self.notes: list[str] = []  # what a reader of the result should know, in a line each
         self.spent = Spent()
@@ -134,6 +198,7 @@ class Training:
         self.events: list[Event] = []  # what has been steered, in order
         self._planned = sorted(events, key=lambda event: event.step)  # to come; stable: one step's keep their order
         self._steered: dict[str, float] = {}
+        self._recalled: tuple[tuple[str, int], EpochLogits | None] | None = None  # of a teacher and epoch
         self._enter_stage(0)
 
     # ---- the loop ---------------------------------------------------------------------------------------------
@@ -142,10 +207,11 @@ class Training:
         while self.step < self.total_steps:
             epoch, done = divmod(self.step, self.steps_per_epoch)
             plan = EpochPlan(len(self.data.train), self.seed, epoch, self.recipe.pad, self.data.flip)
-            for indices in list(plan.batches(self.batch))[done:]:
+            batches = [self.ranks.share(indices) for indices in plan.batches(self.batch)][done:]
+            for indices, following in zip(batches, [*batches[1:], None], strict=True):
                 self._steer_as_planned()
                 with self.spent.clock(self.device):
-                    self._train_on(plan, indices)
+                    self._train_on(plan, indices, following)
                 if self.step % self.steps_per_epoch == 0:
                     self._end_epoch(epoch + 1)  # before the caller sees the step, who may stop here and go on later
                 yield self.step
@@ -155,29 +221,35 @@ class Training:
             pass
         return self
 
-    def _train_on(self, plan: EpochPlan, indices: Tensor) -> None:
+    def _train_on(self, plan: EpochPlan, indices: Tensor, following: Tensor | None) -> None:
         stage, objective = self.stage, self.stage.objective
         self.student.train()
         self._set_learning_rate()
         loss, zs, zt, y = self._gradient(plan, indices)
         self.optimiser.step()
+        self.arrivals.expect(following)  # now, as the temperature's step waits for a GPU that still works on this one
 
         self._record(loss, zs, y)
         if self.thermostat is not None:
             self.thermostat.observe(zt, zs)
         self.step += 1
-        self.spent.student_images += len(y) * objective.student_work
+        images = len(y) * self.ranks.count
+        self.spent.student_images += images * objective.student_work
         if stage.teacher is not None:
             seen = self.spent.teacher_images.get(stage.teacher, 0)
-            self.spent.teacher_images[stage.teacher] = seen + len(y) * objective.teacher_work
+            self.spent.teacher_images[stage.teacher] = seen + images * objective.teacher_work
         self._maybe_end_stage()
 
     def _gradient(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """The batch's gradient, in `parts` that add up to it; its loss (), zs and zt (N, C), and labels (N,)."""
+        known = self._known_logits(len(indices))
         while True:
             try:
                 self.optimiser.zero_grad(set_to_none=True)
-                seen = [self._part(plan, part, len(part) / len(indices)) for part in indices.tensor_split(self.parts)]
+                zt = [None] * self.parts if known is None else known.tensor_split(self.parts)
+                batch = (indices, *self.arrivals.take(indices))
+                parts = zip(*(half.tensor_split(self.parts) for half in batch), zt, strict=True)
+                seen = [self._part(plan, part, pixels, y, zt, len(y) / len(indices)) for part, pixels, y, zt in parts]
                 break
             except torch.OutOfMemoryError:
                 pass  # and out of this block, so that what the error holds on to is free
@@ -185,16 +257,21 @@ class Training:
         losses, zs, zt, y = zip(*seen, strict=True)
         return sum(losses), torch.cat(zs), None if zt[0] is None else torch.cat(zt), torch.cat(y)
 
-    def _part(self, plan: EpochPlan, indices: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Adds a part's share to the student's gradient; its share of the loss, its logits and labels. A teacher that
-        learns along takes its step here, from the same logits."""
+    def _part(
+        self, plan: EpochPlan, indices: Tensor, pixels: Tensor, y: Tensor, zt: Tensor | None, share: float
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Adds a part's share to the student's gradient; its share of the loss, its logits and labels. The teacher is
+        asked unless zt is known; one that learns along takes its step here, from the same logits."""
         objective = self.stage.objective
-        x, y = self._batch(plan, indices)
+        x = augmented(plan, indices, pixels, self.mean, self.std)
         if objective.needs_input_gradient:
             x.requires_grad_()
-        zs = self.student(x)  # (N, C)
-        needs_graph = objective.needs_input_gradient or objective.trains_teacher
-        zt = None if self.teacher is None else self.teacher(x) if needs_graph else teach(self.teacher, x)  # (N, C)
+        with answering(self.device, self.precision):
+            zs = self.learner(x)  # (N, C)
+            if self.teacher is not None and zt is None:
+                quick = self._folded[self.stage.teacher]
+                zt = self.teacher(x) if needs_graph(objective) else teach(quick, x, self.logits)  # (N, C)
+        zs, zt = zs.float(), None if zt is None else zt.float()
         t = self.thermostat.used if self.thermostat else 1.0
         moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self.stage_progress())
         loss = objective(moment) * share
@@ -212,6 +289,11 @@ class Training:
         student that has them comes out a little different (and the failed attempt has moved their statistics once).
         """
         size = images // self.parts
+        if self.ranks.count > 1:
+            raise KitError(
+                f"out of memory with {size} images of {self.data.px} px in each of {self.ranks.count} processes, which "
+                f"cannot take them in parts; a smaller batch, a narrower network or more processes would fit"
+            )
         if self.stage.objective.trains_teacher or size < 2 * SMALLEST_PART:
             raise KitError(
                 f"out of memory with {size} images of {self.data.px} px at a time, and they cannot be fewer; "
@@ -225,11 +307,20 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _batch(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The images (N, 3, H, W) float, augmented and normalised, and the labels (N,)."""
-        pixels = self.data.train.images.take(indices).to(self.device)
-        pixels = augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad)
-        return normalise(pixels, self.mean, self.std), self.data.train.labels[indices].to(self.device)
+    def _known_logits(self, images: int) -> Tensor | None:
+        """The teacher's logits (N, C) for this step's batch, charged, where they are recalled. Not to be written to."""
+        name = self.stage.teacher
+        if name not in self.recall or needs_graph(self.stage.objective) or self.ranks.count > 1:
+            return None
+        epoch, batch = divmod(self.step, self.steps_per_epoch)
+        if self._recalled is None or self._recalled[0] != (name, epoch):
+            self._recalled = (name, epoch), self.recall[name](epoch)
+        recalled = self._recalled[1]
+        if recalled is None:
+            return None
+        self.spent.charge(recalled.cost, 1 / self.steps_per_epoch, images, self.device)
+        rows = recalled.logits[batch * images : (batch + 1) * images]
+        return rows.to(self.device, torch.float32)
 
     def _set_learning_rate(self) -> None:
         for group in self.optimiser.param_groups:
@@ -276,7 +367,8 @@ class Training:
         stage = steered(self.recipe.stages[number], self._steered)
         self._stage_last_step = round(stage.until * self.total_steps)
         budget = self._stage_last_step - self.step
-        self.thermostat = Thermostat(stage.temperature, self.steps_per_epoch, budget) if stage.temperature else None
+        moving = (stage.temperature, self.steps_per_epoch, budget, self.ranks)
+        self.thermostat = Thermostat(*moving) if stage.temperature else None
         self.teacher = self.teachers.get(stage.teacher)
         if stage.objective.trains_teacher:  # a copy learns; the original stays what agreement is measured with
             self.teacher = copy.deepcopy(self.teacher).requires_grad_()
@@ -311,6 +403,7 @@ class Training:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next step hangs on, and the history: tensors by name, and the rest as plain JSON."""
         self.spent.settle()
+        self._agree()
         tensors = network_state("student", self.student, self.optimiser)
         if self.stage.objective.trains_teacher:
             tensors |= network_state("teacher", self.teacher, self.teacher_optimiser)
@@ -339,6 +432,7 @@ class Training:
         self.stages, self.step = before, current.first_step
         self._enter_stage(len(before))
         self.stages[-1], self.step, self.parts = current, plain["step"], plain["parts"]
+        self._agreed = self.step
         self.notes = list(plain["notes"])
         restore_network("student", self.student, self.optimiser, tensors)
         if self.stage.objective.trains_teacher:
@@ -363,14 +457,24 @@ class Training:
             self.temperatures[self.step, 0] = self.thermostat.t
             self.temperatures[self.step, 1] = self.thermostat.used
 
+    def _agree(self) -> None:
+        """What ranks have recorded, each of its own share, becomes what is true of all; before anything is read."""
+        if self.ranks.count == 1:
+            return
+        new = slice(self._agreed, self.step)
+        self.loss[new], self.hits[new] = self.ranks.mean(self.loss[new]), self.ranks.sum(self.hits[new])
+        self.spent.agree(self.ranks)
+        self._agreed = self.step
+
     def _end_epoch(self, epoch: int) -> None:
         self.spent.settle()
+        self._agree()
         first = (epoch - 1) * self.steps_per_epoch
         not_finite = (~torch.isfinite(self.loss[first : self.step])).nonzero()
         if len(not_finite):
             raise Diverged(first + int(not_finite[0]) + 1)
         train = self.hits[first : self.step].sum(0).double() / (self.batch * self.steps_per_epoch)
-        test = evaluate(self.student, self.data.test, self.mean, self.std)
+        test = self._evaluated(self.student, self.data.test)
         self.epochs.append(
             {
                 "epoch": epoch,
@@ -407,8 +511,9 @@ class Training:
 
     def metrics(self) -> dict:
         """Where the student stands: accuracies on both splits (clean images), cost, stages, likeness to its teacher."""
-        train = evaluate(self.student, self.data.train, self.mean, self.std)
-        test = evaluate(self.student, self.data.test, self.mean, self.std)
+        self._agree()
+        train = self._evaluated(self.student, self.data.train)
+        test = self._evaluated(self.student, self.data.test)
         metrics = {
             "train_top1": train.top1,
             "train_top5": train.top5,
@@ -417,6 +522,8 @@ class Training:
             "wall_s": self.spent.wall_s,
             "cpu_s": self.spent.cpu_s,
             "gpu_s": self.spent.gpu_s,
+            "cached_logits_s": self.spent.cached_logits_s,
+            "cached_logits_images": self.spent.cached_logits_images,
             "student_images": self.spent.student_images,
             "teacher_images": dict(self.spent.teacher_images),
             "stages": [
@@ -432,15 +539,36 @@ class Training:
             ],
         }
         if "big" in self.teachers:
-            big = evaluate(self.teachers["big"], self.data.test, self.mean, self.std)
+            big = self._evaluated(self.teachers["big"], self.data.test)
             metrics["agreement"] = agreement(big.logits, test.logits)
         return metrics
+
+    def _evaluated(self, network: nn.Module, split: Split) -> Evaluation:
+        return evaluate(network, split, self.mean, self.std, self.ranks)
 
 
 # ---- what the loop is made of, each usable alone ------------------------------------------------------------------
 
 HISTORIES = ("loss", "hits", "temperatures", "stage_index")  # of a Training: filled in place, a row a step
-SPENT = ("wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images")
+SPENT = (
+    "wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images", "cached_logits_images", "cached_logits_s",
+)  # fmt: skip
+CIRCUMSTANCES = ("wall_s", "cpu_s", "gpu_s", "cached_logits_s", "cached_logits_images")  # how, not what came out of it
+
+
+def check_shareable(recipe: Recipe, images: int, ranks: Ranks) -> None:
+    """Raises KitError where such a training, on so many images, cannot be shared among the ranks."""
+    batch = min(recipe.batch, images)
+    if batch % ranks.count:
+        raise KitError(
+            f"batch {batch} is not allowed with {ranks.count} processes; allowed: their multiples up to {images} images"
+        )
+    for stage in recipe.stages if ranks.count > 1 else ():
+        if stage.objective.trains_teacher or stage.objective.needs_input_gradient:
+            raise KitError(
+                f"objective {stage.objective.kind!r} (stage {stage.name!r}) is not allowed with {ranks.count} "
+                f"processes; allowed: those that neither train the teacher along nor look at the images' gradient"
+            )
 
 
 def network_state(prefix: str, network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
@@ -464,11 +592,26 @@ def frozen(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def teach(teacher: nn.Module, x: Tensor) -> Tensor:
-    """The teacher's logits (N, C) for images x, free of any graph."""
+def augmented(plan: EpochPlan, indices: Tensor, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """The images (N, 3, H, W) float, augmented and normalised, of an epoch's pixels uint8 (N, H, W, 3)."""
+    return normalise(augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad), mean, std)
+
+
+def answering(device: torch.device, precision: Precision) -> torch.autocast:
+    """In what networks answer inside: bfloat16 where torch's autocast says so, else as they are."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def needs_graph(objective: Objective) -> bool:
+    """Whether the teacher's logits must be differentiable: then it is asked itself, in every step."""
+    return objective.needs_input_gradient or objective.trains_teacher
+
+
+def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again."""
     with torch.inference_mode():
-        logits = teacher(x)
-    return logits.clone()  # an ordinary tensor again, so that the student's loss may keep it
+        logits = teacher(x).to(dtype)
+    return logits.to(torch.float32, copy=True)  # an ordinary tensor, so that the student's loss may keep it
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
@@ -490,16 +633,17 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, split: Split, mean: Tensor, std: Tensor) -> Evaluation:
-    """Accuracy of a network on a split's clean images, in evaluation mode."""
+def evaluate(network: nn.Module, split: Split, mean: Tensor, std: Tensor, ranks: Ranks = ALONE) -> Evaluation:
+    """Accuracy of a network on a split's clean images, in evaluation mode; each rank looks at some of them."""
     network.eval()
     device = mean.device
     logits = torch.cat(
         [
             network(normalise(split.images.take(indices).to(device), mean, std))
-            for indices in torch.arange(len(split)).split(EVALUATION_BATCH)
+            for indices in ranks.part(len(split)).split(EVALUATION_BATCH)
         ]
-    ).cpu()  # (N, C)
+    ).cpu()  # (N, C), of this rank's part
+    logits = ranks.joined(logits, len(split))
     top1, top5 = (topk_correct(logits, split.labels).double() / len(split)).tolist()
     return Evaluation(top1, top5, logits)
 

@@ -13,6 +13,7 @@ from kit.layered import LayeredSpec
 from kit.models import ModelSpec, parameter_count
 from kit.recipe import Recipe, Stage
 from kit.runs import DataSpec, HeldOutSpec, Run
+from kit.trainer import Precision
 
 if TYPE_CHECKING:
     from kit.methods.search import Found, Search
@@ -50,6 +51,7 @@ class Setting:
     cost_target: float | None = None  # of a searched student, in FLOPs an image; None: the table student's own
     preset: str = "custom"
     device: str = "cpu"
+    precision: Precision = "float32"
 
     def run(
         self,
@@ -70,6 +72,7 @@ class Setting:
             seed=seed,
             preset=self.preset,
             device=self.device,
+            precision=self.precision,
         )
 
     def candidate(self, stages: Sequence[Stage], student: Spec, seed: int) -> Run:

@@ -12,11 +12,13 @@ import torch
 
 from kit import recipe
 from kit.errors import KitError
+from kit.grid import train_all
 from kit.models import ModelSpec
 from kit.paper.printed import TABLE_1
 from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find, train_all
+from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find
+from kit.trainer import Precision
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 
@@ -44,12 +46,15 @@ class Plan:
     folder: Path | None = None  # where real images are looked for
     device: str = "cpu"
     level: str | None = None  # of hrsc2016's labels, where not the default
+    precision: Precision = "float32"  # of training
 
     @classmethod
     def of(cls, preset: str, sources: Mapping[str, str] | None = None, folder: str | Path | None = None) -> Plan:
-        """The plan for a preset by name. Trains on a GPU at preset paper where there is one."""
+        """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can."""
         device = "cuda" if preset == "paper" and torch.cuda.is_available() else "cpu"
-        return cls(preset_named(preset), dict(sources or {}), Path(folder) if folder else None, device)
+        precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        folder = Path(folder) if folder else None
+        return cls(preset_named(preset), dict(sources or {}), folder, device, precision=precision)
 
     def data(self, role: str) -> DataSpec:
         size = self.preset.roles[role]
@@ -109,6 +114,7 @@ class Plan:
             seed=seed,
             preset=self.preset.name,
             device=self.device,
+            precision=self.precision,
         )
 
 
@@ -166,8 +172,8 @@ def collect(table: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd
 
 
 MEASURED = (
-    "train_top1", "train_top5", "test_top1", "test_top5", "seconds", "wall_s", "teacher_seconds", "student_flops",
-    "teacher_flops", "soft_end", "soft_ends",
+    "train_top1", "train_top5", "test_top1", "test_top5", "seconds", "cached_logits_s", "wall_s", "teacher_seconds",
+    "student_flops", "teacher_flops", "soft_end", "soft_ends",
 )  # fmt: skip
 
 
@@ -200,6 +206,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
         "epochs": run.recipe.epochs,
         "run": run.hash,
         "status": "finished",
+        **({} if run.precision == "float32" else {"precision": run.precision}),
     }
     if isinstance(outcome, Failure):
         ended = "did not finish" if outcome.step is None else "diverged"
@@ -209,6 +216,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
     return line | {
         **{name: metrics[name] for name in ("train_top1", "train_top5", "test_top1", "test_top5")},
         "seconds": outcome.seconds,
+        "cached_logits_s": metrics["cached_logits_s"],  # of these seconds, those that were spent once for several runs
         "wall_s": metrics["wall_s"],
         "teacher_seconds": math.fsum(find(run.teachers[name]).seconds for name in run.recipe.teachers),
         "student_flops": metrics["student_flops"],
