@@ -171,6 +171,7 @@ def seconds(loop: Loop, steps: int) -> float:
 
 
 def profiled(loop: Loop, steps: int) -> dict[str, float]:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it says that it has found no GPU
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU]) as profiler:

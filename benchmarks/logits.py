@@ -2,7 +2,7 @@
 
     python -m benchmarks.logits --json      # both pairs, two minutes on two quiet cores
 
-`cached_over_hard`: the kit's step with cached logits over its step on hard labels, the larger of the two pairs' medians;
+`cached_over_hard`: the kit's step with cached logits over its step on hard labels, the larger of the pairs' medians;
 each ratio is taken round by round, in turns of a few steps, as in `benchmarks.throughput`. Filling the cache is left
 out: it is done once for all runs with the same teacher, images, seed and epochs.
 """

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ from benchmarks import bare
 from benchmarks.bare import BARE, bare_loop
 from benchmarks.task import Loop, Task
 from kit.recipe import Eq1, HardLabels, Improved, Objective, Recipe, Stage
+from kit.teacher_logits import Drawn, TeacherLogits
 from kit.temperature import Adaptive, Fixed, TemperaturePolicy
-from kit.trainer import Training, parameter_groups
+from kit.trainer import EpochLogits, Training, parameter_groups
 
-HAS_LOGITS_CACHE = "recall" in signature(Training).parameters
 BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is done, and no stage ends
 
 
@@ -157,22 +156,24 @@ def of_kit(task: Task, objective: Objective, temperature: TemperaturePolicy | No
         stages=(stage,), epochs=1, batch=task.batch, lr=task.lr, warmup=0, momentum=task.momentum,
         weight_decay=task.weight_decay, pad=task.pad,
     )  # fmt: skip
-    extra = {"recall": {"big": recalled(task, teacher)}} if cached else {}
+    recall = {"big": recalled(task, teacher)} if cached else {}
     teachers = {"big": teacher} if learns_from else {}
-    training = Training(recipe, task.data, student, teachers, task.seed, **extra)
+    training = Training(recipe, task.data, student, teachers, task.seed, recall=recall)
     return Loop(training.student, lambda: iter(training))
 
 
-def recalled(task: Task, teacher: nn.Module) -> Callable:
-    """The teacher's logits from the kit's own cache of them, computed here and now into a folder for this process."""
-    from kit.teacher_logits import Drawn, TeacherLogits
-
+def recalled(task: Task, teacher: nn.Module) -> Callable[[int], EpochLogits]:
+    """The teacher's logits out of the kit's cache of them, filled here and now in a folder for this process."""
     scratch = tempfile.TemporaryDirectory(prefix="kit-benchmark-logits-")
-    kept = TeacherLogits(Path(scratch.name) / "teacher", task.images, task.classes)
-    kept.compute([0], teacher, task.data, Drawn(task.seed, task.batch, task.pad), "cpu")
+    kept = TeacherLogits(Path(scratch.name) / "teacher", task.images // task.batch * task.batch, task.classes)
+    drawn = Drawn(task.seed, task.batch, task.pad)
+    list(kept.compute([0], teacher, task.data, drawn, torch.device("cpu"), "float32"))
+    known = kept(0)
+    if known is None:
+        raise RuntimeError("the cache did not keep the teacher's logits, so that there is nothing to measure")
 
-    def recall(epoch: int, scratch: object = scratch) -> object:  # the folder lives as long as what reads it
-        return kept(epoch)
+    def recall(epoch: int, folder: object = scratch) -> EpochLogits:  # which lives as long as its reader
+        return known
 
     return recall
 

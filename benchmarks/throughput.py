@@ -34,7 +34,6 @@ import typer
 
 from benchmarks import bare
 from benchmarks.interleaved import PROFILED, WARM_UP, Ended, Place, Spread, served, taken_in_turns
-from benchmarks.rungs import HAS_LOGITS_CACHE
 from benchmarks.task import PAIRS, Task
 from kit.errors import KitError, not_one_of
 
@@ -84,8 +83,7 @@ def task_for(pair: str, width: int, batch: int, steps: int, repeats: int) -> Tas
 
 def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | None, profile: bool) -> Ladder:
     workers, probed = best_workers(task, steps, threads)
-    names = {"tutorial": f"tutorial, {workers}", "bare": "bare", "kit": "kit"}
-    names |= {"kit cached": "kit cached"} if HAS_LOGITS_CACHE else {}
+    names = {"tutorial": f"tutorial, {workers}", "bare": "bare", "kit": "kit", "kit cached": "kit cached"}
     names |= {"torchdistill": f"torchdistill, {workers}"} if package else {}
     names |= {"kit fixed": "kit fixed", "kit adaptive": "kit adaptive"}
     names |= {"teacher's logits known": "teacher's logits known"} if profile else {}
@@ -96,7 +94,7 @@ def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | No
         called = {name: processes[rung] for name, rung in names.items()}
         ladder = Ladder(task, workers, taken_in_turns(called, steps, repeats))
         if profile:
-            ladder.profiles = {name: called[name].profile() for name in ("kit", "kit cached") if name in called}
+            ladder.profiles = {name: called[name].profile() for name in ("kit", "kit cached")}
     ladder.rates |= {f"(choosing) tutorial, {name}": rates for name, rates in probed.items()}
     return ladder
 

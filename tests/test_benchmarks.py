@@ -17,8 +17,9 @@ from torch import nn
 from benchmarks import bare
 from benchmarks.bare import Batches, OneByOne, fold
 from benchmarks.interleaved import Ended, Spread, served
-from benchmarks.rungs import HAS_LOGITS_CACHE, RUNGS, of_kit
+from benchmarks.rungs import RUNGS, of_kit, recalled
 from benchmarks.task import PAIRS, Task
+from kit.data.augment import EpochPlan
 from kit.recipe import Improved
 from kit.temperature import Adaptive, Fixed
 
@@ -72,7 +73,7 @@ def one_step(rung: str, task: Task) -> nn.Module:
 @pytest.mark.parametrize("pair", PAIRS)
 def test_one_step_of_each_loop_is_the_same_arithmetic(pair):
     task = plain(pair)
-    for rung in ["tutorial, 0 workers", "bare", "kit"] + ["kit cached"] * HAS_LOGITS_CACHE:
+    for rung in ["tutorial, 0 workers", "bare", "kit", "kit cached"]:
         assert error(one_step(rung, task), by_hand(task), task) < 3e-3, rung
 
 
@@ -100,6 +101,16 @@ def test_known_logits_are_not_asked_for():
     task = plain("vgg16")
     (name,) = bare.WITH  # random ones are known
     assert error(one_step(name, task), by_hand(task), task) > 1e-2  # taught by others, it becomes another student
+
+
+def test_cached_logits_are_the_teachers_in_the_order_of_the_batches():
+    task = Task("resnet34", width=2, images=12, batch=4, pad=0, flip=False)
+    _, teacher = task.networks()
+    known = recalled(task, teacher)(0)
+    x = ((task.data.train.images.pixels.float() - task.data.mean_std[0]) / task.data.mean_std[1]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = teacher.eval()(x)[EpochPlan(12, task.seed, 0, 0, False).order]
+    assert torch.allclose(known.logits, expected, atol=1e-4)
 
 
 def test_fixed_and_adaptive_do_the_same_but_for_the_temperature():
@@ -171,9 +182,14 @@ def test_throughput_ends_with_the_ratios():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert set(found) == {"vgg16"} and set(found["vgg16"]) == RATIOS
-    missing = {"kit_over_torchdistill"} | (set() if HAS_LOGITS_CACHE else {"cached_over_tutorial"})
-    assert {name for name, ratio in found["vgg16"].items() if ratio is None} == missing
-    assert all(found["vgg16"][name] > 0 for name in RATIOS - missing)
+    assert found["vgg16"].pop("kit_over_torchdistill") is None
+    assert all(ratio > 0 for ratio in found["vgg16"].values())
+
+
+def test_logits_ends_with_its_ratio():
+    done = bench("logits", "--pair", "resnet34")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["cached_over_hard"] > 0
 
 
 def test_an_unknown_pair_is_one_line():
