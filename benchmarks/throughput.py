@@ -9,8 +9,8 @@ wide) on the same random pixels of 32 × 32, batch 128, Eq. (1) as Hinton weighs
 in a process of its own; the processes take turns of a few steps. `tutorial` is the loop of a PyTorch tutorial at its
 best number of loader workers, `torchdistill` that package's training box, `bare` the arithmetic alone
 (`benchmarks.bare`), `kit` this kit's trainer, `kit cached` the same with the teacher's logits from the kit's cache,
-whose filling is left out. Each ratio is taken round by round, then the median. Speeds compare upwards (kit_over_tutorial
-2 is twice as fast), `adaptive_over_fixed` is a step's time with the adaptive temperature over one with a fixed T.
+whose filling is left out. Each ratio is taken round by round, then the median. They compare speeds (kit_over_tutorial
+2 is twice as fast), but `adaptive_over_fixed` a step's time with the adaptive temperature with one with a fixed T.
 
 The student's width is 16, twice preset quick's, as 32 px are twice its 16 px: at 8 a step is so short that loops are
 compared rather than what they do; the paper's 64 takes seconds a step on a CPU. `--width` sets it.
@@ -144,7 +144,7 @@ def show(ladder: Ladder) -> None:
 
 
 def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -> dict[str, Spread]:
-    """Prints what each trick bought: the speed of the bare loop without it alone (or with it) over that of the whole."""
+    """Prints what each trick bought: the bare loop's speed without it (or with one more) over that of the whole."""
     added = bare.WITH | (bare.WITH_BFLOAT16 if bare.has_bfloat16() else {})
     with served(dict.fromkeys(["bare", *bare.WITHOUT, *added], Place(threads)), task) as processes:
         rates = taken_in_turns(processes, steps, repeats)
