@@ -143,6 +143,7 @@ def serve(asked: Connection, rung: str, task: Task, place: Place) -> None:
     from benchmarks.rungs import RUNGS
 
     sys.stdout = sys.stderr  # whatever a library prints belongs to no table
+    multiprocessing.set_start_method(None, force=True)  # a DataLoader's workers start as they do elsewhere
     os.environ.update(place.environment or {})
     if place.path is not None:
         sys.path.insert(0, str(place.path))
