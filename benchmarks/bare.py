@@ -142,18 +142,18 @@ def fold(network: nn.Module) -> nn.Module:
     return network
 
 
-# What is changed, alone, in the second table, and how it is called there.
-WITHOUT = {
-    "channels_last": {"channels_last": False},
-    "batched augmentation": {"batched_augmentation": False},
-    "no sync a step": {"no_sync": False},
-    "fused optimiser": {"fused_optimiser": False},
-    "freed memory kept": {"freed_memory_kept": False},
-    "teacher's batch norm folded": {"teacher_folded": False},
-    "inference_mode, not no_grad": {"inference_mode": False},
+# What is changed, each alone, in the second table, and how it is called there: a trick left out, or one more put in.
+LEFT_OUT = {
+    "NCHW memory": {"channels_last": False},
+    "images augmented one by one": {"batched_augmentation": False},
+    "loss and accuracy read every step": {"no_sync": False},
+    "optimiser not fused": {"fused_optimiser": False},
+    "freed memory given back": {"freed_memory_kept": False},
+    "teacher's batch norms not folded": {"teacher_folded": False},
+    "teacher in no_grad alone": {"inference_mode": False},
 }
-WITH_BFLOAT16 = {"teacher in bfloat16": {"bfloat16": "teacher"}, "both in bfloat16": {"bfloat16": "both"}}
-WITH = {"teacher's logits known": {"logits_known": True}}
+PUT_IN = {"teacher's logits known": {"logits_known": True}}
+BFLOAT16 = {"teacher in bfloat16": {"bfloat16": "teacher"}, "both in bfloat16": {"bfloat16": "both"}}
 COMPILED = {"torch.compile of both": {"compiled": True}}
 
 

@@ -196,5 +196,5 @@ RUNGS: dict[str, Callable[[Task], Loop]] = {
     "kit fixed": lambda task: of_kit(task, Improved(), Fixed(T=20)),
     "kit adaptive": lambda task: of_kit(task, Improved(), Adaptive(k=20, rate=BARELY)),
 }
-for changes in (bare.WITHOUT, bare.WITH, bare.WITH_BFLOAT16, bare.COMPILED):
+for changes in (bare.LEFT_OUT, bare.PUT_IN, bare.BFLOAT16, bare.COMPILED):
     RUNGS |= {name: partial(bare_loop, tricks=replace(BARE, **change)) for name, change in changes.items()}

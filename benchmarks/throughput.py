@@ -145,25 +145,23 @@ def show(ladder: Ladder) -> None:
 
 def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -> dict[str, Spread]:
     """Prints what each trick bought: the bare loop's speed without it (or with one more) over that of the whole."""
-    added = bare.WITH | (bare.WITH_BFLOAT16 if bare.has_bfloat16() else {})
-    with served(dict.fromkeys(["bare", *bare.WITHOUT, *added], Place(threads)), task) as processes:
+    changes = bare.LEFT_OUT | bare.PUT_IN | (bare.BFLOAT16 if bare.has_bfloat16() else {})
+    with served(dict.fromkeys(["bare", *changes], Place(threads)), task) as processes:
         rates = taken_in_turns(processes, steps, repeats)
     base = rates.pop("bare")
     print(f"\n{task.pair} of width {task.width}: the bare loop does {Spread.of(base).median:.0f} images/s")
-    print(f"{'speed, of the bare loop':40} {'median':>8} {'min':>8} {'max':>8}")
-    found = {}
-    for name, measured in rates.items():
-        words = f"without {name}" if name in bare.WITHOUT else f"with {name}"
-        found[words] = Spread.of_ratio(measured, base)
-        print(f"{words:40} {found[words].median:8.3f} {found[words].least:8.3f} {found[words].largest:8.3f}")
+    print(f"{'changed alone: speed over the bare loop':40} {'median':>8} {'min':>8} {'max':>8}")
+    found = {name: Spread.of_ratio(measured, base) for name, measured in rates.items()}
+    for name, spread in found.items():
+        print(f"{name:40} {spread.median:8.3f} {spread.least:8.3f} {spread.largest:8.3f}")
     if not bare.has_bfloat16():
         print("bfloat16 is left out: this processor has no instructions for it")
     if compiled:
-        found["with torch.compile of both"] = compare_compiled(task, steps, repeats, threads)
+        found |= compare_compiled(task, steps, repeats, threads)
     return found
 
 
-def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> Spread | None:
+def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> dict[str, Spread]:
     """Alone with the bare loop, and with an empty compile cache: what it takes to compile is part of the answer."""
     (name,) = bare.COMPILED
     with tempfile.TemporaryDirectory(prefix="kit-benchmark-inductor-") as cache:
@@ -174,13 +172,13 @@ def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> Spre
                 rates = taken_in_turns(processes, steps, repeats)
         except Ended as error:
             print(f"torch.compile is left out: {error}")
-            return None
+            return {}
     spread = Spread.of_ratio(rates[name], rates["bare"])
-    print(f"{'with ' + name:40} {spread.median:8.3f} {spread.least:8.3f} {spread.largest:8.3f}")
+    print(f"{name:40} {spread.median:8.3f} {spread.least:8.3f} {spread.largest:8.3f}")
     saved = task.batch / Spread.of(rates["bare"]).median - task.batch / Spread.of(rates[name]).median  # s a step
     pays = f"after {compiling_s / saved:,.0f} steps" if saved > 0 else "never"
     print(f"compiling took {compiling_s:.0f} s; it has paid for itself {pays}")
-    return spread
+    return {name: spread}
 
 
 # ---- the command line ---------------------------------------------------------------------------------------------
@@ -215,7 +213,7 @@ def main(
     if by_trick:
         found = {name: tricks(*turns, repeats, threads, compiled) for name, turns in tasks.items()}
         short = {name: medians(spreads) for name, spreads in found.items()}
-        everything = {name: {k: v and asdict(v) for k, v in spreads.items()} for name, spreads in found.items()}
+        everything = {name: {k: asdict(v) for k, v in spreads.items()} for name, spreads in found.items()}
     else:
         ladders = {}
         with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as place:
