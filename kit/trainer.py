@@ -228,7 +228,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             zs = self.learner(x)  # (N, C)
             zt = None if self.teacher is None else self.teacher(x) if needs_graph else teach(self.teacher, x)  # (N, C)
-        zs, zt = zs.float(), None if zt is None else zt.float()
+        zs, zt = single(zs), None if zt is None else single(zt)
         t = self.thermostat.used if self.thermostat else 1.0
         moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self.stage_progress())
         loss = objective(moment) * share
@@ -539,6 +539,11 @@ def teach(teacher: nn.Module, x: Tensor) -> Tensor:
     with torch.inference_mode():
         logits = teacher(x)
     return logits.clone()  # an ordinary tensor again, so that the student's loss may keep it
+
+
+def single(logits: Tensor) -> Tensor:
+    """Logits in float32 where they were less, for losses that sum exponentials; else as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
