@@ -62,7 +62,8 @@ def near(a: dict, b: dict, weights: float, t: float) -> None:
     assert ours == theirs
     for ours, theirs in zip(a["metrics"]["stages"], b["metrics"]["stages"], strict=True):
         assert [theirs[n] for n in ("name", "steps", "ended_by")] == [ours[n] for n in ("name", "steps", "ended_by")]
-        assert (theirs["t_start"], theirs["t_end"]) == pytest.approx((ours["t_start"], ours["t_end"]), rel=10 * t)
+        assert theirs["t_start"] == ours["t_start"]
+        assert theirs["t_end"] == (ours["t_end"] and pytest.approx(ours["t_end"], rel=10 * t))
     assert b["metrics"]["agreement"] == pytest.approx(a["metrics"]["agreement"], rel=1e-3, abs=1e-6)
 
 
@@ -201,8 +202,7 @@ def test_the_command_ends_with_one_entry_a_run_and_says_so_once(tmp_path):
     assert done.stdout.count("test Top-1") == 1
     record = json.loads(last)
     assert len(folders(tmp_path)) == 2  # the teacher and the student
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "runs"]
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert list((tmp_path / "checkpoints").glob("*")) == []
     for folder in folders(tmp_path):
         (note,) = json.loads((folder / "run.json").read_text())["notes"]
         assert note == "trained by 2 processes; seconds are the sum over them"
