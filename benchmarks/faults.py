@@ -30,10 +30,11 @@ from kit.models import ModelSpec
 from kit.recipe import Recipe
 from kit.runs import FILES, DataSpec, Run
 from kit.sealed import complaint
+from kit.trainer import CIRCUMSTANCES
 
 TRAIN = """
 from benchmarks.faults import grid
-from kit.runs import train_all
+from kit.grid import train_all
 
 train_all(grid(), jobs=2, show_progress=False)
 """
@@ -80,7 +81,7 @@ def finished(cache: Path) -> dict[str, str | None]:
 def content(folder: Path) -> dict[str, object]:
     """A finished run's files, without the times in them and what was noted on the way."""
     description = {k: v for k, v in json.loads((folder / "run.json").read_text()).items() if k != "notes"}
-    metrics = {k: v for k, v in json.loads((folder / "metrics.json").read_text()).items() if not k.endswith("_s")}
+    metrics = {k: v for k, v in json.loads((folder / "metrics.json").read_text()).items() if k not in CIRCUMSTANCES}
     epochs = pd.read_csv(folder / "epochs.csv", dtype=str).filter(regex="^(?!.*_s$)").to_csv()
     exact = {name: (folder / name).read_bytes() for name in ("student.safetensors", "steps.csv")}
     return exact | {"run.json": description, "metrics.json": metrics, "epochs.csv": epochs}

@@ -105,6 +105,7 @@ def train(
     optimiser: Annotated[str, typer.Option(help="of log t: sgd or adam")] = "sgd",
     floor: Annotated[bool, typer.Option(help="the losses use ⌊t⌋")] = True,
     t_squared: Annotated[bool, typer.Option(help="t² on the soft loss of adaptive stages")] = True,
+    logits: Annotated[str, typer.Option(help="what teachers' logits are rounded to: float32 or float16")] = "float32",
     epochs: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
     batch: Annotated[Optional[int], typer.Option(help="default: the preset's for the role")] = None,
     lr: Annotated[Optional[float], typer.Option(help="peak learning rate; default 0.1")] = None,
@@ -128,8 +129,9 @@ def train(
 ) -> None:
     """Train one student (and its teachers, once)."""
     from kit import recipe, steering
+    from kit.grid import train_all
     from kit.paper.plan import Plan
-    from kit.runs import Failure, replayed, train_all
+    from kit.runs import Failure, Run, replayed
 
     refuse_damage(strict)
     plan = replace(Plan.of(preset, {check_role(role): source}, data), level=level)
@@ -147,6 +149,7 @@ def train(
         return recipe.procedure(policy, bool(teacher), bool(small_teacher), reading, alpha, t_squared)
 
     run = plan.student(student, role, stages, teacher, small_teacher, seed, epochs, width=width, batch=batch, lr=lr)
+    run = Run(**{name: getattr(run, name) for name in Run.model_fields} | {"logits": logits})
     if events:
         run = replayed(run, steering.read(events))
     tell_skipped(run.data.load())
@@ -164,12 +167,15 @@ def train(
         "precision": run.precision,
         **{name: m[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
         "seconds": outcome.seconds,
-        **{name: m[name] for name in ("wall_s", "student_flops", "teacher_flops", "stages")},
+        **{name: m[name] for name in ("cached_logits_s", "wall_s", "student_flops", "teacher_flops", "stages")},
         "agreement": m.get("agreement"),
         "folder": str(outcome.folder),
     }
     print(f"{run.title} ({run.data.source}: {run.data.name})")
     print(f"test Top-1 {m['test_top1']:.1%}, Top-5 {m['test_top5']:.1%}; training Top-1 {m['train_top1']:.1%}")
+    if m["cached_logits_images"]:
+        shared = f"{m['cached_logits_s']:.1f} s of its {outcome.seconds:.1f} s"
+        print(f"teachers' logits of {m['cached_logits_images']} images were cached: {shared} are what these took")
     for stage in m["stages"]:
         heat = "" if stage["t_start"] is None else f", t {stage['t_start']:.1f} → {stage['t_end']:.1f}"
         print(f"  {stage['name']}: {stage['epochs']:.1f} epochs, ended by {stage['ended_by']}{heat}")
@@ -419,8 +425,9 @@ def doctor() -> None:
     import torch
 
     from kit.data import ROLES
+    from kit.engines import default_jobs
     from kit.paper.plan import Plan
-    from kit.runs import cache_folder, default_jobs
+    from kit.runs import cache_folder
 
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {default_jobs()} cores")
     for name in (

@@ -19,7 +19,8 @@ from kit.sealed import CHECKSUMS, sealed, sha256, sweep, writing_to
 def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] = ()) -> int:
     """Removes runs and says how many: all but `keep` and what those learnt from, or only damaged or diverged ones.
 
-    What was set aside as damaged goes with the damaged; what is left of interrupted runs, where all runs go.
+    What was set aside as damaged goes with the damaged; what is left of interrupted runs and teachers' logits that runs
+    share, where all runs go.
     """
     entries = cached()
     known = {entry.hash for entry in entries}
@@ -36,6 +37,7 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
             shutil.rmtree(folder)
     if not only:
         shutil.rmtree(cache_folder() / "checkpoints", ignore_errors=True)
+        shutil.rmtree(cache_folder() / "teacher-logits", ignore_errors=True)
     return len(doomed)
 
 

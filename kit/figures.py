@@ -28,9 +28,10 @@ from tqdm.auto import tqdm
 
 from kit.data import ROLES, SOURCES, real_folder
 from kit.errors import KitError, not_one_of
+from kit.grid import train_all
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
-from kit.runs import PACKAGES, Failure, Result, Run, cache_folder, locked, train_all
+from kit.runs import PACKAGES, Failure, Result, Run, cache_folder, locked
 from kit.sealed import flush, sha256, write, writing_to
 
 # In the folder of pictures: where a notebook draws; what has been drawn in full; and there, what the manifest will say.

@@ -6,6 +6,7 @@ a teacher is `hard_labels()`. Everything the paper leaves open is a field with a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -141,6 +142,17 @@ class Recipe(Part):
     def teachers(self) -> tuple[str, ...]:
         """The teachers it needs, by name, in order."""
         return tuple(dict.fromkeys(stage.teacher for stage in self.stages if stage.teacher))
+
+    def epochs_with(self, teacher: str) -> range:
+        """The epochs, counted from 0, in which it may learn from the teacher; a stage whose t moves may end early."""
+        spans, begin = [], 0.0
+        for stage in self.stages:
+            if stage.teacher == teacher:
+                spans.append((begin, stage.until))
+            moves = stage.temperature is not None and stage.temperature.kind != "fixed"
+            begin = begin if moves else stage.until
+        first, last = min(begin for begin, _ in spans), max(until for _, until in spans)
+        return range(math.floor(first * self.epochs), math.ceil(last * self.epochs))
 
 
 def hard_labels() -> tuple[Stage, ...]:

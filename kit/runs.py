@@ -1,7 +1,7 @@
 """A run is a frozen description; its hash names its folder in a cache; asked twice, it is trained once.
 
-    results = train_all([run, …])      # side by side, one thread each, teachers first
-    results[run].metrics["test_top1"]
+    result = train(run)                # its teachers first; `kit.grid.train_all` trains many, side by side
+    result.metrics["test_top1"]
 
 A run's folder holds `run.json` (the description), `steps.csv` and `epochs.csv` (the history), `metrics.json`,
 `student.safetensors` and `checksums.json`; of a run that diverged, `run.json`, `steps.csv`, `diverged.json` and
@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import platformdirs
@@ -35,10 +32,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validat
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from tqdm.auto import tqdm
 
 import kit.data
-from kit import parallel
 from kit.checkpoint import Checkpoints
 from kit.data.augment import mixed
 from kit.data.base import Dataset, held_out
@@ -49,10 +44,11 @@ from kit.parallel import ALONE, Ranks
 from kit.recipe import Recipe
 from kit.sealed import CHECKSUMS, complaint, sealed, sha256, sweep, write, writing_to
 from kit.steering import Event
+from kit.teacher_logits import DTYPES, Drawn, TeacherLogits
 from kit.threads import one_thread
-from kit.trainer import Diverged, Precision, Training, check_shareable
+from kit.trainer import Diverged, Precision, Training
 
-NUMERICS = 1  # raised whenever the same description would give another student: old cache entries are then not used
+NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
 FORMAT = 1  # of the cache's folders; those that say nothing are of format 1
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 FILES = ("run.json", "steps.csv", "epochs.csv", "metrics.json", "student.safetensors")
@@ -161,6 +157,8 @@ class Run(BaseModel):
     preset: str = "custom"
     device: str = "cpu"
     numerics: int = NUMERICS
+    # what teachers' logits are rounded to, cached or not; described, and so hashed, only where it is not the default
+    logits: Literal["float32", "float16"] = Field(default="float32", exclude_if=lambda name: name == "float32")
     # what is steered on the way; a run without events is described, and so hashed, as if there were no such thing
     events: tuple[Event, ...] = Field(default=(), exclude_if=lambda events: not events)
     # of student's and teachers' answers in training; float32, as all runs once were, is not part of the description
@@ -453,6 +451,7 @@ def _describe(run: Run, training: Training, draft: Path) -> None:
     write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
 
 
+@cache
 def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
@@ -519,16 +518,48 @@ Tick = Callable[[float], None]
 
 
 def start(run: Run, ranks: Ranks = ALONE) -> Training:
-    """A run's training, not yet begun. Its teachers must be in the cache."""
-    teachers = {}
-    for name in run.teachers:
-        result = find(run.teachers[name])
-        if result is None:
-            raise KitError(f"teacher {name!r} ({run.teachers[name].title}) has not been trained yet")
-        teachers[name] = result.student()
-    student = run.student.build(run.seed)
-    how = (run.seed, run.device, run.events, run.precision, ranks)
-    return Training(run.recipe, run.data.load(), student, teachers, *how)
+    """A run's training, not yet begun. Its teachers must be in the cache; their logits are used where they are, too."""
+    teachers = {name: _trained(run, name).student() for name in run.teachers}
+    recall = {name: teacher_logits(run, name) for name in run.recipe.teachers}
+    student, data = run.student.build(run.seed), run.data.load()
+    how = (run.seed, run.device, run.events, run.precision, ranks, recall, DTYPES[run.logits])
+    return Training(run.recipe, data, student, teachers, *how)
+
+
+def _trained(run: Run, name: str) -> Result:
+    result = find(run.teachers[name])
+    if result is None:
+        raise KitError(f"teacher {name!r} ({run.teachers[name].title}) has not been trained yet")
+    return result
+
+
+def teacher_logits(run: Run, name: str) -> TeacherLogits:
+    """Where the logits are kept that this teacher gives in this run, and in every other in which they are the same."""
+    batch = min(run.recipe.batch, run.data.train_images)
+    decided_by = {
+        "teacher": run.teachers[name].hash,
+        "data": run.data.model_dump(mode="json"),
+        "seed": run.seed,
+        "batch": batch,
+        "pad": run.recipe.pad,
+        "logits": run.logits,
+        "device": run.device,
+        "precision": run.precision,
+        "numerics": run.numerics,
+        "packages": versions(),
+    }
+    rows = run.data.train_images // batch * batch
+    folder = cache_folder() / "teacher-logits" / hash_of(decided_by)
+    return TeacherLogits(folder, rows, run.data.classes, run.logits)
+
+
+def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
+    """Computes what is missing of the teacher's logits, on one thread, as the run would; gives each epoch. KitError."""
+    kept = teacher_logits(run, name)
+    with locked(kept.folder), one_thread():
+        drawn = Drawn(run.seed, min(run.recipe.batch, run.data.train_images), run.recipe.pad)
+        teacher, device = _trained(run, name).student(), torch.device(run.device)
+        yield from kept.compute(epochs, teacher, run.data.load(), drawn, device, run.precision)
 
 
 def train(run: Run, tick: Tick = lambda share: None) -> Result:
@@ -538,20 +569,20 @@ def train(run: Run, tick: Tick = lambda share: None) -> Result:
     aside. Raises Diverged when the loss stops being a number, now or when the run was first tried, and KitError where
     the cache cannot be written.
     """
-    found = _found(run)  # without the lock: a cache that cannot be written can be read
-    if found is None:
+    known = found(run)  # without the lock: a cache that cannot be written can be read
+    if known is None:
         with locked(folder_of(run.hash)):
-            found = usable(run)  # another process may have trained it meanwhile
-            if found is None:
-                _train_missing(run, tick)
+            known = usable(run)  # another process may have trained it meanwhile
+            if known is None:
+                train_missing(run, tick)
                 return find(run)
     tick(1.0)
-    if isinstance(found, Failure):
-        raise Diverged(found.step)
-    return found
+    if isinstance(known, Failure):
+        raise Diverged(known.step)
+    return known
 
 
-def _train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
+def train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
     """Trains and stores; the caller, or the first of its ranks, holds the run's lock."""
     if ranks.is_first:
         sweep(folder_of(run.hash))
@@ -611,158 +642,10 @@ def with_teachers(runs: Iterable[Run]) -> list[Run]:
     return list(ordered)
 
 
-def default_jobs() -> int:
-    """As many runs side by side as the process may use cores."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def train_all(
-    runs: Iterable[Run], jobs: int | None = None, show_progress: bool = True
-) -> Mapping[Run, Result | Failure]:
-    """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
-
-    Teachers shared by several runs are trained once. A run that diverges becomes a Failure; the others go on. A
-    damaged folder in the cache is set aside and its run trained anew. Processes that torchrun started all call this,
-    and train one run after another together.
-    """
-    runs = list(runs)
-    if parallel.count() > 1:
-        return _train_by_ranks(runs, show_progress)
-    everything = with_teachers(runs)
-    done: dict[Run, Result | Failure] = {run: found for run in everything if (found := _found(run)) is not None}
-    for found in done.values():
-        if isinstance(found, Failure):
-            _tell(found)
-    waiting = sorted((run for run in everything if run not in done), key=lambda run: -urgency(run, everything))
-    if waiting:
-        _train_waiting(waiting, done, min(jobs or default_jobs(), len(waiting)), show_progress)
-    return {run: done[run] for run in runs}
-
-
-def _train_by_ranks(runs: list[Run], show_progress: bool) -> Mapping[Run, Result | Failure]:
-    """`train_all` in one of several processes that all call it: every missing run data-parallel, teachers first. The
-    first of them locks, writes and shows progress. Raises KitError where they cannot share a run, before the first."""
-    everything = with_teachers(runs)
-    for run in everything:
-        check_shareable(run.recipe, run.data.train_images, Ranks(count=parallel.count()))
-    done: dict[Run, Result | Failure] = {}
-    for run in everything:
-        ranks, failed = parallel.ranks(run.device), _failed_teacher(run, done)
-        if failed:
-            done[run] = Failure(run, f"its teacher ({failed.run.title}) did not finish: {failed.reason}")
-        else:
-            with ranks.together():
-                done[run] = _train_shared(run, ranks, show_progress)
-        if isinstance(done[run], Failure) and ranks.is_first:
-            _tell(done[run])
-    return {run: done[run] for run in runs}
-
-
-def _train_shared(run: Run, ranks: Ranks, show_progress: bool) -> Result | Failure:
-    with locked(folder_of(run.hash)) if ranks.is_first else nullcontext():
-        if ranks.told(ranks.is_first and usable(run) is None):
-            quiet = not (show_progress and ranks.is_first)
-            bar = tqdm(total=100, desc=f"training {run.title}", unit="%", disable=quiet, bar_format=BAR)
-            with closing(bar), suppress(Diverged):  # that is written down
-                _train_missing(run, lambda share: bar.update(100 * share), ranks)
-        ranks.wait()  # for the first to have written
-    found = outcome(run)
-    if found is None:
-        raise KitError(
-            f"run {run.hash} is not in {cache_folder()}, though the first process has stored it; allowed: a cache, by "
-            f"KIT_CACHE, in a folder that all processes see"
-        )
-    return found
-
-
-def _found(run: Run) -> Result | Failure | None:
+def found(run: Run) -> Result | Failure | None:
     """As `usable`, taking the lock only where something is to be set aside."""
     try:
         return outcome(run)
     except Damaged:
         with locked(folder_of(run.hash)):
             return usable(run)
-
-
-def _tell(failure: Failure) -> None:
-    run = failure.run
-    print(f"run {run.hash} ({run.title}) did not finish: {failure.reason}", file=sys.stderr)
-
-
-def urgency(run: Run, everything: list[Run]) -> float:
-    """The cost of the longest chain of runs that starts with this one: what to begin first."""
-    heirs = (other for other in everything if run in other.teachers.values())
-    return run.cost + max((urgency(heir, everything) for heir in heirs), default=0.0)
-
-
-def _train_waiting(waiting: list[Run], done: dict[Run, Result | Failure], jobs: int, show_progress: bool) -> None:
-    context = multiprocessing.get_context("spawn")
-    ticks = context.SimpleQueue()
-    total = sum(run.cost for run in waiting)
-    bar = tqdm(total=100, desc=f"training {len(waiting)} runs", unit="%", disable=not show_progress, bar_format=BAR)
-    with ProcessPoolExecutor(jobs, context, initializer=_begin_worker, initargs=(ticks,)) as pool:
-        pending = {}
-        try:
-            while waiting or pending:
-                for run in [run for run in waiting if _ready(run, done)][: jobs - len(pending)]:
-                    waiting.remove(run)
-                    failed = _failed_teacher(run, done)
-                    if failed:
-                        done[run] = Failure(run, f"its teacher ({failed.run.title}) did not finish: {failed.reason}")
-                    else:
-                        pending[pool.submit(_train_in_worker, run)] = run
-                finished, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    run = pending.pop(future)
-                    reason = future.result()
-                    done[run] = outcome(run) if reason is None else Failure(run, reason)
-                    if isinstance(done[run], Failure):
-                        _tell(done[run])
-                while not ticks.empty():
-                    bar.update(100 * ticks.get() / total)
-        except BrokenProcessPool:
-            raise KitError(
-                "a training process was killed, by hand or for lack of memory; finished runs are kept and the others "
-                "go on from their checkpoints when the same is asked again (with fewer jobs they need less memory)"
-            ) from None
-        except BaseException:
-            for process in list(
-                pool._processes.values()
-            ):  # finished runs are in the cache; the rest is not worth waiting for
-                process.terminate()
-            raise
-        finally:
-            bar.close()
-
-
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-
-
-def _ready(run: Run, done: Mapping[Run, Result | Failure]) -> bool:
-    return all(teacher in done for teacher in run.teachers.values())
-
-
-def _failed_teacher(run: Run, done: Mapping[Run, Result | Failure]) -> Failure | None:
-    teachers = (done[teacher] for teacher in run.teachers.values())
-    return next((teacher for teacher in teachers if isinstance(teacher, Failure)), None)
-
-
-_ticks: Any = None  # in a worker process: the queue to the progress bar
-
-
-def _begin_worker(ticks: Any) -> None:
-    global _ticks
-    _ticks = ticks
-    torch.set_num_threads(1)
-
-
-def _train_in_worker(run: Run) -> str | None:
-    """Trains a run in a worker; None when its outcome is in the cache, else why not."""
-    try:
-        train(run, lambda share: _ticks.put(share * run.cost))
-    except Diverged:
-        return None  # written down
-    except KitError as error:
-        return str(error)
-    return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -19,13 +19,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from kit.allocator import keep_freed_memory
 from kit.data.arrivals import Arrivals
 from kit.data.augment import EpochPlan, augment, normalise
 from kit.data.base import Dataset, Split
 from kit.errors import KitError
+from kit.folding import folded
 from kit.losses import kl_divergence, topk_correct
 from kit.parallel import ALONE, Ranks
-from kit.recipe import Moment, Recipe, Stage
+from kit.recipe import Moment, Objective, Recipe, Stage
 from kit.steering import Event, checked, steered
 from kit.temperature import Thermostat
 
@@ -55,6 +57,26 @@ class StageRecord:
     ended_by: str | None = None
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that something took."""
+
+    wall_s: float
+    cpu_s: float
+    gpu_s: float
+
+
+@dataclass(frozen=True)
+class EpochLogits:
+    """A teacher's logits of one epoch's batches in their order, (steps · batch, C), and what computing them took."""
+
+    logits: Tensor
+    cost: Cost
+
+
+Recall = Callable[[int], EpochLogits | None]  # an epoch's logits, counted from 0; None where they are not known
+
+
 @dataclass
 class Spent:
     """What the student's procedure has cost so far; evaluation is left out, teachers' forward passes are in."""
@@ -63,7 +85,9 @@ class Spent:
     cpu_s: float = 0.0  # of this process; of all ranks together, once they have agreed
     gpu_s: float = 0.0  # by CUDA events, 0 without a GPU; likewise
     student_images: float = 0  # images the student was trained on, each as often as its objective's work says
-    teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher
+    teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher, cached or not
+    cached_logits_images: int = 0  # of these passes, those whose logits were read instead of computed
+    cached_logits_s: float = 0.0  # process CPU (of a GPU: its own) seconds that computing them had taken: in the above
     _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -82,6 +106,14 @@ class Spent:
             self._events.append((begin, end))
         self.wall_s += time.perf_counter() - wall
         self.cpu_s += time.process_time() - cpu
+
+    def charge(self, cost: Cost, share: float, images: int, device: torch.device) -> None:
+        """Adds what computing cached logits had taken, as if it had been done here."""
+        self.wall_s += share * cost.wall_s
+        self.cpu_s += share * cost.cpu_s
+        self.gpu_s += share * cost.gpu_s
+        self.cached_logits_s += share * (cost.gpu_s if device.type == "cuda" else cost.cpu_s)
+        self.cached_logits_images += images
 
     def settle(self) -> None:
         """Adds up the GPU's time; waits for it. Called once an epoch."""
@@ -107,6 +139,8 @@ class Training:
     agreement is measured with it, whether or not a stage learns from it. The student's start weights are the caller's;
     `seed` decides batches and augmentation. The same seed gives the same student bit for bit on one thread of one CPU.
     `steer` changes K, α or the temperature's rate on the way; `events` are such changes, each to be made at its step.
+    `recall` may know logits of a teacher, by its name: those are read, not computed, and charged at what they took.
+    `logits` is what teachers' logits are rounded to, cached or not, so that it makes no difference to the student.
     Under `precision` bfloat16 student and teacher answer in it where torch's autocast says so; weights, losses,
     temperature and evaluation stay float32. Of several `ranks` each has a training like this one, made alike, and they
     take every step together; epochs, metrics and state are then the same in all, and asked for by all.
@@ -123,7 +157,10 @@ class Training:
         events: Sequence[Event] = (),
         precision: Precision = "float32",
         ranks: Ranks = ALONE,
+        recall: Mapping[str, Recall] | None = None,
+        logits: torch.dtype = torch.float32,
     ) -> None:
+        keep_freed_memory()
         check_shareable(recipe, len(data.train), ranks)
         self.recipe, self.data, self.seed = recipe, data, seed
         self.device, self.precision, self.ranks = torch.device(device), precision, ranks
@@ -131,6 +168,8 @@ class Training:
         self.learner = ranks.wrap(self.student)  # it answers, and learns, in the student's name
         needed = dict.fromkeys((*recipe.teachers, *teachers))
         self.teachers = {name: frozen(teachers[name], self.device) for name in needed}
+        self._folded = {name: folded(self.teachers[name]) for name in recipe.teachers}
+        self.recall, self.logits = dict(recall or {}), logits
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
 
         self.arrivals = Arrivals(data.train, self.device)
@@ -159,6 +198,7 @@ class Training:
         self.events: list[Event] = []  # what has been steered, in order
         self._planned = sorted(events, key=lambda event: event.step)  # to come; stable: one step's keep their order
         self._steered: dict[str, float] = {}
+        self._recalled: tuple[tuple[str, int], EpochLogits | None] | None = None  # of a teacher and epoch
         self._enter_stage(0)
 
     # ---- the loop ---------------------------------------------------------------------------------------------
@@ -202,12 +242,14 @@ class Training:
 
     def _gradient(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """The batch's gradient, in `parts` that add up to it; its loss (), zs and zt (N, C), and labels (N,)."""
+        known = self._known_logits(len(indices))
         while True:
             try:
                 self.optimiser.zero_grad(set_to_none=True)
+                zt = [None] * self.parts if known is None else known.tensor_split(self.parts)
                 batch = (indices, *self.arrivals.take(indices))
-                parts = zip(*(half.tensor_split(self.parts) for half in batch), strict=True)
-                seen = [self._part(plan, part, pixels, y, len(y) / len(indices)) for part, pixels, y in parts]
+                parts = zip(*(half.tensor_split(self.parts) for half in batch), zt, strict=True)
+                seen = [self._part(plan, part, pixels, y, zt, len(y) / len(indices)) for part, pixels, y, zt in parts]
                 break
             except torch.OutOfMemoryError:
                 pass  # and out of this block, so that what the error holds on to is free
@@ -216,18 +258,19 @@ class Training:
         return sum(losses), torch.cat(zs), None if zt[0] is None else torch.cat(zt), torch.cat(y)
 
     def _part(
-        self, plan: EpochPlan, indices: Tensor, pixels: Tensor, y: Tensor, share: float
+        self, plan: EpochPlan, indices: Tensor, pixels: Tensor, y: Tensor, zt: Tensor | None, share: float
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Adds a part's share to the student's gradient; its share of the loss, its logits and labels. A teacher that
-        learns along takes its step here, from the same logits."""
+        """Adds a part's share to the student's gradient; its share of the loss, its logits and labels. The teacher is
+        asked unless zt is known; one that learns along takes its step here, from the same logits."""
         objective = self.stage.objective
-        x = self._augmented(plan, indices, pixels)
+        x = augmented(plan, indices, pixels, self.mean, self.std)
         if objective.needs_input_gradient:
             x.requires_grad_()
-        needs_graph = objective.needs_input_gradient or objective.trains_teacher
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with answering(self.device, self.precision):
             zs = self.learner(x)  # (N, C)
-            zt = None if self.teacher is None else self.teacher(x) if needs_graph else teach(self.teacher, x)  # (N, C)
+            if self.teacher is not None and zt is None:
+                quick = self._folded[self.stage.teacher]
+                zt = self.teacher(x) if needs_graph(objective) else teach(quick, x, self.logits)  # (N, C)
         zs, zt = single(zs), None if zt is None else single(zt)
         t = self.thermostat.used if self.thermostat else 1.0
         moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self.stage_progress())
@@ -264,10 +307,20 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _augmented(self, plan: EpochPlan, indices: Tensor, pixels: Tensor) -> Tensor:
-        """The images (N, 3, H, W) float, augmented and normalised, of pixels uint8 (N, H, W, 3)."""
-        pixels = augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad)
-        return normalise(pixels, self.mean, self.std)
+    def _known_logits(self, images: int) -> Tensor | None:
+        """The teacher's logits (N, C) for this step's batch, charged, where they are recalled. Not to be written to."""
+        name = self.stage.teacher
+        if name not in self.recall or needs_graph(self.stage.objective) or self.ranks.count > 1:
+            return None
+        epoch, batch = divmod(self.step, self.steps_per_epoch)
+        if self._recalled is None or self._recalled[0] != (name, epoch):
+            self._recalled = (name, epoch), self.recall[name](epoch)
+        recalled = self._recalled[1]
+        if recalled is None:
+            return None
+        self.spent.charge(recalled.cost, 1 / self.steps_per_epoch, images, self.device)
+        rows = recalled.logits[batch * images : (batch + 1) * images]
+        return rows.to(self.device, torch.float32)
 
     def _set_learning_rate(self) -> None:
         for group in self.optimiser.param_groups:
@@ -469,6 +522,8 @@ class Training:
             "wall_s": self.spent.wall_s,
             "cpu_s": self.spent.cpu_s,
             "gpu_s": self.spent.gpu_s,
+            "cached_logits_s": self.spent.cached_logits_s,
+            "cached_logits_images": self.spent.cached_logits_images,
             "student_images": self.spent.student_images,
             "teacher_images": dict(self.spent.teacher_images),
             "stages": [
@@ -495,7 +550,10 @@ class Training:
 # ---- what the loop is made of, each usable alone ------------------------------------------------------------------
 
 HISTORIES = ("loss", "hits", "temperatures", "stage_index")  # of a Training: filled in place, a row a step
-SPENT = ("wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images")
+SPENT = (
+    "wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images", "cached_logits_images", "cached_logits_s",
+)  # fmt: skip
+CIRCUMSTANCES = ("wall_s", "cpu_s", "gpu_s", "cached_logits_s", "cached_logits_images")  # how, not what came out of it
 
 
 def check_shareable(recipe: Recipe, images: int, ranks: Ranks) -> None:
@@ -534,11 +592,26 @@ def frozen(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def teach(teacher: nn.Module, x: Tensor) -> Tensor:
-    """The teacher's logits (N, C) for images x, free of any graph."""
+def augmented(plan: EpochPlan, indices: Tensor, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """The images (N, 3, H, W) float, augmented and normalised, of an epoch's pixels uint8 (N, H, W, 3)."""
+    return normalise(augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad), mean, std)
+
+
+def answering(device: torch.device, precision: Precision) -> torch.autocast:
+    """In what networks answer inside: bfloat16 where torch's autocast says so, else as they are."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def needs_graph(objective: Objective) -> bool:
+    """Whether the teacher's logits must be differentiable: then it is asked itself, in every step."""
+    return objective.needs_input_gradient or objective.trains_teacher
+
+
+def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again."""
     with torch.inference_mode():
-        logits = teacher(x)
-    return logits.clone()  # an ordinary tensor again, so that the student's loss may keep it
+        logits = teacher(x).to(dtype)
+    return logits.to(torch.float32, copy=True)  # an ordinary tensor, so that the student's loss may keep it
 
 
 def single(logits: Tensor) -> Tensor:

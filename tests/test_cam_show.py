@@ -15,11 +15,11 @@ from torch import nn
 
 from kit.__main__ import main
 from kit.data import load
+from kit.grid import train_all
 from kit.models import build
 from kit.paper import figure2
 from kit.paper.figure2 import Scenes
 from kit.paper.plan import Plan, runs_of
-from kit.runs import train_all
 from kit.show import cam_figures
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.cam_widget import cam_explorer, named

@@ -27,7 +27,7 @@ from kit.recipe import Recipe
 from kit.runs import find, train
 from kit.steering import Event
 from kit.temperature import Adaptive, Fixed, Scheduled
-from kit.trainer import Training
+from kit.trainer import CIRCUMSTANCES, Training
 
 
 def steps(policy, **changes) -> Recipe:
@@ -71,7 +71,7 @@ def stopped_at(step: int, made: Recipe, **given) -> Training:
 
 
 def same(a: Training, b: Training) -> bool:
-    timeless = [{k: v for k, v in t.metrics().items() if not k.endswith("_s")} for t in (a, b)]
+    timeless = [{k: v for k, v in t.metrics().items() if k not in CIRCUMSTANCES} for t in (a, b)]
     return same_weights(a.student, b.student) and history(a) == history(b) and repr(timeless[0]) == repr(timeless[1])
 
 
@@ -239,7 +239,7 @@ def test_the_interval_is_checked(monkeypatch):
 
 def content(result) -> dict[str, object]:
     """All of a finished run that its seed decides."""
-    timeless = {name: value for name, value in result.metrics.items() if not name.endswith("_s")}
+    timeless = {name: value for name, value in result.metrics.items() if name not in CIRCUMSTANCES}
     epochs = result.epochs.filter(regex="^(?!.*_s$)").to_csv()
     files = {name: (result.folder / name).read_bytes() for name in ("student.safetensors", "steps.csv")}
     return files | {"metrics": timeless, "epochs": epochs}

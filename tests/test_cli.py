@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kit import runs
+from kit import grid
 from kit.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def own_cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(grid, "LocalProcesses", lambda *_: pytest.fail("something was trained"))
 
 
 def refused(arguments: list[str], capsys) -> str:
@@ -80,6 +80,7 @@ def last_json(capsys):
         ([*DISTIL, "--rate", "0"], "rate: 0.0"),
         ([*DISTIL, "--rate", "nan"], "rate: nan"),
         ([*DISTIL, "--follows", "mse"], "follows: 'mse'"),
+        ([*DISTIL, "--logits", "float8"], "logits: 'float8'"),
         ([*DISTIL, "--optimiser", "lbfgs"], "optimiser: 'lbfgs'"),
         ([*DISTIL, "--epochs", "0"], "epochs: 0"),
         ([*DISTIL, "--epochs", "-3"], "epochs: -3"),
@@ -195,7 +196,7 @@ def test_train_ends_in_json_and_trains_once(own_cache, capsys, monkeypatch):
     assert json.loads((folder / "metrics.json").read_text())["test_top1"] == record["test_top1"]
     assert len([path for path in own_cache.iterdir() if path.is_dir()]) == 3  # the student and its two teachers
 
-    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(grid, "LocalProcesses", lambda *_: pytest.fail("trained again"))
     assert main(arguments) == 0
     assert last_json(capsys) == record
 
@@ -209,6 +210,18 @@ def test_train_in_one_step(own_cache, capsys):
         (0, "budget"),
         (0, "budget"),
     ]
+
+
+def test_logits_rounded_to_float16_are_another_run(own_cache, capsys):
+    records = []
+    for more in ([], ["--logits", "float16"]):
+        arguments = [*DISTIL, "--temperature", "5", "--epochs", "1", "--width", "2", "--jobs", "1", "--json", *more]
+        assert main(arguments) == 0
+        records.append(last_json(capsys))
+    assert records[0]["run"] != records[1]["run"]
+    assert "logits" not in json.loads((own_cache / records[0]["run"] / "run.json").read_text())
+    assert json.loads((own_cache / records[1]["run"] / "run.json").read_text())["logits"] == "float16"
+    assert records[0]["cached_logits_s"] == 0  # nobody else wanted them
 
 
 def test_a_diverging_student_is_told_in_one_line(own_cache, capsys):

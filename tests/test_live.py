@@ -241,7 +241,7 @@ def test_the_command_line_of_settings_means_the_same_run(changes, monkeypatch, c
         asked.extend(runs)
         raise KitError("enough")
 
-    monkeypatch.setattr("kit.runs.train_all", not_now)
+    monkeypatch.setattr("kit.grid.train_all", not_now)
     assert main(shlex.split(settings.command())[3:]) == 2
     capsys.readouterr()
     (run,) = asked

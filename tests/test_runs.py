@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 
@@ -19,10 +20,12 @@ from sklearn.metrics import top_k_accuracy_score
 
 import kit.data
 from kit import recipe, runs
+from kit.engines import Task
 from kit.errors import KitError
+from kit.grid import train_all
 from kit.models import ModelSpec, flops_per_image
 from kit.recipe import Recipe
-from kit.runs import DataSpec, Failure, Result, Run, cached, find, folder_of, train, train_all, with_teachers
+from kit.runs import DataSpec, Failure, Result, Run, cached, find, folder_of, train, with_teachers
 from kit.temperature import Adaptive
 from kit.trainer import Diverged
 
@@ -70,6 +73,26 @@ def one_line(raised) -> str:
 def left_in(cache: Path) -> list[str]:
     """What is in the cache of runs, locks aside."""
     return sorted(path.name for path in (cache / "runs").iterdir() if path.suffix != ".lock")
+
+
+class Here:
+    """An engine without workers to start: each task is done where it is submitted."""
+
+    slots = 1
+
+    def submit(self, task: Task) -> Future:
+        future = Future()
+        future.set_result(task.work(task.about, lambda share: None))
+        return future
+
+    def heard(self):
+        return iter(())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        return None
 
 
 def no_training(monkeypatch) -> None:
@@ -324,7 +347,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("use", [train, lambda run: train_all([run], jobs=1, show_progress=False)[run]])
+@pytest.mark.parametrize("use", [train, lambda run: train_all([run], engine=Here(), show_progress=False)[run]])
 def test_a_damaged_run_is_set_aside_and_trained_anew(damage, use, own_cache, monkeypatch, capsys):
     whole, hurt = train(hard(seed=1)), train(hard())
     weights = (hurt.folder / "student.safetensors").read_bytes()
@@ -339,7 +362,6 @@ def test_a_damaged_run_is_set_aside_and_trained_anew(damage, use, own_cache, mon
     assert "cache prune --damaged" in message
     assert {entry.hash: bool(entry.complaint) for entry in cached()} == {whole.run.hash: False, hurt.run.hash: True}
 
-    monkeypatch.setattr(runs, "_train_waiting", in_this_process)
     again = use(hard())
     assert (again.folder / "student.safetensors").read_bytes() == weights
     (line,) = capsys.readouterr().err.splitlines()
@@ -353,12 +375,6 @@ def test_a_damaged_run_is_set_aside_and_trained_anew(damage, use, own_cache, mon
     do(again.folder)
     use(hard())
     assert sorted(path.name for path in aside.parent.iterdir()) == [f"{hurt.run.hash}-{n}" for n in (1, 2)]
-
-
-def in_this_process(waiting, done, *_) -> None:
-    """As `_train_waiting` does it, without workers to start."""
-    for run in list(waiting):
-        done[run] = train(run)
 
 
 def test_a_damaged_teacher_is_trained_anew_first(monkeypatch, capsys):
@@ -449,8 +465,7 @@ def test_a_run_that_diverges_is_written_down_and_not_tried_again(monkeypatch, ow
     with pytest.raises(Diverged) as second:
         train(hopeless)
     assert second.value.step == first.value.step
-    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("tried again"))
-    failed = train_all([hopeless], show_progress=False)[hopeless]
+    failed = train_all([hopeless], show_progress=False, engine=Here())[hopeless]
     assert failed == Failure(hopeless, f"the loss is not a finite number at step {first.value.step}", first.value.step)
     assert f"run {hopeless.hash} ({hopeless.title}) did not finish: the loss" in capsys.readouterr().err
     history = pd.read_csv(entry.folder / "steps.csv")
@@ -521,59 +536,6 @@ def test_teachers_come_first_and_once():
         for teacher in run.teachers.values():
             assert ordered.index(teacher) < ordered.index(run)
     assert with_teachers([]) == []
-
-
-def test_the_longest_chain_is_the_most_urgent():
-    big = hard(width=4)
-    student, alone = taught(big), hard(seed=9)
-    everything = with_teachers([student, alone])
-    assert runs.urgency(big, everything) == pytest.approx(big.cost + student.cost)
-    assert runs.urgency(alone, everything) == alone.cost
-    assert big.cost == 2 * 40 * flops_per_image(big.student, 8)[1]
-    assert student.cost == 3 * 40 * (flops_per_image(student.student, 8)[1] + flops_per_image(big.student, 8)[0])
-
-
-def test_many_runs_side_by_side(own_cache, monkeypatch, tmp_path, capfd):
-    """One diverges; its students fail with it; all others finish, as they would alone, bit for bit."""
-    small, big, hopeless = hard(width=3), hard(width=4), hard(seed=1, lr=1e30)
-    students = [taught(big, small, seed=seed) for seed in range(2)]
-    heir = taught(hopeless, small)
-    asked = [*students, heir, hopeless, hard(seed=2)]
-    results = train_all(asked, jobs=2, show_progress=False)
-    assert list(results) == asked
-
-    failed = results[hopeless]
-    assert isinstance(failed, Failure)
-    with pytest.raises(Diverged) as alone:
-        train(hopeless)
-    assert failed.reason == f"the loss is not a finite number at step {alone.value.step}"
-    assert isinstance(results[heir], Failure)
-    assert results[heir].reason == f"its teacher ({hopeless.title}) did not finish: {failed.reason}"
-    assert f"run {hopeless.hash} ({hopeless.title}) did not finish: {failed.reason}" in capfd.readouterr().err
-
-    finished = [*students, hard(seed=2)]
-    assert all(isinstance(results[run], Result) for run in finished)
-    assert set(left_in(own_cache)) == {run.hash for run in (*finished, small, big, hopeless)}
-
-    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "another"))
-    for run in (small, big, students[0]):
-        here = train(run).folder
-        there = own_cache / "runs" / run.hash
-        assert (here / "student.safetensors").read_bytes() == (there / "student.safetensors").read_bytes()
-        assert (here / "steps.csv").read_bytes() == (there / "steps.csv").read_bytes()
-        timeless = [pd.read_csv(f / "epochs.csv").filter(regex="^(?!.*_s$)") for f in (here, there)]
-        pd.testing.assert_frame_equal(*timeless)
-
-
-def test_nothing_to_do_starts_nothing(monkeypatch):
-    monkeypatch.setattr(runs, "_train_waiting", lambda *_: pytest.fail("started workers"))
-    assert train_all([]) == {}
-    result = train(hard())
-    assert train_all([hard()])[hard()].folder == result.folder
-
-
-def test_jobs_are_as_many_as_the_process_may_use():
-    assert 1 <= runs.default_jobs() <= (os.cpu_count() or 1)
 
 
 def test_data_specs_load_what_they_describe():

@@ -19,10 +19,11 @@ from typing import Any, Protocol
 import pandas as pd
 
 from kit.errors import KitError
+from kit.grid import train_all
 from kit.layered import LayeredSpec
 from kit.methods.base import Procedure, Setting
 from kit.recipe import Stage, eq1
-from kit.runs import NUMERICS, Failure, Result, Run, cache_folder, train_all
+from kit.runs import NUMERICS, Failure, Result, Run, cache_folder
 from kit.sealed import write
 
 COLUMNS = (

@@ -12,11 +12,12 @@ import torch
 
 from kit import recipe
 from kit.errors import KitError
+from kit.grid import train_all
 from kit.models import ModelSpec
 from kit.paper.printed import TABLE_1
 from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find, train_all
+from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find
 from kit.trainer import Precision
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
@@ -171,8 +172,8 @@ def collect(table: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd
 
 
 MEASURED = (
-    "train_top1", "train_top5", "test_top1", "test_top5", "seconds", "wall_s", "teacher_seconds", "student_flops",
-    "teacher_flops", "soft_end", "soft_ends",
+    "train_top1", "train_top5", "test_top1", "test_top5", "seconds", "cached_logits_s", "wall_s", "teacher_seconds",
+    "student_flops", "teacher_flops", "soft_end", "soft_ends",
 )  # fmt: skip
 
 
@@ -215,6 +216,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
     return line | {
         **{name: metrics[name] for name in ("train_top1", "train_top5", "test_top1", "test_top5")},
         "seconds": outcome.seconds,
+        "cached_logits_s": metrics["cached_logits_s"],  # of these seconds, those that were spent once for several runs
         "wall_s": metrics["wall_s"],
         "teacher_seconds": math.fsum(find(run.teachers[name]).seconds for name in run.recipe.teachers),
         "student_flops": metrics["student_flops"],

@@ -1,0 +1,100 @@
+"""Where tasks are done: an engine has so many slots, takes a task for each, and says how far they are.
+
+An engine is entered before its first task. Left by an exception it stops what it is doing; else all is done by then.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from kit.errors import KitError
+
+Tick = Callable[[float], None]  # hears the share of the task that has been done since it was last called
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Something to do, in another process: `work(about, tick)` gives None, or in one line why it could not be done.
+
+    `work` is a function of a module and `about` can be pickled. `needs` are keys of tasks that must have ended first.
+    """
+
+    key: str
+    title: str
+    work: Callable[[Any, Tick], str | None]
+    about: Any
+    needs: frozenset[str] = frozenset()
+
+
+class Engine(Protocol):
+    """Futures give what `work` gives; they raise KitError where a task was lost for good."""
+
+    @property
+    def slots(self) -> int: ...
+
+    def submit(self, task: Task) -> Future[str | None]: ...
+
+    def heard(self) -> Iterator[tuple[str, float]]:
+        """What running tasks have told since the last call: keys and shares."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *raised: object) -> None: ...
+
+
+def default_jobs() -> int:
+    """As many tasks side by side as the process may use cores."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class LocalProcesses:
+    """Processes of this machine, one thread each."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+
+    def __enter__(self) -> LocalProcesses:
+        context = multiprocessing.get_context("spawn")
+        self._told = context.SimpleQueue()
+        self._pool = ProcessPoolExecutor(self.slots, context, initializer=_begin_worker, initargs=(self._told,))
+        return self
+
+    def submit(self, task: Task) -> Future[str | None]:
+        return self._pool.submit(_work, task)
+
+    def heard(self) -> Iterator[tuple[str, float]]:
+        while not self._told.empty():
+            yield self._told.get()
+
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        if kind is not None:  # what is finished is in the cache; the rest is not worth waiting for
+            for process in list(self._pool._processes.values()):
+                process.terminate()
+        self._pool.shutdown()
+        if kind is not None and issubclass(kind, BrokenProcessPool):
+            raise KitError(
+                "a training process was killed, by hand or for lack of memory; finished runs are kept and the others "
+                "go on from their checkpoints when the same is asked again (with fewer jobs they need less memory)"
+            ) from None
+
+
+_told: Any = None  # in a worker process: the queue to whoever submits tasks
+
+
+def _begin_worker(told: Any) -> None:
+    global _told
+    _told = told
+    torch.set_num_threads(1)
+
+
+def _work(task: Task) -> str | None:
+    return task.work(task.about, lambda share: _told.put((task.key, share)))

@@ -1,0 +1,93 @@
+"""Folded teachers: the same logits, no batch norm left where one can go, nothing changed in the network itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kit.folding import folded
+from kit.layered import LayeredSpec
+from kit.models import MODELS, ModelSpec, build
+
+
+def lived_in(network: nn.Module, px: int = 32) -> nn.Module:
+    """With running statistics and affine weights that are not those of a fresh network."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for tensor in (module.weight, module.running_var):
+                    tensor.uniform_(0.5, 2, generator=generator)
+                for tensor in (module.bias, module.running_mean):
+                    tensor.normal_(generator=generator)
+    return network.eval()
+
+
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def same_logits(a: nn.Module, b: nn.Module, px: int = 32) -> None:
+    x = torch.randn(3, 3, px, px, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():  # in double precision, where only mistakes are left and no rounding
+        torch.testing.assert_close(a.double()(x), b.double()(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("stem", ["small", "imagenet"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_kits_networks_keep_their_logits_and_lose_their_batch_norms(name, stem):
+    network = lived_in(build(name, 10, 4, stem, seed=0))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    quick = folded(network.double())
+    assert norms(network) > 0 == norms(quick)
+    same_logits(network, quick)
+    for key, value in network.float().state_dict().items():
+        torch.testing.assert_close(value, before[key])
+    assert not any(p.requires_grad for name, p in quick.named_parameters() if "folded" in name)
+
+
+def test_searched_networks_too():
+    spec = LayeredSpec.of(ModelSpec(name="resnet34", classes=10, width=4, stem="small"))
+    network = lived_in(spec.build(0)).double()
+    assert norms(folded(network)) == 0
+    same_logits(network, folded(network))
+
+
+class Shared(nn.Module):
+    """A convolution that is used twice, once with a batch norm behind it; and a batch norm behind none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.last(self.norm(self.conv(x)) + self.conv(x)).mean((2, 3))
+
+
+def test_what_cannot_be_folded_stays():
+    network = lived_in(Shared()).double()
+    assert norms(folded(network)) == 1
+    same_logits(network, folded(network))
+
+
+class Branching(nn.Module):
+    """Torch's tracer cannot follow it: which way it goes hangs on the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.norm(self.conv(x if x.sum() > 0 else -x)).mean((2, 3))
+
+
+def test_a_network_that_cannot_be_traced_is_left_alone():
+    network = Branching().eval()
+    assert folded(network) is network
+
+
+def test_a_network_that_is_listened_to_is_left_alone():
+    network = lived_in(build("cnn", 10, 4, "small", seed=0))
+    network.features[1].register_forward_hook(lambda *_: None)
+    assert folded(network) is network
