@@ -179,7 +179,8 @@ def _group(device: str) -> Group:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
     atexit.register(torch.distributed.destroy_process_group)
-    return Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), Accelerator(cpu=device == "cpu"))
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # precision is the trainer's
+    return Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), accelerator)
 
 
 # ---- said once ----------------------------------------------------------------------------------------------------

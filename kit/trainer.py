@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from kit.allocator import keep_freed_memory
 from kit.data.arrivals import Arrivals
 from kit.data.augment import EpochPlan, augment, normalise
 from kit.data.base import Dataset, Split
-from kit.errors import KitError
+from kit.errors import KitError, not_one_of
 from kit.folding import folded
 from kit.losses import kl_divergence, topk_correct
 from kit.parallel import ALONE, Ranks
@@ -162,6 +162,8 @@ class Training:
     ) -> None:
         keep_freed_memory()
         check_shareable(recipe, len(data.train), ranks)
+        if precision not in get_args(Precision):
+            raise not_one_of("precision", precision, get_args(Precision))
         self.recipe, self.data, self.seed = recipe, data, seed
         self.device, self.precision, self.ranks = torch.device(device), precision, ranks
         self.student = student.to(self.device, memory_format=torch.channels_last)

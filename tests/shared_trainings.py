@@ -15,6 +15,7 @@ from torch import nn
 
 from kit import parallel, recipe
 from kit.checkpoint import Checkpoints
+from kit.errors import KitError
 from kit.models import build
 from kit.parallel import Ranks
 from kit.recipe import HardLabels, Moment, Recipe, Stage
@@ -106,6 +107,21 @@ def resumed(ranks: Ranks, folder: Path) -> dict:
     return {"from": again.step} | of(again.run())
 
 
+def elsewhere(ranks: Ranks, folder: Path) -> str:
+    """Checkpoints in a folder that only the first process sees."""
+    training = with_dropout(ranks)
+    checkpoints = Checkpoints(folder / f"seen by {ranks.number}", {})
+    for step in training:
+        if step == 2:
+            checkpoints.save(training)
+            break
+    try:
+        checkpoints.resume(with_dropout(ranks))
+    except KitError as error:
+        return str(error)
+    return ""
+
+
 def diverging(ranks: Ranks) -> dict:
     made = Recipe(stages=(Stage(name="n", objective=NanOnOne(), until=1),), epochs=2, batch=8, pad=1)
     training = Training(made, DATA, build("cnn", len(DATA.classes), 2, "small", seed=0), {}, seed=0, ranks=ranks)
@@ -162,6 +178,7 @@ def scenarios(ranks: Ranks, folder: Path) -> dict[str, dict]:
         "three steps": three_steps(ranks),
         "dropout": of(with_dropout(ranks).run()),
         "resumed": resumed(ranks, folder),
+        "elsewhere": elsewhere(ranks, folder),
         "diverging": diverging(ranks),
         "dropped": dropped(ranks),
         **{f"norm {name}": normalised(ranks, **options) for name, options in NORMS.items()},

@@ -111,6 +111,13 @@ def test_stopped_and_resumed_it_ends_as_if_never_stopped_bit_for_bit(two):
             assert same(rank["resumed"][name], rank["dropout"][name]), name
 
 
+def test_a_cache_that_only_the_first_process_sees_is_told_by_all(alone, two):
+    assert alone["elsewhere"] == ""
+    for number, rank in enumerate(two):
+        assert f"seen by {number} are not the same for all processes (steps [2, 0])" in rank["elsewhere"]
+        assert "\n" not in rank["elsewhere"]
+
+
 def test_a_loss_that_is_no_number_on_one_rank_ends_all_of_them_at_its_step(alone, two):
     assert [came["diverging"] for came in (alone, *two)] == [{"step": 7}] * 3
 
