@@ -80,15 +80,16 @@ def same(a: object, b: object) -> bool:
 
 
 def test_a_resnet_goes_through_three_adaptive_steps_as_in_one_process(alone, two):
-    """In double precision, so that what rounding grows to in 16 steps (measured: weights 1e-7, t 8e-9) is small."""
+    """The student in double precision, so that what rounding grows to in 16 steps is small: measured, of a tensor's
+    largest weight 4e-6, of t 1e-7 (teachers' logits are rounded to single)."""
     ours = alone["three steps"]
     assert [stage["ended_by"] for stage in ours["metrics"]["stages"]] == ["temperature", "budget", "budget"]
     assert ours["t"][:, 0].nan_to_num(20).min() < 8  # it did move
-    near(ours, two[0]["three steps"], weights=1e-5, t=1e-6)
+    near(ours, two[0]["three steps"], weights=1e-4, t=1e-6)
 
 
 def test_a_student_with_batch_norm_and_dropout_is_that_of_one_process_in_single_precision(alone, two):
-    """18 steps; measured: weights 6e-6, t 8e-8."""
+    """18 steps; measured: of a tensor's largest weight 6e-6, of t 8e-8."""
     near(alone["dropout"], two[0]["dropout"], weights=1e-3, t=1e-6)
 
 
