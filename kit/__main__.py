@@ -511,6 +511,9 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(frame.to_json(orient="records"))
 
 
+STOPPED = "stopped; finished runs are kept"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; wrong input becomes one line and exit status 2. Of torchrun's processes one speaks for all."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -534,7 +537,8 @@ def main(argv: list[str] | None = None) -> int:
 def ended(argv: list[str] | None) -> tuple[str, int]:
     """Runs a command. How it ended: a line for stderr, empty where all went well, and the exit status."""
     try:
-        return "", app(argv, standalone_mode=False, prog_name="python -m kit") or 0
+        status = app(argv, standalone_mode=False, prog_name="python -m kit") or 0
+        message = STOPPED if status == 130 else ""  # typer makes 130 of a KeyboardInterrupt
     except typer.TyperException as error:
         message, status = error.format_message(), error.exit_code
         if message.startswith("Usage:"):  # no command was given
@@ -548,7 +552,7 @@ def ended(argv: list[str] | None) -> tuple[str, int]:
     except KitError as error:
         message, status = str(error), 2
     except (KeyboardInterrupt, typer.Abort):
-        message, status = "stopped; finished runs are kept", 130
+        message, status = STOPPED, 130
     return f"error: {message}" if message else "", status
 
 

@@ -104,7 +104,9 @@ class Group(Ranks):
 
     def wrap(self, network: nn.Module) -> nn.Module:
         self.accelerator.free_memory()  # it would keep the networks of earlier runs
-        return self.accelerator.prepare_model(synchronised(network, self))
+        learner = self.accelerator.prepare_model(synchronised(network, self))
+        learner.broadcast_buffers = False  # batch norms agree without it
+        return learner
 
     def sum(self, x: Tensor) -> Tensor:
         total = x.detach().clone()
@@ -171,14 +173,13 @@ def _group(device: str) -> Group:
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     if device == "cuda" and here > torch.cuda.device_count():
         raise KitError(f"{here} processes are too many here; allowed: one for each of {torch.cuda.device_count()} GPUs")
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator
 
     if device == "cuda":  # before nccl, which would else guess; questions on the CPU go by gloo
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
     atexit.register(torch.distributed.destroy_process_group)
-    buffers = DistributedDataParallelKwargs(broadcast_buffers=False)  # batch norms agree without it
-    accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=[buffers])
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # precision is the trainer's
     return Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), accelerator)
 
 

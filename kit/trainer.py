@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from kit.allocator import keep_freed_memory
 from kit.data.arrivals import Arrivals
 from kit.data.augment import EpochPlan, augment, normalise
 from kit.data.base import Dataset, Split
-from kit.errors import KitError
+from kit.errors import KitError, not_one_of
 from kit.folding import folded
 from kit.losses import kl_divergence, topk_correct
 from kit.parallel import ALONE, Ranks
@@ -162,6 +162,8 @@ class Training:
     ) -> None:
         keep_freed_memory()
         check_shareable(recipe, len(data.train), ranks)
+        if precision not in get_args(Precision):
+            raise not_one_of("precision", precision, get_args(Precision))
         self.recipe, self.data, self.seed = recipe, data, seed
         self.device, self.precision, self.ranks = torch.device(device), precision, ranks
         self.student = student.to(self.device, memory_format=torch.channels_last)
@@ -271,7 +273,7 @@ class Training:
             if self.teacher is not None and zt is None:
                 quick = self._folded[self.stage.teacher]
                 zt = self.teacher(x) if needs_graph(objective) else teach(quick, x, self.logits)  # (N, C)
-        zs, zt = zs.float(), None if zt is None else zt.float()
+        zs, zt = single(zs), None if zt is None else single(zt)
         t = self.thermostat.used if self.thermostat else 1.0
         moment = Moment(x, y, zs, zt, t, self.student, self.teacher, self.stage_progress())
         loss = objective(moment) * share
@@ -612,6 +614,11 @@ def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> 
     with torch.inference_mode():
         logits = teacher(x).to(dtype)
     return logits.to(torch.float32, copy=True)  # an ordinary tensor, so that the student's loss may keep it
+
+
+def single(logits: Tensor) -> Tensor:
+    """Logits in float32 where they were less, for losses that sum exponentials; else as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:

@@ -9,8 +9,8 @@ from kit.data.base import Split
 
 
 class Arrivals:
-    """A split's batches on a device. To a GPU the one that is expected next is copied while the GPU is at work:
-    from pinned memory, on a stream of its own, so that nobody who waits for a result waits for the copy."""
+    """A split's batches on a device. To a GPU the one that is expected next is copied while the GPU is at work, out of
+    pinned memory and on a stream of its own, so that nobody who waits for a result waits for the copy."""
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self.split, self.device = split, device

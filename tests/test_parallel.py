@@ -1,0 +1,275 @@
+"""One training shared by two processes against the same training by one, the layers that see the whole batch against
+torch's own, and the command itself under torchrun: its result, its errors, and its end when a process is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import shared_trainings
+import torch
+from torch import nn
+
+from kit import recipe
+from kit.errors import KitError
+from kit.methods import complexity, held_near
+from kit.parallel import ALONE, Ranks
+from kit.recipe import Recipe
+from kit.trainer import check_shareable
+
+TESTS = Path(__file__).parent
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | changes
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> dict[str, dict]:
+    return shared_trainings.scenarios(ALONE, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> list[dict[str, dict]]:
+    out = tmp_path_factory.mktemp("two")
+    subprocess.run([*TWO, str(TESTS / "shared_trainings.py"), str(out)], env=environment(), check=True, timeout=300)
+    return [torch.load(out / f"{rank}.pt") for rank in (0, 1)]
+
+
+def near(a: dict, b: dict, weights: float, t: float) -> None:
+    """Of two trainings: the same stages, hits and metrics; weights and temperatures within relative tolerances."""
+    for name, tensor in a["weights"].items():
+        torch.testing.assert_close(
+            b["weights"][name],
+            tensor,
+            rtol=weights,
+            atol=weights * float(tensor.abs().max()),
+            msg=lambda said, name=name: f"{name}: {said}",
+        )
+    torch.testing.assert_close(b["t"], a["t"], rtol=t, atol=0, equal_nan=True)
+    torch.testing.assert_close(b["loss"], a["loss"], rtol=1e-5, atol=1e-6)
+    assert b["hits"].equal(a["hits"])
+    assert b["stage"].equal(a["stage"])
+    assert b["epochs"] == a["epochs"]
+    ours, theirs = ({n: v for n, v in x["metrics"].items() if n not in ("stages", "agreement")} for x in (a, b))
+    assert ours == theirs
+    for ours, theirs in zip(a["metrics"]["stages"], b["metrics"]["stages"], strict=True):
+        assert [theirs[n] for n in ("name", "steps", "ended_by")] == [ours[n] for n in ("name", "steps", "ended_by")]
+        assert theirs["t_start"] == ours["t_start"]
+        assert theirs["t_end"] == (ours["t_end"] and pytest.approx(ours["t_end"], rel=10 * t))
+    assert b["metrics"]["agreement"] == pytest.approx(a["metrics"]["agreement"], rel=1e-3, abs=1e-6)
+
+
+def same(a: object, b: object) -> bool:
+    """Bit for bit, NaN like NaN, seconds and all."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a.nan_to_num(-1), b.nan_to_num(-1))
+    return repr(a) == repr(b)
+
+
+# ---- the same student ------------------------------------------------------------------------------------------------
+
+
+def test_a_resnet_goes_through_three_adaptive_steps_as_in_one_process(alone, two):
+    """The student in double precision, so that what rounding grows to in 16 steps is small: measured, of a tensor's
+    largest weight 4e-6, of t 1e-7 (teachers' logits are rounded to single)."""
+    ours = alone["three steps"]
+    assert [stage["ended_by"] for stage in ours["metrics"]["stages"]] == ["temperature", "budget", "budget"]
+    assert ours["t"][:, 0].nan_to_num(20).min() < 8  # it did move
+    near(ours, two[0]["three steps"], weights=1e-4, t=1e-6)
+
+
+def test_a_student_with_batch_norm_and_dropout_is_that_of_one_process_in_single_precision(alone, two):
+    """18 steps; measured: of a tensor's largest weight 6e-6, of t 8e-8."""
+    near(alone["dropout"], two[0]["dropout"], weights=1e-3, t=1e-6)
+
+
+@pytest.mark.parametrize("name", ["three steps", "dropout"])
+def test_all_ranks_have_the_same_student_history_and_metrics_bit_for_bit(name, two):
+    assert same(two[0][name], two[1][name])
+
+
+def test_seconds_are_those_of_both(two):
+    for wall, cpu in two[0]["dropout"]["seconds"]:
+        assert 0 < wall
+        assert 0 < cpu < 2.5 * wall  # two at work, hardly more
+    assert two[0]["dropout"]["seconds"] == sorted(two[0]["dropout"]["seconds"])
+
+
+def test_stopped_and_resumed_it_ends_as_if_never_stopped_bit_for_bit(two):
+    for rank in two:
+        assert rank["resumed"]["from"] == 8  # of 6 steps an epoch: within the second
+        for name in ("weights", "t", "loss", "hits", "stage", "metrics", "epochs"):
+            assert same(rank["resumed"][name], rank["dropout"][name]), name
+
+
+def test_a_cache_that_only_the_first_process_sees_is_told_by_all(alone, two):
+    assert alone["elsewhere"] == ""
+    for number, rank in enumerate(two):
+        assert f"seen by {number} are not the same for all processes (steps [2, 0])" in rank["elsewhere"]
+        assert "\n" not in rank["elsewhere"]
+
+
+def test_a_loss_that_is_no_number_on_one_rank_ends_all_of_them_at_its_step(alone, two):
+    assert [came["diverging"] for came in (alone, *two)] == [{"step": 7}] * 3
+
+
+# ---- layers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", shared_trainings.NORMS)
+def test_batch_norm_sees_the_whole_batch(name, alone, two):
+    """Outputs, gradients and running statistics against nn.BatchNorm2d's on all images."""
+    torchs, ours = alone[f"norm {name}"], [rank[f"norm {name}"] for rank in two]
+    assert ours[0]["keys"] == torchs["keys"]
+    for key in torchs.keys() - {"keys"}:
+        is_shared = key[0] in "yd"  # outputs and the images' gradient
+        found = torch.cat([rank[key] for rank in ours]) if is_shared else ours[0][key]
+        torch.testing.assert_close(
+            found,
+            torchs[key],
+            rtol=1e-5,
+            atol=1e-5 * float(torchs[key].abs().max()),
+            msg=lambda said, key=key: f"{key}: {said}",
+        )
+
+
+def test_dropout_masks_are_those_of_the_whole_batch_and_leave_the_stream_alike(alone, two):
+    for key in ("first", "second", "dx"):
+        assert torch.cat([rank["dropped"][key] for rank in two]).equal(alone["dropped"][key])
+    assert all(rank["dropped"]["then"].equal(alone["dropped"]["then"]) for rank in two)
+
+
+# ---- what cannot be shared -------------------------------------------------------------------------------------------
+
+
+def hard(batch: int) -> Recipe:
+    return Recipe(stages=recipe.hard_labels(), epochs=1, batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("made", "images", "said"),
+    [
+        (hard(32), 100, "batch 32 is not allowed with 3 processes; allowed: their multiples up to 100 images"),
+        (hard(99), 40, "batch 40 is not allowed with 3 processes"),
+        (Recipe(stages=held_near.stages(4), epochs=1, batch=33), 99, "objective 'held near' .* neither train"),
+        (Recipe(stages=complexity.stages(4), epochs=1, batch=33), 99, "objective .* nor look at the images' gradient"),
+    ],
+)
+def test_what_ranks_cannot_share_is_refused_in_one_line(made, images, said):
+    check_shareable(made, images, ALONE)
+    with pytest.raises(KitError, match=said) as raised:
+        check_shareable(made, images, Ranks(count=3))
+    assert "\n" not in str(raised.value)
+
+
+def test_one_process_is_left_as_it_is():
+    network, x = nn.Sequential(nn.BatchNorm2d(2)), torch.rand(4)
+    assert ALONE.wrap(network) is network
+    assert all(method(x) is x for method in (ALONE.share, ALONE.sum, ALONE.mean))
+    assert ALONE.part(3).tolist() == [0, 1, 2]
+    assert ALONE.told(True) and not ALONE.told(False)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+TRAIN = ["-m", "kit", "train", "--role", "cifar-10", "--student", "cnn", "--preset", "smoke"]
+
+
+def kit(cache: Path, *options: str) -> subprocess.CompletedProcess:
+    """`python -m kit train …` by two processes."""
+    command = [*TWO, *TRAIN, *options]
+    return subprocess.run(command, env=environment(KIT_CACHE=str(cache)), capture_output=True, text=True, timeout=300)
+
+
+def folders(cache: Path) -> list[Path]:
+    """Finished runs'."""
+    return [path for path in (cache / "runs").glob("[!.]*") if path.is_dir()]
+
+
+def has_begun(cache: Path) -> bool:
+    """Whether the teacher is finished and the student has a checkpoint."""
+    begun = {path.parent.parent.name for path in (cache / "checkpoints").glob("*/step-*/state.json")}
+    return bool(folders(cache)) and bool(begun - {path.name for path in folders(cache)})
+
+
+def test_the_command_ends_with_one_entry_a_run_and_says_so_once(tmp_path):
+    done = kit(tmp_path, "--teacher", "vgg16", "--json")
+    assert done.returncode == 0, done.stderr
+    title, *_, last = done.stdout.splitlines()
+    assert title.startswith("CNN ← VGG-16 on cifar-10, seed 0 (embedded:")
+    assert done.stdout.count("test Top-1") == 1
+    record = json.loads(last)
+    assert len(folders(tmp_path)) == 2  # the teacher and the student
+    assert list((tmp_path / "checkpoints").glob("*")) == []
+    for folder in folders(tmp_path):
+        (note,) = json.loads((folder / "run.json").read_text())["notes"]
+        assert note == "trained by 2 processes; seconds are the sum over them"
+
+    plain = [sys.executable, *TRAIN, "--teacher", "vgg16", "--json"]  # alone: it is found, under the same hash
+    found = subprocess.run(
+        plain, env=environment(KIT_CACHE=str(tmp_path)), capture_output=True, text=True, timeout=120, check=True
+    )
+    assert json.loads(found.stdout.splitlines()[-1]) == record
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--batch", "33"],
+            "error: batch 33 is not allowed with 2 processes; allowed: their multiples up to 160 images",
+        ),
+        (["--teacher", "vgg17"], "error: model 'vgg17' is not known; allowed: cnn, vgg16, vgg19, resnet34, resnet50"),
+    ],
+)
+def test_bad_input_is_one_line(options, said, tmp_path):
+    """Before torchrun's own account of its processes' exit statuses, which is torchrun's."""
+    refused = kit(tmp_path, *options)
+    assert refused.returncode != 0
+    assert refused.stdout == ""
+    before, _, account = refused.stderr.partition("failed (exitcode: 2)")
+    assert [line for line in before.splitlines() if line.startswith("error:")] == [said]
+    assert "Traceback" not in before and "error: batch" not in account
+    assert "exitcode  : 1" not in account
+    assert folders(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", ["kill the second", "kill the first", "interrupt"])
+def test_a_process_that_ends_before_its_time_ends_the_command_and_finished_runs_are_kept(how, tmp_path):
+    command = [*TWO, *TRAIN, "--teacher", "cnn", "--epochs", "300"]
+    changes = environment(KIT_CACHE=str(tmp_path), KIT_CHECKPOINT_S="0")
+    running = subprocess.Popen(command, env=changes, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not has_begun(tmp_path):
+        assert running.poll() is None, running.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    if how == "interrupt":
+        running.send_signal(signal.SIGINT)
+    else:
+        os.kill(processes(running.pid)[0 if how == "kill the first" else 1], signal.SIGKILL)
+    _, said = running.communicate(timeout=60)  # neither hangs
+    assert running.returncode != 0
+    if how == "interrupt":
+        assert said.count("error: stopped; finished runs are kept") == 1
+    assert len(folders(tmp_path)) == 1  # the teacher
+    assert has_begun(tmp_path)  # and the student goes on from there
+
+
+def processes(launcher: int) -> list[int]:
+    """The processes that torchrun has started, by rank."""
+    import psutil
+
+    return [
+        child.pid for child in sorted(psutil.Process(launcher).children(), key=lambda child: child.environ()["RANK"])
+    ]
