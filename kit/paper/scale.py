@@ -45,7 +45,7 @@ PUBLISHED = {
 
 
 class PublishedPlan(Plan):
-    """A plan whose data are described by their published counts, so that none of them need be here. Not for training."""
+    """A plan whose data are described by their published counts: none of them need be here. Not for training."""
 
     def data(self, role: str) -> DataSpec:
         size, published = self.preset.roles[role], PUBLISHED[role]
@@ -174,7 +174,7 @@ def saved_bytes(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> int:
 
 
 def summary(of: Plan, tflops: float = TFLOPS, utilisation: float = UTILISATION) -> pd.DataFrame:
-    """One line a table: its runs, PFLOP, hours on one GPU at that peak and utilisation, and its largest run's memory."""
+    """One line a table: runs, PFLOP, hours on one GPU at that peak and utilisation, and its largest run's memory."""
     rate = gpu_rate(tflops, utilisation)
     lines = []
     for part in parts(of):
@@ -262,7 +262,7 @@ def page(tflops: float = TFLOPS, utilisation: float = UTILISATION, gpu: str = GP
                 "classes": str(data.classes),
                 "px": str(of.preset.roles[role].px),
                 "logits an epoch": f"{epoch / 1e6:,.1f} MB",
-                f"of {epochs} epochs": f"{epoch * epochs / 1e9:,.1f} GB",
+                f"of {epochs} epochs": f"{epoch * epochs / 1e9:,.2f} GB",
             }
         )
     return PAGE.format(
@@ -296,40 +296,44 @@ def of_imagenet(of: Plan) -> float:
 
 PAGE = """# What preset `paper` asks for
 
-Nothing here was measured on a GPU: hours are counted FLOPs over an assumed rate. This page is written by
-`python -m kit bench --preset paper --page PAPER.md --gpu-tflops {tflops} --utilisation {option_utilisation}`; give your own GPU's numbers.
+Nothing here was measured on a GPU: hours are counted FLOPs over an assumed rate. This page is what
+`python -m kit bench --preset paper --gpu-tflops {tflops} --utilisation {option_utilisation} --page PAPER.md`
+writes; give it your own GPU's numbers.
 
-Assumed: one {gpu}, {tflops} TFLOP/s at its peak (dense bf16), of which training uses {utilisation}. In float32 (what the kit trains in
-unless told otherwise), or with images that are not ready in time, it is less: hours scale with 1 / (peak × utilisation).
+Assumed: one {gpu}, {tflops} TFLOP/s at its peak (dense bf16), of which training uses {utilisation}. In float32,
+or where images are not ready in time, it is less: hours scale with 1 / (peak × utilisation).
 
 ## Each table
 
 {hours}
 
-All of it: about {days} days of that one GPU, {share} of it ImageNet's.
+All of it: about {days} days of that one GPU, {share} of its FLOPs on ImageNet.
 
-- *Runs*: the tables' own lists at preset paper ({seeds} seeds; one of Table 1), with all they learn from. A run that two tables need is counted where it is
-  first needed and *shared* afterwards: Table 1's cells of seed 0 are everyone's teachers.
-- *PFLOP*: 10¹⁵ floating-point operations, a multiply-add being two, counted by torch's FLOP counter on shapes: convolutions and matrix products, forward and
-  backward for what is trained, forward for teachers. Every soft stage counts with its whole budget, though an adaptive one may end earlier. Evaluation
-  (one pass over the test split an epoch) is left out.
-- *Table 4*: what its searches propose is not known beforehand. Counted are so many candidates as they may try, each as large as the table's student; for equal
-  time every method is taken to be worth a run of ours.
-- *Memory*: weights, gradients and momentum of the student, its teachers' weights, and what autograd keeps for the backward pass, at batch {batch} in float32,
-  as below. cuDNN's workspaces, gradients of activations and the allocator's fragments come on top: allow for half as much again. bf16 autocast about halves
-  what is kept for the backward pass.
+- *Runs*: the tables' own lists at preset paper ({seeds} seeds; one of Table 1), with all they learn from. A run that
+  two tables need is counted where it is first needed and *shared* afterwards: Table 1's cells are everyone's teachers.
+  Notebook 02's runs at other rates of t are the kit's own and not counted.
+- *PFLOP*: 10¹⁵ floating-point operations, a multiply-add being two, counted by torch's FLOP counter on shapes:
+  convolutions and matrix products, forward and backward for what is trained, forward for teachers. Every soft stage
+  counts with its whole budget, though an adaptive one may end earlier. Evaluation (a pass over the test split an epoch)
+  is left out.
+- *Table 4*: what its searches propose is not known beforehand. Counted are as many candidates as they may try, each as
+  large as the table's student; for equal time every other method is taken to be worth a run of ours.
+- *Memory*: the student's weights, gradients and momentum, its teachers' weights, and what autograd keeps for the
+  backward pass, at batch {batch} in float32, as below. cuDNN's workspaces, gradients of activations and the allocator's
+  fragments come on top and are not counted; nor is bf16 autocast, which keeps less.
 
 ## Each network at batch {batch}
 
 {networks}
 
-Kept tensors are counted by autograd's own hooks on the meta device, each storage once; a test compares the count with real tensors.
+What is kept is counted by autograd's own hooks on the meta device, each storage once; a test finds the same number of
+bytes with real tensors.
 
 ## Data, and what cached teacher logits take on disk
 
 {logits}
 
-Images are the published counts. HRSC2016 is read as crops of single ships labelled by type, trained on trainval; the count is of all annotated ships, which is
-rather too many, as ships without a type are left out. Cached logits are N·C·4 bytes (float32) for each teacher, augmentation seed and epoch in which it
-teaches; float16 takes half.
+Images are the published counts. HRSC2016 is read as crops of single ships labelled by type, trained on trainval: the
+count is of all annotated ships, which is rather too many, as the kit leaves out ships that have no type. Cached logits
+are N·C·4 bytes (float32) for each teacher, augmentation seed and epoch in which it teaches; float16 takes half.
 """
