@@ -453,6 +453,7 @@ def bench(
     print(prediction.table.round(1).to_string(index=False))
     print(f"all of it from an empty cache: about {benching.duration(prediction.training + prediction.drawing)}")
     print("Table 4's searched runs are estimated: what a search proposes is not known before it")
+    print("measured while other programs run, this machine looks slower than it is")
     if is_paper:
         print(f"data at preset paper: {', '.join(each.name for each in scale.PUBLISHED.values())}, by published counts")
         frame = scale.summary(plan, gpu_tflops, utilisation)

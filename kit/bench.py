@@ -6,12 +6,14 @@ Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(sp
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,7 +25,7 @@ from kit.data.throughput import rate
 from kit.figures import FOLLOWING, NEEDS, notebooks
 from kit.methods import METHODS
 from kit.models import ModelSpec, flops_per_image
-from kit.pace import NOMINAL, Pace, Task, drawing_seconds
+from kit.pace import NOMINAL, NOT_A_RUN, Pace, Task, drawing_seconds
 from kit.paper import table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.scale import PUBLISHED, PublishedPlan
@@ -208,7 +210,8 @@ class Prediction:
         chains = [
             seconds + max((left_over[t] for t in r.teachers.values()), default=0.0) for r, seconds in left_over.items()
         ]
-        return cls(plan.preset.name, jobs, tuple(found), starts * starting_seconds(), max(chains, default=0.0))
+        starting = starts * starting_seconds() if starts else 0.0
+        return cls(plan.preset.name, jobs, tuple(found), starting, max(chains, default=0.0))
 
     @cached_property
     def training(self) -> float:
@@ -257,11 +260,28 @@ def is_finished(run: Run) -> bool:
 
 
 def searches_are_known(plan: Plan, seeds: int) -> bool:
-    """Whether the cache has as many searches as Table 4 makes; which ones they are, their proposers alone can tell."""
+    """Whether the cache has as many searched students of this preset, trained in full, as Table 4 has.
+
+    Which networks they are, only their searches can tell; so the rest of Table 4 is taken to be there as well.
+    """
     wanted = seeds * sum(method.search is not None for method in METHODS)
-    return len(list((cache_folder() / "searches").glob("*.json"))) >= wanted
+    return (
+        sum(_is_searched_student(folder, plan.preset.name) for folder in (cache_folder() / "runs").glob("*")) >= wanted
+    )
 
 
+def _is_searched_student(folder: Path, preset: str) -> bool:
+    """Of a search, and no candidate: those are judged on held-out images."""
+    try:
+        described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return (
+            described["preset"] == preset and "layers" in described["student"] and "held_out" not in described["data"]
+        )
+    except NOT_A_RUN:
+        return False
+
+
+@cache
 def starting_seconds() -> float:
     """How long a fresh process takes until it can train, measured by starting one."""
     begun = time.perf_counter()
