@@ -54,6 +54,7 @@ def put(cache: Path, of: Run, seconds: float, student_flops: float, teacher_flop
     return folder
 
 
+HUGE = 400 * "9"  # more FLOPs than a float can hold
 SEEN = 3 * 96  # images of a run above: three epochs of three whole batches of 32, four images left out of each
 
 
@@ -132,7 +133,7 @@ def test_evaluation_is_counted_apart(tmp_path):
         ("metrics.json", "[" * 100_000),
         ("metrics.json", '{"cpu_s": 1e999, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
         ("metrics.json", '{"cpu_s": 0, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
-        ("metrics.json", '{"cpu_s": 1, "teacher_flops": 0, "stages": [{"steps": 1}], "student_flops": %s}' % (400 * "9")),
+        ("metrics.json", '{"cpu_s": 1, "student_flops": %s, "teacher_flops": 0, "stages": [{"steps": 1}]}' % HUGE),
         ("metrics.json", '{"cpu_s": 1, "student_flops": 1, "teacher_flops": 0, "stages": []}'),
     ],
 )  # fmt: skip
