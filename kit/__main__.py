@@ -14,6 +14,7 @@ from typing import Annotated, Any, Optional
 import pandas as pd
 import typer
 from pydantic import ValidationError
+from tqdm.auto import tqdm
 
 from kit.errors import KitError, not_one_of, one_line
 
@@ -420,6 +421,65 @@ def cache_import(folder: Annotated[Path, typer.Argument(help="what `cache export
 
 
 @app.command()
+def bench(
+    preset: PresetOption = "quick",
+    seconds: Annotated[float, typer.Option(min=0.05, max=60, help="that each measurement takes")] = 1.0,
+    jobs: JobsOption = None,
+    seeds: SeedsOption = None,
+    role_data: RoleDataOption = None,
+    data: DataOption = None,
+    gpu_tflops: Annotated[float, typer.Option(help="preset paper: a GPU's peak TFLOP/s")] = 990.0,
+    utilisation: Annotated[float, typer.Option(help="preset paper: the share of it that training uses")] = 0.3,
+    page: Annotated[Optional[Path], typer.Option(help="preset paper: also write PAPER.md's text to this file")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How fast this machine is, and how many minutes each notebook will take on it, before anything is trained."""
+    from kit import bench as benching
+    from kit.figures import NEEDS
+    from kit.pace import Pace
+    from kit.paper import scale
+    from kit.paper.plan import Plan, runs_of
+    from kit.presets import preset_named
+    from kit.runs import cache_folder
+    from kit.sealed import write, writing_to
+
+    is_paper = preset_named(preset).name == "paper"
+    if page and not is_paper:
+        raise KitError(f"--page {str(page)!r} is of preset 'paper'; got preset {preset!r}")
+    scale.gpu_rate(gpu_tflops, utilisation)
+    plan = scale.plan() if is_paper else Plan.of(preset, sources(role_data), data)
+    if is_paper and (role_data or data):
+        raise KitError("--role-data and --data are not for preset 'paper', whose data are the published counts")
+    needed = [run for need in NEEDS.values() for run in runs_of(need(plan, seeds))]
+    batch = next(iter(plan.preset.roles.values())).batch
+    networks = benching.networks_of(needed)
+    print(f"images/s of each network at preset {preset}, on one thread as runs are, and on all cores")
+    speeds = [benching.speed(spec, px, batch, seconds) for spec, px in tqdm(networks, desc="measuring", leave=False)]
+    print(benching.speeds_table(speeds).round(1).to_string(index=False))
+    known = Pace.from_cache(cache_folder())
+    pace = known.with_rates(benching.measured_rates(speeds, needed))
+    prediction = benching.Prediction.of(plan, pace, jobs, seeds)
+    source = f"the measurements above and {len(known.makes)} makes of run in the cache" if known.makes else "the above"
+    print(f"\nminutes at preset {preset}, {prediction.jobs} runs side by side, expected from {source}")
+    print(prediction.table.round(1).to_string(index=False))
+    print(f"all of it from an empty cache: about {benching.duration(prediction.training + prediction.drawing)}")
+    print("Table 4's searched runs are estimated: what a search proposes is not known before it")
+    print("measured while other programs run, this machine looks slower than it is")
+    if is_paper:
+        print(f"data at preset paper: {', '.join(each.name for each in scale.PUBLISHED.values())}, by published counts")
+        frame = scale.summary(plan, gpu_tflops, utilisation)
+        hours = frame["gpu_hours"].sum()
+        print(f"\non one GPU, {gpu_tflops:g} TFLOP/s × {utilisation:.0%} assumed: about {hours:,.0f} hours")
+        print(frame.round(1).to_string(index=False))
+    if page:
+        with writing_to(page.parent):
+            write(page, scale.page(gpu_tflops, utilisation))
+    print(benching.verdict(prediction))
+    if as_json:
+        print(json.dumps(benching.record(prediction, speeds) | ({"gpu": records(frame)} if is_paper else {})))
+
+
+@app.command()
 def doctor() -> None:
     """What this installation is and can do."""
     import torch
@@ -436,6 +496,10 @@ def doctor() -> None:
         "jupyterlab",
         "ipykernel",
         "ipywidgets",
+        "anywidget",
+        "voila",
+        "distributed",
+        "accelerate",
         "papermill",
         "matplotlib",
         "grad-cam",

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from tqdm.auto import tqdm
 from kit.data import ROLES, SOURCES, real_folder
 from kit.errors import KitError, not_one_of
 from kit.grid import train_all
+from kit.pace import note_drawing
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
 from kit.runs import PACKAGES, Failure, Result, Run, cache_folder, locked
@@ -216,6 +218,7 @@ def _execute(
     inputs: str,
 ) -> str | None:
     """Runs one notebook; None when its pictures are in place, else one line that says what went wrong."""
+    begun = time.perf_counter()
     executed, scratch = out / "executed" / path.name, Path(tempfile.mkdtemp(prefix=DRAFT, dir=out))
     try:
         papermill.execute_notebook(
@@ -228,6 +231,7 @@ def _execute(
             start_timeout=120,
             extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
         )
+        note_drawing(cache_folder(), str(parameters.get("preset")), path.stem, time.perf_counter() - begun)
         drawn = sorted(scratch.iterdir())
         entry = _entry(inputs, parameters, runs, results)
         artefacts = {file.name: {"notebook": path.stem, "sha256": sha256(file)} for file in drawn}

@@ -119,7 +119,9 @@ class Pace:
         budget: rather too long than too short.
         """
         known = self.makes.get(make_of(run))
-        return images_of(run) * known if known is not None else math.fsum(self._in_parts(run))
+        if known is not None:
+            return images_of(run) * known
+        return math.fsum(flops / self.rate(task) for task, flops in work_of(run))
 
     def evaluating(self, run: Run, test_images: int) -> float:
         """Expected seconds of what its recorded time leaves out: the test split after every epoch, and at the end both
@@ -131,17 +133,6 @@ class Pace:
             big = run.teachers["big"].student
             seconds += test_images * flops_per_image(big, px)[0] / self.rate(Task(big, px, True, run.device))
         return seconds
-
-    def _in_parts(self, run: Run) -> Iterator[float]:
-        images, px, begun = images_of(run), run.data.px, 0.0
-        for stage in run.recipe.stages:
-            share, begun = stage.until - begun, stage.until
-            work = stage.objective.student_work * flops_per_image(run.student, px)[1]
-            yield images * share * work / self.rate(Task(run.student, px, False, run.device))
-            if stage.teacher is not None:
-                teacher = run.teachers[stage.teacher].student
-                work = stage.objective.teacher_work * flops_per_image(teacher, px)[0]
-                yield images * share * work / self.rate(Task(teacher, px, True, run.device))
 
     def rate(self, task: Task) -> float:
         """FLOP/s: the task's own, its nearest relative's, the median, or a nominal one."""
@@ -180,6 +171,19 @@ def images_of(run: Run) -> int:
 def _images(epochs: int, batch: int, train_images: int) -> int:
     batch = min(batch, train_images)
     return epochs * (train_images // batch) * batch
+
+
+def work_of(run: Run) -> Iterator[tuple[Task, float]]:
+    """The run's counted FLOPs, by stage: its student's training and its teacher's forward passes, to every budget."""
+    images, px, begun = images_of(run), run.data.px, 0.0
+    for stage in run.recipe.stages:
+        share, begun = stage.until - begun, stage.until
+        work = stage.objective.student_work * flops_per_image(run.student, px)[1]
+        yield Task(run.student, px, False, run.device), images * share * work
+        if stage.teacher is not None:
+            teacher = run.teachers[stage.teacher].student
+            work = stage.objective.teacher_work * flops_per_image(teacher, px)[0]
+            yield Task(teacher, px, True, run.device), images * share * work
 
 
 def make_of(run: Run) -> Make:

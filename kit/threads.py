@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread in the calling thread (a training thread that runs keeps its own number), then as before.
+def threads(count: int) -> Iterator[None]:
+    """Torch on so many threads in the calling thread (a training thread that runs keeps its own), then as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Torch on one thread; also a decorator.
 
     The same run gives the same bits however many cores there are. And for small tensors it is quicker: on a busy
     machine waking the other threads turns a softmax of 10 µs into 20 ms.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return threads(1)

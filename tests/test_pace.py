@@ -54,6 +54,7 @@ def put(cache: Path, of: Run, seconds: float, student_flops: float, teacher_flop
     return folder
 
 
+HUGE = 400 * "9"  # more FLOPs than a float can hold
 SEEN = 3 * 96  # images of a run above: three epochs of three whole batches of 32, four images left out of each
 
 
@@ -78,7 +79,7 @@ def test_a_run_made_of_known_parts_takes_the_sum_of_their_times(tmp_path):
 
 
 def test_runs_of_the_same_make_are_their_own_measure(tmp_path):
-    """Whatever counted FLOPs say: adaptive runs that left their teachers early, from another seed, for twice as long."""
+    """Whatever counted FLOPs say: an adaptive run that left its teachers early, another seed, twice as long."""
     stages = recipe.small_teacher(recipe.adaptive(3))
     teachers = {"small": network("cnn"), "big": network("vgg19")}
     put(tmp_path, run(network("vgg16"), stages, seed=0, **teachers), 7.0, 1e9, 1e9)
@@ -132,7 +133,7 @@ def test_evaluation_is_counted_apart(tmp_path):
         ("metrics.json", "[" * 100_000),
         ("metrics.json", '{"cpu_s": 1e999, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
         ("metrics.json", '{"cpu_s": 0, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
-        ("metrics.json", '{"cpu_s": 1, "student_flops": 1' + 400 * "0" + ', "teacher_flops": 0, "stages": [{"steps": 1}]}'),
+        ("metrics.json", '{"cpu_s": 1, "student_flops": %s, "teacher_flops": 0, "stages": [{"steps": 1}]}' % HUGE),
         ("metrics.json", '{"cpu_s": 1, "student_flops": 1, "teacher_flops": 0, "stages": []}'),
     ],
 )  # fmt: skip

@@ -78,6 +78,24 @@ def known(plan: Plan, seeds: int) -> list[Row]:
     ]
 
 
+def foreseen(plan: Plan, seeds: int) -> list[Run]:
+    """What is trained beyond `known`, as far as it can be told before: runs of about that work, one for each to come.
+
+    Searched networks are taken to be as large as the table's student, and no candidate is proposed twice. For equal
+    time every other method without a search is taken to be worth a run of ours, one with a search what it left over.
+    """
+    given, searches = setting(plan), sum(method.search is not None for method in METHODS)
+    size, stages, teachers = given.search, recipe.eq1(given.T, "hinton"), {"big": given.big}
+    shown = given.data.model_copy(update={"train_images": round(given.data.train_images * (1 - size.held_out))})
+    candidate = given.run(stages, teachers, 0, epochs=size.epochs, data=shown)
+    tried = size.rounds * size.candidates
+    left = given.left_after(tried * steps_of(shown, given.batch, size.epochs))
+    final = given.run(stages, teachers, 0, epochs=left)
+    ours = next(method for method in METHODS if method.key == "ours").build(given, 0).final
+    others = len(METHODS) - searches - 1
+    return seeds * (searches * (tried * [candidate] + len(BUDGETS) * [final]) + others * [ours])
+
+
 @dataclass(frozen=True)
 class Trial:
     """One method from one seed under one budget: what was run and how it ended."""

@@ -1,0 +1,160 @@
+"""`python -m kit bench`: speeds that are the machine's own, and minutes that add up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import pytest
+
+from kit import bench
+from kit.__main__ import main
+from kit.bench import Prediction, duration, measured_rates, networks_of, speed
+from kit.figures import NEEDS
+from kit.losses import hard_cross_entropy
+from kit.models import ModelSpec, flops_per_image
+from kit.pace import Pace, Task, note_drawing
+from kit.paper import scale, table1
+from kit.paper.plan import Plan, runs_of
+from kit.runs import cache_folder, with_teachers
+from kit.threads import one_thread
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """A cache of this module's own, without runs; stand-ins are made in it once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def plan(own_cache) -> Plan:
+    return Plan.of("smoke")
+
+
+def test_a_networks_speed_is_about_that_of_a_loop_written_out():
+    """VGG-16 on noise, forward and backward by hand: within a factor of 3, as the machine does other things besides."""
+    network = ModelSpec(name="vgg16", classes=10, width=8, stem="small")
+    measured = speed(network, 16, 32, 0.3)
+    data = bench._made_up(16, 10, 32)
+    built = network.build(0).train()
+    x, y = (
+        data.train.images.take(data.train.labels.new_tensor(range(32))).permute(0, 3, 1, 2).float() / 255,
+        data.train.labels[:32],
+    )
+    with one_thread():
+        hard_cross_entropy(built(x), y).backward()
+        begun, steps = time.perf_counter(), 0
+        while time.perf_counter() - begun < 0.3:
+            hard_cross_entropy(built(x), y).backward()
+            steps += 1
+        by_hand = 32 * steps / (time.perf_counter() - begun)
+    assert by_hand / 3 < measured.training < 3 * by_hand
+    assert measured.teaching > measured.training  # a forward pass alone
+    forward, both = flops_per_image(network, 16)
+    assert measured.rates == {
+        Task(network, 16): measured.training * both,
+        Task(network, 16, True): measured.teaching * forward,
+    }
+
+
+def test_a_batch_that_would_take_too_long_is_cut():
+    """A network that a second's measurement has no time for 128 images of is measured with two."""
+    network = ModelSpec(name="resnet34", classes=10, width=16, stem="small")
+    assert speed(network, 64, 128, 0.05).batch == 2
+
+
+def test_networks_are_measured_once_whatever_their_classes(plan):
+    runs = runs_of(table1.table(plan, 1))
+    networks = networks_of(runs)
+    assert len(networks) == 5 < len({run.student for run in runs})  # all roles have 16 px at smoke
+    assert {spec.classes for spec, _ in networks} == {100}
+    fast = [bench.Speed(spec, px, 32, 100, 1, 300, 1) for spec, px in networks]
+    rates = measured_rates(fast, runs)
+    assert {Task(run.student, 16, teaching) for run in runs for teaching in (False, True)} == set(rates)
+
+
+def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
+    """At a rate of 1 GFLOP/s for everything, and nothing in the cache."""
+    runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
+    tasks = {Task(run.student, 16, teaching) for run in runs for teaching in (False, True)}
+    pace = Pace(dict.fromkeys(tasks, 1e9))
+    prediction = Prediction.of(plan, pace, jobs=2)
+    known = [each for each in prediction.notebooks if not each.foreseen]
+    (searching,) = (each for each in prediction.notebooks if each.foreseen)
+    assert sum(each.runs for each in known) + searching.runs - searching.foreseen == len(runs)
+    assert all(each.finished == 0 and each.left == each.seconds for each in prediction.notebooks)
+    assert sum(each.seconds for each in known) < sum(bench.whole(run, pace, plan) for run in runs)
+    assert prediction.training == pytest.approx(sum(each.seconds for each in prediction.notebooks) / 2)
+    assert prediction.left == pytest.approx(prediction.training + prediction.starting + prediction.drawing)
+    assert Prediction.of(plan, pace, jobs=1).training == pytest.approx(2 * prediction.training)
+
+
+def test_what_is_in_the_cache_is_not_left_to_do(plan):
+    before = Prediction.of(plan, Pace(), jobs=1)
+    run = table1.table(plan, 1)[0].runs[0]
+    folder = cache_folder() / "runs" / run.hash
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text("{}")
+    note_drawing(cache_folder(), "smoke", "07_gradcam", 1000.0)
+    after = Prediction.of(plan, Pace(), jobs=1)
+    shutil.rmtree(folder.parent)
+    (cache_folder() / "pace.json").unlink()
+    gone = [(b.notebook, b.left - a.left) for b, a in zip(before.notebooks, after.notebooks, strict=True)]
+    assert [name for name, seconds in gone if seconds > 0] == ["03_table1_teachers"]
+    assert sum(seconds for _, seconds in gone) == pytest.approx(bench.whole(run, Pace(), plan))
+    assert after.drawing == pytest.approx(before.drawing - bench.DRAWING["07_gradcam"] + 1000)
+
+
+def test_the_longest_chain_bounds_what_many_cores_can_do(plan):
+    prediction = Prediction.of(plan, Pace(), jobs=10_000)
+    taught = max(
+        (run for need in NEEDS.values() for run in runs_of(need(plan, None)) if run.teachers),
+        key=lambda run: bench.whole(run, Pace(), plan),
+    )
+    assert prediction.left - prediction.starting - prediction.drawing >= bench.whole(taught, Pace(), plan)
+
+
+def test_the_command_says_minutes_and_ends_with_json(capsys):
+    assert main(["bench", "--preset", "smoke", "--seconds", "0.05", "--jobs", "3", "--json"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    record = json.loads(said[-1])
+    assert record["preset"] == "smoke" and record["jobs"] == 3
+    assert record["notebooks"][0]["notebook"] == "00_start_here"
+    assert len(record["speeds"]) == 5 and all(each["training"] > 0 for each in record["speeds"])
+    assert said[-2].startswith("left to do: about ")
+    assert not (cache_folder() / "runs").exists()  # nothing was trained
+
+
+def test_preset_paper_is_foreseen_without_its_images_and_called_hopeless():
+    plan = scale.plan()
+    prediction = Prediction.of(plan, Pace(), jobs=2)
+    assert "hopeless" in bench.verdict(prediction) and "years" in bench.verdict(prediction)
+    imagenet = [run for run in runs_of(table1.table(plan, 1)) if run.data.role == "imagenet"]
+    least = sum(run.recipe.epochs * 1_281_024 * flops_per_image(run.student, 224)[1] for run in imagenet) / 30e9
+    assert prediction.training > least / 2
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--preset", "tiny"], "preset 'tiny'"),
+        (["--jobs", "0"], "--jobs 0"),
+        (["--seconds", "0"], "--seconds"),
+        (["--page", "x.md"], "--page 'x.md'"),
+        (["--preset", "paper", "--role-data", "imagenet=real"], "--role-data"),
+        (["--preset", "paper", "--page", "nowhere/PAPER.md", "--utilisation", "2"], "--utilisation 2"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(words, named, capsys):
+    assert main(["bench", *words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and named in said[0]
+
+
+def test_durations_are_words():
+    assert [duration(s) for s in (5, 90, 720, 12_600, 5 * 86400, 3.2 * 365 * 86400)] == [
+        "5 s", "90 s", "12 minutes", "3.5 hours", "5 days", "3 years",
+    ]  # fmt: skip
