@@ -22,6 +22,7 @@ import torch
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
+from kit.engines import default_jobs
 from kit.figures import FOLLOWING, NEEDS, notebooks
 from kit.methods import METHODS
 from kit.models import ModelSpec, flops_per_image
@@ -30,7 +31,7 @@ from kit.paper import table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.scale import PUBLISHED, PublishedPlan
 from kit.recipe import Recipe
-from kit.runs import Run, cache_folder, default_jobs, folder_of, with_teachers
+from kit.runs import Run, cache_folder, folder_of, with_teachers
 from kit.threads import threads
 from kit.trainer import Training, frozen, teach
 
