@@ -133,7 +133,7 @@ def test_evaluation_is_counted_apart(tmp_path):
         ("metrics.json", "[" * 100_000),
         ("metrics.json", '{"cpu_s": 1e999, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
         ("metrics.json", '{"cpu_s": 0, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
-        ("metrics.json", '{"cpu_s": 1, "student_flops": %s, "teacher_flops": 0, "stages": [{"steps": 1}]}' % HUGE),
+        ("metrics.json", f'{{"cpu_s": 1, "student_flops": {HUGE}, "teacher_flops": 0, "stages": [{{"steps": 1}}]}}'),
         ("metrics.json", '{"cpu_s": 1, "student_flops": 1, "teacher_flops": 0, "stages": []}'),
     ],
 )  # fmt: skip
