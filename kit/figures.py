@@ -231,7 +231,6 @@ def _execute(
             start_timeout=120,
             extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
         )
-        note_drawing(cache_folder(), str(parameters.get("preset")), path.stem, time.perf_counter() - begun)
         drawn = sorted(scratch.iterdir())
         entry = _entry(inputs, parameters, runs, results)
         artefacts = {file.name: {"notebook": path.stem, "sha256": sha256(file)} for file in drawn}
@@ -246,6 +245,7 @@ def _execute(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     manifest.take_all()
+    note_drawing(cache_folder(), str(parameters.get("preset")), path.stem, time.perf_counter() - begun)
     return None
 
 
