@@ -1,0 +1,215 @@
+"""How long a run takes: exact where rates are known by construction, and sane on runs that were really trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kit import pace, recipe
+from kit.layered import Layer, LayeredSpec
+from kit.methods.complexity import stages as complexity_gap
+from kit.models import ModelSpec, flops_per_image
+from kit.pace import NOMINAL, Pace, Task, drawing_seconds, note_drawing
+from kit.recipe import Recipe
+from kit.runs import DataSpec, Run, cache_folder, train, with_teachers
+
+DATA = {"role": "cifar-10", "name": "digits", "source": "embedded", "fingerprint": "0", "classes": 10}
+
+
+def data(px: int = 16, train_images: int = 100) -> DataSpec:
+    return DataSpec(**DATA, px=px, train_images=train_images, train_per_class=None, test_per_class=None)
+
+
+def network(name: str, width: int = 4) -> ModelSpec:
+    return ModelSpec(name=name, classes=10, width=width, stem="small")
+
+
+def run(student, stages=None, px: int = 16, seed: int = 0, epochs: int = 3, **teachers) -> Run:
+    taught_by = {name: run(spec, px=px) for name, spec in teachers.items()}
+    stages = recipe.hard_labels() if stages is None else stages
+    return Run(
+        data=data(px),
+        student=student,
+        recipe=Recipe(stages=stages, epochs=epochs, batch=32),
+        teachers=taught_by,
+        seed=seed,
+    )
+
+
+def put(cache: Path, of: Run, seconds: float, student_flops: float, teacher_flops: float = 0.0) -> Path:
+    """A finished run as `kit.runs.store` leaves it, without its weights and history."""
+    folder = cache / "runs" / of.hash
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(of.model_dump(mode="json") | {"title": of.title}))
+    metrics = {
+        "cpu_s": seconds,
+        "gpu_s": 0.0,
+        "student_flops": student_flops,
+        "teacher_flops": teacher_flops,
+        "stages": [{"steps": 9} for _ in of.recipe.stages],
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+SEEN = 3 * 96  # images of a run above: three epochs of three whole batches of 32, four images left out of each
+
+
+def test_a_run_made_of_known_parts_takes_the_sum_of_their_times(tmp_path):
+    """VGG-16 trains at 2 GFLOP/s, VGG-19 teaches at 5; a network that was only seen as a student is told apart."""
+    vgg16, vgg19, cnn, resnet = (network(name) for name in ("vgg16", "vgg19", "cnn", "resnet34"))
+    train, teach = (SEEN * flops for flops in (flops_per_image(vgg16, 16)[1], flops_per_image(vgg19, 16)[0]))
+    trained = SEEN * flops_per_image(cnn, 16)[1]
+    put(tmp_path, run(vgg16), train / 2e9, train)
+    put(tmp_path, run(vgg16, recipe.eq1(5), big=vgg19), train / 2e9 + teach / 5e9, train, teach)
+    put(tmp_path, run(cnn, recipe.eq1(5), big=vgg19), trained / 1e9 + teach / 5e9, trained, teach)
+    put(tmp_path, run(resnet, px=32), 1.0, SEEN * flops_per_image(resnet, 32)[1])
+    known = Pace.from_cache(tmp_path)
+    assert known.rates[Task(vgg16, 16)] == pytest.approx(2e9)
+    assert known.rates[Task(vgg19, 16, teaching=True)] == pytest.approx(5e9)
+    assert known.rates[Task(cnn, 16)] == pytest.approx(1e9)
+    hinton = recipe.small_teacher(recipe.Fixed(T=20), soft_ends=(0.25, 0.5))  # a make of run that was never seen
+    unseen = run(cnn, hinton, small=vgg19, big=vgg19, epochs=6)
+    assert known.seconds(unseen) == pytest.approx(2 * trained / 1e9 + teach / 5e9)  # the teachers are half of it
+    doubled = run(vgg16, complexity_gap(20), big=vgg19)  # an objective that does both twice
+    assert known.seconds(doubled) == pytest.approx(2 * train / 2e9 + 2 * teach / 5e9)
+
+
+def test_runs_of_the_same_make_are_their_own_measure(tmp_path):
+    """Whatever counted FLOPs say: adaptive runs that left their teachers early, from another seed, for twice as long."""
+    stages = recipe.small_teacher(recipe.adaptive(3))
+    teachers = {"small": network("cnn"), "big": network("vgg19")}
+    put(tmp_path, run(network("vgg16"), stages, seed=0, **teachers), 7.0, 1e9, 1e9)
+    put(tmp_path, run(network("vgg16"), stages, seed=1, **teachers), 9.0, 1e9, 1e9)
+    known = Pace.from_cache(tmp_path)
+    later = run(network("vgg16"), recipe.small_teacher(recipe.adaptive(6)), seed=2, epochs=6, **teachers)
+    assert known.seconds(later) == pytest.approx(2 * 8.0)
+
+
+def test_what_was_never_measured_goes_by_its_nearest_relative(tmp_path):
+    narrow, wide = network("vgg16", 4), network("vgg16", 32)
+    put(tmp_path, run(narrow), 1.0, 2e9)
+    put(tmp_path, run(wide), 1.0, 8e9)
+    put(tmp_path, run(network("resnet34", 8)), 1.0, 4e9)
+    known = Pace.from_cache(tmp_path)
+    assert known.rate(Task(network("vgg16", 5), 16)) == pytest.approx(2e9)
+    assert known.rate(Task(network("vgg19", 30), 16)) == pytest.approx(8e9)
+    assert known.rate(Task(network("resnet50", 64), 224)) == pytest.approx(4e9)
+    assert known.rate(Task(network("resnet50", 64), 224, teaching=True)) == pytest.approx(4e9)
+    searched = LayeredSpec(layers=(Layer(channels=4),), classes=10)
+    assert known.rate(Task(searched, 16)) == pytest.approx(4e9)  # the median of all
+    assert known.rate(Task(narrow, 16, device="cuda")) == NOMINAL["cuda"]
+    assert Pace().rate(Task(narrow, 16)) == NOMINAL["cpu"]
+    measured = Pace().with_rates({Task(narrow, 16): 3e9})
+    assert measured.seconds(run(narrow)) == pytest.approx(SEEN * flops_per_image(narrow, 16)[1] / 3e9)
+
+
+def test_a_searched_network_has_a_pace_of_its_own(tmp_path):
+    searched = LayeredSpec(layers=(Layer(channels=4, pool=True), Layer(channels=8)), classes=10)
+    flops = SEEN * flops_per_image(searched, 16)[1]
+    put(tmp_path, run(searched), 2.0, flops)
+    assert Pace.from_cache(tmp_path).rate(Task(searched, 16)) == pytest.approx(flops / 2)
+
+
+def test_evaluation_is_counted_apart(tmp_path):
+    vgg16, vgg19 = network("vgg16"), network("vgg19")
+    rates = {Task(vgg16, 16, True): 1e9, Task(vgg19, 16, True): 2e9}
+    own, big = (flops_per_image(spec, 16)[0] for spec in (vgg16, vgg19))
+    taught = run(vgg16, recipe.eq1(5), big=vgg19)
+    expected = ((3 + 1) * 50 + 100) * own / 1e9 + 50 * big / 2e9  # three epochs and the end, on 50 test images
+    assert Pace(rates).evaluating(taught, 50) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", "{"),
+        ("run.json", "[]"),
+        ("run.json", '{"recipe": 1}'),
+        ("metrics.json", ""),
+        ("metrics.json", "[" * 100_000),
+        ("metrics.json", '{"cpu_s": 1e999, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
+        ("metrics.json", '{"cpu_s": 0, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
+        ("metrics.json", '{"cpu_s": 1, "student_flops": 1' + 400 * "0" + ', "teacher_flops": 0, "stages": [{"steps": 1}]}'),
+        ("metrics.json", '{"cpu_s": 1, "student_flops": 1, "teacher_flops": 0, "stages": []}'),
+    ],
+)  # fmt: skip
+def test_damaged_folders_are_passed_over(tmp_path, file, content):
+    put(tmp_path, run(network("cnn")), 1.0, 2e9)
+    damaged = put(tmp_path, run(network("cnn"), seed=1), 1.0, 9e9)
+    (damaged / file).write_text(content)
+    assert Pace.from_cache(tmp_path).rates == {Task(network("cnn"), 16): 2e9}
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch": 0}, {"epochs": 1e999}, {"epochs": "many"}, {"stages": [{"objective": {"kind": []}}]}]
+)
+def test_descriptions_that_make_no_sense_are_passed_over(tmp_path, change):
+    folder = put(tmp_path, run(network("cnn")), 1.0, 9e9)
+    described = json.loads((folder / "run.json").read_text())
+    described["recipe"] |= change
+    (folder / "run.json").write_text(json.dumps(described))
+    (tmp_path / "runs" / "0123.lock").touch()
+    assert Pace.from_cache(tmp_path) == Pace()
+
+
+def test_no_cache_is_no_pace(tmp_path):
+    assert Pace.from_cache(tmp_path / "nowhere") == Pace()
+
+
+def test_runs_really_trained_take_about_as_long_as_predicted():
+    """One seed predicts the next to within a factor of 3 on a machine that does other things besides."""
+    cnn, vgg16 = ModelSpec(name="cnn", classes=10, width=4, stem="small"), network("vgg16")
+    sizes = {"px": 16, "train_per_class": 20, "test_per_class": 2}
+    digits = DataSpec.of("cifar-10", **sizes, source="embedded")
+
+    def real(student, stages, seed=0, epochs=6, **teachers):
+        taught = {name: real(spec, recipe.hard_labels()) for name, spec in teachers.items()}
+        return Run(
+            data=digits,
+            student=student,
+            recipe=Recipe(stages=stages, epochs=epochs, batch=32),
+            teachers=taught,
+            seed=seed,
+        )
+
+    first = [real(vgg16, recipe.hard_labels()), real(vgg16, recipe.eq1(5), big=cnn)]
+    for each in with_teachers(first):
+        train(each)
+    known = Pace.from_cache(cache_folder())
+    second = [
+        real(vgg16, recipe.eq1(5), seed=1, epochs=9, big=cnn),
+        real(vgg16, recipe.eq1(20, "hinton"), seed=1, big=cnn),
+        real(cnn, recipe.hard_labels(), seed=1, epochs=12),
+        real(vgg16, recipe.big_teacher_only(recipe.adaptive(6)), big=cnn),
+    ]
+    for each in second:
+        took = train(each).seconds
+        assert took / 3 < known.seconds(each) < 3 * took, each.title
+
+
+# ---- the ledger ----------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_keeps_what_was_last_noted(tmp_path):
+    assert drawing_seconds(tmp_path) == {}
+    note_drawing(tmp_path, "quick", "05_table3", 30.0)
+    note_drawing(tmp_path, "smoke", "05_table3", 3.0)
+    note_drawing(tmp_path, "quick", "05_table3", 15.25)
+    assert drawing_seconds(tmp_path) == {("quick", "05_table3"): 15.25, ("smoke", "05_table3"): 3.0}
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["pace.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"drawing": []}', '{"drawing": {"quick": {"a": "long"}}}', "\xff"])
+def test_a_damaged_ledger_is_begun_anew(tmp_path, content):
+    (tmp_path / pace.LEDGER).write_bytes(content.encode("latin-1"))
+    assert drawing_seconds(tmp_path) == {}
+    note_drawing(tmp_path, "quick", "a", 1.0)
+    assert drawing_seconds(tmp_path) == {("quick", "a"): 1.0}
+
+
+def test_seconds_that_are_none_are_not_believed(tmp_path):
+    (tmp_path / pace.LEDGER).write_text('{"drawing": {"quick": {"a": -1, "b": NaN, "c": Infinity, "d": 2}}}')
+    assert drawing_seconds(tmp_path) == {("quick", "d"): 2.0}
