@@ -252,13 +252,20 @@ def _ratio(
 def seen_in(cache: Path) -> Iterator[Seen]:
     """Every finished run in a cache folder that can be read; checksums are not looked at."""
     for folder in (cache / "runs").glob("[0-9a-f]*"):
-        try:
-            yield _seen(
-                json.loads((folder / "run.json").read_text(encoding="utf-8")),
-                json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-            )
-        except NOT_A_RUN:
-            continue
+        one = seen_at(folder)
+        if one is not None:
+            yield one
+
+
+def seen_at(folder: Path) -> Seen | None:
+    """The finished run in a folder; None where there is none that can be read."""
+    try:
+        return _seen(
+            json.loads((folder / "run.json").read_text(encoding="utf-8")),
+            json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        )
+    except NOT_A_RUN:
+        return None
 
 
 def _seen(described: Mapping[str, Any], metrics: Mapping[str, Any]) -> Seen:
