@@ -173,7 +173,7 @@ class Grid:
         return Task(shared.key, title, compute_in_worker, shared, frozenset({teacher.hash}))
 
     def cost(self, task: Task) -> float:
-        """Expected seconds of one thread. Logits that are computed apart are not in the costs of runs that read them."""
+        """Expected seconds of one thread; a run that reads logits computed apart costs less by that."""
         if task.key not in self._costs:
             self._costs[task.key] = self._seconds(task.about)
         return self._costs[task.key]

@@ -32,7 +32,7 @@ def own_cache(monkeypatch, tmp_path):
     return tmp_path / "cache"
 
 
-# ---- packing, on an engine without workers and a clock of its own ------------------------------------------------------
+# ---- packing, on an engine without workers and a clock of its own ----------------------------------------------------
 
 
 def never(about, tick):
@@ -166,7 +166,7 @@ def test_what_is_pointless_takes_no_slot_and_failures_are_heard_of():
     assert clock.now == 6 and clock.began["last"] == 5
 
 
-# ---- what runs are expected to take --------------------------------------------------------------------------------------
+# ---- what runs are expected to take ----------------------------------------------------------------------------------
 
 
 def test_the_longest_chain_of_runs_is_the_most_urgent():
@@ -235,7 +235,7 @@ def test_what_has_finished_in_the_grid_corrects_what_is_left(own_cache):
 
 
 def test_a_decision_among_five_hundred_runs_is_made_at_once():
-    """With each run that finishes all costs are reckoned anew; a decision takes milliseconds (10 here: 0.1 s allowed)."""
+    """With each run that finishes all costs are reckoned anew: 0.1 s are allowed for a decision."""
     teachers = [hard(width=width) for width in (3, 4, 5, 6)]
     runs = grid.Grid([taught(big, seed=seed) for big in teachers for seed in range(125)])
     assert len(runs.tasks) == 504
@@ -251,7 +251,7 @@ def test_a_decision_among_five_hundred_runs_is_made_at_once():
     assert min(took) < 0.1
 
 
-# ---- for real --------------------------------------------------------------------------------------------------------------
+# ---- for real --------------------------------------------------------------------------------------------------------
 
 
 def test_many_runs_side_by_side(own_cache, monkeypatch, tmp_path, capfd):
