@@ -13,8 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-
 from kit.errors import KitError
 
 Tick = Callable[[float], None]  # hears the share of the task that has been done since it was last called
@@ -114,9 +112,10 @@ _told: Any = None  # in a worker process: the queue to whoever submits tasks
 
 
 def _begin_worker(told: Any) -> None:
+    """Torch is imported with the first task that needs it, and has one thread then."""
     global _told
     _told = told
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _work(task: Task) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 import os
 import shutil
@@ -24,13 +23,12 @@ from types import ModuleType
 from typing import Any
 
 import papermill
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
 from kit.data import ROLES, SOURCES, real_folder
-from kit.engines import Engine, Lent, LocalProcesses, Task, Tick, default_jobs
+from kit.engines import Engine, Lent, LocalProcesses, Task, default_jobs
 from kit.errors import KitError, not_one_of
+from kit.execution import Drawing, execute
 from kit.grid import BAR, Grid, carry_out
 from kit.pace import drawing_seconds, note_drawing
 from kit.paper import figure2, table1, table2, table3, table4
@@ -45,7 +43,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 DRAWING = ("matplotlib", "pandas", "scipy", "sympy")
 UNKNOWN_S = 20.0  # seconds that a notebook is expected to take which has not been drawn here before
-THREADS = "OMP_NUM_THREADS"
 UP_TO_DATE = "its pictures are what they would be"
 
 
@@ -238,17 +235,6 @@ class Book:
         return self.path.stem
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A notebook's execution, for a worker: it draws into `scratch`; `preset` is what its seconds are noted under."""
-
-    path: Path
-    executed: Path
-    scratch: Path
-    parameters: Mapping[str, Any]
-    preset: str
-
-
 class Schedule:
     """A grid's runs, and the notebooks that show them, for `carry_out`: a notebook needs its runs and nothing else."""
 
@@ -257,6 +243,7 @@ class Schedule:
         self.failures: dict[str, str] = {}  # by notebook, in one line
         self._books: dict[str, Book] = {}
         self._inputs: dict[str, str] = {}
+        self._begun: dict[str, float] = {}
         self._seconds = drawing_seconds(cache_folder())
 
     def work_off(self, books: Sequence[Book], engine: Engine, trainings: Sequence[Task] = ()) -> None:
@@ -276,8 +263,8 @@ class Schedule:
     def _drawing(self, book: Book) -> Task:
         out = self.manifest.out
         scratch, executed = out / f"{DRAFT}{book.name}", out / "executed" / book.path.name
-        about = Drawing(book.path, executed, scratch, book.parameters, self.preset)
-        return Task(f"notebook {book.name}", book.name, _execute, about, frozenset(run.hash for run in book.runs))
+        about = Drawing(book.path, executed, scratch, book.parameters)
+        return Task(f"notebook {book.name}", book.name, execute, about, frozenset(run.hash for run in book.runs))
 
     def cost(self, task: Task) -> float:
         """Expected seconds; a notebook's are those that it took last, in tens: less than that is chance."""
@@ -291,6 +278,7 @@ class Schedule:
             return self.grid.skip(task)
         book = self._books[task.title]
         self._inputs[book.name] = _fingerprint(book.path, book.parameters, [self.grid.results[r] for r in book.runs])
+        self._begun[book.name] = time.monotonic()
         current = not self.force and self.manifest.is_current(book.name, self._inputs[book.name])
         return UP_TO_DATE if current else None
 
@@ -313,47 +301,7 @@ class Schedule:
                 flush(file)
             scratch.rename(self.manifest.out / f"{READY}{book.name}")
             self.manifest.take_all()
-
-
-def _execute(drawing: Drawing, tick: Tick) -> str | None:
-    """Runs one notebook in a worker process; None when all is drawn, else one line that says what went wrong."""
-    path, begun = drawing.path, time.monotonic()
-    with writing_to(drawing.scratch.parent):
-        drawing.executed.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(drawing.scratch, ignore_errors=True)  # of an attempt whose worker vanished
-        drawing.scratch.mkdir()
-        try:
-            with _quiet_papermill(), _kernel_on_one_thread():
-                papermill.execute_notebook(
-                    str(path),
-                    str(drawing.executed),
-                    parameters={**drawing.parameters, "out": str(drawing.scratch)},
-                    cwd=str(path.parent),
-                    progress_bar=False,
-                    kernel_name="python3",
-                    start_timeout=120,
-                    extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
-                )
-        except PapermillExecutionError as error:  # counted from 0 after the cell put in for parameters: from 1 without
-            return f"{path.stem}: cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
-        except DeadKernelError:
-            return f"{path.stem}: its kernel died"
-    note_drawing(cache_folder(), drawing.preset, path.stem, time.monotonic() - begun)
-    return None
-
-
-@contextmanager
-def _kernel_on_one_thread() -> Iterator[None]:
-    """Kernels started inside have one thread for tensors, as others run beside them: so the bits are the same, too."""
-    before = os.environ.get(THREADS)
-    os.environ[THREADS] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[THREADS]
-        else:
-            os.environ[THREADS] = before
+        note_drawing(cache_folder(), self.preset, book.name, time.monotonic() - self._begun[book.name])
 
 
 def _entry(
@@ -442,15 +390,3 @@ class Manifest:
             write(draft, json.dumps(self.content, indent=1, sort_keys=True) + "\n")
             os.replace(draft, self.path)
             shutil.rmtree(ready)
-
-
-class _quiet_papermill:
-    """papermill logs each notebook it reads and warns of parameters that this module has already checked."""
-
-    def __enter__(self) -> None:
-        self.logger = logging.getLogger("papermill")
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self.logger.setLevel(self.level)

@@ -266,7 +266,7 @@ def test_an_interrupted_move_is_finished_the_next_time(books, out, monkeypatch, 
         assert after[name] in (before[name], b"red", b"preset,word\nsmoke,red\n")  # whole, old or new
     assert json.loads(after["manifest.json"])
 
-    monkeypatch.setattr(figures, "_execute", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(figures, "execute", lambda *_: pytest.fail("drawn again"))
     assert make(["00"], request(word="red"), out) == []
     found = manifest(out)
     assert (out / "00_first.png").read_bytes() == b"red"
