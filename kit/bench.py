@@ -26,7 +26,7 @@ from kit.engines import default_jobs
 from kit.figures import FOLLOWING, NEEDS, notebooks
 from kit.methods import METHODS
 from kit.models import ModelSpec, flops_per_image
-from kit.pace import NOMINAL, NOT_A_RUN, Pace, Task, drawing_seconds
+from kit.pace import NOMINAL, NOT_A_RUN, Pace, Work, drawing_seconds
 from kit.paper import table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.scale import PUBLISHED, PublishedPlan
@@ -64,12 +64,12 @@ class Speed:
     teaching_all: float
 
     @property
-    def rates(self) -> dict[Task, float]:
+    def rates(self) -> dict[Work, float]:
         """FLOP/s on one thread, by task."""
         forward, both = flops_per_image(self.network, self.px)
         return {
-            Task(self.network, self.px): self.training * both,
-            Task(self.network, self.px, teaching=True): self.teaching * forward,
+            Work(self.network, self.px): self.training * both,
+            Work(self.network, self.px, teaching=True): self.teaching * forward,
         }
 
 
@@ -141,14 +141,14 @@ def speeds_table(speeds: Sequence[Speed]) -> pd.DataFrame:
     )
 
 
-def measured_rates(speeds: Sequence[Speed], runs: Iterable[Run]) -> dict[Task, float]:
+def measured_rates(speeds: Sequence[Speed], runs: Iterable[Run]) -> dict[Work, float]:
     """FLOP/s for every network of the runs that a measured one stands for."""
     by_shape = {_shape(task): rate for each in speeds for task, rate in each.rates.items()}
-    wanted = {Task(run.student, run.data.px, teaching) for run in with_teachers(runs) for teaching in (False, True)}
+    wanted = {Work(run.student, run.data.px, teaching) for run in with_teachers(runs) for teaching in (False, True)}
     return {task: by_shape[_shape(task)] for task in wanted if _shape(task) in by_shape}
 
 
-def _shape(task: Task) -> tuple:
+def _shape(task: Work) -> tuple:
     fields = task.network.model_dump(exclude={"classes"}) if isinstance(task.network, ModelSpec) else {}
     return (*fields.values(), task.px, task.teaching)
 

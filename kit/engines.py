@@ -13,8 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-
 from kit.errors import KitError
 
 Tick = Callable[[float], None]  # hears the share of the task that has been done since it was last called
@@ -82,18 +80,42 @@ class LocalProcesses:
         self._pool.shutdown()
         if kind is not None and issubclass(kind, BrokenProcessPool):
             raise KitError(
-                "a training process was killed, by hand or for lack of memory; finished runs are kept and the others "
+                "a worker process was killed, by hand or for lack of memory; finished runs are kept and the others "
                 "go on from their checkpoints when the same is asked again (with fewer jobs they need less memory)"
             ) from None
+
+
+class Lent:
+    """An engine that somebody else has entered and will leave, for several turns of work."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def slots(self) -> int:
+        return self._engine.slots
+
+    def submit(self, task: Task) -> Future[str | None]:
+        return self._engine.submit(task)
+
+    def heard(self) -> Iterator[tuple[str, float]]:
+        return self._engine.heard()
+
+    def __enter__(self) -> Lent:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass  # what raised goes on to the one who leaves it
 
 
 _told: Any = None  # in a worker process: the queue to whoever submits tasks
 
 
 def _begin_worker(told: Any) -> None:
+    """Torch is imported with the first task that needs it, and has one thread then."""
     global _told
     _told = told
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _work(task: Task) -> str | None:

@@ -1,18 +1,18 @@
 """Regenerates figures without a browser: papermill executes the notebooks in order, the manifest says what each drew.
 
-Everything the chosen notebooks need is trained first, in one go with one progress bar; then each notebook runs in a
-folder of its own, and only when it has succeeded do its pictures replace the old ones: all of them, or, if that is
-interrupted, the rest of them when figures are next made.
+The chosen notebooks and the runs they show are tasks of one schedule with one progress bar: a notebook begins when its
+runs are there and a slot is free, whatever else is still being trained or drawn. Each draws into a folder of its own,
+and only when it has succeeded do its pictures replace the old ones: all of them, or, if that is interrupted, the rest
+of them when figures are next made.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
+import math
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ from types import ModuleType
 from typing import Any
 
 import papermill
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
 from kit.data import ROLES, SOURCES, real_folder
+from kit.engines import Engine, Lent, LocalProcesses, Task, default_jobs
 from kit.errors import KitError, not_one_of
-from kit.grid import train_all
-from kit.pace import note_drawing
+from kit.execution import Drawing, execute
+from kit.grid import BAR, Grid, carry_out
+from kit.pace import drawing_seconds, note_drawing
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
 from kit.runs import PACKAGES, Failure, Result, Run, cache_folder, locked
@@ -42,6 +42,8 @@ DRAFT, READY, ENTRY = ".drawing-", ".ready-", ".entry.json"
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 DRAWING = ("matplotlib", "pandas", "scipy", "sympy")
+UNKNOWN_S = 20.0  # seconds that a notebook is expected to take which has not been drawn here before
+UP_TO_DATE = "its pictures are what they would be"
 
 
 def _is_count(value: object) -> bool:
@@ -115,8 +117,8 @@ def _table4(plan: Plan, seeds: int | None) -> list[Row]:
     return table4.known(plan, seeds or table4.seeds(plan))
 
 
-def _table4_searched(plan: Plan, seeds: int | None, jobs: int | None) -> Mapping[Run, Result | Failure]:
-    return table4.compare(plan, seeds or table4.seeds(plan), jobs).outcomes
+def _table4_searched(plan: Plan, seeds: int | None, engine: Engine) -> Mapping[Run, Result | Failure]:
+    return table4.compare(plan, seeds or table4.seeds(plan), engine=engine).outcomes
 
 
 NEEDS = {
@@ -157,7 +159,9 @@ def parameters_of(notebook: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(notebook)))
 
 
-def make(names: Sequence[str], request: Request, out: Path, force: bool = False) -> list[str]:
+def make(
+    names: Sequence[str], request: Request, out: Path, force: bool = False, engine: Engine | None = None
+) -> list[str]:
     """Executes the notebooks into `out`; gives one line for each that failed.
 
     A notebook is skipped when its text, its parameters, its runs and the kit are what they were and its pictures are
@@ -170,83 +174,134 @@ def make(names: Sequence[str], request: Request, out: Path, force: bool = False)
     for parameter in extra:
         if not any(parameter in own for own in accepted.values()):
             raise not_one_of("notebook parameter", parameter, sorted(set.union(*accepted.values())))
-    with _alone_in(out), _quiet_papermill():
+    with _alone_in(out):
         manifest = Manifest(out)
         manifest.take_all()
-        runs = {name: runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else [] for name in todo}
-        results = dict(train_all([run for needed in runs.values() for run in needed], request.jobs))
-        failures = []
-        for name in [name for name in todo if name in FOLLOWING]:
-            try:
-                further = FOLLOWING[name](plan, request.seeds, request.jobs)
-            except KitError as error:  # the other notebooks do not depend on it
-                failures.append(f"{name}: {error}")
-                del todo[name]
-                continue
-            runs[name] = list(dict.fromkeys([*runs[name], *further]))
-            results |= further
-        for name, path in (bar := tqdm(todo.items(), desc="notebooks", unit="notebook")):
-            bar.set_postfix_str(name)
-            parameters = {key: value for key, value in request.parameters().items() if key in accepted[name]}
-            inputs = _fingerprint(path, parameters, [results[run] for run in runs[name]])
-            if not force and manifest.is_current(name, inputs):
-                continue
-            with writing_to(out):
-                (out / "executed").mkdir(parents=True, exist_ok=True)
-                failure = _execute(path, parameters, out, manifest, runs[name], results, inputs)
-            if failure:
-                failures.append(failure)
-    return failures
+        books = [
+            Book(
+                path,
+                {key: value for key, value in request.parameters().items() if key in accepted[name]},
+                tuple(runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else ()),
+            )
+            for name, path in todo.items()
+        ]
+        grid = Grid([run for book in books for run in book.runs])
+        schedule = Schedule(grid, manifest, request.preset, force)
+        with engine or LocalProcesses(request.jobs or default_jobs()) as entered:
+            schedule.work_off([book for book in books if book.name not in FOLLOWING], entered, grid.tasks)
+            later = []
+            for book in books:
+                if book.name in FOLLOWING:
+                    try:
+                        further = FOLLOWING[book.name](plan, request.seeds, Lent(entered))
+                    except KitError as error:  # the other notebooks do not depend on it
+                        schedule.failures[book.name] = f"{book.name}: {error}"
+                        continue
+                    grid.results |= further
+                    later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
+            schedule.work_off(later, entered)
+    return [schedule.failures[book.name] for book in books if book.name in schedule.failures]
 
 
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
-    """Waits for others that draw into the same folder, and clears away what killed ones had begun."""
+    """Waits for others that draw into the same folder, and clears away what was begun: by killed ones, and here."""
     with locked(cache_folder() / "figures" / hashlib.sha256(str(out).encode()).hexdigest()[:16]):
-        for draft in out.glob(f"{DRAFT}*"):
-            shutil.rmtree(draft, ignore_errors=True)
-        yield
+        _clear(out)
+        try:
+            yield
+        finally:
+            _clear(out)
 
 
-def _execute(
-    path: Path,
-    parameters: Mapping[str, Any],
-    out: Path,
-    manifest: Manifest,
-    runs: Sequence[Run],
-    results: Mapping[Run, Result | Failure],
-    inputs: str,
-) -> str | None:
-    """Runs one notebook; None when its pictures are in place, else one line that says what went wrong."""
-    begun = time.perf_counter()
-    executed, scratch = out / "executed" / path.name, Path(tempfile.mkdtemp(prefix=DRAFT, dir=out))
-    try:
-        papermill.execute_notebook(
-            str(path),
-            str(executed),
-            parameters={**parameters, "out": str(scratch)},
-            cwd=str(path.parent),
-            progress_bar=False,
-            kernel_name="python3",
-            start_timeout=120,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
-        )
+def _clear(out: Path) -> None:
+    for draft in out.glob(f"{DRAFT}*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+# ---- runs and notebooks, one schedule -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Book:
+    """A notebook to draw: what it is told, and the runs that it shows."""
+
+    path: Path
+    parameters: Mapping[str, Any]
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+class Schedule:
+    """A grid's runs, and the notebooks that show them, for `carry_out`: a notebook needs its runs and nothing else."""
+
+    def __init__(self, grid: Grid, manifest: Manifest, preset: str, force: bool) -> None:
+        self.grid, self.manifest, self.preset, self.force = grid, manifest, preset, force
+        self.failures: dict[str, str] = {}  # by notebook, in one line
+        self._books: dict[str, Book] = {}
+        self._inputs: dict[str, str] = {}
+        self._begun: dict[str, float] = {}
+        self._seconds = drawing_seconds(cache_folder())
+
+    def work_off(self, books: Sequence[Book], engine: Engine, trainings: Sequence[Task] = ()) -> None:
+        """Does the trainings, and draws what of the notebooks is not up to date."""
+        self._books |= {book.name: book for book in books}
+        training = {task.key for task in trainings}
+        drawings = [task for task in map(self._drawing, books) if task.needs & training or self.skip(task) is None]
+        tasks = [*trainings, *drawings]
+        if not tasks:
+            return
+        runs = f"training {len(self.grid.missing)} runs" if trainings else ""
+        drawn = f"drawing {len(drawings)} notebooks" if drawings else ""
+        total, desc = sum(map(self.cost, tasks)), ", ".join(filter(None, (runs, drawn)))
+        with tqdm(total=total, desc=desc, bar_format=BAR) as bar:
+            carry_out(tasks, engine, self.cost, self.ended, self.skip, bar)
+
+    def _drawing(self, book: Book) -> Task:
+        out = self.manifest.out
+        scratch, executed = out / f"{DRAFT}{book.name}", out / "executed" / book.path.name
+        about = Drawing(book.path, executed, scratch, book.parameters)
+        return Task(f"notebook {book.name}", book.name, execute, about, frozenset(run.hash for run in book.runs))
+
+    def cost(self, task: Task) -> float:
+        """Expected seconds; a notebook's are those that it took last, in tens: less than that is chance."""
+        if not isinstance(task.about, Drawing):
+            return self.grid.cost(task)
+        return 10 * math.ceil(self._seconds.get((self.preset, task.title), UNKNOWN_S) / 10)
+
+    def skip(self, task: Task) -> str | None:
+        """A notebook that is up to date need not be drawn; its runs have ended."""
+        if not isinstance(task.about, Drawing):
+            return self.grid.skip(task)
+        book = self._books[task.title]
+        self._inputs[book.name] = _fingerprint(book.path, book.parameters, [self.grid.results[r] for r in book.runs])
+        self._begun[book.name] = time.monotonic()
+        current = not self.force and self.manifest.is_current(book.name, self._inputs[book.name])
+        return UP_TO_DATE if current else None
+
+    def ended(self, task: Task, reason: str | None) -> None:
+        """A notebook's pictures are put in their place."""
+        if not isinstance(task.about, Drawing):
+            self.grid.ended(task, reason)
+        elif reason is None:
+            self._keep(self._books[task.title], task.about.scratch)
+        elif reason != UP_TO_DATE:
+            self.failures[task.title] = reason
+
+    def _keep(self, book: Book, scratch: Path) -> None:
         drawn = sorted(scratch.iterdir())
-        entry = _entry(inputs, parameters, runs, results)
-        artefacts = {file.name: {"notebook": path.stem, "sha256": sha256(file)} for file in drawn}
-        write(scratch / ENTRY, json.dumps({"notebook": path.stem, "entry": entry, "artefacts": artefacts}))
-        for file in (*drawn, scratch):
-            flush(file)
-        scratch.rename(out / f"{READY}{path.stem}")
-    except PapermillExecutionError as error:  # counted from 0 after the cell put in for parameters: from 1 without
-        return f"{path.stem}: cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
-    except DeadKernelError:
-        return f"{path.stem}: its kernel died"
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    manifest.take_all()
-    note_drawing(cache_folder(), str(parameters.get("preset")), path.stem, time.perf_counter() - begun)
-    return None
+        entry = _entry(self._inputs[book.name], book.parameters, book.runs, self.grid.results)
+        artefacts = {file.name: {"notebook": book.name, "sha256": sha256(file)} for file in drawn}
+        with writing_to(self.manifest.out):
+            write(scratch / ENTRY, json.dumps({"notebook": book.name, "entry": entry, "artefacts": artefacts}))
+            for file in (*drawn, scratch):
+                flush(file)
+            scratch.rename(self.manifest.out / f"{READY}{book.name}")
+            self.manifest.take_all()
+        note_drawing(cache_folder(), self.preset, book.name, time.monotonic() - self._begun[book.name])
 
 
 def _entry(
@@ -335,15 +390,3 @@ class Manifest:
             write(draft, json.dumps(self.content, indent=1, sort_keys=True) + "\n")
             os.replace(draft, self.path)
             shutil.rmtree(ready)
-
-
-class _quiet_papermill:
-    """papermill logs each notebook it reads and warns of parameters that this module has already checked."""
-
-    def __enter__(self) -> None:
-        self.logger = logging.getLogger("papermill")
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self.logger.setLevel(self.level)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from kit import parallel
 from kit.engines import Engine, LocalProcesses, Task, Tick, default_jobs
 from kit.errors import KitError
 from kit.models import flops_per_image
+from kit.pace import Pace, Work, images_of, seen_at, seen_in
 from kit.parallel import Ranks
 from kit.runs import (
     Failure,
@@ -37,7 +38,7 @@ from kit.runs import (
     with_teachers,
 )
 from kit.teacher_logits import limit
-from kit.trainer import Diverged, check_shareable
+from kit.trainer import Diverged, check_shareable, needs_graph
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these to be computed apart
@@ -76,7 +77,9 @@ def carry_out(
         if can_begin and len(running) < engine.slots:
             chains = urgency(waiting.values(), cost)
             can_begin.sort(key=lambda task: -chains[task.key])
-            for task in can_begin[: engine.slots - len(running)]:
+            for task in can_begin:
+                if len(running) >= engine.slots:
+                    break
                 del waiting[task.key]
                 reason = skip(task)
                 if reason is None:
@@ -147,7 +150,10 @@ def train_all(
 
 
 class Grid:
-    """Runs and all they learn from: what is known of them, and the tasks that find out the rest."""
+    """Runs and all they learn from: what is known of them, and the tasks that find out the rest.
+
+    A task costs the seconds that it is expected to take, by the pace of the runs that have finished so far, here too.
+    """
 
     def __init__(self, runs: Iterable[Run]) -> None:
         everything = with_teachers(runs)
@@ -159,9 +165,13 @@ class Grid:
         self.missing = [run for run in everything if run not in self.results]
         shared = shared_logits(self.missing)
         self.tasks = [self._training(run, shared) for run in self.missing] + [self._computing(each) for each in shared]
+        self._seen = list(seen_in(cache_folder())) if self.missing else []
+        self._pace, self._costs = Pace.from_runs(self._seen), {}
+        epochs = {each.key: set(each.epochs) for each in shared}
+        self._read = {run: dict(_share_read(run, epochs)) for run in self.missing}
 
     def _training(self, run: Run, shared: Iterable[SharedLogits]) -> Task:
-        wanted = {teacher_logits(run, name).key for name in run.recipe.teachers}
+        wanted = {teacher_logits(run, name).key for name in read_from(run)}
         of_logits = {each.key for each in shared if each.key in wanted}
         teachers = {teacher.hash for teacher in run.teachers.values()}
         return Task(run.hash, run.title, train_in_worker, run, frozenset(teachers | of_logits))
@@ -172,12 +182,27 @@ class Grid:
         return Task(shared.key, title, compute_in_worker, shared, frozenset({teacher.hash}))
 
     def cost(self, task: Task) -> float:
-        """Expected FLOPs."""
-        if isinstance(task.about, Run):
-            return task.about.cost
-        run = task.about.run
-        forward, _ = flops_per_image(run.teachers[task.about.teacher].student, run.data.px)
-        return forward * run.data.train_images * len(task.about.epochs)
+        """Expected seconds of one thread; a run that reads logits computed apart costs less by that."""
+        if task.key not in self._costs:
+            self._costs[task.key] = self._seconds(task.about)
+        return self._costs[task.key]
+
+    def _seconds(self, about: Run | SharedLogits) -> float:
+        if isinstance(about, SharedLogits):
+            images = len(about.epochs) * teacher_logits(about.run, about.teacher).rows
+            return images * self._asking(about.run, about.teacher)
+        in_parts = Pace(self._pace.rates).seconds(about)  # as if its make had never been seen: each part at its rate
+        return self._pace.seconds(about) * (1 - self._spared(about) / in_parts)
+
+    def _spared(self, run: Run) -> float:
+        """Seconds of its teachers' forward passes that a run does not take, as it reads what they give."""
+        images, read = images_of(run), self._read[run]
+        return sum(read[name] * images * teaching_share(run, name) * self._asking(run, name) for name in read)
+
+    def _asking(self, run: Run, name: str) -> float:
+        """Seconds in which a run's teacher gives an image's logits."""
+        teacher, px = run.teachers[name].student, run.data.px
+        return flops_per_image(teacher, px)[0] / self._pace.rate(Work(teacher, px, True, run.device))
 
     def skip(self, task: Task) -> str | None:
         """Where a teacher has failed there is nobody to learn from."""
@@ -194,6 +219,44 @@ class Grid:
         self.results[run] = outcome(run) if reason is None else Failure(run, reason)
         if isinstance(self.results[run], Failure):
             tell(self.results[run])
+        else:
+            self._learn(self.results[run])
+
+    def _learn(self, result: Result) -> None:
+        """What is left to do is expected to go as what has been done."""
+        one = seen_at(result.folder)
+        if one is not None:
+            self._seen.append(one)
+            self._pace = Pace.from_runs(self._seen)
+            self._costs.clear()
+
+
+def read_from(run: Run) -> list[str]:
+    """The teachers, by name, whose logits the run reads where they are known; the others it asks itself in any case."""
+    stages = run.recipe.stages
+    return [
+        name
+        for name in run.recipe.teachers
+        if not all(needs_graph(stage.objective) for stage in stages if stage.teacher == name)
+    ]
+
+
+def teaching_share(run: Run, name: str) -> float:
+    """Forward passes of a teacher for each image that the student sees, at most."""
+    stages, begun = run.recipe.stages, (0.0, *(stage.until for stage in run.recipe.stages))
+    return sum(
+        (stage.until - begin) * stage.objective.teacher_work
+        for begin, stage in zip(begun, stages, strict=False)
+        if stage.teacher == name and not needs_graph(stage.objective)
+    )
+
+
+def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tuple[str, float]]:
+    """By teacher, for which share of its epochs logits are there, or will be when the run begins."""
+    for name in read_from(run):
+        kept, epochs = teacher_logits(run, name), run.recipe.epochs_with(name)
+        apart = computed_apart.get(kept.key, set())
+        yield name, sum(epoch in apart or kept.place(epoch).is_dir() for epoch in epochs) / len(epochs)
 
 
 def shared_logits(runs: Iterable[Run]) -> list[SharedLogits]:
@@ -204,7 +267,7 @@ def shared_logits(runs: Iterable[Run]) -> list[SharedLogits]:
     left = limit()
     wanted: dict[str, list[tuple[Run, str]]] = defaultdict(list)
     for run in runs:
-        for name in run.recipe.teachers:
+        for name in read_from(run):
             wanted[teacher_logits(run, name).key].append((run, name))
     shared = []
     for key, users in sorted(wanted.items(), key=lambda item: -len(item[1])):

@@ -10,7 +10,7 @@ The paper says nothing of its "CNN"; ours is four convolutions. Its VGGs are rea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import pairwise
 from typing import Literal
 
@@ -182,7 +182,7 @@ def parameter_count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-@lru_cache(maxsize=256)
+@cache
 def flops_per_image(spec: ModelSpec, px: int) -> tuple[int, int]:
     """Counted FLOPs for one image of px × px: (forward, forward and backward); a multiply-add counts as two.
 

@@ -47,7 +47,7 @@ NOT_A_RUN = (
 )  # what foreign folders raise
 
 
-class Task(NamedTuple):
+class Work(NamedTuple):
     """A network at work: a training step's forward and backward pass, or (`teaching`) a teacher's forward pass."""
 
     network: Spec
@@ -82,20 +82,20 @@ class Seen:
         return all(objective in PLAIN for objective, *_ in self.make.stages)
 
     @property
-    def task(self) -> Task:
-        return Task(self.make.student, self.make.px, False, self.make.device)
+    def task(self) -> Work:
+        return Work(self.make.student, self.make.px, False, self.make.device)
 
     @property
-    def teaching(self) -> Task | None:
+    def teaching(self) -> Work | None:
         """Its teacher's forward passes, where it had one teacher; None where none or several."""
-        return Task(*self.teachers, self.make.px, True, self.make.device) if len(self.teachers) == 1 else None
+        return Work(*self.teachers, self.make.px, True, self.make.device) if len(self.teachers) == 1 else None
 
 
 @dataclass(frozen=True)
 class Pace:
     """`rates`: FLOP/s by task; `makes`: seconds an image of the student's training, by the make of run."""
 
-    rates: Mapping[Task, float] = field(default_factory=dict)
+    rates: Mapping[Work, float] = field(default_factory=dict)
     makes: Mapping[Make, float] = field(default_factory=dict)
 
     @classmethod
@@ -108,7 +108,7 @@ class Pace:
         seen = list(seen)
         return cls(_rates(seen), _ratio({}, ((one.make, one.seconds, one.images) for one in seen)))
 
-    def with_rates(self, rates: Mapping[Task, float]) -> Pace:
+    def with_rates(self, rates: Mapping[Work, float]) -> Pace:
         """The same with rates measured in another way where it has none of its own."""
         return Pace({**rates, **self.rates}, self.makes)
 
@@ -128,13 +128,13 @@ class Pace:
         splits and the explained model's logits."""
         px = run.data.px
         passes = test_images * (run.recipe.epochs + 1) + run.data.train_images
-        seconds = passes * flops_per_image(run.student, px)[0] / self.rate(Task(run.student, px, True, run.device))
+        seconds = passes * flops_per_image(run.student, px)[0] / self.rate(Work(run.student, px, True, run.device))
         if "big" in run.teachers:
             big = run.teachers["big"].student
-            seconds += test_images * flops_per_image(big, px)[0] / self.rate(Task(big, px, True, run.device))
+            seconds += test_images * flops_per_image(big, px)[0] / self.rate(Work(big, px, True, run.device))
         return seconds
 
-    def rate(self, task: Task) -> float:
+    def rate(self, task: Work) -> float:
         """FLOP/s: the task's own, its nearest relative's, the median, or a nominal one."""
         if task in self.rates:
             return self.rates[task]
@@ -147,7 +147,7 @@ class Pace:
         return median(same.values()) if same else NOMINAL["cpu" if task.device == "cpu" else "cuda"]
 
 
-def distance(one: Task, other: Task) -> float | None:
+def distance(one: Work, other: Work) -> float | None:
     """How far apart two tasks are: octaves of width and of image size; None for another family or kind of task."""
     if (family(one.network), one.teaching, one.device) != (family(other.network), other.teaching, other.device):
         return None
@@ -173,17 +173,17 @@ def _images(epochs: int, batch: int, train_images: int) -> int:
     return epochs * (train_images // batch) * batch
 
 
-def work_of(run: Run) -> Iterator[tuple[Task, float]]:
+def work_of(run: Run) -> Iterator[tuple[Work, float]]:
     """The run's counted FLOPs, by stage: its student's training and its teacher's forward passes, to every budget."""
     images, px, begun = images_of(run), run.data.px, 0.0
     for stage in run.recipe.stages:
         share, begun = stage.until - begun, stage.until
         work = stage.objective.student_work * flops_per_image(run.student, px)[1]
-        yield Task(run.student, px, False, run.device), images * share * work
+        yield Work(run.student, px, False, run.device), images * share * work
         if stage.teacher is not None:
             teacher = run.teachers[stage.teacher].student
             work = stage.objective.teacher_work * flops_per_image(teacher, px)[0]
-            yield Task(teacher, px, True, run.device), images * share * work
+            yield Work(teacher, px, True, run.device), images * share * work
 
 
 def make_of(run: Run) -> Make:
@@ -202,11 +202,11 @@ def make_of(run: Run) -> Make:
 # ---- rates from finished runs -------------------------------------------------------------------------------------
 
 
-def _rates(seen: Iterable[Seen]) -> dict[Task, float]:
+def _rates(seen: Iterable[Seen]) -> dict[Work, float]:
     """FLOP/s by task: first of students without a teacher; then of teachers, from the seconds that such a student
     leaves over; then of students whose teacher is known; of what is left, the run's as a whole."""
     plain = [one for one in seen if one.is_plain]
-    rates: dict[Task, float] = {}
+    rates: dict[Work, float] = {}
     alone = [one for one in plain if not one.teachers]
     rates |= _ratio(rates, ((one.task, one.student_flops, one.seconds) for one in alone))
     taught = [one for one in plain if one.teaching is not None]
@@ -256,13 +256,20 @@ def _ratio(
 def seen_in(cache: Path) -> Iterator[Seen]:
     """Every finished run in a cache folder that can be read; checksums are not looked at."""
     for folder in (cache / "runs").glob("[0-9a-f]*"):
-        try:
-            yield _seen(
-                json.loads((folder / "run.json").read_text(encoding="utf-8")),
-                json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-            )
-        except NOT_A_RUN:
-            continue
+        one = seen_at(folder)
+        if one is not None:
+            yield one
+
+
+def seen_at(folder: Path) -> Seen | None:
+    """The finished run in a folder; None where there is none that can be read."""
+    try:
+        return _seen(
+            json.loads((folder / "run.json").read_text(encoding="utf-8")),
+            json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        )
+    except NOT_A_RUN:
+        return None
 
 
 def _seen(described: Mapping[str, Any], metrics: Mapping[str, Any]) -> Seen:

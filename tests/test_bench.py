@@ -14,7 +14,7 @@ from kit.bench import Prediction, duration, measured_rates, networks_of, speed
 from kit.figures import NEEDS
 from kit.losses import hard_cross_entropy
 from kit.models import ModelSpec, flops_per_image
-from kit.pace import Pace, Task, note_drawing
+from kit.pace import Pace, Work, note_drawing
 from kit.paper import scale, table1
 from kit.paper.plan import Plan, runs_of
 from kit.runs import cache_folder, with_teachers
@@ -55,8 +55,8 @@ def test_a_networks_speed_is_about_that_of_a_loop_written_out():
     assert measured.teaching > measured.training  # a forward pass alone
     forward, both = flops_per_image(network, 16)
     assert measured.rates == {
-        Task(network, 16): measured.training * both,
-        Task(network, 16, True): measured.teaching * forward,
+        Work(network, 16): measured.training * both,
+        Work(network, 16, True): measured.teaching * forward,
     }
 
 
@@ -73,13 +73,13 @@ def test_networks_are_measured_once_whatever_their_classes(plan):
     assert {spec.classes for spec, _ in networks} == {100}
     fast = [bench.Speed(spec, px, 32, 100, 1, 300, 1) for spec, px in networks]
     rates = measured_rates(fast, runs)
-    assert {Task(run.student, 16, teaching) for run in runs for teaching in (False, True)} == set(rates)
+    assert {Work(run.student, 16, teaching) for run in runs for teaching in (False, True)} == set(rates)
 
 
 def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
     """At a rate of 1 GFLOP/s for everything, and nothing in the cache."""
     runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
-    tasks = {Task(run.student, 16, teaching) for run in runs for teaching in (False, True)}
+    tasks = {Work(run.student, 16, teaching) for run in runs for teaching in (False, True)}
     pace = Pace(dict.fromkeys(tasks, 1e9))
     prediction = Prediction.of(plan, pace, jobs=2)
     known = [each for each in prediction.notebooks if not each.foreseen]

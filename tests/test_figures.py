@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -18,6 +19,7 @@ from kit import figures
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.figures import Request, chosen, make
+from kit.pace import drawing_seconds
 from kit.paper import table1
 
 DRAW = """
@@ -266,7 +268,7 @@ def test_an_interrupted_move_is_finished_the_next_time(books, out, monkeypatch, 
         assert after[name] in (before[name], b"red", b"preset,word\nsmoke,red\n")  # whole, old or new
     assert json.loads(after["manifest.json"])
 
-    monkeypatch.setattr(figures, "_execute", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(figures, "execute", lambda *_: pytest.fail("drawn again"))
     assert make(["00"], request(word="red"), out) == []
     found = manifest(out)
     assert (out / "00_first.png").read_bytes() == b"red"
@@ -303,6 +305,55 @@ def test_killed_while_it_draws_it_goes_on_from_there(books, out, tmp_path):
     assert (out / "01_second.png").read_bytes() == b"new"
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
     assert not (out / "half.csv").exists()
+
+
+SIDE_BY_SIDE = """
+import time
+deadline = time.monotonic() + 60
+place = Path(out).parent
+(place / f"{name}.here").write_text("")
+while len(list(place.glob("*.here"))) < 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+assert len(list(place.glob("*.here"))) == 2, "alone"
+"""
+
+
+def test_notebooks_are_drawn_side_by_side_and_on_one_thread(books, out):
+    """Each waits until the other is there; their kernels have one thread for tensors, whatever this process has."""
+    threads = "\nimport torch\n(target / f'{name}.txt').write_text(str(torch.get_num_threads()))"
+    for name in ("00_first", "01_second"):
+        notebook(books, name, DRAW + SIDE_BY_SIDE + threads)
+    assert make([], replace(request(word="red"), jobs=2), out) == []
+    assert {path.name: path.read_text() for path in out.glob("*.txt")} == {"00_first.txt": "1", "01_second.txt": "1"}
+    assert list(manifest(out)["notebooks"]) == ["00_first", "01_second"]
+    assert os.environ.get("OMP_NUM_THREADS") is None
+
+
+def test_a_notebook_begins_when_its_own_runs_are_there(books, out, monkeypatch, tmp_path):
+    """In one slot, of all orders: what is drawn of a run is drawn after it."""
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    rows = table1.table(request().plan, 1, ("cifar-10",))[:1]
+    monkeypatch.setitem(figures.NEEDS, "00_first", lambda plan, seeds: rows)
+    (run,) = rows[0].runs
+    look = f"write_text(str(folder_of({run.hash!r}).exists()))"
+    runs = f"\nfrom kit.runs import folder_of\n(target / f'{{name}}.txt').{look}"
+    for name in ("00_first", "01_second"):
+        notebook(books, name, DRAW + runs)
+    order = []
+    monkeypatch.setattr(figures.Schedule, "ended", recording(figures.Schedule.ended, order))
+    assert make([], request(), out) == []
+    assert order.index(run.hash) < order.index("notebook 00_first")
+    assert (out / "00_first.txt").read_text() == "True"
+    assert len(order) == 3
+    assert drawing_seconds(tmp_path / "cache").keys() == {("smoke", "00_first"), ("smoke", "01_second")}
+
+
+def recording(ended, order: list[str]):
+    def both(self, task, reason):
+        order.append(task.key)
+        ended(self, task, reason)
+
+    return both
 
 
 def test_two_runs_of_the_kits_own_notebooks_write_the_same_bytes(tmp_path, monkeypatch):

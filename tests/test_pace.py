@@ -11,7 +11,7 @@ from kit import pace, recipe
 from kit.layered import Layer, LayeredSpec
 from kit.methods.complexity import stages as complexity_gap
 from kit.models import ModelSpec, flops_per_image
-from kit.pace import NOMINAL, Pace, Task, drawing_seconds, note_drawing
+from kit.pace import NOMINAL, Pace, Work, drawing_seconds, note_drawing
 from kit.recipe import Recipe
 from kit.runs import DataSpec, Run, cache_folder, train, with_teachers
 
@@ -68,9 +68,9 @@ def test_a_run_made_of_known_parts_takes_the_sum_of_their_times(tmp_path):
     put(tmp_path, run(cnn, recipe.eq1(5), big=vgg19), trained / 1e9 + teach / 5e9, trained, teach)
     put(tmp_path, run(resnet, px=32), 1.0, SEEN * flops_per_image(resnet, 32)[1])
     known = Pace.from_cache(tmp_path)
-    assert known.rates[Task(vgg16, 16)] == pytest.approx(2e9)
-    assert known.rates[Task(vgg19, 16, teaching=True)] == pytest.approx(5e9)
-    assert known.rates[Task(cnn, 16)] == pytest.approx(1e9)
+    assert known.rates[Work(vgg16, 16)] == pytest.approx(2e9)
+    assert known.rates[Work(vgg19, 16, teaching=True)] == pytest.approx(5e9)
+    assert known.rates[Work(cnn, 16)] == pytest.approx(1e9)
     hinton = recipe.small_teacher(recipe.Fixed(T=20), soft_ends=(0.25, 0.5))  # a make of run that was never seen
     unseen = run(cnn, hinton, small=vgg19, big=vgg19, epochs=6)
     assert known.seconds(unseen) == pytest.approx(2 * trained / 1e9 + teach / 5e9)  # the teachers are half of it
@@ -95,15 +95,15 @@ def test_what_was_never_measured_goes_by_its_nearest_relative(tmp_path):
     put(tmp_path, run(wide), 1.0, 8e9)
     put(tmp_path, run(network("resnet34", 8)), 1.0, 4e9)
     known = Pace.from_cache(tmp_path)
-    assert known.rate(Task(network("vgg16", 5), 16)) == pytest.approx(2e9)
-    assert known.rate(Task(network("vgg19", 30), 16)) == pytest.approx(8e9)
-    assert known.rate(Task(network("resnet50", 64), 224)) == pytest.approx(4e9)
-    assert known.rate(Task(network("resnet50", 64), 224, teaching=True)) == pytest.approx(4e9)
+    assert known.rate(Work(network("vgg16", 5), 16)) == pytest.approx(2e9)
+    assert known.rate(Work(network("vgg19", 30), 16)) == pytest.approx(8e9)
+    assert known.rate(Work(network("resnet50", 64), 224)) == pytest.approx(4e9)
+    assert known.rate(Work(network("resnet50", 64), 224, teaching=True)) == pytest.approx(4e9)
     searched = LayeredSpec(layers=(Layer(channels=4),), classes=10)
-    assert known.rate(Task(searched, 16)) == pytest.approx(4e9)  # the median of all
-    assert known.rate(Task(narrow, 16, device="cuda")) == NOMINAL["cuda"]
-    assert Pace().rate(Task(narrow, 16)) == NOMINAL["cpu"]
-    measured = Pace().with_rates({Task(narrow, 16): 3e9})
+    assert known.rate(Work(searched, 16)) == pytest.approx(4e9)  # the median of all
+    assert known.rate(Work(narrow, 16, device="cuda")) == NOMINAL["cuda"]
+    assert Pace().rate(Work(narrow, 16)) == NOMINAL["cpu"]
+    measured = Pace().with_rates({Work(narrow, 16): 3e9})
     assert measured.seconds(run(narrow)) == pytest.approx(SEEN * flops_per_image(narrow, 16)[1] / 3e9)
 
 
@@ -111,12 +111,12 @@ def test_a_searched_network_has_a_pace_of_its_own(tmp_path):
     searched = LayeredSpec(layers=(Layer(channels=4, pool=True), Layer(channels=8)), classes=10)
     flops = SEEN * flops_per_image(searched, 16)[1]
     put(tmp_path, run(searched), 2.0, flops)
-    assert Pace.from_cache(tmp_path).rate(Task(searched, 16)) == pytest.approx(flops / 2)
+    assert Pace.from_cache(tmp_path).rate(Work(searched, 16)) == pytest.approx(flops / 2)
 
 
 def test_evaluation_is_counted_apart(tmp_path):
     vgg16, vgg19 = network("vgg16"), network("vgg19")
-    rates = {Task(vgg16, 16, True): 1e9, Task(vgg19, 16, True): 2e9}
+    rates = {Work(vgg16, 16, True): 1e9, Work(vgg19, 16, True): 2e9}
     own, big = (flops_per_image(spec, 16)[0] for spec in (vgg16, vgg19))
     taught = run(vgg16, recipe.eq1(5), big=vgg19)
     expected = ((3 + 1) * 50 + 100) * own / 1e9 + 50 * big / 2e9  # three epochs and the end, on 50 test images
@@ -141,7 +141,7 @@ def test_damaged_folders_are_passed_over(tmp_path, file, content):
     put(tmp_path, run(network("cnn")), 1.0, 2e9)
     damaged = put(tmp_path, run(network("cnn"), seed=1), 1.0, 9e9)
     (damaged / file).write_text(content)
-    assert Pace.from_cache(tmp_path).rates == {Task(network("cnn"), 16): 2e9}
+    assert Pace.from_cache(tmp_path).rates == {Work(network("cnn"), 16): 2e9}
 
 
 @pytest.mark.parametrize(

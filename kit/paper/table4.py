@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from kit import recipe
+from kit.engines import Engine
 from kit.errors import KitError
 from kit.grid import train_all
 from kit.methods import METHODS, Method, Procedure, SearchSize, Setting, student_search
@@ -142,32 +143,37 @@ def compare(
     cost_target: float | None = None,
     methods: Sequence[Method] = METHODS,
     show_progress: bool = True,
+    engine: Engine | None = None,
 ) -> Comparison:
-    """Trains and searches whatever is not in the cache. `cost_target`: FLOPs an image; None: the table student's."""
+    """Trains and searches whatever is not in the cache. `cost_target`: FLOPs an image; None: the table student's.
+
+    `engine`: one that can be entered again and again; without it processes of this machine, `jobs` at a time.
+    """
     seeds = plan.preset.seeds if seeds is None else seeds
     given = setting(plan, assistants, cost_target)
     if cost_target is not None:
         student_search.search(given, seed=0)  # refuses a target that cannot be met before anything is trained
-    teachers = train_all([given.big, given.small], jobs, show_progress)
+    how = (jobs, show_progress, engine)
+    teachers = train_all([given.big, given.small], *how)
     for outcome in teachers.values():
         if isinstance(outcome, Failure):
             raise KitError(f"a teacher of all rows ({outcome.run.title}) did not finish: {outcome.reason}")
-    found = _searched(given, methods, seeds, jobs, show_progress)
+    found = _searched(given, methods, seeds, how)
     budgets = {(method.label, seed): given.epochs for method in methods for seed in range(seeds)}
-    rows = _trained("steps", given, methods, seeds, budgets, found, jobs, show_progress)
+    rows = _trained("steps", given, methods, seeds, budgets, found, how)
     by_steps = _frame(given, rows, teachers)
     budgets = _epochs_for_equal_time(given, methods, seeds, by_steps, found)
-    rows += _trained("time", given, methods, seeds, budgets, found, jobs, show_progress)
+    rows += _trained("time", given, methods, seeds, budgets, found, how)
     return Comparison(plan, given, tuple(rows), found, _frame(given, rows, teachers))
 
 
 def _searched(
-    given: Setting, methods: Sequence[Method], seeds: int, jobs: int | None, show_progress: bool
+    given: Setting, methods: Sequence[Method], seeds: int, how: tuple[int | None, bool, Engine | None]
 ) -> dict[tuple[str, int], Found]:
     wanted = {
         (method.label, seed): method.search(given, seed) for seed in range(seeds) for method in methods if method.search
     }
-    return dict(zip(wanted, search_all(list(wanted.values()), jobs, show_progress), strict=True))
+    return dict(zip(wanted, search_all(list(wanted.values()), *how), strict=True))
 
 
 def _trained(
@@ -177,8 +183,7 @@ def _trained(
     seeds: int,
     epochs: Mapping[tuple[str, int], int],
     found: Mapping[tuple[str, int], Found],
-    jobs: int | None,
-    show_progress: bool,
+    how: tuple[int | None, bool, Engine | None],
 ) -> list[Trial]:
     """Every method from every seed, each for its epochs; methods without any are left out."""
     procedures: list[tuple[Method, int, Procedure]] = []
@@ -189,7 +194,7 @@ def _trained(
                 more = (found[method.label, seed],) if method.search else ()
                 procedures.append((method, seed, method.build(own, seed, *more)))
     runs = [run for _, _, procedure in procedures for run in (*procedure.before, procedure.final)]
-    results = train_all(runs, jobs, show_progress)
+    results = train_all(runs, *how)
     return [Trial(budget, method, seed, p, _outcome(p, results)) for method, seed, p in procedures]
 
 

@@ -1,0 +1,184 @@
+"""Runs side by side against the same runs alone: how near the grid comes to what its cores could do.
+
+python -m benchmarks.grid --json    # about 11 minutes on two quiet cores; with --shared 20
+
+Two teachers and ten students of theirs, of preset quick's kind but fewer images and epochs. Each arm is a process of
+its own with an empty cache; arms alternate, in another order in each repeat.
+`alone`: every run by itself, one after the other, on one thread. `side_by_side`: `train_all` with a job for each core,
+one thread each. `one_after_another`: each run in turn on as many threads as there are cores.
+
+grid_over_ideal = wall of side_by_side / (sum of alone / N + rest), where rest = max(0, chain − sum of alone / N), N are
+the cores and chain is the costliest chain of runs that need each other (a teacher, its logits, a student), by their
+times alone: no way of packing whole runs can be quicker. Its wall has in it the worker processes' start (which is also
+measured apart) and what the cores lose by working at once; that of `alone` starts when all is imported.
+Teachers' logits are not cached (KIT_LOGITS_GB=0), so that both arms do the same work. With `--shared` the same is
+measured again where logits are shared, in both arms: `alone` computes them in turn, once, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import Future, wait
+from statistics import median
+from typing import Annotated
+
+import torch
+import typer
+from tqdm.auto import tqdm
+
+from kit import recipe
+from kit.engines import LocalProcesses, Task, Tick, default_jobs
+from kit.grid import train_all, urgency
+from kit.models import ModelSpec
+from kit.recipe import Recipe
+from kit.runs import DataSpec, Run, start, store, with_teachers
+
+ARMS = ("alone", "side_by_side", "one_after_another")
+PER_CLASS, PX, WIDTH = 60, 16, 8
+
+
+def grid(epochs: int) -> list[Run]:
+    """ResNet-34 and VGG-19 as teachers; VGG-16 as student of each at two temperatures, and of nobody, twice."""
+    data = DataSpec.of("cifar-10", px=PX, train_per_class=PER_CLASS, test_per_class=20, source="embedded")
+
+    def run(name: str, stages: tuple, seed: int = 0, **teachers: Run) -> Run:
+        student = ModelSpec(name=name, classes=data.classes, width=WIDTH, stem="small")
+        made = Recipe(stages=stages, epochs=epochs, batch=64)
+        return Run(data=data, student=student, recipe=made, teachers=teachers, seed=seed)
+
+    teachers = [run(name, recipe.hard_labels()) for name in ("resnet34", "vgg19")]
+    taught = [
+        run("vgg16", recipe.eq1(T, "hinton"), seed, big=big) for big in teachers for T in (5, 20) for seed in range(2)
+    ]
+    return taught + [run("vgg16", recipe.hard_labels(), seed) for seed in range(2)]
+
+
+# ---- in a process of its own ---------------------------------------------------------------------------------------
+
+
+class Alone:
+    """An engine of one slot, in this process; it times each task."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.seconds: dict[str, float] = {}
+
+    def submit(self, task: Task) -> Future[str | None]:
+        begun, future = time.perf_counter(), Future()
+        future.set_result(task.work(task.about, lambda share: None))
+        self.seconds[task.key] = time.perf_counter() - begun
+        self.tasks.append(task)
+        return future
+
+    def heard(self):
+        return iter(())
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+
+def alone(epochs: int) -> dict[str, float]:
+    engine = Alone()
+    train_all(grid(epochs), show_progress=False, engine=engine)
+    chains = urgency(engine.tasks, lambda task: engine.seconds[task.key])
+    return {"wall_s": sum(engine.seconds.values()), "chain_s": max(chains.values())}
+
+
+def side_by_side(epochs: int) -> dict[str, float]:
+    begun = time.perf_counter()
+    with LocalProcesses(default_jobs()) as engine:
+        wait([engine.submit(Task(str(n), "nothing", nothing, None)) for n in range(engine.slots)])
+        start_up_s = time.perf_counter() - begun
+    runs = grid(epochs)
+    begun = time.perf_counter()
+    train_all(runs, jobs=default_jobs(), show_progress=False)
+    return {"wall_s": time.perf_counter() - begun, "start_up_s": start_up_s}
+
+
+def nothing(about: None, tick: Tick) -> None:
+    """With this module, all that a training needs has been imported."""
+
+
+def one_after_another(epochs: int) -> dict[str, float]:
+    runs = with_teachers(grid(epochs))
+    torch.set_num_threads(default_jobs())
+    begun = time.perf_counter()
+    for run in runs:
+        store(run, start(run).run())
+    return {"wall_s": time.perf_counter() - begun}
+
+
+# ---- the whole -----------------------------------------------------------------------------------------------------
+
+
+def measure(arm: str, epochs: int, logits_gb: float) -> dict[str, float]:
+    """An arm's seconds, in a process of its own with an empty cache."""
+    code = f"import json; from benchmarks import grid; print(json.dumps(grid.{arm}({epochs})))"
+    with tempfile.TemporaryDirectory(prefix="kit-grid-") as cache:
+        environment = os.environ | {"KIT_CACHE": cache, "KIT_LOGITS_GB": str(logits_gb)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"arm {arm} failed")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ideal_s(alone: dict[str, float]) -> float:
+    packed = alone["wall_s"] / default_jobs()
+    return packed + max(0.0, alone["chain_s"] - packed)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {name: round(of(values), 3) for name, of in (("min", min), ("median", median), ("max", max))}
+
+
+def main(
+    repeats: Annotated[int, typer.Option(min=1, help="of every arm")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="of every run")] = 20,
+    shared: Annotated[bool, typer.Option(help="measure it with shared teacher logits, too")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="end with lines of JSON")] = False,
+) -> None:
+    """Train a grid alone, side by side, and one after another on all cores, and compare."""
+    wanted = [(arm, 0) for arm in ARMS] + ([(arm, 4) for arm in ARMS[:2]] if shared else [])
+    seen: dict[tuple[str, int], list[dict[str, float]]] = {key: [] for key in wanted}
+    with tqdm(total=repeats * len(wanted), desc="arms", disable=not sys.stderr.isatty()) as bar:
+        for repeat in range(repeats):
+            for arm, logits_gb in wanted[repeat % len(wanted) :] + wanted[: repeat % len(wanted)]:
+                seen[arm, logits_gb].append(measure(arm, epochs, logits_gb))
+                bar.update()
+
+    def over(above: tuple[str, int], below: tuple[str, int], of=lambda one: one["wall_s"]) -> dict[str, float]:
+        return spread([one["wall_s"] / of(other) for one, other in zip(seen[above], seen[below], strict=True)])
+
+    found = {
+        "cores": default_jobs(),
+        "runs": len(with_teachers(grid(epochs))),
+        "repeats": repeats,
+        "grid_over_ideal": over(("side_by_side", 0), ("alone", 0), ideal_s),
+        "side_by_side_over_one_after_another": over(("one_after_another", 0), ("side_by_side", 0)),
+        "start_up_s": spread([one["start_up_s"] for one in seen["side_by_side", 0]]),
+        "chain_s": spread([one["chain_s"] for one in seen["alone", 0]]),
+    }
+    found |= {f"{arm}_s": spread([one["wall_s"] for one in seen[arm, 0]]) for arm in ARMS}
+    if shared:
+        found["shared_grid_over_ideal"] = over(("side_by_side", 4), ("alone", 4), ideal_s)
+        found["shared_side_by_side_s"] = spread([one["wall_s"] for one in seen["side_by_side", 4]])
+    for name, value in found.items():
+        words = "  ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        print(f"{name:38} {words}")
+    if as_json:
+        print(json.dumps(found))
+        print(json.dumps({"grid_over_ideal": found["grid_over_ideal"]["median"]}))
+
+
+if __name__ == "__main__":
+    typer.run(main)
