@@ -27,6 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
 from kit.data import ROLES, SOURCES, real_folder
+from kit.engines import Engine
 from kit.errors import KitError, not_one_of
 from kit.grid import train_all
 from kit.paper import figure2, table1, table2, table3, table4
@@ -113,7 +114,7 @@ def _table4(plan: Plan, seeds: int | None) -> list[Row]:
     return table4.known(plan, seeds or table4.seeds(plan))
 
 
-def _table4_searched(plan: Plan, seeds: int | None, jobs: int | None) -> Mapping[Run, Result | Failure]:
+def _table4_searched(plan: Plan, seeds: int | None, jobs: int | Engine | None) -> Mapping[Run, Result | Failure]:
     return table4.compare(plan, seeds or table4.seeds(plan), jobs).outcomes
 
 
@@ -155,13 +156,17 @@ def parameters_of(notebook: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(notebook)))
 
 
-def make(names: Sequence[str], request: Request, out: Path, force: bool = False) -> list[str]:
+def make(
+    names: Sequence[str], request: Request, out: Path, force: bool = False, engine: Engine | None = None
+) -> list[str]:
     """Executes the notebooks into `out`; gives one line for each that failed.
 
     A notebook is skipped when its text, its parameters, its runs and the kit are what they were and its pictures are
-    unaltered. Raises KitError for unknown notebooks and parameters before anything runs.
+    unaltered. Runs are trained on the engine, where there is one. Raises KitError for unknown notebooks and
+    parameters before anything runs.
     """
     extra, request = request.extra, request.settled()
+    workers = engine or request.jobs
     real_folder(request.data)
     plan, todo = request.plan, chosen(names)
     accepted = {name: parameters_of(path) - {"out"} for name, path in todo.items()}
@@ -172,11 +177,11 @@ def make(names: Sequence[str], request: Request, out: Path, force: bool = False)
         manifest = Manifest(out)
         manifest.take_all()
         runs = {name: runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else [] for name in todo}
-        results = dict(train_all([run for needed in runs.values() for run in needed], request.jobs))
+        results = dict(train_all([run for needed in runs.values() for run in needed], workers))
         failures = []
         for name in [name for name in todo if name in FOLLOWING]:
             try:
-                further = FOLLOWING[name](plan, request.seeds, request.jobs)
+                further = FOLLOWING[name](plan, request.seeds, workers)
             except KitError as error:  # the other notebooks do not depend on it
                 failures.append(f"{name}: {error}")
                 del todo[name]

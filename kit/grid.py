@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from kit.engines import Engine, LocalProcesses, Task, Tick, default_jobs
+from kit.engines import Engine, Task, Tick, engine_for
 from kit.errors import KitError
 from kit.models import flops_per_image
 from kit.runs import Failure, Result, Run, compute_logits, found, outcome, teacher_logits, train, with_teachers
@@ -107,17 +107,18 @@ class SharedLogits:
 
 
 def train_all(
-    runs: Iterable[Run], jobs: int | None = None, show_progress: bool = True, engine: Engine | None = None
+    runs: Iterable[Run], jobs: int | Engine | None = None, show_progress: bool = True, engine: Engine | None = None
 ) -> Mapping[Run, Result | Failure]:
     """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
 
+    An `engine`, or one given as `jobs`, trains elsewhere: `kit.cluster.DaskCluster` on the machines of a Dask cluster.
     Teachers shared by several runs are trained once, and their logits in an epoch computed once. A run that diverges
     becomes a Failure; the others go on. A damaged folder in the cache is set aside and its run trained anew.
     """
     runs = list(runs)
     grid = Grid(runs)
     if grid.tasks:
-        engine = engine or LocalProcesses(min(jobs or default_jobs(), len(grid.tasks)))
+        engine = engine or engine_for(jobs, len(grid.tasks))
         total = sum(map(grid.cost, grid.tasks))
         bar = tqdm(total=total, desc=f"training {len(grid.missing)} runs", disable=not show_progress, bar_format=BAR)
         with bar, engine:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_runs import hard, left_in, taught
 
-from kit import grid
+from kit import engines, grid
 from kit.engines import default_jobs
 from kit.grid import train_all
 from kit.models import flops_per_image
@@ -69,7 +69,7 @@ def test_many_runs_side_by_side(own_cache, monkeypatch, tmp_path, capfd):
 
 
 def test_nothing_to_do_starts_nothing(monkeypatch):
-    monkeypatch.setattr(grid, "LocalProcesses", lambda *_: pytest.fail("started workers"))
+    monkeypatch.setattr(engines, "LocalProcesses", lambda *_: pytest.fail("started workers"))
     assert train_all([]) == {}
     result = train(hard())
     assert train_all([hard()])[hard()].folder == result.folder

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from kit.engines import Engine
 from kit.errors import KitError
 from kit.grid import train_all
 from kit.layered import LayeredSpec
@@ -196,7 +197,7 @@ class Search:
         return Found(chosen, pd.DataFrame(self.lines, columns=COLUMNS), self.policy_seconds, notes)
 
 
-def search_all(searches: Sequence[Search], jobs: int | None = None, show_progress: bool = True) -> list[Found]:
+def search_all(searches: Sequence[Search], jobs: int | Engine | None = None, show_progress: bool = True) -> list[Found]:
     """Runs the searches side by side, round by round, and gives what each found; those in the cache are only read."""
     known = {search.hash: found for search in searches if (found := recall(search)) is not None}
     fresh = {search.hash: search for search in searches if search.hash not in known}

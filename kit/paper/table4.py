@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from kit import recipe
+from kit.engines import Engine
 from kit.errors import KitError
 from kit.grid import train_all
 from kit.methods import METHODS, Method, Procedure, SearchSize, Setting, student_search
@@ -110,7 +111,7 @@ class Comparison:
         return [row.outcome for row in rows if isinstance(row.outcome, Result)]
 
 
-def run(plan: Plan, seeds: int, jobs: int | None = None, **options: object) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, **options: object) -> pd.DataFrame:
     """Trains and searches what is missing; a line a method, seed and budget. Options as for `compare`."""
     return compare(plan, seeds, jobs, **options).frame
 
@@ -118,7 +119,7 @@ def run(plan: Plan, seeds: int, jobs: int | None = None, **options: object) -> p
 def compare(
     plan: Plan,
     seeds: int | None = None,
-    jobs: int | None = None,
+    jobs: int | Engine | None = None,
     assistants: Sequence[str] = (SMALL,),
     cost_target: float | None = None,
     methods: Sequence[Method] = METHODS,
@@ -143,7 +144,7 @@ def compare(
 
 
 def _searched(
-    given: Setting, methods: Sequence[Method], seeds: int, jobs: int | None, show_progress: bool
+    given: Setting, methods: Sequence[Method], seeds: int, jobs: int | Engine | None, show_progress: bool
 ) -> dict[tuple[str, int], Found]:
     wanted = {
         (method.label, seed): method.search(given, seed) for seed in range(seeds) for method in methods if method.search
@@ -158,7 +159,7 @@ def _trained(
     seeds: int,
     epochs: Mapping[tuple[str, int], int],
     found: Mapping[tuple[str, int], Found],
-    jobs: int | None,
+    jobs: int | Engine | None,
     show_progress: bool,
 ) -> list[Trial]:
     """Every method from every seed, each for its epochs; methods without any are left out."""
