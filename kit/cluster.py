@@ -15,6 +15,7 @@ import re
 import sys
 import threading
 import time
+import traceback
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -168,6 +169,7 @@ class DaskCluster:
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # of its health page, at any free port
                     memory_limit=0,  # as without a cluster
                     silence_logs=logging.CRITICAL,
                 )
@@ -338,6 +340,9 @@ def _work(order: Order) -> Ended | Again | NeedsClient:
             _alone.release()
     except Stopped:  # nobody waits for this answer, unless the worker was leaving
         return Again(worker.address)
+    except Exception as error:  # as words: not every error can be pickled
+        traceback.print_exc()  # in the worker's own log
+        return Ended(f"worker {worker.address} could not do it: {_said(error)}")
 
 
 def _done(order: Order, worker: Worker, tick: Telling) -> Ended | Again | NeedsClient:

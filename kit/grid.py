@@ -120,8 +120,8 @@ def train_all(
     if grid.tasks:
         engine = engine or engine_for(jobs, len(grid.tasks))
         total = sum(map(grid.cost, grid.tasks))
-        bar = tqdm(total=total, desc=f"training {len(grid.missing)} runs", disable=not show_progress, bar_format=BAR)
-        with bar, engine:
+        about = f"training {len(grid.missing)} runs"
+        with engine, tqdm(total=total, desc=about, disable=not show_progress, bar_format=BAR) as bar:
             carry_out(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
     return {run: grid.results[run] for run in runs}
 

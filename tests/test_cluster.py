@@ -14,18 +14,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from distributed import LocalCluster
 from filelock import FileLock
 from test_cli import refused
 from test_runs import hard, own_cache, taught  # noqa: F401  (a fixture among them)
 
-from kit import cluster
+from kit import cluster, grid
 from kit.cluster import DaskCluster
 from kit.engines import Task
 from kit.errors import KitError
 from kit.grid import carry_out, train_all
-from kit.runs import Failure, Result, Run, entry_of, folder_of, train, with_teachers
+from kit.runs import Failure, Result, Run, entry_of, find, folder_of, train, with_teachers
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60.0
@@ -38,14 +39,14 @@ WITNESS = """
         handle = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(handle, (" ".join(map(str, words)) + "\\n").encode())
         os.close(handle)
-    store, resume = runs.store, checkpoint.Checkpoints.resume
-    def storing(run, training):
+    def storing(run, training, store=runs.store):
         store(run, training)
         say("ended", run.hash, training.step, os.getpid())
-    def resuming(self, training):
+    def resuming(self, training, resume=checkpoint.Checkpoints.resume):
         resume(self, training)
         say("began", self.folder.name, training.step, os.getpid())
-    runs.store, checkpoint.Checkpoints.resume = storing, resuming
+    if runs.store.__name__ != "storing":  # Dask executes a preload twice
+        runs.store, checkpoint.Checkpoints.resume = storing, resuming
 """
 
 
@@ -55,7 +56,10 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.witness = folder / "witness"
-        self.cluster = LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None, silence_logs=50)
+        anywhere = {"dashboard_address": "127.0.0.1:0"}
+        self.cluster = LocalCluster(
+            n_workers=0, host="127.0.0.1", dashboard_address=None, scheduler_kwargs=anywhere, silence_logs=50
+        )
         self.scheduler = self.cluster.scheduler
         self.address = self.cluster.scheduler_address
         self.processes: list[subprocess.Popen] = []
@@ -176,8 +180,7 @@ def test_a_teacher_that_is_damaged_on_the_way_is_a_failure_in_one_line(apart, ow
 def test_a_run_that_comes_back_damaged_is_a_failure_in_one_line(lab, own_cache):  # noqa: F811
     lab.worker(lab.folder / "its-own", """
         from kit import cluster
-        packed = cluster.packed
-        cluster.packed = lambda run: packed(run) | {"../../escaped": b""}
+        cluster.packed = lambda run, packed=cluster.packed: packed(run) | {"../../escaped": b""}
     """)  # fmt: skip
     lab.arrived(1)
     run = hard()
@@ -222,10 +225,10 @@ def test_a_worker_is_killed_in_the_middle_of_a_grid(shared, lab, own_cache, tmp_
         return any(list((caches[0] / "checkpoints" / run).glob("step-*")) for run in at_work if run != big.hash)
 
     with ThreadPoolExecutor(1) as pool:
-        grid = pool.submit(train_all, asked, engine=DaskCluster(lab.address), show_progress=False)
+        training = pool.submit(train_all, asked, engine=DaskCluster(lab.address), show_progress=False)
         eventually(in_the_middle)
         doomed.send_signal(signal.SIGKILL)
-        results = grid.result(PATIENCE_S)
+        results = training.result(PATIENCE_S)
 
     everything = with_teachers(asked)
     assert all(isinstance(results[run], Result) for run in asked)
@@ -246,8 +249,7 @@ def test_a_run_that_loses_its_workers_again_and_again_is_a_failure_and_the_other
         lab.worker(own_cache, f"""
             import os, signal
             from kit import runs
-            start = runs.start
-            def starting(run):
+            def starting(run, start=runs.start):
                 return os.kill(os.getpid(), signal.SIGKILL) if run.hash == "{deadly.hash}" else start(run)
             runs.start = starting
         """)  # fmt: skip
@@ -308,12 +310,12 @@ def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cac
 
 def test_it_waits_for_a_worker_and_says_so_and_what_it_thinks_of_one_with_threads(lab, own_cache, capfd):  # noqa: F811
     with ThreadPoolExecutor(1) as pool:
-        grid = pool.submit(
+        training = pool.submit(
             train_all, [hard(seed=1), hard(seed=2)], engine=DaskCluster(lab.address), show_progress=False
         )
         time.sleep(1.5)
         lab.worker(own_cache, threads=2)
-        assert all(isinstance(each, Result) for each in grid.result(PATIENCE_S).values())
+        assert all(isinstance(each, Result) for each in training.result(PATIENCE_S).values())
     waiting, threads = capfd.readouterr().err.splitlines()
     assert waiting == f"no worker is connected to the scheduler at {lab.address}; waiting for one"
     assert threads.endswith("has 2 threads but trains one run at a time; start it with --nthreads 1 --nworkers 2")
@@ -336,11 +338,24 @@ def test_a_worker_of_other_versions_is_not_used(lab, own_cache, capfd):  # noqa:
     assert all("is not used: it has other versions: numerics 999, here " in line for line in lines)
 
 
-def test_a_cluster_of_this_machine(own_cache, capfd):  # noqa: F811
-    asked = [hard(seed=seed) for seed in range(2)]
-    results = train_all(asked, engine=DaskCluster("local", jobs=2), show_progress=False)
-    assert all(isinstance(each, Result) for each in results.values())
+def test_a_cluster_of_this_machine_listens_on_loopback_alone(own_cache, capfd):  # noqa: F811
+    before = listening()
+    engine, ended, at = DaskCluster("local", jobs=2), [], []
+    tasks = grid.Grid([hard(seed=seed) for seed in range(2)]).tasks
+    with engine:
+        at += listening() - before
+        carry_out(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append(reason))
+    assert ended == [None, None]
+    assert all(isinstance(find(task.about), Result) for task in tasks)
+    assert {host for host, _ in at} == {"127.0.0.1"}
     assert capfd.readouterr().err == ""
+
+
+def listening() -> set[tuple[str, int]]:
+    """Addresses and ports at which this process and its children can be reached."""
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    sockets = [each for process in processes for each in process.net_connections("inet")]
+    return {tuple(each.laddr) for each in sockets if each.status == psutil.CONN_LISTEN}
 
 
 @pytest.mark.parametrize(
