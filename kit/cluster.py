@@ -9,6 +9,7 @@ which teachers it lacks and is sent them; what it has trained it sends back. Wha
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import platform
 import re
@@ -40,7 +41,7 @@ from kit.sealed import write, writing_to
 
 ALLOWED = "local, tcp://HOST:PORT or tls://HOST:PORT"
 ADDRESS = r"(tcp|tls)://([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
-CONNECT_S = 8.0  # until nobody is there
+CONNECT_S = 5.0  # until nobody is there
 LOOK_S = 0.5  # between two looks of a worker at whether its task is still wanted, and two words about its progress
 APPEAR_S = 10.0  # until what another machine wrote is seen through a shared file system
 MANY = 1000  # tasks under way; each is waited for by a thread
@@ -175,6 +176,8 @@ class DaskCluster:
                 )
             )
         try:
+            if where == self.address:  # somebody's; in a thread, as a notebook's own has an event loop already
+                self._threads.submit(lambda: asyncio.run(_shake_hands(where))).result()
             return Client(where, timeout=CONNECT_S, set_as_default=False)
         except Exception as error:  # whatever the other side is, it is no scheduler
             raise KitError(f"no Dask scheduler answers at {self.address}: {_said(error)}") from None
@@ -288,6 +291,13 @@ class DaskCluster:
             if self._here is None:
                 self._here = LocalProcesses(default_jobs()).__enter__()
         return self._here.submit(task).result()
+
+
+async def _shake_hands(address: str) -> None:
+    """Raises where nobody listens, or who listens does not speak as Dask does; `Client` would wait without end."""
+    options = distributed.Security().get_connection_args("client")
+    comm = await asyncio.wait_for(distributed.comm.connect(address, timeout=CONNECT_S, **options), CONNECT_S)
+    await comm.close()
 
 
 @contextmanager
