@@ -305,6 +305,21 @@ def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cac
         client.wait()
 
 
+def test_a_lost_scheduler_ends_everything_in_one_line(lab, own_cache):  # noqa: F811
+    lab.worker(own_cache)
+    lab.arrived(1)
+    with ThreadPoolExecutor(1) as pool:
+        endless = hard(epochs=1_000_000)
+        training = pool.submit(train_all, [endless], engine=DaskCluster(lab.address), show_progress=False)
+        eventually(lambda: lab.seen("began"))
+        lab.cluster.close()
+        with pytest.raises(KitError) as raised:
+            training.result(PATIENCE_S)
+    assert str(raised.value).startswith(f"the connection to the scheduler at {lab.address} was lost; finished runs are")
+    with FileLock(folder_of(endless.hash).with_suffix(".lock"), timeout=10):  # and its worker has stopped
+        pass
+
+
 # ---- who is there, and who fits --------------------------------------------------------------------------------------
 
 
