@@ -216,8 +216,8 @@ def test_a_worker_is_killed_in_the_middle_of_a_grid(shared, lab, own_cache, tmp_
     caches = [own_cache, own_cache] if shared else [lab.folder / "a", lab.folder / "b"]
     doomed, _ = (lab.worker(cache) for cache in caches)
     lab.arrived(2)
-    big = hard(width=3, epochs=60)
-    asked = [taught(big, seed=seed, epochs=300) for seed in range(3)]
+    big = hard(width=3, epochs=40)
+    asked = [taught(big, seed=seed, epochs=200) for seed in range(3)]
 
     def in_the_middle() -> bool:
         ended = {run for run, *_ in lab.seen("ended")}
