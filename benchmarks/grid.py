@@ -89,7 +89,7 @@ class Alone:
 
 def alone(epochs: int) -> dict[str, float]:
     engine = Alone()
-    train_all(grid(epochs), show_progress=False, engine=engine)
+    train_all(grid(epochs), show_progress=False, jobs=engine)
     chains = urgency(engine.tasks, lambda task: engine.seconds[task.key])
     return {"wall_s": sum(engine.seconds.values()), "chain_s": max(chains.values())}
 

@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import pandas as pd
 import typer
@@ -17,6 +17,9 @@ from pydantic import ValidationError
 from tqdm.auto import tqdm
 
 from kit.errors import KitError, not_one_of, one_line
+
+if TYPE_CHECKING:
+    from kit.engines import Engine
 
 app = typer.Typer(
     help="Knowledge distillation with an adaptive temperature and a small teacher.",
@@ -47,6 +50,10 @@ RoleDataOption = Annotated[
 JobsOption = Annotated[
     Optional[int], typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: all cores")
 ]
+SchedulerOption = Annotated[
+    Optional[str],
+    typer.Option(metavar="tcp://HOST:PORT", help="train on a Dask cluster's workers; 'local': one on this machine"),
+]
 SeedsOption = Annotated[
     Optional[int], typer.Option(callback=at_least_one, help="how many seeds; default: the preset's")
 ]
@@ -61,6 +68,7 @@ def figures(
     preset: PresetOption = "quick",
     out: Annotated[Path, typer.Option(help="where pictures, CSVs and manifest.json go")] = Path("figures"),
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
     seeds: SeedsOption = None,
     role_data: RoleDataOption = None,
     data: DataOption = None,
@@ -73,6 +81,7 @@ def figures(
     """Execute the notebooks and write every figure and table."""
     from kit import figures as drawing
 
+    engine = engine_at(scheduler, jobs)
     refuse_damage(strict)
     request = drawing.Request(
         preset=preset,
@@ -82,7 +91,7 @@ def figures(
         jobs=jobs,
         extra={name: literal(value) for name, value in pairs(parameter, "parameter").items()},
     )
-    failures = drawing.make(notebooks or [], request, out.resolve(), force)
+    failures = drawing.make(notebooks or [], request, out.resolve(), force, engine)
     for failure in failures:
         print(failure, file=sys.stderr)
     if failures:
@@ -126,6 +135,7 @@ def train(
     data: DataOption = None,
     strict: StrictOption = False,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one student (and its teachers, once)."""
@@ -134,6 +144,7 @@ def train(
     from kit.paper.plan import Plan
     from kit.runs import Failure, Run, replayed
 
+    engine = engine_at(scheduler, jobs)
     refuse_damage(strict)
     plan = replace(Plan.of(preset, {check_role(role): source}, data), level=level)
     plan = replace(plan, precision=precision or plan.precision)
@@ -154,7 +165,7 @@ def train(
     if events:
         run = replayed(run, steering.read(events))
     tell_skipped(run.data.load())
-    outcome = train_all([run], jobs)[run]
+    outcome = train_all([run], engine or jobs)[run]
     if isinstance(outcome, Failure):
         raise typer.Exit(1)
     m = outcome.metrics
@@ -190,6 +201,7 @@ def table(
     preset: PresetOption = "quick",
     seeds: SeedsOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
     role_data: RoleDataOption = None,
     data: DataOption = None,
     strict: StrictOption = False,
@@ -206,6 +218,7 @@ def table(
     from kit.paper import TABLES
     from kit.paper.plan import Plan
 
+    engine = engine_at(scheduler, jobs)
     refuse_damage(strict)
     if number not in TABLES:
         raise not_one_of("table", number, TABLES)
@@ -220,7 +233,7 @@ def table(
         raise KitError(f"table {number} has no {' and no '.join(options)}; allowed: for table 4")
     for role in wanted.ROLES:
         tell_skipped(plan.data(role).load())
-    frame = wanted.run(plan, seeds or wanted.seeds(plan), jobs, **options)
+    frame = wanted.run(plan, seeds or wanted.seeds(plan), engine or jobs, **options)
     shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
     if csv:
         frame.to_csv(csv, index=False, lineterminator="\n")
@@ -539,6 +552,15 @@ def sources(words: list[str] | None) -> dict[str, str]:
         if source not in ("auto", "embedded", "real"):
             raise not_one_of(f"source of {role}", source, ("auto", "embedded", "real"))
     return found
+
+
+def engine_at(scheduler: str | None, jobs: int | None) -> Engine | None:
+    """The Dask cluster of a scheduler, of whose workers at most `jobs` are used; None: this machine's processes."""
+    if scheduler is None:
+        return None
+    from kit.cluster import DaskCluster
+
+    return DaskCluster(scheduler, jobs)
 
 
 def refuse_damage(strict: bool) -> None:

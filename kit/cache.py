@@ -1,19 +1,24 @@
-"""Housekeeping of the cache: removing runs, and carrying them to another machine in a plain folder.
+"""Housekeeping of the cache: removing runs, and carrying them to another machine in a plain folder or as bytes.
 
-A run travels as its own sealed folder. What is taken in is checked first: its checksums, that its description has the
-hash that its folder is named after, and that its files are plain ones. Nothing outside the two folders is touched.
+A run travels as its own sealed folder, or in a parcel: its files' bytes by their names. What is taken in is checked
+first: its checksums, that its description has the hash that its folder is named after, and that its files are plain
+ones. Nothing outside the two folders is touched.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Collection, Sequence
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from kit.errors import KitError
 from kit.runs import DIVERGED_FILES, FILES, Entry, cache_folder, cached, entry_of, folder_of, locked, set_aside
 from kit.sealed import CHECKSUMS, sealed, sha256, sweep, writing_to
+
+Parcel = Mapping[str, bytes]
 
 
 def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] = ()) -> int:
@@ -72,19 +77,54 @@ def import_runs(folder: Path) -> tuple[list[str], list[str]]:
         raise KitError(f"folder {str(folder)!r} is not there")
     taken, refused = [], []
     for source in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        why = "a link, not a folder" if source.is_symlink() else entry_of(source).complaint
-        if why is not None:
+        why = take_over(source)
+        if why is None:
+            taken.append(source.name)
+        else:
             refused.append(f"run {source.name!r} is not imported: {why}")
-            continue
-        place = folder_of(source.name)
-        with locked(place):
-            sweep(place)
-            if place.exists() and entry_of(place).complaint:
-                set_aside(place)
-            if not place.exists():
-                copy(source, place)
-        taken.append(source.name)
     return taken, refused
+
+
+def take_over(source: Path) -> str | None:
+    """Copies the run in a folder that is named after it into the cache; None, or in a few words why it is refused."""
+    why = "a link, not a folder" if source.is_symlink() else entry_of(source).complaint
+    if why is not None:
+        return why
+    place = folder_of(source.name)
+    with locked(place):
+        sweep(place)
+        if place.exists() and entry_of(place).complaint:
+            set_aside(place)
+        if not place.exists():
+            copy(source, place)
+    return None
+
+
+def packed(run_hash: str) -> Parcel:
+    """A run's own files, to be taken over elsewhere, where they are checked. Raises KitError where it is not there."""
+    folder = folder_of(run_hash)
+    names = DIVERGED_FILES if (folder / "diverged.json").exists() else FILES
+    try:
+        return {name: (folder / name).read_bytes() for name in (*names, CHECKSUMS)}
+    except OSError as error:
+        raise KitError(f"run {run_hash} cannot be read from {folder}: {error.strerror}") from None
+
+
+def unpacked(run_hash: str, parcel: Parcel) -> str | None:
+    """Takes a run's parcel over into the cache, checked as a folder is; None, or in a few words why it is refused."""
+    if not re.fullmatch("[0-9a-f]{16}", run_hash):
+        return "its name is not a run's"
+    foreign = sorted(set(parcel) - {*FILES, *DIVERGED_FILES, CHECKSUMS})
+    if foreign:
+        return f"{foreign[0]!r} is not a run's file"
+    with writing_to(cache_folder()):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".arrived-", dir=cache_folder()) as place:
+            folder = Path(place) / run_hash
+            folder.mkdir()
+            for name, content in parcel.items():
+                (folder / name).write_bytes(content)
+            return take_over(folder)
 
 
 def copy(source: Path, place: Path) -> None:

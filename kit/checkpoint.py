@@ -77,7 +77,7 @@ class Checkpoints:
                 if content["of"] == self.identity:
                     training.restore(load_file(folder / FILES[1]), content["state"])
                     break
-                why = f"it was written under {_difference(content['of'], self.identity)}"
+                why = f"it was written under {difference(content['of'], self.identity)}"
             self._note(f"checkpoint {folder.name} is not used: {why}")
         training.notes += self.notes
         steps = training.ranks.stacked(torch.tensor(training.step))
@@ -112,7 +112,7 @@ def intervals() -> tuple[float, float]:
     return seconds, seconds
 
 
-def _difference(theirs: dict[str, object], ours: dict[str, object]) -> str:
+def difference(theirs: dict[str, object], ours: dict[str, object]) -> str:
     """`torch 2.9.0, here 2.14.1`: the first thing in which two identities differ."""
     name = next(name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name))
     return f"{name} {theirs.get(name)}, here {ours.get(name)}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 from kit.errors import KitError
 
-Tick = Callable[[float], None]  # hears the share of the task that has been done since it was last called
+Tick = Callable[[float], None]  # hears the share of the task that has been done since it was last called, often none
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,13 @@ def default_jobs() -> int:
     """As many tasks side by side as the process may use cores."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def engine_for(jobs: int | Engine | None, tasks: int) -> Engine:
+    """The engine that `jobs` is, or so many processes of this machine, as far as there are tasks for them."""
+    if jobs is None or isinstance(jobs, int):
+        return LocalProcesses(min(jobs or default_jobs(), tasks))
+    return jobs
 
 
 class LocalProcesses:
@@ -116,7 +124,18 @@ def _begin_worker(told: Any) -> None:
     global _told
     _told = told
     os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Nobody would hear of what an orphan does; the run goes on from its checkpoint when it is asked for again."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _work(task: Task) -> str | None:
-    return task.work(task.about, lambda share: _told.put((task.key, share)))
+    def tick(share: float) -> None:
+        if share > 0:
+            _told.put((task.key, share))
+
+    return task.work(task.about, tick)

@@ -118,7 +118,7 @@ def _table4(plan: Plan, seeds: int | None) -> list[Row]:
 
 
 def _table4_searched(plan: Plan, seeds: int | None, engine: Engine) -> Mapping[Run, Result | Failure]:
-    return table4.compare(plan, seeds or table4.seeds(plan), engine=engine).outcomes
+    return table4.compare(plan, seeds or table4.seeds(plan), engine).outcomes
 
 
 NEEDS = {
@@ -165,7 +165,8 @@ def make(
     """Executes the notebooks into `out`; gives one line for each that failed.
 
     A notebook is skipped when its text, its parameters, its runs and the kit are what they were and its pictures are
-    unaltered. Raises KitError for unknown notebooks and parameters before anything runs.
+    unaltered. Runs are trained on the engine, where there is one. Raises KitError for unknown notebooks and
+    parameters before anything runs.
     """
     extra, request = request.extra, request.settled()
     real_folder(request.data)

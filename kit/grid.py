@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from kit import parallel
-from kit.engines import Engine, LocalProcesses, Task, Tick, default_jobs
+from kit.engines import Engine, Task, Tick, engine_for
 from kit.errors import KitError
 from kit.models import flops_per_image
 from kit.pace import Pace, Work, images_of, seen_at, seen_in
@@ -128,23 +128,23 @@ class SharedLogits:
 
 
 def train_all(
-    runs: Iterable[Run], jobs: int | None = None, show_progress: bool = True, engine: Engine | None = None
+    runs: Iterable[Run], jobs: int | Engine | None = None, show_progress: bool = True
 ) -> Mapping[Run, Result | Failure]:
     """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
 
-    Teachers shared by several runs are trained once, and their logits in an epoch computed once. A run that diverges
-    becomes a Failure; the others go on. A damaged folder in the cache is set aside and its run trained anew. Processes
-    that torchrun started all call this, and train one run after another together.
+    `jobs` may be an engine instead: `kit.cluster.DaskCluster` trains on the machines of a Dask cluster. Teachers shared
+    by several runs are trained once, and their logits in an epoch computed once. A run that diverges becomes a Failure;
+    the others go on. A damaged folder in the cache is set aside and its run trained anew. Processes that torchrun
+    started all call this, and train one run after another together.
     """
     runs = list(runs)
     if parallel.count() > 1:
         return train_together(runs, show_progress)
     grid = Grid(runs)
     if grid.tasks:
-        engine = engine or LocalProcesses(min(jobs or default_jobs(), len(grid.tasks)))
-        total = sum(map(grid.cost, grid.tasks))
-        bar = tqdm(total=total, desc=f"training {len(grid.missing)} runs", disable=not show_progress, bar_format=BAR)
-        with bar, engine:
+        about, total = f"training {len(grid.missing)} runs", sum(map(grid.cost, grid.tasks))
+        engine = engine_for(jobs, len(grid.tasks))
+        with engine, tqdm(total=total, desc=about, disable=not show_progress, bar_format=BAR) as bar:
             carry_out(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
     return {run: grid.results[run] for run in runs}
 

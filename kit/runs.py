@@ -27,7 +27,7 @@ from typing import Any, Literal
 import pandas as pd
 import platformdirs
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -515,6 +515,7 @@ def stored(run_hash: str) -> Stored:
 # ---- training one, and many ---------------------------------------------------------------------------------------
 
 Tick = Callable[[float], None]
+WAITING_S = 0.5  # between two looks at a lock that somebody else holds
 
 
 def start(run: Run, ranks: Ranks = ALONE) -> Training:
@@ -563,15 +564,16 @@ def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
 
 
 def train(run: Run, tick: Tick = lambda share: None) -> Result:
-    """Trains one run on one thread, or finds it. Its teachers must be in the cache. `tick` hears each epoch's share.
+    """Trains one run on one thread, or finds it. Its teachers must be in the cache.
 
-    A run that was killed goes on from its newest checkpoint, and ends as it would have ended; a damaged result is set
-    aside. Raises Diverged when the loss stops being a number, now or when the run was first tried, and KitError where
-    the cache cannot be written.
+    `tick` hears each epoch's share, and 0 after every other batch and while another process has the run: what it raises
+    stops the training there, its checkpoint left in place. A run that was killed goes on from its newest checkpoint,
+    and ends as it would have ended; a damaged result is set aside. Raises Diverged when the loss stops being a number,
+    now or when the run was first tried, and KitError where the cache cannot be written.
     """
     known = found(run)  # without the lock: a cache that cannot be written can be read
     if known is None:
-        with locked(folder_of(run.hash)):
+        with locked(folder_of(run.hash), tick):
             known = usable(run)  # another process may have trained it meanwhile
             if known is None:
                 train_missing(run, tick)
@@ -594,8 +596,7 @@ def train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
         try:
             for step in training:
                 checkpoints.offer(training)
-                if step % training.steps_per_epoch == 0:
-                    tick(1 / run.recipe.epochs)
+                tick(0.0 if step % training.steps_per_epoch else 1 / run.recipe.epochs)
         except Diverged as error:
             store_diverged(run, training, error)
             if ranks.is_first:
@@ -612,12 +613,19 @@ def train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
 
 
 @contextmanager
-def locked(place: Path) -> Iterator[None]:
-    """Holds the place's lock, which the system frees when its holder is killed. Raises KitError where it cannot be."""
+def locked(place: Path, tick: Tick = lambda share: None) -> Iterator[None]:
+    """Holds the place's lock, which the system frees when its holder is killed. Raises KitError where it cannot be.
+
+    `tick` hears 0 now and then while it waits for the lock.
+    """
     lock = FileLock(place.with_suffix(".lock"))
     with writing_to(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=WAITING_S)
+            except Timeout:
+                tick(0.0)
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ import pytest
 from test_runs import cut, hard, own_cache, taught  # noqa: F401  (a fixture among them)
 
 from kit.__main__ import main
-from kit.cache import export_runs, import_runs, prune
+from kit.cache import export_runs, import_runs, packed, prune, unpacked
 from kit.errors import KitError
 from kit.recipe import HardLabels, Moment, Recipe, Stage
 from kit.runs import Run, cached, find, train
@@ -94,6 +94,40 @@ def test_what_is_taken_in_is_what_was_given(colleague, own_cache, tmp_path):  # 
     assert find(student.run).metrics == student.metrics
     assert import_runs(folder) == (taken, [])  # again: nothing to do
     assert export_runs(folder) != []  # likewise
+
+
+def test_a_parcel_holds_a_run_and_nothing_else(colleague, own_cache, tmp_path, monkeypatch):  # noqa: F811
+    folder, _ = colleague
+    for name in folders(folder):
+        monkeypatch.setenv("KIT_CACHE", str(own_cache))
+        parcel = packed(name)
+        monkeypatch.setenv("KIT_CACHE", str(tmp_path / "elsewhere"))
+        assert unpacked(name, parcel) is None
+        assert unpacked(name, parcel) is None  # again: nothing to do
+    assert folders(tmp_path / "elsewhere" / "runs") == folders(own_cache / "runs")
+    with pytest.raises(KitError, match=f"run {'0' * 16} cannot be read from "):
+        packed("0" * 16)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"student.safetensors": b"other"}, "student.safetensors does not match its checksum"),
+        ({"metrics.json": None}, "metrics.json is missing"),
+        ({"checksums.json": None}, "checksums.json is missing or unreadable"),
+        ({"checksums.json": b"{}"}, "checksums.json does not list the run's files"),
+        ({"../escaped": b""}, "'../escaped' is not a run's file"),
+        ({"diverged.json": b"{}"}, "checksums.json does not list the run's files"),
+    ],
+)
+def test_a_damaged_parcel_is_refused(changed, why, own_cache, tmp_path, monkeypatch):  # noqa: F811
+    run = train(hard()).run
+    parcel = {name: content for name, content in (packed(run.hash) | changed).items() if content is not None}
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "elsewhere"))
+    assert unpacked(run.hash, parcel) == why
+    assert unpacked("0123456789abcdef", parcel) is not None  # nor is it another run
+    assert unpacked("../../0123456789", parcel) is not None
+    assert not [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_what_is_damaged_is_refused_and_the_rest_taken(colleague, capsys):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from test_runs import hard as hard_run
 from test_runs import own_cache, taught  # noqa: F401  (a fixture)
@@ -24,7 +25,7 @@ from kit.checkpoint import Checkpoints
 from kit.errors import KitError
 from kit.methods import held_near
 from kit.recipe import Recipe
-from kit.runs import find, train
+from kit.runs import find, folder_of, train
 from kit.steering import Event
 from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.trainer import CIRCUMSTANCES, Training
@@ -260,12 +261,28 @@ def test_a_run_stopped_by_the_keyboard_goes_on(monkeypatch, own_cache, tmp_path)
     assert kept.name == run.hash
     ticks = []
     result = train(run, ticks.append)
-    assert ticks == pytest.approx([1 / 3, 1 / 3, 1 / 3])  # done before, and what was left
+    # 40 images in batches of 16: two an epoch. What was done before, and after each batch what that has added
+    assert ticks == pytest.approx([1 / 3, 0, 1 / 3, 0, 1 / 3])
     assert not kept.exists()
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "other"))
     for teacher in run.teachers.values():
         train(teacher)
     assert content(train(run)) == content(result)
+
+
+def test_waiting_for_anothers_run_it_hears_whether_that_is_still_wanted(own_cache):  # noqa: F811
+    class NotWanted(Exception):
+        pass
+
+    def ask(share):
+        raise NotWanted
+
+    began = time.monotonic()
+    with FileLock(folder_of(hard_run().hash).with_suffix(".lock")), pytest.raises(NotWanted):
+        train(hard_run(), ask)
+    assert time.monotonic() - began < 5
+    assert find(hard_run()) is None
+    train(hard_run())  # the lock is free
 
 
 LONG = "from test_runs import hard; from kit.runs import train; train(hard(epochs=200))"

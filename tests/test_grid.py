@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_runs import Here, hard, left_in, taught
 
-from kit import grid, recipe
+from kit import engines, grid, recipe
 from kit.engines import Task, default_jobs
 from kit.grid import train_all
 from kit.layered import Layer, LayeredSpec
@@ -197,7 +197,7 @@ def test_logits_that_are_shared_are_paid_for_once():
     unshared = grid.Grid(students[:1])
     assert unshared.cost(unshared.tasks[-1]) == pytest.approx(costs[students[0].hash] + costs[logits.key])
 
-    train_all(students, jobs=1, show_progress=False, engine=Here())
+    train_all(students, show_progress=False, jobs=Here())
     longer = taught(big, stages=recipe.eq1(5, "hinton"), epochs=6)  # half of its teacher's logits are in the cache
     half = grid.Grid([longer])
     (task,) = half.tasks
@@ -287,7 +287,7 @@ def test_many_runs_side_by_side(own_cache, monkeypatch, tmp_path, capfd):
 
 
 def test_nothing_to_do_starts_nothing(monkeypatch):
-    monkeypatch.setattr(grid, "LocalProcesses", lambda *_: pytest.fail("started workers"))
+    monkeypatch.setattr(engines, "LocalProcesses", lambda *_: pytest.fail("started workers"))
     assert train_all([]) == {}
     result = train(hard())
     assert train_all([hard()])[hard()].folder == result.folder

@@ -347,7 +347,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("use", [train, lambda run: train_all([run], engine=Here(), show_progress=False)[run]])
+@pytest.mark.parametrize("use", [train, lambda run: train_all([run], jobs=Here(), show_progress=False)[run]])
 def test_a_damaged_run_is_set_aside_and_trained_anew(damage, use, own_cache, monkeypatch, capsys):
     whole, hurt = train(hard(seed=1)), train(hard())
     weights = (hurt.folder / "student.safetensors").read_bytes()
@@ -465,7 +465,7 @@ def test_a_run_that_diverges_is_written_down_and_not_tried_again(monkeypatch, ow
     with pytest.raises(Diverged) as second:
         train(hopeless)
     assert second.value.step == first.value.step
-    failed = train_all([hopeless], show_progress=False, engine=Here())[hopeless]
+    failed = train_all([hopeless], show_progress=False, jobs=Here())[hopeless]
     assert failed == Failure(hopeless, f"the loss is not a finite number at step {first.value.step}", first.value.step)
     assert f"run {hopeless.hash} ({hopeless.title}) did not finish: the loss" in capsys.readouterr().err
     history = pd.read_csv(entry.folder / "steps.csv")

@@ -63,7 +63,7 @@ def live(runs, monkeypatch, tmp_path) -> dict[Run, tuple[bytes, bytes]]:
     with monkeypatch.context() as patch:
         patch.setenv("KIT_CACHE", str(tmp_path / "live"))
         patch.setenv("KIT_LOGITS_GB", "0")
-        results = train_all(runs, show_progress=False, engine=Here())
+        results = train_all(runs, show_progress=False, jobs=Here())
         assert not any(result.metrics["cached_logits_images"] for result in results.values())
         return {run: files(result) for run, result in results.items()}
 
@@ -119,7 +119,7 @@ def test_all_that_decides_them_names_them():
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_students_are_the_same_bits_with_them_and_without(dtype, monkeypatch, tmp_path):
     runs = [make(logits=dtype) for make in (five, twenty, three_steps)]
-    results = train_all(runs, show_progress=False, engine=Here())
+    results = train_all(runs, show_progress=False, jobs=Here())
     assert {run: files(result) for run, result in results.items()} == live(runs, monkeypatch, tmp_path)
     assert [results[run].metrics["cached_logits_images"] for run in runs[:2]] == [EPOCHS * 32] * 2
     assert 0 < results[runs[2]].metrics["cached_logits_images"] < EPOCHS * 32  # the small teacher's are not shared
@@ -129,7 +129,7 @@ def test_float16_is_another_run_with_almost_the_same_student():
     whole, half = five(), five(logits="float16")
     assert whole.hash != half.hash
     assert "logits" not in whole.model_dump() and half.model_dump()["logits"] == "float16"
-    a, b = (train_all([run], show_progress=False, engine=Here())[run].student() for run in (whole, half))
+    a, b = (train_all([run], show_progress=False, jobs=Here())[run].student() for run in (whole, half))
     data = whole.data.load()
     scores = [evaluate(network, data.test, *data.mean_std).logits for network in (a, b)]
     assert not torch.equal(*scores)

@@ -197,15 +197,13 @@ class Search:
         return Found(chosen, pd.DataFrame(self.lines, columns=COLUMNS), self.policy_seconds, notes)
 
 
-def search_all(
-    searches: Sequence[Search], jobs: int | None = None, show_progress: bool = True, engine: Engine | None = None
-) -> list[Found]:
+def search_all(searches: Sequence[Search], jobs: int | Engine | None = None, show_progress: bool = True) -> list[Found]:
     """Runs the searches side by side, round by round, and gives what each found; those in the cache are only read."""
     known = {search.hash: found for search in searches if (found := recall(search)) is not None}
     fresh = {search.hash: search for search in searches if search.hash not in known}
     while under_way := [search for search in fresh.values() if not search.is_over]:
         asked = {search.hash: search.ask() for search in under_way}
-        results = train_all([run for runs in asked.values() for run in runs], jobs, show_progress, engine)
+        results = train_all([run for runs in asked.values() for run in runs], jobs, show_progress)
         for search in under_way:
             search.tell(results)
     for search in fresh.values():

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from kit import recipe
+from kit.engines import Engine
 from kit.errors import KitError
 from kit.grid import train_all
 from kit.models import ModelSpec
@@ -160,7 +161,7 @@ def runs_of(table: Sequence[Row]) -> list[Run]:
     return [run for row in table for run in row.runs]
 
 
-def measured(table: Sequence[Row], jobs: int | None = None) -> pd.DataFrame:
+def measured(table: Sequence[Row], jobs: int | Engine | None = None) -> pd.DataFrame:
     """Trains what is missing of the rows, and `collect`s."""
     return collect(table, train_all(runs_of(table), jobs))
 

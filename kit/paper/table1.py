@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from kit.engines import Engine
 from kit.models import MODELS, TITLES
 from kit.paper.claims import Claim, gain, judged, percent, two_proportions
 from kit.paper.plan import Plan, Row, cells, measured
@@ -24,7 +25,7 @@ def table(plan: Plan, seeds: int = 1, roles: Sequence[str] = ROLES) -> list[Row]
     ]
 
 
-def run(plan: Plan, seeds: int, jobs: int | None = None) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None) -> pd.DataFrame:
     """Trains what is missing; a line a run."""
     return measured(table(plan, seeds), jobs)
 

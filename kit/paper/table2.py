@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from kit.engines import Engine
 from kit.paper.claims import Claim, gain, judged, number, percent, plus_minus, saving
 from kit.paper.plan import Plan, Row, cells, measured, rows
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS
@@ -29,7 +30,7 @@ def table(plan: Plan, seeds: int = 3) -> list[Row]:
     return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, SMALL, epochs)
 
 
-def run(plan: Plan, seeds: int, jobs: int | None = None) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None) -> pd.DataFrame:
     """Trains what is missing; a line a run."""
     return measured(table(plan, seeds), jobs)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from kit import recipe
+from kit.engines import Engine
 from kit.models import TITLES
 from kit.paper.claims import Claim, gain, judged, number, percent, plus_minus, saving, t_interval
 from kit.paper.plan import Plan, Row, cells, measured, rows
@@ -49,7 +50,7 @@ def table(plan: Plan, seeds: int = 3, configurations: Sequence[Configuration] = 
     ]
 
 
-def run(plan: Plan, seeds: int, jobs: int | None = None) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None) -> pd.DataFrame:
     """Trains what is missing; a line a run."""
     return measured(table(plan, seeds), jobs)
 

@@ -130,7 +130,7 @@ class Comparison:
         return [row.outcome for row in rows if isinstance(row.outcome, Result)]
 
 
-def run(plan: Plan, seeds: int, jobs: int | None = None, **options: object) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, **options: object) -> pd.DataFrame:
     """Trains and searches what is missing; a line a method, seed and budget. Options as for `compare`."""
     return compare(plan, seeds, jobs, **options).frame
 
@@ -138,22 +138,18 @@ def run(plan: Plan, seeds: int, jobs: int | None = None, **options: object) -> p
 def compare(
     plan: Plan,
     seeds: int | None = None,
-    jobs: int | None = None,
+    jobs: int | Engine | None = None,
     assistants: Sequence[str] = (SMALL,),
     cost_target: float | None = None,
     methods: Sequence[Method] = METHODS,
     show_progress: bool = True,
-    engine: Engine | None = None,
 ) -> Comparison:
-    """Trains and searches whatever is not in the cache. `cost_target`: FLOPs an image; None: the table student's.
-
-    `engine`: one that can be entered again and again; without it processes of this machine, `jobs` at a time.
-    """
+    """Trains and searches whatever is not in the cache. `cost_target`: FLOPs an image; None: the table student's."""
     seeds = plan.preset.seeds if seeds is None else seeds
     given = setting(plan, assistants, cost_target)
     if cost_target is not None:
         student_search.search(given, seed=0)  # refuses a target that cannot be met before anything is trained
-    how = (jobs, show_progress, engine)
+    how = (jobs, show_progress)
     teachers = train_all([given.big, given.small], *how)
     for outcome in teachers.values():
         if isinstance(outcome, Failure):
@@ -168,7 +164,7 @@ def compare(
 
 
 def _searched(
-    given: Setting, methods: Sequence[Method], seeds: int, how: tuple[int | None, bool, Engine | None]
+    given: Setting, methods: Sequence[Method], seeds: int, how: tuple[int | Engine | None, bool]
 ) -> dict[tuple[str, int], Found]:
     wanted = {
         (method.label, seed): method.search(given, seed) for seed in range(seeds) for method in methods if method.search
@@ -183,7 +179,7 @@ def _trained(
     seeds: int,
     epochs: Mapping[tuple[str, int], int],
     found: Mapping[tuple[str, int], Found],
-    how: tuple[int | None, bool, Engine | None],
+    how: tuple[int | Engine | None, bool],
 ) -> list[Trial]:
     """Every method from every seed, each for its epochs; methods without any are left out."""
     procedures: list[tuple[Method, int, Procedure]] = []

@@ -1,0 +1,397 @@
+"""Runs on a Dask cluster of processes on loopback: workers, schedulers and clients that come, differ, lie and die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import LocalCluster
+from filelock import FileLock
+from test_cli import refused
+from test_runs import hard, own_cache, taught  # noqa: F401  (a fixture among them)
+
+from kit import cluster, grid
+from kit.cluster import DaskCluster
+from kit.engines import Task
+from kit.errors import KitError
+from kit.grid import carry_out, train_all
+from kit.runs import Failure, Result, Run, entry_of, find, folder_of, train, with_teachers
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 60.0
+
+# In a worker: a line for each training that begins (and at which step) and for each that reaches its end.
+WITNESS = """
+    import os
+    from kit import checkpoint, runs
+    def say(*words):
+        handle = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(handle, (" ".join(map(str, words)) + "\\n").encode())
+        os.close(handle)
+    def storing(run, training, store=runs.store):
+        store(run, training)
+        say("ended", run.hash, training.step, os.getpid())
+    def resuming(self, training, resume=checkpoint.Checkpoints.resume):
+        resume(self, training)
+        say("began", self.folder.name, training.step, os.getpid())
+    if runs.store.__name__ != "storing":  # Dask executes a preload twice
+        runs.store, checkpoint.Checkpoints.resume = storing, resuming
+"""
+
+
+class Lab:
+    """A scheduler of its own in this process, and workers, each a process: SIGKILL takes it whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.witness = folder / "witness"
+        anywhere = {"dashboard_address": "127.0.0.1:0"}
+        self.cluster = LocalCluster(
+            n_workers=0, host="127.0.0.1", dashboard_address=None, scheduler_kwargs=anywhere, silence_logs=50
+        )
+        self.scheduler = self.cluster.scheduler
+        self.address = self.cluster.scheduler_address
+        self.processes: list[subprocess.Popen] = []
+
+    def worker(self, cache: Path, preload: str = WITNESS, threads: int = 1) -> subprocess.Popen:
+        """Starts a worker; `arrived` waits for it."""
+        script = self.folder / f"preload-{len(self.processes)}.py"
+        script.write_text(textwrap.dedent(preload))
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "KIT_CACHE": str(cache),
+                                    "WITNESS": str(self.witness), "KIT_CHECKPOINT_S": "0.1"}  # fmt: skip
+        words = [sys.executable, "-m", "distributed.cli.dask_worker", self.address, "--no-nanny", "--no-dashboard",
+                 "--nthreads", str(threads), "--host", "127.0.0.1", "--memory-limit", "0",
+                 "--local-directory", str(self.folder), "--preload", str(script)]  # fmt: skip
+        with (self.folder / "workers.log").open("a") as log:
+            self.processes.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, cwd=self.folder))
+        return self.processes[-1]
+
+    def arrived(self, count: int) -> None:
+        eventually(lambda: len(self.scheduler.workers) == count)
+
+    def seen(self, what: str) -> list[tuple[str, int, int]]:
+        """Which run, at which step, in which process."""
+        lines = self.witness.read_text().splitlines() if self.witness.exists() else []
+        told = [line.split() for line in lines]
+        return [(run, int(step), int(process)) for kind, run, step, process in told if kind == what]
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.cluster.close()
+
+
+def eventually(happens: Callable[[], object], seconds: float = PATIENCE_S) -> None:
+    until = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def lab(tmp_path) -> Iterator[Lab]:
+    lab = Lab(tmp_path)
+    yield lab
+    lab.close()
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory) -> Iterator[Lab]:
+    """Two workers with a cache each, neither the client's."""
+    folder = tmp_path_factory.mktemp("apart")
+    lab = Lab(folder)
+    for name in "ab":
+        lab.worker(folder / name)
+    lab.arrived(2)
+    yield lab
+    lab.close()
+
+
+def students_of(runs: list[Run]) -> dict[str, tuple[bytes, bytes]]:
+    folders = {run.hash: folder_of(run.hash) for run in runs}
+    return {name: tuple((f / file).read_bytes() for file in ("student.safetensors", "steps.csv"))
+            for name, f in folders.items()}  # fmt: skip
+
+
+def trained_here(runs: list[Run], cache: Path, monkeypatch) -> dict[str, tuple[bytes, bytes]]:
+    """What the same runs give in this process, in a cache of their own."""
+    with monkeypatch.context() as patch:
+        patch.setenv("KIT_CACHE", str(cache))
+        for run in runs:
+            train(run)
+        return students_of(runs)
+
+
+# ---- results ---------------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_workers_with_their_own_caches_come_back_as_they_would_be_here(
+    apart, own_cache, tmp_path, monkeypatch, capfd  # noqa: F811
+):  # fmt: skip
+    """Five students of two teachers on two workers: each worker is sent the teachers that the other has trained."""
+    big, small = hard(width=4), hard(width=3)
+    asked = [taught(big, small, seed=seed) for seed in range(5)]
+    hopeless = hard(seed=1, lr=1e30)
+    results = train_all([*asked, hopeless], jobs=DaskCluster(apart.address), show_progress=False)
+    everything = with_teachers(asked)
+    assert all(isinstance(results[run], Result) for run in asked)
+    assert "the loss is not a finite number" in results[hopeless].reason
+    assert all(entry_of(folder_of(run.hash)).complaint is None for run in [*everything, hopeless])
+    assert students_of(everything) == trained_here(everything, tmp_path / "here", monkeypatch)
+    assert Counter(run for run, *_ in apart.seen("ended")) == Counter(run.hash for run in everything)
+    assert len({process for *_, process in apart.seen("ended")}) == 2
+    assert [line for line in capfd.readouterr().err.splitlines() if hopeless.hash not in line] == []
+    assert not list(own_cache.glob(".*"))  # the token is gone, and what arrived is in its place
+
+    before = len(apart.seen("began"))
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "another"))  # asked by another client: found where it was trained
+    train_all([big], jobs=DaskCluster(apart.address), show_progress=False)
+    assert len(apart.seen("began")) - before <= 1  # the other worker may have been asked
+
+
+def test_a_teacher_that_is_damaged_on_the_way_is_a_failure_in_one_line(apart, own_cache, monkeypatch):  # noqa: F811
+    teacher = train(hard(width=5)).run
+    packed = cluster.packed
+
+    def damaging(run_hash: str) -> dict[str, bytes]:
+        parcel = packed(run_hash)
+        return parcel | {"student.safetensors": parcel["student.safetensors"][:-1] + b"\0\0"}
+
+    monkeypatch.setattr(cluster, "packed", damaging)
+    student = taught(teacher, seed=40)
+    failed = train_all([student], jobs=DaskCluster(apart.address), show_progress=False)[student]
+    assert isinstance(failed, Failure)
+    damage = "student.safetensors does not match its checksum"
+    assert failed.reason == f"its teacher, run {teacher.hash}, arrived damaged: {damage}"
+
+
+def test_a_run_that_comes_back_damaged_is_a_failure_in_one_line(lab, own_cache):  # noqa: F811
+    lab.worker(lab.folder / "its-own", """
+        from kit import cluster
+        cluster.packed = lambda run, packed=cluster.packed: packed(run) | {"../../escaped": b""}
+    """)  # fmt: skip
+    lab.arrived(1)
+    run = hard()
+    failed = train_all([run], jobs=DaskCluster(lab.address), show_progress=False)[run]
+    assert failed.reason == "it arrived damaged: '../../escaped' is not a run's file"
+    assert not folder_of(run.hash).exists()
+
+
+def where_done(about: str, tick: Callable[[float], None]) -> None:
+    """A task that is no run: it writes into the client's files which process did it."""
+    Path(about).write_text(str(os.getpid()))
+    tick(1.0)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_task_that_needs_the_clients_files_is_done_where_they_are(shared, lab, own_cache):  # noqa: F811
+    worker = lab.worker(own_cache if shared else lab.folder / "its-own")
+    lab.arrived(1)
+    out, ended = lab.folder / "out", []
+    tasks = [Task("a", "a picture", where_done, str(out))]
+    with DaskCluster(lab.address) as engine:
+        carry_out(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append((task.key, reason)))
+    assert ended == [("a", None)]
+    assert (int(out.read_text()) == worker.pid) == shared
+
+
+# ---- workers that die, and clients -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_worker_is_killed_in_the_middle_of_a_grid(shared, lab, own_cache, tmp_path, monkeypatch):  # noqa: F811
+    """Nothing is lost, nothing is trained twice to its end, and with the same cache the run goes on where it was."""
+    caches = [own_cache, own_cache] if shared else [lab.folder / "a", lab.folder / "b"]
+    doomed, _ = (lab.worker(cache) for cache in caches)
+    lab.arrived(2)
+    big = hard(width=3, epochs=40)
+    asked = [taught(big, seed=seed, epochs=200) for seed in range(3)]
+
+    def in_the_middle() -> bool:
+        ended = {run for run, *_ in lab.seen("ended")}
+        at_work = [run for run, _, process in lab.seen("began") if process == doomed.pid and run not in ended]
+        return any(list((caches[0] / "checkpoints" / run).glob("step-*")) for run in at_work if run != big.hash)
+
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train_all, asked, jobs=DaskCluster(lab.address), show_progress=False)
+        eventually(in_the_middle)
+        doomed.send_signal(signal.SIGKILL)
+        results = training.result(PATIENCE_S)
+
+    everything = with_teachers(asked)
+    assert all(isinstance(results[run], Result) for run in asked)
+    assert Counter(run for run, *_ in lab.seen("ended")) == Counter(run.hash for run in everything)
+    begun = Counter(run for run, *_ in lab.seen("began"))
+    assert sorted(begun.values()) == [1, 1, 1, 2]  # the one that was killed, again
+    (again,) = [run for run, count in begun.items() if count == 2]
+    assert (max(step for run, step, _ in lab.seen("began") if run == again) > 0) == shared
+    assert students_of(everything) == trained_here(everything, tmp_path / "here", monkeypatch)
+
+
+def test_a_run_that_loses_its_workers_again_and_again_is_a_failure_and_the_others_go_on(
+    lab, own_cache, capfd  # noqa: F811
+):  # fmt: skip
+    lab.scheduler.allowed_failures = 1
+    deadly = hard(seed=13)
+    for _ in range(3):
+        lab.worker(own_cache, f"""
+            import os, signal
+            from kit import runs
+            def starting(run, start=runs.start):
+                return os.kill(os.getpid(), signal.SIGKILL) if run.hash == "{deadly.hash}" else start(run)
+            runs.start = starting
+        """)  # fmt: skip
+    lab.arrived(3)
+    others = [hard(seed=seed) for seed in range(3)]
+    results = train_all([deadly, *others], jobs=DaskCluster(lab.address), show_progress=False)
+    assert all(isinstance(results[run], Result) for run in others)
+    assert results[deadly].reason.startswith("its workers were lost while they trained it (2 of them, the last at tcp:")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"run {deadly.hash} ({deadly.title}) did not finish: its workers were lost")
+
+
+CLIENT = """
+    import sys
+    from kit.cluster import DaskCluster
+    from kit.grid import train_all
+    from test_runs import hard
+    if __name__ == "__main__":
+        engine = DaskCluster(sys.argv[1]) if sys.argv[1] != "here" else None
+        train_all([hard(epochs=1_000_000)], jobs=engine, show_progress=False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "by"), [("cluster", signal.SIGKILL), ("cluster", signal.SIGINT), ("here", signal.SIGKILL)]
+)
+def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cache):  # noqa: F811
+    """A million epochs, of which it does a few hundred: two seconds after the client is gone its run is free again."""
+    if where == "cluster":
+        worker = lab.worker(own_cache)
+        lab.arrived(1)
+    script = lab.folder / "client.py"
+    script.write_text(textwrap.dedent(CLIENT))
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "KIT_CHECKPOINT_S": "0.1"}
+    words = [sys.executable, str(script), lab.address if where == "cluster" else "here"]
+    client = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = hard(epochs=1_000_000)
+    checkpoints = own_cache / "checkpoints" / run.hash
+    try:
+        eventually(lambda: len(list(checkpoints.glob("step-*"))) == 2)
+        client.send_signal(by)
+        with FileLock(folder_of(run.hash).with_suffix(".lock"), timeout=3.0):
+            stood = sorted(path.name for path in checkpoints.glob("step-*"))
+        time.sleep(0.5)
+        assert sorted(path.name for path in checkpoints.glob("step-*")) == stood  # kept, and not written any more
+        if where == "cluster":
+            assert worker.poll() is None
+            engine = DaskCluster(lab.address)
+            assert isinstance(train_all([hard()], jobs=engine, show_progress=False)[hard()], Result)
+        client.wait(10)
+    finally:
+        client.kill()
+        client.wait()
+
+
+def test_a_lost_scheduler_ends_everything_in_one_line(lab, own_cache):  # noqa: F811
+    lab.worker(own_cache)
+    lab.arrived(1)
+    with ThreadPoolExecutor(1) as pool:
+        endless = hard(epochs=1_000_000)
+        training = pool.submit(train_all, [endless], jobs=DaskCluster(lab.address), show_progress=False)
+        eventually(lambda: lab.seen("began"))
+        lab.cluster.close()
+        with pytest.raises(KitError) as raised:
+            training.result(PATIENCE_S)
+    assert str(raised.value).startswith(f"the connection to the scheduler at {lab.address} was lost; finished runs are")
+    with FileLock(folder_of(endless.hash).with_suffix(".lock"), timeout=10):  # and its worker has stopped
+        pass
+
+
+# ---- who is there, and who fits --------------------------------------------------------------------------------------
+
+
+def test_it_waits_for_a_worker_and_says_so_and_what_it_thinks_of_one_with_threads(lab, own_cache, capfd):  # noqa: F811
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(
+            train_all, [hard(seed=1), hard(seed=2)], jobs=DaskCluster(lab.address), show_progress=False
+        )
+        time.sleep(1.5)
+        lab.worker(own_cache, threads=2)
+        assert all(isinstance(each, Result) for each in training.result(PATIENCE_S).values())
+    waiting, threads = capfd.readouterr().err.splitlines()
+    assert waiting == f"no worker is connected to the scheduler at {lab.address}; waiting for one"
+    assert threads.endswith("has 2 threads but trains one run at a time; start it with --nthreads 1 --nworkers 2")
+
+
+def test_a_worker_of_other_versions_is_not_used(lab, own_cache, capfd):  # noqa: F811
+    other = lab.worker(own_cache, "from kit import cluster\ncluster.NUMERICS = 999")
+    lab.arrived(1)
+    with pytest.raises(KitError) as raised:
+        train_all([hard()], jobs=DaskCluster(lab.address), show_progress=False)
+    assert str(raised.value).startswith("none of the 1 workers of the scheduler at tcp:")
+    lab.worker(own_cache)
+    lab.arrived(2)
+    asked = [hard(seed=seed) for seed in range(3)]
+    results = train_all(asked, jobs=DaskCluster(lab.address), show_progress=False)
+    assert all(isinstance(each, Result) for each in results.values())
+    assert other.pid not in {process for *_, process in lab.seen("began")}
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all("is not used: it has other versions: numerics 999, here " in line for line in lines)
+
+
+def test_a_cluster_of_this_machine_listens_on_loopback_alone(own_cache, capfd):  # noqa: F811
+    before = listening()
+    engine, ended, at = DaskCluster("local", jobs=2), [], []
+    tasks = grid.Grid([hard(seed=seed) for seed in range(2)]).tasks
+    with engine:
+        at += listening() - before
+        carry_out(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append(reason))
+    assert ended == [None, None]
+    assert all(isinstance(find(task.about), Result) for task in tasks)
+    assert {host for host, _ in at} == {"127.0.0.1"}
+    assert capfd.readouterr().err == ""
+
+
+def listening() -> set[tuple[str, int]]:
+    """Addresses and ports at which this process and its children can be reached."""
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    sockets = [each for process in processes for each in process.net_connections("inet")]
+    return {tuple(each.laddr) for each in sockets if each.status == psutil.CONN_LISTEN}
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "tcp://", "tcp://host", "http://host:8786", "tcp://a b:1", "", "127.0.0.1:8786"]
+)
+@pytest.mark.parametrize("command", [["train", "--student", "cnn"], ["table", "2"], ["figures"]])
+def test_an_address_that_is_none(command, address, capsys):
+    line = refused([*command, "--preset", "smoke", "--scheduler", address], capsys)
+    assert line == (f"error: scheduler {address!r} is not allowed; allowed: local, tcp://HOST:PORT or tls://HOST:PORT")
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_an_address_where_no_scheduler_answers(silent, own_cache, capsys, monkeypatch):  # noqa: F811
+    """Nobody listens there, or somebody who says nothing."""
+    monkeypatch.setattr(cluster, "CONNECT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        if not silent:
+            server.close()
+        words = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--scheduler", address]
+        began = time.monotonic()
+        line = refused(words, capsys)
+        assert time.monotonic() - began < 10
+    assert line.startswith(f"error: no Dask scheduler answers at {address}: ")
