@@ -388,7 +388,7 @@ def test_table_4_at_smoke_has_every_row_and_equal_steps(monkeypatch):
     from kit import runs
     from kit.methods import search
 
-    def one_by_one(wanted, jobs=None, show_progress=True):
+    def one_by_one(wanted, jobs=None, show_progress=True, engine=None):
         return {run: [train(each) for each in runs.with_teachers([run])] and train(run) for run in wanted}
 
     monkeypatch.setattr(table4, "train_all", one_by_one)
