@@ -17,13 +17,14 @@ import os
 import sys
 import tempfile
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Optional
 
 import torch
 import typer
 from tqdm.auto import tqdm
 
 from kit import recipe
+from kit.errors import KitError, not_one_of
 from kit.models import ModelSpec
 from kit.recipe import Recipe
 from kit.runs import DataSpec, Run, compute_logits, start, train
@@ -86,18 +87,22 @@ def ratio(above: list[float], below: list[float]) -> dict[str, float]:
 
 
 def main(
+    pair: Annotated[Optional[str], typer.Option(help="vgg16 or resnet34; default: both")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="of every arm")] = 7,
     epochs: Annotated[int, typer.Option(min=1, help="of ten steps, in every arm")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="end with lines of JSON")] = False,
 ) -> None:
     """Time the same student on hard labels, with cached and with live teacher logits."""
+    if pair is not None and pair not in PAIRS:
+        raise not_one_of("pair", pair, PAIRS)
+    pairs = [pair] if pair else list(PAIRS)
     found: dict[str, dict[str, object]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="kit-logits-") as cache,
-        tqdm(total=len(PAIRS) * 3 * (repeats + 1), desc="trainings", disable=not sys.stderr.isatty()) as bar,
+        tqdm(total=len(pairs) * 3 * (repeats + 1), desc="trainings", disable=not sys.stderr.isatty()) as bar,
     ):
         os.environ["KIT_CACHE"] = cache
-        for student in PAIRS:
+        for student in pairs:
             seconds = measure(student, epochs, repeats, bar)
             found[student] = {
                 "cached_over_hard": ratio(seconds["cached"], seconds["hard"]),
@@ -113,4 +118,8 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except KitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

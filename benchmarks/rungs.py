@@ -24,10 +24,10 @@ from torchvision import transforms
 from benchmarks import bare
 from benchmarks.bare import BARE, bare_loop
 from benchmarks.task import Loop, Task
-from kit.recipe import Eq1, HardLabels, Improved, Objective, Recipe, Stage
+from kit.recipe import Eq1, Improved, Objective, Recipe, Stage
 from kit.teacher_logits import Drawn, TeacherLogits
 from kit.temperature import Adaptive, Fixed, TemperaturePolicy
-from kit.trainer import EpochLogits, Training, parameter_groups
+from kit.trainer import EpochLogits, Precision, Training, parameter_groups
 
 BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is done, and no stage ends
 
@@ -146,7 +146,13 @@ def torchdistill(task: Task, workers: int) -> Loop:
 # ---- (d) this kit -------------------------------------------------------------------------------------------------
 
 
-def of_kit(task: Task, objective: Objective, temperature: TemperaturePolicy | None, cached: bool = False) -> Loop:
+def of_kit(
+    task: Task,
+    objective: Objective,
+    temperature: TemperaturePolicy | None,
+    cached: bool = False,
+    precision: Precision = "float32",
+) -> Loop:
     """The kit's one training loop, driven as everyone drives it. Its epoch is the task's whole set of images, so long
     that none ends, and with it no evaluation falls, within what is timed."""
     student, teacher = task.networks()
@@ -158,7 +164,7 @@ def of_kit(task: Task, objective: Objective, temperature: TemperaturePolicy | No
     )  # fmt: skip
     recall = {"big": recalled(task, teacher)} if cached else {}
     teachers = {"big": teacher} if learns_from else {}
-    training = Training(recipe, task.data, student, teachers, task.seed, recall=recall)
+    training = Training(recipe, task.data, student, teachers, task.seed, precision=precision, recall=recall)
     return Loop(training.student, lambda: iter(training))
 
 
@@ -178,8 +184,8 @@ def recalled(task: Task, teacher: nn.Module) -> Callable[[int], EpochLogits]:
     return recall
 
 
-def eq1(task: Task, cached: bool = False) -> Loop:
-    return of_kit(task, Eq1(reading="hinton", alpha=task.alpha), Fixed(T=task.T), cached)
+def eq1(task: Task, **how: Any) -> Loop:
+    return of_kit(task, Eq1(reading="hinton", alpha=task.alpha), Fixed(T=task.T), **how)
 
 
 RUNGS: dict[str, Callable[[Task], Loop]] = {
@@ -192,7 +198,7 @@ RUNGS: dict[str, Callable[[Task], Loop]] = {
     "bare": bare_loop,
     "kit": eq1,
     "kit cached": partial(eq1, cached=True),
-    "kit hard": lambda task: of_kit(task, HardLabels(), None),
+    "kit bfloat16": partial(eq1, precision="bfloat16"),
     "kit fixed": lambda task: of_kit(task, Improved(), Fixed(T=20)),
     "kit adaptive": lambda task: of_kit(task, Improved(), Adaptive(k=20, rate=BARELY)),
 }
