@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from kit.layered import Layered
+from kit.models import ResNet
+
+# What a module's forward method passes straight from one to the other. torch.fx would find it in any network, but it
+# patches nn.Module for the whole process while it looks, and so breaks trainings in other threads.
+FOLLOWED_BY = {
+    ResNet: [("conv1", "bn1")],
+    BasicBlock: [("conv1", "bn1"), ("conv2", "bn2")],
+    Bottleneck: [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")],
+}
+
+Place = tuple[nn.Module, str]  # a module, by the one that holds it and its name there
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """The network for evaluation, each batch norm that follows a convolution folded into it; its own weights stay.
+    """A copy for evaluation, each batch norm that is known to follow a convolution folded into it.
 
     In evaluation mode BN(conv(x)) = γ (Wx + b − μ)/σ + β is one convolution with weights γW/σ and bias
-    γ(b − μ)/σ + β. A network that torch.fx cannot trace, or that somebody listens to by hooks, is given back as it is.
+    γ(b − μ)/σ + β. Known are the kit's networks and what stands in an nn.Sequential. A network that somebody listens
+    to by hooks is given back as it is.
     """
     if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
-        return network  # a hook on a folded layer would never be called
-    try:
-        traced = fx.symbolic_trace(network.eval())
-    except Exception:  # whatever a forward method of somebody else's raises when it is given a proxy
-        return network
-    for node in list(traced.graph.nodes):
-        before = node.args[0] if node.op == "call_module" and node.args else None
-        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
-            continue
-        conv, norm = traced.get_submodule(before.target), traced.get_submodule(node.target)
-        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats:
-            name = f"folded_{before.name}"  # beside the original, which a shared layer may still need
-            traced.add_module(name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
-            with traced.graph.inserting_before(node):
-                node.replace_all_uses_with(traced.graph.call_module(name, before.args, before.kwargs))
-            traced.graph.erase_node(node)
-            traced.graph.erase_node(before)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced.to(memory_format=torch.channels_last).eval()
+        return network  # a hook on a folded layer would hear something else
+    network = copy.deepcopy(network).eval()
+    uses = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
+    for module in list(network.modules()):
+        for (holds_conv, conv_name), (holds_norm, norm_name) in list(followed(module)):
+            conv, norm = getattr(holds_conv, conv_name), getattr(holds_norm, norm_name)
+            is_pair = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats
+            if is_pair and uses[id(conv)] == uses[id(norm)] == 1:  # a layer used elsewhere too stays as it is
+                setattr(holds_conv, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
+                setattr(holds_norm, norm_name, nn.Identity())
+    return network.to(memory_format=torch.channels_last)
+
+
+def followed(module: nn.Module) -> Iterator[tuple[Place, Place]]:
+    """Pairs of modules of which the first's output is the second's input and nobody else's."""
+    if type(module) is nn.Sequential:
+        for before, after in pairwise(module._modules):
+            yield (module, before), (module, after)
+    elif type(module) is Layered:
+        for i in range(len(module.convs)):
+            yield (module.convs, str(i)), (module.norms, str(i))
+    for before, after in FOLLOWED_BY.get(type(module), ()):
+        yield (module, before), (module, after)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kit import grid
+from kit import engines
 from kit.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def own_cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    monkeypatch.setattr(grid, "LocalProcesses", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(engines, "LocalProcesses", lambda *_: pytest.fail("something was trained"))
 
 
 def refused(arguments: list[str], capsys) -> str:
@@ -196,7 +196,7 @@ def test_train_ends_in_json_and_trains_once(own_cache, capsys, monkeypatch):
     assert json.loads((folder / "metrics.json").read_text())["test_top1"] == record["test_top1"]
     assert len([path for path in own_cache.iterdir() if path.is_dir()]) == 3  # the student and its two teachers
 
-    monkeypatch.setattr(grid, "LocalProcesses", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(engines, "LocalProcesses", lambda *_: pytest.fail("trained again"))
     assert main(arguments) == 0
     assert last_json(capsys) == record
 

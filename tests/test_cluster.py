@@ -249,14 +249,14 @@ def test_a_run_that_loses_its_workers_again_and_again_is_a_failure_and_the_other
         lab.worker(own_cache, f"""
             import os, signal
             from kit import runs
-            def starting(run, start=runs.start):
-                return os.kill(os.getpid(), signal.SIGKILL) if run.hash == "{deadly.hash}" else start(run)
+            def starting(run, *how, start=runs.start):
+                return os.kill(os.getpid(), signal.SIGKILL) if run.hash == "{deadly.hash}" else start(run, *how)
             runs.start = starting
         """)  # fmt: skip
     lab.arrived(3)
     others = [hard(seed=seed) for seed in range(3)]
     results = train_all([deadly, *others], jobs=DaskCluster(lab.address), show_progress=False)
-    assert all(isinstance(results[run], Result) for run in others)
+    assert all(isinstance(results[run], Result) for run in others), results
     assert results[deadly].reason.startswith("its workers were lost while they trained it (2 of them, the last at tcp:")
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"run {deadly.hash} ({deadly.title}) did not finish: its workers were lost")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 import torch
 from torch import nn
@@ -54,37 +56,40 @@ def test_searched_networks_too():
     same_logits(network, folded(network))
 
 
+def test_what_stands_in_a_sequential_of_somebody_elses_network():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten())
+    network = lived_in(network).double()
+    assert norms(folded(network)) == 1  # the one behind the ReLU
+    same_logits(network, folded(network))
+
+
 class Shared(nn.Module):
-    """A convolution that is used twice, once with a batch norm behind it; and a batch norm behind none."""
+    """A convolution that is used twice, once with a batch norm behind it; and a batch norm that nobody knows of."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.norm, self.last = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+        self.conv, self.last = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.both = nn.Sequential(self.conv, nn.BatchNorm2d(3))
 
     def forward(self, x):
-        return self.last(self.norm(self.conv(x)) + self.conv(x)).mean((2, 3))
+        return self.last(self.both(x) + self.conv(x)).mean((2, 3))
 
 
 def test_what_cannot_be_folded_stays():
     network = lived_in(Shared()).double()
-    assert norms(folded(network)) == 1
+    assert norms(folded(network)) == 2
     same_logits(network, folded(network))
 
 
-class Branching(nn.Module):
-    """Torch's tracer cannot follow it: which way it goes hangs on the images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)
-
-    def forward(self, x):
-        return self.norm(self.conv(x if x.sum() > 0 else -x)).mean((2, 3))
-
-
-def test_a_network_that_cannot_be_traced_is_left_alone():
-    network = Branching().eval()
-    assert folded(network) is network
+def test_trainings_in_other_threads_are_left_alone():
+    """While teachers are folded here, another thread's network answers as before."""
+    network, x = build("resnet34", 10, 4, "small", seed=0).eval(), torch.zeros(1, 3, 8, 8)
+    folding = Thread(target=lambda: [folded(build("resnet50", 10, 4, "small", seed=0)) for _ in range(3)])
+    with torch.no_grad():
+        before = network(x)
+        folding.start()
+        while folding.is_alive():
+            assert torch.equal(network(x), before)
 
 
 def test_a_network_that_is_listened_to_is_left_alone():
