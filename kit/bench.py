@@ -7,12 +7,12 @@ Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(sp
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +286,9 @@ def _is_searched_student(folder: Path, preset: str) -> bool:
 def starting_seconds() -> float:
     """How long a fresh process takes until it can train, measured by starting one."""
     begun = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import kit.runs"], check=True, stdin=subprocess.DEVNULL)
+    process = multiprocessing.get_context("spawn").Process(target=import_module, args=("kit.runs",))
+    process.start()
+    process.join()
     return time.perf_counter() - begun
 
 

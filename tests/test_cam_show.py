@@ -54,9 +54,18 @@ def grid():
 
 
 def inside(figure) -> bool:
-    """Whether all text lies on the canvas."""
+    """Whether all text that is drawn lies on the canvas; an axis also holds ticks beyond its limits, which are not."""
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    beyond = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks()
+        for label in (tick.label1, tick.label2)
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and text not in beyond]
+    boxes = [text.get_window_extent() for text in texts]
     wide, high = figure.bbox.width, figure.bbox.height
     return all(box.x0 >= -1 and box.y0 >= -1 and box.x1 <= wide + 1 and box.y1 <= high + 1 for box in boxes)
 
