@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision import transforms
 
 from benchmarks.task import Loop, Task
 from kit.trainer import parameter_groups
@@ -116,15 +115,7 @@ class OneByOne:
 
     def __init__(self, task: Task) -> None:
         self.pixels, self.labels = task.data.train.images.pixels.numpy(), task.data.train.labels
-        mean, std = task.data.mean_std
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(task.px, padding=task.pad or None, padding_mode="reflect"),
-                transforms.RandomHorizontalFlip(0.5 if task.flip else 0.0),
-                transforms.ToTensor(),
-                transforms.Normalize((mean / 255).tolist(), (std / 255).tolist()),
-            ]
-        )
+        self.transform = task.transform()
 
     def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         images = [self.transform(Image.fromarray(self.pixels[i])) for i in indices.tolist()]

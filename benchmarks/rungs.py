@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
-from torchvision import transforms
 
 from benchmarks import bare
 from benchmarks.bare import BARE, bare_loop
@@ -41,15 +40,7 @@ class Pictures(torch.utils.data.Dataset):
     def __init__(self, task: Task) -> None:
         train = task.data.train
         self.pixels, self.labels = train.images.pixels.numpy(), train.labels.tolist()
-        mean, std = task.data.mean_std
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(task.px, padding=task.pad or None, padding_mode="reflect"),
-                transforms.RandomHorizontalFlip(0.5 if task.flip else 0.0),
-                transforms.ToTensor(),
-                transforms.Normalize((mean / 255).tolist(), (std / 255).tolist()),
-            ]
-        )
+        self.transform = task.transform()
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 from torch import nn
+from torchvision import transforms
 
 from kit.data.base import Dataset, Split, TensorImages
 from kit.models import build
@@ -45,6 +46,18 @@ class Task:
         train, test = (Split(TensorImages(pixels[:n]), labels[:n]) for n in (self.images, 2))
         names = tuple(str(c) for c in range(self.classes))
         return Dataset("benchmark", "random pixels", "embedded", "", names, train, test, self.px, self.flip)
+
+    def transform(self) -> transforms.Compose:
+        """torchvision's transforms of one PIL image, as tutorials write them: crop, mirror, normalise."""
+        mean, std = self.data.mean_std
+        return transforms.Compose(
+            [
+                transforms.RandomCrop(self.px, padding=self.pad or None, padding_mode="reflect"),
+                transforms.RandomHorizontalFlip(0.5 if self.flip else 0.0),
+                transforms.ToTensor(),
+                transforms.Normalize((mean / 255).tolist(), (std / 255).tolist()),
+            ]
+        )
 
     def networks(self) -> tuple[nn.Module, nn.Module]:
         """Student and teacher with the weights that every loop starts from."""

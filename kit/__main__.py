@@ -142,7 +142,7 @@ def train(
     from kit import recipe, steering
     from kit.grid import train_all
     from kit.paper.plan import Plan
-    from kit.runs import Failure, Run, replayed
+    from kit.runs import Failure, changed, replayed
 
     engine = engine_at(scheduler, jobs)
     refuse_damage(strict)
@@ -161,7 +161,7 @@ def train(
         return recipe.procedure(policy, bool(teacher), bool(small_teacher), reading, alpha, t_squared)
 
     run = plan.student(student, role, stages, teacher, small_teacher, seed, epochs, width=width, batch=batch, lr=lr)
-    run = Run(**{name: getattr(run, name) for name in Run.model_fields} | {"logits": logits})
+    run = changed(run, logits=logits)
     if events:
         run = replayed(run, steering.read(events))
     tell_skipped(run.data.load())

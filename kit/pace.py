@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -206,28 +206,24 @@ def _rates(seen: Iterable[Seen]) -> dict[Work, float]:
     """FLOP/s by task: first of students without a teacher; then of teachers, from the seconds that such a student
     leaves over; then of students whose teacher is known; of what is left, the run's as a whole."""
     plain = [one for one in seen if one.is_plain]
-    rates: dict[Work, float] = {}
-    alone = [one for one in plain if not one.teachers]
-    rates |= _ratio(rates, ((one.task, one.student_flops, one.seconds) for one in alone))
     taught = [one for one in plain if one.teaching is not None]
-    rates |= _ratio(
-        rates,
-        (
-            (one.teaching, one.teacher_flops, one.seconds - one.student_flops / rates[one.task])
-            for one in taught
-            if one.task in rates
-        ),
-        least=((one.teaching, NOISE * one.seconds) for one in taught if one.task in rates),
-    )
-    rates |= _ratio(
-        rates,
-        (
-            (one.task, one.student_flops, one.seconds - one.teacher_flops / rates[one.teaching])
-            for one in taught
-            if one.teaching in rates
-        ),
-        least=((one.task, NOISE * one.seconds) for one in taught if one.teaching in rates),
-    )
+    rates = _ratio({}, ((one.task, one.student_flops, one.seconds) for one in plain if not one.teachers))
+
+    def student(one: Seen) -> tuple[Work, float]:
+        return one.task, one.student_flops
+
+    def teacher(one: Seen) -> tuple[Work, float]:
+        return one.teaching, one.teacher_flops
+
+    def left_over(part: Callable[[Seen], tuple[Work, float]], beside: Callable[[Seen], tuple[Work, float]]) -> None:
+        """Adds the rates of one part of the runs, from the seconds that the other, where its rate is known, leaves."""
+        apart = [(part(one), beside(one), one.seconds) for one in taught if beside(one)[0] in rates]
+        measured = ((task, flops, seconds - other / rates[of]) for (task, flops), (of, other), seconds in apart)
+        least = ((task, NOISE * seconds) for (task, _), _, seconds in apart)
+        rates.update(_ratio(rates, measured, least))
+
+    left_over(teacher, beside=student)
+    left_over(student, beside=teacher)
     whole = ((one.task, one.student_flops + one.teacher_flops, one.seconds) for one in plain)
     return rates | _ratio(rates, whole)
 

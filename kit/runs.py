@@ -15,9 +15,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
 from itertools import count
@@ -37,6 +37,7 @@ import kit.data
 from kit.checkpoint import Checkpoints
 from kit.data.augment import mixed
 from kit.data.base import Dataset, held_out
+from kit.engines import Tick
 from kit.errors import KitError
 from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
@@ -222,7 +223,12 @@ def hash_of(description: Mapping[str, Any]) -> str:
 
 def replayed(run: Run, events: Iterable[Event]) -> Run:
     """The run with these changes made on the way. Raises ValidationError where they do not fit into it."""
-    return Run(**{name: getattr(run, name) for name in Run.model_fields} | {"events": tuple(events)})
+    return changed(run, events=tuple(events))
+
+
+def changed(run: Run, **fields: Any) -> Run:
+    """The run with other values in these fields, checked as a new one's are. Raises ValidationError."""
+    return Run(**{name: getattr(run, name) for name in Run.model_fields} | fields)
 
 
 @dataclass(frozen=True)
@@ -514,7 +520,6 @@ def stored(run_hash: str) -> Stored:
 
 # ---- training one, and many ---------------------------------------------------------------------------------------
 
-Tick = Callable[[float], None]
 WAITING_S = 0.5  # between two looks at a lock that somebody else holds
 
 
@@ -536,20 +541,17 @@ def _trained(run: Run, name: str) -> Result:
 
 def teacher_logits(run: Run, name: str) -> TeacherLogits:
     """Where the logits are kept that this teacher gives in this run, and in every other in which they are the same."""
-    batch = min(run.recipe.batch, run.data.train_images)
-    decided_by = {
+    drawn = _drawn(run)
+    decided_by = asdict(drawn) | {
         "teacher": run.teachers[name].hash,
         "data": run.data.model_dump(mode="json"),
-        "seed": run.seed,
-        "batch": batch,
-        "pad": run.recipe.pad,
         "logits": run.logits,
         "device": run.device,
         "precision": run.precision,
         "numerics": run.numerics,
         "packages": versions(),
     }
-    rows = run.data.train_images // batch * batch
+    rows = run.data.train_images // drawn.batch * drawn.batch
     folder = cache_folder() / "teacher-logits" / hash_of(decided_by)
     return TeacherLogits(folder, rows, run.data.classes, run.logits)
 
@@ -558,9 +560,12 @@ def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
     """Computes what is missing of the teacher's logits, on one thread, as the run would; gives each epoch. KitError."""
     kept = teacher_logits(run, name)
     with locked(kept.folder), one_thread():
-        drawn = Drawn(run.seed, min(run.recipe.batch, run.data.train_images), run.recipe.pad)
         teacher, device = _trained(run, name).student(), torch.device(run.device)
-        yield from kept.compute(epochs, teacher, run.data.load(), drawn, device, run.precision)
+        yield from kept.compute(epochs, teacher, run.data.load(), _drawn(run), device, run.precision)
+
+
+def _drawn(run: Run) -> Drawn:
+    return Drawn(run.seed, min(run.recipe.batch, run.data.train_images), run.recipe.pad)
 
 
 def train(run: Run, tick: Tick = lambda share: None) -> Result:
