@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from tqdm.auto import tqdm
 
 from kit.errors import KitError, not_one_of, one_line
+from kit.garbage import collect_rarely, keep_what_is_there
 
 if TYPE_CHECKING:
     from kit.engines import Engine
@@ -642,5 +643,14 @@ def ended(argv: list[str] | None) -> tuple[str, int]:
     return f"error: {message}" if message else "", status
 
 
+def run() -> int:
+    """`main` as a process of its own, which ends with it."""
+    collect_rarely()
+    try:
+        return main()
+    finally:
+        keep_what_is_there()  # for the little that is left to do
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

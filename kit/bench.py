@@ -24,9 +24,10 @@ from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
 from kit.engines import default_jobs
 from kit.figures import FOLLOWING, NEEDS, notebooks
+from kit.folding import folded
 from kit.methods import METHODS
 from kit.models import ModelSpec, flops_per_image
-from kit.pace import NOMINAL, NOT_A_RUN, Pace, Work, drawing_seconds
+from kit.pace import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing
 from kit.paper import table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.scale import PUBLISHED, PublishedPlan
@@ -37,13 +38,6 @@ from kit.trainer import Training, frozen, teach
 
 STEPS = 8  # in an epoch of the images made up for measuring
 FASTEST = 5_000  # steps a second that no network makes
-
-# Seconds to draw where this cache has seen no drawing: two cores, preset quick, all runs there.
-DRAWING = {
-    "00_start_here": 11, "01_derivation": 14, "02_temperature_curves": 8, "03_table1_teachers": 11,
-    "04_table2_adaptive": 9, "05_table3_small_teacher": 15, "06_table4_methods": 21, "07_gradcam": 54,
-    "08_playground": 8,
-}  # fmt: skip
 AROUND_A_RUN = 0.2  # seconds to load, check and store what a run needs and leaves
 HOPELESS_DAYS = 14
 
@@ -108,7 +102,7 @@ def _training(network: ModelSpec, px: int, batch: int, seconds: float):
 
 
 def _teaching(network: ModelSpec, px: int, batch: int, seconds: float):
-    teacher = frozen(network.build(0), torch.device("cpu"))
+    teacher = folded(frozen(network.build(0), torch.device("cpu")))
     x = torch.randn(batch, 3, px, px).to(memory_format=torch.channels_last)
     return lambda _: teach(teacher, x)
 
@@ -182,7 +176,7 @@ class Prediction:
     @classmethod
     def of(cls, plan: Plan, pace: Pace, jobs: int | None = None, seeds: int | None = None) -> Prediction:
         """Runs are counted where `figures` meets them first. Nothing is trained."""
-        drawn, jobs = drawing_seconds(cache_folder()), jobs or default_jobs()
+        drawing, jobs = expected_drawing(cache_folder(), plan.preset.name), jobs or default_jobs()
         before: dict[Run, float] = {}
         found, starts = [], 0
         for name in notebooks():
@@ -203,7 +197,7 @@ class Prediction:
                     finished=len(new) - len(left) + (len(following) if done else 0),
                     seconds=sum(before[run] for run in new) + later,
                     left=sum(before[run] for run in left) + (0.0 if done else later),
-                    drawing=drawn.get((plan.preset.name, name), DRAWING.get(name, 10)),
+                    drawing=drawing(name),
                     foreseen=len(following),
                 )
             )

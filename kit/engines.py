@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kit.errors import KitError
+from kit.garbage import collect_rarely, keep_what_is_there
 
 Tick = Callable[[float], None]  # hears the share of the task that has been done since it was last called, often none
 
@@ -123,6 +124,7 @@ def _begin_worker(told: Any) -> None:
     """Torch is imported with the first task that needs it, and has one thread then."""
     global _told
     _told = told
+    collect_rarely()
     os.environ["OMP_NUM_THREADS"] = "1"
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -134,6 +136,8 @@ def _end_with_parent() -> None:
 
 
 def _work(task: Task) -> str | None:
+    keep_what_is_there()  # what the first task needs has been imported to read it
+
     def tick(share: float) -> None:
         if share > 0:
             _told.put((task.key, share))

@@ -30,7 +30,7 @@ from kit.engines import Engine, Lent, LocalProcesses, Task, default_jobs
 from kit.errors import KitError, not_one_of
 from kit.execution import Drawing, execute
 from kit.grid import BAR, Grid, carry_out
-from kit.pace import drawing_seconds, note_drawing
+from kit.pace import expected_drawing, note_drawing
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
 from kit.runs import PACKAGES, Failure, Result, Run, cache_folder, locked
@@ -42,7 +42,6 @@ DRAFT, READY, ENTRY = ".drawing-", ".ready-", ".entry.json"
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 DRAWING = ("matplotlib", "pandas", "scipy", "sympy")
-UNKNOWN_S = 20.0  # seconds that a notebook is expected to take which has not been drawn here before
 UP_TO_DATE = "its pictures are what they would be"
 
 
@@ -245,7 +244,7 @@ class Schedule:
         self._books: dict[str, Book] = {}
         self._inputs: dict[str, str] = {}
         self._begun: dict[str, float] = {}
-        self._seconds = drawing_seconds(cache_folder())
+        self._expected = expected_drawing(cache_folder(), preset)
 
     def work_off(self, books: Sequence[Book], engine: Engine, trainings: Sequence[Task] = ()) -> None:
         """Does the trainings, and draws what of the notebooks is not up to date."""
@@ -271,7 +270,7 @@ class Schedule:
         """Expected seconds; a notebook's are those that it took last, in tens: less than that is chance."""
         if not isinstance(task.about, Drawing):
             return self.grid.cost(task)
-        return 10 * math.ceil(self._seconds.get((self.preset, task.title), UNKNOWN_S) / 10)
+        return 10 * math.ceil(self._expected(task.title) / 10)
 
     def skip(self, task: Task) -> str | None:
         """A notebook that is up to date need not be drawn; its runs have ended."""

@@ -316,6 +316,21 @@ def _spec(fields: Mapping[str, Any]) -> Spec:
 LEDGER = "pace.json"
 
 
+# Two cores, preset quick, all runs there.
+TYPICAL_DRAWING_S = {
+    "00_start_here": 11, "01_derivation": 14, "02_temperature_curves": 8, "03_table1_teachers": 11,
+    "04_table2_adaptive": 9, "05_table3_small_teacher": 15, "06_table4_methods": 21, "07_gradcam": 54,
+    "08_playground": 8,
+}  # fmt: skip
+UNKNOWN_DRAWING_S = 10  # of a notebook that is not one of these
+
+
+def expected_drawing(cache: Path, preset: str) -> Callable[[str], float]:
+    """Seconds that a notebook, by its name, will take to draw: what it took last in this cache, or takes elsewhere."""
+    seen = drawing_seconds(cache)
+    return lambda notebook: seen.get((preset, notebook), TYPICAL_DRAWING_S.get(notebook, UNKNOWN_DRAWING_S))
+
+
 def drawing_seconds(cache: Path) -> dict[tuple[str, str], float]:
     """Seconds that a notebook last took to draw, by (preset, notebook). A damaged ledger is as good as none."""
     try:

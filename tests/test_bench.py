@@ -14,7 +14,7 @@ from kit.bench import Prediction, duration, measured_rates, networks_of, speed
 from kit.figures import NEEDS
 from kit.losses import hard_cross_entropy
 from kit.models import ModelSpec, flops_per_image
-from kit.pace import Pace, Work, note_drawing
+from kit.pace import TYPICAL_DRAWING_S, Pace, Work, note_drawing
 from kit.paper import scale, table1
 from kit.paper.plan import Plan, runs_of
 from kit.runs import cache_folder, with_teachers
@@ -105,7 +105,7 @@ def test_what_is_in_the_cache_is_not_left_to_do(plan):
     gone = [(b.notebook, b.left - a.left) for b, a in zip(before.notebooks, after.notebooks, strict=True)]
     assert [name for name, seconds in gone if seconds > 0] == ["03_table1_teachers"]
     assert sum(seconds for _, seconds in gone) == pytest.approx(bench.whole(run, Pace(), plan))
-    assert after.drawing == pytest.approx(before.drawing - bench.DRAWING["07_gradcam"] + 1000)
+    assert after.drawing == pytest.approx(before.drawing - TYPICAL_DRAWING_S["07_gradcam"] + 1000)
 
 
 def test_the_longest_chain_bounds_what_many_cores_can_do(plan):
