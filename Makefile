@@ -20,7 +20,7 @@ figures: install
 	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
 lab: install
 	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null

@@ -1,14 +1,16 @@
-"""Tests and notebooks run at preset smoke, on one thread, in a cache of their own."""
+"""Tests and notebooks run at preset smoke, on one thread, in a cache of their own, one for all of xdist's workers."""
 
 import os
 import tempfile
 
-_cache = tempfile.TemporaryDirectory(prefix="kit-test-cache-")
-os.environ["KIT_CACHE"] = _cache.name
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="kit-test-cache-")
+    os.environ["KIT_CACHE"] = _cache.name
+    os.environ["KIT_TEST_CACHE"] = _cache.name
 os.environ["KIT_PRESET"] = "smoke"
 os.environ.pop("KIT_DATA", None)
 os.environ.pop("KIT_STRICT", None)
 
-import torch  # noqa: E402
+import torch
 
 torch.set_num_threads(1)

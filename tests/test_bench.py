@@ -7,6 +7,7 @@ import shutil
 import time
 
 import pytest
+from caches import new_cache
 
 from kit import bench
 from kit.__main__ import main
@@ -25,7 +26,7 @@ from kit.threads import one_thread
 def own_cache(tmp_path_factory):
     """A cache of this module's own, without runs; stand-ins are made in it once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("KIT_CACHE", str(new_cache(tmp_path_factory.mktemp("cache"))))
         yield
 
 

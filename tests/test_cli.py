@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from caches import new_cache
 
 from kit import engines
 from kit.__main__ import main
@@ -25,7 +26,7 @@ def no_environment(monkeypatch):
 
 @pytest.fixture
 def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("KIT_CACHE", str(new_cache(tmp_path / "cache")))
     return tmp_path / "cache" / "runs"
 
 
