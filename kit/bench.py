@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from kit.data.throughput import rate
 from kit.engines import default_jobs
 from kit.figures import FOLLOWING, NEEDS, notebooks
 from kit.folding import folded
+from kit.grid import read_from, seconds_reading, shared_logits
 from kit.methods import METHODS
 from kit.models import ModelSpec, flops_per_image
 from kit.pace import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing
@@ -32,7 +35,7 @@ from kit.paper import table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.scale import PUBLISHED, PublishedPlan
 from kit.recipe import Recipe
-from kit.runs import Run, cache_folder, folder_of, with_teachers
+from kit.runs import Run, cache_folder, folder_of, teacher_logits, with_teachers
 from kit.threads import threads
 from kit.trainer import Training, frozen, teach
 
@@ -179,14 +182,17 @@ class Prediction:
         drawing, jobs = expected_drawing(cache_folder(), plan.preset.name), jobs or default_jobs()
         before: dict[Run, float] = {}
         found, starts = [], 0
+        needs = {name: with_teachers(runs_of(needed(plan, seeds))) for name, needed in NEEDS.items()}
+        foreseen = {name: table4.foreseen(plan, seeds or table4.seeds(plan)) for name in FOLLOWING}
+        everything = [*dict.fromkeys(chain(*needs.values())), *chain(*foreseen.values())]
+        users = users_of_logits(everything)
         for name in notebooks():
-            needed = with_teachers(runs_of(NEEDS[name](plan, seeds))) if name in NEEDS else []
-            new = [run for run in needed if run not in before]
-            before |= {run: whole(run, pace, plan) for run in new}
+            new = [run for run in needs.get(name, ()) if run not in before]
+            before |= {run: whole(run, pace, plan, users) for run in new}
             left = [run for run in new if not is_finished(run)]
             starts = max(starts, 1 if left else 0)
-            following = table4.foreseen(plan, seeds or table4.seeds(plan)) if name in FOLLOWING else []
-            later = sum(whole(run, pace, plan) for run in following)
+            following = foreseen.get(name, [])
+            later = sum(whole(run, pace, plan, users) for run in following)
             done = len(left) == 0 and bool(following) and searches_are_known(plan, seeds or table4.seeds(plan))
             if following and not done:
                 starts += table4.SEARCHES[plan.preset.name].rounds + len(table4.BUDGETS)
@@ -238,9 +244,19 @@ class Prediction:
         )
 
 
-def whole(run: Run, pace: Pace, plan: Plan) -> float:
-    """Seconds of one thread: training, evaluating after each epoch, and what is around it."""
-    return pace.seconds(run) + pace.evaluating(run, test_images(plan, run)) + AROUND_A_RUN
+def whole(run: Run, pace: Pace, plan: Plan, users: Mapping[str, int]) -> float:
+    """Seconds of one thread: training, evaluating after each epoch, and what is around it. Of a teacher's logits that
+    many `users` read each is charged an equal part."""
+    by_name = {name: users.get(teacher_logits(run, name).key, 1) for name in read_from(run)}
+    training = seconds_reading(run, {name: 1 - 1 / count for name, count in by_name.items()}, pace)
+    return training + pace.evaluating(run, test_images(plan, run)) + AROUND_A_RUN
+
+
+def users_of_logits(runs: Sequence[Run]) -> Mapping[str, int]:
+    """How many of the runs read the same logits, by these' key, where none were there and they are computed once."""
+    shared = {each.key for each in shared_logits(runs, missing=lambda kept, epochs: epochs)}
+    wanted = Counter(teacher_logits(run, name).key for run in runs for name in read_from(run))
+    return {key: wanted[key] for key in shared}
 
 
 def test_images(plan: Plan, run: Run) -> int:

@@ -37,7 +37,7 @@ from kit.runs import (
     usable,
     with_teachers,
 )
-from kit.teacher_logits import limit
+from kit.teacher_logits import TeacherLogits, limit
 from kit.trainer import Diverged, check_shareable, needs_graph
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
@@ -190,19 +190,8 @@ class Grid:
     def _seconds(self, about: Run | SharedLogits) -> float:
         if isinstance(about, SharedLogits):
             images = len(about.epochs) * teacher_logits(about.run, about.teacher).rows
-            return images * self._asking(about.run, about.teacher)
-        in_parts = Pace(self._pace.rates).seconds(about)  # as if its make had never been seen: each part at its rate
-        return self._pace.seconds(about) * (1 - self._spared(about) / in_parts)
-
-    def _spared(self, run: Run) -> float:
-        """Seconds of its teachers' forward passes that a run does not take, as it reads what they give."""
-        images, read = images_of(run), self._read[run]
-        return sum(read[name] * images * teaching_share(run, name) * self._asking(run, name) for name in read)
-
-    def _asking(self, run: Run, name: str) -> float:
-        """Seconds in which a run's teacher gives an image's logits."""
-        teacher, px = run.teachers[name].student, run.data.px
-        return flops_per_image(teacher, px)[0] / self._pace.rate(Work(teacher, px, True, run.device))
+            return images * asking(about.run, about.teacher, self._pace)
+        return seconds_reading(about, self._read[about], self._pace)
 
     def skip(self, task: Task) -> str | None:
         """Where a teacher has failed there is nobody to learn from."""
@@ -229,6 +218,21 @@ class Grid:
             self._seen.append(one)
             self._pace = Pace.from_runs(self._seen)
             self._costs.clear()
+
+
+def seconds_reading(run: Run, read: Mapping[str, float], pace: Pace) -> float:
+    """Expected seconds of a run that is spared, by teacher, a share of its forward passes, as it reads what they give.
+    """
+    images = images_of(run)
+    spared = sum(share * images * teaching_share(run, name) * asking(run, name, pace) for name, share in read.items())
+    in_parts = Pace(pace.rates).seconds(run)  # as if its make had never been seen: each part at its rate
+    return pace.seconds(run) * (1 - spared / in_parts)
+
+
+def asking(run: Run, name: str, pace: Pace) -> float:
+    """Seconds in which a run's teacher gives an image's logits."""
+    teacher, px = run.teachers[name].student, run.data.px
+    return flops_per_image(teacher, px)[0] / pace.rate(Work(teacher, px, True, run.device))
 
 
 def read_from(run: Run) -> list[str]:
@@ -259,7 +263,9 @@ def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tu
         yield name, sum(epoch in apart or kept.place(epoch).is_dir() for epoch in epochs) / len(epochs)
 
 
-def shared_logits(runs: Iterable[Run]) -> list[SharedLogits]:
+def shared_logits(
+    runs: Iterable[Run], missing: Callable[[TeacherLogits, list[int]], list[int]] = TeacherLogits.missing
+) -> list[SharedLogits]:
     """What of their teachers' logits to compute apart: what several of these runs want and nobody has computed.
 
     The most wanted first, as far as they are let (`kit.teacher_logits.limit`).
@@ -277,7 +283,7 @@ def shared_logits(runs: Iterable[Run]) -> list[SharedLogits]:
         for each, its_name in users:
             for epoch in each.recipe.epochs_with(its_name):
                 counts[epoch] += 1
-        epochs = kept.missing(epoch for epoch in sorted(counts) if counts[epoch] >= SHARED_BY)
+        epochs = missing(kept, [epoch for epoch in sorted(counts) if counts[epoch] >= SHARED_BY])
         if epochs and len(epochs) * kept.bytes_an_epoch <= left:
             left -= len(epochs) * kept.bytes_an_epoch
             shared.append(SharedLogits(key, run, name, tuple(epochs)))

@@ -9,16 +9,16 @@ import time
 import pytest
 from caches import new_cache
 
-from kit import bench
+from kit import bench, recipe
 from kit.__main__ import main
 from kit.bench import Prediction, duration, measured_rates, networks_of, speed
 from kit.figures import NEEDS
 from kit.losses import hard_cross_entropy
 from kit.models import ModelSpec, flops_per_image
-from kit.pace import TYPICAL_DRAWING_S, Pace, Work, note_drawing
+from kit.pace import NOMINAL, TYPICAL_DRAWING_S, Pace, Work, images_of, note_drawing
 from kit.paper import scale, table1
 from kit.paper.plan import Plan, runs_of
-from kit.runs import cache_folder, with_teachers
+from kit.runs import cache_folder, changed, with_teachers
 from kit.threads import one_thread
 
 
@@ -87,7 +87,7 @@ def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
     (searching,) = (each for each in prediction.notebooks if each.foreseen)
     assert sum(each.runs for each in known) + searching.runs - searching.foreseen == len(runs)
     assert all(each.finished == 0 and each.left == each.seconds for each in prediction.notebooks)
-    assert sum(each.seconds for each in known) < sum(bench.whole(run, pace, plan) for run in runs)
+    assert sum(each.seconds for each in known) < sum(bench.whole(run, pace, plan, {}) for run in runs)
     assert prediction.training == pytest.approx(sum(each.seconds for each in prediction.notebooks) / 2)
     assert prediction.left == pytest.approx(prediction.training + prediction.starting + prediction.drawing)
     assert Prediction.of(plan, pace, jobs=1).training == pytest.approx(2 * prediction.training)
@@ -105,17 +105,34 @@ def test_what_is_in_the_cache_is_not_left_to_do(plan):
     (cache_folder() / "pace.json").unlink()
     gone = [(b.notebook, b.left - a.left) for b, a in zip(before.notebooks, after.notebooks, strict=True)]
     assert [name for name, seconds in gone if seconds > 0] == ["03_table1_teachers"]
-    assert sum(seconds for _, seconds in gone) == pytest.approx(bench.whole(run, Pace(), plan))
+    assert sum(seconds for _, seconds in gone) == pytest.approx(bench.whole(run, Pace(), plan, {}))
     assert after.drawing == pytest.approx(before.drawing - TYPICAL_DRAWING_S["07_gradcam"] + 1000)
 
 
 def test_the_longest_chain_bounds_what_many_cores_can_do(plan):
     prediction = Prediction.of(plan, Pace(), jobs=10_000)
-    taught = max(
-        (run for need in NEEDS.values() for run in runs_of(need(plan, None)) if run.teachers),
-        key=lambda run: bench.whole(run, Pace(), plan),
-    )
-    assert prediction.left - prediction.starting - prediction.drawing >= bench.whole(taught, Pace(), plan)
+    runs = {run for need in NEEDS.values() for run in runs_of(need(plan, None))}
+    teachers = {teacher for run in runs for teacher in run.teachers.values()}
+    longest = max(bench.whole(teacher, Pace(), plan, {}) for teacher in teachers)
+    assert prediction.left - prediction.starting - prediction.drawing > longest  # as somebody learns from it then
+
+
+def test_logits_that_many_read_are_charged_once(plan, monkeypatch):
+    """A teacher's students at one seed: together they take what they take alone, less all its passes but one's."""
+    rows = [run for run in runs_of(table1.table(plan, 1)) if not run.teachers]
+    big, small = (run for run in rows if run.data.role == "cifar-10" and run.student.name in ("vgg19", "cnn"))
+    students = [
+        changed(small, teachers={"big": big}, recipe=small.recipe.model_copy(update={"stages": stages}))
+        for stages in (recipe.eq1(5, "hinton"), recipe.eq1(20, "hinton"), recipe.eq1(5, "printed"))
+    ]
+    users = bench.users_of_logits(students)
+    assert list(users.values()) == [3]
+    passes = images_of(small) * flops_per_image(big.student, 16)[0] / NOMINAL["cpu"]
+    alone, together = (sum(bench.whole(run, Pace(), plan, known) for run in students) for known in ({}, users))
+    assert alone - together == pytest.approx(2 * passes)
+    assert bench.users_of_logits(students[:1]) == {}
+    monkeypatch.setenv("KIT_LOGITS_GB", "0")
+    assert bench.users_of_logits(students) == {}
 
 
 def test_the_command_says_minutes_and_ends_with_json(capsys):

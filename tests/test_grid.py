@@ -201,9 +201,8 @@ def test_logits_that_are_shared_are_paid_for_once():
     longer = taught(big, stages=recipe.eq1(5, "hinton"), epochs=6)  # half of its teacher's logits are in the cache
     half = grid.Grid([longer])
     (task,) = half.tasks
-    part = half._spared(longer)
-    half._read[longer] = {"big": 1.0}
-    assert part == pytest.approx(half._spared(longer) / 2) and half.cost(task) > 0
+    whole, none = (grid.seconds_reading(longer, {"big": share}, half._pace) for share in (0.0, 1.0))
+    assert half.cost(task) == pytest.approx((whole + none) / 2) and whole > 1.1 * none > 0
 
 
 def test_a_teacher_that_must_be_asked_itself_is_not_computed_apart():
