@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from kit.layered import Layered
-from kit.models import ResNet
+from kit.models import PickingConv2d, ResNet
 
 # What a module's forward method passes straight from one to the other. torch.fx would find it in any network, but it
 # patches nn.Module for the whole process while it looks, and so breaks trainings in other threads.
@@ -22,6 +22,8 @@ FOLLOWED_BY = {
     BasicBlock: [("conv1", "bn1"), ("conv2", "bn2")],
     Bottleneck: [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")],
 }
+
+CONVOLUTIONS = nn.Conv2d, PickingConv2d
 
 Place = tuple[nn.Module, str]  # a module, by the one that holds it and its name there
 
@@ -40,7 +42,7 @@ def folded(network: nn.Module) -> nn.Module:
     for module in list(network.modules()):
         for (holds_conv, conv_name), (holds_norm, norm_name) in list(followed(module)):
             conv, norm = getattr(holds_conv, conv_name), getattr(holds_norm, norm_name)
-            is_pair = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.track_running_stats
+            is_pair = type(conv) in CONVOLUTIONS and type(norm) is nn.BatchNorm2d and norm.track_running_stats
             if is_pair and uses[id(conv)] == uses[id(norm)] == 1:  # a layer used elsewhere too stays as it is
                 setattr(holds_conv, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
                 setattr(holds_norm, norm_name, nn.Identity())

@@ -163,7 +163,25 @@ def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
     """A ResNet block's projection, where its input and output differ in shape."""
     if stride == 1 and c_in == c_out:
         return None
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+    convolution = PickingConv2d if stride > 1 and c_in < SAFE_CHANNELS else nn.Conv2d
+    return nn.Sequential(convolution(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+
+
+SAFE_CHANNELS = 16  # from which on oneDNN's own kernel stays within its workspace
+
+
+class PickingConv2d(nn.Conv2d):
+    """A 1 × 1 convolution that picks the pixels its stride falls on and then has none: of maps of even size the same
+    bits, on one thread.
+
+    oneDNN does the same inside, but for few channels its gradient writes past what it has allocated (its issue 6035),
+    which ends a process of several threads whose number does not divide the batch.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.stride
+        picked = x[:, :, ::rows, ::columns].contiguous(memory_format=torch.channels_last)
+        return nn.functional.conv2d(picked, self.weight, self.bias)
 
 
 def initialise(network: nn.Module) -> None:

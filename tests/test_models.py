@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torchvision
@@ -10,7 +13,7 @@ from torch import nn
 from torchvision.models.vgg import make_layers
 
 from kit.errors import KitError
-from kit.models import MODELS, TITLES, ModelSpec, build, flops_per_image, parameter_count
+from kit.models import MODELS, TITLES, ModelSpec, PickingConv2d, build, flops_per_image, parameter_count
 
 TORCHVISION = {
     ("resnet34", True): torchvision.models.resnet34,
@@ -180,3 +183,51 @@ def test_unknown_model_is_named():
 def test_a_bad_field_is_refused(field, value):
     with pytest.raises(ValidationError, match=field):
         ModelSpec(**({"name": "cnn", "classes": 2} | {field: value}))
+
+
+# ---- the shortcut of a narrow ResNet ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("px", [8, 24, 7])
+def test_picking_pixels_first_is_a_strided_convolution(px, layout):
+    torch.manual_seed(0)
+    torchs = nn.Conv2d(8, 16, 1, 2, bias=False)
+    ours = PickingConv2d(8, 16, 1, 2, bias=False)
+    ours.load_state_dict(torchs.state_dict())
+    x, came = torch.randn(6, 8, px, px), []
+    for conv in (torchs, ours):
+        seen = x.to(memory_format=layout, copy=True).requires_grad_()
+        y = conv.to(memory_format=torch.channels_last)(seen)
+        y.square().sum().backward()
+        came.append((y, seen.grad, conv.weight.grad))
+    for theirs, own in zip(*came, strict=True):
+        torch.testing.assert_close(own, theirs)
+        assert px % 2 or own.equal(theirs)  # of an odd size, the weights' gradient is added up in another order
+
+
+def test_only_a_narrow_resnets_first_projection_picks():
+    found = {
+        (name, width): sum(isinstance(each, PickingConv2d) for each in build(name, 10, width, "small", 0).modules())
+        for name in ("resnet34", "resnet50")
+        for width in (4, 8, 64)
+    }
+    assert found == {("resnet34", 4): 2, ("resnet34", 8): 1, ("resnet34", 64): 0,
+                     ("resnet50", 4): 0, ("resnet50", 8): 0, ("resnet50", 64): 0}  # fmt: skip
+
+
+TWO_THREADS = """
+import torch
+from kit.models import build
+torch.set_num_threads(2)
+network = build("resnet34", 10, 8, "small", 0).to(memory_format=torch.channels_last)
+for _ in range(20):
+    network(torch.randn(9, 3, 32, 32)).sum().backward()
+print(torch.get_num_threads())
+"""
+
+
+def test_a_narrow_resnet_lives_with_two_threads_and_an_odd_batch():
+    """torch's own convolution ends the process here, on processors with AVX-512."""
+    done = subprocess.run([sys.executable, "-c", TWO_THREADS], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
