@@ -1,6 +1,6 @@
 """Runs side by side against the same runs alone: how near the grid comes to what its cores could do.
 
-python -m benchmarks.grid --json    # about 21 minutes on two quiet cores; with --no-in-turn 13, with --shared 36
+python -m benchmarks.grid --json    # about 22 minutes on two quiet cores; with --no-in-turn 14, with --shared 36
 
 Two teachers and ten students. A run sees 24,000 images; preset quick's for cifar-10 see 17,000 to 42,000. Each arm is a
 process of its own with an empty cache; arms alternate, in another order in each repeat.
