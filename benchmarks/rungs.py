@@ -24,9 +24,11 @@ from benchmarks import bare
 from benchmarks.bare import BARE, bare_loop
 from benchmarks.task import Loop, Task
 from kit.recipe import Eq1, Improved, Objective, Recipe, Stage
-from kit.teacher_logits import Drawn, TeacherLogits
+from kit.runs.logits import Drawn, TeacherLogits
 from kit.temperature import Adaptive, Fixed, TemperaturePolicy
-from kit.trainer import EpochLogits, Precision, Training, parameter_groups
+from kit.trainer import Training, parameter_groups
+from kit.training.cost import EpochLogits
+from kit.training.forward import Precision
 
 BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is done, and no stage ends
 

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from tqdm.auto import tqdm
 
 from kit.errors import KitError, not_one_of, one_line
-from kit.garbage import collect_rarely, keep_what_is_there
+from kit.runtime.collector import collect_rarely, keep_what_is_there
 
 if TYPE_CHECKING:
-    from kit.engines import Engine
+    from kit.grid.engines import Engine
 
 app = typer.Typer(
     help="Knowledge distillation with an adaptive temperature and a small teacher.",
@@ -140,10 +140,12 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train one student (and its teachers, once)."""
-    from kit import recipe, steering
-    from kit.grid import train_all
+    from kit import recipe
+    from kit.grid.training import train_all
     from kit.paper.plan import Plan
-    from kit.runs import Failure, changed, replayed
+    from kit.runs.spec import changed, replayed
+    from kit.runs.store import Failure
+    from kit.training import steering
 
     engine = engine_at(scheduler, jobs)
     refuse_damage(strict)
@@ -372,7 +374,7 @@ def data_download(role: str, data: Annotated[Path, typer.Option("--data", help="
 @cache_app.command("list")
 def cache_list(as_json: JsonOption = False) -> None:
     """Runs in the cache, newest first."""
-    from kit.runs import cached
+    from kit.runs.store import cached
 
     found = [{"run": entry.hash, "title": entry.title, "status": entry.status} for entry in cached()]
     print(pd.DataFrame(found).to_string(index=False) if found else "no runs yet")
@@ -383,7 +385,7 @@ def cache_list(as_json: JsonOption = False) -> None:
 @cache_app.command("verify")
 def cache_verify() -> None:
     """Compare every run with its checksums; exit status 2 when one is cut short, altered or of another kit."""
-    from kit.runs import cached
+    from kit.runs.store import cached
 
     entries = cached()
     damaged = [entry for entry in entries if entry.complaint]
@@ -405,7 +407,7 @@ def cache_prune(
     keep: Annotated[Optional[list[str]], typer.Option(help="hashes of runs to keep, and what they learnt from")] = None,
 ) -> None:
     """Remove runs from the cache: all of them, or only damaged or diverged ones."""
-    from kit.cache import prune
+    from kit.runs.transfer import prune
 
     print(f"removed {prune(damaged, diverged, keep or [])} runs")
 
@@ -416,7 +418,7 @@ def cache_export(
     runs: Annotated[Optional[list[str]], typer.Argument(help="hashes; default: every whole run")] = None,
 ) -> None:
     """Copy runs, and those they learnt from, into a folder that a colleague can import."""
-    from kit.cache import export_runs
+    from kit.runs.transfer import export_runs
 
     print(f"{len(export_runs(folder, runs or []))} runs are in {folder}")
 
@@ -424,7 +426,7 @@ def cache_export(
 @cache_app.command("import")
 def cache_import(folder: Annotated[Path, typer.Argument(help="what `cache export` has written")]) -> None:
     """Take over a folder's runs; exit status 2 when one is damaged (the others are taken over)."""
-    from kit.cache import import_runs
+    from kit.runs.transfer import import_runs
 
     taken, refused = import_runs(folder)
     for line in refused:
@@ -450,12 +452,11 @@ def bench(
     """How fast this machine is, and how many minutes each notebook will take on it, before anything is trained."""
     from kit import bench as benching
     from kit.figures import NEEDS
-    from kit.pace import Pace
+    from kit.files import cache_folder, write, writing_to
+    from kit.grid.durations import Pace
     from kit.paper import scale
     from kit.paper.plan import Plan, runs_of
-    from kit.presets import preset_named
-    from kit.runs import cache_folder
-    from kit.sealed import write, writing_to
+    from kit.paper.presets import preset_named
 
     is_paper = preset_named(preset).name == "paper"
     if page and not is_paper:
@@ -499,9 +500,9 @@ def doctor() -> None:
     import torch
 
     from kit.data import ROLES
-    from kit.engines import default_jobs
+    from kit.files import cache_folder
+    from kit.grid.engines import default_jobs
     from kit.paper.plan import Plan
-    from kit.runs import cache_folder
 
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {default_jobs()} cores")
     for name in (
@@ -559,7 +560,7 @@ def engine_at(scheduler: str | None, jobs: int | None) -> Engine | None:
     """The Dask cluster of a scheduler, of whose workers at most `jobs` are used; None: this machine's processes."""
     if scheduler is None:
         return None
-    from kit.cluster import DaskCluster
+    from kit.grid.dask import DaskCluster
 
     return DaskCluster(scheduler, jobs)
 

@@ -15,7 +15,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from kit.sealed import writing_to
+from kit.files import writing_to
 
 THREADS = "OMP_NUM_THREADS"
 

@@ -26,15 +26,17 @@ import papermill
 from tqdm.auto import tqdm
 
 from kit.data import ROLES, SOURCES, real_folder
-from kit.engines import Engine, Lent, LocalProcesses, Task, default_jobs
 from kit.errors import KitError, not_one_of
 from kit.execution import Drawing, execute
-from kit.grid import BAR, Grid, carry_out
-from kit.pace import expected_drawing, note_drawing
+from kit.files import cache_folder, flush, locked, sha256, write, writing_to
+from kit.grid.durations import expected_drawing, note_drawing
+from kit.grid.engines import Engine, Lent, LocalProcesses, Task, default_jobs
+from kit.grid.schedule import BAR, carry_out
+from kit.grid.training import Grid
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
-from kit.runs import PACKAGES, Failure, Result, Run, cache_folder, locked
-from kit.sealed import flush, sha256, write, writing_to
+from kit.runs.spec import PACKAGES, Run
+from kit.runs.store import Failure, Result
 
 # In the folder of pictures: where a notebook draws; what has been drawn in full; and there, what the manifest will say.
 DRAFT, READY, ENTRY = ".drawing-", ".ready-", ".entry.json"

@@ -41,9 +41,13 @@ from kit.errors import KitError, not_one_of, one_line
 from kit.losses import hard_cross_entropy
 from kit.paper.plan import Plan
 from kit.recipe import Stage
-from kit.runs import Run, find, replayed, start, train, with_teachers
-from kit.steering import Event, checked
-from kit.trainer import Diverged, Training, teach
+from kit.runs.spec import Run, replayed, with_teachers
+from kit.runs.store import find
+from kit.runs.training import start, train
+from kit.trainer import Training
+from kit.training.forward import teach
+from kit.training.history import Diverged
+from kit.training.steering import Event, checked
 
 PICTURES = 48  # test images to pick from
 INTERVAL = 0.2  # seconds from one state to the next while batches go by

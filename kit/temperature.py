@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from kit.losses import TemperatureGradient, softened, temperature_gradient
-from kit.parallel import ALONE, Ranks
+from kit.parallel.ranks import ALONE, Ranks
 
 COLD = 1.0  # the temperature at which a soft stage is over
 LARGEST_EXPONENT = 700.0  # exp of more is no float: a diverging student's gradient asks for it

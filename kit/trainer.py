@@ -1,135 +1,34 @@
-"""The one training loop. Iterate over a `Training` and it trains, one step a batch; everyone drives this same loop.
-
-training = Training(recipe, data, student, teachers, seed=0)
-for step in training:      # or `training.run()`
-    ...                    # look at training.thermostat.t, training.steer("k", 5), stop whenever you like
-training.metrics()
-"""
+"""TODO"""
 
 from __future__ import annotations
 
 import copy
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from kit.allocator import keep_freed_memory
-from kit.data.arrivals import Arrivals
-from kit.data.augment import EpochPlan, augment, normalise
+from kit.data.augment import EpochPlan
 from kit.data.base import Dataset, Split
 from kit.errors import KitError, not_one_of
-from kit.folding import folded
-from kit.losses import kl_divergence, topk_correct
-from kit.parallel import ALONE, Ranks
-from kit.recipe import Moment, Objective, Recipe, Stage
-from kit.steering import Event, checked, steered
+from kit.losses import topk_correct
+from kit.networks.folding import folded
+from kit.parallel.ranks import ALONE, Ranks
+from kit.recipe import Moment, Recipe, Stage
+from kit.runtime.malloc import keep_freed_memory
 from kit.temperature import Thermostat
+from kit.training.cost import SPENT, EpochLogits, Recall, Spent
+from kit.training.evaluation import Evaluation, agreement, evaluate
+from kit.training.forward import Precision, answering, augmented, frozen, needs_graph, single, teach
+from kit.training.history import HISTORIES, Diverged, StageRecord
+from kit.training.prefetch import Arrivals
+from kit.training.state import network_state, restore_network
+from kit.training.steering import Event, checked, steered
 
-EVALUATION_BATCH = 500
 SMALLEST_PART = 2  # images that a batch norm needs
-
-Precision = Literal["float32", "bfloat16"]
-
-
-class Diverged(RuntimeError):
-    """The loss stopped being a number; `step` says at which batch (counted from 1)."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not a finite number at step {step}")
-        self.step = step
-
-
-@dataclass
-class StageRecord:
-    """How a stage went. `ended_by` is `temperature` or `budget`; steps are counted from the run's start."""
-
-    name: str
-    first_step: int
-    t_start: float | None
-    steps: int = 0
-    t_end: float | None = None
-    ended_by: str | None = None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds that something took."""
-
-    wall_s: float
-    cpu_s: float
-    gpu_s: float
-
-
-@dataclass(frozen=True)
-class EpochLogits:
-    """A teacher's logits of one epoch's batches in their order, (steps · batch, C), and what computing them took."""
-
-    logits: Tensor
-    cost: Cost
-
-
-Recall = Callable[[int], EpochLogits | None]  # an epoch's logits, counted from 0; None where they are not known
-
-
-@dataclass
-class Spent:
-    """What the student's procedure has cost so far; evaluation is left out, teachers' forward passes are in."""
-
-    wall_s: float = 0.0
-    cpu_s: float = 0.0  # of this process; of all ranks together, once they have agreed
-    gpu_s: float = 0.0  # by CUDA events, 0 without a GPU; likewise
-    student_images: float = 0  # images the student was trained on, each as often as its objective's work says
-    teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher, cached or not
-    cached_logits_images: int = 0  # of these passes, those whose logits were read instead of computed
-    cached_logits_s: float = 0.0  # process CPU (of a GPU: its own) seconds that computing them had taken: in the above
-    _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._agreed = self.wall_s, self.cpu_s, self.gpu_s  # when the ranks last did
-
-    @contextmanager
-    def clock(self, device: torch.device) -> Iterator[None]:
-        """Times what is done inside, without waiting for a GPU."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        if device.type == "cuda":
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-        yield
-        if device.type == "cuda":
-            end.record()
-            self._events.append((begin, end))
-        self.wall_s += time.perf_counter() - wall
-        self.cpu_s += time.process_time() - cpu
-
-    def charge(self, cost: Cost, share: float, images: int, device: torch.device) -> None:
-        """Adds what computing cached logits had taken, as if it had been done here."""
-        self.wall_s += share * cost.wall_s
-        self.cpu_s += share * cost.cpu_s
-        self.gpu_s += share * cost.gpu_s
-        self.cached_logits_s += share * (cost.gpu_s if device.type == "cuda" else cost.cpu_s)
-        self.cached_logits_images += images
-
-    def settle(self) -> None:
-        """Adds up the GPU's time; waits for it. Called once an epoch."""
-        if self._events:
-            torch.cuda.synchronize()
-            self.gpu_s += sum(begin.elapsed_time(end) for begin, end in self._events) / 1000
-            self._events.clear()
-
-    def agree(self, ranks: Ranks) -> None:
-        """Process and GPU seconds become the sum over the ranks, which spent them side by side, wall seconds the mean.
-        All ranks call it at the same step."""
-        since = zip((self.wall_s, self.cpu_s, self.gpu_s), self._agreed, strict=True)
-        wall, cpu, gpu = ranks.sum(torch.tensor([now - then for now, then in since], dtype=torch.float64)).tolist()
-        fresh = wall / ranks.count, cpu, gpu
-        self._agreed = tuple(then + more for then, more in zip(self._agreed, fresh, strict=True))
-        self.wall_s, self.cpu_s, self.gpu_s = self._agreed
 
 
 class Training:
@@ -549,15 +448,6 @@ class Training:
         return evaluate(network, split, self.mean, self.std, self.ranks)
 
 
-# ---- what the loop is made of, each usable alone ------------------------------------------------------------------
-
-HISTORIES = ("loss", "hits", "temperatures", "stage_index")  # of a Training: filled in place, a row a step
-SPENT = (
-    "wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images", "cached_logits_images", "cached_logits_s",
-)  # fmt: skip
-CIRCUMSTANCES = ("wall_s", "cpu_s", "gpu_s", "cached_logits_s", "cached_logits_images")  # how, not what came out of it
-
-
 def check_shareable(recipe: Recipe, images: int, ranks: Ranks) -> None:
     """Raises KitError where such a training, on so many images, cannot be shared among the ranks."""
     batch = min(recipe.batch, images)
@@ -573,54 +463,6 @@ def check_shareable(recipe: Recipe, images: int, ranks: Ranks) -> None:
             )
 
 
-def network_state(prefix: str, network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
-    """A network's weights and buffers, and its optimiser's momentum, by name under `prefix`."""
-    weights = {f"{prefix}.{name}": tensor for name, tensor in network.state_dict().items()}
-    momenta = {name: optimiser.state[p].get("momentum_buffer") for name, p in network.named_parameters()}
-    return weights | {f"{prefix}-momentum.{name}": m for name, m in momenta.items() if m is not None}
-
-
-def restore_network(prefix: str, network: nn.Module, optimiser: torch.optim.SGD, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `network_state`. Momentum gets its weight's memory layout: fused steps walk both in step."""
-    network.load_state_dict({name: tensors[f"{prefix}.{name}"] for name in network.state_dict()})
-    for name, parameter in network.named_parameters():
-        saved = tensors.get(f"{prefix}-momentum.{name}")
-        if saved is not None:
-            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(saved).detach()
-
-
-def frozen(network: nn.Module, device: torch.device) -> nn.Module:
-    """A teacher: in evaluation mode, without gradients."""
-    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def augmented(plan: EpochPlan, indices: Tensor, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """The images (N, 3, H, W) float, augmented and normalised, of an epoch's pixels uint8 (N, H, W, 3)."""
-    return normalise(augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad), mean, std)
-
-
-def answering(device: torch.device, precision: Precision) -> torch.autocast:
-    """In what networks answer inside: bfloat16 where torch's autocast says so, else as they are."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def needs_graph(objective: Objective) -> bool:
-    """Whether the teacher's logits must be differentiable: then it is asked itself, in every step."""
-    return objective.needs_input_gradient or objective.trains_teacher
-
-
-def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again."""
-    with torch.inference_mode():
-        logits = teacher(x).to(dtype)
-    return logits.to(torch.float32, copy=True)  # an ordinary tensor, so that the student's loss may keep it
-
-
-def single(logits: Tensor) -> Tensor:
-    """Logits in float32 where they were less, for losses that sum exponentials; else as they are."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
     """Weight decay for weights of convolutions and linear layers, none for biases and batch norms."""
     parameters = list(network.parameters())
@@ -628,40 +470,3 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict]:
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Top-1 and Top-5 as fractions, and the logits (N, C) they come from."""
-
-    top1: float
-    top5: float
-    logits: Tensor
-
-
-@torch.inference_mode()
-def evaluate(network: nn.Module, split: Split, mean: Tensor, std: Tensor, ranks: Ranks = ALONE) -> Evaluation:
-    """Accuracy of a network on a split's clean images, in evaluation mode; each rank looks at some of them."""
-    network.eval()
-    device = mean.device
-    logits = torch.cat(
-        [
-            network(normalise(split.images.take(indices).to(device), mean, std))
-            for indices in ranks.part(len(split)).split(EVALUATION_BATCH)
-        ]
-    ).cpu()  # (N, C), of this rank's part
-    logits = ranks.joined(logits, len(split))
-    top1, top5 = (topk_correct(logits, split.labels).double() / len(split)).tolist()
-    return Evaluation(top1, top5, logits)
-
-
-def agreement(zt: Tensor, zs: Tensor) -> dict[str, float]:
-    """Does the student inherit? KL at t = 1, share of images with the same Top-1, mean overlap of the Top-5 sets."""
-    k = min(5, zt.shape[1])
-    ours, theirs = zs.topk(k).indices, zt.topk(k).indices  # (N, k)
-    overlap = (ours[:, :, None] == theirs[:, None, :]).any(2).double().mean()
-    return {
-        "kl": float(kl_divergence(zt, zs, 1.0)),
-        "top1": float((ours[:, 0] == theirs[:, 0]).double().mean()),
-        "top5": float(overlap),
-    }

@@ -14,14 +14,15 @@ from test_trainer import dataset, teachers
 from torch import nn
 
 from kit import parallel, recipe
-from kit.checkpoint import Checkpoints
 from kit.errors import KitError
 from kit.models import build
-from kit.parallel import Ranks
+from kit.parallel.layers import synchronised
+from kit.parallel.ranks import Ranks
 from kit.recipe import HardLabels, Moment, Recipe, Stage
+from kit.runs.checkpoint import Checkpoints
 from kit.temperature import Adaptive
-from kit.trainer import Diverged, Training
-from kit.whole_batch import synchronised
+from kit.trainer import Training
+from kit.training.history import Diverged
 
 DATA = dataset(train=48, test=31)  # 31: not as many for each of two
 

@@ -13,8 +13,8 @@ from torch import nn
 from kit import cam_scores
 from kit.cam import METHODS, convolutions, default_layer, feature_maps, maps
 from kit.errors import KitError
-from kit.layered import LayeredSpec
 from kit.models import MODELS, ModelSpec, build
+from kit.networks.layered import LayeredSpec
 
 CLASSES = 5
 

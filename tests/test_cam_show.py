@@ -15,7 +15,7 @@ from torch import nn
 
 from kit.__main__ import main
 from kit.data import load
-from kit.grid import train_all
+from kit.grid.training import train_all
 from kit.models import build
 from kit.paper import figure2
 from kit.paper.figure2 import Scenes

@@ -11,8 +11,8 @@ import pytest
 import torch
 from caches import new_cache
 
-from kit import engines
 from kit.__main__ import main
+from kit.grid import engines
 
 ROOT = Path(__file__).resolve().parent.parent
 DISTIL = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "vgg16"]

@@ -21,12 +21,14 @@ from PIL import Image
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.live import NOTHING, History, Settings, State
-from kit.runs import find, train, with_teachers
+from kit.runs.spec import with_teachers
+from kit.runs.store import find
+from kit.runs.training import train
 from kit.show import style
 from kit.show.cockpit import cockpit, sentence
 from kit.show.live_plots import POINTS, LiveCurves, _nice, bound, thinned
 from kit.show.page import SILENCE, Page
-from kit.steering import Event
+from kit.training.steering import Event
 
 PATIENCE = 60
 SMALL = {"preset": "smoke", "student": "cnn", "teacher": "cnn", "small_teacher": "cnn", "epochs": 6}

@@ -19,7 +19,7 @@ from kit import figures
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.figures import Request, chosen, make
-from kit.pace import drawing_seconds
+from kit.grid.durations import drawing_seconds
 from kit.paper import table1
 
 DRAW = """

@@ -26,13 +26,14 @@ from test_hrsc import BURKE, NIMITZ, scene_xml, ship_xml
 from test_runs import hard
 from test_trainer import DATA, history, linear, same_weights
 
-from kit.checkpoint import Checkpoints
 from kit.data.folder import decode_file
 from kit.data.hrsc import CLASSES, DamagedFile, read_annotation
 from kit.errors import KitError, one_line
 from kit.figures import Manifest, Request
 from kit.recipe import Eq1, HardLabels, Improved, Recipe, Stage
-from kit.runs import find, train
+from kit.runs.checkpoint import Checkpoints
+from kit.runs.store import find
+from kit.runs.training import train
 from kit.show.tables import curves, interval
 from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.trainer import Training

@@ -18,7 +18,9 @@ from kit import live
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.live import Session, Settings
-from kit.runs import find, folder_of, train, with_teachers
+from kit.runs.spec import with_teachers
+from kit.runs.store import find, folder_of
+from kit.runs.training import train
 
 PATIENCE = 60  # seconds: a busy machine's; nothing here takes more than a few
 
@@ -241,7 +243,7 @@ def test_the_command_line_of_settings_means_the_same_run(changes, monkeypatch, c
         asked.extend(runs)
         raise KitError("enough")
 
-    monkeypatch.setattr("kit.grid.train_all", not_now)
+    monkeypatch.setattr("kit.grid.training", not_now)
     assert main(shlex.split(settings.command())[3:]) == 2
     capsys.readouterr()
     (run,) = asked

@@ -21,13 +21,16 @@ from kit.methods.early_stop import stages as early_stop_stages
 from kit.methods.held_near import HeldNear
 from kit.methods.plain import ORDINARY
 from kit.methods.teacher_assistant import build as teacher_assistant
-from kit.models import ModelSpec, flops_per_image
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
 from kit.paper import table4
 from kit.paper.plan import Plan
 from kit.recipe import Eq1, Moment, Recipe, Stage
-from kit.runs import train, with_teachers
+from kit.runs.spec import with_teachers
+from kit.runs.training import train
 from kit.temperature import Fixed, Scheduled
-from kit.trainer import Training, agreement, evaluate
+from kit.trainer import Training
+from kit.training.evaluation import agreement, evaluate
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,21 @@ from torchvision.models import resnet34, resnet50
 
 from kit.data.base import held_out
 from kit.errors import KitError
-from kit.layered import Layer, LayeredSpec, shrunk, without
+from kit.files import cache_folder
 from kit.methods import student_search
 from kit.methods.base import SearchSize
 from kit.methods.layer_removal import LayerRemoval, compression_reward, descriptions
 from kit.methods.policy import Autoregressive, KeepOrRemove, Reinforce, UniformChoice, reinforce_loss
 from kit.methods.search import Candidate, Search, in_full, recall, remember, search_all
 from kit.methods.student_search import Space, StudentSearch
-from kit.models import ModelSpec, flops_per_image, parameter_count
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image, parameter_count
+from kit.networks.layered import Layer, LayeredSpec, shrunk, without
 from kit.paper import table4
 from kit.paper.plan import Plan
-from kit.runs import Failure, HeldOutSpec, cache_folder, train
+from kit.runs.spec import HeldOutSpec
+from kit.runs.store import Failure
+from kit.runs.training import train
 
 VGG = ModelSpec(name="vgg19", classes=7, width=4, stem="small")
 RESNET = ModelSpec(name="resnet50", classes=7, width=4, stem="small")

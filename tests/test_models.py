@@ -13,7 +13,9 @@ from torch import nn
 from torchvision.models.vgg import make_layers
 
 from kit.errors import KitError
-from kit.models import MODELS, TITLES, ModelSpec, PickingConv2d, build, flops_per_image, parameter_count
+from kit.models import MODELS, TITLES, ModelSpec, build
+from kit.networks.flops import flops_per_image, parameter_count
+from kit.runtime.onednn import PickingConv2d
 
 TORCHVISION = {
     ("resnet34", True): torchvision.models.resnet34,

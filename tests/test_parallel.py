@@ -19,7 +19,7 @@ from torch import nn
 from kit import recipe
 from kit.errors import KitError
 from kit.methods import complexity, held_near
-from kit.parallel import ALONE, Ranks
+from kit.parallel.ranks import ALONE, Ranks
 from kit.recipe import Recipe
 from kit.trainer import check_shareable
 

@@ -9,13 +9,14 @@ from test_trainer import DATA, cnn, same_weights, teachers, three_steps
 from torch import nn
 
 from kit.__main__ import main
-from kit.data.arrivals import Arrivals
 from kit.errors import KitError
 from kit.paper.plan import Plan
 from kit.recipe import Improved, Moment, Recipe, Stage
-from kit.runs import Run, train
+from kit.runs.spec import Run
+from kit.runs.training import train
 from kit.temperature import Fixed
 from kit.trainer import Training
+from kit.training.prefetch import Arrivals
 
 
 class Listening(Improved):

@@ -20,14 +20,17 @@ from sklearn.metrics import top_k_accuracy_score
 
 import kit.data
 from kit import recipe, runs
-from kit.engines import Task
 from kit.errors import KitError
-from kit.grid import train_all
-from kit.models import ModelSpec, flops_per_image
+from kit.grid.engines import Task
+from kit.grid.training import train_all
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
 from kit.recipe import Recipe
-from kit.runs import DataSpec, Failure, Result, Run, cached, find, folder_of, train, with_teachers
+from kit.runs.spec import DataSpec, Run, with_teachers
+from kit.runs.store import Failure, Result, cached, find, folder_of
+from kit.runs.training import train
 from kit.temperature import Adaptive
-from kit.trainer import Diverged
+from kit.training.history import Diverged
 
 
 @pytest.fixture(autouse=True)

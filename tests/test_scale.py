@@ -14,7 +14,7 @@ from kit.methods import METHODS
 from kit.models import MODELS, ModelSpec
 from kit.paper import scale, table4
 from kit.paper.plan import Plan
-from kit.runs import hash_of
+from kit.runs.spec import hash_of
 
 ROOT = Path(__file__).parent.parent
 

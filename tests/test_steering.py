@@ -17,9 +17,10 @@ from kit.__main__ import main
 from kit.errors import KitError
 from kit.models import ModelSpec
 from kit.recipe import Recipe
-from kit.runs import DataSpec, Run, replayed, start, train
-from kit.steering import Event, read, steered, text
+from kit.runs.spec import DataSpec, Run, replayed
+from kit.runs.training import start, train
 from kit.temperature import Adaptive, Fixed, Scheduled
+from kit.training.steering import Event, read, steered, text
 
 STEPS = 6  # a run's batches: 3 epochs of 2
 

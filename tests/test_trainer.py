@@ -21,7 +21,10 @@ from kit.losses import topk_correct
 from kit.models import build
 from kit.recipe import HardLabels, Improved, Moment, Objective, Recipe, Stage
 from kit.temperature import Adaptive, Fixed
-from kit.trainer import Diverged, Training, agreement, evaluate, frozen, parameter_groups, teach
+from kit.trainer import Training, parameter_groups
+from kit.training.evaluation import agreement, evaluate
+from kit.training.forward import frozen, teach
+from kit.training.history import Diverged
 
 PX = 8
 

@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 from kit.data.base import Dataset, Images, Split, TensorImages
 from kit.data.memory import each_class, in_memory, rank
 from kit.errors import KitError
-from kit.sealed import sha256
+from kit.files import sha256
 
 BUDGET_MB = 2048  # for both splits' pixels on disk, unless KIT_IMAGE_BUDGET_MB says otherwise
 MANY = 2000  # images from which worker processes are worth it

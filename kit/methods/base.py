@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from kit.errors import KitError
-from kit.layered import LayeredSpec
-from kit.models import ModelSpec, parameter_count
+from kit.models import ModelSpec
+from kit.networks.flops import parameter_count
+from kit.networks.layered import LayeredSpec
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, HeldOutSpec, Run
-from kit.trainer import Precision
+from kit.runs.spec import DataSpec, HeldOutSpec, Run
+from kit.training.forward import Precision
 
 if TYPE_CHECKING:
     from kit.methods.search import Found, Search

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kit.layered import LayeredSpec, shrunk, without
 from kit.methods.base import Method, Procedure, Setting
 from kit.methods.policy import Autoregressive, KeepOrRemove, Reinforce
 from kit.methods.search import Candidate, Found, Search, in_full
-from kit.models import flops_per_image, parameter_count
-from kit.runs import find
+from kit.networks.flops import flops_per_image, parameter_count
+from kit.networks.layered import LayeredSpec, shrunk, without
+from kit.runs.store import find
 
 FACTORS = tuple(round(0.1 * i, 1) for i in range(1, 11))
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from kit.threads import one_thread
+from kit.runtime.threads import one_thread
 
 
 class Policy(Protocol):

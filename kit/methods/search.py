@@ -18,14 +18,15 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from kit.engines import Engine
 from kit.errors import KitError
-from kit.grid import train_all
-from kit.layered import LayeredSpec
+from kit.files import cache_folder, write
+from kit.grid.engines import Engine
+from kit.grid.training import train_all
 from kit.methods.base import Procedure, Setting
+from kit.networks.layered import LayeredSpec
 from kit.recipe import Stage, eq1
-from kit.runs import NUMERICS, Failure, Result, Run, cache_folder
-from kit.sealed import write
+from kit.runs.spec import NUMERICS, Run
+from kit.runs.store import Failure, Result
 
 COLUMNS = (
     "round", "sample", "phase", "choices", "what", "accuracy", "reward", "best", "cost", "params", "steps", "seconds",

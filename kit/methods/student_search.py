@@ -14,11 +14,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from kit.errors import KitError
-from kit.layered import Layer, LayeredSpec
 from kit.methods.base import Method, Procedure, Setting
 from kit.methods.policy import Autoregressive, Reinforce, UniformChoice
 from kit.methods.search import Candidate, Found, Search, in_full
-from kit.models import flops_per_image, parameter_count
+from kit.networks.flops import flops_per_image, parameter_count
+from kit.networks.layered import Layer, LayeredSpec
 
 W = -0.07  # how much the cost weighs in the reward
 

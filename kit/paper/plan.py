@@ -11,15 +11,16 @@ import pandas as pd
 import torch
 
 from kit import recipe
-from kit.engines import Engine
 from kit.errors import KitError
-from kit.grid import train_all
+from kit.grid.engines import Engine
+from kit.grid.training import train_all
 from kit.models import ModelSpec
+from kit.paper.presets import Preset, preset_named
 from kit.paper.printed import TABLE_1
-from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find
-from kit.trainer import Precision
+from kit.runs.spec import DataSpec, LevelSpec, Run
+from kit.runs.store import Failure, Result, find
+from kit.training.forward import Precision
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 

@@ -27,7 +27,7 @@ from kit.data.base import Dataset
 from kit.data.folder import decode_file
 from kit.errors import KitError
 from kit.models import ModelSpec
-from kit.runs import Stored, stored
+from kit.runs.store import Stored, stored
 from kit.show import style
 from kit.show.artefacts import csv_bytes, pixels_png, png_bytes, replace_file
 from kit.show.cam_figures import enlarged, overlay

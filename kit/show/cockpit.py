@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from kit import recipe, steering
+from kit import recipe
 from kit.cam import maps
 from kit.data import ROLES
 from kit.data.augment import normalise
@@ -34,7 +34,7 @@ from kit.errors import KitError
 from kit.live import Look, Session, Settings, State
 from kit.losses import softened
 from kit.models import MODELS, TITLES
-from kit.presets import preset_named
+from kit.paper.presets import preset_named
 from kit.show import style
 from kit.show.artefacts import LivePicture, pixels_png, save
 from kit.show.cam_figures import enlarged, overlay
@@ -42,6 +42,7 @@ from kit.show.live_plots import LiveCurves, table
 from kit.show.page import Page
 from kit.show.plots import Softened
 from kit.show.widgets import WIDTH, Coalesced
+from kit.training import steering
 
 INTERVAL = 0.2  # seconds between two redraws
 SCALE = 1.25  # pixels of a picture to one of the page: most of what drawing costs is packing them

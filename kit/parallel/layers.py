@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 if TYPE_CHECKING:
-    from kit.parallel import Ranks
+    from kit.parallel.ranks import Ranks
 
 
 def synchronised(network: nn.Module, ranks: Ranks) -> nn.Module:

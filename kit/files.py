@@ -18,9 +18,12 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from kit.errors import KitError
+from kit.grid.engines import Tick
 
 CHECKSUMS = "checksums.json"
 
@@ -108,3 +111,36 @@ def writing_to(folder: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise KitError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+# ---- the cache ----------------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """`KIT_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("KIT_CACHE") or platformdirs.user_cache_dir("small-teacher-kit"))
+
+
+# ---- training one, and many ---------------------------------------------------------------------------------------
+
+WAITING_S = 0.5  # between two looks at a lock that somebody else holds
+
+
+@contextmanager
+def locked(place: Path, tick: Tick = lambda share: None) -> Iterator[None]:
+    """Holds the place's lock, which the system frees when its holder is killed. Raises KitError where it cannot be.
+
+    `tick` hears 0 now and then while it waits for the lock.
+    """
+    lock = FileLock(place.with_suffix(".lock"))
+    with writing_to(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=WAITING_S)
+            except Timeout:
+                tick(0.0)
+    try:
+        yield
+    finally:
+        lock.release()

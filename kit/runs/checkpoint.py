@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kit.errors import KitError
-from kit.sealed import complaint, sealed, sweep, write
+from kit.files import complaint, sealed, sweep, write
 from kit.trainer import Training
 
 FORMAT = 1  # raised whenever `Training.state` changes its meaning: older checkpoints are then not read

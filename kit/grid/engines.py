@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kit.errors import KitError
-from kit.garbage import collect_rarely, keep_what_is_there
+from kit.runtime.collector import collect_rarely, keep_what_is_there
 
 Tick = Callable[[float], None]  # hears the share of the task that has been done since it was last called, often none
 

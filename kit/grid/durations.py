@@ -23,13 +23,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
-from kit.layered import LayeredSpec
-from kit.models import ModelSpec, flops_per_image
+from kit.files import write, writing_to
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
+from kit.networks.layered import LayeredSpec
 from kit.recipe import Eq1, HardLabels, Improved
-from kit.sealed import write, writing_to
 
 if TYPE_CHECKING:
-    from kit.runs import Run
+    from kit.runs.spec import Run
+
+
+from kit.grid.shared import teaching_share
+from kit.runs.spec import Run
 
 Spec = ModelSpec | LayeredSpec
 
@@ -357,3 +362,17 @@ def note_drawing(cache: Path, preset: str, notebook: str, seconds: float) -> Non
             draft = cache / f"{LEDGER}.draft"
             write(draft, json.dumps({"drawing": content}, indent=1) + "\n")
             os.replace(draft, cache / LEDGER)
+
+
+def seconds_reading(run: Run, read: Mapping[str, float], pace: Pace) -> float:
+    """Expected seconds of a run that is spared, by teacher, a share of its forward passes, as it reads what they give."""
+    images = images_of(run)
+    spared = sum(share * images * teaching_share(run, name) * asking(run, name, pace) for name, share in read.items())
+    in_parts = Pace(pace.rates).seconds(run)  # as if its make had never been seen: each part at its rate
+    return pace.seconds(run) * (1 - spared / in_parts)
+
+
+def asking(run: Run, name: str, pace: Pace) -> float:
+    """Seconds in which a run's teacher gives an image's logits."""
+    teacher, px = run.teachers[name].student, run.data.px
+    return flops_per_image(teacher, px)[0] / pace.rate(Work(teacher, px, True, run.device))

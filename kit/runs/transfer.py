@@ -15,8 +15,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from kit.errors import KitError
-from kit.runs import DIVERGED_FILES, FILES, Entry, cache_folder, cached, entry_of, folder_of, locked, set_aside
-from kit.sealed import CHECKSUMS, sealed, sha256, sweep, writing_to
+from kit.files import CHECKSUMS, cache_folder, locked, sealed, sha256, sweep, writing_to
+from kit.runs.store import DIVERGED_FILES, FILES, Entry, cached, entry_of, folder_of, set_aside
 
 Parcel = Mapping[str, bytes]
 

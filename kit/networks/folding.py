@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from kit.layered import Layered
-from kit.models import PickingConv2d, ResNet
+from kit.models import ResNet
+from kit.networks.layered import Layered
+from kit.runtime.onednn import PickingConv2d
 
 # What a module's forward method passes straight from one to the other. torch.fx would find it in any network, but it
 # patches nn.Module for the whole process while it looks, and so breaks trainings in other threads.

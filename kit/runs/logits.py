@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from kit.data.augment import EpochPlan
 from kit.data.base import Dataset
 from kit.errors import KitError
-from kit.folding import folded
-from kit.sealed import complaint, sealed, sweep, write
-from kit.trainer import Cost, EpochLogits, Precision, Spent, answering, augmented, frozen, teach
+from kit.files import complaint, sealed, sweep, write
+from kit.networks.folding import folded
+from kit.training.cost import Cost, EpochLogits, Spent
+from kit.training.forward import Precision, answering, augmented, frozen, teach
 
 FILES = ("about.json", "logits.bin")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}

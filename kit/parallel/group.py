@@ -1,11 +1,4 @@
-"""One training shared among processes: `torchrun --nproc-per-node 2 -m kit train …`.
-
-Every process (a rank) holds the whole student and a share of each batch; gradients, the temperature's gradient and
-what is recorded are averaged, so that all of them take the same steps. The layers that look at a whole batch do so
-still (`kit.whole_batch`), and so the student is, to rounding, that of one process.
-
-`ALONE` is one process, whose every method gives back what it is given; `ranks()` finds those that torchrun started.
-"""
+"""TODO"""
 
 from __future__ import annotations
 
@@ -23,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from kit.errors import KitError
-from kit.whole_batch import synchronised
+from kit.parallel.layers import synchronised
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+from kit.parallel.ranks import ALONE, Ranks
 
 TIMEOUT = timedelta(minutes=30)  # how long a process waits for the others before it gives up
 STORE_TIMEOUT = timedelta(seconds=5)
@@ -34,63 +29,6 @@ LOST = (
     "another process of this training has ended, or cannot be reached any more; finished runs are kept, and the others "
     "go on from their checkpoints when the same is asked again"
 )
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """How a batch is shared among `count` processes, of which this is number `number`. By default there is but one."""
-
-    number: int = 0
-    count: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process is the one that writes and prints."""
-        return self.number == 0
-
-    def share(self, batch: Tensor) -> Tensor:
-        """This rank's share of a batch (N, …), of which `count` is a divisor: rows in order, equally many each."""
-        return batch
-
-    def wrap(self, network: nn.Module) -> nn.Module:
-        """The network to train by: gradients are averaged in its backward pass. The network itself, already on its
-        device, keeps the weights; its layers that look at the whole batch are exchanged in place."""
-        return network
-
-    def sum(self, x: Tensor) -> Tensor:
-        """x summed over all ranks, in x's own type."""
-        return x
-
-    def mean(self, x: Tensor) -> Tensor:
-        """x's mean over all ranks, taken in double precision."""
-        return x
-
-    def stacked(self, x: Tensor) -> Tensor:
-        """Every rank's x, in order: (count, …)."""
-        return x[None]
-
-    def part(self, n: int) -> Tensor:
-        """Which of n things this rank looks at, int64. All ranks look at equally many, if need be at the last again."""
-        return torch.arange(n)
-
-    def joined(self, x: Tensor, n: int) -> Tensor:
-        """What all ranks found out about their `part` of n things, (n, …) in order."""
-        return x
-
-    def told(self, answer: bool) -> bool:
-        """The first rank's answer."""
-        return answer
-
-    def wait(self) -> None:
-        """Until all ranks have come here."""
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is done inside ends with KitError where another process has ended before its time."""
-        yield
-
-
-ALONE = Ranks()
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,14 @@ from distributed import Client, KilledWorker, LocalCluster, Worker, get_worker
 from distributed.core import Status
 from distributed.versions import VersionMismatchWarning
 
-from kit.cache import Parcel, packed, unpacked
-from kit.checkpoint import difference
-from kit.engines import LocalProcesses, Task, default_jobs
 from kit.errors import KitError
-from kit.grid import SharedLogits
-from kit.runs import FORMAT, NUMERICS, Result, Run, cache_folder, folder_of, found, versions
-from kit.sealed import write, writing_to
+from kit.files import cache_folder, write, writing_to
+from kit.grid.engines import LocalProcesses, Task, default_jobs
+from kit.grid.shared import SharedLogits
+from kit.runs.checkpoint import difference
+from kit.runs.spec import NUMERICS, Run, versions
+from kit.runs.store import FORMAT, Result, folder_of, found
+from kit.runs.transfer import Parcel, packed, unpacked
 
 ALLOWED = "local, tcp://HOST:PORT or tls://HOST:PORT"
 ADDRESS = r"(tcp|tls)://([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"

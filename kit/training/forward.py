@@ -1,0 +1,45 @@
+"""How networks answer in training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kit.data.augment import EpochPlan, augment, normalise
+from kit.recipe import Objective
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def frozen(network: nn.Module, device: torch.device) -> nn.Module:
+    """A teacher: in evaluation mode, without gradients."""
+    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def augmented(plan: EpochPlan, indices: Tensor, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """The images (N, 3, H, W) float, augmented and normalised, of an epoch's pixels uint8 (N, H, W, 3)."""
+    return normalise(augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad), mean, std)
+
+
+def answering(device: torch.device, precision: Precision) -> torch.autocast:
+    """In what networks answer inside: bfloat16 where torch's autocast says so, else as they are."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def needs_graph(objective: Objective) -> bool:
+    """Whether the teacher's logits must be differentiable: then it is asked itself, in every step."""
+    return objective.needs_input_gradient or objective.trains_teacher
+
+
+def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again."""
+    with torch.inference_mode():
+        logits = teacher(x).to(dtype)
+    return logits.to(torch.float32, copy=True)  # an ordinary tensor, so that the student's loss may keep it
+
+
+def single(logits: Tensor) -> Tensor:
+    """Logits in float32 where they were less, for losses that sum exponentials; else as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
