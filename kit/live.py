@@ -48,6 +48,7 @@ from kit.trainer import Training
 from kit.training.forward import teach
 from kit.training.history import Diverged
 from kit.training.steering import Event, checked
+from kit.training.thermostat import mean
 
 PICTURES = 48  # test images to pick from
 INTERVAL = 0.2  # seconds from one state to the next while batches go by
@@ -304,7 +305,7 @@ class Session:
         with _STARTING:
             training = start(self._run)
         self._terms = np.full((training.total_steps, 2), np.nan)
-        self._copies = {name: copy.deepcopy(net) for name, net in training.teachers.items()}
+        self._copies = {name: copy.deepcopy(net) for name, net in training.teachers.networks.items()}
         self._copies["student"] = copy.deepcopy(training.student).eval()
         self._zt = {name: self._logits(net, slice(None)) for name, net in self._copies.items() if name != "student"}
         self._training = training
@@ -314,9 +315,8 @@ class Session:
 
     def _after_batch(self) -> None:
         training = self._training
-        if training.thermostat is not None and training.thermostat.terms is not None:
-            t = float(training.temperatures[training.step - 1, 0])
-            self._terms[training.step - 1] = [t * float(term) for term in training.thermostat.terms]
+        if training.thermostat is not None and "mismatch" in training.thermostat.memory:
+            self._terms[training.step - 1] = [training.thermostat.memory[term] for term in ("mismatch", "spread")]
         self._owed = max(0, self._owed - 1)
         now = time.perf_counter()
         if now - self._said_at >= max(INTERVAL, self._said_cost / WATCHING):
@@ -412,10 +412,11 @@ class Session:
 
     def _standing(self) -> dict[str, Any]:
         training, n = self._training, self._training.step
-        temperatures = training.temperatures[:n].numpy()
+        first = training.stages[-1].first_step
+        temperatures = training.history.temperatures[:n].numpy()
         history = History(
-            loss=training.loss[:n].cpu().numpy(),
-            top1=training.hits[:n, 0].cpu().numpy() / training.batch,
+            loss=training.history.loss[:n].cpu().numpy(),
+            top1=training.history.correct[:n, 0].cpu().numpy() / training.batch,
             t=temperatures[:, 0],
             used=temperatures[:, 1],
             mismatch=self._terms[:n, 0],
@@ -428,12 +429,12 @@ class Session:
             "steps_per_epoch": training.steps_per_epoch,
             "history": history,
             "stages": tuple((stage.name, stage.first_step) for stage in training.stages),
-            "progress": training.stage_progress(),
+            "progress": (n - first) / max(1, training.stage_last_step - first),
             "epochs": tuple((e["epoch"] * training.steps_per_epoch, e["test_top1"]) for e in training.epochs),
             "events": tuple(training.events),
-            "t": thermostat.t if thermostat else None,
-            "used": thermostat.used if thermostat else None,
-            "k": thermostat.k if thermostat and thermostat.moves else None,
+            "t": mean(thermostat.t) if thermostat else None,
+            "used": mean(thermostat.policy.used(thermostat.t)) if thermostat else None,
+            "k": getattr(thermostat.policy, "k", None) if thermostat else None,
             "images_a_second": self._speed(n),
             "look": self._seen(),
             **self._sketch(),
@@ -451,7 +452,7 @@ class Session:
 
     def _seen(self) -> Look:
         stage = self._training.stage
-        teacher = stage.teacher or ("big" if "big" in self._zt else None)
+        teacher = next(iter(stage.teachers), None) or ("big" if "big" in self._zt else None)
         image = min(self._image, len(self.state.pictures) - 1)
         zs = self._logits(self._training.student.eval(), slice(image, image + 1))[0]
         return Look(image, zs, self._zt[teacher][image] if teacher else None, teacher)

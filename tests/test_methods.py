@@ -12,6 +12,7 @@ from torch.utils.flop_counter import flop_registry
 
 from kit import recipe
 from kit.errors import KitError
+from kit.losses import sides
 from kit.methods import METHODS
 from kit.methods.annealing import AnnealedRegression, phi
 from kit.methods.annealing import stages as annealing_stages
@@ -43,7 +44,7 @@ def setting():
 
 
 def moment(z_s, z_t, y, t=4.0, x=None, student=None, teacher=None):
-    return Moment(x=x, y=y, zs=z_s, zt=z_t, t=t, student=student, teacher=teacher, progress=0.0)
+    return Moment(x=x, y=y, zs=z_s, logits={"big": z_t}, temperatures={"big": sides(t)}, student=student, teachers={"big": teacher})
 
 
 class Smooth(nn.Module):

@@ -185,8 +185,8 @@ def work_of(run: Run) -> Iterator[tuple[Work, float]]:
         share, begun = stage.until - begun, stage.until
         work = stage.objective.student_work * flops_per_image(run.student, px)[1]
         yield Work(run.student, px, False, run.device), images * share * work
-        if stage.teacher is not None:
-            teacher = run.teachers[stage.teacher].student
+        for name in stage.teachers:
+            teacher = run.teachers[name].student
             work = stage.objective.teacher_work * flops_per_image(teacher, px)[0]
             yield Work(teacher, px, True, run.device), images * share * work
 
@@ -195,7 +195,7 @@ def make_of(run: Run) -> Make:
     stages = tuple(
         (
             stage.objective.kind,
-            run.teachers[stage.teacher].student if stage.teacher else None,
+            run.teachers[stage.teachers[0]].student if stage.teachers else None,
             stage.until,
             stage.temperature.kind if stage.temperature else None,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kit.runs.logits import TeacherLogits, limit
 from kit.runs.spec import Run
 from kit.runs.training import teacher_logits
-from kit.training.forward import needs_graph
+from kit.training.teachers import needs_graph
 
 SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these to be computed apart
 
@@ -33,7 +33,7 @@ def read_from(run: Run) -> list[str]:
     return [
         name
         for name in run.recipe.teachers
-        if not all(needs_graph(stage.objective) for stage in stages if stage.teacher == name)
+        if not all(needs_graph(stage.objective) for stage in stages if name in stage.teachers)
     ]
 
 
@@ -43,7 +43,7 @@ def teaching_share(run: Run, name: str) -> float:
     return sum(
         (stage.until - begin) * stage.objective.teacher_work
         for begin, stage in zip(begun, stages, strict=False)
-        if stage.teacher == name and not needs_graph(stage.objective)
+        if name in stage.teachers and not needs_graph(stage.objective)
     )
 
 

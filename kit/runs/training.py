@@ -20,16 +20,19 @@ from kit.runs.spec import Run, hash_of, versions
 from kit.runs.store import Failure, Result, find, folder_of, found, store, store_diverged, usable
 from kit.runtime.threads import one_thread
 from kit.trainer import Training
+from kit.training.forward import Machine
 from kit.training.history import Diverged
 
 
 def start(run: Run, ranks: Ranks = ALONE) -> Training:
     """A run's training, not yet begun. Its teachers must be in the cache; their logits are used where they are, too."""
     teachers = {name: _trained(run, name).student() for name in run.teachers}
-    recall = {name: teacher_logits(run, name) for name in run.recipe.teachers}
+    cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
     student, data = run.student.build(run.seed), run.data.load()
-    how = (run.seed, run.device, run.events, run.precision, ranks, recall, DTYPES[run.logits])
-    return Training(run.recipe, data, student, teachers, *how)
+    machine = Machine(run.device, run.precision, ranks)
+    return Training(
+        run.recipe, data, student, teachers, run.seed, run.events, machine, cached_logits, DTYPES[run.logits]
+    )
 
 
 def _trained(run: Run, name: str) -> Result:

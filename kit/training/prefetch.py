@@ -8,7 +8,7 @@ from torch import Tensor
 from kit.data.base import Split
 
 
-class Arrivals:
+class Prefetch:
     """A split's batches on a device. To a GPU the one that is expected next is copied while the GPU is at work, out of
     pinned memory and on a stream of its own, so that nobody who waits for a result waits for the copy."""
 
