@@ -20,12 +20,12 @@ from PIL import Image
 
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.live import NOTHING, History, Settings, State
+from kit.live.cockpit import cockpit, sentence
+from kit.live.page import SILENCE, Page
+from kit.live.plots import POINTS, LiveCurves, _nice, bound, thinned
+from kit.live.session import NOTHING, History, Settings, State
 from kit.runs import find, train, with_teachers
 from kit.show import style
-from kit.show.cockpit import cockpit, sentence
-from kit.show.live_plots import POINTS, LiveCurves, _nice, bound, thinned
-from kit.show.page import SILENCE, Page
 from kit.steering import Event
 
 PATIENCE = 60

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kit import live
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.live import Session, Settings
+from kit.live import session as sessions
+from kit.live.session import Session, Settings
 from kit.runs import find, folder_of, train, with_teachers
 
 PATIENCE = 60  # seconds: a busy machine's; nothing here takes more than a few
@@ -343,4 +343,4 @@ def test_closing_ends_the_thread_within_a_second():
         assert time.monotonic() - begin < 1
         assert session.state.phase == "closed"
     assert threading.active_count() == before
-    live.close_all()
+    sessions.close_all()
