@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import refused
 from distributed import LocalCluster
 from filelock import FileLock
-from test_cli import refused
 from test_runs import hard, own_cache, taught  # noqa: F401  (a fixture among them)
 
 from kit import cluster, grid
