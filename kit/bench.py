@@ -25,7 +25,7 @@ from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
 from kit.engines import default_jobs
-from kit.figures import FOLLOWING, NEEDS, notebooks
+from kit.figures.needs import FOLLOWING, NEEDS, notebooks
 from kit.folding import folded
 from kit.grid import read_from, seconds_reading, shared_logits
 from kit.methods import METHODS

@@ -28,7 +28,7 @@ def bench(
     from tqdm.auto import tqdm
 
     from kit import bench as benching
-    from kit.figures import NEEDS
+    from kit.figures.needs import NEEDS
     from kit.pace import Pace
     from kit.paper import scale
     from kit.paper.plan import Plan, runs_of

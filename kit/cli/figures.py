@@ -27,7 +27,8 @@ def figures(
     force: Annotated[bool, typer.Option("--force", help="draw again what is up to date")] = False,
 ) -> None:
     """Execute the notebooks and write every figure and table."""
-    from kit.figures import Request, make
+    from kit.figures.make import make
+    from kit.figures.needs import Request
 
     engine = options.engine_at(scheduler, jobs)
     request = Request(
