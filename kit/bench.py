@@ -24,7 +24,7 @@ import torch
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
-from kit.figures import FOLLOWING, NEEDS, notebooks
+from kit.figures.needs import FOLLOWING, NEEDS, notebooks
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing, seconds_reading
 from kit.grid.engines import default_jobs

@@ -12,7 +12,7 @@ from caches import new_cache
 from kit import bench, recipe
 from kit.__main__ import main
 from kit.bench import Prediction, duration, measured_rates, networks_of, speed
-from kit.figures import NEEDS
+from kit.figures.needs import NEEDS
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, TYPICAL_DRAWING_S, Pace, Work, images_of, note_drawing
 from kit.losses import hard_cross_entropy

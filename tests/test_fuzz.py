@@ -29,7 +29,8 @@ from test_trainer import DATA, history, linear, same_weights
 from kit.data.folder import decode_file
 from kit.data.hrsc import CLASSES, DamagedFile, read_annotation
 from kit.errors import KitError, one_line
-from kit.figures import Manifest, Request
+from kit.figures.manifest import Manifest
+from kit.figures.needs import Request
 from kit.recipe import Eq1, HardLabels, Improved, Recipe, Stage
 from kit.runs.checkpoint import Checkpoints
 from kit.runs.store import find

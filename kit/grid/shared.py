@@ -60,7 +60,7 @@ def shared_logits(
 ) -> list[SharedLogits]:
     """What of their teachers' logits to compute apart: what several of these runs want and nobody has computed.
 
-    The most wanted first, as far as they are let (`kit.teacher_logits.limit`).
+    The most wanted first, as far as they are let (`kit.runs.logits.limit`).
     """
     left = limit()
     wanted: dict[str, list[tuple[Run, str]]] = defaultdict(list)

@@ -26,7 +26,7 @@ def train_all(
 ) -> Mapping[Run, Result | Failure]:
     """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
 
-    `jobs` may be an engine instead: `kit.cluster.DaskCluster` trains on the machines of a Dask cluster. Teachers shared
+    `jobs` may be an engine instead: `kit.grid.DaskCluster` trains on the machines of a Dask cluster. Teachers shared
     by several runs are trained once, and their logits in an epoch computed once. A run that diverges becomes a Failure;
     the others go on. A damaged folder in the cache is set aside and its run trained anew. Processes that torchrun
     started all call this, and train one run after another together.

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kit import live
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.live import Session, Settings
+from kit.live import session as sessions
+from kit.live.session import Session, Settings
 from kit.runs.spec import with_teachers
 from kit.runs.store import find, folder_of
 from kit.runs.training import train
@@ -243,7 +243,7 @@ def test_the_command_line_of_settings_means_the_same_run(changes, monkeypatch, c
         asked.extend(runs)
         raise KitError("enough")
 
-    monkeypatch.setattr("kit.grid.training", not_now)
+    monkeypatch.setattr("kit.grid.train_all", not_now)
     assert main(shlex.split(settings.command())[3:]) == 2
     capsys.readouterr()
     (run,) = asked
@@ -345,4 +345,4 @@ def test_closing_ends_the_thread_within_a_second():
         assert time.monotonic() - begin < 1
         assert session.state.phase == "closed"
     assert threading.active_count() == before
-    live.close_all()
+    sessions.close_all()

@@ -20,14 +20,14 @@ from PIL import Image
 
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.live import NOTHING, History, Settings, State
+from kit.live.cockpit import cockpit, sentence
+from kit.live.page import SILENCE, Page
+from kit.live.plots import POINTS, LiveCurves, _nice, bound, thinned
+from kit.live.session import NOTHING, History, Settings, State
 from kit.runs.spec import with_teachers
 from kit.runs.store import find
 from kit.runs.training import train
 from kit.show import style
-from kit.show.cockpit import cockpit, sentence
-from kit.show.live_plots import POINTS, LiveCurves, _nice, bound, thinned
-from kit.show.page import SILENCE, Page
 from kit.training.steering import Event
 
 PATIENCE = 60

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from kit.live import History, State
+from kit.live.session import History, State
 from kit.show import style
 from kit.show.style import BLUE, GREEN, INK, MUTED, PURPLE, VERMILLION, stage_shades
 

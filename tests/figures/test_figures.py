@@ -15,10 +15,11 @@ from dataclasses import replace
 import nbformat
 import pytest
 
-from kit import figures
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.figures import Request, chosen, make
+from kit.figures import needs
+from kit.figures.make import Schedule, make
+from kit.figures.needs import Request, chosen
 from kit.grid.durations import drawing_seconds
 from kit.paper import table1
 
@@ -50,7 +51,7 @@ def books(monkeypatch, tmp_path):
     folder.mkdir()
     notebook(folder, "00_first")
     notebook(folder, "01_second", parameters="shade = 1")
-    monkeypatch.setattr(figures, "NOTEBOOKS", folder)
+    monkeypatch.setattr(needs, "NOTEBOOKS", folder)
     return folder
 
 
@@ -139,10 +140,10 @@ def test_notebooks_come_in_order(books):
 
 
 def test_the_kits_own_notebooks_are_found_with_their_parameters():
-    own = figures.notebooks()
-    assert set(figures.NEEDS) <= set(own)
+    own = needs.notebooks()
+    assert set(needs.NEEDS) <= set(own)
     assert list(own) == sorted(own)
-    assert "preset" in figures.parameters_of(own["00_start_here"])
+    assert "preset" in needs.parameters_of(own["00_start_here"])
 
 
 # ---- drawing ---------------------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def test_what_a_notebook_follows_from_makes_it_stale(books, out):
 def test_the_same_run_with_another_result_makes_it_stale(books, out, monkeypatch, tmp_path):
     """As on another machine: same description, same hash, other seconds."""
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(figures.NEEDS, "00_first", lambda plan, seeds: table1.table(plan, 1, ("cifar-10",))[:1])
+    monkeypatch.setitem(needs.NEEDS, "00_first", lambda plan, seeds: table1.table(plan, 1, ("cifar-10",))[:1])
     assert make(["00"], request(), out) == []
     before = manifest(out)["notebooks"]["00_first"]
     assert make(["00"], request(), out) == []
@@ -256,11 +257,9 @@ def test_an_interrupted_move_is_finished_the_next_time(books, out, monkeypatch, 
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(figures.os, "replace", interrupted)
+        patch.setattr(os, "replace", interrupted)
         if moment == 4:
-            patch.setattr(
-                figures.shutil, "rmtree", lambda path, **_: interrupted(path, path) if path.exists() else None
-            )
+            patch.setattr(shutil, "rmtree", lambda path, **_: interrupted(path, path) if path.exists() else None)
         with pytest.raises(KeyboardInterrupt):
             make(["00"], request(word="red"), out)
     after = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
@@ -268,7 +267,7 @@ def test_an_interrupted_move_is_finished_the_next_time(books, out, monkeypatch, 
         assert after[name] in (before[name], b"red", b"preset,word\nsmoke,red\n")  # whole, old or new
     assert json.loads(after["manifest.json"])
 
-    monkeypatch.setattr(figures, "execute", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(sys.modules[make.__module__], "execute", lambda *_: pytest.fail("drawn again"))
     assert make(["00"], request(word="red"), out) == []
     found = manifest(out)
     assert (out / "00_first.png").read_bytes() == b"red"
@@ -283,8 +282,8 @@ def test_killed_while_it_draws_it_goes_on_from_there(books, out, tmp_path):
     assert make(["01"], request(word="old"), out) == []
     notebook(books, "01_second", DRAW + "\nimport time\n(target / 'half.csv').write_text('half')\ntime.sleep(600)")
     code = (
-        "import sys; from pathlib import Path; from kit import figures\n"
-        f"figures.NOTEBOOKS = Path({str(books)!r})\n"
+        "import sys; from pathlib import Path; from kit import figures; from kit.figures import needs\n"
+        f"needs.NOTEBOOKS = Path({str(books)!r})\n"
         f"figures.make([], figures.Request('smoke', None, {{}}, None, 1, {{'word': 'new'}}), Path({str(out)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
@@ -334,14 +333,14 @@ def test_a_notebook_begins_when_its_own_runs_are_there(books, out, monkeypatch, 
     """In one slot, of all orders: what is drawn of a run is drawn after it."""
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
     rows = table1.table(request().plan, 1, ("cifar-10",))[:1]
-    monkeypatch.setitem(figures.NEEDS, "00_first", lambda plan, seeds: rows)
+    monkeypatch.setitem(needs.NEEDS, "00_first", lambda plan, seeds: rows)
     (run,) = rows[0].runs
     look = f"write_text(str(folder_of({run.hash!r}).exists()))"
     runs = f"\nfrom kit.runs import folder_of\n(target / f'{{name}}.txt').{look}"
     for name in ("00_first", "01_second"):
         notebook(books, name, DRAW + runs)
     order = []
-    monkeypatch.setattr(figures.Schedule, "ended", recording(figures.Schedule.ended, order))
+    monkeypatch.setattr(Schedule, "ended", recording(Schedule.ended, order))
     assert make([], request(), out) == []
     assert order.index(run.hash) < order.index("notebook 00_first")
     assert (out / "00_first.txt").read_text() == "True"
@@ -376,7 +375,7 @@ def test_an_unfinished_manifest_does_not_replace_the_old_one(books, out, monkeyp
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(figures.os, "replace", lambda a, b: interrupt() if str(b).endswith("json") else os.rename(a, b))
+    monkeypatch.setattr(os, "replace", lambda a, b: interrupt() if str(b).endswith("json") else os.rename(a, b))
     with pytest.raises(KeyboardInterrupt):
         make(["01"], request(), out)
     assert (out / "manifest.json").read_bytes() == before

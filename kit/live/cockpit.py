@@ -31,15 +31,15 @@ from kit.cam import maps
 from kit.data import ROLES
 from kit.data.augment import normalise
 from kit.errors import KitError
-from kit.live import Look, Session, Settings, State
+from kit.live.page import Page
+from kit.live.plots import LiveCurves, table
+from kit.live.session import Look, Session, Settings, State
 from kit.losses import softened
 from kit.models import MODELS, TITLES
 from kit.paper.presets import preset_named
 from kit.show import style
 from kit.show.artefacts import LivePicture, pixels_png, save
 from kit.show.cam_figures import enlarged, overlay
-from kit.show.live_plots import LiveCurves, table
-from kit.show.page import Page
 from kit.show.plots import Softened
 from kit.show.widgets import WIDTH, Coalesced
 from kit.training import steering

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from caches import new_cache
+from commands import last_json, refused
 
 from kit.__main__ import main
 from kit.grid import engines
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DISTIL = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "vgg16"]
 
 
@@ -33,21 +34,6 @@ def own_cache(monkeypatch, tmp_path):
 @pytest.fixture
 def no_training(monkeypatch):
     monkeypatch.setattr(engines, "LocalProcesses", lambda *_: pytest.fail("something was trained"))
-
-
-def refused(arguments: list[str], capsys) -> str:
-    """The one line on stderr."""
-    status = main(arguments)
-    captured = capsys.readouterr()
-    assert status == 2, captured
-    assert captured.out == ""
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ")
-    return line
-
-
-def last_json(capsys):
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
 # ---- wrong input -----------------------------------------------------------------------------------------------------

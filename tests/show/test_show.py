@@ -185,7 +185,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path):
         environment = os.environ | {"PYTHONHASHSEED": "1" if name == "mine" else "2"}
         here = str(Path(__file__).parent)
         command = [sys.executable, "-c", SAVES, str(tmp_path / name), name, here]
-        started.append(subprocess.Popen(command, env=environment, cwd=Path(here).parent))
+        started.append(subprocess.Popen(command, env=environment, cwd=Path(here).parents[1]))
     assert [process.wait(120) for process in started] == [0, 0]
     names = sorted(path.name for path in (tmp_path / "mine").iterdir())
     assert names == ["curves.csv", "curves.png", "curves.svg", "trace.png", "trace.svg"]
