@@ -17,8 +17,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from kit.runs import FORMAT, Run, folder_of, versions, with_teachers
-from kit.sealed import sealed
+from kit.files import sealed
+from kit.runs.spec import Run, versions, with_teachers
+from kit.runs.store import FORMAT, folder_of
 
 DIVERGING = 0.06  # the share of students whose loss stops being a number
 

@@ -29,20 +29,20 @@ from kit import recipe
 from kit.data.ships import Plan as Scenes
 from kit.data.ships import write_tree
 from kit.figures import FOLLOWING, NEEDS
-from kit.grid import train_all
-from kit.layered import Layer, LayeredSpec
+from kit.files import sha256
+from kit.grid.training import train_all
 from kit.methods import METHODS, annealing, complexity, early_stop, held_near
 from kit.models import MODELS, ModelSpec
+from kit.networks.layered import Layer, LayeredSpec
 from kit.paper import headlines, table1, table2, table3, table4
 from kit.paper.plan import Plan, collect, runs_of
-from kit.presets import preset_named
+from kit.paper.presets import preset_named
 from kit.recipe import HardLabels, Objective, Recipe
-from kit.runs import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of
-from kit.sealed import sha256
+from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of
 from kit.show import accuracy_curves, curves, paper_figures, save, table4_figures
 from kit.show.plots import table_picture
-from kit.steering import Event
 from kit.temperature import Adaptive, Fixed, Policy, Scheduled
+from kit.training.steering import Event
 
 PINS = Path(__file__).parent / "pins"
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from kit import recipe
-from kit.cam import maps
+from kit.cam.heat_maps import maps
 from kit.data import ROLES
 from kit.data.augment import normalise
 from kit.errors import KitError

@@ -17,7 +17,7 @@ from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from kit.cam import evaluating
+from kit.cam.heat_maps import evaluating
 from kit.errors import KitError
 
 THRESHOLD = 0.5  # of a map's largest value: the fixed threshold of `iou`

@@ -5,7 +5,7 @@
 
 The maps are pytorch-grad-cam's: the layer's channels weighted and summed, negative parts cut off, then each map shifted
 and scaled so that its least pixel is 0 and its largest 1, and enlarged bilinearly. A map that is the same everywhere
-says nothing; it is all 0 (`kit.cam_scores.empty`).
+says nothing; it is all 0 (`kit.cam.scores.empty`).
 
 Which layer is a *reading*. Grad-CAM's authors take the last convolution. On 32 px images a VGG's last one has 2×2
 cells, and no map of 2×2 cells can tell a hull from the sea. The default is therefore the deepest convolution that still
