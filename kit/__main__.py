@@ -312,7 +312,7 @@ def cam(
 @data_app.command("list")
 def data_list(data: DataOption = None, as_json: JsonOption = False) -> None:
     """What fills each role here."""
-    from kit.data import ROLES
+    from kit.data.roles import ROLES
     from kit.paper.plan import Plan
 
     plan = Plan.of("quick", folder=data)
@@ -363,7 +363,7 @@ def data_prepare(role: str, preset: PresetOption = "quick", data: DataOption = N
 @data_app.command("download")
 def data_download(role: str, data: Annotated[Path, typer.Option("--data", help="where to")]) -> None:
     """Download CIFAR-10 or CIFAR-100 through torchvision (the only command that uses the network)."""
-    from kit.data import download
+    from kit.data.roles import download
 
     download(check_role(role), data)
     print(f"{role} is in {data}")
@@ -498,7 +498,7 @@ def doctor() -> None:
     """What this installation is and can do."""
     import torch
 
-    from kit.data import ROLES
+    from kit.data.roles import ROLES
     from kit.engines import default_jobs
     from kit.paper.plan import Plan
     from kit.runs import cache_folder
@@ -578,7 +578,7 @@ def tell_skipped(data: Any) -> None:
 
 
 def check_role(role: str) -> str:
-    from kit.data import ROLES
+    from kit.data.roles import ROLES
 
     if role not in ROLES:
         raise not_one_of("role", role, ROLES)

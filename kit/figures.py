@@ -25,7 +25,7 @@ from typing import Any
 import papermill
 from tqdm.auto import tqdm
 
-from kit.data import ROLES, SOURCES, real_folder
+from kit.data.roles import ROLES, SOURCES, real_folder
 from kit.engines import Engine, Lent, LocalProcesses, Task, default_jobs
 from kit.errors import KitError, not_one_of
 from kit.execution import Drawing, execute

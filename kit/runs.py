@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import platformdirs
 import torch
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
@@ -33,8 +31,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import kit.data
 from kit.checkpoint import Checkpoints
+from kit.data import roles
 from kit.data.augment import mixed
 from kit.data.base import Dataset, held_out
 from kit.engines import Tick
@@ -43,7 +41,7 @@ from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
 from kit.parallel import ALONE, Ranks
 from kit.recipe import Recipe
-from kit.sealed import CHECKSUMS, complaint, sealed, sha256, sweep, write, writing_to
+from kit.sealed import CHECKSUMS, cache_folder, complaint, sealed, sha256, sweep, write, writing_to
 from kit.steering import Event
 from kit.teacher_logits import DTYPES, Drawn, TeacherLogits
 from kit.threads import one_thread
@@ -86,7 +84,7 @@ class DataSpec(BaseModel):
     ) -> DataSpec:
         """What fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
         sizes = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
-        data = kit.data.load(role, **sizes, source=source, folder=folder, **options)
+        data = roles.load(role, **sizes, source=source, folder=folder, **options)
         return cls(
             role=role,
             name=data.name,
@@ -108,7 +106,7 @@ class DataSpec(BaseModel):
         """The dataset. Raises KitError where the images on disk are no longer the ones described."""
         sizes = {"px": self.px, "train_per_class": self.train_per_class, "test_per_class": self.test_per_class}
         folder = Path(self.folder) if self.folder else None
-        data = kit.data.load(self.role, **sizes, source=self.source, folder=folder, **self.options)
+        data = roles.load(self.role, **sizes, source=self.source, folder=folder, **self.options)
         if data.fingerprint != self.fingerprint:
             raise KitError(
                 f"data for role {self.role!r} has fingerprint {data.fingerprint[:12]}, "
@@ -295,11 +293,6 @@ class Damaged(KitError):
 
 
 # ---- the cache ----------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """`KIT_CACHE`, or the user's cache folder."""
-    return Path(os.environ.get("KIT_CACHE") or platformdirs.user_cache_dir("small-teacher-kit"))
 
 
 def folder_of(run_hash: str) -> Path:

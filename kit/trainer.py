@@ -227,7 +227,7 @@ class Training:
         stage, objective = self.stage, self.stage.objective
         self.student.train()
         self._set_learning_rate()
-        loss, zs, zt, y = self._gradient(plan, indices)
+        loss, zs, zt, y = self._gradient(plan, indices, following)
         self.optimiser.step()
         self.arrivals.expect(following)  # now, as the temperature's step waits for a GPU that still works on this one
 
@@ -242,14 +242,16 @@ class Training:
             self.spent.teacher_images[stage.teacher] = seen + images * objective.teacher_work
         self._maybe_end_stage()
 
-    def _gradient(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    def _gradient(
+        self, plan: EpochPlan, indices: Tensor, following: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """The batch's gradient, in `parts` that add up to it; its loss (), zs and zt (N, C), and labels (N,)."""
         known = self._known_logits(len(indices))
         while True:
             try:
                 self.optimiser.zero_grad(set_to_none=True)
                 zt = [None] * self.parts if known is None else known.tensor_split(self.parts)
-                batch = (indices, *self.arrivals.take(indices))
+                batch = (indices, *self.arrivals.take(indices, following))
                 parts = zip(*(half.tensor_split(self.parts) for half in batch), zt, strict=True)
                 seen = [self._part(plan, part, pixels, y, zt, len(y) / len(indices)) for part, pixels, y, zt in parts]
                 break

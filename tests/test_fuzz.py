@@ -27,7 +27,7 @@ from test_runs import hard
 from test_trainer import DATA, history, linear, same_weights
 
 from kit.checkpoint import Checkpoints
-from kit.data.folder import decode_file
+from kit.data.decode import decode_file
 from kit.data.hrsc import CLASSES, DamagedFile, read_annotation
 from kit.errors import KitError, one_line
 from kit.figures import Manifest, Request

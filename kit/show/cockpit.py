@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from kit import recipe, steering
 from kit.cam import maps
-from kit.data import ROLES
 from kit.data.augment import normalise
+from kit.data.roles import ROLES
 from kit.errors import KitError
 from kit.live import Look, Session, Settings, State
 from kit.losses import softened
