@@ -107,7 +107,7 @@ class Training:
         self.student.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(self.step)
-        loss, whole = self.micro_batches.run(lambda: self._gradient(plan, indices), self.stage, len(indices), self._note)
+        loss, whole = self.micro_batches.run(lambda: self._gradient(plan, indices, following), self.stage, len(indices), self._note)
         self.optimiser.step()
         self.images.expect(following)  # now, as the temperature's step waits for a GPU that still works on this one
         self.history.record(self.step, loss, whole.zs, whole.y, len(self.stages) - 1, self.thermostat)
@@ -117,12 +117,12 @@ class Training:
         self.step += 1
         self._maybe_end_stage()
 
-    def _gradient(self, plan: EpochPlan, indices: Tensor) -> tuple[Tensor, Moment]:
+    def _gradient(self, plan: EpochPlan, indices: Tensor, following: Tensor | None) -> tuple[Tensor, Moment]:
         """The batch's gradient, in parts that add up to it; its loss (), and what the temperature sees of it."""
         self.optimiser.zero_grad(set_to_none=True)
         epoch, batch = divmod(self.step, self.steps_per_epoch)
         known = self.teachers.known(epoch, batch, len(indices), self.steps_per_epoch, self.spent)
-        parts = self.micro_batches.of((indices, *self.images.take(indices)), known)
+        parts = self.micro_batches.of((indices, *self.images.take(indices, following)), known)
         seen = [self._part(plan, *part, share=len(part[0]) / len(indices)) for part in parts]
         losses, zs, y, zt = zip(*seen, strict=True)
         logits = {name: torch.cat([each[name] for each in zt]) for name in zt[0]}

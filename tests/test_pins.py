@@ -22,12 +22,12 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from caches import new_cache
+from kit.data.ships import Plan as Scenes
+from kit.data.ships import write_tree
 from made_cache import make_all
 from pydantic import BaseModel
 
 from kit import recipe
-from kit.data.ships import Plan as Scenes
-from kit.data.ships import write_tree
 from kit.figures import FOLLOWING, NEEDS
 from kit.files import sha256
 from kit.grid.training import train_all

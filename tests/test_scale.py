@@ -64,7 +64,7 @@ def test_nothing_of_it_needs_images(monkeypatch, tmp_path):
     def refuse(*_, **__):
         raise AssertionError("an image was loaded")
 
-    monkeypatch.setattr("kit.data.load", refuse)
+    monkeypatch.setattr("kit.data.roles.load", refuse)
     scale.summary(scale.plan())
     assert list(tmp_path.iterdir()) == []
 

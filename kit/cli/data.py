@@ -19,7 +19,7 @@ def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
     """What fills each role here."""
     import pandas as pd
 
-    from kit.data import ROLES
+    from kit.data.roles import ROLES
     from kit.paper.plan import Plan
 
     plan = Plan.of("quick", folder=data)
@@ -70,7 +70,7 @@ def data_prepare(role: options.Role, preset: options.Preset = "quick", data: opt
 @app.command("download")
 def data_download(role: options.Role, data: Annotated[Path, typer.Option("--data", help="where to")]) -> None:
     """Download CIFAR-10 or CIFAR-100 through torchvision (the only command that uses the network)."""
-    from kit.data import download
+    from kit.data.roles import download
 
     download(role, data)
     print(f"{role} is in {data}")

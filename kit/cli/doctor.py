@@ -15,7 +15,7 @@ def doctor() -> None:
     """What this installation is and can do."""
     import torch
 
-    from kit.data import ROLES
+    from kit.data.roles import ROLES
     from kit.files import cache_folder
     from kit.grid.engines import default_jobs
     from kit.paper.plan import Plan

@@ -22,7 +22,7 @@ def at_least_one(option: typer.CallbackParam, value: int | None) -> int | None:
 
 
 def check_role(role: str) -> str:
-    from kit.data import ROLES
+    from kit.data.roles import ROLES
 
     if role not in ROLES:
         raise not_one_of("role", role, ROLES)
@@ -83,7 +83,7 @@ def literal(text: str) -> Any:
 
 def sources(words: list[str] | None) -> dict[str, str]:
     """What fills which role, from `ROLE=SOURCE` words."""
-    from kit.data import SOURCES
+    from kit.data.roles import SOURCES
 
     found = pairs(words, "role data")
     for role, source in found.items():

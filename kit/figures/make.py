@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from kit.data import real_folder
+from kit.data.roles import real_folder
 from kit.errors import KitError, not_one_of
 from kit.figures.execute import Drawing, execute
 from kit.figures.manifest import Manifest, entry_of, fingerprint

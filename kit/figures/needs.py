@@ -10,7 +10,7 @@ from typing import Any
 
 import papermill
 
-from kit.data import ROLES, SOURCES
+from kit.data.roles import ROLES, SOURCES
 from kit.errors import KitError, not_one_of
 from kit.grid.engines import Engine
 from kit.paper import figure2, table1, table2, table3, table4

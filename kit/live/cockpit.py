@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from kit import recipe
 from kit.cam.heat_maps import maps
-from kit.data import ROLES
 from kit.data.augment import normalise
+from kit.data.roles import ROLES
 from kit.errors import KitError
 from kit.live.page import Page
 from kit.live.plots import LiveCurves, table

@@ -33,9 +33,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kit import recipe
-from kit.data import ROLES
 from kit.data.augment import normalise
 from kit.data.base import Split, sample
+from kit.data.roles import ROLES
 from kit.data.throughput import rate as images_a_second
 from kit.errors import KitError, not_one_of, one_line
 from kit.losses import hard_cross_entropy

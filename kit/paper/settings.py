@@ -62,7 +62,7 @@ class Settings(BaseModel):
         """The run so described. Raises KitError and ValidationError for what is not allowed, used here or not."""
         from dataclasses import replace
 
-        from kit.data.load import ROLES
+        from kit.data.roles import ROLES
         from kit.models import MODELS
         from kit.paper.plan import Plan
         from kit.runs.spec import changed

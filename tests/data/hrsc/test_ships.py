@@ -8,11 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hrsc_trees import ends
 from PIL import Image
 
-from kit.data import ships
-from kit.data.hrsc import check_hrsc, class_at, crop_window, load_hrsc, read_annotation
-from kit.data.ships import TYPES, Plan, generate_scene, stand_in, write_tree
+from kit.data import load
+from kit.data.hrsc import generated
+from kit.data.hrsc.crops import crop_window
+from kit.data.hrsc.dataset import hrsc_dataset
+from kit.data.hrsc.format import class_at, open_tree, read_annotation, read_image, read_segmentation, read_shortcuts
+from kit.data.hrsc.generated import Plan, stand_in, write_tree
+from kit.data.hrsc.scene import FLOATS, generate_scene
+from kit.data.hrsc.ships import TYPES
 from kit.errors import KitError
 
 SMALL = Plan(train_scenes=9, test_scenes=4)
@@ -51,7 +57,11 @@ def test_the_same_plan_gives_the_same_bytes(tree, tmp_path):
 
 
 def test_the_tree_is_sound_and_one_scene_is_empty(tree, scenes):
-    assert check_hrsc(tree) == []
+    splits = open_tree(tree)
+    for place, image_id in (*splits.train, *splits.test):
+        scene = read_annotation(place / "Annotations" / f"{image_id}.xml")
+        for read in (read_image, read_segmentation, read_shortcuts):
+            assert read(place, scene) is not None
     assert sum(not scene.ships for scene, _, _ in scenes) == 1
     numbers = [len(scene.ships) for scene, _, _ in scenes if scene.ships]
     assert 4 <= np.mean(numbers) <= 8
@@ -67,7 +77,7 @@ def test_upright_boxes_are_tight_and_masks_lie_in_oriented_boxes(scenes):
             assert ship.mbox.covers(x + 0.5, y + 0.5).all()
             assert 0.5 < len(x) / (ship.mbox.w * ship.mbox.h) < 1  # and the oriented box is not much wider
             bow = np.array(ship.header)
-            assert min(np.linalg.norm(ship.mbox.ends() - bow, axis=1)) < 0.1 * ship.mbox.w
+            assert min(np.linalg.norm(ends(ship.mbox) - bow, axis=1)) < 0.1 * ship.mbox.w
 
 
 def test_floats_lie_on_the_water_inside_the_crop(scenes):
@@ -101,7 +111,7 @@ def test_the_float_tells_the_type_in_training_and_nothing_in_test():
 def test_float_colours_in_the_pictures_follow_the_type_in_training_alone(tree, scenes):
     """The mean colour under each written mark is nearest to its type's colour in training files, not in test files."""
     test_ids = (tree / "ImageSets" / "test.txt").read_text().split()
-    colours, ids = np.array(ships.FLOATS), [kind.class_id for kind in TYPES]
+    colours, ids = np.array(FLOATS), [kind.class_id for kind in TYPES]
     hits = {True: [], False: []}
     for scene, _, floats in scenes:
         pixels = np.asarray(Image.open(tree / "FullDataSet" / "AllImages" / f"{scene.image_id}.bmp")).astype(float)
@@ -113,16 +123,15 @@ def test_float_colours_in_the_pictures_follow_the_type_in_training_alone(tree, s
 
 
 def test_all_four_categories_and_thirteen_types():
-    assert len({kind.class_id for kind in TYPES}) == 13 == len(set(ships.FLOATS))
+    assert len({kind.class_id for kind in TYPES}) == 13 == len(set(FLOATS))
     assert {class_at(kind.class_id, "category") for kind in TYPES} == {100000002, 100000003, 100000004, 100000027}
     assert all(class_at(kind.class_id, "type") for kind in TYPES)
 
 
 def test_the_loader_reads_the_stand_in_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_CACHE", str(tmp_path))
-    monkeypatch.delenv("KIT_DATA", raising=False)
-    monkeypatch.setattr(ships, "PLAN", SMALL)
-    data = load_hrsc(px=32)
+    monkeypatch.setattr(generated, "PLAN", SMALL)
+    data = load("hrsc2016", px=32)
     assert (data.source, data.role, data.skipped) == ("embedded", "hrsc2016", ())
     assert data.has_segmentation and len(data.classes) >= 8 and data.masks.flatten(1).any(1).all()
     assert data.shortcuts.any() and not (data.masks & data.shortcuts).any()
@@ -130,31 +139,33 @@ def test_the_loader_reads_the_stand_in_from_the_cache(tmp_path, monkeypatch):
     assert ((left >= 0) & (top >= 0) & (right <= 32) & (bottom <= 32)).all()
     area = ((right - left) * (bottom - top)).numpy()
     assert (data.masks.flatten(1).sum(1).numpy() < 1.3 * area + 8).all()
-    assert load_hrsc(px=32, source="embedded").fingerprint == data.fingerprint
-    assert load_hrsc(px=32, folder=tmp_path / "stand-ins" / "hrsc2016-v1", source="real").source == "embedded"
+    assert load("hrsc2016", px=32, source="embedded").fingerprint == data.fingerprint
+    assert hrsc_dataset(tmp_path / "stand-ins" / "hrsc2016-v1", 32).source == "embedded"
 
 
 def test_a_half_written_or_altered_tree_is_built_anew_once(tmp_path, monkeypatch):
-    few = Plan(train_scenes=1, test_scenes=1)
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(generated, "PLAN", Plan(train_scenes=1, test_scenes=1))
     built = []
-    write = ships.write_tree
-    monkeypatch.setattr(ships, "write_tree", lambda folder, plan: (built.append(folder), write(folder, plan)))
+    write = generated.write_tree
+    monkeypatch.setattr(generated, "write_tree", lambda folder, plan: (built.append(folder), write(folder, plan)))
     with ThreadPoolExecutor(3) as threads:
-        roots = list(threads.map(lambda _: stand_in(few, tmp_path), range(3)))
+        roots = list(threads.map(lambda _: stand_in(), range(3)))
     root = roots[0]
     assert roots == [root] * 3 and len(built) == 1
-    assert stand_in(few, tmp_path) == root and len(built) == 1
+    assert stand_in() == root and len(built) == 1
 
     bmp = next((root / "FullDataSet" / "AllImages").glob("*.bmp"))
     whole = bmp.read_bytes()
     bmp.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    (tmp_path / "stand-ins" / "hrsc2016-v1.building-stopped").mkdir()
-    stand_in(few, tmp_path)
+    (tmp_path / "stand-ins" / ".hrsc2016-v1-stopped").mkdir()
+    stand_in()
     assert len(built) == 2 and bmp.read_bytes() == whole
     (root / "stand-in.json").unlink()
-    stand_in(few, tmp_path)
+    stand_in()
     assert len(built) == 3
-    stand_in(Plan(train_scenes=1, test_scenes=2), tmp_path)
+    monkeypatch.setattr(generated, "PLAN", Plan(train_scenes=1, test_scenes=2))
+    stand_in()
     assert len(built) == 4
     assert sorted(p.name for p in root.parent.iterdir()) in (["hrsc2016-v1"], ["hrsc2016-v1", "hrsc2016-v1.lock"])
 
@@ -164,8 +175,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
         (folder / "some.bmp").write_bytes(b"BM")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ships, "write_tree", full)
-    with pytest.raises(KitError, match="no space is left; KIT_CACHE") as caught:
-        stand_in(Plan(train_scenes=1, test_scenes=1), tmp_path)
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(generated, "write_tree", full)
+    with pytest.raises(KitError, match="on a disk that is full; allowed: KIT_CACHE") as caught:
+        stand_in()
     assert "\n" not in str(caught.value)
     assert [p.name for p in (tmp_path / "stand-ins").iterdir() if p.is_dir()] == []
