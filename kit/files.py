@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from kit.errors import KitError
-from kit.grid.engines import Tick
+from kit.runtime.progress import Progress
 
 CHECKSUMS = "checksums.json"
 
@@ -170,7 +170,7 @@ WAITING_S = 0.5  # between two looks at a lock that somebody else holds
 def locked(place: Path, progress: Progress = lambda share: None) -> Iterator[None]:
     """Holds the place's lock, which the system frees when its holder is killed. Raises KitError where it cannot be.
 
-    `tick` hears 0 now and then while it waits for the lock.
+    `progress` hears 0 now and then while it waits for the lock.
     """
     lock = FileLock(place.with_suffix(".lock"))
     with writing_to(place.parent):
@@ -179,7 +179,7 @@ def locked(place: Path, progress: Progress = lambda share: None) -> Iterator[Non
             try:
                 lock.acquire(timeout=WAITING_S)
             except Timeout:
-                tick(0.0)
+                progress(0.0)
     try:
         yield
     finally:

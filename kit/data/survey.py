@@ -18,8 +18,7 @@ from kit.data.base import TensorImages
 from kit.data.decode import decode_all
 from kit.data.tree import Half
 from kit.errors import KitError
-from kit.files import sha256
-from kit.files import in_cache, write_atomically, written
+from kit.files import in_cache, sha256, write_atomically, written
 
 
 @dataclass(frozen=True)

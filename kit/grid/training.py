@@ -11,13 +11,14 @@ from kit import parallel
 from kit.errors import KitError
 from kit.files import cache_folder
 from kit.grid.durations import Pace, asking, seconds_reading, seen_at, seen_in
-from kit.grid.engines import Engine, Task, Tick, engine_for
+from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import BAR, carry_out
 from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
 from kit.grid.together import tell, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, found, outcome
 from kit.runs.training import compute_logits, teacher_logits, train
+from kit.runtime.progress import Progress
 from kit.training.history import Diverged
 
 
@@ -117,7 +118,7 @@ class Grid:
 # ---- in a worker process ------------------------------------------------------------------------------------------
 
 
-def train_in_worker(run: Run, tick: Tick) -> str | None:
+def train_in_worker(run: Run, tick: Progress) -> str | None:
     """Trains a run; None when its outcome is in the cache, else why not."""
     try:
         train(run, tick)
@@ -128,7 +129,7 @@ def train_in_worker(run: Run, tick: Tick) -> str | None:
     return None
 
 
-def compute_in_worker(shared: SharedLogits, tick: Tick) -> str | None:
+def compute_in_worker(shared: SharedLogits, tick: Progress) -> str | None:
     """Computes logits that runs share; None when they are in the cache, else why not."""
     try:
         for _ in compute_logits(shared.run, shared.teacher, shared.epochs):

@@ -14,13 +14,12 @@ from pathlib import Path
 from xml.etree import ElementTree  # for writing only
 
 import numpy as np
-from kit.files import built_once, in_cache
 from PIL import Image
 
 from kit.data.hrsc.format import CLASSES, STAND_IN_MARK
 from kit.data.hrsc.scene import GeneratedScene, generate_scene
 from kit.data.hrsc.ships import TYPES
-from kit.files import sha256, write
+from kit.files import built_once, in_cache, sha256, write
 
 VERSION = 1  # of the pictures: a change that alters any byte counts it up
 
