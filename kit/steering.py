@@ -1,7 +1,8 @@
 """Changing a training while it runs, as data: what was changed to which value, and after how many batches.
 
 K, α and the temperature's rate can be steered. An `Event` acts from the next batch on and lasts into later stages, so a
-run together with its events is an ordinary run: it can be described, hashed, and trained again bit for bit.
+run together with its events is an ordinary run: it can be described, hashed, and trained again, on the same machine bit
+for bit.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ from kit.steering import Event
 from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.trainer import CIRCUMSTANCES, Training
 
+pytestmark = pytest.mark.numerics
+
 
 def steps(policy, **changes) -> Recipe:
     stages = recipe.small_teacher(policy, soft_ends=(0.3, 0.6))

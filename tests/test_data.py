@@ -138,6 +138,7 @@ def test_digits_are_scikit_learns():
     assert data.classes == tuple("0123456789")
 
 
+@pytest.mark.numerics
 def test_digits_are_resized_bilinearly():
     small, large = digits(8), digits(16)
     expected = torch.nn.functional.interpolate(
@@ -146,6 +147,12 @@ def test_digits_are_resized_bilinearly():
     difference = large.train.images.pixels.permute(0, 3, 1, 2).float() - expected
     assert difference.abs().max() <= 1
     assert torch.equal(small.train.labels, large.train.labels)
+
+
+@pytest.mark.numerics
+@pytest.mark.parametrize(("px", "fingerprint"), [(12, "64710f2f69dd"), (16, "e758b217444d"), (32, "95aea90b7ae7")])
+def test_resized_digits_and_so_runs_hashes_are_the_same_on_every_processor(px, fingerprint):
+    assert digits(px).fingerprint.startswith(fingerprint)
 
 
 def test_subsets_are_balanced_fixed_and_nested():
@@ -161,6 +168,7 @@ def test_subsets_are_balanced_fixed_and_nested():
 # ---- generated -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numerics
 def test_the_generated_set_is_the_same_bit_for_bit_and_nested():
     one, two = generated(16, 6, 3), generated(16, 6, 3)
     assert torch.equal(one.train.images.pixels, two.train.images.pixels)

@@ -13,6 +13,8 @@ from scipy.special import softmax
 from kit import derivation as d
 from kit.errors import KitError
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():

@@ -12,6 +12,8 @@ from kit.folding import folded
 from kit.layered import LayeredSpec
 from kit.models import MODELS, ModelSpec, build
 
+pytestmark = pytest.mark.numerics
+
 
 def lived_in(network: nn.Module, px: int = 32) -> nn.Module:
     """With running statistics and affine weights that are not those of a fresh network."""

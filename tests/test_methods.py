@@ -29,6 +29,8 @@ from kit.runs import train, with_teachers
 from kit.temperature import Fixed, Scheduled
 from kit.trainer import Training, agreement, evaluate
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.fixture(scope="module")
 def setting():

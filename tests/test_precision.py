@@ -17,6 +17,8 @@ from kit.runs import Run, train
 from kit.temperature import Fixed
 from kit.trainer import Training
 
+pytestmark = pytest.mark.numerics
+
 
 class Listening(Improved):
     """Notes in what type the losses see logits."""

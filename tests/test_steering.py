@@ -21,6 +21,8 @@ from kit.runs import DataSpec, Run, replayed, start, train
 from kit.steering import Event, read, steered, text
 from kit.temperature import Adaptive, Fixed, Scheduled
 
+pytestmark = pytest.mark.numerics
+
 STEPS = 6  # a run's batches: 3 epochs of 2
 
 

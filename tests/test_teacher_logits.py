@@ -21,6 +21,8 @@ from kit.runs import teacher_logits as kept_logits
 from kit.temperature import Adaptive, Fixed
 from kit.trainer import evaluate
 
+pytestmark = pytest.mark.numerics
+
 EPOCHS = 5
 
 

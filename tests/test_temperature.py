@@ -13,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from kit.temperature import Adaptive, Fixed, Scheduled, TemperaturePolicy, Thermostat, entropy_gradient
 
+pytestmark = pytest.mark.numerics
+
 
 def logits(seed: int, n: int = 32, classes: int = 10, scale: float = 3.0) -> torch.Tensor:
     return scale * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -23,6 +23,8 @@ from kit.recipe import HardLabels, Improved, Moment, Objective, Recipe, Stage
 from kit.temperature import Adaptive, Fixed
 from kit.trainer import Diverged, Training, agreement, evaluate, frozen, parameter_groups, teach
 
+pytestmark = pytest.mark.numerics
+
 PX = 8
 
 
@@ -431,7 +433,7 @@ def test_out_of_memory_a_batch_is_taken_in_parts_with_the_same_gradient(holds, p
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.loss, split_up.loss, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.temperatures, split_up.temperatures, rtol=1e-4, atol=0)
-    assert whole.hits.equal(split_up.hits)
+    assert (whole.hits - split_up.hits).abs().sum() <= 1  # two logits as near as rounding may be ranked either way
     assert whole.spent.student_images == split_up.spent.student_images
     assert whole.spent.teacher_images == split_up.spent.teacher_images
     assert whole.notes == []
