@@ -33,6 +33,8 @@ from kit.trainer import Training
 from kit.training.cost import CIRCUMSTANCES
 from kit.training.steering import Event
 
+pytestmark = pytest.mark.numerics
+
 
 def steps(policy, **changes) -> Recipe:
     stages = recipe.small_teacher(policy, soft_ends=(0.3, 0.6))

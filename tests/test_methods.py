@@ -33,6 +33,8 @@ from kit.temperature import Fixed, Scheduled
 from kit.trainer import Training
 from kit.training.evaluation import agreement, evaluate
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.fixture(scope="module")
 def setting():

@@ -19,6 +19,8 @@ from kit.trainer import Training
 from kit.training.forward import Machine
 from kit.training.prefetch import Prefetch
 
+pytestmark = pytest.mark.numerics
+
 
 class Listening(Improved):
     """Notes in what type the losses see logits."""

@@ -22,6 +22,8 @@ from kit.runs.training import start, train
 from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.training.steering import Event, read, steered, text
 
+pytestmark = pytest.mark.numerics
+
 STEPS = 6  # a run's batches: 3 epochs of 2
 
 

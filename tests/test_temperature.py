@@ -15,6 +15,8 @@ from kit.losses import entropy_gradient
 from kit.temperature import Adaptive, Fixed, Moment, Scheduled
 from kit.training import thermostat as heating
 
+pytestmark = pytest.mark.numerics
+
 
 def logits(seed: int, n: int = 32, classes: int = 10, scale: float = 3.0) -> torch.Tensor:
     return scale * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

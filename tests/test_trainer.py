@@ -26,6 +26,8 @@ from kit.training.evaluation import agreement, evaluate
 from kit.training.forward import frozen, sgd, teach
 from kit.training.history import Diverged
 
+pytestmark = pytest.mark.numerics
+
 PX = 8
 
 
@@ -434,7 +436,7 @@ def test_out_of_memory_a_batch_is_taken_in_parts_with_the_same_gradient(holds, p
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.history.loss, split_up.history.loss, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.history.temperatures, split_up.history.temperatures, rtol=1e-4, atol=0)
-    assert whole.history.correct.equal(split_up.history.correct)
+    assert (whole.history.correct - split_up.history.correct).abs().sum() <= 1  # two logits as near as rounding may be ranked either way
     assert whole.spent.student_images == split_up.spent.student_images
     assert whole.spent.teacher_images == split_up.spent.teacher_images
     assert whole.notes == []

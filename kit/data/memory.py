@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from kit.data.base import Dataset, Split, TensorImages
 
@@ -89,8 +89,12 @@ def rank(key: object) -> bytes:
 
 
 def resized(pixels: Tensor, px: int) -> Tensor:
-    """uint8 (N, H, W, 3), square → uint8 (N, px, px, 3): bilinear, antialiased when shrinking."""
+    """uint8 (N, H, W, 3), square → uint8 (N, px, px, 3): bilinear, antialiased when shrinking.
+
+    By torch's integer arithmetic, so that pixels, and with them fingerprints and runs' hashes, are the same on every
+    processor; torchvision takes it only where there is AVX2, and floats elsewhere.
+    """
     if pixels.shape[1] == px:
         return pixels
-    resized = F.resize(pixels.permute(0, 3, 1, 2), [px, px], antialias=True)
+    resized = F.interpolate(pixels.permute(0, 3, 1, 2), size=(px, px), mode="bilinear", antialias=True)
     return resized.permute(0, 2, 3, 1).contiguous()

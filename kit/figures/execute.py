@@ -58,7 +58,7 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
 
 @contextmanager
 def kernels_on_one_thread() -> Iterator[None]:
-    """Kernels started inside have one thread for tensors, as others run beside them: so the bits are the same, too."""
+    """Kernels started inside have one thread for tensors, as the workers that run beside them."""
     before = os.environ.get(THREADS)
     os.environ[THREADS] = "1"
     try:

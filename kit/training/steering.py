@@ -2,7 +2,7 @@
 
 K, α and the temperature's rate can be steered, and what another policy or objective says of itself. An `Event` acts
 from the next batch on and lasts into later stages, so a run together with its events is an ordinary run: it can be
-described, hashed, and trained again bit for bit.
+described, hashed, and trained again, on the same machine bit for bit.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
+import pytest
 import torch
 from sklearn.datasets import load_digits
 
@@ -32,6 +33,7 @@ def test_digits_are_scikit_learns():
     assert data.classes == tuple("0123456789")
 
 
+@pytest.mark.numerics
 def test_digits_are_resized_bilinearly():
     small, large = digits(8), digits(16)
     expected = torch.nn.functional.interpolate(
@@ -50,3 +52,9 @@ def test_subsets_are_balanced_fixed_and_nested():
     assert first_per_class(labels, None).tolist() == list(range(150))
     assert len(first_per_class(labels, 1000)) == 150
     assert shuffled(8).tolist() == sorted(range(8), key=lambda i: hashlib.sha256(f"shuffle 1: {i}".encode()).digest())
+
+
+@pytest.mark.numerics
+@pytest.mark.parametrize(("px", "fingerprint"), [(12, "64710f2f69dd"), (16, "e758b217444d"), (32, "95aea90b7ae7")])
+def test_resized_digits_and_so_runs_hashes_are_the_same_on_every_processor(px, fingerprint):
+    assert digits(px).fingerprint.startswith(fingerprint)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from kit.data.generated import draw, generated, looks
 
 
+@pytest.mark.numerics
 def test_the_generated_set_is_the_same_bit_for_bit_and_nested():
     one, two = generated(16, 6, 3), generated(16, 6, 3)
     assert torch.equal(one.train.images.pixels, two.train.images.pixels)
