@@ -28,7 +28,7 @@ from kit.engines import default_jobs
 from kit.figures.needs import FOLLOWING, NEEDS, notebooks
 from kit.folding import folded
 from kit.grid import read_from, seconds_reading, shared_logits
-from kit.methods import METHODS
+from kit.methods.rows import METHODS
 from kit.models import ModelSpec, flops_per_image
 from kit.pace import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing
 from kit.paper import table4

@@ -23,7 +23,7 @@ from torch import nn
 from kit import checkpoint, recipe
 from kit.checkpoint import Checkpoints
 from kit.errors import KitError
-from kit.methods import held_near
+from kit.methods import prokt
 from kit.recipe import Recipe
 from kit.runs import find, folder_of, train
 from kit.steering import Event
@@ -52,7 +52,7 @@ RECIPES = {
     "adam on θ": lambda: steps(Adaptive(rate=6, optimiser="adam")),
     "schedule": lambda: steps(Scheduled()),
     "fixed": lambda: steps(Fixed(T=5)),
-    "a teacher that learns along": lambda: Recipe(stages=held_near.stages(4), epochs=3, batch=8, pad=1),
+    "a teacher that learns along": lambda: Recipe(stages=prokt.stages(4), epochs=3, batch=8, pad=1),
     "no momentum": lambda: hard(3, momentum=0.0),
     "hard labels": lambda: hard(3),
 }
