@@ -29,7 +29,7 @@ from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing, seconds_reading
 from kit.grid.engines import default_jobs
 from kit.grid.shared import read_from, shared_logits
-from kit.methods import METHODS
+from kit.methods.rows import METHODS
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded

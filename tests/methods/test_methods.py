@@ -13,14 +13,14 @@ from torch.utils.flop_counter import flop_registry
 from kit import recipe
 from kit.errors import KitError
 from kit.losses import sides
-from kit.methods import METHODS
 from kit.methods.annealing import AnnealedRegression, phi
 from kit.methods.annealing import stages as annealing_stages
 from kit.methods.base import chain_epochs
 from kit.methods.complexity import ComplexityGap, input_gradient_norms
 from kit.methods.early_stop import stages as early_stop_stages
-from kit.methods.held_near import HeldNear
 from kit.methods.plain import ORDINARY
+from kit.methods.prokt import HeldNear
+from kit.methods.rows import METHODS
 from kit.methods.teacher_assistant import build as teacher_assistant
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
