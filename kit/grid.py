@@ -18,8 +18,7 @@ from tqdm.auto import tqdm
 from kit import parallel
 from kit.engines import Engine, Task, Tick, engine_for
 from kit.errors import KitError
-from kit.models import flops_per_image
-from kit.pace import Pace, Work, images_of, seen_at, seen_in
+from kit.pace import Pace, seen_at, seen_in
 from kit.parallel import Ranks
 from kit.runs import (
     Failure,
@@ -190,8 +189,8 @@ class Grid:
     def _seconds(self, about: Run | SharedLogits) -> float:
         if isinstance(about, SharedLogits):
             images = len(about.epochs) * teacher_logits(about.run, about.teacher).rows
-            return images * asking(about.run, about.teacher, self._pace)
-        return seconds_reading(about, self._read[about], self._pace)
+            return self._pace.asking(about.run, about.teacher, images)
+        return self._pace.seconds(about, self._read[about])
 
     def skip(self, task: Task) -> str | None:
         """Where a teacher has failed there is nobody to learn from."""
@@ -220,21 +219,6 @@ class Grid:
             self._costs.clear()
 
 
-def seconds_reading(run: Run, read: Mapping[str, float], pace: Pace) -> float:
-    """Expected seconds of a run that is spared, by teacher, a share of its forward passes, as it reads what they give.
-    """
-    images = images_of(run)
-    spared = sum(share * images * teaching_share(run, name) * asking(run, name, pace) for name, share in read.items())
-    in_parts = Pace(pace.rates).seconds(run)  # as if its make had never been seen: each part at its rate
-    return pace.seconds(run) * (1 - spared / in_parts)
-
-
-def asking(run: Run, name: str, pace: Pace) -> float:
-    """Seconds in which a run's teacher gives an image's logits."""
-    teacher, px = run.teachers[name].student, run.data.px
-    return flops_per_image(teacher, px)[0] / pace.rate(Work(teacher, px, True, run.device))
-
-
 def read_from(run: Run) -> list[str]:
     """The teachers, by name, whose logits the run reads where they are known; the others it asks itself in any case."""
     stages = run.recipe.stages
@@ -243,16 +227,6 @@ def read_from(run: Run) -> list[str]:
         for name in run.recipe.teachers
         if not all(needs_graph(stage.objective) for stage in stages if stage.teacher == name)
     ]
-
-
-def teaching_share(run: Run, name: str) -> float:
-    """Forward passes of a teacher for each image that the student sees, at most."""
-    stages, begun = run.recipe.stages, (0.0, *(stage.until for stage in run.recipe.stages))
-    return sum(
-        (stage.until - begin) * stage.objective.teacher_work
-        for begin, stage in zip(begun, stages, strict=False)
-        if stage.teacher == name and not needs_graph(stage.objective)
-    )
 
 
 def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tuple[str, float]]:
