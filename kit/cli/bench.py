@@ -27,7 +27,7 @@ def bench(
     """How fast this machine is, and how many minutes each notebook will take on it, before anything is trained."""
     from tqdm.auto import tqdm
 
-    from kit import bench as benching
+    from kit.figures import forecast as benching
     from kit.figures.needs import NEEDS
     from kit.files import cache_folder, write, writing_to
     from kit.grid.durations import Pace
@@ -49,7 +49,7 @@ def bench(
     speeds = [benching.speed(spec, px, batch, seconds) for spec, px in tqdm(networks, desc="measuring", leave=False)]
     print(benching.speeds_table(speeds).round(1).to_string(index=False))
     known = Pace.from_cache(cache_folder())
-    pace = known.with_rates(benching.measured_rates(speeds, needed))
+    pace = known.with_rates(benching.measured_rates(speeds))
     prediction = benching.Prediction.of(plan, pace, jobs, seeds)
     source = f"the measurements above and {len(known.makes)} makes of run in the cache" if known.makes else "the above"
     print(f"\nminutes at preset {preset}, {prediction.jobs} runs side by side, expected from {source}")

@@ -37,16 +37,6 @@ def read_from(run: Run) -> list[str]:
     ]
 
 
-def teaching_share(run: Run, name: str) -> float:
-    """Forward passes of a teacher for each image that the student sees, at most."""
-    stages, begun = run.recipe.stages, (0.0, *(stage.until for stage in run.recipe.stages))
-    return sum(
-        (stage.until - begin) * stage.objective.teacher_work
-        for begin, stage in zip(begun, stages, strict=False)
-        if name in stage.teachers and not needs_graph(stage.objective)
-    )
-
-
 def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tuple[str, float]]:
     """By teacher, for which share of its epochs logits are there, or will be when the run begins."""
     for name in read_from(run):

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from kit import parallel
 from kit.errors import KitError
 from kit.files import cache_folder
-from kit.grid.durations import Pace, asking, seconds_reading, seen_at, seen_in
+from kit.grid.durations import Pace, seen_at, seen_in
 from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import BAR, carry_out
 from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
@@ -85,8 +85,8 @@ class Grid:
     def _seconds(self, about: Run | SharedLogits) -> float:
         if isinstance(about, SharedLogits):
             images = len(about.epochs) * teacher_logits(about.run, about.teacher).rows
-            return images * asking(about.run, about.teacher, self._pace)
-        return seconds_reading(about, self._read[about], self._pace)
+            return self._pace.asking(about.run, about.teacher, images)
+        return self._pace.seconds(about, self._read[about])
 
     def skip(self, task: Task) -> str | None:
         """Where a teacher has failed there is nobody to learn from."""

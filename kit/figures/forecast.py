@@ -1,7 +1,7 @@
 """How fast this machine is, and how long each notebook will take on it, before anything is trained.
 
 speeds = [speed(network, px, batch=64, seconds=1) for network, px in networks_of(runs)]
-Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(speeds, runs)))
+Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(speeds)))
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib import import_module
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,12 +23,12 @@ import torch
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
-from kit.figures.needs import FOLLOWING, NEEDS, notebooks
+from kit.figures import FOLLOWING, NEEDS, notebooks
 from kit.files import cache_folder
-from kit.grid.durations import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing, seconds_reading
+from kit.grid.durations import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing
 from kit.grid.engines import default_jobs
 from kit.grid.shared import read_from, shared_logits
-from kit.methods.rows import METHODS
+from kit.methods import METHODS
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
@@ -65,26 +64,12 @@ class Speed:
     teaching: float
     teaching_all: float
 
-    @property
-    def rates(self) -> dict[Work, float]:
-        """FLOP/s on one thread, by task."""
-        forward, both = flops_per_image(self.network, self.px)
-        return {
-            Work(self.network, self.px): self.training * both,
-            Work(self.network, self.px, teaching=True): self.teaching * forward,
-        }
-
 
 def networks_of(runs: Iterable[Run]) -> list[tuple[ModelSpec, int]]:
     """Each named network at each image size, once: of those that differ in classes alone, the one with the most."""
-    found: dict[tuple, tuple[ModelSpec, int]] = {}
-    for run in with_teachers(runs):
-        spec, px = run.student, run.data.px
-        if isinstance(spec, ModelSpec):
-            key = (px, spec.name, spec.width, spec.stem, spec.batch_norm)
-            if key not in found or found[key][0].classes < spec.classes:
-                found[key] = (spec, px)
-    return [found[key] for key in sorted(found)]
+    named = [run for run in with_teachers(runs) if isinstance(run.student, ModelSpec)]
+    named.sort(key=lambda run: (run.data.px, run.student.name, run.student.width, run.student.classes))
+    return list({Work(run.student, run.data.px).kind: (run.student, run.data.px) for run in named}.values())
 
 
 def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
@@ -118,13 +103,9 @@ def _teaching(network: ModelSpec, px: int, batch: int, seconds: float):
 def _made_up(px: int, classes: int, batch: int) -> Dataset:
     """Noise, an epoch of STEPS batches, and as good as nothing to be tested on."""
     generator = torch.Generator().manual_seed(0)
-
-    def split(n: int) -> Split:
-        pixels = torch.randint(0, 256, (n, px, px, 3), generator=generator, dtype=torch.uint8)
-        return Split(TensorImages(pixels), torch.arange(n) % classes)
-
-    names = tuple(map(str, range(classes)))
-    return Dataset("cifar-10", "noise", "embedded", "", names, split(STEPS * batch), split(2), px, flip=True)
+    pixels = torch.randint(0, 256, (STEPS * batch, px, px, 3), generator=generator, dtype=torch.uint8)
+    train, test = (Split(TensorImages(pixels[:n]), torch.arange(n) % classes) for n in (STEPS * batch, 2))
+    return Dataset("cifar-10", "noise", "embedded", "", tuple(map(str, range(classes))), train, test, px, flip=True)
 
 
 def speeds_table(speeds: Sequence[Speed]) -> pd.DataFrame:
@@ -143,16 +124,14 @@ def speeds_table(speeds: Sequence[Speed]) -> pd.DataFrame:
     )
 
 
-def measured_rates(speeds: Sequence[Speed], runs: Iterable[Run]) -> dict[Work, float]:
-    """FLOP/s for every network of the runs that a measured one stands for."""
-    by_shape = {_shape(task): rate for each in speeds for task, rate in each.rates.items()}
-    wanted = {Work(run.student, run.data.px, teaching) for run in with_teachers(runs) for teaching in (False, True)}
-    return {task: by_shape[_shape(task)] for task in wanted if _shape(task) in by_shape}
-
-
-def _shape(task: Work) -> tuple:
-    fields = task.network.model_dump(exclude={"classes"}) if isinstance(task.network, ModelSpec) else {}
-    return (*fields.values(), task.px, task.teaching)
+def measured_rates(speeds: Iterable[Speed]) -> dict[Work, float]:
+    """FLOP/s of each measured network on one thread, in training and as a teacher."""
+    rates = {}
+    for each in speeds:
+        forward, both = flops_per_image(each.network, each.px)
+        rates[Work(each.network, each.px)] = each.training * both
+        rates[Work(each.network, each.px, teaching=True)] = each.teaching * forward
+    return rates
 
 
 # ---- minutes ------------------------------------------------------------------------------------------------------
@@ -184,42 +163,36 @@ class Prediction:
     @classmethod
     def of(cls, plan: Plan, pace: Pace, jobs: int | None = None, seeds: int | None = None) -> Prediction:
         """Runs are counted where `figures` meets them first. Nothing is trained."""
-        drawing, jobs = expected_drawing(cache_folder(), plan.preset.name), jobs or default_jobs()
-        before: dict[Run, float] = {}
-        found, starts = [], 0
+        drawing, seeds_4 = expected_drawing(cache_folder(), plan.preset.name), seeds or table4.seeds(plan)
         needs = {name: with_teachers(runs_of(needed(plan, seeds))) for name, needed in NEEDS.items()}
-        foreseen = {name: table4.foreseen(plan, seeds or table4.seeds(plan)) for name in FOLLOWING}
+        foreseen = {name: table4.foreseen(plan, seeds_4) for name in FOLLOWING}
         everything = [*dict.fromkeys(chain(*needs.values())), *chain(*foreseen.values())]
         users = users_of_logits(everything)
+        cost = {run: whole(run, pace, plan, users) for run in everything}
+        found, left, starts, before = [], {}, 0, set()
         for name in notebooks():
-            new = [run for run in needs.get(name, ()) if run not in before]
-            before |= {run: whole(run, pace, plan, users) for run in new}
-            left = [run for run in new if not is_finished(run)]
-            starts = max(starts, 1 if left else 0)
-            following = foreseen.get(name, [])
-            later = sum(whole(run, pace, plan, users) for run in following)
-            done = len(left) == 0 and bool(following) and searches_are_known(plan, seeds or table4.seeds(plan))
-            if following and not done:
-                starts += table4.SEARCHES[plan.preset.name].rounds + len(table4.BUDGETS)
-            found.append(
-                Expected(
-                    notebook=name,
-                    runs=len(new) + len(following),
-                    finished=len(new) - len(left) + (len(following) if done else 0),
-                    seconds=sum(before[run] for run in new) + later,
-                    left=sum(before[run] for run in left) + (0.0 if done else later),
-                    drawing=drawing(name),
-                    foreseen=len(following),
-                )
+            new, following = [run for run in needs.get(name, ()) if run not in before], foreseen.get(name, [])
+            before.update(new)
+            missing = [run for run in new if not is_finished(run)]
+            left |= {run: cost[run] for run in missing}
+            undecided = [] if not missing and searches_are_known(plan, seeds_4) else following
+            starts += (table4.SEARCHES[plan.preset.name].rounds + len(table4.BUDGETS)) if undecided else 0
+            expected = Expected(
+                notebook=name,
+                runs=len(new) + len(following),
+                finished=len(new) + len(following) - len(missing) - len(undecided),
+                seconds=sum(cost[run] for run in (*new, *following)),
+                left=sum(cost[run] for run in (*missing, *undecided)),
+                drawing=drawing(name),
+                foreseen=len(following),
             )
-        left_over = {run: 0.0 if is_finished(run) else seconds for run, seconds in before.items()}
-        chains = [
-            seconds + max((left_over[t] for t in r.teachers.values()), default=0.0) for r, seconds in left_over.items()
-        ]
+            found.append(expected)
+        chains = [cost[run] + max((left.get(t, 0) for t in run.teachers.values()), default=0) for run in left]
+        starts += bool(left)
         starting = starts * starting_seconds() if starts else 0.0
-        return cls(plan.preset.name, jobs, tuple(found), starting, max(chains, default=0.0))
+        return cls(plan.preset.name, jobs or default_jobs(), tuple(found), starting, max(chains, default=0.0))
 
-    @cached_property
+    @property
     def training(self) -> float:
         """Seconds of all training from an empty cache, runs side by side; starting processes left out."""
         return sum(each.seconds for each in self.notebooks) / self.jobs
@@ -252,9 +225,8 @@ class Prediction:
 def whole(run: Run, pace: Pace, plan: Plan, users: Mapping[str, int]) -> float:
     """Seconds of one thread: training, evaluating after each epoch, and what is around it. Of a teacher's logits that
     many `users` read each is charged an equal part."""
-    by_name = {name: users.get(teacher_logits(run, name).key, 1) for name in read_from(run)}
-    training = seconds_reading(run, {name: 1 - 1 / count for name, count in by_name.items()}, pace)
-    return training + pace.evaluating(run, test_images(plan, run)) + AROUND_A_RUN
+    spared = {name: 1 - 1 / users.get(teacher_logits(run, name).key, 1) for name in read_from(run)}
+    return pace.seconds(run, spared) + pace.evaluating(run, test_images(plan, run)) + AROUND_A_RUN
 
 
 def users_of_logits(runs: Sequence[Run]) -> Mapping[str, int]:
@@ -280,21 +252,15 @@ def searches_are_known(plan: Plan, seeds: int) -> bool:
 
     Which networks they are, only their searches can tell; so the rest of Table 4 is taken to be there as well.
     """
-    wanted = seeds * sum(method.search is not None for method in METHODS)
-    return (
-        sum(_is_searched_student(folder, plan.preset.name) for folder in (cache_folder() / "runs").glob("*")) >= wanted
-    )
-
-
-def _is_searched_student(folder: Path, preset: str) -> bool:
-    """Of a search, and no candidate: those are judged on held-out images."""
-    try:
-        described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return (
-            described["preset"] == preset and "layers" in described["student"] and "held_out" not in described["data"]
-        )
-    except NOT_A_RUN:
-        return False
+    found = 0
+    for description in (cache_folder() / "runs").glob("*/run.json"):
+        try:
+            run = json.loads(description.read_text(encoding="utf-8"))
+            is_candidate = "held_out" in run["data"]  # of a search, which judges it on held-out images
+            found += run["preset"] == plan.preset.name and "layers" in run["student"] and not is_candidate
+        except NOT_A_RUN:
+            continue
+    return found >= seeds * sum(method.search is not None for method in METHODS)
 
 
 @cache
@@ -318,9 +284,8 @@ def duration(seconds: float) -> str:
 def verdict(prediction: Prediction) -> str:
     """One line on what is left to do, and whether to wait for it."""
     took = f"left to do: about {duration(prediction.left)} on {prediction.jobs} cores"
-    if prediction.left > HOPELESS_DAYS * 86400:
-        return f"{took}: hopeless here; it wants a GPU (see PAPER.md)"
-    return took
+    is_hopeless = prediction.left > HOPELESS_DAYS * 86400
+    return f"{took}: hopeless here; it wants a GPU (see PAPER.md)" if is_hopeless else took
 
 
 def record(prediction: Prediction, speeds: Sequence[Speed]) -> dict[str, Any]:
