@@ -28,7 +28,7 @@ from kit.files import write, writing_to
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import LayeredSpec
-from kit.training.forward import needs_graph
+from kit.training.teachers import needs_graph
 
 if TYPE_CHECKING:
     from kit.runs.spec import Run
