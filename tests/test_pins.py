@@ -22,21 +22,22 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from caches import new_cache
-from kit.data.ships import Plan as Scenes
-from kit.data.ships import write_tree
 from made_cache import make_all
 from pydantic import BaseModel
 
 from kit import recipe
+from kit.data.hrsc.generated import Plan as Scenes
+from kit.data.hrsc.generated import write_tree
 from kit.figures import FOLLOWING, NEEDS
 from kit.files import sha256
 from kit.grid.training import train_all
-from kit.methods import METHODS, annealing, complexity, early_stop, held_near
+from kit.methods import METHODS, annealing, complexity, early_stop, prokt
 from kit.models import MODELS, ModelSpec
 from kit.networks.layered import Layer, LayeredSpec
 from kit.paper import headlines, table1, table2, table3, table4
 from kit.paper.plan import Plan, collect, runs_of
 from kit.paper.presets import preset_named
+from kit.paper.settings import Settings
 from kit.recipe import HardLabels, Objective, Recipe
 from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of
 from kit.show import accuracy_curves, curves, paper_figures, save, table4_figures
@@ -112,11 +113,13 @@ def kinds() -> dict[str, Run]:
             recipe.small_teacher(Scheduled(k=10, shape="exponential", floor=False))
         ),
         "big teacher only": described(recipe.big_teacher_only(t, alpha=0.9, soft_end=0.7)),
-        "by the words of a command": described(recipe.procedure(recipe.policy("adaptive", 3), has_small_teacher=True)),
+        "by the words of a command": described(
+            Settings(student="cnn", teacher="resnet34", small_teacher="vgg19").stages(3)
+        ),
         "teacher of a teacher": described((hop,), {"assistant": assistant}),
         "annealed logits": described(annealing.stages(20)),
         "complexity gap": described(complexity.stages(20)),
-        "teacher held near": described(held_near.stages(20)),
+        "teacher held near": described(prokt.stages(20)),
         "stopped early": described(early_stop.stages(20)),
         "steered": described(recipe.small_teacher(t), events=steered),
         "logits in float16": described(recipe.eq1(5), logits="float16"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from kit.errors import KitError, not_one_of
 
@@ -100,3 +103,31 @@ def engine_at(scheduler: str | None, jobs: int | None) -> Engine | None:
     from kit.grid.dask import DaskCluster
 
     return DaskCluster(scheduler, jobs)
+
+
+def of(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command an option for each field of `model` instead of its first parameter, which gets them together.
+
+    Names, defaults and help are the fields' own; words are checked when the model is made of them.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**given: Any) -> None:
+            command(model(**{name: given.pop(name) for name in model.model_fields}), **given)
+
+        theirs = []
+        for name, field in model.model_fields.items():
+            kind = str if field.annotation not in PLAIN else field.annotation
+            default = Parameter.empty if field.is_required() else field.default
+            option = Annotated[kind, typer.Option(help=field.description)]
+            theirs.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=option))
+        own = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in list(signature(command, eval_str=True).parameters.values())[1:]]
+        run.__signature__ = signature(run).replace(parameters=[*theirs, *own])
+        run.__annotations__ = {each.name: each.annotation for each in (*theirs, *own)}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorated
+
+
+PLAIN = (str, bool, int, float, str | None, int | None, float | None)  # what a word of a command line can be made into

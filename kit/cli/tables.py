@@ -33,8 +33,8 @@ def table(
     """Train what a table needs and print it, the paper's figures beside this kit's."""
     import pandas as pd
 
-    from kit.paper import TABLES
     from kit.paper.plan import Plan
+    from kit.paper.tables import TABLES
 
     engine = options.engine_at(scheduler, jobs)
     if number not in TABLES:

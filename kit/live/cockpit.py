@@ -18,7 +18,6 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -33,10 +32,11 @@ from kit.data.roles import ROLES
 from kit.errors import KitError
 from kit.live.page import Page
 from kit.live.plots import LiveCurves, table
-from kit.live.session import Look, Session, Settings, State
+from kit.live.session import Look, Session, State
 from kit.losses import softened
 from kit.models import MODELS, TITLES
 from kit.paper.presets import preset_named
+from kit.paper.settings import Settings
 from kit.show import style
 from kit.show.artefacts import LivePicture, pixels_png, save
 from kit.show.cam_figures import enlarged, overlay
@@ -163,7 +163,7 @@ class Lane:
             for name, control in (("alpha", self.alpha), ("rate", self.rate))
         }
         k = recipe.K if self.k.disabled else self.value("k")
-        return replace(self._base, temperature=word, reading=reading, k=k, **given)
+        return self._base.model_copy(update={"temperature": word, "reading": reading, "k": k} | given)
 
     def value(self, name: str) -> float:
         """Of a slider, without what is left of the page's own arithmetic."""
@@ -419,7 +419,7 @@ class Cockpit(widgets.VBox):
     def _chosen(self) -> Settings:
         names = ("role", "teacher", "small_teacher", "student", "seed")
         source = self._sources.get(self.role.value, "auto")
-        return replace(self._settings, source=source, **{name: getattr(self, name).value for name in names})
+        return self._settings.model_copy(update={"source": source} | {name: getattr(self, name).value for name in names})
 
     def _described(self) -> None:
         """A choice that makes another run: at once where nothing has begun, else at the next Reset."""
@@ -440,7 +440,7 @@ class Cockpit(widgets.VBox):
 
     def _beside(self, on: bool) -> None:
         if on and len(self.lanes) == 1:
-            first, second = self.lanes[0], self._lane("B", replace(self._chosen()))
+            first, second = self.lanes[0], self._lane("B", self._chosen())
             second.temperature.value = first.temperature.value
             second.k.value, second.alpha.value, second.rate.index = first.k.value, first.alpha.value, first.rate.index
             self.lanes.append(second)

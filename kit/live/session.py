@@ -16,7 +16,6 @@ import copy
 import multiprocessing
 import os
 import queue
-import shlex
 import signal
 import sys
 import threading
@@ -32,15 +31,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from kit import recipe
 from kit.data.augment import normalise
 from kit.data.base import Split, sample
-from kit.data.roles import ROLES
 from kit.data.throughput import rate as images_a_second
-from kit.errors import KitError, not_one_of, one_line
+from kit.errors import KitError, one_line
 from kit.losses import hard_cross_entropy
-from kit.paper.plan import Plan
-from kit.recipe import Stage
+from kit.paper.settings import Settings
 from kit.runs.spec import Run, replayed, with_teachers
 from kit.runs.store import find
 from kit.runs.training import start, train
@@ -57,49 +53,6 @@ WATCHING = 0.02  # at most this share of the thread's time goes into saying how 
 SKETCHING = 1.0  # seconds between two copies of the student's weights
 
 Phase = Literal["loading", "ready", "teachers", "running", "paused", "finished", "failed", "closed"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a person chooses. Field for field the options of `python -m kit train`, with its defaults."""
-
-    role: str = "cifar-10"
-    student: str = "vgg16"
-    teacher: str | None = "resnet34"
-    small_teacher: str | None = None
-    temperature: str = "adaptive"  # adaptive, schedule, or a number for a fixed T
-    reading: Literal["printed", "hinton"] = "printed"
-    k: float = recipe.K
-    alpha: float | None = None
-    rate: float | None = None
-    seed: int = 0
-    epochs: int | None = None
-    preset: str = "quick"
-    source: str = "auto"
-    data: str | None = None
-
-    def run(self) -> Run:
-        """The run so described. Raises KitError and ValidationError for what is not allowed."""
-        if self.role not in ROLES:
-            raise not_one_of("role", self.role, ROLES)
-        if self.small_teacher and not self.teacher:
-            raise KitError(f"small teacher {self.small_teacher!r} needs a big teacher")
-
-        def stages(epochs: int) -> tuple[Stage, ...]:
-            policy = recipe.policy(self.temperature, epochs, self.k, self.rate)
-            return recipe.procedure(policy, bool(self.teacher), bool(self.small_teacher), self.reading, self.alpha)
-
-        plan, taught_by = Plan.of(self.preset, {self.role: self.source}, self.data), (self.teacher, self.small_teacher)
-        return plan.student(self.student, self.role, stages, *taught_by, self.seed, self.epochs)
-
-    def command(self, events: str | None = None) -> str:
-        """The line that trains the same student; `events` is the file of what was steered on the way."""
-        words = ["python", "-m", "kit", "train"]
-        for name, value in vars(self).items():
-            default = getattr(Settings, name)
-            if value is not None and (value != default or name in ("role", "student", "teacher", "preset")):
-                words += [f"--{name.replace('_', '-')}", f"{value:.12g}" if isinstance(value, float) else str(value)]
-        return shlex.join(words + (["--events", events] if events else []))
 
 
 # ---- how a session stands -------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    student: str = Field("vgg16", description="cnn, vgg16, vgg19, resnet34 or resnet50")
+    student: str = Field(description="cnn, vgg16, vgg19, resnet34 or resnet50")
     role: str = Field("cifar-100", description="cifar-10, cifar-100, imagenet or hrsc2016")
     teacher: str | None = Field(None, description="the big teacher; without it: hard labels")
     small_teacher: str | None = Field(None, description="learnt from first")
@@ -121,7 +121,7 @@ class Settings(BaseModel):
         words = ["python", "-m", "kit", "train"]
         for name, field in type(self).model_fields.items():
             value, option = getattr(self, name), name.replace("_", "-")
-            if value is None or (value == field.default and name not in ("role", "student", "teacher", "preset")):
+            if value is None or (value == field.default and name not in ("role", "preset")):
                 continue
             if isinstance(value, bool):
                 words.append(f"--{option}" if value else f"--no-{option}")

@@ -31,7 +31,7 @@ from kit.show import style
 from kit.training.steering import Event
 
 PATIENCE = 60
-SMALL = {"preset": "smoke", "student": "cnn", "teacher": "cnn", "small_teacher": "cnn", "epochs": 6}
+SMALL = {"preset": "smoke", "role": "cifar-10", "student": "cnn", "teacher": "cnn", "small_teacher": "cnn", "epochs": 6}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -24,7 +24,7 @@ from kit.runs.training import train
 
 PATIENCE = 60  # seconds: a busy machine's; nothing here takes more than a few
 
-SMALL = Settings(preset="smoke", student="cnn", teacher="cnn", small_teacher="cnn", epochs=6)
+SMALL = Settings(preset="smoke", role="cifar-10", student="cnn", teacher="cnn", small_teacher="cnn", epochs=6)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -268,7 +268,7 @@ def test_wrong_settings_are_one_line_and_not_the_end(changes, said, open_session
 
 def test_a_small_teacher_needs_a_big_one():
     with pytest.raises(KitError, match="small teacher 'cnn' needs a big teacher"):
-        Settings(teacher=None, small_teacher="cnn").run()
+        Settings(student="cnn", teacher=None, small_teacher="cnn").run()
 
 
 # ---- whatever is pressed --------------------------------------------------------------------------------------------
