@@ -382,7 +382,7 @@ class Session:
             "steps_per_epoch": training.steps_per_epoch,
             "history": history,
             "stages": tuple((stage.name, stage.first_step) for stage in training.stages),
-            "progress": (n - first) / max(1, training.stage_last_step - first),
+            "progress": (n - first) / max(1, training.last_step - first),
             "epochs": tuple((e["epoch"] * training.steps_per_epoch, e["test_top1"]) for e in training.epochs),
             "events": tuple(training.events),
             "t": mean(thermostat.t) if thermostat else None,
