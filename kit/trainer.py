@@ -137,7 +137,7 @@ class Training:
 
     `student` and `teachers` map images (N, 3, px, px) to logits (N, C). A teacher called "big" is the explained model:
     agreement is measured with it, whether or not a stage learns from it. The student's start weights are the caller's;
-    `seed` decides batches and augmentation. The same seed gives the same student bit for bit on one machine's one thread.
+    `seed` decides batches and augmentation. The same seed gives the same student bit for bit on one machine and thread.
     `steer` changes K, α or the temperature's rate on the way; `events` are such changes, each to be made at its step.
     `recall` may know logits of a teacher, by its name: those are read, not computed, and charged at what they took.
     `logits` is what teachers' logits are rounded to, cached or not, so that it makes no difference to the student.
