@@ -9,15 +9,20 @@ A process killed in the middle leaves a draft whose name starts with `.`, which 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
 
+import platformdirs
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from kit.errors import KitError
@@ -31,21 +36,39 @@ def sealed(place: Path) -> Iterator[Path]:
 
     Raises KitError where the disk cannot take it; whatever goes wrong, `place` stays as it was.
     """
-    with writing_to(place.parent):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-        try:
-            yield draft
-            written = sorted(path for path in draft.iterdir())
-            write(draft / CHECKSUMS, json.dumps({path.name: sha256(path) for path in written}, indent=1))
-            for path in (*written, draft):
-                flush(path)
-            draft.chmod(0o755)
-            draft.rename(place)
-            flush(place.parent)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
+    with writing_to(place.parent), drafted(place) as draft:
+        yield draft
+        written = sorted(path for path in draft.iterdir())
+        write(draft / CHECKSUMS, json.dumps({path.name: sha256(path) for path in written}, indent=1))
+
+
+@contextmanager
+def drafted(place: Path) -> Iterator[Path]:
+    """Yields a draft folder to write into; when its block ends it is on the disk, and at `place`."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    try:
+        yield draft
+        for path in (*draft.rglob("*"), draft):
+            flush(path)
+        draft.chmod(0o755)  # mkdtemp's is private; others may share the cache
+        draft.rename(place)
+        flush(place.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def built_once(place: Path, is_whole: Callable[[], bool], build: Callable[[Path], None]) -> Path:
+    """Returns `place`, built anew where it is not whole; processes and threads that ask at once build it once."""
+    if not is_whole():
+        with FileLock(place.with_name(f"{place.name}.lock")):
+            if not is_whole():  # another may have built it while this one waited
+                sweep(place)
+                shutil.rmtree(place, ignore_errors=True)
+                with drafted(place) as draft:
+                    build(draft)
+    return place
 
 
 def complaint(folder: Path, names: Collection[str]) -> str | None:
@@ -86,6 +109,27 @@ def write(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file that appears under its name, in place of an older one, only once it is whole and on the disk."""
+    with written(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file to write into; when its block ends it is on the disk, and at `path`."""
+    draft = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
+    try:
+        with draft.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        flush(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def flush(path: Path) -> None:
     """A file's content, or a folder's names, through to the disk. Windows opens no folders and needs none of it."""
     if path.is_dir() and os.name == "nt":
@@ -108,3 +152,25 @@ def writing_to(folder: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise KitError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+# ---- the cache -----------------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """`KIT_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("KIT_CACHE") or platformdirs.user_cache_dir("small-teacher-kit"))
+
+
+@contextmanager
+def in_cache(below: str) -> Iterator[Path]:
+    """Yields a folder of the cache, made if need be; a disk that cannot take it is a KitError that says what helps."""
+    folder = cache_folder() / below
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "is on a disk that is full" if full else f"cannot be written ({error.strerror or error})"
+        fewer = ", or a smaller KIT_IMAGE_BUDGET_MB" if full else ""
+        raise KitError(f"cache folder {folder} {what}; allowed: KIT_CACHE set to one with room{fewer}") from error
