@@ -1,5 +1,6 @@
 # make figures   every figure and table into figures/; PRESET=smoke|paper: into build/figures-smoke|paper
 # make test      unit tests, and the notebooks at preset smoke
+# make numerics  what a processor's kernels decide, as two other processors
 # make lab       JupyterLab on this machine alone
 # make app       the live cockpit alone, as a page of its own on this machine
 # make audit     known vulnerabilities of the pinned dependencies, where pip-audit can reach its index
@@ -14,13 +15,17 @@ BIN := .venv/bin
 endif
 STAMP := .venv/installed
 
-.PHONY: figures test lab app audit install clean
+.PHONY: figures test numerics lab app audit install clean
 
 figures: install
 	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+
+numerics: install
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
 
 lab: install
 	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null

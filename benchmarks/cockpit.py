@@ -24,7 +24,8 @@ from playwright.sync_api import Page
 
 from benchmarks import pages
 from kit.live import Session, Settings
-from kit.runs import train, with_teachers
+from kit.runs.spec import with_teachers
+from kit.runs.training import train
 
 PRESET, EPOCHS = "quick", 400  # the networks of preset quick, for longer than the benchmark takes
 NOTEBOOK = "08_playground.ipynb"

@@ -26,11 +26,12 @@ import typer
 from tqdm.auto import tqdm
 
 from kit import recipe
+from kit.files import complaint
 from kit.models import ModelSpec
 from kit.recipe import Recipe
-from kit.runs import FILES, DataSpec, Run
-from kit.sealed import complaint
-from kit.trainer import CIRCUMSTANCES
+from kit.runs.spec import DataSpec, Run
+from kit.runs.store import FILES
+from kit.training.cost import CIRCUMSTANCES
 
 TRAIN = """
 from benchmarks.faults import grid

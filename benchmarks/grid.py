@@ -33,11 +33,14 @@ import typer
 from tqdm.auto import tqdm
 
 from kit import recipe
-from kit.engines import LocalProcesses, Task, Tick, default_jobs
-from kit.grid import train_all, urgency
+from kit.grid.engines import LocalProcesses, Task, Tick, default_jobs
+from kit.grid.schedule import urgency
+from kit.grid.training import train_all
 from kit.models import ModelSpec
 from kit.recipe import Recipe
-from kit.runs import DataSpec, Run, start, store, with_teachers
+from kit.runs.spec import DataSpec, Run, with_teachers
+from kit.runs.store import store
+from kit.runs.training import start
 
 ARMS = ("alone", "side_by_side", "one_after_another")
 PER_CLASS, PX, WIDTH = 60, 16, 8

@@ -27,8 +27,9 @@ from kit import recipe
 from kit.errors import KitError, not_one_of
 from kit.models import ModelSpec
 from kit.recipe import Recipe
-from kit.runs import DataSpec, Run, compute_logits, start, train
-from kit.threads import one_thread
+from kit.runs.spec import DataSpec, Run
+from kit.runs.training import compute_logits, start, train
+from kit.runtime.threads import one_thread
 from kit.trainer import Training
 
 ARMS = ("hard", "cached", "live")

@@ -24,20 +24,25 @@ import torch
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
-from kit.engines import default_jobs
-from kit.figures import FOLLOWING, NEEDS, notebooks
-from kit.folding import folded
-from kit.grid import read_from, seconds_reading, shared_logits
-from kit.methods import METHODS
-from kit.models import ModelSpec, flops_per_image
-from kit.pace import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing
+from kit.figures.needs import FOLLOWING, NEEDS, notebooks
+from kit.files import cache_folder
+from kit.grid.durations import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing, seconds_reading
+from kit.grid.engines import default_jobs
+from kit.grid.shared import read_from, shared_logits
+from kit.methods.rows import METHODS
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
+from kit.networks.folding import folded
 from kit.paper import table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.scale import PUBLISHED, PublishedPlan
 from kit.recipe import Recipe
-from kit.runs import Run, cache_folder, folder_of, teacher_logits, with_teachers
-from kit.threads import threads
-from kit.trainer import Training, frozen, teach
+from kit.runs.spec import Run, with_teachers
+from kit.runs.store import folder_of
+from kit.runs.training import teacher_logits
+from kit.runtime.threads import threads
+from kit.trainer import Training
+from kit.training.forward import frozen, teach
 
 STEPS = 8  # in an epoch of the images made up for measuring
 FASTEST = 5_000  # steps a second that no network makes

@@ -1,26 +1,18 @@
-"""The paper's five networks: CNN, VGG-16, VGG-19, ResNet-34, ResNet-50, from one builder.
-
-They are torchvision's architectures with a width factor and a choice of stem. `width=64, stem="imagenet"` has
-torchvision's layers, parameter names and count, so its state dicts load. `stem="small"` suits 16–64 px images: ResNets
-start with a stride-1 3×3 convolution and no pooling, VGGs end in global average pooling and one linear layer.
-The paper says nothing of its "CNN"; ours is four convolutions. Its VGGs are read as the batch-normalised ones
-(torchvision's vgg16_bn, vgg19_bn), as plain ones hardly train from scratch; `batch_norm=False` gives the plain ones.
-"""
+"""TODO"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from kit.errors import not_one_of
+from kit.runtime.onednn import SAFE_CHANNELS, PickingConv2d
 
 MODELS = ("cnn", "vgg16", "vgg19", "resnet34", "resnet50")
 TITLES = {"cnn": "CNN", "vgg16": "VGG-16", "vgg19": "VGG-19", "resnet34": "ResNet-34", "resnet50": "ResNet-50"}
@@ -167,23 +159,6 @@ def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
     return nn.Sequential(convolution(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
 
 
-SAFE_CHANNELS = 16  # from which on oneDNN's own kernel stays within its workspace
-
-
-class PickingConv2d(nn.Conv2d):
-    """A 1 × 1 convolution that picks the pixels its stride falls on and then has none: of maps of even size the same
-    bits, on one thread.
-
-    oneDNN does the same inside, but for few channels its gradient writes past what it has allocated (its issue 6035),
-    which ends a process of several threads whose number does not divide the batch.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, columns = self.stride
-        picked = x[:, :, ::rows, ::columns].contiguous(memory_format=torch.channels_last)
-        return nn.functional.conv2d(picked, self.weight, self.bias)
-
-
 def initialise(network: nn.Module) -> None:
     """torchvision's initial weights: Kaiming (fan out) for convolutions, N(0, 0.01) for a VGG's linear layers."""
     for module in network.modules():
@@ -194,22 +169,3 @@ def initialise(network: nn.Module) -> None:
         elif isinstance(module, nn.Linear) and isinstance(network, VGG):
             nn.init.normal_(module.weight, 0, 0.01)
             nn.init.zeros_(module.bias)
-
-
-def parameter_count(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
-@cache
-def flops_per_image(spec: ModelSpec, px: int) -> tuple[int, int]:
-    """Counted FLOPs for one image of px × px: (forward, forward and backward); a multiply-add counts as two.
-
-    Counted by torch on shapes alone (the meta device), so exactly what is executed: convolutions and matrix products.
-    """
-    with torch.device("meta"):
-        network, x = spec.build(), torch.empty(2, 3, px, px)
-    with FlopCounterMode(display=False) as forward:
-        logits = network(x)
-    with FlopCounterMode(display=False) as backward:
-        logits.sum().backward()
-    return forward.get_total_flops() // 2, (forward.get_total_flops() + backward.get_total_flops()) // 2

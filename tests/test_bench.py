@@ -12,14 +12,16 @@ from caches import new_cache
 from kit import bench, recipe
 from kit.__main__ import main
 from kit.bench import Prediction, duration, measured_rates, networks_of, speed
-from kit.figures import NEEDS
+from kit.figures.needs import NEEDS
+from kit.files import cache_folder
+from kit.grid.durations import NOMINAL, TYPICAL_DRAWING_S, Pace, Work, images_of, note_drawing
 from kit.losses import hard_cross_entropy
-from kit.models import ModelSpec, flops_per_image
-from kit.pace import NOMINAL, TYPICAL_DRAWING_S, Pace, Work, images_of, note_drawing
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
 from kit.paper import scale, table1, table4
 from kit.paper.plan import Plan, runs_of
-from kit.runs import cache_folder, changed, with_teachers
-from kit.threads import one_thread
+from kit.runs.spec import changed, with_teachers
+from kit.runtime.threads import one_thread
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,11 +15,13 @@ import pytest
 from test_runs import cut, hard, own_cache, taught  # noqa: F401  (a fixture among them)
 
 from kit.__main__ import main
-from kit.cache import export_runs, import_runs, packed, prune, unpacked
 from kit.errors import KitError
 from kit.recipe import HardLabels, Moment, Recipe, Stage
-from kit.runs import Run, cached, find, train
-from kit.trainer import Diverged
+from kit.runs.spec import Run
+from kit.runs.store import cached, find
+from kit.runs.training import train
+from kit.runs.transfer import export_runs, import_runs, packed, prune, unpacked
+from kit.training.history import Diverged
 
 
 def folders(place: Path) -> dict[str, dict[str, bytes]]:

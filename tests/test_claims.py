@@ -12,7 +12,7 @@ from scipy import stats
 from kit.paper import claims, printed, table1, table2, table3, table4
 from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, Estimate, gain, saving, t_interval, two_proportions, verdict
 from kit.paper.plan import Row, collect
-from kit.runs import Failure
+from kit.runs.store import Failure
 
 # ---- intervals -------------------------------------------------------------------------------------------------------
 

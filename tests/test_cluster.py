@@ -16,17 +16,21 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import refused
 from distributed import LocalCluster
 from filelock import FileLock
-from test_cli import refused
 from test_runs import hard, own_cache, taught  # noqa: F401  (a fixture among them)
 
-from kit import cluster, grid
-from kit.cluster import DaskCluster
-from kit.engines import Task
+from kit import grid
 from kit.errors import KitError
-from kit.grid import carry_out, train_all
-from kit.runs import Failure, Result, Run, entry_of, find, folder_of, train, with_teachers
+from kit.grid import dask as cluster
+from kit.grid.dask import DaskCluster
+from kit.grid.engines import Task
+from kit.grid.schedule import carry_out
+from kit.grid.training import train_all
+from kit.runs.spec import Run, with_teachers
+from kit.runs.store import Failure, Result, entry_of, find, folder_of
+from kit.runs.training import train
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60.0
@@ -265,7 +269,7 @@ def test_a_run_that_loses_its_workers_again_and_again_is_a_failure_and_the_other
 CLIENT = """
     import signal, sys
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
-    from kit.cluster import DaskCluster
+    from kit.grid import DaskCluster
     from kit.grid import train_all
     from test_runs import hard
     if __name__ == "__main__":

@@ -13,12 +13,12 @@ from scipy import stats
 from kit.cam import scores as cam_scores
 from kit.cam.heat_maps import maps
 from kit.data import load
-from kit.grid import train_all
+from kit.grid.training import train_all
 from kit.paper import figure2
 from kit.paper.claims import FAILS, HOLDS, OPEN
 from kit.paper.figure2 import OURS, Scenes, compared, paired
 from kit.paper.plan import Plan, runs_of
-from kit.runs import Result
+from kit.runs.store import Result
 
 # ---- numbers made by hand --------------------------------------------------------------------------------------------
 

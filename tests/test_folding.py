@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from kit.folding import folded
-from kit.layered import LayeredSpec
 from kit.models import MODELS, ModelSpec, build
+from kit.networks.folding import folded
+from kit.networks.layered import LayeredSpec
+
+pytestmark = pytest.mark.numerics
 
 
 def lived_in(network: nn.Module, px: int = 32) -> nn.Module:

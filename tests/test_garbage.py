@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kit.__main__ import run
-from kit.engines import LocalProcesses, Task
-from kit.garbage import RARELY, USUAL, collect_rarely
+from kit.grid.engines import LocalProcesses, Task
+from kit.runtime.collector import RARELY, USUAL, collect_rarely
 
 
 @pytest.fixture(autouse=True)

@@ -14,15 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_runs import Here, hard, left_in, taught
 
-from kit import engines, grid, recipe
-from kit.engines import Task, default_jobs
-from kit.grid import train_all
-from kit.layered import Layer, LayeredSpec
+from kit import grid, recipe
+from kit.grid import engines
+from kit.grid.durations import NOMINAL
+from kit.grid.engines import Task, default_jobs
+from kit.grid.training import train_all
 from kit.methods.complexity import stages as complexity_gap
-from kit.models import flops_per_image
-from kit.pace import NOMINAL
-from kit.runs import Failure, Result, find, train, with_teachers
-from kit.trainer import Diverged
+from kit.networks.flops import flops_per_image
+from kit.networks.layered import Layer, LayeredSpec
+from kit.runs.spec import with_teachers
+from kit.runs.store import Failure, Result, find
+from kit.runs.training import train
+from kit.training.history import Diverged
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from kit import pace, recipe
-from kit.layered import Layer, LayeredSpec
+from kit import recipe
+from kit.files import cache_folder
+from kit.grid import durations as pace
+from kit.grid.durations import NOMINAL, Pace, Work, drawing_seconds, note_drawing
 from kit.methods.complexity import stages as complexity_gap
-from kit.models import ModelSpec, flops_per_image
-from kit.pace import NOMINAL, Pace, Work, drawing_seconds, note_drawing
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
+from kit.networks.layered import Layer, LayeredSpec
 from kit.recipe import Recipe
-from kit.runs import DataSpec, Run, cache_folder, train, with_teachers
+from kit.runs.spec import DataSpec, Run, with_teachers
+from kit.runs.training import train
 
 DATA = {"role": "cifar-10", "name": "digits", "source": "embedded", "fingerprint": "0", "classes": 10}
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kit import recipe
 from kit.errors import KitError, one_line
+from kit.losses import sides
 from kit.recipe import Eq1, HardLabels, Improved, Moment, Objective, Recipe, Stage
 from kit.temperature import Adaptive, Fixed, Scheduled
 
@@ -20,7 +21,7 @@ def moment(t: float, with_teacher: bool = True) -> Moment:
     generator = torch.Generator().manual_seed(4)
     zs, zt = (3 * torch.randn(6, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     y = torch.randint(0, 5, (6,), generator=generator)
-    return Moment(x=None, y=y, zs=zs, zt=zt if with_teacher else None, t=t, student=None, teacher=None, progress=0.5)
+    return Moment(x=None, y=y, zs=zs, logits={"big": zt} if with_teacher else {}, temperatures={"big": sides(t)})
 
 
 def softmax(z: torch.Tensor) -> torch.Tensor:

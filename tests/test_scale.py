@@ -14,7 +14,7 @@ from kit.methods import METHODS
 from kit.models import MODELS, ModelSpec
 from kit.paper import scale, table4
 from kit.paper.plan import Plan
-from kit.runs import hash_of
+from kit.runs.spec import hash_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,7 +64,7 @@ def test_nothing_of_it_needs_images(monkeypatch, tmp_path):
     def refuse(*_, **__):
         raise AssertionError("an image was loaded")
 
-    monkeypatch.setattr("kit.data.load", refuse)
+    monkeypatch.setattr("kit.data.roles.load", refuse)
     scale.summary(scale.plan())
     assert list(tmp_path.iterdir()) == []
 

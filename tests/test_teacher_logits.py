@@ -10,16 +10,21 @@ import pytest
 import torch
 from test_runs import Here, hard, spec
 
-from kit import recipe, teacher_logits
+from kit import recipe
 from kit.data.augment import mixed
 from kit.errors import KitError
-from kit.grid import shared_logits, train_all
+from kit.grid.shared import shared_logits
+from kit.grid.training import train_all
 from kit.models import ModelSpec
 from kit.recipe import Recipe
-from kit.runs import Run, compute_logits, start, train
-from kit.runs import teacher_logits as kept_logits
+from kit.runs import logits as teacher_logits
+from kit.runs.spec import Run
+from kit.runs.training import compute_logits, start, train
+from kit.runs.training import teacher_logits as kept_logits
 from kit.temperature import Adaptive, Fixed
-from kit.trainer import evaluate
+from kit.training.evaluation import evaluate
+
+pytestmark = pytest.mark.numerics
 
 EPOCHS = 5
 
@@ -186,7 +191,7 @@ def test_a_run_is_charged_what_computing_them_took():
 
 
 def reseal(place: Path) -> None:
-    from kit.sealed import sha256
+    from kit.files import sha256
 
     names = [path.name for path in place.iterdir() if path.name != "checksums.json"]
     (place / "checksums.json").write_text(json.dumps({name: sha256(place / name) for name in names}))

@@ -12,7 +12,7 @@ from torch import nn
 from kit.data.augment import EpochPlan, augment, normalise
 from kit.data.base import Dataset
 from kit.losses import hard_cross_entropy
-from kit.threads import one_thread
+from kit.runtime.threads import one_thread
 
 
 @dataclass(frozen=True)

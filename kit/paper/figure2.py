@@ -32,7 +32,8 @@ from kit.data.base import Dataset
 from kit.models import TITLES
 from kit.paper.claims import Claim, Estimate, judged, t_interval
 from kit.paper.plan import Plan, Row, rows
-from kit.runs import Failure, Result, Run, find
+from kit.runs.spec import Run
+from kit.runs.store import Failure, Result, find
 
 ROLE, STUDENT = "hrsc2016", "resnet34"
 SMALL = {"resnet50": "vgg19", "vgg19": "cnn"}  # the small teacher under each explained model

@@ -11,15 +11,16 @@ import pandas as pd
 import torch
 
 from kit import recipe
-from kit.engines import Engine
 from kit.errors import KitError
-from kit.grid import train_all
+from kit.grid.engines import Engine
+from kit.grid.training import train_all
 from kit.models import ModelSpec
+from kit.paper.presets import Preset, preset_named
 from kit.paper.printed import TABLE_1
-from kit.presets import Preset, preset_named
 from kit.recipe import Recipe, Stage
-from kit.runs import DataSpec, Failure, LevelSpec, Result, Run, find
-from kit.trainer import Precision
+from kit.runs.spec import DataSpec, LevelSpec, Run
+from kit.runs.store import Failure, Result, find
+from kit.training.forward import Precision
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 
@@ -87,7 +88,7 @@ class Plan:
         epochs = self.preset.roles[role].epochs if epochs is None else epochs
         built = stages(epochs)
         names = {"big": big, "small": small}
-        needed = {stage.teacher for stage in built if stage.teacher}
+        needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(names[name], role) for name in ("small", "big") if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
         width = changes.pop("width", self.preset.student_width)

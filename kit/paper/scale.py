@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from kit.errors import KitError
+from kit.grid.durations import Spec, work_of
 from kit.losses import hard_cross_entropy
-from kit.pace import Spec, work_of
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, runs_of
-from kit.presets import preset_named
-from kit.runs import DataSpec, Run, with_teachers
+from kit.paper.presets import preset_named
+from kit.runs.spec import DataSpec, Run, with_teachers
 
 GPU, TFLOPS, UTILISATION = "H100 SXM", 990.0, 0.3  # dense bf16 peak as its vendor has it; the share is an assumption
 

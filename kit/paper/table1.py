@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from kit.engines import Engine
+from kit.grid.engines import Engine
 from kit.models import MODELS, TITLES
 from kit.paper.claims import Claim, gain, judged, percent, two_proportions
 from kit.paper.plan import Plan, Row, cells, measured

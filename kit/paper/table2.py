@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from kit.engines import Engine
+from kit.grid.engines import Engine
 from kit.paper.claims import Claim, gain, judged, number, percent, plus_minus, saving
 from kit.paper.plan import Plan, Row, cells, measured, rows
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from kit import recipe
-from kit.engines import Engine
+from kit.grid.engines import Engine
 from kit.models import TITLES
 from kit.paper.claims import Claim, gain, judged, number, percent, plus_minus, saving, t_interval
 from kit.paper.plan import Plan, Row, cells, measured, rows

@@ -18,16 +18,19 @@ from dataclasses import dataclass
 import pandas as pd
 
 from kit import recipe
-from kit.engines import Engine
 from kit.errors import KitError
-from kit.grid import train_all
-from kit.methods import METHODS, Method, Procedure, SearchSize, Setting, student_search
-from kit.methods.base import steps_of
+from kit.grid.engines import Engine
+from kit.grid.training import train_all
+from kit.methods import student_search
+from kit.methods.base import Method, Procedure
+from kit.methods.rows import METHODS
 from kit.methods.search import Found, search_all
+from kit.methods.setting import SearchSize, Setting, steps_of
 from kit.paper.claims import Claim, gain, judged, percent, plus_minus, saving, t_interval
 from kit.paper.plan import Plan, Row
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
-from kit.runs import Failure, Result, Run, find
+from kit.runs.spec import Run
+from kit.runs.store import Failure, Result, find
 
 ROLE, BIG, SMALL, STUDENT, T = "cifar-100", "resnet50", "vgg16", "vgg19", 20.0
 ROLES = (ROLE,)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image as Pixels
 
 from kit.errors import KitError
-from kit.sealed import write_atomically
+from kit.files import write_atomically
 from kit.show.style import DPI, styled
 
 

@@ -17,13 +17,14 @@ from PIL import Image, ImageDraw
 
 from kit.paper.figure2 import BY, Scenes, Subject, by_seed, comparisons, scores, subjects
 from kit.paper.plan import Plan, Row
-from kit.runs import Failure, Result, Run
+from kit.runs.spec import Run
+from kit.runs.store import Failure, Result
+from kit.runtime.threads import one_thread
 from kit.show import style
 from kit.show.paper_figures import BAND, caption
 from kit.show.plots import Measure, compare_table, in_style, table_picture
 from kit.show.style import DPI, MUTED, RULE, SMALL, TEXT
 from kit.show.tables import with_interval
-from kit.threads import one_thread
 
 COLOURS = "inferno"
 BLEND = 0.6

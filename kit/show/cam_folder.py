@@ -24,11 +24,11 @@ from kit.cam import scores as cam_scores
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
 from kit.data.base import Dataset
-from kit.data.folder import decode_file
+from kit.data.decode import decode_file
 from kit.errors import KitError
+from kit.files import write_atomically
 from kit.models import ModelSpec
-from kit.runs import Stored, stored
-from kit.sealed import write_atomically
+from kit.runs.store import Stored, stored
 from kit.show import style
 from kit.show.artefacts import csv_bytes, pixels_png, png_bytes
 from kit.show.cam_figures import enlarged, overlay

@@ -16,10 +16,10 @@ from torch import nn
 from kit.cam.heat_maps import METHODS, HeatMaps, default_layer, feature_maps, maps, nameable
 from kit.errors import KitError
 from kit.paper.figure2 import Scenes, Subject, against_regions
+from kit.runtime.threads import one_thread
 from kit.show.artefacts import pixels_png
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.widgets import Coalesced
-from kit.threads import one_thread
 
 SIDE = 320  # px
 KEPT = 64  # maps

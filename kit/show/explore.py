@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kit.data.base import sample
 from kit.paper.plan import Plan
-from kit.runs import DataSpec, Result, find
+from kit.runs.spec import DataSpec
+from kit.runs.store import Result, find
 from kit.show.plots import contact_sheet
 from kit.show.widgets import TemperatureExplorer, temperature_explorer
-from kit.trainer import evaluate
+from kit.training.evaluation import evaluate
 
 
 def explore(result: Result, images: int = 48) -> TemperatureExplorer:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from kit.paper import table1, table3
 from kit.paper.plan import Plan, Row, ended
 from kit.paper.printed import TABLE_1, TABLE_2, TABLE_3
-from kit.runs import Failure, Result, Run
+from kit.runs.spec import Run
+from kit.runs.store import Failure, Result
 from kit.show.plots import Measure, accuracy_curves, compare_table, sensitivity, table_picture, temperature_trace
 from kit.show.style import source_line
 from kit.show.tables import interval

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from kit.errors import KitError
 from kit.losses import soft_cross_entropy, softened, temperature_gradient
+from kit.runtime.threads import one_thread
 from kit.show import style
 from kit.show.style import DPI, INK, MUTED, RULE, SMALL, STUDENT, TEACHER, TEXT, WIDTH, ZEBRA
 from kit.show.tables import batches_per_epoch, curves, interval, with_interval
-from kit.threads import one_thread
 
 
 def in_style(draw):

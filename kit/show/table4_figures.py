@@ -9,14 +9,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kit.layered import LayeredSpec
 from kit.methods.annealing import phi
 from kit.methods.complexity import complexity
 from kit.methods.layer_removal import FACTORS
-from kit.models import flops_per_image, parameter_count
+from kit.networks.flops import flops_per_image, parameter_count
+from kit.networks.layered import LayeredSpec
 from kit.paper.printed import TABLE_4
 from kit.paper.table4 import BUDGETS, Comparison, is_default, search_log
-from kit.runs import Result, find
+from kit.runs.store import Result, find
 from kit.show import style
 from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5
 from kit.show.plots import Measure, accuracy_curves, compare_table, in_style, table_picture, temperature_trace

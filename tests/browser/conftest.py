@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import pages
 from kit.live import Settings
-from kit.runs import train, with_teachers
+from kit.runs.spec import with_teachers
+from kit.runs.training import train
 
 EPOCHS = 1000  # of a few batches each: longer than any test
 

@@ -24,6 +24,8 @@ from kit.derivation.numeric import (
 from kit.derivation.symbolic import LOSSES
 from kit.errors import KitError
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_forms_agree_with_autograd(seed):

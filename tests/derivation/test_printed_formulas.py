@@ -9,6 +9,8 @@ from scipy.special import softmax
 from kit.derivation.numeric import Cases, sample_cases
 from kit.derivation.printed import INDEX_J, WEIGHTS, printed_formula, readings, scale_check
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.fixture(scope="module")
 def cases() -> Cases:

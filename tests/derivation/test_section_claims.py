@@ -19,6 +19,8 @@ from kit.derivation.claims import (
 from kit.derivation.numeric import Cases, K, sample_cases, slopes
 from kit.errors import KitError
 
+pytestmark = pytest.mark.numerics
+
 AT_INFINITY = "As t → ∞ the teacher's term in ∂L_D/∂t goes to 0"
 AT_ZERO = "As t → 0 the teacher's term in ∂L_D/∂t goes to 0"
 STUDENT_ONLY = "so there t depends on the student's distribution only"

@@ -1,0 +1,83 @@
+"""Tasks on an engine's slots: of those that can begin, the one with the costliest chain first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+
+from tqdm.auto import tqdm
+
+from kit.grid.engines import Engine, Task
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+
+
+# ---- any tasks ----------------------------------------------------------------------------------------------------
+
+
+def carry_out(
+    tasks: Iterable[Task],
+    engine: Engine,
+    cost: Callable[[Task], float],
+    ended: Callable[[Task, str | None], None],
+    skip: Callable[[Task], str | None] = lambda task: None,
+    bar: tqdm | None = None,
+) -> None:
+    """Does the tasks as slots get free, of those that can begin always the one that begins the costliest chain.
+
+    `ended` hears of each task, and why it failed if it did; `skip` may say, just before a task, why it is pointless.
+    `bar` counts in the costs that the tasks have when this begins.
+    """
+    waiting = {task.key: task for task in tasks}
+    running: dict[Future, Task] = {}
+    to_tell = {key: cost(task) for key, task in waiting.items()}  # of each task's cost, what the bar has not heard of
+    whole = dict(to_tell)
+
+    def tell(key: str, part: float) -> None:
+        part = min(part, to_tell[key])
+        to_tell[key] -= part
+        if bar is not None:
+            bar.update(part)
+
+    while waiting or running:
+        unfinished = waiting.keys() | {task.key for task in running.values()}
+        can_begin = [task for task in waiting.values() if not task.needs & unfinished]
+        if can_begin and len(running) < engine.slots:
+            chains = urgency(waiting.values(), cost)
+            can_begin.sort(key=lambda task: -chains[task.key])
+            for task in can_begin:
+                if len(running) >= engine.slots:
+                    break
+                del waiting[task.key]
+                reason = skip(task)
+                if reason is None:
+                    running[engine.submit(task)] = task
+                else:
+                    ended(task, reason)
+        finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+        for key, share in engine.heard():
+            tell(key, share * whole[key])
+        for future in finished:
+            task = running.pop(future)
+            ended(task, future.result())
+            tell(task.key, whole[task.key])
+
+
+def urgency(tasks: Iterable[Task], cost: Callable[[Task], float]) -> dict[str, float]:
+    """For each task the cost of the costliest chain of tasks that begins with it."""
+    tasks = list(tasks)
+    heirs: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        for key in task.needs:
+            heirs[key].append(task)
+    chains: dict[str, float] = {}
+
+    def chain(task: Task) -> float:
+        if task.key not in chains:
+            chains[task.key] = cost(task) + max(map(chain, heirs[task.key]), default=0.0)
+        return chains[task.key]
+
+    for task in tasks:
+        chain(task)
+    return chains

@@ -1,0 +1,82 @@
+"""Teachers' logits that several runs read, computed once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from kit.runs.logits import TeacherLogits, limit
+from kit.runs.spec import Run
+from kit.runs.training import teacher_logits
+from kit.training.teachers import needs_graph
+
+SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these to be computed apart
+
+
+# ---- runs, and logits that several of them share ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SharedLogits:
+    """A teacher's logits in some epochs, as `run` and others need them."""
+
+    key: str
+    run: Run
+    teacher: str
+    epochs: tuple[int, ...]
+
+
+def read_from(run: Run) -> list[str]:
+    """The teachers, by name, whose logits the run reads where they are known; the others it asks itself in any case."""
+    stages = run.recipe.stages
+    return [
+        name
+        for name in run.recipe.teachers
+        if not all(needs_graph(stage.objective) for stage in stages if name in stage.teachers)
+    ]
+
+
+def teaching_share(run: Run, name: str) -> float:
+    """Forward passes of a teacher for each image that the student sees, at most."""
+    stages, begun = run.recipe.stages, (0.0, *(stage.until for stage in run.recipe.stages))
+    return sum(
+        (stage.until - begin) * stage.objective.teacher_work
+        for begin, stage in zip(begun, stages, strict=False)
+        if name in stage.teachers and not needs_graph(stage.objective)
+    )
+
+
+def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tuple[str, float]]:
+    """By teacher, for which share of its epochs logits are there, or will be when the run begins."""
+    for name in read_from(run):
+        kept, epochs = teacher_logits(run, name), run.recipe.epochs_with(name)
+        apart = computed_apart.get(kept.key, set())
+        yield name, sum(epoch in apart or kept.place(epoch).is_dir() for epoch in epochs) / len(epochs)
+
+
+def shared_logits(
+    runs: Iterable[Run], missing: Callable[[TeacherLogits, list[int]], list[int]] = TeacherLogits.missing
+) -> list[SharedLogits]:
+    """What of their teachers' logits to compute apart: what several of these runs want and nobody has computed.
+
+    The most wanted first, as far as they are let (`kit.runs.logits.limit`).
+    """
+    left = limit()
+    wanted: dict[str, list[tuple[Run, str]]] = defaultdict(list)
+    for run in runs:
+        for name in read_from(run):
+            wanted[teacher_logits(run, name).key].append((run, name))
+    shared = []
+    for key, users in sorted(wanted.items(), key=lambda item: -len(item[1])):
+        run, name = users[0]
+        kept = teacher_logits(run, name)
+        counts: dict[int, int] = defaultdict(int)
+        for each, its_name in users:
+            for epoch in each.recipe.epochs_with(its_name):
+                counts[epoch] += 1
+        epochs = missing(kept, [epoch for epoch in sorted(counts) if counts[epoch] >= SHARED_BY])
+        if epochs and len(epochs) * kept.bytes_an_epoch <= left:
+            left -= len(epochs) * kept.bytes_an_epoch
+            shared.append(SharedLogits(key, run, name, tuple(epochs)))
+    return shared

@@ -1,0 +1,70 @@
+"""One run after another, each by all of torchrun's processes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import closing, nullcontext, suppress
+
+from tqdm.auto import tqdm
+
+from kit import parallel
+from kit.errors import KitError
+from kit.files import cache_folder, locked
+from kit.grid.schedule import BAR
+from kit.parallel.ranks import Ranks
+from kit.runs.spec import Run, with_teachers
+from kit.runs.store import Failure, Result, folder_of, outcome, usable
+from kit.runs.training import train_missing
+from kit.trainer import check_shareable
+from kit.training.history import Diverged
+
+
+def without_a_teacher(teachers: Iterable[Run], results: Mapping[Run, Result | Failure]) -> str | None:
+    """Why nobody can learn from these teachers, if one of them has failed."""
+    failed = next((results[run] for run in teachers if isinstance(results[run], Failure)), None)
+    return failed and f"its teacher ({failed.run.title}) did not finish: {failed.reason}"
+
+
+def tell(failure: Failure) -> None:
+    run = failure.run
+    print(f"run {run.hash} ({run.title}) did not finish: {failure.reason}", file=sys.stderr)
+
+
+# ---- one run after another, each by all of torchrun's processes ---------------------------------------------------
+
+
+def train_together(runs: list[Run], show_progress: bool) -> Mapping[Run, Result | Failure]:
+    """`train_all` in one of several processes that all call it: every missing run data-parallel, teachers first. The
+    first of them locks, writes and shows progress. Raises KitError where they cannot share a run, before the first."""
+    everything = with_teachers(runs)
+    for run in everything:
+        check_shareable(run.recipe, run.data.train_images, Ranks(count=parallel.count()))
+    done: dict[Run, Result | Failure] = {}
+    for run in everything:
+        ranks, reason = parallel.ranks(run.device), without_a_teacher(run.teachers.values(), done)
+        if reason is not None:
+            done[run] = Failure(run, reason)
+        else:
+            with ranks.together():
+                done[run] = _train_shared(run, ranks, show_progress)
+        if isinstance(done[run], Failure) and ranks.is_first:
+            tell(done[run])
+    return {run: done[run] for run in runs}
+
+
+def _train_shared(run: Run, ranks: Ranks, show_progress: bool) -> Result | Failure:
+    with locked(folder_of(run.hash)) if ranks.is_first else nullcontext():
+        if ranks.told(ranks.is_first and usable(run) is None):
+            quiet = not (show_progress and ranks.is_first)
+            bar = tqdm(total=100, desc=f"training {run.title}", unit="%", disable=quiet, bar_format=BAR)
+            with closing(bar), suppress(Diverged):  # that is written down
+                train_missing(run, lambda share: bar.update(100 * share), ranks)
+        ranks.wait()  # for the first to have written
+    ended = outcome(run)
+    if ended is None:
+        raise KitError(
+            f"run {run.hash} is not in {cache_folder()}, though the first process has stored it; allowed: a cache, by "
+            f"KIT_CACHE, in a folder that all processes see"
+        )
+    return ended

@@ -1,0 +1,139 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from tqdm.auto import tqdm
+
+from kit import parallel
+from kit.errors import KitError
+from kit.files import cache_folder
+from kit.grid.durations import Pace, asking, seconds_reading, seen_at, seen_in
+from kit.grid.engines import Engine, Task, engine_for
+from kit.grid.schedule import BAR, carry_out
+from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
+from kit.grid.together import tell, train_together, without_a_teacher
+from kit.runs.spec import Run, with_teachers
+from kit.runs.store import Failure, Result, found, outcome
+from kit.runs.training import compute_logits, teacher_logits, train
+from kit.runtime.progress import Progress
+from kit.training.history import Diverged
+
+
+def train_all(
+    runs: Iterable[Run], jobs: int | Engine | None = None, show_progress: bool = True
+) -> Mapping[Run, Result | Failure]:
+    """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
+
+    `jobs` may be an engine instead: `kit.grid.DaskCluster` trains on the machines of a Dask cluster. Teachers shared
+    by several runs are trained once, and their logits in an epoch computed once. A run that diverges becomes a Failure;
+    the others go on. A damaged folder in the cache is set aside and its run trained anew. Processes that torchrun
+    started all call this, and train one run after another together.
+    """
+    runs = list(runs)
+    if parallel.count() > 1:
+        return train_together(runs, show_progress)
+    grid = Grid(runs)
+    if grid.tasks:
+        about, total = f"training {len(grid.missing)} runs", sum(map(grid.cost, grid.tasks))
+        engine = engine_for(jobs, len(grid.tasks))
+        with engine, tqdm(total=total, desc=about, disable=not show_progress, bar_format=BAR) as bar:
+            carry_out(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
+    return {run: grid.results[run] for run in runs}
+
+
+class Grid:
+    """Runs and all they learn from: what is known of them, and the tasks that find out the rest.
+
+    A task costs the seconds that it is expected to take, by the pace of the runs that have finished so far, here too.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        everything = with_teachers(runs)
+        known = {run: found(run) for run in everything}
+        self.results: dict[Run, Result | Failure] = {run: each for run, each in known.items() if each is not None}
+        for each in self.results.values():
+            if isinstance(each, Failure):
+                tell(each)
+        self.missing = [run for run in everything if run not in self.results]
+        shared = shared_logits(self.missing)
+        self.tasks = [self._training(run, shared) for run in self.missing] + [self._computing(each) for each in shared]
+        self._seen = list(seen_in(cache_folder())) if self.missing else []
+        self._pace, self._costs = Pace.from_runs(self._seen), {}
+        epochs = {each.key: set(each.epochs) for each in shared}
+        self._read = {run: dict(_share_read(run, epochs)) for run in self.missing}
+
+    def _training(self, run: Run, shared: Iterable[SharedLogits]) -> Task:
+        wanted = {teacher_logits(run, name).key for name in read_from(run)}
+        of_logits = {each.key for each in shared if each.key in wanted}
+        teachers = {teacher.hash for teacher in run.teachers.values()}
+        return Task(run.hash, run.title, train_in_worker, run, frozenset(teachers | of_logits))
+
+    def _computing(self, shared: SharedLogits) -> Task:
+        teacher = shared.run.teachers[shared.teacher]
+        title = f"logits of {teacher.title}"
+        return Task(shared.key, title, compute_in_worker, shared, frozenset({teacher.hash}))
+
+    def cost(self, task: Task) -> float:
+        """Expected seconds of one thread; a run that reads logits computed apart costs less by that."""
+        if task.key not in self._costs:
+            self._costs[task.key] = self._seconds(task.about)
+        return self._costs[task.key]
+
+    def _seconds(self, about: Run | SharedLogits) -> float:
+        if isinstance(about, SharedLogits):
+            images = len(about.epochs) * teacher_logits(about.run, about.teacher).rows
+            return images * asking(about.run, about.teacher, self._pace)
+        return seconds_reading(about, self._read[about], self._pace)
+
+    def skip(self, task: Task) -> str | None:
+        """Where a teacher has failed there is nobody to learn from."""
+        about = task.about
+        needed = about.teachers.values() if isinstance(about, Run) else [about.run.teachers[about.teacher]]
+        return without_a_teacher(needed, self.results)
+
+    def ended(self, task: Task, reason: str | None) -> None:
+        if isinstance(task.about, SharedLogits):
+            if reason is not None and self.skip(task) is None:  # the runs will ask the teacher themselves
+                print(f"warning: {task.title} are not shared: {reason}", file=sys.stderr)
+            return
+        run = task.about
+        self.results[run] = outcome(run) if reason is None else Failure(run, reason)
+        if isinstance(self.results[run], Failure):
+            tell(self.results[run])
+        else:
+            self._learn(self.results[run])
+
+    def _learn(self, result: Result) -> None:
+        """What is left to do is expected to go as what has been done."""
+        one = seen_at(result.folder)
+        if one is not None:
+            self._seen.append(one)
+            self._pace = Pace.from_runs(self._seen)
+            self._costs.clear()
+
+
+# ---- in a worker process ------------------------------------------------------------------------------------------
+
+
+def train_in_worker(run: Run, tick: Progress) -> str | None:
+    """Trains a run; None when its outcome is in the cache, else why not."""
+    try:
+        train(run, tick)
+    except Diverged:
+        return None  # written down
+    except KitError as error:
+        return str(error)
+    return None
+
+
+def compute_in_worker(shared: SharedLogits, tick: Progress) -> str | None:
+    """Computes logits that runs share; None when they are in the cache, else why not."""
+    try:
+        for _ in compute_logits(shared.run, shared.teacher, shared.epochs):
+            tick(1 / len(shared.epochs))
+    except KitError as error:
+        return str(error)
+    return None

@@ -1,0 +1,62 @@
+"""A teacher's batch norms taken into its convolutions: the same logits to rounding, in one pass less over each map."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from kit.models import ResNet
+from kit.networks.layered import Layered
+from kit.runtime.onednn import PickingConv2d
+
+# What a module's forward method passes straight from one to the other. torch.fx would find it in any network, but it
+# patches nn.Module for the whole process while it looks, and so breaks trainings in other threads.
+FOLLOWED_BY = {
+    ResNet: [("conv1", "bn1")],
+    BasicBlock: [("conv1", "bn1"), ("conv2", "bn2")],
+    Bottleneck: [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")],
+}
+
+CONVOLUTIONS = nn.Conv2d, PickingConv2d
+
+Place = tuple[nn.Module, str]  # a module, by the one that holds it and its name there
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy for evaluation, each batch norm that is known to follow a convolution folded into it.
+
+    In evaluation mode BN(conv(x)) = γ (Wx + b − μ)/σ + β is one convolution with weights γW/σ and bias
+    γ(b − μ)/σ + β. Known are the kit's networks and what stands in an nn.Sequential. A network that somebody listens
+    to by hooks is given back as it is.
+    """
+    if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
+        return network  # a hook on a folded layer would hear something else
+    network = copy.deepcopy(network).eval()
+    uses = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
+    for module in list(network.modules()):
+        for (holds_conv, conv_name), (holds_norm, norm_name) in list(followed(module)):
+            conv, norm = getattr(holds_conv, conv_name), getattr(holds_norm, norm_name)
+            is_pair = type(conv) in CONVOLUTIONS and type(norm) is nn.BatchNorm2d and norm.track_running_stats
+            if is_pair and uses[id(conv)] == uses[id(norm)] == 1:  # a layer used elsewhere too stays as it is
+                setattr(holds_conv, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
+                setattr(holds_norm, norm_name, nn.Identity())
+    return network.to(memory_format=torch.channels_last)
+
+
+def followed(module: nn.Module) -> Iterator[tuple[Place, Place]]:
+    """Pairs of modules of which the first's output is the second's input and nobody else's."""
+    if type(module) is nn.Sequential:
+        for before, after in pairwise(module._modules):
+            yield (module, before), (module, after)
+    elif type(module) is Layered:
+        for i in range(len(module.convs)):
+            yield (module.convs, str(i)), (module.norms, str(i))
+    for before, after in FOLLOWED_BY.get(type(module), ()):
+        yield (module, before), (module, after)

@@ -1,0 +1,5 @@
+"""One training shared among processes, as torchrun starts them."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,158 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from kit.errors import KitError
+from kit.parallel.layers import synchronised
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+from kit.parallel.ranks import ALONE, Ranks
+
+TIMEOUT = timedelta(minutes=30)  # how long a process waits for the others before it gives up
+STORE_TIMEOUT = timedelta(seconds=5)
+LOST = (
+    "another process of this training has ended, or cannot be reached any more; finished runs are kept, and the others "
+    "go on from their checkpoints when the same is asked again"
+)
+
+
+@dataclass(frozen=True)
+class Group(Ranks):
+    """The processes that torchrun started, on CPUs (gloo) or on a GPU each (nccl), put together by Accelerate."""
+
+    accelerator: Accelerator | None = None
+
+    def share(self, batch: Tensor) -> Tensor:
+        return batch.tensor_split(self.count)[self.number]
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        self.accelerator.free_memory()  # it would keep the networks of earlier runs
+        learner = self.accelerator.prepare_model(synchronised(network, self))
+        learner.broadcast_buffers = False  # batch norms agree without it
+        return learner
+
+    def sum(self, x: Tensor) -> Tensor:
+        total = x.detach().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    def mean(self, x: Tensor) -> Tensor:
+        return (self.sum(x.double()) / self.count).to(x.dtype)
+
+    def stacked(self, x: Tensor) -> Tensor:
+        every = x.new_empty(self.count, *x.shape)
+        torch.distributed.all_gather(list(every.unbind()), x.detach().contiguous())
+        return every
+
+    def part(self, n: int) -> Tensor:
+        size = -(-n // self.count)
+        return torch.arange(self.number * size, (self.number + 1) * size).clamp_max(n - 1)
+
+    def joined(self, x: Tensor, n: int) -> Tensor:
+        return self.stacked(x).flatten(0, 1)[:n]
+
+    def told(self, answer: bool) -> bool:
+        word = torch.tensor(answer)
+        torch.distributed.broadcast(word, src=0)
+        return bool(word)
+
+    def wait(self) -> None:
+        self.sum(torch.zeros(1))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        try:
+            yield
+        except (torch.distributed.DistError, RuntimeError) as error:
+            if not lost_a_peer(error):
+                raise
+            raise KitError(LOST) from error
+
+
+def lost_a_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed for want of the others, rather than anything in here. Gloo says so in words alone."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    return "gloo/transport" in str(error) or "gloo::" in str(error) or "Gloo" in str(error)
+
+
+def ranks(device: str) -> Ranks:
+    """The processes that torchrun started, to train on such a device; ALONE where it started none or one.
+
+    Raises KitError where there is no GPU for each, or the first call was for another device.
+    """
+    return _group(device) if count() > 1 else ALONE
+
+
+def count() -> int:
+    """How many processes torchrun started; 1 where it is not in play."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+@lru_cache(maxsize=1)
+def _group(device: str) -> Group:
+    if torch.distributed.is_initialized():
+        raise KitError(f"device {device!r} is not allowed: these processes train on another one already")
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    if device == "cuda" and here > torch.cuda.device_count():
+        raise KitError(f"{here} processes are too many here; allowed: one for each of {torch.cuda.device_count()} GPUs")
+    from accelerate import Accelerator
+
+    if device == "cuda":  # before nccl, which would else guess; questions on the CPU go by gloo
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
+    atexit.register(torch.distributed.destroy_process_group)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # precision is the trainer's
+    return Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), accelerator)
+
+
+# ---- said once ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def first_speaks() -> Iterator[None]:
+    """Of torchrun's processes only the first prints. A traceback that leaves this block is printed by any."""
+    with ExitStack() as stack:
+        if os.environ["RANK"] != "0":
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        yield
+
+
+def say_once(line: str) -> None:
+    """What ended this process, to stderr, unless another of torchrun's processes has said already what ended it.
+
+    They agree through torchrun's own store; where that is gone, the first process speaks.
+    """
+    key = f"kit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    try:
+        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = torch.distributed.TCPStore(*address, is_master=False, timeout=STORE_TIMEOUT)
+        speaks = store.add(f"{key}/end", 1) == 1
+    except torch.distributed.DistError:
+        store, speaks = None, os.environ["RANK"] == "0"
+    if speaks:
+        print(line, file=sys.stderr, flush=True)
+    if store is None:
+        return
+    with suppress(torch.distributed.DistError):  # the launcher may be gone by now; all is said
+        if speaks:
+            store.set(f"{key}/said", "1")
+        else:  # torchrun stops all processes when one has ended: not before the line is out
+            store.wait([f"{key}/said"], STORE_TIMEOUT)

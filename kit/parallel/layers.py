@@ -1,0 +1,114 @@
+"""Layers that look at a whole batch while each process holds a share of it: batch norm, and dropout's masks.
+
+In evaluation mode they are torch's own, and they have its state-dict keys.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+if TYPE_CHECKING:
+    from kit.parallel.ranks import Ranks
+
+
+def synchronised(network: nn.Module, ranks: Ranks) -> nn.Module:
+    """The network with its layers of these kinds exchanged, in place, weights and all. On a GPU batch norms become
+    torch's SyncBatchNorm, which knows no CPU."""
+    on_gpu = any(p.is_cuda for p in network.parameters())
+    for name, module in list(network.named_modules()):
+        if isinstance(module, _BatchNorm) and not on_gpu:
+            network.set_submodule(name, WholeBatchNorm(module, ranks))
+        elif type(module) is nn.Dropout:
+            network.set_submodule(name, WholeBatchDropout(module.p, ranks))
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network) if on_gpu else network
+
+
+class WholeBatchNorm(_BatchNorm):
+    """Batch norm by mean and variance of all ranks' images, equally many on each. x (N, C, …)."""
+
+    def __init__(self, norm: _BatchNorm, ranks: Ranks) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        self.weight, self.bias, self.ranks = norm.weight, norm.bias, ranks
+        for name, buffer in norm.named_buffers():
+            setattr(self, name, buffer)
+        self.train(norm.training)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """torch's own layers know one number of dimensions each; this one stands for all of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training and self.track_running_stats:
+            return super().forward(x)
+        mean, var = self._statistics(x)
+        if self.training and self.track_running_stats:
+            self._follow(mean, var, self.ranks.count * x.numel() // x.shape[1])
+        weight, bias = (self.weight, self.bias) if self.affine else (torch.ones_like(mean), torch.zeros_like(mean))
+        return Normalise.apply(x, weight, bias, mean, var, self.eps, self.ranks)
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and (biased) variance of each channel over all ranks, float32 (C,)."""
+        own = torch.stack(torch.batch_norm_update_stats(x.detach(), None, None, 0.0))  # (2, C)
+        means, variances = self.ranks.stacked(own.double()).unbind(1)  # (ranks, C)
+        mean = means.mean(0)
+        return mean.to(own.dtype), (variances + (means - mean) ** 2).mean(0).to(own.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, var: Tensor, n: int) -> None:
+        """Running statistics, the variance unbiased, as torch has them; n values of a channel."""
+        self.num_batches_tracked += 1
+        weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, weight)
+        self.running_var.lerp_(var * (n / max(1, n - 1)), weight)
+
+
+class Normalise(torch.autograd.Function):
+    """y = (x − mean) / √(var + eps) · weight + bias, where mean and var are those of all ranks' x.
+
+    With x̂ the normalised x, ∂S/∂x = weight / √(var + eps) · (dy − ⟨dy⟩ − x̂ ⟨dy x̂⟩) for the sum S of all ranks'
+    losses; ⟨·⟩ is the mean over all ranks' images and positions (Ioffe and Szegedy 2015, Section 3).
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, ranks: Ranks):
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps, ctx.ranks = eps, ranks
+        return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
+
+    @staticmethod
+    def backward(ctx, dy: Tensor):
+        x, weight, mean, var = ctx.saved_tensors
+        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(  # of mean and var as constants
+            dy, x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )
+        n = ctx.ranks.count * x.numel() // x.shape[1]
+        along, level = ctx.ranks.sum(torch.stack((dweight, dbias)).double()) / n  # ⟨dy x̂⟩ and ⟨dy⟩, each (C,)
+        inverse = (var + ctx.eps).rsqrt()
+        slope = weight * inverse**2 * along  # what is left of ∂S/∂x: −(slope · x + offset)
+        offset = weight * inverse * level - slope * mean
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        dx = dx - (x * slope.view(shape) + offset.view(shape)).to(dx.dtype)
+        return dx, dweight, dbias, None, None, None, None
+
+
+class WholeBatchDropout(nn.Dropout):
+    """Dropout whose mask is drawn for the whole batch and then shared out. x (N, …).
+
+    All ranks draw alike from torch's own stream, which so is one and the same in all of them, as in one process.
+    """
+
+    def __init__(self, p: float, ranks: Ranks) -> None:
+        super().__init__(p)
+        self.ranks = ranks
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        kept = 1 - self.p
+        mask = torch.empty(self.ranks.count * len(x), *x.shape[1:], dtype=torch.bool, device=x.device)
+        mask = self.ranks.share(mask.bernoulli_(kept))
+        return x * mask * (1 / kept if kept else 0.0)

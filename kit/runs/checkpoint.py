@@ -1,0 +1,118 @@
+"""Where an unfinished training stands, on disk: what a killed process goes on from.
+
+Each checkpoint is a sealed folder of its own, `step-<n>`, with `state.safetensors` (every tensor) and `state.json` (the
+rest, and which run, format and versions it is of). The two newest are kept; a damaged one falls back to the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from kit.errors import KitError
+from kit.files import complaint, sealed, sweep, write
+from kit.trainer import Training
+
+FORMAT = 1  # raised whenever `Training.state` changes its meaning: older checkpoints are then not read
+FILES = ("state.json", "state.safetensors")
+KEPT = 2
+
+# Seconds that must have passed since the last checkpoint. A short run is trained anew sooner than it is read back.
+AT_EPOCH_END = 10.0
+WITHIN_EPOCH = 300.0
+
+
+class Checkpoints:
+    """A run's checkpoints in a folder. `identity` is what must agree for one to be gone on from: run and versions."""
+
+    def __init__(self, folder: Path, identity: dict[str, object]) -> None:
+        self.folder = folder
+        self.identity = {"format": FORMAT, **identity}
+        self.notes: list[str] = []  # what could not be used or written, in a line each
+        self._last = time.monotonic()
+        self._at_epoch_end, self._within_epoch = intervals()
+
+    def offer(self, training: Training) -> None:
+        """Called after every step: writes a checkpoint when one is due. A full disk costs a note, not the training."""
+        ended = training.step % training.steps_per_epoch == 0
+        due = time.monotonic() - self._last >= (self._at_epoch_end if ended else self._within_epoch)
+        if not training.ranks.told(due):
+            return
+        try:
+            self.save(training)
+        except KitError as error:
+            self._note(f"no checkpoint at step {training.step}: {error}")
+            training.notes.append(self.notes[-1])
+        self._last = time.monotonic()
+
+    def save(self, training: Training) -> None:
+        """Writes where the training stands; of several ranks, which all call it, the first does. Raises KitError where
+        the disk cannot take it."""
+        tensors, plain = training.state()
+        if not training.ranks.is_first:
+            return
+        place = self.folder / f"step-{training.step:09d}"
+        sweep(place)
+        if place.exists():  # damaged, or it would have been gone on from
+            shutil.rmtree(place)
+        with sealed(place) as draft:
+            save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, draft / FILES[1])
+            write(draft / FILES[0], json.dumps({"of": self.identity, "state": plain}))
+        for old in self._newest_first()[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def resume(self, training: Training) -> None:
+        """Puts a fresh training where the newest usable checkpoint stands; leaves it alone where there is none."""
+        for folder in self._newest_first():
+            why = complaint(folder, FILES)
+            if why is None:
+                content = json.loads((folder / FILES[0]).read_text())
+                if content["of"] == self.identity:
+                    training.restore(load_file(folder / FILES[1]), content["state"])
+                    break
+                why = f"it was written under {difference(content['of'], self.identity)}"
+            self._note(f"checkpoint {folder.name} is not used: {why}")
+        training.notes += self.notes
+        steps = training.ranks.stacked(torch.tensor(training.step))
+        if steps.unique().numel() > 1:
+            raise KitError(
+                f"checkpoints in {self.folder} are not the same for all processes (steps {steps.tolist()}); allowed: a "
+                f"cache, by KIT_CACHE, in a folder that all of them see"
+            )
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+    def _note(self, line: str) -> None:
+        self.notes.append(line)
+        print(f"warning: {self.folder.name}: {line}", file=sys.stderr)
+
+
+def intervals() -> tuple[float, float]:
+    """Least seconds between checkpoints, at epoch ends and within an epoch; KIT_CHECKPOINT_S sets both. KitError."""
+    word = os.environ.get("KIT_CHECKPOINT_S")
+    if word is None:
+        return AT_EPOCH_END, WITHIN_EPOCH
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise KitError(f"KIT_CHECKPOINT_S {word!r} is not allowed; allowed: a number of seconds from 0 up")
+    return seconds, seconds
+
+
+def difference(theirs: dict[str, object], ours: dict[str, object]) -> str:
+    """`torch 2.9.0, here 2.14.1`: the first thing in which two identities differ."""
+    name = next(name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name))
+    return f"{name} {theirs.get(name)}, here {ours.get(name)}"

@@ -1,0 +1,167 @@
+"""A teacher's logits of whole epochs, computed once and read by every run that would compute the same.
+
+Augmentation is drawn from (seed, epoch), so a teacher's logits of an epoch's batches are the same in every run with the
+same teacher, images, seed, batch and padding. Each epoch is a sealed folder: `logits.bin`, memory-mapped when read, and
+`about.json`, which says what computing them took. What does not match its checksums is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kit.data.augment import EpochPlan
+from kit.data.base import Dataset
+from kit.errors import KitError
+from kit.files import complaint, sealed, sweep, write
+from kit.networks.folding import folded
+from kit.training.cost import Cost, Spent
+from kit.training.forward import Precision, answering, augmented, frozen, teach
+from kit.training.teachers import EpochLogits
+
+FILES = ("about.json", "logits.bin")
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+LARGEST_GB = 4.0  # of all cached logits together
+
+
+@dataclass(frozen=True)
+class TeacherLogits:
+    """Where one teacher's logits of one seed's epochs are kept: `(epoch) -> EpochLogits | None`.
+
+    Raises nothing for what is damaged or missing: a training then asks the teacher itself.
+    """
+
+    folder: Path
+    rows: int  # images an epoch, in whole batches
+    classes: int
+    dtype: str = "float32"
+
+    def __call__(self, epoch: int) -> EpochLogits | None:
+        place = self.place(epoch)
+        if not place.is_dir():
+            return None
+        why = self._complaint(place)
+        if why is not None:
+            print(f"warning: teacher logits in {place} are not used: {why}", file=sys.stderr)
+            return None
+        cost = json.loads((place / FILES[0]).read_text())
+        os.utime(place)  # used last now
+        dtype, size = DTYPES[self.dtype], self.rows * self.classes
+        logits = torch.from_file(str(place / FILES[1]), shared=False, size=size, dtype=dtype)  # memory-mapped
+        return EpochLogits(logits.view(self.rows, self.classes), Cost(**cost))
+
+    def place(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:04d}"
+
+    @property
+    def key(self) -> str:
+        """Which logits these are: a hash of all that decides them."""
+        return self.folder.name
+
+    @property
+    def bytes_an_epoch(self) -> int:
+        return self.rows * self.classes * DTYPES[self.dtype].itemsize
+
+    def missing(self, epochs: Iterable[int]) -> list[int]:
+        """Those of the epochs that are not there whole."""
+        return [epoch for epoch in epochs if self._complaint(self.place(epoch)) is not None]
+
+    def compute(
+        self,
+        epochs: Iterable[int],
+        teacher: nn.Module,
+        data: Dataset,
+        drawn_by: Drawn,
+        device: torch.device,
+        precision: Precision,
+    ) -> Iterator[int]:
+        """Computes and keeps what is missing, and gives each epoch that is there. For a holder of the folder's lock.
+
+        Raises KitError when the disk is full.
+        """
+        network = folded(frozen(teacher, device))
+        mean, std = (stat.to(device) for stat in data.mean_std)
+        for epoch in epochs:
+            if not self.missing([epoch]):
+                yield epoch
+                continue
+            drawn = EpochPlan(len(data.train), drawn_by.seed, epoch, drawn_by.pad, data.flip)
+            spent, logits = Spent(), []
+            for indices in drawn.batches(drawn_by.batch):
+                pixels = data.train.images.take(indices).to(device)
+                x = augmented(drawn, indices, pixels, mean, std)  # a run's own work: not timed
+                with spent.clock(device), answering(device, precision):
+                    logits.append(teach(network, x, DTYPES[self.dtype]))
+            spent.settle()
+            self._keep(epoch, torch.cat(logits).to(DTYPES[self.dtype]).cpu(), spent)
+            yield epoch
+
+    def _keep(self, epoch: int, logits: Tensor, spent: Spent) -> None:
+        place = self.place(epoch)
+        sweep(place)
+        shutil.rmtree(place, ignore_errors=True)  # damaged, or it would not be missing
+        make_room(self.folder.parent, self.bytes_an_epoch)
+        with sealed(place) as draft:
+            write(draft / FILES[0], json.dumps(asdict(Cost(spent.wall_s, spent.cpu_s, spent.gpu_s))))
+            (draft / FILES[1]).write_bytes(logits.contiguous().numpy().tobytes())
+
+    def _complaint(self, place: Path) -> str | None:
+        why = complaint(place, FILES)
+        if why is None and (place / FILES[1]).stat().st_size != self.bytes_an_epoch:
+            return f"{FILES[1]} does not hold {self.rows} × {self.classes} numbers"
+        return why
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How batches are drawn: what, beside teacher and images, decides an epoch's logits."""
+
+    seed: int
+    batch: int
+    pad: int
+
+
+def limit() -> int:
+    """How many bytes all cached logits may have; KIT_LOGITS_GB sets it, 0 keeps none. KitError."""
+    word = os.environ.get("KIT_LOGITS_GB", str(LARGEST_GB))
+    try:
+        size = float(word)
+    except ValueError:
+        size = -1.0
+    if not 0 <= size < float("inf"):
+        raise KitError(f"KIT_LOGITS_GB {word!r} is not allowed; allowed: a number of gigabytes from 0 up")
+    return round(size * 1e9)
+
+
+def make_room(folder: Path, wanted: int) -> None:
+    """Removes the epochs that were used longest ago, until `wanted` bytes fit under the limit."""
+    epochs = sorted(folder.glob("*/epoch-*"), key=_last_used)
+    sizes = {place: _size(place) for place in epochs}
+    too_many = sum(sizes.values()) + wanted - limit()
+    for place in epochs:
+        if too_many <= 0:
+            break
+        shutil.rmtree(place, ignore_errors=True)  # who reads it has it mapped, and keeps it
+        too_many -= sizes[place]
+
+
+def _last_used(place: Path) -> float:
+    try:
+        return place.stat().st_mtime
+    except OSError:  # another process has just removed it
+        return 0.0
+
+
+def _size(place: Path) -> int:
+    try:
+        return sum(file.stat().st_size for file in place.iterdir())
+    except OSError:
+        return 0

@@ -1,0 +1,216 @@
+"""A run is a frozen description; its hash names its folder in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+from kit.data import roles
+from kit.data.base import Dataset, held_out
+from kit.errors import KitError
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
+from kit.networks.layered import LayeredSpec
+from kit.recipe import Recipe
+from kit.training.forward import Precision
+from kit.training.steering import Event
+
+NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+ABOUT = ("title", "versions", "format", "notes")  # in `run.json` beside the description
+
+
+class DataSpec(BaseModel):
+    """Which images: enough to load them again, and the fingerprint that they must then have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: str
+    name: str
+    source: str
+    fingerprint: str
+    px: int
+    classes: int
+    train_images: int
+    train_per_class: int | None
+    test_per_class: int | None
+    folder: str | None = Field(default=None, exclude=True)  # where they lie on this machine: not part of the identity
+
+    @classmethod
+    def of(
+        cls,
+        role: str,
+        px: int,
+        train_per_class: int | None = None,
+        test_per_class: int | None = None,
+        source: str = "auto",
+        folder: Path | None = None,
+        **options: str,
+    ) -> DataSpec:
+        """What fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
+        sizes = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
+        data = roles.load(role, **sizes, source=source, folder=folder, **options)
+        return cls(
+            role=role,
+            name=data.name,
+            source=data.source,
+            fingerprint=data.fingerprint,
+            classes=len(data.classes),
+            train_images=len(data.train),
+            folder=str(folder) if folder else None,
+            **sizes,
+            **options,
+        )
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What else `kit.data.load` must be told."""
+        return {}
+
+    def load(self) -> Dataset:
+        """The dataset. Raises KitError where the images on disk are no longer the ones described."""
+        sizes = {"px": self.px, "train_per_class": self.train_per_class, "test_per_class": self.test_per_class}
+        folder = Path(self.folder) if self.folder else None
+        data = roles.load(self.role, **sizes, source=self.source, folder=folder, **self.options)
+        if data.fingerprint != self.fingerprint:
+            raise KitError(
+                f"data for role {self.role!r} has fingerprint {data.fingerprint[:12]}, "
+                f"but the run was described with {self.fingerprint[:12]}: the images have changed"
+            )
+        return data
+
+
+class LevelSpec(DataSpec):
+    """hrsc2016 labelled at a level that was asked for: ship, category or type."""
+
+    level: str
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"level": self.level}
+
+
+class HeldOutSpec(DataSpec):
+    """The training images alone, a share of them held out as test split: what a search judges its candidates by."""
+
+    held_out: float = Field(gt=0, lt=1)
+
+    @classmethod
+    def split(cls, whole: DataSpec, share: float) -> HeldOutSpec:
+        kept = len(held_out(whole.load(), share).train)
+        fields = {name: getattr(whole, name) for name in DataSpec.model_fields}
+        return cls(**fields | {"train_images": kept, "held_out": share})
+
+    def load(self) -> Dataset:
+        return held_out(super().load(), self.held_out)
+
+
+class Run(BaseModel):
+    """One training, described. Teachers are runs themselves, so a run names its whole ancestry.
+
+    `teachers` are those its recipe learns from; one called "big" may be there only to measure agreement with it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: SerializeAsAny[DataSpec]
+    student: ModelSpec | LayeredSpec
+    recipe: Recipe
+    teachers: dict[str, Run] = {}
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    preset: str = "custom"
+    device: str = "cpu"
+    numerics: int = NUMERICS
+    # what teachers' logits are rounded to, cached or not; described, and so hashed, only where it is not the default
+    logits: Literal["float32", "float16"] = Field(default="float32", exclude_if=lambda name: name == "float32")
+    # what is steered on the way; a run without events is described, and so hashed, as if there were no such thing
+    events: tuple[Event, ...] = Field(default=(), exclude_if=lambda events: not events)
+    # of student's and teachers' answers in training; float32, as all runs once were, is not part of the description
+    precision: Precision = Field(default="float32", exclude_if=lambda precision: precision == "float32")
+
+    @model_validator(mode="after")
+    def _has_its_teachers(self) -> Run:
+        missing = set(self.recipe.teachers) - set(self.teachers)
+        if missing:
+            raise ValueError(f"the recipe needs teachers {sorted(missing)}, which the run does not have")
+        if self.student.classes != self.data.classes:
+            raise ValueError(f"the student has {self.student.classes} classes, the data {self.data.classes}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_steered_while_it_runs(self) -> Run:
+        batches = self.recipe.epochs * (self.data.train_images // min(self.recipe.batch, self.data.train_images))
+        at = [event.step for event in self.events]
+        if at != sorted(at) or (at and at[-1] >= batches):
+            raise ValueError(f"events must be in order and before the last of {batches} batches: got steps {at}")
+        return self
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits over everything that can change the result."""
+        return hash_of(self.model_dump(mode="json"))
+
+    def model_copy(self, **changes: Any) -> Run:
+        """A copy, changed by `update={…}`: another run with a hash of its own."""
+        copied = super().model_copy(**changes)
+        copied.__dict__.pop("hash", None)  # pydantic copies what is cached too
+        return copied
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.hash == other.hash
+
+    @property
+    def title(self) -> str:
+        taught = " ← ".join(teacher.student.title for teacher in self.teachers.values())
+        steered = f", steered {len(self.events)}×" if self.events else ""
+        how = steered if self.precision == "float32" else f"{steered}, {self.precision}"
+        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}, seed {self.seed}{how}"
+
+    @property
+    def cost(self) -> float:
+        """Expected FLOPs, with every teacher in use all the time: for scheduling and progress, not for tables."""
+        images = self.recipe.epochs * self.data.train_images
+        teacher = max((flops_per_image(t.student, self.data.px)[0] for t in self.teachers.values()), default=0)
+        return images * (flops_per_image(self.student, self.data.px)[1] + teacher)
+
+
+def hash_of(description: Mapping[str, Any]) -> str:
+    """The hash of the run that a description, a run's JSON or a `run.json`, is of."""
+    fields = {name: value for name, value in description.items() if name not in ABOUT}
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def replayed(run: Run, events: Iterable[Event]) -> Run:
+    """The run with these changes made on the way. Raises ValidationError where they do not fit into it."""
+    return changed(run, events=tuple(events))
+
+
+def changed(run: Run, **fields: Any) -> Run:
+    """The run with other values in these fields, checked as a new one's are. Raises ValidationError."""
+    return Run(**{name: getattr(run, name) for name in Run.model_fields} | fields)
+
+
+@cache
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+def with_teachers(runs: Iterable[Run]) -> list[Run]:
+    """The runs and all they learn from, each once, teachers before students."""
+    ordered: dict[Run, None] = {}
+    for run in runs:
+        for teacher in with_teachers(run.teachers.values()):
+            ordered.setdefault(teacher)
+        ordered.setdefault(run)
+    return list(ordered)

@@ -1,0 +1,314 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from kit.errors import KitError
+from kit.files import CHECKSUMS, cache_folder, complaint, locked, sealed, sha256, write, writing_to
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
+from kit.networks.layered import LayeredSpec
+from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of, versions
+from kit.trainer import Training
+from kit.training.history import Diverged
+
+FORMAT = 1  # of the cache's folders; those that say nothing are of format 1
+FILES = ("run.json", "steps.csv", "epochs.csv", "metrics.json", "student.safetensors")
+DIVERGED_FILES = ("run.json", "steps.csv", "diverged.json")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run, read from its folder."""
+
+    run: Run
+    folder: Path
+    metrics: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return self.run.seed
+
+    @property
+    def seconds(self) -> float:
+        """What the student's procedure took: process CPU seconds on one thread, or a GPU's own clock."""
+        return self.metrics["gpu_s"] if self.run.device == "cuda" else self.metrics["cpu_s"]
+
+    @property
+    def seal(self) -> str:
+        """The sha256 of its files' checksums: of everything that came out of it."""
+        return sha256(self.folder / CHECKSUMS)
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "steps.csv")
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "epochs.csv")
+
+    def student(self) -> nn.Module:
+        """The trained network, in evaluation mode."""
+        network = self.run.student.build(seed=0)
+        try:
+            network.load_state_dict(load_file(self.folder / "student.safetensors"))
+        except (SafetensorError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise KitError(
+                f"run {self.run.hash}: student.safetensors does not fit {self.run.student.title}: {first}"
+            ) from None
+        return network.eval()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not finish, and why, in one line; `step` is where it diverged. Tables show it as such."""
+
+    run: Run
+    reason: str
+    step: int | None = None
+
+
+class Damaged(KitError):
+    """A folder in the cache that is cut short, altered or another run's; `why` in a few words."""
+
+    def __init__(self, run: Run, why: str) -> None:
+        super().__init__(
+            f"run {run.hash} in {folder_of(run.hash).parent}: {why}; only whole, unaltered runs are used "
+            f"('python -m kit cache prune --damaged' removes such runs)"
+        )
+        self.why = why
+
+
+def folder_of(run_hash: str) -> Path:
+    return cache_folder() / "runs" / run_hash
+
+
+def fault(folder: Path) -> str | None:
+    """What is wrong with a run's folder, in a few words; None when it is whole, unaltered and the run's own."""
+    why = complaint(folder, DIVERGED_FILES if (folder / "diverged.json").exists() else FILES)
+    if why is not None:
+        return why
+    try:
+        description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        described, _ = hash_of(description), list(_ancestors(description))
+        _outcome_in(folder)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return "its files are not those of a run"
+    return None if described == folder.name else f"run.json describes run {described}"
+
+
+def foreign_format(folder: Path) -> str | None:
+    """`cache format 2; this kit reads 1`, where another kit wrote the folder and its `run.json` is unaltered."""
+    try:
+        unaltered = json.loads((folder / CHECKSUMS).read_text())["run.json"] == sha256(folder / "run.json")
+        written = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("format", 1)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return f"cache format {written!r}; this kit reads {FORMAT}" if unaltered and written != FORMAT else None
+
+
+def _outcome_in(folder: Path) -> dict[str, Any]:
+    """A whole folder's metrics, or where it diverged. Raises ValueError or KeyError where they are neither."""
+    diverged = folder / "diverged.json"
+    if diverged.exists():
+        return {"diverged": int(json.loads(diverged.read_text())["step"])}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for name in ("train_top1", "train_top5", "test_top1", "test_top5", "wall_s", "cpu_s", "gpu_s"):
+        float(metrics[name])
+    return metrics
+
+
+def outcome(run: Run) -> Result | Failure | None:
+    """How the run ended, if it has been trained. Raises Damaged when its folder is cut short, altered or another's,
+    and KitError when it is of another format."""
+    folder = folder_of(run.hash)
+    if not folder.exists():
+        return None
+    foreign = foreign_format(folder)
+    if foreign is not None:
+        raise KitError(f"run {run.hash} in {folder.parent} is of {foreign}")
+    why = fault(folder)
+    if why is not None:
+        raise Damaged(run, why)
+    found = _outcome_in(folder)
+    if "diverged" in found:
+        return Failure(run, str(Diverged(found["diverged"])), found["diverged"])
+    return Result(run, folder, found)
+
+
+def find(run: Run) -> Result | None:
+    """The run's result if it has been trained to its end. Raises as `outcome` does."""
+    found = outcome(run)
+    return found if isinstance(found, Result) else None
+
+
+def usable(run: Run) -> Result | Failure | None:
+    """As `outcome`, but a damaged folder is set aside, whole, and said to be. For holders of the run's lock."""
+    try:
+        return outcome(run)
+    except Damaged as error:
+        aside = set_aside(folder_of(run.hash))
+        print(f"warning: run {run.hash} ({run.title}): {error.why}; moved to {aside}, trained anew", file=sys.stderr)
+        return None
+
+
+def set_aside(folder: Path) -> Path:
+    """Moves a folder out of the cache's way, into `damaged/<hash>-<n>`; nothing is removed."""
+    aside = cache_folder() / "damaged"
+    with writing_to(aside):
+        aside.mkdir(parents=True, exist_ok=True)
+        place = next(place for n in count(1) if not (place := aside / f"{folder.name}-{n}").exists())
+        folder.rename(place)
+    return place
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run's folder in the cache, as found: its title, and what is wrong with it if anything is.
+
+    `diverged` is the step at which the run did; `needs` are the hashes of the runs it learnt from, and theirs.
+    """
+
+    hash: str
+    folder: Path
+    title: str
+    complaint: str | None
+    diverged: int | None = None
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def status(self) -> str:
+        return self.complaint or ("whole" if self.diverged is None else f"diverged at step {self.diverged}")
+
+
+def cached() -> list[Entry]:
+    """Every run in the cache, newest first."""
+    folders = (path for path in (cache_folder() / "runs").glob("*") if path.is_dir() and not path.name.startswith("."))
+    return [entry_of(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def entry_of(folder: Path) -> Entry:
+    why = foreign_format(folder) or fault(folder)
+    if why:
+        return Entry(folder.name, folder, "", why)
+    description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    diverged = _outcome_in(folder).get("diverged")
+    return Entry(folder.name, folder, str(description.get("title")), None, diverged, frozenset(_ancestors(description)))
+
+
+def _ancestors(description: Mapping[str, Any]) -> Iterator[str]:
+    for teacher in description["teachers"].values():
+        yield hash_of(teacher)
+        yield from _ancestors(teacher)
+
+
+def store(run: Run, training: Training) -> None:
+    """Writes a finished training into the cache, all or nothing; of several ranks, which all call it, the first does.
+    Raises KitError where the disk cannot take it."""
+    metrics = priced(run, training.metrics())
+    if not training.ranks.is_first:
+        return
+    weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
+    with sealed(folder_of(run.hash)) as draft:
+        _describe(run, training, draft)
+        write(
+            draft / "epochs.csv",
+            pd.DataFrame(priced(run, epoch) for epoch in training.epochs).to_csv(index=False, lineterminator="\n"),
+        )
+        write(draft / "metrics.json", json.dumps(metrics, indent=1))
+        save_file(weights, draft / "student.safetensors")
+
+
+def store_diverged(run: Run, training: Training, error: Diverged) -> None:
+    """Writes down that the run diverges, so that it is not tried again, with its history up to there."""
+    if not training.ranks.is_first:
+        return
+    with sealed(folder_of(run.hash)) as draft:
+        _describe(run, training, draft)
+        write(draft / "diverged.json", json.dumps({"step": error.step}))
+
+
+def _describe(run: Run, training: Training, draft: Path) -> None:
+    about = {"title": run.title, "versions": versions(), "format": FORMAT, "notes": training.notes}
+    write(draft / "run.json", json.dumps(run.model_dump(mode="json") | about, indent=1))
+    write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
+
+
+def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, int]) -> dict[str, int]:
+    """Counted FLOPs of the student's procedure: its own training, and its teachers' forward passes apart."""
+    px = run.data.px
+    of_teachers = [n * flops_per_image(run.teachers[name].student, px)[0] for name, n in teacher_images.items()]
+    return {
+        "student_flops": round(student_images * flops_per_image(run.student, px)[1]),
+        "teacher_flops": round(sum(of_teachers)),
+    }
+
+
+def priced(run: Run, record: dict[str, Any]) -> dict[str, Any]:
+    """A record of the trainer's with FLOPs in place of its image counts."""
+    rest = {name: value for name, value in record.items() if name not in ("student_images", "teacher_images")}
+    return rest | procedure_flops(run, record["student_images"], record["teacher_images"])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished run known by its hash alone: enough to use its student, not to train it again."""
+
+    folder: Path
+    description: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        return self.description["title"]
+
+    def data(self, folder: Path | None = None) -> DataSpec:
+        """The data that it was trained on; `folder` is where real images lie on this machine."""
+        fields = self.description["data"]
+        kind = LevelSpec if "level" in fields else HeldOutSpec if "held_out" in fields else DataSpec
+        return kind(**fields, folder=str(folder) if folder else None)
+
+    def student(self) -> nn.Module:
+        """The trained network, in evaluation mode."""
+        fields = self.description["student"]
+        network = (LayeredSpec if "layers" in fields else ModelSpec)(**fields).build(seed=0)
+        network.load_state_dict(load_file(self.folder / "student.safetensors"))
+        return network.eval()
+
+
+def stored(run_hash: str) -> Stored:
+    """The run in the cache with this hash. Raises KitError where there is none, or its folder is damaged."""
+    folder = folder_of(run_hash)
+    if not re.fullmatch("[0-9a-f]{16}", run_hash) or not folder.is_dir():
+        raise KitError(
+            f"run {run_hash!r} is not in the cache, {cache_folder()}; allowed: what 'python -m kit cache list' lists"
+        )
+    why = foreign_format(folder) or fault(folder)
+    if why is not None:
+        raise KitError(f"run {run_hash}: {why}; only whole, unaltered runs are used")
+    if (folder / "diverged.json").exists():
+        raise KitError(f"run {run_hash} diverged, so it has no student; allowed: runs that finished")
+    return Stored(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
+
+
+def found(run: Run) -> Result | Failure | None:
+    """As `usable`, taking the lock only where something is to be set aside."""
+    try:
+        return outcome(run)
+    except Damaged:
+        with locked(folder_of(run.hash)):
+            return usable(run)

@@ -1,0 +1,128 @@
+"""Training a run, or finding it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import torch
+
+from kit.data.augment import mixed
+from kit.errors import KitError
+from kit.files import cache_folder, locked, sweep
+from kit.parallel.ranks import ALONE, Ranks
+from kit.runs.checkpoint import Checkpoints
+from kit.runs.logits import DTYPES, Drawn, TeacherLogits
+from kit.runs.spec import Run, hash_of, versions
+from kit.runs.store import Failure, Result, find, folder_of, found, store, store_diverged, usable
+from kit.runtime.progress import Progress
+from kit.runtime.threads import one_thread
+from kit.trainer import Training
+from kit.training.forward import Machine
+from kit.training.history import Diverged
+
+
+def start(run: Run, ranks: Ranks = ALONE) -> Training:
+    """A run's training, not yet begun. Its teachers must be in the cache; their logits are used where they are, too."""
+    teachers = {name: _trained(run, name).student() for name in run.teachers}
+    cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
+    student, data = run.student.build(run.seed), run.data.load()
+    machine = Machine(run.device, run.precision, ranks)
+    return Training(
+        run.recipe, data, student, teachers, run.seed, run.events, machine, cached_logits, DTYPES[run.logits]
+    )
+
+
+def _trained(run: Run, name: str) -> Result:
+    result = find(run.teachers[name])
+    if result is None:
+        raise KitError(f"teacher {name!r} ({run.teachers[name].title}) has not been trained yet")
+    return result
+
+
+def teacher_logits(run: Run, name: str) -> TeacherLogits:
+    """Where the logits are kept that this teacher gives in this run, and in every other in which they are the same."""
+    drawn = _drawn(run)
+    decided_by = asdict(drawn) | {
+        "teacher": run.teachers[name].hash,
+        "data": run.data.model_dump(mode="json"),
+        "logits": run.logits,
+        "device": run.device,
+        "precision": run.precision,
+        "numerics": run.numerics,
+        "packages": versions(),
+    }
+    rows = run.data.train_images // drawn.batch * drawn.batch
+    folder = cache_folder() / "teacher-logits" / hash_of(decided_by)
+    return TeacherLogits(folder, rows, run.data.classes, run.logits)
+
+
+def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
+    """Computes what is missing of the teacher's logits, on one thread, as the run would; gives each epoch. KitError."""
+    kept = teacher_logits(run, name)
+    with locked(kept.folder), one_thread():
+        teacher, device = _trained(run, name).student(), torch.device(run.device)
+        yield from kept.compute(epochs, teacher, run.data.load(), _drawn(run), device, run.precision)
+
+
+def _drawn(run: Run) -> Drawn:
+    return Drawn(run.seed, min(run.recipe.batch, run.data.train_images), run.recipe.pad)
+
+
+def train(run: Run, progress: Progress = lambda share: None) -> Result:
+    """Trains one run on one thread, or finds it. Its teachers must be in the cache.
+
+    `progress` hears each epoch's share, and 0 after every other batch and while another process has the run: what it raises
+    stops the training there, its checkpoint left in place. A run that was killed goes on from its newest checkpoint,
+    and ends as it would have ended; a damaged result is set aside. Raises Diverged when the loss stops being a number,
+    now or when the run was first tried, and KitError where the cache cannot be written.
+    """
+    known = found(run)  # without the lock: a cache that cannot be written can be read
+    if known is None:
+        with locked(folder_of(run.hash), progress):
+            known = usable(run)  # another process may have trained it meanwhile
+            if known is None:
+                train_missing(run, progress)
+                return find(run)
+    progress(1.0)
+    if isinstance(known, Failure):
+        raise Diverged(known.step)
+    return known
+
+
+def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:
+    """Trains and stores; the caller, or the first of its ranks, holds the run's lock."""
+    if ranks.is_first:
+        sweep(folder_of(run.hash))
+    checkpoints = Checkpoints(cache_folder() / "checkpoints" / run.hash, {"run": run.hash} | versions())
+    with one_thread(), own_stream(run):
+        training = start(run, ranks)
+        checkpoints.resume(training)
+        progress(training.step // training.steps_per_epoch / run.recipe.epochs)
+        try:
+            for step in training:
+                checkpoints.offer(training)
+                progress(0.0 if step % training.steps_per_epoch else 1 / run.recipe.epochs)
+        except Diverged as error:
+            store_diverged(run, training, error)
+            if ranks.is_first:
+                checkpoints.discard()
+            raise
+        for note in training.notes:
+            if note not in checkpoints.notes:  # those have been said
+                print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
+        if ranks.count > 1:
+            training.notes.append(f"trained by {ranks.count} processes; seconds are the sum over them")
+        store(run, training)
+    if ranks.is_first:
+        checkpoints.discard()
+
+
+@contextmanager
+def own_stream(run: Run) -> Iterator[None]:
+    """Torch's own random stream, which dropout draws from, seeded for this run and put back afterwards."""
+    with torch.random.fork_rng(devices=[run.device] if run.device == "cuda" else []):
+        torch.manual_seed(mixed(run.seed, -1))  # epochs are counted from 0
+        yield

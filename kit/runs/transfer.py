@@ -1,0 +1,138 @@
+"""Housekeeping of the cache: removing runs, and carrying them to another machine in a plain folder or as bytes.
+
+A run travels as its own sealed folder, or in a parcel: its files' bytes by their names. What is taken in is checked
+first: its checksums, that its description has the hash that its folder is named after, and that its files are plain
+ones. Nothing outside the two folders is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from kit.errors import KitError
+from kit.files import CHECKSUMS, cache_folder, locked, sealed, sha256, sweep, writing_to
+from kit.runs.store import DIVERGED_FILES, FILES, Entry, cached, entry_of, folder_of, set_aside
+
+Parcel = Mapping[str, bytes]
+
+
+def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] = ()) -> int:
+    """Removes runs and says how many: all but `keep` and what those learnt from, or only damaged or diverged ones.
+
+    What was set aside as damaged goes with the damaged; what is left of interrupted runs and teachers' logits that runs
+    share, where all runs go.
+    """
+    entries = cached()
+    known = {entry.hash for entry in entries}
+    for name in keep:
+        if name not in known:
+            raise KitError(f"run {name!r} to keep is not in the cache, so nothing was removed; see 'cache list'")
+    kept = set(keep).union(*(entry.needs for entry in entries if entry.hash in keep))
+    only = [test for wanted, test in ((damaged, is_damaged), (diverged, has_diverged)) if wanted]
+    doomed = [e.folder for e in entries if e.hash not in kept and (not only or any(test(e) for test in only))]
+    if damaged or not only:
+        doomed += sorted((cache_folder() / "damaged").glob("*"))
+    with writing_to(cache_folder()):
+        for folder in doomed:
+            shutil.rmtree(folder)
+    if not only:
+        shutil.rmtree(cache_folder() / "checkpoints", ignore_errors=True)
+        shutil.rmtree(cache_folder() / "teacher-logits", ignore_errors=True)
+    return len(doomed)
+
+
+def is_damaged(entry: Entry) -> bool:
+    return entry.complaint is not None
+
+
+def has_diverged(entry: Entry) -> bool:
+    return entry.diverged is not None
+
+
+def export_runs(folder: Path, hashes: Sequence[str] = ()) -> list[str]:
+    """Copies runs, and all they learnt from, into a folder; every whole run where none is named. KitError."""
+    whole = {entry.hash: entry for entry in cached() if entry.complaint is None}
+    for name in hashes:
+        if name not in whole:
+            raise KitError(f"run {name!r} is not in the cache, or not whole; see 'cache list'")
+    wanted = set(hashes).union(*(whole[name].needs for name in hashes)) if hashes else set(whole)
+    chosen = [name for name in whole if name in wanted]
+    for name in chosen:
+        place = folder / name
+        if place.exists() and (why := entry_of(place).complaint):
+            raise KitError(f"{place} is there already and damaged ({why}); remove it, or choose another folder")
+        if not place.exists():
+            copy(whole[name].folder, place)
+    return chosen
+
+
+def import_runs(folder: Path) -> tuple[list[str], list[str]]:
+    """Takes over a folder's runs: the hashes that are now in the cache, and a line on each that was refused."""
+    if not folder.is_dir():
+        raise KitError(f"folder {str(folder)!r} is not there")
+    taken, refused = [], []
+    for source in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        why = take_over(source)
+        if why is None:
+            taken.append(source.name)
+        else:
+            refused.append(f"run {source.name!r} is not imported: {why}")
+    return taken, refused
+
+
+def take_over(source: Path) -> str | None:
+    """Copies the run in a folder that is named after it into the cache; None, or in a few words why it is refused."""
+    why = "a link, not a folder" if source.is_symlink() else entry_of(source).complaint
+    if why is not None:
+        return why
+    place = folder_of(source.name)
+    with locked(place):
+        sweep(place)
+        if place.exists() and entry_of(place).complaint:
+            set_aside(place)
+        if not place.exists():
+            copy(source, place)
+    return None
+
+
+def packed(run_hash: str) -> Parcel:
+    """A run's own files, to be taken over elsewhere, where they are checked. Raises KitError where it is not there."""
+    folder = folder_of(run_hash)
+    names = DIVERGED_FILES if (folder / "diverged.json").exists() else FILES
+    try:
+        return {name: (folder / name).read_bytes() for name in (*names, CHECKSUMS)}
+    except OSError as error:
+        raise KitError(f"run {run_hash} cannot be read from {folder}: {error.strerror}") from None
+
+
+def unpacked(run_hash: str, parcel: Parcel) -> str | None:
+    """Takes a run's parcel over into the cache, checked as a folder is; None, or in a few words why it is refused."""
+    if not re.fullmatch("[0-9a-f]{16}", run_hash):
+        return "its name is not a run's"
+    foreign = sorted(set(parcel) - {*FILES, *DIVERGED_FILES, CHECKSUMS})
+    if foreign:
+        return f"{foreign[0]!r} is not a run's file"
+    with writing_to(cache_folder()):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".arrived-", dir=cache_folder()) as place:
+            folder = Path(place) / run_hash
+            folder.mkdir()
+            for name, content in parcel.items():
+                (folder / name).write_bytes(content)
+            return take_over(folder)
+
+
+def copy(source: Path, place: Path) -> None:
+    """Copies a whole run's own files, and none beside them, into a sealed folder. Raises KitError if they change."""
+    names = DIVERGED_FILES if (source / "diverged.json").exists() else FILES
+    checksums = json.loads((source / CHECKSUMS).read_text())
+    with sealed(place) as draft:
+        for name in names:
+            shutil.copyfile(source / name, draft / name, follow_symlinks=False)
+            if (draft / name).is_symlink() or sha256(draft / name) != checksums[name]:
+                raise KitError(f"{source / name} changed while it was copied")

@@ -1,0 +1,1 @@
+"""What surrounds the loop of `kit.trainer`: steering, history, cost, evaluation, state, prefetching."""

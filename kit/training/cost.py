@@ -1,0 +1,92 @@
+"""What a student's procedure has cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+
+from kit.parallel.ranks import Ranks
+from kit.recipe import Stage
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that something took."""
+
+    wall_s: float
+    cpu_s: float
+    gpu_s: float
+
+
+@dataclass
+class Spent:
+    """What the student's procedure has cost so far; evaluation is left out, teachers' forward passes are in."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0  # of this process; of all ranks together, once they have agreed
+    gpu_s: float = 0.0  # by CUDA events, 0 without a GPU; likewise
+    student_images: float = 0  # images the student was trained on, each as often as its objective's work says
+    teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher, cached or not
+    cached_logits_images: int = 0  # of these passes, those whose logits were read instead of computed
+    cached_logits_s: float = 0.0  # process CPU (of a GPU: its own) seconds that computing them had taken: in the above
+    _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._agreed = self.wall_s, self.cpu_s, self.gpu_s  # when the ranks last did
+
+    @contextmanager
+    def clock(self, device: torch.device) -> Iterator[None]:
+        """Times what is done inside, without waiting for a GPU."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+        yield
+        if device.type == "cuda":
+            end.record()
+            self._events.append((begin, end))
+        self.wall_s += time.perf_counter() - wall
+        self.cpu_s += time.process_time() - cpu
+
+    def step(self, stage: Stage, images: int) -> None:
+        """Counts a batch: the student's images, and each teacher's forward passes."""
+        self.student_images += images * stage.objective.student_work
+        for name in stage.teachers:
+            self.teacher_images[name] = self.teacher_images.get(name, 0) + images * stage.objective.teacher_work
+
+    def charge(self, cost: Cost, share: float, images: int, device: torch.device) -> None:
+        """Adds what computing cached logits had taken, as if it had been done here."""
+        self.wall_s += share * cost.wall_s
+        self.cpu_s += share * cost.cpu_s
+        self.gpu_s += share * cost.gpu_s
+        self.cached_logits_s += share * (cost.gpu_s if device.type == "cuda" else cost.cpu_s)
+        self.cached_logits_images += images
+
+    def settle(self) -> None:
+        """Adds up the GPU's time; waits for it. Called once an epoch."""
+        if self._events:
+            torch.cuda.synchronize()
+            self.gpu_s += sum(begin.elapsed_time(end) for begin, end in self._events) / 1000
+            self._events.clear()
+
+    def agree(self, ranks: Ranks) -> None:
+        """Process and GPU seconds become the sum over the ranks, which spent them side by side, wall seconds the mean.
+        All ranks call it at the same step."""
+        since = zip((self.wall_s, self.cpu_s, self.gpu_s), self._agreed, strict=True)
+        wall, cpu, gpu = ranks.sum(torch.tensor([now - then for now, then in since], dtype=torch.float64)).tolist()
+        fresh = wall / ranks.count, cpu, gpu
+        self._agreed = tuple(then + more for then, more in zip(self._agreed, fresh, strict=True))
+        self.wall_s, self.cpu_s, self.gpu_s = self._agreed
+
+    def record(self) -> dict[str, Any]:
+        """All of it by name, as plain numbers: `Spent(**record)` goes on from there."""
+        return {f.name: copy(getattr(self, f.name)) for f in fields(self) if f.init and not f.name.startswith("_")}
+
+
+CIRCUMSTANCES = ("wall_s", "cpu_s", "gpu_s", "cached_logits_s", "cached_logits_images")  # how, not what came out of it

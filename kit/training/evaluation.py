@@ -1,0 +1,56 @@
+"""How good a network is on a split, and how like its teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kit.data.augment import normalise
+from kit.data.base import Split
+from kit.losses import kl_divergence, topk_correct
+from kit.parallel.ranks import ALONE, Ranks
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Top-1 and Top-5 as fractions, and the logits (N, C) they come from."""
+
+    top1: float
+    top5: float
+    logits: Tensor
+
+    def scores(self, split: str) -> dict[str, float]:
+        """As metrics have it."""
+        return {f"{split}_top1": self.top1, f"{split}_top5": self.top5}
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, split: Split, mean: Tensor, std: Tensor, ranks: Ranks = ALONE) -> Evaluation:
+    """Accuracy of a network on a split's clean images, in evaluation mode; each rank looks at some of them."""
+    network.eval()
+    device = mean.device
+    logits = torch.cat(
+        [
+            network(normalise(split.images.take(indices).to(device), mean, std))
+            for indices in ranks.part(len(split)).split(EVALUATION_BATCH)
+        ]
+    ).cpu()  # (N, C), of this rank's part
+    logits = ranks.joined(logits, len(split))
+    top1, top5 = (topk_correct(logits, split.labels).double() / len(split)).tolist()
+    return Evaluation(top1, top5, logits)
+
+
+def agreement(zt: Tensor, zs: Tensor) -> dict[str, float]:
+    """Does the student inherit? KL at t = 1, share of images with the same Top-1, mean overlap of the Top-5 sets."""
+    k = min(5, zt.shape[1])
+    ours, theirs = zs.topk(k).indices, zt.topk(k).indices  # (N, k)
+    overlap = (ours[:, :, None] == theirs[:, None, :]).any(2).double().mean()
+    return {
+        "kl": float(kl_divergence(zt, zs, 1.0)),
+        "top1": float((ours[:, 0] == theirs[:, 0]).double().mean()),
+        "top5": float(overlap),
+    }

@@ -1,0 +1,112 @@
+"""Changing a training while it runs, as data: what was changed to which value, and after how many batches.
+
+K, α and the temperature's rate can be steered, and what another policy or objective says of itself. An `Event` acts
+from the next batch on and lasts into later stages, so a run together with its events is an ordinary run: it can be
+described, hashed, and trained again, on the same machine bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from kit.errors import Described, KitError, not_one_of, one_line
+from kit.recipe import Improved, Objective, Stage
+from kit.temperature import Adaptive, Policy
+
+USUAL: dict[str, FieldInfo] = {
+    name: part.model_fields[name] for part in (Adaptive, Improved) for name in part.steerable
+}  # k, rate and alpha: in every training, of which stages that have no such thing take no notice
+
+
+class Event(Described):
+    """`name` became `value` after `step` batches."""
+
+    step: int = Field(ge=0)
+    name: str
+    value: float
+
+    @model_validator(mode="after")
+    def _is_allowed(self) -> Event:
+        if self.name in USUAL:  # of others the run knows whether it has such a thing
+            checked(self.name, self.value)
+        return self
+
+
+def parts(stage: Stage) -> tuple[Policy | Objective, ...]:
+    """What of a stage may have fields to steer."""
+    return (stage.objective,) if stage.temperature is None else (stage.temperature, stage.objective)
+
+
+def controls(stages: Iterable[Stage]) -> dict[str, FieldInfo]:
+    """By name, the fields that may be steered in a training of these stages, with their limits."""
+    everything = [part for stage in stages for part in parts(stage)]
+    return USUAL | {name: type(part).model_fields[name] for part in everything for name in part.steerable}
+
+
+def checked(name: str, value: float, stages: Iterable[Stage] = ()) -> float:
+    """The value, if it may be given to what is so named. KitError."""
+    known = controls(stages)
+    if name not in known:
+        raise not_one_of("control", name, known)
+    least, above, most = (limit(known[name], kind) for kind in ("ge", "gt", "le"))
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not (value >= least and value > above and value <= most):
+        raise KitError(f"{name} {value!r} is not allowed; allowed: {range_of(least, above, most)}")
+    return float(value)
+
+
+def limit(field: FieldInfo, kind: str) -> float:
+    """A field's limit of a kind (ge, gt, le), infinite where it has none."""
+    found = (getattr(bound, kind) for bound in field.metadata if hasattr(bound, kind))
+    return next(found, math.inf if kind == "le" else -math.inf)
+
+
+def range_of(least: float, above: float, most: float) -> str:
+    """`0 to 1`, `a number from 1 up`, `a number above 0`."""
+    if math.isfinite(most):
+        return f"{max(least, above):g} to {most:g}"
+    if math.isfinite(least):
+        return f"a number from {least:g} up"
+    return f"a number above {above:g}" if math.isfinite(above) else "a number"
+
+
+def steered(stage: Stage, values: Mapping[str, float]) -> Stage:
+    """The stage with these values in place of its own, wherever it has such a thing.
+
+    K: where its temperature starts, and its bound (adaptive and schedule). α: of its objective. Rate: adaptive only.
+    """
+    if not values:
+        return stage
+    changed = {}
+    for name, part in (("temperature", stage.temperature), ("objective", stage.objective)):
+        of_part = {field: values[field] for field in part.steerable if field in values} if part is not None else {}
+        if of_part:
+            changed[name] = part.model_copy(update=of_part)
+    return stage.model_copy(update=changed) if changed else stage
+
+
+def read(path: Path) -> tuple[Event, ...]:
+    """Events from a JSON file: a list such as `[{"step": 40, "name": "k", "value": 5}]`. KitError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise KitError(f"events file {str(path)!r} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise KitError(f"events file {str(path)!r} is not readable as JSON ({error})") from None
+    if not isinstance(content, list):
+        raise KitError(f"events file {str(path)!r} holds no list; allowed: a list of {{step, name, value}}")
+    try:
+        return tuple(Event.model_validate(entry) for entry in content)
+    except ValidationError as error:
+        raise KitError(f"events file {str(path)!r}: {one_line(error)}") from None
+
+
+def text(events: tuple[Event, ...]) -> str:
+    """Events as the JSON that `read` reads."""
+    return json.dumps([event.model_dump() for event in events], indent=1) + "\n"

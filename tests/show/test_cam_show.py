@@ -1,0 +1,270 @@
+"""Heat maps on the screen and on disk: overlays, the widget, the grid, and `python -m kit cam`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.text import Text
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from kit.__main__ import main
+from kit.data import load
+from kit.grid.training import train_all
+from kit.models import build
+from kit.paper import figure2
+from kit.paper.figure2 import Scenes
+from kit.paper.plan import Plan, runs_of
+from kit.show import cam_figures
+from kit.show.cam_figures import enlarged, overlay
+from kit.show.cam_widget import cam_explorer, named
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+PIXELS = np.array([[[200, 100, 0], [10, 20, 30]]], np.uint8)  # (1, 2, 3)
+
+
+def test_an_overlay_goes_from_the_image_to_the_map():
+    heat = np.array([[0.0, 1.0]])
+    np.testing.assert_array_equal(overlay(PIXELS, heat, 0), PIXELS)
+    cold, hot = overlay(PIXELS, heat, 1)[0]
+    assert cold.sum() < 30 and hot.sum() > 500  # the ends of inferno: near black, pale yellow
+    half = overlay(PIXELS, heat, 0.5)[0].astype(int)
+    np.testing.assert_allclose(half[0], (100 + cold.astype(int)) / 2, atol=1)  # 100: the pixel's grey
+    np.testing.assert_allclose(half[1], (20 + hot.astype(int)) / 2, atol=1)
+
+
+def test_overlays_are_enlarged_by_whole_factors_and_boxed():
+    picture = enlarged(np.zeros((32, 32, 3), np.uint8), (8, 8, 16, 24), side=256)
+    assert picture.shape == (256, 256, 3)
+    rows, columns = picture.any(2).nonzero()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (64, 192, 64, 128)
+
+
+@pytest.fixture(scope="module")
+def grid():
+    plan = Plan.of("smoke")
+    rows = figure2.table(plan, 1, readings=("printed",), explained=("vgg19",))
+    return plan, rows, *cam_figures.look(rows, train_all(runs_of(rows), show_progress=False))
+
+
+def inside(figure) -> bool:
+    """Whether all text that is drawn lies on the canvas; an axis also holds ticks beyond its limits, which are not."""
+    figure.draw_without_rendering()
+    beyond = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks()
+        for label in (tick.label1, tick.label2)
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and text not in beyond]
+    boxes = [text.get_window_extent() for text in texts]
+    wide, high = figure.bbox.width, figure.bbox.height
+    return all(box.x0 >= -1 and box.y0 >= -1 and box.x1 <= wide + 1 and box.y1 <= high + 1 for box in boxes)
+
+
+def test_the_grid_has_a_picture_for_every_image_and_network(grid):
+    plan, rows, scenes, subjects, frame = grid
+    chosen = figure2.shown(frame, drawn=2, extremes=1)
+    figure = cam_figures.fig2(subjects, scenes, frame, chosen, plan, rows)
+    pictures = [ax for ax in figure.axes if ax.images]
+    assert len(chosen) == 4 and len(pictures) >= 4 * (1 + 1 + 3)  # the image, VGG-19, its three students
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert {"T=5", "T=20", "adaptive", "VGG-19\nexplained", "ResNet-34 taught by VGG-19"} <= set(texts)
+    first = next(iter(chosen))
+    line = frame[(frame["temperature"] == "T=5") & (frame["image"] == first)].iloc[0]
+    expected = "empty map" if line["empty"] else f"{100 * line['energy_mask']:.0f} %"
+    assert f"{expected} {'✓' if line['correct'] else '✗'}" in texts
+    assert inside(figure)
+
+
+def test_tables_of_scores_keep_their_text_inside(grid):
+    plan, rows, _, _, frame = grid
+    for figure in (
+        cam_figures.score_table(frame, plan, rows),
+        cam_figures.agreement_table(frame, plan, rows),
+        cam_figures.comparison_table(frame, plan, rows),
+        cam_figures.sanity_table(frame, plan, rows),
+        cam_figures.cam_verdicts(figure2.verdicts(frame, plan), plan, rows),
+    ):
+        assert inside(figure)
+
+
+# ---- the widget ------------------------------------------------------------------------------------------------------
+
+
+def test_every_control_redraws_and_the_slider_computes_nothing(grid):
+    _, _, scenes, subjects, _ = grid
+    explorer = cam_explorer(named(subjects), scenes, [0, 3, 5])
+    assert explorer.network.options[0] == "VGG-19, explained"
+    picture, numbers = explorer.picture.value, explorer.numbers.value
+    assert bytes(picture[:4]) == b"\x89PNG" and "true class" in numbers
+    explorer.blend.value = 0.0
+    assert explorer.picture.value != picture and explorer.numbers.value == numbers and explorer.computed == 1
+    adaptive = next(name for name in explorer.network.options if "adaptive" in name)
+    for control, value in (
+        ("image", 5), ("target", "predicted"), ("target", 2), ("method", "layer-cam"), ("network", adaptive),
+        ("layer", "layer2"),
+    ):  # fmt: skip
+        computed = explorer.computed
+        getattr(explorer, control).value = value
+        assert explorer.computed == computed + 1, control
+    assert "layer2" in explorer.numbers.value
+    explorer.blend.value = 1.0
+    seen = explorer.picture.value
+    explorer.image.value = 3
+    assert explorer.picture.value != seen
+    computed = explorer.computed
+    explorer.image.value = 5
+    assert explorer.picture.value == seen and explorer.computed == computed  # kept
+
+
+# ---- python -m kit cam -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(grid):
+    return grid[1][0].runs[0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    images = tmp_path / "images"
+    (images / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in (("a.png", (16, 16)), ("b.jpg", (40, 20)), ("more/c.bmp", (16, 16))):
+        Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(images / name)
+    (images / "notes.txt").write_text("not an image")
+    return images
+
+
+def refused(words: list[object], capsys) -> str:
+    status = main(["cam", *map(str, words)])
+    captured = capsys.readouterr()
+    assert status == 2 and captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_a_runs_maps_of_a_folder(run, folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    (folder / "boxes.csv").write_text("image,xmin,ymin,xmax,ymax\na.png,4,4,12,12\nb.jpg,10,0,30,20\n")
+    assert main(["cam", "--run", run.hash, "--images", str(folder), "--out", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    table = pd.read_csv(out / "cam.csv")
+    assert table["image"].tolist() == ["a.png", "b.jpg", "more/c.bmp"] == [line["image"] for line in told["maps"]]
+    assert {path.name for path in out.iterdir()} == {"a.png.png", "b.jpg.png", "more_c.bmp.png", "cam.png", "cam.csv"}
+    assert Image.open(out / "more_c.bmp.png").size == (256, 256)
+    assert (table["class"] == table["predicted"]).all() and table["probability"].between(0, 1).all()
+    assert np.isnan(table["iou"][2])  # no box is known
+    known = table[:2][table["empty"][:2] == 0]
+    assert known["energy_box"].between(0, 1).all() and known["iou"].between(0, 1).all()
+
+
+def test_a_box_is_cropped_as_its_image_is(folder):
+    from kit.show.cam_folder import of_folder
+
+    (folder / "boxes.csv").write_text("image,xmin,ymin,xmax,ymax\nb.jpg,10,0,30,20\n")  # 40 × 20: the middle square
+    found = of_folder(folder, 16)
+    np.testing.assert_allclose(found.boxes[1], [0, 0, 16, 16])
+    assert np.isnan(found.boxes[[0, 2]]).all()
+
+
+def test_a_runs_own_test_images_are_scored_by_their_true_class(run, tmp_path):
+    words = ["cam", "--run", run.hash, "--out", str(tmp_path), "--limit", "6", "--method", "layer-cam"]
+    assert main([*words, "--layer", "layer2"]) == 0
+    table = pd.read_csv(tmp_path / "cam.csv")
+    data = run.data.load()
+    some = torch.linspace(0, len(data.test) - 1, 6).long()
+    assert table["class"].tolist() == [data.classes[i] for i in data.test.labels[some].tolist()]
+    assert set(table["layer"]) == {"layer2"} and set(table["method"]) == {"layer-cam"}
+    assert {"pointing", "energy_box", "iou"} <= set(table.columns)
+
+
+def test_weights_of_ones_own(folder, tmp_path, capsys):
+    network = build("cnn", 2, width=4, stem="small", seed=3)
+    with torch.no_grad():
+        network.fc.bias.copy_(torch.tensor([0.0, 50.0]))
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    words = ["cam", "--weights", tmp_path / "w.safetensors", "--images", folder, "--out", tmp_path / "out"]
+    words += ["--model", "cnn", "--classes", "cat,dog", "--width", "4", "--stem", "small", "--px", "24"]
+    assert main([*map(str, words), "--class", "cat"]) == 0
+    table = pd.read_csv(tmp_path / "out" / "cam.csv")
+    assert set(table["predicted"]) == {"dog"} and set(table["class"]) == {"cat"}
+    capsys.readouterr()
+    assert "do not fit model cnn, 2 classes, width 8, stem small" in refused([*words[1:], "--width", "8"], capsys)
+    assert "class 'cow' is not known; allowed: predicted, 0 to 1, or cat, dog" in refused(
+        [*words[1:], "--class", "cow"], capsys
+    )
+    assert "class 2 is out of range; allowed: 0 to 1" in refused([*words[1:], "--class", "2"], capsys)
+    assert "class 'true' is not known" in refused([*words[1:], "--class", "true"], capsys)
+
+
+def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
+    out = ["--out", tmp_path / "out"]
+    of_run = ["--run", run.hash, "--images", folder, *out]
+    line = refused([*of_run, "--layer", "layer9"], capsys)
+    assert "layer 'layer9' is not known; allowed: conv1, " in line and "layer4" in line
+    assert "method 'cam' is not known" in refused([*of_run, "--method", "cam"], capsys)
+    assert "class 99 is out of range; allowed: 0 to 12" in refused([*of_run, "--class", "99"], capsys)
+    for unknown in ("0123456789abcdef", "../runs", ""):
+        assert f"run {unknown!r} is not in the cache" in refused(["--run", unknown, "--images", folder, *out], capsys)
+    assert "either --run HASH or --weights FILE" in refused(["--images", folder, *out], capsys)
+    assert "is no folder" in refused(["--run", run.hash, "--images", folder / "none", *out], capsys)
+    for within in (folder, folder / "more" / "out"):
+        assert "lies in --images; allowed: a folder outside" in refused([*of_run, "--out", within], capsys)
+    weights = tmp_path / "w.safetensors"
+    words = ["--weights", weights, "--images", folder, "--model", "cnn", "--classes", "2", *out]
+    assert "are not there" in refused(words, capsys)
+    weights.write_bytes(b"not weights")
+    assert "are not readable as safetensors" in refused(words, capsys)
+    assert "--weights needs --model and --classes" in refused(words[:4], capsys)
+    assert "--weights needs --images" in refused(words[:2], capsys)
+    (folder / "boxes.csv").write_text("image,left\na.png,1\n")
+    assert "boxes.csv is not readable" in refused(of_run, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_images_are_named_and_the_others_drawn(run, folder, tmp_path, capsys):
+    (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:200])
+    (folder / "d.png").write_text("no picture")
+    status = main(["cam", "--run", run.hash, "--images", str(folder), "--out", str(tmp_path / "out")])
+    told = capsys.readouterr().err.splitlines()
+    assert status == 2 and len(told) == 2
+    assert told[0].startswith("  damaged: b.jpg: ") and told[1] == "  damaged: d.png: not an image"
+    assert pd.read_csv(tmp_path / "out" / "cam.csv")["image"].tolist() == ["a.png", "more/c.bmp"]
+    for name in ("a.png", "more/c.bmp"):
+        (folder / name).unlink()
+    words = ["--run", run.hash, "--images", folder, "--out", tmp_path / "out"]
+    assert "holds no readable image, first b.jpg: " in refused(words, capsys)
+    for name in ("b.jpg", "d.png"):
+        (folder / name).unlink()
+    assert "holds no images; allowed: .jpg, " in refused(words, capsys)
+
+
+def test_a_network_without_convolution_has_no_maps(tmp_path):
+    from kit.errors import KitError
+    from kit.show.cam_folder import Explained, Pictures, explain
+
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
+    mean_std = torch.zeros(3), torch.ones(3)
+    with pytest.raises(KitError, match="has no convolution"):
+        explain(
+            Explained(linear, 8, *mean_std, ("a", "b"), "linear"),
+            Pictures(("x",), torch.zeros(1, 8, 8, 3, dtype=torch.uint8)),
+            tmp_path,
+        )
+
+
+def test_boxes_of_the_role_are_those_scored():
+    data = load("hrsc2016", px=16, train_per_class=2, test_per_class=1, source="embedded")
+    scenes = Scenes.of(data)
+    assert (scenes.masks & ~scenes.boxes).sum() < 0.05 * scenes.masks.sum()  # hulls lie in their boxes
