@@ -1,5 +1,6 @@
 # make figures   every figure and table into figures/; PRESET=smoke|paper: into build/figures-smoke|paper
 # make test      unit tests, and the notebooks at preset smoke
+# make check     what a change must pass at once, in under two minutes: lint, format, types, import contracts, the fast tests
 # make lab       JupyterLab on this machine alone
 # make app       the live cockpit alone, as a page of its own on this machine
 # make audit     known vulnerabilities of the pinned dependencies, where pip-audit can reach its index
@@ -14,13 +15,25 @@ BIN := .venv/bin
 endif
 STAMP := .venv/installed
 
-.PHONY: figures test lab app audit install clean
+.PHONY: figures test check lint lab app audit install clean
 
 figures: install
 	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+
+# The method, and what is committed beside it: the tests that are quick and find most.
+FAST := losses temperature recipe steering models augment claims environment docs security
+
+check: lint
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(FAST:%=tests/test_%.py)
+
+lint: install
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 
 lab: install
 	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null
