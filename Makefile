@@ -1,6 +1,7 @@
 # make figures   every figure and table into figures/; PRESET=smoke|paper: into build/figures-smoke|paper
 # make test      unit tests, and the notebooks at preset smoke
 # make check     what a change must pass at once, in under two minutes: lint, format, types, import contracts, the fast tests
+# make numerics  what a processor's kernels decide, as two other processors
 # make lab       JupyterLab on this machine alone
 # make app       the live cockpit alone, as a page of its own on this machine
 # make audit     known vulnerabilities of the pinned dependencies, where pip-audit can reach its index
@@ -15,7 +16,7 @@ BIN := .venv/bin
 endif
 STAMP := .venv/installed
 
-.PHONY: figures test check lint lab app audit install clean
+.PHONY: figures test numerics check lint lab app audit install clean
 
 figures: install
 	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
@@ -23,11 +24,16 @@ figures: install
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
+numerics: install
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
+
 # The method, and what is committed beside it: the tests that are quick and find most.
-FAST := losses temperature recipe steering models augment claims environment docs security
+FAST := $(addsuffix .py,$(addprefix tests/,test_losses test_temperature test_recipe test_models test_steering \
+	data/test_augment test_claims test_pins test_environment test_docs test_security))
 
 check: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(FAST:%=tests/test_%.py)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(FAST)
 
 lint: install
 	$(BIN)/python -m ruff check

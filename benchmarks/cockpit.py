@@ -53,7 +53,8 @@ WATCH = """() => {
 
 
 def settings(**changes: object) -> Settings:
-    return Settings(**{"preset": PRESET, "small_teacher": "vgg19", "epochs": EPOCHS} | changes)
+    networks = {"student": "vgg16", "teacher": "resnet34", "small_teacher": "vgg19"}
+    return Settings(**{"preset": PRESET, "role": "cifar-10", "epochs": EPOCHS} | networks | changes)
 
 
 def latencies(page: Page, k: int, presses: int) -> tuple[list[float], list[float]]:

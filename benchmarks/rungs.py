@@ -25,10 +25,10 @@ from benchmarks.bare import BARE, bare_loop
 from benchmarks.task import Loop, Task
 from kit.recipe import Eq1, Improved, Objective, Recipe, Stage
 from kit.runs.logits import Drawn, TeacherLogits
-from kit.temperature import Adaptive, Fixed, TemperaturePolicy
+from kit.temperature import Adaptive, Fixed, Policy
 from kit.trainer import Training, parameter_groups
-from kit.training.cost import EpochLogits
-from kit.training.forward import Precision
+from kit.training.forward import Machine, Precision
+from kit.training.teachers import EpochLogits
 
 BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is done, and no stage ends
 
@@ -142,7 +142,7 @@ def torchdistill(task: Task, workers: int) -> Loop:
 def of_kit(
     task: Task,
     objective: Objective,
-    temperature: TemperaturePolicy | None,
+    temperature: Policy | None,
     cached: bool = False,
     precision: Precision = "float32",
 ) -> Loop:
@@ -157,7 +157,8 @@ def of_kit(
     )  # fmt: skip
     recall = {"big": recalled(task, teacher)} if cached else {}
     teachers = {"big": teacher} if learns_from else {}
-    training = Training(recipe, task.data, student, teachers, task.seed, precision=precision, recall=recall)
+    machine = Machine(precision=precision)
+    training = Training(recipe, task.data, student, teachers, task.seed, machine=machine, cached_logits=recall)
     return Loop(training.student, lambda: iter(training))
 
 

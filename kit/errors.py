@@ -1,14 +1,20 @@
-"""The one error a user sees: a single line that names the thing, its value and what is allowed."""
+"""The one error a user sees, and data that are checked where they are made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class KitError(ValueError):
     """Wrong input. The command line prints its one line and exits with status 2."""
+
+
+class Described(BaseModel):
+    """Frozen data of a description: validated when made, without fields of other names, NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def not_one_of(what: str, value: object, allowed: Iterable[object]) -> KitError:

@@ -9,21 +9,24 @@ A process killed in the middle leaves a draft whose name starts with `.`, which 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
 
 import platformdirs
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from kit.errors import KitError
-from kit.grid.engines import Tick
+from kit.runtime.progress import Progress
 
 CHECKSUMS = "checksums.json"
 
@@ -34,21 +37,39 @@ def sealed(place: Path) -> Iterator[Path]:
 
     Raises KitError where the disk cannot take it; whatever goes wrong, `place` stays as it was.
     """
-    with writing_to(place.parent):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-        try:
-            yield draft
-            written = sorted(path for path in draft.iterdir())
-            write(draft / CHECKSUMS, json.dumps({path.name: sha256(path) for path in written}, indent=1))
-            for path in (*written, draft):
-                flush(path)
-            draft.chmod(0o755)
-            draft.rename(place)
-            flush(place.parent)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
+    with writing_to(place.parent), drafted(place) as draft:
+        yield draft
+        written = sorted(path for path in draft.iterdir())
+        write(draft / CHECKSUMS, json.dumps({path.name: sha256(path) for path in written}, indent=1))
+
+
+@contextmanager
+def drafted(place: Path) -> Iterator[Path]:
+    """Yields a draft folder to write into; when its block ends it is on the disk, and at `place`."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    try:
+        yield draft
+        for path in (*draft.rglob("*"), draft):
+            flush(path)
+        draft.chmod(0o755)  # mkdtemp's is private; others may share the cache
+        draft.rename(place)
+        flush(place.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def built_once(place: Path, is_whole: Callable[[], bool], build: Callable[[Path], None]) -> Path:
+    """Returns `place`, built anew where it is not whole; processes and threads that ask at once build it once."""
+    if not is_whole():
+        with FileLock(place.with_name(f"{place.name}.lock")):
+            if not is_whole():  # another may have built it while this one waited
+                sweep(place)
+                shutil.rmtree(place, ignore_errors=True)
+                with drafted(place) as draft:
+                    build(draft)
+    return place
 
 
 def complaint(folder: Path, names: Collection[str]) -> str | None:
@@ -89,6 +110,27 @@ def write(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file that appears under its name, in place of an older one, only once it is whole and on the disk."""
+    with written(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file to write into; when its block ends it is on the disk, and at `path`."""
+    draft = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
+    try:
+        with draft.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        flush(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def flush(path: Path) -> None:
     """A file's content, or a folder's names, through to the disk. Windows opens no folders and needs none of it."""
     if path.is_dir() and os.name == "nt":
@@ -113,7 +155,7 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise KitError(f"cannot write to {folder}: {error.strerror}") from error
 
 
-# ---- the cache ----------------------------------------------------------------------------------------------------
+# ---- the cache -----------------------------------------------------------------------------------------------------
 
 
 def cache_folder() -> Path:
@@ -121,16 +163,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KIT_CACHE") or platformdirs.user_cache_dir("small-teacher-kit"))
 
 
-# ---- training one, and many ---------------------------------------------------------------------------------------
-
 WAITING_S = 0.5  # between two looks at a lock that somebody else holds
 
 
 @contextmanager
-def locked(place: Path, tick: Tick = lambda share: None) -> Iterator[None]:
+def locked(place: Path, progress: Progress = lambda share: None) -> Iterator[None]:
     """Holds the place's lock, which the system frees when its holder is killed. Raises KitError where it cannot be.
 
-    `tick` hears 0 now and then while it waits for the lock.
+    `progress` hears 0 now and then while it waits for the lock.
     """
     lock = FileLock(place.with_suffix(".lock"))
     with writing_to(place.parent):
@@ -139,8 +179,22 @@ def locked(place: Path, tick: Tick = lambda share: None) -> Iterator[None]:
             try:
                 lock.acquire(timeout=WAITING_S)
             except Timeout:
-                tick(0.0)
+                progress(0.0)
     try:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def in_cache(below: str) -> Iterator[Path]:
+    """Yields a folder of the cache, made if need be; a disk that cannot take it is a KitError that says what helps."""
+    folder = cache_folder() / below
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "is on a disk that is full" if full else f"cannot be written ({error.strerror or error})"
+        fewer = ", or a smaller KIT_IMAGE_BUDGET_MB" if full else ""
+        raise KitError(f"cache folder {folder} {what}; allowed: KIT_CACHE set to one with room{fewer}") from error

@@ -1,7 +1,8 @@
 """The paper's losses and the temperature's gradient: pure functions of logits.
 
-Shapes: teacher and student logits `zt`, `zs` are `(N, C)`, labels `y` are `(N,)` integers, and a temperature `t` is
-a positive number or a 0-d tensor. Every loss is a mean over the batch, in nats. p(z, t) = softmax(z / t).
+Shapes: teacher and student logits `zt`, `zs` are `(N, C)`, labels `y` are `(N,)` integers. A temperature `t` is a
+positive number or 0-d tensor, or a tensor `(N, 1)` with one an image; `Sides` gives teacher and student one each.
+Every loss is a mean over the batch, in nats. p(z, t) = softmax(z / t).
 """
 
 from __future__ import annotations
@@ -15,19 +16,43 @@ from torch import Tensor
 Scalar = float | Tensor
 
 
+class Sides(NamedTuple):
+    """A temperature for the teacher's logits and one for the student's."""
+
+    teacher: Scalar
+    student: Scalar
+
+
+Temperature = Scalar | Sides
+
+
+def sides(t: Temperature) -> Sides:
+    """The temperature of either side; one that is no `Sides` is both sides'."""
+    return t if isinstance(t, Sides) else Sides(t, t)
+
+
 def softened(z: Tensor, t: Scalar) -> Tensor:
     """p(z, t) = softmax(z / t), shape (N, C)."""
     return F.softmax(z / t, dim=-1)
 
 
-def soft_cross_entropy(zt: Tensor, zs: Tensor, t: Scalar) -> Tensor:
-    """L_D(p(zt, t), p(zs, t)) = −Σ_i p_i(zt, t) log p_i(zs, t): the paper's "soft log cross-entropy"."""
-    return -(softened(zt, t) * F.log_softmax(zs / t, dim=-1)).sum(-1).mean()
+def cross_entropies(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
+    """−Σ_i p_i(zt, t) log p_i(zs, t) of each image, shape (N,)."""
+    tt, ts = sides(t)
+    return -(softened(zt, tt) * F.log_softmax(zs / ts, dim=-1)).sum(-1)
 
 
-def kl_divergence(zt: Tensor, zs: Tensor, t: Scalar) -> Tensor:
+def soft_cross_entropy(zt: Tensor, zs: Tensor, t: Temperature, weight: Scalar = 1.0) -> Tensor:
+    """L_D(p(zt, t), p(zs, t)): the paper's "soft log cross-entropy". `weight` is a number, or (N, 1) by image."""
+    losses = cross_entropies(zt, zs, t)  # (N,)
+    by_image = isinstance(weight, Tensor) and weight.ndim > 0
+    return (weight.flatten() * losses).mean() if by_image else weight * losses.mean()
+
+
+def kl_divergence(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
     """KL(p(zt, t) ‖ p(zs, t)): L_D less the teacher's entropy. Same gradient for the student, another one for t."""
-    log_p, log_q = F.log_softmax(zt / t, dim=-1), F.log_softmax(zs / t, dim=-1)
+    tt, ts = sides(t)
+    log_p, log_q = F.log_softmax(zt / tt, dim=-1), F.log_softmax(zs / ts, dim=-1)
     return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
 
 
@@ -36,14 +61,20 @@ def hard_cross_entropy(zs: Tensor, y: Tensor, t: Scalar = 1.0) -> Tensor:
     return F.cross_entropy(zs / t, y)
 
 
-def eq1_printed(zt: Tensor, zs: Tensor, y: Tensor, t: Scalar, alpha: float) -> Tensor:
+def eq1_printed(zt: Tensor, zs: Tensor, y: Tensor, t: Temperature, alpha: float) -> Tensor:
     """Eq. (1) to the letter: α·L_D(p(zt,T), p(zs,T)) + (1−α)·L_S(y, p(zs,T)); T in both terms and no T²."""
-    return alpha * soft_cross_entropy(zt, zs, t) + (1 - alpha) * hard_cross_entropy(zs, y, t)
+    return alpha * soft_cross_entropy(zt, zs, t) + (1 - alpha) * hard_cross_entropy(zs, y, sides(t).student)
 
 
-def eq1_hinton(zt: Tensor, zs: Tensor, y: Tensor, t: Scalar, alpha: float) -> Tensor:
+def eq1_hinton(zt: Tensor, zs: Tensor, y: Tensor, t: Temperature, alpha: float) -> Tensor:
     """Eq. (1) as Hinton et al. (2015) weigh it: α·T²·L_D + (1−α)·L_S(y, p(zs, 1))."""
-    return alpha * t**2 * soft_cross_entropy(zt, zs, t) + (1 - alpha) * hard_cross_entropy(zs, y)
+    return soft_cross_entropy(zt, zs, t, alpha * squared(t)) + (1 - alpha) * hard_cross_entropy(zs, y)
+
+
+def squared(t: Temperature) -> Scalar:
+    """T²; of two sides the product, by which the student's gradient keeps its size (Hinton et al. 2015)."""
+    tt, ts = sides(t)
+    return tt * ts
 
 
 class TemperatureGradient(NamedTuple):
@@ -58,7 +89,7 @@ class TemperatureGradient(NamedTuple):
 
 
 def temperature_gradient(zt: Tensor, zs: Tensor, t: Scalar) -> TemperatureGradient:
-    """∂L_D/∂t of the soft cross-entropy in closed form, with p = p(zt, t) and q = p(zs, t).
+    """∂L_D/∂t of the soft cross-entropy in closed form, with p = p(zt, t) and q = p(zs, t); t a number.
 
     ∂CE/∂t = (E_p[zs] − E_q[zs]) / t² + Cov_p(zt, zs) / t³, the corrected form of the paper's Section 1.1 (its printed
     formula is damaged; notebook 01 derives this one). ∂CE/∂log t is `t * total`.
@@ -70,8 +101,15 @@ def temperature_gradient(zt: Tensor, zs: Tensor, t: Scalar) -> TemperatureGradie
     return TemperatureGradient(((mean_p_zs - mean_q_zs) / t**2).mean(), (covariance / t**3).mean())
 
 
+def entropy_gradient(zt: Tensor, t: float) -> Tensor:
+    """∂H(p(zt, t))/∂t = Var_p(zt) / t³ ≥ 0, batch mean: what the soft cross-entropy has and KL lacks."""
+    p = softened(zt, t)
+    variance = (p * zt**2).sum(-1) - (p * zt).sum(-1) ** 2
+    return (variance / t**3).mean()
+
+
 def topk_correct(z: Tensor, y: Tensor, ks: tuple[int, ...] = (1, 5)) -> Tensor:
     """How many of the N images have their label among the k largest logits, for each k: shape (len(ks),)."""
     ranked = z.topk(min(max(ks), z.shape[1]), dim=-1).indices  # (N, k)
-    hits = ranked == y[:, None]
-    return torch.stack([hits[:, :k].any(-1).sum() for k in ks])
+    correct = ranked == y[:, None]
+    return torch.stack([correct[:, :k].any(-1).sum() for k in ks])

@@ -6,16 +6,15 @@ a teacher is `hard_labels()`. Everything the paper leaves open is a field with a
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
-from torch import Tensor, nn
+from pydantic import Field, SerializeAsAny, model_validator
+from torch import Tensor
 
-from kit.errors import KitError
-from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy
-from kit.temperature import Adaptive, Fixed, Scheduled, TemperaturePolicy
+from kit.errors import Described
+from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy, squared
+from kit.temperature import Adaptive, Fixed, Moment, Policy
 
 K = 20.0  # the paper's temperature threshold
 ALPHA = 0.5  # the paper's α in Eq. (1)
@@ -24,29 +23,11 @@ ALPHA = 0.5  # the paper's α in Eq. (1)
 # soft stages end near 40 % and 65 % of the epochs; notebook 02 shows what other rates do.
 RATE = 60.0
 
-
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What an objective sees of one training step. Images x (N, 3, H, W), labels y (N,), logits (N, C)."""
-
-    x: Tensor
-    y: Tensor
-    zs: Tensor
-    zt: Tensor | None  # None in a stage without a teacher
-    t: float  # what the losses use: ⌊t⌋, or T
-    student: nn.Module
-    teacher: nn.Module | None
-    progress: float  # of the stage's budget, 0…1
-
-
-class Objective(Part):
+class Objective(Described):
     """A stage's loss: a frozen description that can be called on a `Moment`. Subclass it to bring your own."""
 
     kind: str
+    steerable: ClassVar[tuple[str, ...]] = ()  # fields that may be changed while a student trains
     needs_teacher: ClassVar[bool] = True
     needs_input_gradient: ClassVar[bool] = False  # x.requires_grad is set first, and zt keeps its graph to x
     trains_teacher: ClassVar[bool] = False  # a copy of the teacher learns along, by `teacher_loss` at `teacher_lr`
@@ -72,15 +53,19 @@ class HardLabels(Objective):
 
 
 class Eq1(Objective):
-    """Eq. (1), as `printed` (T in both terms, no T²) or as `hinton` has it (T² on the soft term, hard term at T=1)."""
+    """Eq. (1), as `printed` (T in both terms, no T²) or as `hinton` has it (T² on the soft term, hard term at T=1).
+
+    Of several teachers the losses' mean is taken, here and in `Improved`.
+    """
 
     kind: Literal["eq1"] = "eq1"
     reading: Literal["printed", "hinton"] = "printed"
     alpha: float = Field(default=ALPHA, ge=0, le=1)
+    steerable: ClassVar[tuple[str, ...]] = ("alpha",)
 
     def __call__(self, at: Moment) -> Tensor:
         eq1 = eq1_printed if self.reading == "printed" else eq1_hinton
-        return eq1(at.zt, at.zs, at.y, at.t, self.alpha)
+        return mean(eq1(zt, at.zs, at.y, t, self.alpha) for zt, t in at.taught())
 
 
 class Improved(Objective):
@@ -92,20 +77,27 @@ class Improved(Objective):
     kind: Literal["improved"] = "improved"
     alpha: float = Field(default=1.0, ge=0, le=1)
     t_squared: bool = True
+    steerable: ClassVar[tuple[str, ...]] = ("alpha",)
 
     def __call__(self, at: Moment) -> Tensor:
-        weight = at.t**2 if self.t_squared else 1.0
-        soft = weight * soft_cross_entropy(at.zt, at.zs, at.t)
+        weighed = ((zt, t, squared(t) if self.t_squared else 1.0) for zt, t in at.taught())
+        soft = mean(soft_cross_entropy(zt, at.zs, t, weight) for zt, t, weight in weighed)
         return soft if self.alpha == 1 else self.alpha * soft + (1 - self.alpha) * hard_cross_entropy(at.zs, at.y)
 
 
-class Stage(Part):
+def mean(losses: Iterable[Tensor]) -> Tensor:
+    """The mean of one or several losses ()."""
+    losses = list(losses)
+    return sum(losses[1:], losses[0]) / len(losses)
+
+
+class Stage(Described):
     """One step of the procedure. It ends when its temperature is cold, or with its budget."""
 
     name: str
     objective: SerializeAsAny[Objective]
-    teacher: str | None = None  # a key of the run's teachers
-    temperature: TemperaturePolicy | None = None
+    teacher: str | tuple[str, ...] | None = None  # a key of the run's teachers, or several
+    temperature: SerializeAsAny[Policy] | None = None
     until: float = Field(gt=0, le=1, description="the share of the run's epochs by which the stage ends at the latest")
 
     @model_validator(mode="after")
@@ -116,10 +108,17 @@ class Stage(Part):
             )
         if self.teacher is not None and self.temperature is None:
             raise ValueError(f"stage {self.name!r} has a teacher but no temperature")
+        if len(set(self.teachers)) < len(self.teachers) or (self.objective.trains_teacher and len(self.teachers) > 1):
+            raise ValueError(f"stage {self.name!r}: objective {self.objective.kind!r} and teachers {self.teachers} differ")
         return self
 
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The teachers it learns from, by name: none, one or several."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
 
-class Recipe(Part):
+
+class Recipe(Described):
     """Stages in order, and how weights are updated. The paper names none of the latter but the batch of 128."""
 
     stages: tuple[Stage, ...] = Field(min_length=1)
@@ -141,18 +140,7 @@ class Recipe(Part):
     @property
     def teachers(self) -> tuple[str, ...]:
         """The teachers it needs, by name, in order."""
-        return tuple(dict.fromkeys(stage.teacher for stage in self.stages if stage.teacher))
-
-    def epochs_with(self, teacher: str) -> range:
-        """The epochs, counted from 0, in which it may learn from the teacher; a stage whose t moves may end early."""
-        spans, begin = [], 0.0
-        for stage in self.stages:
-            if stage.teacher == teacher:
-                spans.append((begin, stage.until))
-            moves = stage.temperature is not None and stage.temperature.kind != "fixed"
-            begin = begin if moves else stage.until
-        first, last = min(begin for begin, _ in spans), max(until for _, until in spans)
-        return range(math.floor(first * self.epochs), math.ceil(last * self.epochs))
+        return tuple(dict.fromkeys(name for stage in self.stages for name in stage.teachers))
 
 
 def hard_labels() -> tuple[Stage, ...]:
@@ -162,86 +150,33 @@ def hard_labels() -> tuple[Stage, ...]:
 
 def eq1(T: float, reading: Literal["printed", "hinton"] = "printed", alpha: float = ALPHA) -> tuple[Stage, ...]:
     """The text's "traditional method": the big teacher straight to the student by Eq. (1) at a fixed T."""
-    return (
-        Stage(
-            name="big teacher",
-            teacher="big",
-            objective=Eq1(reading=reading, alpha=alpha),
-            temperature=Fixed(T=T),
-            until=1,
-        ),
-    )
+    objective = Eq1(reading=reading, alpha=alpha)
+    return (Stage(name="big teacher", teacher="big", objective=objective, temperature=Fixed(T=T), until=1),)
 
 
-def adaptive(epochs: int, k: float = K, rate: float | None = None, **readings: object) -> Adaptive:
+def adaptive(epochs: int, k: float = K, rate: float | None = None, **readings: Any) -> Adaptive:
     """The adaptive temperature for a run of so many epochs. `rate` is per epoch; by default RATE / epochs."""
     return Adaptive(k=k, rate=RATE / max(1, epochs) if rate is None else rate, **readings)
 
 
 def small_teacher(
-    temperature: TemperaturePolicy,
-    alpha: float = 1.0,
-    t_squared: bool = True,
-    soft_ends: tuple[float, float] = (0.45, 0.8),
+    temperature: Policy, alpha: float = 1.0, t_squared: bool = True, soft_ends: tuple[float, float] = (0.45, 0.8)
 ) -> tuple[Stage, ...]:
     """The paper's three steps: small teacher, then big teacher with t reset to K, then hard labels alone.
 
     With a fixed temperature the same three steps run by the clock, each soft stage ending with its budget.
     """
     objective = Improved(alpha=alpha, t_squared=t_squared)
-    return (
-        Stage(name="small teacher", teacher="small", objective=objective, temperature=temperature, until=soft_ends[0]),
-        Stage(name="big teacher", teacher="big", objective=objective, temperature=temperature, until=soft_ends[1]),
-        Stage(name="hard labels", objective=HardLabels(), until=1),
+    small = Stage(
+        name="small teacher", teacher="small", objective=objective, temperature=temperature, until=soft_ends[0]
     )
+    return (small, *big_teacher_only(temperature, alpha, t_squared, soft_ends[1]))
 
 
 def big_teacher_only(
-    temperature: TemperaturePolicy, alpha: float = 1.0, t_squared: bool = True, soft_end: float = 0.8
+    temperature: Policy, alpha: float = 1.0, t_squared: bool = True, soft_end: float = 0.8
 ) -> tuple[Stage, ...]:
     """The adaptive temperature without a small teacher, as Fig. 1 and Table 2 have it (Section 2.3 names none)."""
     objective = Improved(alpha=alpha, t_squared=t_squared)
-    return (
-        Stage(name="big teacher", teacher="big", objective=objective, temperature=temperature, until=soft_end),
-        Stage(name="hard labels", objective=HardLabels(), until=1),
-    )
-
-
-def procedure(
-    temperature: TemperaturePolicy,
-    has_teacher: bool = True,
-    has_small_teacher: bool = False,
-    reading: Literal["printed", "hinton"] = "printed",
-    alpha: float | None = None,
-    t_squared: bool = True,
-) -> tuple[Stage, ...]:
-    """The stages that follow from which teachers there are. `alpha` None: 0.5 in Eq. (1), 1 in the improved loss."""
-    if not has_teacher:
-        return hard_labels()
-    if has_small_teacher:
-        return small_teacher(temperature, 1.0 if alpha is None else alpha, t_squared)
-    if temperature.kind == "fixed":
-        return eq1(temperature.T, reading, ALPHA if alpha is None else alpha)
-    return big_teacher_only(temperature, 1.0 if alpha is None else alpha, t_squared)
-
-
-def policy(
-    word: str,
-    epochs: int,
-    k: float = K,
-    rate: float | None = None,
-    follows: str = "cross-entropy",
-    optimiser: str = "sgd",
-    floor: bool = True,
-) -> TemperaturePolicy:
-    """The temperature that a word names: `adaptive`, `schedule`, or a number for a fixed T."""
-    if word == "adaptive":
-        return adaptive(epochs, k, rate, follows=follows, optimiser=optimiser, floor=floor)
-    if word == "schedule":
-        return Scheduled(k=k, floor=floor)
-    try:
-        return Fixed(T=float(word))
-    except ValueError as error:
-        if isinstance(error, ValidationError):
-            raise
-        raise KitError(f"temperature {word!r} is not known; allowed: adaptive, schedule, or a number above 0") from None
+    big = Stage(name="big teacher", teacher="big", objective=objective, temperature=temperature, until=soft_end)
+    return (big, Stage(name="hard labels", objective=HardLabels(), until=1))

@@ -1,32 +1,117 @@
 """What the temperature is next: fixed, adaptive (the paper's), or on a schedule.
 
-A policy is frozen, validated data; `Thermostat` is the moving part that a training stage reads and feeds.
+A policy is frozen, validated data that knows where t starts, what of it a batch's losses use, what it is after that
+batch, and which of its fields may be steered. Subclass `Policy` to bring your own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+import torch
+from pydantic import Field
+from torch import Tensor, nn
 
-from kit.losses import TemperatureGradient, softened, temperature_gradient
+from kit.errors import Described
+from kit.losses import Sides, Temperature, entropy_gradient, temperature_gradient
 from kit.parallel.ranks import ALONE, Ranks
 
 COLD = 1.0  # the temperature at which a soft stage is over
 LARGEST_EXPONENT = 700.0  # exp of more is no float: a diverging student's gradient asks for it
 
+State = float | dict[str, float]  # what of a temperature moves: one number, or one a teacher
 
-class Policy(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+@dataclass(frozen=True)
+class Moment:
+    """What policies and objectives see of a training step: the student's logits zs (N, C), taken before its update,
+    labels y (N,), images x (N, 3, H, W), and by teacher its logits (N, C), temperatures and network.
+
+    `zt`, `t` and `teacher` are those of the first teacher, for objectives that know but one.
+    """
+
+    x: Tensor | None
+    y: Tensor | None
+    zs: Tensor
+    logits: Mapping[str, Tensor] = field(default_factory=dict)
+    temperatures: Mapping[str, Sides] = field(default_factory=dict)
+    student: nn.Module | None = None
+    teachers: Mapping[str, nn.Module] = field(default_factory=dict)
+    step: int = 0  # batches of the stage before this one
+    stage_steps: int = 1  # the stage's budget
+    steps_per_epoch: int = 1
+    memory: dict[str, float] = field(default_factory=dict)  # plain numbers that a policy keeps during the stage
+    slopes: Mapping[str, float] = field(default_factory=dict)  # ∂loss/∂t by teacher, of temperatures that required a gradient
+    ranks: Ranks = ALONE
+
+    @property
+    def progress(self) -> float:
+        """How much of its budget the stage has used, 0…1."""
+        return self.step / max(1, self.stage_steps)
+
+    @property
+    def zt(self) -> Tensor | None:
+        return next(iter(self.logits.values()), None)
+
+    @property
+    def t(self) -> Temperature:
+        """What the losses use: ⌊t⌋, or T; `Sides` where teacher and student have a temperature each."""
+        first = next(iter(self.temperatures.values()), Sides(1.0, 1.0))
+        return first.teacher if first.teacher is first.student else first
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        return next(iter(self.teachers.values()), None)
+
+    def taught(self) -> Iterable[tuple[Tensor, Sides]]:
+        """Each teacher's logits (N, C) with its temperature."""
+        return ((zt, self.temperatures[name]) for name, zt in self.logits.items())
+
+
+class Policy(Described):
+    """A temperature as data with its behaviour. `kind` names it in descriptions."""
+
+    kind: str
+    moves: ClassVar[bool] = True  # whether t may change, and so end its stage before the budget does
+    steerable: ClassVar[tuple[str, ...]] = ()  # fields that may be changed while a student trains
+
+    @property
+    def start(self) -> float:
+        raise NotImplementedError
+
+    def begin(self, teachers: Sequence[str]) -> State:
+        """t at the begin of a stage with these teachers: one number, or one a teacher."""
+        return self.start
+
+    def used(self, t: State) -> State:
+        """What the losses use of t."""
+        return t
+
+    def given(self, t: State, at: Moment) -> Temperature | Mapping[str, Temperature]:
+        """The temperature in a batch's losses: a number, a tensor (N, 1), `Sides` of these, or one of them a teacher."""
+        return self.used(t)
+
+    def next(self, t: State, at: Moment) -> State:
+        """t after a batch."""
+        return t
+
+    def steered(self, t: State) -> State:
+        """t once a field of the policy has been changed to what it is now."""
+        return t
+
+    def is_cold(self, t: State) -> bool:
+        """Whether the stage is over."""
+        return False
 
 
 class Fixed(Policy):
     """T stays where it is: the paper's rows T = 5 and T = 20."""
 
     kind: Literal["fixed"] = "fixed"
+    moves: ClassVar[bool] = False
     T: float = Field(gt=0)
 
     @property
@@ -34,121 +119,70 @@ class Fixed(Policy):
         return self.T
 
 
-class Adaptive(Policy):
-    """θ = log t follows the gradient of L_D, from t = K down to t = 1 (Section 1.1; the readings are the options)."""
+class Falling(Policy):
+    """t moves in [1, K], from K on; the losses use ⌊t⌋ where `floor` says so; where that is 1 the stage is over."""
+
+    k: float = Field(default=20.0, ge=1, description="the paper's K, the temperature threshold; t stays in [1, K]")
+    floor: bool = True  # the losses see ⌊t⌋, as the paper says
+    steerable: ClassVar[tuple[str, ...]] = ("k",)
+
+    @property
+    def start(self) -> float:
+        return self.k
+
+    def used(self, t: float) -> float:
+        return float(math.floor(t)) if self.floor else t
+
+    def steered(self, t: float) -> float:
+        return min(t, self.k)
+
+    def is_cold(self, t: float) -> bool:
+        return self.used(t) <= COLD
+
+
+class Adaptive(Falling):
+    """θ = log t follows the gradient of L_D, from t = K down to t = 1 (Section 1.1; the readings are the options).
+
+    Of several teachers it follows the mean of their gradients.
+    """
 
     kind: Literal["adaptive"] = "adaptive"
-    k: float = Field(default=20.0, ge=1, description="the paper's K, the temperature threshold; t stays in [1, K]")
     rate: float = Field(gt=0, description="learning rate of θ in one epoch; a step takes rate / steps per epoch")
     optimiser: Literal["sgd", "adam"] = "sgd"
     follows: Literal["cross-entropy", "kl"] = "cross-entropy"  # whose gradient moves t; KL's drives t up to K
-    floor: bool = True  # the losses see ⌊t⌋, as the paper says
+    steerable: ClassVar[tuple[str, ...]] = ("k", "rate")
 
-    @property
-    def start(self) -> float:
-        return self.k
+    def next(self, t: float, at: Moment) -> float:
+        terms = torch.stack([self._terms(zt, at.zs, t) for zt in at.logits.values()]).mean(0)  # (3,)
+        slope, mismatch, spread = (t * term for term in at.ranks.mean(terms).tolist())  # ∂L_D/∂θ = t · ∂L_D/∂t
+        at.memory.update(gradient=slope, mismatch=mismatch, spread=spread)
+        if not math.isfinite(slope):
+            return t  # the student has diverged: the trainer will say so
+        step = self.rate / at.steps_per_epoch
+        # θ ← θ − step·∂L_D/∂θ, written for t = exp(θ) so that t = K is exactly K
+        change = min(-step * self._direction(slope, at.memory, at.step + 1), LARGEST_EXPONENT)
+        return min(max(t * math.exp(change), COLD), self.k)
+
+    def _terms(self, zt: Tensor, zs: Tensor, t: float) -> Tensor:
+        """The gradient that t follows, and the two terms of the cross-entropy's, (3,)."""
+        terms = temperature_gradient(zt, zs, t)
+        slope = terms.total if self.follows == "cross-entropy" else terms.total - entropy_gradient(zt, t)
+        return torch.stack([slope, *terms])
+
+    def _direction(self, slope: float, memory: dict[str, float], seen: int) -> float:
+        if self.optimiser == "sgd":
+            return slope
+        mean = memory["mean"] = 0.9 * memory.get("mean", 0.0) + 0.1 * slope
+        square = memory["square"] = 0.999 * memory.get("square", 0.0) + 0.001 * (slope * slope)  # ** may raise
+        return (mean / (1 - 0.9**seen)) / (math.sqrt(square / (1 - 0.999**seen)) + 1e-8)
 
 
-class Scheduled(Policy):
+class Scheduled(Falling):
     """t falls from K to 1 over its stage's budget whatever the student does: what adapting has to beat."""
 
     kind: Literal["schedule"] = "schedule"
-    k: float = Field(default=20.0, ge=1)
     shape: Literal["linear", "exponential"] = "linear"
-    floor: bool = True
 
-    @property
-    def start(self) -> float:
-        return self.k
-
-
-TemperaturePolicy = Annotated[Fixed | Adaptive | Scheduled, Field(discriminator="kind")]
-
-
-class Thermostat:
-    """A stage's temperature. `t` moves; `used` is what the losses see; `is_cold` says that the stage is over.
-
-    `k`, the upper bound, may be changed at any time; t follows into [1, k] at once. Where a batch is shared among
-    ranks the gradient is the mean over them, so t is one number everywhere; `terms` are this rank's own.
-    """
-
-    def __init__(self, policy: TemperaturePolicy, steps_per_epoch: int, stage_steps: int, ranks: Ranks = ALONE) -> None:
-        self.policy, self.ranks = policy, ranks
-        self.t = float(policy.start)
-        self.gradient = math.nan  # ∂L_D/∂θ at the last observed batch
-        self.terms: TemperatureGradient | None = None  # of ∂L_D/∂t there, for the cross-entropy
-        self._k = float(policy.start)
-        self._steps_per_epoch = steps_per_epoch
-        self._stage_steps = max(1, stage_steps)
-        self._seen = 0
-        self._moments = (0.0, 0.0)  # Adam's running mean and square of the gradient
-
-    @property
-    def moves(self) -> bool:
-        return self.policy.kind != "fixed"
-
-    @property
-    def used(self) -> float:
-        """The temperature in the losses: ⌊t⌋ where the policy floors, else t."""
-        return float(math.floor(self.t)) if self.moves and self.policy.floor else self.t
-
-    @property
-    def is_cold(self) -> bool:
-        return self.moves and self.used <= COLD
-
-    @property
-    def k(self) -> float:
-        return self._k
-
-    @k.setter
-    def k(self, value: float) -> None:
-        self._k = max(COLD, float(value))
-        if self.moves:
-            self.t = min(self.t, self._k)
-
-    def state(self) -> dict[str, object]:
-        """Where it stands, as plain numbers: what `restore` needs in a thermostat of the same stage."""
-        moving = {"t": self.t, "gradient": self.gradient, "k": self._k, "seen": self._seen}
-        return moving | {"moments": list(self._moments)}
-
-    def restore(self, state: Mapping[str, object]) -> None:
-        self.t, self.gradient, self._k, self._seen = (state[name] for name in ("t", "gradient", "k", "seen"))
-        self._moments = tuple(state["moments"])
-
-    def observe(self, zt: Tensor, zs: Tensor) -> None:
-        """Moves t after a batch with teacher's and student's logits (N, C), taken before the student's update."""
-        self._seen += 1
-        if self.policy.kind == "adaptive":
-            self._follow(zt, zs)
-        elif self.policy.kind == "schedule":
-            left = max(0.0, 1 - self._seen / self._stage_steps)
-            start = self._k
-            self.t = COLD + (start - COLD) * left if self.policy.shape == "linear" else start**left
-
-    def _follow(self, zt: Tensor, zs: Tensor) -> None:
-        self.terms = temperature_gradient(zt, zs, self.t)
-        slope = self.terms.total
-        if self.policy.follows == "kl":
-            slope = slope - entropy_gradient(zt, self.t)
-        self.gradient = self.t * float(self.ranks.mean(slope))  # ∂L_D/∂θ = t · ∂L_D/∂t
-        if not math.isfinite(self.gradient):
-            return  # the student has diverged: the trainer will say so; t keeps its last value
-        step = self.policy.rate / self._steps_per_epoch
-        # θ ← θ − step·∂L_D/∂θ, written for t = exp(θ) so that t = K is exactly K
-        change = min(-step * self._direction(), LARGEST_EXPONENT)
-        self.t = min(max(self.t * math.exp(change), COLD), self._k)
-
-    def _direction(self) -> float:
-        if self.policy.optimiser == "sgd":
-            return self.gradient
-        mean = 0.9 * self._moments[0] + 0.1 * self.gradient
-        square = 0.999 * self._moments[1] + 0.001 * (self.gradient * self.gradient)  # ** would raise on overflow
-        self._moments = (mean, square)
-        return (mean / (1 - 0.9**self._seen)) / (math.sqrt(square / (1 - 0.999**self._seen)) + 1e-8)
-
-
-def entropy_gradient(zt: Tensor, t: float) -> Tensor:
-    """∂H(p(zt, t))/∂t = Var_p(zt) / t³ ≥ 0, batch mean: what the soft cross-entropy has and KL lacks."""
-    p = softened(zt, t)
-    variance = (p * zt**2).sum(-1) - (p * zt).sum(-1) ** 2
-    return (variance / t**3).mean()
+    def next(self, t: float, at: Moment) -> float:
+        left = max(0.0, 1 - (at.step + 1) / at.stage_steps)
+        return COLD + (self.k - COLD) * left if self.shape == "linear" else self.k**left

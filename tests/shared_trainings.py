@@ -22,6 +22,7 @@ from kit.recipe import HardLabels, Moment, Recipe, Stage
 from kit.runs.checkpoint import Checkpoints
 from kit.temperature import Adaptive
 from kit.trainer import Training
+from kit.training.forward import Machine
 from kit.training.history import Diverged
 
 DATA = dataset(train=48, test=31)  # 31: not as many for each of two
@@ -75,8 +76,8 @@ def of(training: Training) -> dict:
     epochs = [{name: value for name, value in epoch.items() if not name.endswith("_s")} for epoch in training.epochs]
     seconds = [[epoch[name] for name in ("wall_s", "cpu_s")] for epoch in training.epochs]
     weights = {name: tensor.clone() for name, tensor in training.student.state_dict().items()}
-    return {"weights": weights, "t": training.temperatures, "loss": training.loss, "hits": training.hits,
-            "stage": training.stage_index, "metrics": metrics, "epochs": epochs, "seconds": seconds}  # fmt: skip
+    return {"weights": weights, "t": training.history.temperatures, "loss": training.history.loss,
+            "hits": training.history.correct, "stage": training.history.stage, "metrics": metrics, "epochs": epochs, "seconds": seconds}  # fmt: skip
 
 
 def three_steps(ranks: Ranks) -> dict:
@@ -85,13 +86,13 @@ def three_steps(ranks: Ranks) -> dict:
     made = Recipe(stages=stages, epochs=4, batch=12, pad=1, lr=0.02)
     student = Double(build("resnet34", len(DATA.classes), width=4, stem="small", seed=1))
     known = {name: Double(network) for name, network in sharp().items()}
-    return of(Training(made, DATA, student, known, seed=0, ranks=ranks).run())
+    return of(Training(made, DATA, student, known, seed=0, machine=Machine(ranks=ranks)).run())
 
 
 def with_dropout(ranks: Ranks) -> Training:
     torch.manual_seed(7)  # where dropout's stream begins
     made = Recipe(stages=recipe.big_teacher_only(Adaptive(rate=20)), epochs=3, batch=8, pad=1, lr=0.05)
-    return Training(made, DATA, Dropped(), {"big": sharp()["big"]}, seed=3, ranks=ranks)
+    return Training(made, DATA, Dropped(), {"big": sharp()["big"]}, seed=3, machine=Machine(ranks=ranks))
 
 
 def resumed(ranks: Ranks, folder: Path) -> dict:
@@ -125,7 +126,7 @@ def elsewhere(ranks: Ranks, folder: Path) -> str:
 
 def diverging(ranks: Ranks) -> dict:
     made = Recipe(stages=(Stage(name="n", objective=NanOnOne(), until=1),), epochs=2, batch=8, pad=1)
-    training = Training(made, DATA, build("cnn", len(DATA.classes), 2, "small", seed=0), {}, seed=0, ranks=ranks)
+    training = Training(made, DATA, build("cnn", len(DATA.classes), 2, "small", seed=0), {}, seed=0, machine=Machine(ranks=ranks))
     try:
         training.run()
     except Diverged as error:

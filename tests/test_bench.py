@@ -9,10 +9,11 @@ import time
 import pytest
 from caches import new_cache
 
-from kit import bench, recipe
+from kit import recipe
 from kit.__main__ import main
-from kit.bench import Prediction, duration, measured_rates, networks_of, speed
-from kit.figures import NEEDS
+from kit.figures import forecast as bench
+from kit.figures.forecast import Prediction, duration, measured_rates, networks_of, speed
+from kit.figures.needs import NEEDS
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, TYPICAL_DRAWING_S, Pace, Work, images_of, note_drawing
 from kit.losses import hard_cross_entropy
@@ -57,7 +58,7 @@ def test_a_networks_speed_is_about_that_of_a_loop_written_out():
     assert by_hand / 3 < measured.training < 3 * by_hand
     assert measured.teaching > measured.training  # a forward pass alone
     forward, both = flops_per_image(network, 16)
-    assert measured.rates == {
+    assert measured_rates([measured]) == {
         Work(network, 16): measured.training * both,
         Work(network, 16, True): measured.teaching * forward,
     }
@@ -75,15 +76,17 @@ def test_networks_are_measured_once_whatever_their_classes(plan):
     assert len(networks) == 5 < len({run.student for run in runs})  # all roles have 16 px at smoke
     assert {spec.classes for spec, _ in networks} == {100}
     fast = [bench.Speed(spec, px, 32, 100, 1, 300, 1) for spec, px in networks]
-    rates = measured_rates(fast, runs)
-    assert {Work(run.student, 16, teaching) for run in runs for teaching in (False, True)} == set(rates)
+    known = Pace().with_rates(measured_rates(fast))
+    for run in runs:  # also for as many classes as were not measured, at the rate of the network itself
+        forward, both = flops_per_image(run.student.model_copy(update={"classes": 100}), 16)
+        assert known.rate(Work(run.student, 16)) == 100 * both
+        assert known.rate(Work(run.student, 16, teaching=True)) == 300 * forward
 
 
 def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
     """At a rate of 1 GFLOP/s for everything, and nothing in the cache."""
     runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
-    tasks = {Work(run.student, 16, teaching) for run in runs for teaching in (False, True)}
-    pace = Pace(dict.fromkeys(tasks, 1e9))
+    pace = Pace().with_rates({Work(runs[0].student, 16): 1e9})
     prediction = Prediction.of(plan, pace, jobs=2)
     known = [each for each in prediction.notebooks if not each.foreseen]
     (searching,) = (each for each in prediction.notebooks if each.foreseen)

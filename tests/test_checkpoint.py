@@ -22,7 +22,7 @@ from torch import nn
 
 from kit import recipe
 from kit.errors import KitError
-from kit.methods import held_near
+from kit.methods import prokt
 from kit.recipe import Recipe
 from kit.runs import checkpoint
 from kit.runs.checkpoint import Checkpoints
@@ -32,6 +32,8 @@ from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.trainer import Training
 from kit.training.cost import CIRCUMSTANCES
 from kit.training.steering import Event
+
+pytestmark = pytest.mark.numerics
 
 
 def steps(policy, **changes) -> Recipe:
@@ -55,7 +57,7 @@ RECIPES = {
     "adam on θ": lambda: steps(Adaptive(rate=6, optimiser="adam")),
     "schedule": lambda: steps(Scheduled()),
     "fixed": lambda: steps(Fixed(T=5)),
-    "a teacher that learns along": lambda: Recipe(stages=held_near.stages(4), epochs=3, batch=8, pad=1),
+    "a teacher that learns along": lambda: Recipe(stages=prokt.stages(4), epochs=3, batch=8, pad=1),
     "no momentum": lambda: hard(3, momentum=0.0),
     "hard labels": lambda: hard(3),
 }

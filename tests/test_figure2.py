@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from kit import cam_scores
-from kit.cam import maps
+from kit.cam import scores as cam_scores
+from kit.cam.heat_maps import maps
 from kit.data import load
 from kit.grid.training import train_all
 from kit.paper import figure2

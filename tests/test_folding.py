@@ -12,6 +12,8 @@ from kit.models import MODELS, ModelSpec, build
 from kit.networks.folding import folded
 from kit.networks.layered import LayeredSpec
 
+pytestmark = pytest.mark.numerics
+
 
 def lived_in(network: nn.Module, px: int = 32) -> nn.Module:
     """With running statistics and affine weights that are not those of a fresh network."""

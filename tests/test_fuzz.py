@@ -18,16 +18,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hrsc_trees import BURKE, NIMITZ, scene_xml, ship_xml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
-from test_hrsc import BURKE, NIMITZ, scene_xml, ship_xml
 from test_runs import hard
 from test_trainer import DATA, history, linear, same_weights
 
-from kit.data.folder import decode_file
-from kit.data.hrsc import CLASSES, DamagedFile, read_annotation
+from kit.data.decode import decode_file
+from kit.data.hrsc.format import CLASSES, DamagedFile, read_annotation
 from kit.errors import KitError, one_line
 from kit.figures import Manifest, Request
 from kit.recipe import Eq1, HardLabels, Improved, Recipe, Stage

@@ -24,6 +24,8 @@ from kit.losses import (
     topk_correct,
 )
 
+pytestmark = pytest.mark.numerics
+
 EXACT = 1e-10
 TEMPERATURES = (0.5, 1.0, 3.0, 20.0)
 N, C = 16, 7

@@ -62,24 +62,37 @@ HUGE = 400 * "9"  # more FLOPs than a float can hold
 SEEN = 3 * 96  # images of a run above: three epochs of three whole batches of 32, four images left out of each
 
 
-def test_a_run_made_of_known_parts_takes_the_sum_of_their_times(tmp_path):
-    """VGG-16 trains at 2 GFLOP/s, VGG-19 teaches at 5; a network that was only seen as a student is told apart."""
-    vgg16, vgg19, cnn, resnet = (network(name) for name in ("vgg16", "vgg19", "cnn", "resnet34"))
+def test_a_run_made_of_known_parts_takes_the_sum_of_their_times():
+    """VGG-16 trains at 2 GFLOP/s, CNN at 1, VGG-19 teaches at 5, however many classes they were measured with."""
+    vgg16, vgg19, cnn = (network(name) for name in ("vgg16", "vgg19", "cnn"))
     train, teach = (SEEN * flops for flops in (flops_per_image(vgg16, 16)[1], flops_per_image(vgg19, 16)[0]))
     trained = SEEN * flops_per_image(cnn, 16)[1]
-    put(tmp_path, run(vgg16), train / 2e9, train)
-    put(tmp_path, run(vgg16, recipe.eq1(5), big=vgg19), train / 2e9 + teach / 5e9, train, teach)
-    put(tmp_path, run(cnn, recipe.eq1(5), big=vgg19), trained / 1e9 + teach / 5e9, trained, teach)
-    put(tmp_path, run(resnet, px=32), 1.0, SEEN * flops_per_image(resnet, 32)[1])
-    known = Pace.from_cache(tmp_path)
-    assert known.rates[Work(vgg16, 16)] == pytest.approx(2e9)
-    assert known.rates[Work(vgg19, 16, teaching=True)] == pytest.approx(5e9)
-    assert known.rates[Work(cnn, 16)] == pytest.approx(1e9)
-    hinton = recipe.small_teacher(recipe.Fixed(T=20), soft_ends=(0.25, 0.5))  # a make of run that was never seen
-    unseen = run(cnn, hinton, small=vgg19, big=vgg19, epochs=6)
-    assert known.seconds(unseen) == pytest.approx(2 * trained / 1e9 + teach / 5e9)  # the teachers are half of it
+    of_another = vgg16.model_copy(update={"classes": 100})
+    known = Pace().with_rates({Work(of_another, 16): 2e9, Work(vgg19, 16, teaching=True): 5e9, Work(cnn, 16): 1e9})
+    assert known.seconds(run(vgg16)) == pytest.approx(train / 2e9)
+    taught = run(vgg16, recipe.eq1(5), big=vgg19)
+    assert known.seconds(taught) == pytest.approx(train / 2e9 + teach / 5e9)
+    assert known.seconds(taught, {"big": 0.75}) == pytest.approx(train / 2e9 + teach / 5e9 / 4)  # the rest is read
+    assert known.asking(taught, "big", SEEN) == pytest.approx(teach / 5e9)
+    hinton = recipe.small_teacher(recipe.Fixed(T=20), soft_ends=(0.25, 0.5))
+    three_steps = run(cnn, hinton, small=vgg19, big=vgg19, epochs=6)
+    assert known.seconds(three_steps) == pytest.approx(2 * trained / 1e9 + teach / 5e9)  # the teachers are half of it
     doubled = run(vgg16, complexity_gap(20), big=vgg19)  # an objective that does both twice
     assert known.seconds(doubled) == pytest.approx(2 * train / 2e9 + 2 * teach / 5e9)
+    assert known.seconds(doubled, {"big": 1.0}) == known.seconds(doubled)  # and reads nothing
+
+
+def test_a_networks_rate_is_the_median_of_its_runs(tmp_path):
+    """All FLOPs of a run, its teachers' too, over its seconds; of a make that was never seen."""
+    vgg16, vgg19 = network("vgg16"), network("vgg19")
+    put(tmp_path, run(vgg16), 1.0, 2e9)
+    put(tmp_path, run(vgg16, seed=1), 1.0, 9e9)
+    put(tmp_path, run(vgg16, recipe.eq1(5), big=vgg19), 2.0, 2e9, 4e9)
+    put(tmp_path, run(network("resnet34"), px=32), 1.0, 5e9)
+    known = Pace.from_cache(tmp_path)
+    train, teach = (SEEN * flops for flops in (flops_per_image(vgg16, 16)[1], flops_per_image(vgg19, 16)[0]))
+    unseen = run(vgg16, recipe.big_teacher_only(recipe.Fixed(T=5), soft_end=0.5), big=vgg19)
+    assert known.seconds(unseen) == pytest.approx(train / 3e9 + teach / 2 / 3e9)  # VGG-19 goes as VGG-16 does
 
 
 def test_runs_of_the_same_make_are_their_own_measure(tmp_path):
@@ -93,18 +106,18 @@ def test_runs_of_the_same_make_are_their_own_measure(tmp_path):
     assert known.seconds(later) == pytest.approx(2 * 8.0)
 
 
-def test_what_was_never_measured_goes_by_its_nearest_relative(tmp_path):
-    narrow, wide = network("vgg16", 4), network("vgg16", 32)
-    put(tmp_path, run(narrow), 1.0, 2e9)
-    put(tmp_path, run(wide), 1.0, 8e9)
+def test_what_was_never_measured_goes_as_its_family_does(tmp_path):
+    put(tmp_path, run(network("vgg16", 4)), 1.0, 2e9)
+    put(tmp_path, run(network("vgg19", 32)), 1.0, 8e9)
     put(tmp_path, run(network("resnet34", 8)), 1.0, 4e9)
     known = Pace.from_cache(tmp_path)
-    assert known.rate(Work(network("vgg16", 5), 16)) == pytest.approx(2e9)
-    assert known.rate(Work(network("vgg19", 30), 16)) == pytest.approx(8e9)
+    assert known.rate(Work(network("vgg16", 4), 16, teaching=True)) == pytest.approx(2e9)  # its own, in training
+    assert known.rate(Work(network("vgg16", 5), 16)) == pytest.approx(5e9)  # the median of 2 and 8
+    assert known.rate(Work(network("vgg19", 30), 64)) == pytest.approx(5e9)
     assert known.rate(Work(network("resnet50", 64), 224)) == pytest.approx(4e9)
-    assert known.rate(Work(network("resnet50", 64), 224, teaching=True)) == pytest.approx(4e9)
     searched = LayeredSpec(layers=(Layer(channels=4),), classes=10)
     assert known.rate(Work(searched, 16)) == pytest.approx(4e9)  # the median of all
+    narrow = network("vgg16", 4)
     assert known.rate(Work(narrow, 16, device="cuda")) == NOMINAL["cuda"]
     assert Pace().rate(Work(narrow, 16)) == NOMINAL["cpu"]
     measured = Pace().with_rates({Work(narrow, 16): 3e9})
@@ -124,7 +137,7 @@ def test_evaluation_is_counted_apart(tmp_path):
     own, big = (flops_per_image(spec, 16)[0] for spec in (vgg16, vgg19))
     taught = run(vgg16, recipe.eq1(5), big=vgg19)
     expected = ((3 + 1) * 50 + 100) * own / 1e9 + 50 * big / 2e9  # three epochs and the end, on 50 test images
-    assert Pace(rates).evaluating(taught, 50) == pytest.approx(expected)
+    assert Pace().with_rates(rates).evaluating(taught, 50) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -138,14 +151,15 @@ def test_evaluation_is_counted_apart(tmp_path):
         ("metrics.json", '{"cpu_s": 1e999, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
         ("metrics.json", '{"cpu_s": 0, "student_flops": 1, "teacher_flops": 0, "stages": [{"steps": 1}]}'),
         ("metrics.json", f'{{"cpu_s": 1, "student_flops": {HUGE}, "teacher_flops": 0, "stages": [{{"steps": 1}}]}}'),
-        ("metrics.json", '{"cpu_s": 1, "student_flops": 1, "teacher_flops": 0, "stages": []}'),
+        ("metrics.json", '{"cpu_s": 1, "student_flops": 1, "stages": [{"steps": 1}]}'),
     ],
 )  # fmt: skip
 def test_damaged_folders_are_passed_over(tmp_path, file, content):
     put(tmp_path, run(network("cnn")), 1.0, 2e9)
     damaged = put(tmp_path, run(network("cnn"), seed=1), 1.0, 9e9)
     (damaged / file).write_text(content)
-    assert Pace.from_cache(tmp_path).rates == {Work(network("cnn"), 16): 2e9}
+    known = Pace.from_cache(tmp_path)
+    assert known.rates == {Work(network("cnn"), 16).kind: 2e9} and len(known.makes) == 1
 
 
 @pytest.mark.parametrize(

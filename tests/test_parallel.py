@@ -18,7 +18,7 @@ from torch import nn
 
 from kit import recipe
 from kit.errors import KitError
-from kit.methods import complexity, held_near
+from kit.methods import complexity, prokt
 from kit.parallel.ranks import ALONE, Ranks
 from kit.recipe import Recipe
 from kit.trainer import check_shareable
@@ -44,7 +44,8 @@ def two(tmp_path_factory) -> list[dict[str, dict]]:
 
 
 def near(a: dict, b: dict, weights: float, t: float) -> None:
-    """Of two trainings: the same stages, hits and metrics; weights and temperatures within relative tolerances."""
+    """Of two trainings: the same stages and counts; weights and temperatures within relative tolerances, and one hit,
+    as an image whose two best logits are as near to each other as rounding may be ranked either way."""
     for name, tensor in a["weights"].items():
         torch.testing.assert_close(
             b["weights"][name],
@@ -55,11 +56,14 @@ def near(a: dict, b: dict, weights: float, t: float) -> None:
         )
     torch.testing.assert_close(b["t"], a["t"], rtol=t, atol=0, equal_nan=True)
     torch.testing.assert_close(b["loss"], a["loss"], rtol=1e-5, atol=1e-6)
-    assert b["hits"].equal(a["hits"])
+    assert (b["hits"] - a["hits"]).abs().sum() <= 1
     assert b["stage"].equal(a["stage"])
-    assert b["epochs"] == a["epochs"]
-    ours, theirs = ({n: v for n, v in x["metrics"].items() if n not in ("stages", "agreement")} for x in (a, b))
-    assert ours == theirs
+    assert len(b["epochs"]) == len(a["epochs"])
+    one = 1 / len(shared_trainings.DATA.test)
+    for ours, theirs in zip([*a["epochs"], a["metrics"]], [*b["epochs"], b["metrics"]], strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours.keys() - {"stages", "agreement"}:
+            assert theirs[name] == (pytest.approx(ours[name], abs=one) if "_top" in name else ours[name])
     for ours, theirs in zip(a["metrics"]["stages"], b["metrics"]["stages"], strict=True):
         assert [theirs[n] for n in ("name", "steps", "ended_by")] == [ours[n] for n in ("name", "steps", "ended_by")]
         assert theirs["t_start"] == ours["t_start"]
@@ -79,6 +83,7 @@ def same(a: object, b: object) -> bool:
 # ---- the same student ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numerics
 def test_a_resnet_goes_through_three_adaptive_steps_as_in_one_process(alone, two):
     """The student in double precision, so that what rounding grows to in 16 steps is small: measured, of a tensor's
     largest weight 4e-6, of t 1e-7 (teachers' logits are rounded to single)."""
@@ -88,16 +93,19 @@ def test_a_resnet_goes_through_three_adaptive_steps_as_in_one_process(alone, two
     near(ours, two[0]["three steps"], weights=1e-4, t=1e-6)
 
 
+@pytest.mark.numerics
 def test_a_student_with_batch_norm_and_dropout_is_that_of_one_process_in_single_precision(alone, two):
     """18 steps; measured: of a tensor's largest weight 6e-6, of t 8e-8."""
     near(alone["dropout"], two[0]["dropout"], weights=1e-3, t=1e-6)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", ["three steps", "dropout"])
 def test_all_ranks_have_the_same_student_history_and_metrics_bit_for_bit(name, two):
     assert same(two[0][name], two[1][name])
 
 
+@pytest.mark.numerics
 def test_seconds_are_those_of_both(two):
     for wall, cpu in two[0]["dropout"]["seconds"]:
         assert 0 < wall
@@ -105,6 +113,7 @@ def test_seconds_are_those_of_both(two):
     assert two[0]["dropout"]["seconds"] == sorted(two[0]["dropout"]["seconds"])
 
 
+@pytest.mark.numerics
 def test_stopped_and_resumed_it_ends_as_if_never_stopped_bit_for_bit(two):
     for rank in two:
         assert rank["resumed"]["from"] == 8  # of 6 steps an epoch: within the second
@@ -112,6 +121,7 @@ def test_stopped_and_resumed_it_ends_as_if_never_stopped_bit_for_bit(two):
             assert same(rank["resumed"][name], rank["dropout"][name]), name
 
 
+@pytest.mark.numerics
 def test_a_cache_that_only_the_first_process_sees_is_told_by_all(alone, two):
     assert alone["elsewhere"] == ""
     for number, rank in enumerate(two):
@@ -119,6 +129,7 @@ def test_a_cache_that_only_the_first_process_sees_is_told_by_all(alone, two):
         assert "\n" not in rank["elsewhere"]
 
 
+@pytest.mark.numerics
 def test_a_loss_that_is_no_number_on_one_rank_ends_all_of_them_at_its_step(alone, two):
     assert [came["diverging"] for came in (alone, *two)] == [{"step": 7}] * 3
 
@@ -126,6 +137,7 @@ def test_a_loss_that_is_no_number_on_one_rank_ends_all_of_them_at_its_step(alone
 # ---- layers ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", shared_trainings.NORMS)
 def test_batch_norm_sees_the_whole_batch(name, alone, two):
     """Outputs, gradients and running statistics against nn.BatchNorm2d's on all images."""
@@ -143,9 +155,13 @@ def test_batch_norm_sees_the_whole_batch(name, alone, two):
         )
 
 
+@pytest.mark.numerics
 def test_dropout_masks_are_those_of_the_whole_batch_and_leave_the_stream_alike(alone, two):
+    eps = torch.finfo(torch.float32).eps  # what is kept is weighed by a rounded 1 / (1 − p) and rounded: twice ε/2 each
     for key in ("first", "second", "dx"):
-        assert torch.cat([rank["dropped"][key] for rank in two]).equal(alone["dropped"][key])
+        found, torchs = torch.cat([rank["dropped"][key] for rank in two]), alone["dropped"][key]
+        assert (found == 0).equal(torchs == 0)
+        torch.testing.assert_close(found, torchs, rtol=2 * eps, atol=0)
     assert all(rank["dropped"]["then"].equal(alone["dropped"]["then"]) for rank in two)
 
 
@@ -161,7 +177,7 @@ def hard(batch: int) -> Recipe:
     [
         (hard(32), 100, "batch 32 is not allowed with 3 processes; allowed: their multiples up to 100 images"),
         (hard(99), 40, "batch 40 is not allowed with 3 processes"),
-        (Recipe(stages=held_near.stages(4), epochs=1, batch=33), 99, "objective 'held near' .* neither train"),
+        (Recipe(stages=prokt.stages(4), epochs=1, batch=33), 99, "objective 'held near' .* neither train"),
         (Recipe(stages=complexity.stages(4), epochs=1, batch=33), 99, "objective .* nor look at the images' gradient"),
     ],
 )

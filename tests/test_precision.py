@@ -16,7 +16,10 @@ from kit.runs.spec import Run
 from kit.runs.training import train
 from kit.temperature import Fixed
 from kit.trainer import Training
-from kit.training.prefetch import Arrivals
+from kit.training.forward import Machine
+from kit.training.prefetch import Prefetch
+
+pytestmark = pytest.mark.numerics
 
 
 class Listening(Improved):
@@ -49,7 +52,7 @@ def test_networks_answer_in_bfloat16_and_everything_else_is_single_precision():
     objective = Listening()
     stage = Stage(name="s", objective=objective, teacher="big", temperature=Fixed(T=4), until=1)
     made = Recipe(stages=(stage,), epochs=1, batch=16, pad=1)
-    training = Training(made, DATA, student, {"big": teacher}, seed=0, precision="bfloat16")
+    training = Training(made, DATA, student, {"big": teacher}, seed=0, machine=Machine(precision="bfloat16"))
     for _ in training:
         pass
     assert SEEN == [(torch.float32, torch.float32, torch.float32)] * 3
@@ -60,7 +63,7 @@ def test_networks_answer_in_bfloat16_and_everything_else_is_single_precision():
 
 def test_the_student_is_near_that_of_single_precision_and_another():
     single, half = (
-        Training(three_steps(1, rate=20, lr=0.01), DATA, cnn(1), teachers(), seed=0, precision=precision).run()
+        Training(three_steps(1, rate=20, lr=0.01), DATA, cnn(1), teachers(), seed=0, machine=Machine(precision=precision)).run()
         for precision in ("float32", "bfloat16")
     )
     assert not same_weights(single.student, half.student)
@@ -70,13 +73,13 @@ def test_the_student_is_near_that_of_single_precision_and_another():
 
 def test_single_precision_is_the_default():
     a = Training(three_steps(1, rate=20), DATA, cnn(1), teachers(), seed=0).run()
-    b = Training(three_steps(1, rate=20), DATA, cnn(1), teachers(), seed=0, precision="float32").run()
+    b = Training(three_steps(1, rate=20), DATA, cnn(1), teachers(), seed=0, machine=Machine(precision="float32")).run()
     assert same_weights(a.student, b.student)
 
 
 def test_another_precision_is_refused():
     with pytest.raises(KitError, match="precision 'half' is not known; allowed: float32, bfloat16"):
-        Training(three_steps(1, rate=20), DATA, cnn(1), teachers(), seed=0, precision="half")
+        Training(three_steps(1, rate=20), DATA, cnn(1), teachers(), seed=0, machine=Machine(precision="half"))
 
 
 def test_it_is_part_of_a_runs_identity_and_of_older_descriptions_none(own_cache):  # noqa: F811
@@ -111,7 +114,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_batches_arrive_whether_expected_or_not(device):
-    arrivals = Arrivals(DATA.train, torch.device(device))
+    arrivals = Prefetch(DATA.train, torch.device(device))
     first, second = torch.arange(8), torch.arange(40, 48)
     for indices, following in ((first, second), (second, first), (first, None), (second, None)):
         pixels, labels = arrivals.take(indices)

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from kit import recipe
 from kit.errors import KitError, one_line
+from kit.losses import sides
+from kit.paper.settings import Settings
 from kit.recipe import Eq1, HardLabels, Improved, Moment, Objective, Recipe, Stage
 from kit.temperature import Adaptive, Fixed, Scheduled
 
@@ -20,7 +22,7 @@ def moment(t: float, with_teacher: bool = True) -> Moment:
     generator = torch.Generator().manual_seed(4)
     zs, zt = (3 * torch.randn(6, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     y = torch.randint(0, 5, (6,), generator=generator)
-    return Moment(x=None, y=y, zs=zs, zt=zt if with_teacher else None, t=t, student=None, teacher=None, progress=0.5)
+    return Moment(x=None, y=y, zs=zs, logits={"big": zt} if with_teacher else {}, temperatures={"big": sides(t)})
 
 
 def softmax(z: torch.Tensor) -> torch.Tensor:
@@ -137,7 +139,8 @@ def test_the_default_rate_spreads_over_the_epochs():
     ],
 )
 def test_words_name_policies(word, wanted):
-    assert recipe.policy(word, 10, k=9, rate=2, follows="kl", optimiser="adam", floor=False) == wanted
+    readings = {"k": 9, "rate": 2, "follows": "kl", "optimiser": "adam", "floor": False}
+    assert Settings(student="cnn", temperature=word, **readings).policy(10) == wanted
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -165,13 +168,13 @@ def complaint(make) -> str:
         (lambda: recipe.adaptive(10, optimiser="lbfgs"), "optimiser", "'lbfgs'"),
         (lambda: recipe.adaptive(10, follows="mse"), "follows", "'mse'"),
         (lambda: recipe.adaptive(10, speed=1), "speed", "1"),
-        (lambda: recipe.policy("schedule", 10, k=0.9), "k", "0.9"),
-        (lambda: recipe.policy("hot", 10), "temperature", "'hot'"),
-        (lambda: recipe.policy("", 10), "temperature", "''"),
-        (lambda: recipe.policy("-1", 10), "T", "-1.0"),
-        (lambda: recipe.policy("0", 10), "T", "0.0"),
-        (lambda: recipe.policy("nan", 10), "T", "nan"),
-        (lambda: recipe.policy("inf", 10), "T", "inf"),
+        (lambda: Settings(student="cnn", temperature="schedule", k=0.9).policy(10), "k", "0.9"),
+        (lambda: Settings(student="cnn", temperature="hot").policy(10), "temperature", "'hot'"),
+        (lambda: Settings(student="cnn", temperature="").policy(10), "temperature", "''"),
+        (lambda: Settings(student="cnn", temperature="-1").policy(10), "T", "-1.0"),
+        (lambda: Settings(student="cnn", temperature="0").policy(10), "T", "0.0"),
+        (lambda: Settings(student="cnn", temperature="nan").policy(10), "T", "nan"),
+        (lambda: Settings(student="cnn", temperature="inf").policy(10), "T", "inf"),
         (lambda: recipe.eq1(5, alpha=1.5), "alpha", "1.5"),
         (lambda: recipe.eq1(5, alpha=-0.1), "alpha", "-0.1"),
         (lambda: recipe.eq1(5, alpha=math.nan), "alpha", "nan"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kit.pace import passes_of
 from torch import nn
 
 from kit.__main__ import main
@@ -47,7 +48,8 @@ def test_the_flops_of_table_1_are_those_of_its_convolutions(parts):
     layers = [2 * 9 * a * b * side**2 for a, b, side in zip(channels, channels[1:], sides, strict=False)]
     linear = 2 * 256 * 10
     step = 3 * (sum(layers) + linear) - layers[0]  # no gradient to the images
-    assert scale.counted(run) == ((False, pytest.approx(250 * 390 * 128 * step)),)
+    (passes,) = passes_of(run)
+    assert not passes.work.teaching and passes.flops == pytest.approx(250 * 390 * 128 * step)
 
 
 def test_every_run_is_counted_once(parts):
@@ -64,7 +66,7 @@ def test_nothing_of_it_needs_images(monkeypatch, tmp_path):
     def refuse(*_, **__):
         raise AssertionError("an image was loaded")
 
-    monkeypatch.setattr("kit.data.load", refuse)
+    monkeypatch.setattr("kit.data.roles.load", refuse)
     scale.summary(scale.plan())
     assert list(tmp_path.iterdir()) == []
 

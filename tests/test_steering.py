@@ -22,6 +22,8 @@ from kit.runs.training import start, train
 from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.training.steering import Event, read, steered, text
 
+pytestmark = pytest.mark.numerics
+
 STEPS = 6  # a run's batches: 3 epochs of 2
 
 
@@ -66,7 +68,7 @@ def test_k_bounds_t_at_once_and_starts_later_stages():
         before.append(training.stages[-1].name)
         if before[-1] == "hard labels":
             break
-    used = training.temperatures[: training.step, 1].tolist()
+    used = training.history.temperatures[: training.step, 1].tolist()
     assert used[:3] == [20, 20, 20] and set(used[3:]) == {7}  # ⌊7.5⌋, in both soft stages
     assert [stage.t_start for stage in training.stages] == [20, 7.5, None]
 
@@ -74,7 +76,7 @@ def test_k_bounds_t_at_once_and_starts_later_stages():
 def test_raising_k_leaves_t_where_it_is_until_the_next_stage():
     training = start(taught(Adaptive(k=5, rate=1e-9), epochs=10))
     training.steer("k", 30)
-    assert training.thermostat.t == 5 and training.thermostat.k == 30
+    assert training.thermostat.t == 5 and training.thermostat.policy.k == 30
     while len(training.stages) == 1:
         next(iter(training))
     assert training.thermostat.t == 30
@@ -89,7 +91,7 @@ def test_the_rate_acts_from_the_next_batch():
     training.steer("rate", 0.25)
     next(steps)
     moved = training.thermostat.t / before
-    expected = torch.tensor(-0.25 / 2 * training.thermostat.gradient).double().exp()
+    expected = torch.tensor(-0.25 / 2 * training.thermostat.memory["gradient"]).double().exp()
     assert moved == pytest.approx(min(float(expected), 20 / before), rel=1e-12)
 
 
@@ -101,7 +103,7 @@ def test_alpha_weighs_the_next_batch():
     for training in (guided, alone):
         next(iter(training))
     assert same(weights(guided), weights(alone))
-    assert guided.loss[0] == alone.loss[0]
+    assert guided.history.loss[0] == alone.history.loss[0]
 
 
 def test_a_stage_gets_only_what_it_has():
@@ -126,7 +128,7 @@ def test_wrong_values_are_refused_and_change_nothing(name, value):
     with pytest.raises(KitError) as raised:
         training.steer(name, value)
     assert name in str(raised.value) and "allowed" in str(raised.value) and "\n" not in str(raised.value)
-    assert training.events == [] and training.thermostat.k == 20
+    assert training.events == [] and training.thermostat.policy.k == 20
 
 
 @pytest.mark.parametrize(("name", "value"), [("k", 0.5), ("alpha", 1.1), ("rate", 0), ("k", float("nan")), ("T", 3)])
@@ -179,7 +181,7 @@ def test_a_run_changed_midway_is_replayed_bit_for_bit():
     assert same(load_file(result.folder / "student.safetensors"), live.student.state_dict())
     assert len(result.steps) == STEPS
     recorded = torch.tensor(result.steps["t"].tolist(), dtype=torch.float64)
-    assert torch.allclose(recorded, live.temperatures[:, 0], rtol=1e-12, equal_nan=True)
+    assert torch.allclose(recorded, live.history.temperatures[:, 0], rtol=1e-12, equal_nan=True)
     unsteered = start(run).run()
     assert not same(weights(unsteered), weights(live))
     again = start(replayed(run, live.events)).run()

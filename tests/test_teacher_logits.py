@@ -24,6 +24,8 @@ from kit.runs.training import teacher_logits as kept_logits
 from kit.temperature import Adaptive, Fixed
 from kit.training.evaluation import evaluate
 
+pytestmark = pytest.mark.numerics
+
 EPOCHS = 5
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
@@ -12,11 +12,20 @@ from torch import Tensor
 
 
 class Images(Protocol):
-    """A split's images, however they are stored. `take` gives a batch as uint8 (B, H, W, 3)."""
+    """A split's images, however they are stored. `take` gives a batch as uint8 (B, H, W, 3).
+
+    Images that take time to come may have a method `begin` as well, which lets them come ahead (see `begin_batch`).
+    """
 
     def __len__(self) -> int: ...
 
     def take(self, indices: Tensor) -> Tensor: ...
+
+
+def begin_batch(images: Images, indices: Tensor) -> Callable[[], Tensor]:
+    """Begins to get a batch where the images can do so ahead; what it returns gives the batch as `take` does."""
+    begin = getattr(images, "begin", None)
+    return partial(images.take, indices) if begin is None else begin(indices)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,9 @@ class ChosenImages:
 
     def take(self, indices: Tensor) -> Tensor:
         return self.images.take(self.positions[indices])
+
+    def begin(self, indices: Tensor) -> Callable[[], Tensor]:
+        return begin_batch(self.images, self.positions[indices])
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data import check_arguments, load, real_folder
 from kit.data.base import Dataset
 from kit.data.cifar import find_batches
-from kit.data.folder import Half, Survey, files_fingerprint, find_tree, named, open_all, read_tree, survey_in_memory
 from kit.data.memory import fingerprint
+from kit.data.roles import check_arguments, load, real_folder
+from kit.data.survey import Survey, files_fingerprint, survey_files, survey_in_memory
+from kit.data.tree import find_tree, read_tree
 from kit.errors import KitError
 
 
@@ -68,22 +69,18 @@ def check_tree(role: str, root: Path, px: int) -> Report:
     """The report on an ImageFolder tree: damaged files, emptied classes, and images that are in both splits."""
     tree = read_tree(root)
     report = Report(role, name=f"image folder {root.name}")
-    surveys, kept = [], []
-    for half in (tree.train, tree.test):
-        survey = survey_in_memory(half, px) if role != "imagenet" else Survey(None, *open_all(half, px, lambda _: None))
-        surveys.append(survey)
-        kept.append(half.only(survey.kept(len(half))))
-        report.damaged += named(half, survey.damaged)
-        split = half.folder.name
-        report.counts[split] = counted(kept[-1].labels, tree.classes)
+    survey_of = survey_files if role == "imagenet" else survey_in_memory
+    surveys = [survey_of(half, px) for half in (tree.train, tree.test)]
+    for survey in surveys:
+        report.damaged += survey.damaged
+        split = survey.half.folder.name
+        report.counts[split] = counted(survey.half.labels, tree.classes)
         report.problems += [f"{split}/{c} has no readable image" for c, n in report.counts[split].items() if n == 0]
-    hashes = [survey.hashes for survey in surveys]
-    report.problems += shared_images(kept, hashes)
+    report.problems += shared_images(*surveys)
     if role == "imagenet":
-        report.fingerprint = files_fingerprint(tree.classes, kept, hashes)
+        report.fingerprint = files_fingerprint(tree.classes, surveys)
     else:
-        pixels = [(survey.images.pixels, half.labels) for survey, half in zip(surveys, kept, strict=True)]
-        report.fingerprint = fingerprint(tree.classes, *pixels)
+        report.fingerprint = fingerprint(tree.classes, *(survey.pixels for survey in surveys))
     return report
 
 
@@ -92,12 +89,11 @@ def counted(labels: Tensor, classes: Sequence[str]) -> dict[str, int]:
     return dict(zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
-def shared_images(halves: Sequence[Half], hashes: Sequence[Sequence[str]]) -> list[str]:
+def shared_images(train: Survey, test: Survey) -> list[str]:
     """A line if files of the test split are byte for byte in the training split too."""
-    (train, test), (train_hashes, test_hashes) = halves, hashes
-    seen = dict(zip(train_hashes, train.paths, strict=True))
-    shared = [(path, seen[h]) for path, h in zip(test.paths, test_hashes, strict=True) if h in seen]
+    seen = dict(zip(train.hashes, train.half.paths, strict=True))
+    shared = [(path, seen[h]) for path, h in zip(test.half.paths, test.hashes, strict=True) if h in seen]
     if not shared:
         return []
     path, twin = shared[0]
-    return [f"{len(shared)} test images are training images too, first {test.folder.name}/{path} = train/{twin}"]
+    return [f"{len(shared)} test images are training images too, first {test.half.folder.name}/{path} = train/{twin}"]

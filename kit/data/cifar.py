@@ -9,7 +9,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
 from kit.data.base import Dataset
-from kit.data.memory import first_per_class, in_memory, resized
+from kit.data.memory import chosen, in_memory
 from kit.errors import KitError
 
 PUBLISHED = {"cifar-10": (CIFAR10, "CIFAR-10"), "cifar-100": (CIFAR100, "CIFAR-100")}
@@ -51,9 +51,7 @@ def published_cifar(role: str, px: int, train_per_class: int | None, test_per_cl
     halves = []
     for is_train, per_class in ((True, train_per_class), (False, test_per_class)):
         half = kind(str(root), train=is_train, download=False)
-        labels = torch.tensor(half.targets)
-        chosen = first_per_class(labels, per_class)
-        halves.append((resized(torch.from_numpy(half.data)[chosen], px), labels[chosen]))
+        halves.append(chosen(torch.from_numpy(half.data), torch.tensor(half.targets), per_class, px))
     return in_memory(role, title, "real", half.classes, *halves, flip=True)
 
 

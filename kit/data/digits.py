@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from kit.data.base import Dataset
-from kit.data.memory import each_class, first_per_class, in_memory, resized, shuffled
+from kit.data.memory import chosen, each_class, in_memory, shuffled
 
 NAME = "scikit-learn digits"
 TEST_PER_CLASS = 40  # of 174 to 183 images a class; the rest, 134 to 143, train
@@ -23,9 +23,9 @@ def digits(px: int, train_per_class: int | None = None, test_per_class: int | No
     for of_class in each_class(labels):
         in_test[of_class[shuffled(len(of_class))[:TEST_PER_CLASS]]] = True
 
-    halves = []
-    for half, per_class in ((~in_test, train_per_class), (in_test, test_per_class)):
-        chosen = first_per_class(labels[half], per_class)
-        halves.append((resized(pixels[half][chosen], px), labels[half][chosen]))
+    train, test = (
+        chosen(pixels[half], labels[half], per_class, px)
+        for half, per_class in ((~in_test, train_per_class), (in_test, test_per_class))
+    )
     classes = [str(digit) for digit in bunch.target_names]
-    return in_memory("cifar-10", NAME, "embedded", classes, *halves, flip=False)
+    return in_memory("cifar-10", NAME, "embedded", classes, train, test, flip=False)

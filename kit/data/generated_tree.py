@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
 from PIL import Image
 
 from kit.data.base import Dataset
-from kit.data.folder import cache_errors, cache_folder, folder_dataset
+from kit.data.folder import folder_dataset
 from kit.data.generated import VARIATIONS, Look, draw
+from kit.files import built_once, in_cache
 
 NAME = "generated image tree (5 groups × 4)"
 PX = 64
@@ -60,20 +59,10 @@ def generated_tree(px: int, train_per_class: int | None = None, test_per_class: 
 
 
 def written_tree() -> Path:
-    """The tree in the kit's cache, written if it is not there whole: built under another name, then renamed."""
-    folder, name = cache_folder("trees"), tree_name()
-    root = folder / name
-    with cache_errors(folder), FileLock(folder / f"{name}.lock"):
-        if not is_whole(root):
-            building = folder / f"{name}.building"
-            for remains in (building, root):
-                shutil.rmtree(remains, ignore_errors=True)
-            try:
-                write_tree(building)
-                building.rename(root)
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
-    return root
+    """The tree in the kit's cache, written if it is not there whole."""
+    with in_cache("trees") as folder:
+        root = folder / tree_name()
+        return built_once(root, lambda: is_whole(root), write_tree)
 
 
 def tree_name() -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from kit.data.base import Dataset, Split, TensorImages
+
+D = TypeVar("D", bound=Dataset)
 
 
 def in_memory(
@@ -21,9 +24,14 @@ def in_memory(
     test: tuple[Tensor, Tensor],
     flip: bool,
     skipped: Sequence[str] = (),
-) -> Dataset:
-    """A Dataset of (pixels uint8 (N, px, px, 3), labels int64 (N,)) pairs, with the fingerprint of all it holds."""
-    return Dataset(
+    kind: type[D] = Dataset,
+    **more: object,
+) -> D:
+    """A Dataset of (pixels uint8 (N, px, px, 3), labels int64 (N,)) pairs, with the fingerprint of all it holds.
+
+    `more` are what fields a `kind` of Dataset has besides.
+    """
+    return kind(
         role=role,
         name=name,
         source=source,
@@ -34,6 +42,7 @@ def in_memory(
         px=train[0].shape[1],
         flip=flip,
         skipped=tuple(skipped),
+        **more,
     )
 
 
@@ -58,6 +67,12 @@ def first_per_class(labels: Tensor, per_class: int | None) -> Tensor:
     return torch.cat(chosen).sort().values
 
 
+def chosen(pixels: Tensor, labels: Tensor, per_class: int | None, px: int) -> tuple[Tensor, Tensor]:
+    """At most `per_class` images of every class, as `first_per_class` has it, at px × px, and their labels."""
+    kept = first_per_class(labels, per_class)
+    return resized(pixels[kept], px), labels[kept]
+
+
 def each_class(labels: Tensor) -> list[Tensor]:
     """The positions of class 0's images, of class 1's, and so on."""
     return [(labels == c).nonzero()[:, 0] for c in range(int(labels.max()) + 1)]
@@ -74,8 +89,12 @@ def rank(key: object) -> bytes:
 
 
 def resized(pixels: Tensor, px: int) -> Tensor:
-    """uint8 (N, H, W, 3), square → uint8 (N, px, px, 3): bilinear, antialiased when shrinking."""
+    """uint8 (N, H, W, 3), square → uint8 (N, px, px, 3): bilinear, antialiased when shrinking.
+
+    By torch's integer arithmetic, so that pixels, and with them fingerprints and runs' hashes, are the same on every
+    processor; torchvision takes it only where there is AVX2, and floats elsewhere.
+    """
     if pixels.shape[1] == px:
         return pixels
-    resized = F.resize(pixels.permute(0, 3, 1, 2), [px, px], antialias=True)
+    resized = F.interpolate(pixels.permute(0, 3, 1, 2), size=(px, px), mode="bilinear", antialias=True)
     return resized.permute(0, 2, 3, 1).contiguous()

@@ -16,8 +16,7 @@ from typing import Any, Protocol
 
 from kit.errors import KitError
 from kit.runtime.collector import collect_rarely, keep_what_is_there
-
-Tick = Callable[[float], None]  # hears the share of the task that has been done since it was last called, often none
+from kit.runtime.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +28,7 @@ class Task:
 
     key: str
     title: str
-    work: Callable[[Any, Tick], str | None]
+    work: Callable[[Any, Progress], str | None]
     about: Any
     needs: frozenset[str] = frozenset()
 

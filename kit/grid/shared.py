@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kit.runs.logits import TeacherLogits, limit
 from kit.runs.spec import Run
 from kit.runs.training import teacher_logits
-from kit.training.forward import needs_graph
+from kit.training.teachers import needs_graph
 
 SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these to be computed apart
 
@@ -33,18 +33,8 @@ def read_from(run: Run) -> list[str]:
     return [
         name
         for name in run.recipe.teachers
-        if not all(needs_graph(stage.objective) for stage in stages if stage.teacher == name)
+        if not all(needs_graph(stage.objective) for stage in stages if name in stage.teachers)
     ]
-
-
-def teaching_share(run: Run, name: str) -> float:
-    """Forward passes of a teacher for each image that the student sees, at most."""
-    stages, begun = run.recipe.stages, (0.0, *(stage.until for stage in run.recipe.stages))
-    return sum(
-        (stage.until - begin) * stage.objective.teacher_work
-        for begin, stage in zip(begun, stages, strict=False)
-        if stage.teacher == name and not needs_graph(stage.objective)
-    )
 
 
 def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tuple[str, float]]:
@@ -60,7 +50,7 @@ def shared_logits(
 ) -> list[SharedLogits]:
     """What of their teachers' logits to compute apart: what several of these runs want and nobody has computed.
 
-    The most wanted first, as far as they are let (`kit.teacher_logits.limit`).
+    The most wanted first, as far as they are let (`kit.runs.logits.limit`).
     """
     left = limit()
     wanted: dict[str, list[tuple[Run, str]]] = defaultdict(list)

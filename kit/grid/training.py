@@ -10,14 +10,15 @@ from tqdm.auto import tqdm
 from kit import parallel
 from kit.errors import KitError
 from kit.files import cache_folder
-from kit.grid.durations import Pace, asking, seconds_reading, seen_at, seen_in
-from kit.grid.engines import Engine, Task, Tick, engine_for
+from kit.grid.durations import Pace, seen_at, seen_in
+from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import BAR, carry_out
 from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
 from kit.grid.together import tell, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, found, outcome
 from kit.runs.training import compute_logits, teacher_logits, train
+from kit.runtime.progress import Progress
 from kit.training.history import Diverged
 
 
@@ -26,7 +27,7 @@ def train_all(
 ) -> Mapping[Run, Result | Failure]:
     """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
 
-    `jobs` may be an engine instead: `kit.cluster.DaskCluster` trains on the machines of a Dask cluster. Teachers shared
+    `jobs` may be an engine instead: `kit.grid.DaskCluster` trains on the machines of a Dask cluster. Teachers shared
     by several runs are trained once, and their logits in an epoch computed once. A run that diverges becomes a Failure;
     the others go on. A damaged folder in the cache is set aside and its run trained anew. Processes that torchrun
     started all call this, and train one run after another together.
@@ -84,8 +85,8 @@ class Grid:
     def _seconds(self, about: Run | SharedLogits) -> float:
         if isinstance(about, SharedLogits):
             images = len(about.epochs) * teacher_logits(about.run, about.teacher).rows
-            return images * asking(about.run, about.teacher, self._pace)
-        return seconds_reading(about, self._read[about], self._pace)
+            return self._pace.asking(about.run, about.teacher, images)
+        return self._pace.seconds(about, self._read[about])
 
     def skip(self, task: Task) -> str | None:
         """Where a teacher has failed there is nobody to learn from."""
@@ -117,7 +118,7 @@ class Grid:
 # ---- in a worker process ------------------------------------------------------------------------------------------
 
 
-def train_in_worker(run: Run, tick: Tick) -> str | None:
+def train_in_worker(run: Run, tick: Progress) -> str | None:
     """Trains a run; None when its outcome is in the cache, else why not."""
     try:
         train(run, tick)
@@ -128,7 +129,7 @@ def train_in_worker(run: Run, tick: Tick) -> str | None:
     return None
 
 
-def compute_in_worker(shared: SharedLogits, tick: Tick) -> str | None:
+def compute_in_worker(shared: SharedLogits, tick: Progress) -> str | None:
     """Computes logits that runs share; None when they are in the cache, else why not."""
     try:
         for _ in compute_logits(shared.run, shared.teacher, shared.epochs):

@@ -1,30 +1,11 @@
-"""Table 4's methods. A new one is a file here that makes a `Method`, and its row in METHODS."""
+"""Table 4's methods, a file each. Loaded when used, so that a worker loads only the method that it trains by.
 
-from kit.methods import (
-    annealing,
-    complexity,
-    early_stop,
-    held_near,
-    layer_removal,
-    plain,
-    student_search,
-    teacher_assistant,
-)
-from kit.methods.base import Method, Procedure, SearchSize, Setting
+- `rows`: METHODS, the table's rows in order
+- `setting`: what all methods are given alike
+- `base`: what a method is
+- `search`, `reinforce`: what the methods that search have in common
+"""
 
-__all__ = ["METHODS", "Method", "Procedure", "SearchSize", "Setting"]
+import lazy_loader as lazy
 
-# In the order of the table. Where a key has several readings, the default comes first.
-METHODS: tuple[Method, ...] = (
-    plain.HARD_LABELS,
-    plain.ORDINARY,
-    teacher_assistant.METHOD,
-    complexity.METHOD,
-    held_near.METHOD,
-    student_search.METHOD,
-    student_search.RANDOM_TWIN,
-    layer_removal.METHOD,
-    annealing.METHOD,
-    early_stop.METHOD,
-    plain.OURS,
-)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

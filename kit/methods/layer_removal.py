@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kit.methods.base import Method, Procedure, Setting
-from kit.methods.policy import Autoregressive, KeepOrRemove, Reinforce
-from kit.methods.search import Candidate, Found, Search, in_full
-from kit.networks.flops import flops_per_image, parameter_count
+from kit.methods.base import Method, in_full
+from kit.methods.reinforce import Autoregressive, KeepOrRemove, Reinforce
+from kit.methods.search import Candidate, Search
+from kit.methods.setting import Setting
+from kit.networks.flops import parameter_count
 from kit.networks.layered import LayeredSpec, shrunk, without
 from kit.runs.store import find
 
@@ -77,19 +78,11 @@ class LayerRemoval:
         spec = without(self.whole, [bool(kept) for kept in choices])
         what = f"{sum(choices)} of {len(choices)} layers: {''.join('·█'[kept] for kept in choices)}"
         note = "" if spec else "all layers removed: no network, reward −1"
-        return self._candidate(choices, what, spec, "remove", note)
+        return Candidate.of(choices, what, spec, self.px, "remove", note)
 
     def _shrunk(self, choices: tuple[int, ...]) -> Candidate:
         spec = shrunk(self._base, [FACTORS[choice] for choice in choices])
-        return self._candidate(choices, f"channels {spec.widths}", spec, "shrink")
-
-    def _candidate(
-        self, choices: tuple[int, ...], what: str, spec: LayeredSpec | None, phase: str, note: str = ""
-    ) -> Candidate:
-        if spec is None:
-            return Candidate(choices, what, None, 0, 0, phase, note)
-        flops, params = flops_per_image(spec, self.px)[0], parameter_count(spec.build())
-        return Candidate(choices, what, spec, flops, params, phase, note)
+        return Candidate.of(choices, f"channels {spec.widths}", spec, self.px, "shrink")
 
     def reward(self, candidate: Candidate, accuracy: float) -> float:
         return compression_reward(candidate.params, self.params_whole, accuracy, self.accuracy_teacher)
@@ -112,15 +105,11 @@ def search(setting: Setting, seed: int) -> Search:
     return Search(setting, proposer, seed)
 
 
-def build(setting: Setting, seed: int, found: Found) -> Procedure:
-    return in_full(setting, seed, found)
-
-
 METHOD = Method(
     key="[12]",
     title="layer removal",
     reading="a bidirectional LSTM removes layers of the student, a second shrinks the rest; reward C(2−C)·A/A_teacher",
     cite="most likely N2N learning, Ashok et al., ICLR 2018 (which cuts the teacher itself)",
-    build=build,
+    build=in_full,
     search=search,
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kit import recipe
-from kit.methods.base import Method, Procedure, Setting, straight
+from kit.methods.base import Method, Procedure, straight
+from kit.methods.setting import Setting
 from kit.recipe import Stage
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
@@ -22,16 +23,12 @@ from kit.errors import KitError
 from kit.files import cache_folder, write
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
-from kit.methods.base import Procedure, Setting
+from kit.methods.setting import Setting
+from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
 from kit.recipe import Stage, eq1
 from kit.runs.spec import NUMERICS, Run
 from kit.runs.store import Failure, Result
-
-COLUMNS = (
-    "round", "sample", "phase", "choices", "what", "accuracy", "reward", "best", "cost", "params", "steps", "seconds",
-    "wall_s", "flops", "run", "note",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,14 @@ class Candidate:
     params: int
     phase: str = ""
     note: str = ""
+
+    @classmethod
+    def of(
+        cls, choices: tuple[int, ...], what: str, spec: LayeredSpec | None, px: int, phase: str = "", note: str = ""
+    ) -> Candidate:
+        """The candidate with what its network costs at images of px × px."""
+        cost, params = (flops_per_image(spec, px)[0], parameter_count(spec.build())) if spec else (0, 0)
+        return cls(choices, what, spec, cost, params, phase, note)
 
 
 class Proposer(Protocol):
@@ -71,7 +76,7 @@ class Found:
     """A search's outcome: the network to train in full, the log, and what was paid."""
 
     chosen: LayeredSpec
-    log: pd.DataFrame  # a line a candidate, COLUMNS
+    log: pd.DataFrame  # a line a candidate, as Search._enter makes it
     policy_seconds: float  # process CPU seconds of proposing and learning
     notes: tuple[str, ...] = ()
 
@@ -125,7 +130,12 @@ class Search:
             "candidate": likely.model_dump(mode="json"),
             "numerics": NUMERICS,
         }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        return _digest(identity)[:16]
+
+    @property
+    def place(self) -> Path:
+        """Where the cache has what it found."""
+        return cache_folder() / "searches" / f"{self.hash}.json"
 
     def ask(self) -> list[Run]:
         """This round's runs. Candidates without a network have none."""
@@ -142,10 +152,10 @@ class Search:
     def tell(self, results: Mapping[Run, Result | Failure]) -> None:
         """Rewards the round's candidates and lets the proposer learn."""
         begun = time.process_time()
-        rewards = []
-        for candidate, run in zip(self._candidates, self._runs, strict=True):
-            outcome = None if run is None else results[run]
-            rewards.append(self._enter(candidate, run, outcome))
+        rewards = [
+            self._enter(candidate, run, None if run is None else results[run])
+            for candidate, run in zip(self._candidates, self._runs, strict=True)
+        ]
         self.proposer.learn(self._candidates, rewards)
         self._round += 1
         self.policy_seconds += time.process_time() - begun
@@ -195,7 +205,7 @@ class Search:
         chosen = self.proposer.fallback if self._best is None else self._best[1]
         title = f"{self.proposer.name} of {self.setting.student.title}"
         chosen = chosen.model_copy(update={"title": title})
-        return Found(chosen, pd.DataFrame(self.lines, columns=COLUMNS), self.policy_seconds, notes)
+        return Found(chosen, pd.DataFrame(self.lines), self.policy_seconds, notes)
 
 
 def search_all(searches: Sequence[Search], jobs: int | Engine | None = None, show_progress: bool = True) -> list[Found]:
@@ -214,8 +224,7 @@ def search_all(searches: Sequence[Search], jobs: int | Engine | None = None, sho
 
 def remember(search: Search) -> Found:
     """Writes what a search found into the cache, whole or not at all."""
-    found = search.found()
-    place = cache_folder() / "searches" / f"{search.hash}.json"
+    found, place = search.found(), search.place
     place.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "chosen": found.chosen.model_dump(mode="json"),
@@ -231,18 +240,19 @@ def remember(search: Search) -> Found:
 
 def recall(search: Search) -> Found | None:
     """What the search found before, if it ran. KitError where the file is cut short or altered."""
-    place = cache_folder() / "searches" / f"{search.hash}.json"
     try:
-        content = json.loads(place.read_text(encoding="utf-8"))
+        content = json.loads(search.place.read_text(encoding="utf-8"))
         if content.pop("sha256") != _digest(content):
             raise ValueError("it does not match its checksum")
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, AttributeError) as error:
-        raise KitError(f"search {search.hash} in {place.parent}: {error}; remove the file to search anew") from None
+        raise KitError(
+            f"search {search.hash} in {search.place.parent}: {error}; remove the file to search anew"
+        ) from None
     return Found(
         LayeredSpec.model_validate(content["chosen"]),
-        pd.DataFrame(content["log"], columns=COLUMNS),
+        pd.DataFrame(content["log"]),
         content["policy_seconds"],
         tuple(content["notes"]),
     )
@@ -250,13 +260,3 @@ def recall(search: Search) -> Found | None:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def in_full(setting: Setting, seed: int, found: Found) -> Procedure:
-    """The network that a search found, distilled as the candidates were, with what the search left of the budget."""
-    notes = found.notes
-    per_epoch_left = setting.left_after(found.steps)
-    if per_epoch_left == 1 and setting.epochs > 1:
-        notes = (*notes, "the search took (nearly) the whole budget: the final student has one epoch")
-    run = setting.run(eq1(setting.T, "hinton"), {"big": setting.big}, seed, epochs=per_epoch_left, student=found.chosen)
-    return Procedure(run, found=found, notes=notes)

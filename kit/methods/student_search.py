@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from kit.errors import KitError
-from kit.methods.base import Method, Procedure, Setting
-from kit.methods.policy import Autoregressive, Reinforce, UniformChoice
-from kit.methods.search import Candidate, Found, Search, in_full
-from kit.networks.flops import flops_per_image, parameter_count
+from kit.methods.base import Method, in_full
+from kit.methods.reinforce import Autoregressive, Reinforce, UniformChoice
+from kit.methods.search import Candidate, Search
+from kit.methods.setting import Setting
+from kit.networks.flops import flops_per_image
 from kit.networks.layered import Layer, LayeredSpec
 
 W = -0.07  # how much the cost weighs in the reward
@@ -113,7 +115,7 @@ class StudentSearch:
 
     def _candidate(self, choices: tuple[int, ...]) -> Candidate:
         spec, what = self.space.network(choices)
-        return Candidate(choices, what, spec, flops_per_image(spec, self.px)[0], parameter_count(spec.build()))
+        return Candidate.of(choices, what, spec, self.px)
 
     def reward(self, candidate: Candidate, accuracy: float) -> float:
         """accuracy · (cost / target)^w, w < 0: half the cost is worth about 5 % of the accuracy."""
@@ -130,20 +132,12 @@ def search(setting: Setting, seed: int, random: bool = False) -> Search:
     return Search(setting, proposer, seed)
 
 
-def random_search(setting: Setting, seed: int) -> Search:
-    return search(setting, seed, random=True)
-
-
-def build(setting: Setting, seed: int, found: Found) -> Procedure:
-    return in_full(setting, seed, found)
-
-
 METHOD = Method(
     key="[11]",
     title="student search",
     reading="REINFORCE over depth, width and kernel per stage; reward accuracy·(FLOPs/target)^−0.07; best in full",
     cite='most likely "Search to Distill", Liu et al., CVPR 2020 (which uses PPO and latency)',
-    build=build,
+    build=in_full,
     search=search,
 )
 RANDOM_TWIN = Method(
@@ -151,6 +145,6 @@ RANDOM_TWIN = Method(
     title="student search, random twin",
     reading="the same space, reward and budget, candidates drawn at random",
     cite="a baseline that the paper lacks: does the controller earn its keep?",
-    build=build,
-    search=random_search,
+    build=in_full,
+    search=partial(search, random=True),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kit import recipe
-from kit.methods.base import Method, Procedure, Setting, chain_epochs, size_warning
+from kit.methods.base import Method, Procedure, chain_epochs, size_warning
+from kit.methods.setting import Setting
 
 
 def build(setting: Setting, seed: int) -> Procedure:

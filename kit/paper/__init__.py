@@ -7,6 +7,6 @@ for its searches to find. `figure2` is like them, but its frame is what its own 
 image.
 """
 
-from kit.paper import table1, table2, table3, table4
+import lazy_loader as lazy
 
-TABLES = {"1": table1, "2": table2, "3": table3, "4": table4}
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -2,7 +2,7 @@
 
 The paper explains ResNet-50 and VGG-19 by ResNet-34 students on HRSC2016 and judges their Grad-CAM maps by eye: with
 its method "the heat map for ships concentrates on the hull", at T = 5 it lies "mostly on the sea" (Section 2.5). Here
-every test image gets scores (`kit.cam_scores`), for the image's true class.
+every test image gets scores (`kit.cam.scores`), for the image's true class.
 
 Readings. Fig. 2 names no small teacher. Table 3 has VGG-19 wherever ResNet-34 is the student, and the CNN where VGG-19
 is explained on HRSC2016: so VGG-19 under ResNet-50, the CNN under VGG-19. T = 5 and T = 20 go from the explained model
@@ -25,8 +25,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from kit import cam_scores
-from kit.cam import HeatMaps, maps
+from kit.cam import scores as cam_scores
+from kit.cam.heat_maps import HeatMaps, maps
 from kit.data.augment import normalise
 from kit.data.base import Dataset
 from kit.models import TITLES

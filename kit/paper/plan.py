@@ -88,7 +88,7 @@ class Plan:
         epochs = self.preset.roles[role].epochs if epochs is None else epochs
         built = stages(epochs)
         names = {"big": big, "small": small}
-        needed = {stage.teacher for stage in built if stage.teacher}
+        needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(names[name], role) for name in ("small", "big") if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
         width = changes.pop("width", self.preset.student_width)

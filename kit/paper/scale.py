@@ -1,14 +1,15 @@
 """What preset paper asks for: runs, counted FLOPs, GPU hours and GPU memory, for each table and for Fig. 2.
 
 Nothing is trained and no image is read: sizes are the datasets' published counts, FLOPs are counted by torch on shapes,
-and memory is that of the tensors which a training step must hold, also counted on shapes. `PAPER.md` is `page()`.
+and memory is that of the tensors which a training step must hold, also counted on shapes. `PAPER.md` is `page()`: the
+prose of `scale.md` with these numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -16,14 +17,17 @@ import torch
 from torch import nn
 
 from kit.errors import KitError
-from kit.grid.durations import Spec, work_of
+from kit.grid.durations import Spec
 from kit.losses import hard_cross_entropy
+from kit.pace import passes_of
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.presets import preset_named
 from kit.runs.spec import DataSpec, Run, with_teachers
 
 GPU, TFLOPS, UTILISATION = "H100 SXM", 990.0, 0.3  # dense bf16 peak as its vendor has it; the share is an assumption
+PAGE = Path(__file__).with_name("scale.md")
+PARTS = {"Table 1": table1, "Table 2, Fig. 1": table2, "Table 3": table3, "Table 4": table4, "Fig. 2": figure2}
 
 
 class Published(NamedTuple):
@@ -81,27 +85,15 @@ class Part:
     @property
     def flops(self) -> tuple[float, float]:
         """(training of its networks, their teachers' forward passes), every stage with its whole budget."""
-        work = [each for run in (*self.runs, *self.foreseen) for each in counted(run)]
-        return tuple(sum(flops for teaching, flops in work if teaching == wanted) for wanted in (False, True))
-
-
-@lru_cache(maxsize=2048)
-def counted(run: Run) -> tuple[tuple[bool, float], ...]:
-    """(whether it is a teacher's forward passes, FLOPs) for every part of a run's work."""
-    return tuple((task.teaching, flops) for task, flops in work_of(run))
+        passes = [each for run in (*self.runs, *self.foreseen) for each in passes_of(run)]
+        return tuple(sum(each.flops for each in passes if each.work.teaching == of) for of in (False, True))
 
 
 def parts(of: Plan) -> list[Part]:
     """Tables 1 to 4 and Fig. 2 in order; a run that several need is counted where it is first needed."""
     found: list[Part] = []
     before: set[Run] = set()
-    for title, module in {
-        "Table 1": table1,
-        "Table 2, Fig. 1": table2,
-        "Table 3": table3,
-        "Table 4": table4,
-        "Fig. 2": figure2,
-    }.items():
+    for title, module in PARTS.items():
         seeds = module.seeds(of)
         rows = table4.known(of, seeds) if module is table4 else module.table(of, seeds)
         needed = with_teachers(runs_of(rows))
@@ -205,79 +197,55 @@ def gpu_rate(tflops: float, utilisation: float) -> float:
     return tflops * 1e12 * utilisation
 
 
-def table_of(lines: Sequence[Mapping[str, str]]) -> str:
-    """Markdown of lines with the same keys."""
-    rows = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+# ---- the page -----------------------------------------------------------------------------------------------------
+
+# A line of each of its tables, whose heads are in `scale.md`.
+HOURS = (
+    "| {part} | {runs}{following} | {shared} | {training_pflop:,.0f} | {teachers_pflop:,.0f} | {gpu_hours:,.1f} "
+    "| {largest} | {memory_gib:.1f} |"
+)
+NETWORK = "| {title} | {px} | {weights:,.0f} | {held:,.0f} | {kept:,.0f} |"
+LOGITS = (
+    "| {role} | {0.name} | {0.train_images:,} | {0.test_images:,} | {0.classes} | {px} | {mb:,.1f} MB | {gb:,.2f} GB |"
+)
 
 
 def page(tflops: float = TFLOPS, utilisation: float = UTILISATION, gpu: str = GPU) -> str:
     """PAPER.md."""
     of = plan()
-    frame = summary(of, tflops, utilisation)
-    total = frame[["training_pflop", "teachers_pflop", "gpu_hours"]].sum()
-    hours = [
-        {
-            "part": row.part,
-            "runs, new": f"{row.runs}"
-            + (f" and about {row.foreseen} that follow from searches" if row.foreseen else ""),
-            "shared": str(row.shared),
-            "training, PFLOP": f"{row.training_pflop:,.0f}",
-            "teachers' forward passes, PFLOP": f"{row.teachers_pflop:,.0f}",
-            "GPU hours": f"{row.gpu_hours:,.1f}",
-            "largest run": row.largest,
-            "its memory, GiB": f"{row.memory_gib:.1f}",
-        }
-        for row in frame.itertuples()
-    ]
-    hours.append(dict.fromkeys(hours[0], "") | {
-        "part": "**all**",
-        "runs, new": str(frame["runs"].sum() + frame["foreseen"].sum()),
-        "training, PFLOP": f"{total['training_pflop']:,.0f}",
-        "teachers' forward passes, PFLOP": f"{total['teachers_pflop']:,.0f}",
-        "GPU hours": f"{total['gpu_hours']:,.0f}",
-        "its memory, GiB": f"{frame['memory_gib'].max():.1f}",
-    })  # fmt: skip
-    networks = []
-    for run in of_each_network(of):
-        held = memory(run)
-        networks.append(
-            {
-                "network": run.student.title,
-                "px": str(run.data.px),
-                "weights, MiB": f"{size_of(run.student)[0] / 2**20:,.0f}",
-                "weights, gradients, momentum, MiB": f"{held.student / 2**20:,.0f}",
-                "kept for the backward pass, MiB": f"{held.activations / 2**20:,.0f}",
-            }
-        )
-    logits = []
-    for role, data in PUBLISHED.items():
-        epoch, epochs = data.train_images * data.classes * 4, of.preset.roles[role].epochs
-        logits.append(
-            {
-                "role": role,
-                "data": data.name,
-                "training images": f"{data.train_images:,}",
-                "test images": f"{data.test_images:,}",
-                "classes": str(data.classes),
-                "px": str(of.preset.roles[role].px),
-                "logits an epoch": f"{epoch / 1e6:,.1f} MB",
-                f"of {epochs} epochs": f"{epoch * epochs / 1e9:,.2f} GB",
-            }
-        )
-    return PAGE.format(
+    frame, roles = summary(of, tflops, utilisation), of.preset.roles
+    frame["following"] = [f" and about {n} that follow from searches" if n else "" for n in frame["foreseen"]]
+    total = frame.sum(numeric_only=True)
+    epochs = roles["cifar-10"].epochs
+    return PAGE.read_text(encoding="utf-8").format(
         gpu=gpu,
-        tflops=f"{tflops:g}",
-        utilisation=f"{utilisation:.0%}",
-        option_utilisation=f"{utilisation:g}",
-        batch=of.preset.roles["cifar-10"].batch,
+        tflops=tflops,
+        utilisation=utilisation,
+        batch=roles["cifar-10"].batch,
+        epochs=epochs,
         seeds=of.preset.seeds,
-        hours=table_of(hours),
-        networks=table_of(networks),
-        logits=table_of(logits),
-        days=f"{total['gpu_hours'] / 24:,.0f}",
-        share=f"{of_imagenet(of):.1%}",
+        hours="\n".join(HOURS.format(**line) for line in frame.to_dict("records")),
+        runs=int(total["runs"] + total["foreseen"]),
+        training=total["training_pflop"],
+        teachers=total["teachers_pflop"],
+        gpu_hours=total["gpu_hours"],
+        memory=frame["memory_gib"].max(),
+        days=total["gpu_hours"] / 24,
+        imagenet=of_imagenet(of),
+        networks="\n".join(map(network_line, of_each_network(of))),
+        logits="\n".join(
+            LOGITS.format(data, role=role, px=roles[role].px, mb=epoch / 1e6, gb=epoch * epochs / 1e9)
+            for role, data in PUBLISHED.items()
+            for epoch in [data.train_images * data.classes * 4]
+        ),
     )
+
+
+def network_line(run: Run) -> str:
+    held = memory(run)
+    in_mib = {"weights": size_of(run.student)[0], "held": held.student, "kept": held.activations}
+    in_mib = {name: size / 2**20 for name, size in in_mib.items()}
+    return NETWORK.format(title=run.student.title, px=run.data.px, **in_mib)
 
 
 def of_each_network(of: Plan) -> list[Run]:
@@ -288,52 +256,6 @@ def of_each_network(of: Plan) -> list[Run]:
 
 def of_imagenet(of: Plan) -> float:
     """The share of all FLOPs that is ImageNet's."""
-    work = [
-        (run.data.role, sum(f for _, f in counted(run))) for part in parts(of) for run in (*part.runs, *part.foreseen)
-    ]
-    return sum(flops for role, flops in work if role == "imagenet") / sum(flops for _, flops in work)
-
-
-PAGE = """# What preset `paper` asks for
-
-Nothing here was measured on a GPU: hours are counted FLOPs over an assumed rate. This page is what
-`python -m kit bench --preset paper --gpu-tflops {tflops} --utilisation {option_utilisation} --page PAPER.md`
-writes; give it your own GPU's numbers.
-
-Assumed: one {gpu}, {tflops} TFLOP/s at its peak (dense bf16), of which training uses {utilisation}. In float32,
-or where images are not ready in time, it is less: hours scale with 1 / (peak × utilisation).
-
-## Each table
-
-{hours}
-
-All of it: about {days} days of that one GPU, {share} of its FLOPs on ImageNet.
-
-- *Runs*: the tables' own lists at preset paper ({seeds} seeds; one of Table 1), with all they learn from. A run that
-  two tables need is counted where it is first needed and *shared* afterwards: Table 1's cells are everyone's teachers.
-  Notebook 02's runs at other rates of t are the kit's own and not counted.
-- *PFLOP*: 10¹⁵ floating-point operations, a multiply-add being two, counted by torch's FLOP counter on shapes:
-  convolutions and matrix products, forward and backward for what is trained, forward for teachers. Every soft stage
-  counts with its whole budget, though an adaptive one may end earlier. Evaluation (a pass over the test split an epoch)
-  is left out.
-- *Table 4*: what its searches propose is not known beforehand. Counted are as many candidates as they may try, each as
-  large as the table's student; for equal time every other method is taken to be worth a run of ours.
-- *Memory*: the student's weights, gradients and momentum, its teachers' weights, and what autograd keeps for the
-  backward pass, at batch {batch} in float32, as below. cuDNN's workspaces, gradients of activations and the allocator's
-  fragments come on top and are not counted; nor is bf16 autocast, which keeps less.
-
-## Each network at batch {batch}
-
-{networks}
-
-What is kept is counted by autograd's own hooks on the meta device, each storage once; a test finds the same number of
-bytes with real tensors.
-
-## Data, and what cached teacher logits take on disk
-
-{logits}
-
-Images are the published counts. HRSC2016 is read as crops of single ships labelled by type, trained on trainval: the
-count is of all annotated ships, which is rather too many, as the kit leaves out ships that have no type. Cached logits
-are N·C·4 bytes (float32) for each teacher, augmentation seed and epoch in which it teaches; float16 takes half.
-"""
+    runs = [run for part in parts(of) for run in (*part.runs, *part.foreseen)]
+    flops = [(run.data.role, each.flops) for run in runs for each in passes_of(run)]
+    return sum(f for role, f in flops if role == "imagenet") / sum(f for _, f in flops)

@@ -22,9 +22,11 @@ from kit import recipe
 from kit.errors import KitError
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
-from kit.methods import METHODS, Method, Procedure, SearchSize, Setting, student_search
-from kit.methods.base import steps_of
+from kit.methods import student_search
+from kit.methods.base import Method, Procedure
+from kit.methods.rows import METHODS
 from kit.methods.search import Found, search_all
+from kit.methods.setting import SearchSize, Setting, steps_of
 from kit.paper.claims import Claim, gain, judged, percent, plus_minus, saving, t_interval
 from kit.paper.plan import Plan, Row
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS

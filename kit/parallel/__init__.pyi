@@ -1,3 +1,8 @@
-from .group import Group as Group, count as count, first_speaks as first_speaks, ranks as ranks, say_once as say_once
+from .group import Group as Group
+from .group import count as count
+from .group import first_speaks as first_speaks
+from .group import ranks as ranks
+from .group import say_once as say_once
 from .layers import synchronised as synchronised
-from .ranks import ALONE as ALONE, Ranks as Ranks
+from .ranks import ALONE as ALONE
+from .ranks import Ranks as Ranks

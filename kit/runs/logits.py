@@ -23,8 +23,9 @@ from kit.data.base import Dataset
 from kit.errors import KitError
 from kit.files import complaint, sealed, sweep, write
 from kit.networks.folding import folded
-from kit.training.cost import Cost, EpochLogits, Spent
+from kit.training.cost import Cost, Spent
 from kit.training.forward import Precision, answering, augmented, frozen, teach
+from kit.training.teachers import EpochLogits
 
 FILES = ("about.json", "logits.bin")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}

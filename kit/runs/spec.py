@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
-import kit.data
+from kit.data import roles
 from kit.data.base import Dataset, held_out
 from kit.errors import KitError
 from kit.models import ModelSpec
@@ -56,7 +56,7 @@ class DataSpec(BaseModel):
     ) -> DataSpec:
         """What fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
         sizes = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
-        data = kit.data.load(role, **sizes, source=source, folder=folder, **options)
+        data = roles.load(role, **sizes, source=source, folder=folder, **options)
         return cls(
             role=role,
             name=data.name,
@@ -78,7 +78,7 @@ class DataSpec(BaseModel):
         """The dataset. Raises KitError where the images on disk are no longer the ones described."""
         sizes = {"px": self.px, "train_per_class": self.train_per_class, "test_per_class": self.test_per_class}
         folder = Path(self.folder) if self.folder else None
-        data = kit.data.load(self.role, **sizes, source=self.source, folder=folder, **self.options)
+        data = roles.load(self.role, **sizes, source=self.source, folder=folder, **self.options)
         if data.fingerprint != self.fingerprint:
             raise KitError(
                 f"data for role {self.role!r} has fingerprint {data.fingerprint[:12]}, "

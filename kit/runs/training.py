@@ -12,24 +12,27 @@ import torch
 from kit.data.augment import mixed
 from kit.errors import KitError
 from kit.files import cache_folder, locked, sweep
-from kit.grid.engines import Tick
 from kit.parallel.ranks import ALONE, Ranks
 from kit.runs.checkpoint import Checkpoints
 from kit.runs.logits import DTYPES, Drawn, TeacherLogits
 from kit.runs.spec import Run, hash_of, versions
 from kit.runs.store import Failure, Result, find, folder_of, found, store, store_diverged, usable
+from kit.runtime.progress import Progress
 from kit.runtime.threads import one_thread
 from kit.trainer import Training
+from kit.training.forward import Machine
 from kit.training.history import Diverged
 
 
 def start(run: Run, ranks: Ranks = ALONE) -> Training:
     """A run's training, not yet begun. Its teachers must be in the cache; their logits are used where they are, too."""
     teachers = {name: _trained(run, name).student() for name in run.teachers}
-    recall = {name: teacher_logits(run, name) for name in run.recipe.teachers}
+    cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
     student, data = run.student.build(run.seed), run.data.load()
-    how = (run.seed, run.device, run.events, run.precision, ranks, recall, DTYPES[run.logits])
-    return Training(run.recipe, data, student, teachers, *how)
+    machine = Machine(run.device, run.precision, ranks)
+    return Training(
+        run.recipe, data, student, teachers, run.seed, run.events, machine, cached_logits, DTYPES[run.logits]
+    )
 
 
 def _trained(run: Run, name: str) -> Result:
@@ -68,28 +71,28 @@ def _drawn(run: Run) -> Drawn:
     return Drawn(run.seed, min(run.recipe.batch, run.data.train_images), run.recipe.pad)
 
 
-def train(run: Run, tick: Tick = lambda share: None) -> Result:
+def train(run: Run, progress: Progress = lambda share: None) -> Result:
     """Trains one run on one thread, or finds it. Its teachers must be in the cache.
 
-    `tick` hears each epoch's share, and 0 after every other batch and while another process has the run: what it raises
+    `progress` hears each epoch's share, and 0 after every other batch and while another process has the run: what it raises
     stops the training there, its checkpoint left in place. A run that was killed goes on from its newest checkpoint,
     and ends as it would have ended; a damaged result is set aside. Raises Diverged when the loss stops being a number,
     now or when the run was first tried, and KitError where the cache cannot be written.
     """
     known = found(run)  # without the lock: a cache that cannot be written can be read
     if known is None:
-        with locked(folder_of(run.hash), tick):
+        with locked(folder_of(run.hash), progress):
             known = usable(run)  # another process may have trained it meanwhile
             if known is None:
-                train_missing(run, tick)
+                train_missing(run, progress)
                 return find(run)
-    tick(1.0)
+    progress(1.0)
     if isinstance(known, Failure):
         raise Diverged(known.step)
     return known
 
 
-def train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
+def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:
     """Trains and stores; the caller, or the first of its ranks, holds the run's lock."""
     if ranks.is_first:
         sweep(folder_of(run.hash))
@@ -97,11 +100,11 @@ def train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
     with one_thread(), own_stream(run):
         training = start(run, ranks)
         checkpoints.resume(training)
-        tick(training.step // training.steps_per_epoch / run.recipe.epochs)
+        progress(training.step // training.steps_per_epoch / run.recipe.epochs)
         try:
             for step in training:
                 checkpoints.offer(training)
-                tick(0.0 if step % training.steps_per_epoch else 1 / run.recipe.epochs)
+                progress(0.0 if step % training.steps_per_epoch else 1 / run.recipe.epochs)
         except Diverged as error:
             store_diverged(run, training, error)
             if ranks.is_first:

@@ -9,10 +9,9 @@ SAFE_CHANNELS = 16  # from which on oneDNN's own kernel stays within its workspa
 
 
 class PickingConv2d(nn.Conv2d):
-    """A 1 × 1 convolution that picks the pixels its stride falls on and then has none: of maps of even size the same
-    bits, on one thread.
+    """A 1 × 1 convolution that picks the pixels its stride falls on and then has none: the same to rounding.
 
-    oneDNN does the same inside, but for few channels its gradient writes past what it has allocated (its issue 6035),
+    oneDNN does so inside, but for few channels its gradient writes past what it has allocated (its issue 6035),
     which ends a process of several threads whose number does not divide the batch.
     """
 

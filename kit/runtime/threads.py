@@ -22,7 +22,7 @@ def threads(count: int) -> Iterator[None]:
 def one_thread() -> AbstractContextManager[None]:
     """Torch on one thread; also a decorator.
 
-    The same run gives the same bits however many cores there are. And for small tensors it is quicker: on a busy
-    machine waking the other threads turns a softmax of 10 µs into 20 ms.
+    On one machine the same run gives the same bits, however many of its cores are free. And for small tensors it is
+    quicker: on a busy machine waking the other threads turns a softmax of 10 µs into 20 ms.
     """
     return threads(1)

@@ -5,7 +5,6 @@
 - `tables`: means with 95 % intervals, FLOPs and minutes as text
 - `artefacts`: a Figure as files (PNG, SVG and the CSV behind it, byte-stable) and as a notebook's picture
 - `widgets`: sliders over a finished run, imported on their own: `from kit.show.widgets import temperature_explorer`
-- `cockpit`: controls and pictures of a training that runs: `from kit.show.cockpit import cockpit`
 """
 
 from kit.show.artefacts import picture, png_bytes, save, show

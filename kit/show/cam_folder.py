@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from kit import cam_scores
-from kit.cam import maps
+from kit.cam import scores as cam_scores
+from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
 from kit.data.base import Dataset
-from kit.data.folder import decode_file
+from kit.data.decode import decode_file
 from kit.errors import KitError
 from kit.models import ModelSpec
 from kit.runs.store import Stored, stored

@@ -13,7 +13,7 @@ import ipywidgets as widgets
 import torch
 from torch import nn
 
-from kit.cam import METHODS, HeatMaps, default_layer, feature_maps, maps, nameable
+from kit.cam.heat_maps import METHODS, HeatMaps, default_layer, feature_maps, maps, nameable
 from kit.errors import KitError
 from kit.paper.figure2 import Scenes, Subject, against_regions
 from kit.runtime.threads import one_thread

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from kit.derivation import STUDENTS, K
+from kit.derivation.numeric import STUDENTS, K
 from kit.show.style import BLUE, GREEN, MUTED, SMALL, VERMILLION, settle, sheet, styled
 
 WIDTH, HEIGHT, DPI = 720, 360, 120  # 7.2 × 3.6 in

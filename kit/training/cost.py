@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from kit.parallel.ranks import Ranks
+from kit.recipe import Stage
 
 
 @dataclass(frozen=True)
@@ -20,17 +22,6 @@ class Cost:
     wall_s: float
     cpu_s: float
     gpu_s: float
-
-
-@dataclass(frozen=True)
-class EpochLogits:
-    """A teacher's logits of one epoch's batches in their order, (steps · batch, C), and what computing them took."""
-
-    logits: Tensor
-    cost: Cost
-
-
-Recall = Callable[[int], EpochLogits | None]  # an epoch's logits, counted from 0; None where they are not known
 
 
 @dataclass
@@ -63,6 +54,12 @@ class Spent:
         self.wall_s += time.perf_counter() - wall
         self.cpu_s += time.process_time() - cpu
 
+    def step(self, stage: Stage, images: int) -> None:
+        """Counts a batch: the student's images, and each teacher's forward passes."""
+        self.student_images += images * stage.objective.student_work
+        for name in stage.teachers:
+            self.teacher_images[name] = self.teacher_images.get(name, 0) + images * stage.objective.teacher_work
+
     def charge(self, cost: Cost, share: float, images: int, device: torch.device) -> None:
         """Adds what computing cached logits had taken, as if it had been done here."""
         self.wall_s += share * cost.wall_s
@@ -87,8 +84,9 @@ class Spent:
         self._agreed = tuple(then + more for then, more in zip(self._agreed, fresh, strict=True))
         self.wall_s, self.cpu_s, self.gpu_s = self._agreed
 
+    def record(self) -> dict[str, Any]:
+        """All of it by name, as plain numbers: `Spent(**record)` goes on from there."""
+        return {f.name: copy(getattr(self, f.name)) for f in fields(self) if f.init and not f.name.startswith("_")}
 
-SPENT = (
-    "wall_s", "cpu_s", "gpu_s", "student_images", "teacher_images", "cached_logits_images", "cached_logits_s",
-)  # fmt: skip
+
 CIRCUMSTANCES = ("wall_s", "cpu_s", "gpu_s", "cached_logits_s", "cached_logits_images")  # how, not what came out of it

@@ -23,6 +23,10 @@ class Evaluation:
     top5: float
     logits: Tensor
 
+    def scores(self, split: str) -> dict[str, float]:
+        """As metrics have it."""
+        return {f"{split}_top1": self.top1, f"{split}_top5": self.top5}
+
 
 @torch.inference_mode()
 def evaluate(network: nn.Module, split: Split, mean: Tensor, std: Tensor, ranks: Ranks = ALONE) -> Evaluation:

@@ -1,16 +1,31 @@
-"""How networks answer in training."""
+"""How networks answer in training, and on what machine."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from kit.data.augment import EpochPlan, augment, normalise
-from kit.recipe import Objective
+from kit.errors import not_one_of
+from kit.parallel.ranks import ALONE, Ranks
 
 Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a training computes on: a device, at a precision, with other processes. KitError for another precision."""
+
+    device: str = "cpu"
+    precision: Precision = "float32"
+    ranks: Ranks = ALONE
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise not_one_of("precision", self.precision, get_args(Precision))
 
 
 def frozen(network: nn.Module, device: torch.device) -> nn.Module:
@@ -28,11 +43,6 @@ def answering(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def needs_graph(objective: Objective) -> bool:
-    """Whether the teacher's logits must be differentiable: then it is asked itself, in every step."""
-    return objective.needs_input_gradient or objective.trains_teacher
-
-
 def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again."""
     with torch.inference_mode():
@@ -43,3 +53,13 @@ def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> 
 def single(logits: Tensor) -> Tensor:
     """Logits in float32 where they were less, for losses that sum exponentials; else as they are."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def sgd(network: nn.Module, lr: float, momentum: float, weight_decay: float, **options: bool) -> torch.optim.SGD:
+    """SGD with weight decay for weights of convolutions and linear layers, none for biases and batch norms."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, **options)

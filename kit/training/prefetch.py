@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from kit.data.base import Split
+from kit.data.base import Split, begin_batch
 
 
-class Arrivals:
-    """A split's batches on a device. To a GPU the one that is expected next is copied while the GPU is at work, out of
-    pinned memory and on a stream of its own, so that nobody who waits for a result waits for the copy."""
+class Prefetch:
+    """A split's batches on a device, the next one fetched while the present one is worked on.
+
+    Images that are decoded on the fly are decoded a batch ahead, by threads. To a GPU the next batch is copied out of
+    pinned memory and on a stream of its own, so that the copy delays no result.
+    """
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self.split, self.device = split, device
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._begun: tuple[Tensor, Callable[[], Tensor]] | None = None  # a batch's indices, and what gives its images
         self._expected: Tensor | None = None  # the indices of the batch that is on its way
         self._arriving: tuple[Tensor, Tensor] | None = None
 
@@ -27,11 +33,15 @@ class Arrivals:
             self._arriving = pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
         self._expected = indices
 
-    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch's pixels, uint8 (B, H, W, 3), and labels, int64 (B,), on the device."""
+    def take(self, indices: Tensor, following: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The batch's pixels, uint8 (B, H, W, 3), and labels, int64 (B,), on the device.
+
+        The images of the `following` batch, where they take time, begin to come: one batch waits, never more.
+        """
         if self._expected is not indices:
-            pixels, labels = self._gather(indices)
+            pixels, labels = self._gather(indices, following)
             return pixels.to(self.device), labels.to(self.device)
+        self._begin(following)
         now = torch.cuda.current_stream(self.device)
         now.wait_stream(self._copying)
         arrived, self._expected, self._arriving = self._arriving, None, None
@@ -39,5 +49,15 @@ class Arrivals:
             half.record_stream(now)  # its memory is not given away before this stream is through with it
         return arrived
 
-    def _gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        return self.split.images.take(indices), self.split.labels[indices]
+    def _gather(self, indices: Tensor, following: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        images = self._begin(indices)
+        self._begin(following)  # behind the images that are waited for
+        return images(), self.split.labels[indices]
+
+    def _begin(self, indices: Tensor | None) -> Callable[[], Tensor] | None:
+        """What gives the batch's images; they begin to come now, unless they have begun."""
+        if indices is None:
+            self._begun = None
+        elif self._begun is None or self._begun[0] is not indices:
+            self._begun = indices, begin_batch(self.split.images, indices)
+        return self._begun and self._begun[1]

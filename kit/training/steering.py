@@ -1,56 +1,79 @@
 """Changing a training while it runs, as data: what was changed to which value, and after how many batches.
 
-K, α and the temperature's rate can be steered. An `Event` acts from the next batch on and lasts into later stages, so a
-run together with its events is an ordinary run: it can be described, hashed, and trained again bit for bit.
+K, α and the temperature's rate can be steered, and what another policy or objective says of itself. An `Event` acts
+from the next batch on and lasts into later stages, so a run together with its events is an ordinary run: it can be
+described, hashed, and trained again, on the same machine bit for bit.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
-from kit.errors import KitError, not_one_of, one_line
-from kit.recipe import Stage
+from kit.errors import Described, KitError, not_one_of, one_line
+from kit.recipe import Improved, Objective, Stage
+from kit.temperature import Adaptive, Policy
 
-Name = Literal["k", "alpha", "rate"]
-NAMES: tuple[str, ...] = get_args(Name)
-
-ALLOWED = {
-    "k": (lambda value: value >= 1, "a number from 1 up"),
-    "alpha": (lambda value: 0 <= value <= 1, "0 to 1"),
-    "rate": (lambda value: value > 0, "a number above 0"),
-}
+USUAL: dict[str, FieldInfo] = {
+    name: part.model_fields[name] for part in (Adaptive, Improved) for name in part.steerable
+}  # k, rate and alpha: in every training, of which stages that have no such thing take no notice
 
 
-class Event(BaseModel):
+class Event(Described):
     """`name` became `value` after `step` batches."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     step: int = Field(ge=0)
-    name: Name
+    name: str
     value: float
 
     @model_validator(mode="after")
     def _is_allowed(self) -> Event:
-        checked(self.name, self.value)
+        if self.name in USUAL:  # of others the run knows whether it has such a thing
+            checked(self.name, self.value)
         return self
 
 
-def checked(name: str, value: float) -> float:
+def parts(stage: Stage) -> tuple[Policy | Objective, ...]:
+    """What of a stage may have fields to steer."""
+    return (stage.objective,) if stage.temperature is None else (stage.temperature, stage.objective)
+
+
+def controls(stages: Iterable[Stage]) -> dict[str, FieldInfo]:
+    """By name, the fields that may be steered in a training of these stages, with their limits."""
+    everything = [part for stage in stages for part in parts(stage)]
+    return USUAL | {name: type(part).model_fields[name] for part in everything for name in part.steerable}
+
+
+def checked(name: str, value: float, stages: Iterable[Stage] = ()) -> float:
     """The value, if it may be given to what is so named. KitError."""
-    if name not in ALLOWED:
-        raise not_one_of("control", name, NAMES)
-    is_allowed, allowed = ALLOWED[name]
+    known = controls(stages)
+    if name not in known:
+        raise not_one_of("control", name, known)
+    least, above, most = (limit(known[name], kind) for kind in ("ge", "gt", "le"))
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not is_allowed(value):
-        raise KitError(f"{name} {value!r} is not allowed; allowed: {allowed}")
+    if not number or not (value >= least and value > above and value <= most):
+        raise KitError(f"{name} {value!r} is not allowed; allowed: {range_of(least, above, most)}")
     return float(value)
+
+
+def limit(field: FieldInfo, kind: str) -> float:
+    """A field's limit of a kind (ge, gt, le), infinite where it has none."""
+    found = (getattr(bound, kind) for bound in field.metadata if hasattr(bound, kind))
+    return next(found, math.inf if kind == "le" else -math.inf)
+
+
+def range_of(least: float, above: float, most: float) -> str:
+    """`0 to 1`, `a number from 1 up`, `a number above 0`."""
+    if math.isfinite(most):
+        return f"{max(least, above):g} to {most:g}"
+    if math.isfinite(least):
+        return f"a number from {least:g} up"
+    return f"a number above {above:g}" if math.isfinite(above) else "a number"
 
 
 def steered(stage: Stage, values: Mapping[str, float]) -> Stage:
@@ -60,14 +83,12 @@ def steered(stage: Stage, values: Mapping[str, float]) -> Stage:
     """
     if not values:
         return stage
-    policy, objective = stage.temperature, stage.objective
-    of_policy = {name: values[name] for name in ("k", "rate") if name in values and hasattr(policy, name)}
-    of_objective = {name: values[name] for name in ("alpha",) if name in values and hasattr(objective, name)}
-    if of_policy:
-        policy = policy.model_copy(update=of_policy)
-    if of_objective:
-        objective = objective.model_copy(update=of_objective)
-    return stage.model_copy(update={"temperature": policy, "objective": objective})
+    changed = {}
+    for name, part in (("temperature", stage.temperature), ("objective", stage.objective)):
+        of_part = {field: values[field] for field in part.steerable if field in values} if part is not None else {}
+        if of_part:
+            changed[name] = part.model_copy(update=of_part)
+    return stage.model_copy(update=changed) if changed else stage
 
 
 def read(path: Path) -> tuple[Event, ...]:

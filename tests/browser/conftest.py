@@ -45,7 +45,8 @@ def screenshots():
 def notebooks(tmp_path_factory):
     """Notebook 08 with a long run, whose teachers are in the cache, and a second notebook to go to."""
     folder = tmp_path_factory.mktemp("browser") / "notebooks"
-    for run in with_teachers([Settings(preset="smoke", small_teacher="vgg19").run()])[:-1]:
+    networks = {"student": "vgg16", "teacher": "resnet34", "small_teacher": "vgg19"}
+    for run in with_teachers([Settings(preset="smoke", role="cifar-10", **networks).run()])[:-1]:
         train(run)
     pages.copy_notebook("08_playground.ipynb", folder, epochs=EPOCHS)
     pages.copy_notebook("01_derivation.ipynb", folder)

@@ -1,0 +1,224 @@
+"""Grad-CAM and its relatives for any network with a convolution: what in an image speaks for a class.
+
+    found = maps(network, x, labels)                    # Grad-CAM at the default layer, for each image's own class
+    found.maps                                          # (N, H, W) in 0 … 1, as large as the images
+
+The maps are pytorch-grad-cam's: the layer's channels weighted and summed, negative parts cut off, then each map shifted
+and scaled so that its least pixel is 0 and its largest 1, and enlarged bilinearly. A map that is the same everywhere
+says nothing; it is all 0 (`kit.cam.scores.empty`).
+
+Which layer is a *reading*. Grad-CAM's authors take the last convolution. On 32 px images a VGG's last one has 2×2
+cells, and no map of 2×2 cells can tell a hull from the sea. The default is therefore the deepest convolution that still
+has 4×4 cells, taken after its norm and ReLU, a residual block counting as one convolution (so in a ResNet the end of
+a stage). At 224 px that is the last one, as the authors have it. Any other layer can be named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
+from pytorch_grad_cam.base_cam import BaseCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from kit.errors import KitError, not_one_of
+
+METHODS: Mapping[str, type[BaseCAM]] = {
+    "grad-cam": GradCAM,
+    "grad-cam++": GradCAMPlusPlus,
+    "score-cam": ScoreCAM,
+    "layer-cam": LayerCAM,
+}
+CELLS = 4  # the default layer's map has at least so many rows and columns
+BATCH = 128
+
+Cells = tuple[int, int]  # a map's rows and columns, before it is enlarged
+
+
+@dataclass(frozen=True)
+class HeatMaps:
+    """Heat maps of N images, and what they are maps of."""
+
+    maps: np.ndarray  # (N, H, W) float32, 0 … 1
+    classes: Tensor  # (N,) int64: the class that each map is for
+    logits: Tensor  # (N, C)
+    method: str
+    layer: str
+    cells: Cells  # of the layer: what the maps were enlarged from
+
+    @property
+    def predicted(self) -> Tensor:
+        """(N,) int64: the class with the highest logit."""
+        return self.logits.argmax(1)
+
+
+def maps(
+    network: nn.Module,
+    x: Tensor,
+    classes: Tensor | int | str = "predicted",
+    method: str = "grad-cam",
+    layer: str | None = None,
+    batch: int = BATCH,
+) -> HeatMaps:
+    """Heat maps of images x (N, 3, H, W), normalised as the network wants them, `batch` at a time.
+
+    classes: labels (N,), one class for all, or `predicted`. layer: a module's name; None is the default reading. The
+    network itself is left as it is: maps are made on a copy in evaluation mode, and the same input gives the same maps.
+    Raises KitError for a method or layer that is not known, a class out of range, and a network without convolution.
+    """
+    if method not in METHODS:
+        raise not_one_of("method", method, METHODS)
+    if x.ndim != 4 or not len(x):
+        raise KitError(f"images of shape {tuple(x.shape)} are not allowed; allowed: (N, 3, H, W) with N from 1 up")
+    x = x.detach()
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    sizes = feature_maps(network, x)
+    if layer is None:
+        layer = default_layer(network, x, sizes)
+    elif layer not in sizes:
+        raise not_one_of("layer", layer, nameable(network, sizes))
+    wanted = _as_labels(classes, len(x))
+
+    target = network.get_submodule(layer)
+    target.register_forward_hook(_begin_graph)
+    cam = METHODS[method](network, [target])
+    cam.batch_size = batch  # of Score-CAM's masked images
+    target.register_forward_hook(_protect)  # after the package's own hooks
+    with torch.enable_grad():
+        if not network(x[:1].to(next(network.parameters()).device)).requires_grad:
+            raise KitError(f"layer {layer!r} has no part in the logits; allowed: one that has")
+    found, logits = [], []
+    for start in range(0, len(x), batch):
+        here = slice(start, start + batch)
+        targets = None if wanted is None else [_Class(int(c)) for c in wanted[here]]
+        with torch.enable_grad(), _quiet(method):
+            found.append(cam(x[here], targets))
+        logits.append(cam.outputs.detach().cpu())
+    logits = torch.cat(logits)
+    labels = logits.argmax(1) if wanted is None else wanted
+    return HeatMaps(np.concatenate(found), labels, logits, method, layer, sizes[layer])
+
+
+def _quiet(method: str) -> contextlib.AbstractContextManager:
+    """Score-CAM draws a bar for every image; standard error is every thread's, so it is taken away for that alone."""
+    return contextlib.redirect_stderr(io.StringIO()) if method == "score-cam" else contextlib.nullcontext()
+
+
+def _as_labels(classes: Tensor | int | str, n: int) -> Tensor | None:
+    """int64 (n,), or None for `predicted`."""
+    if isinstance(classes, str):
+        if classes != "predicted":
+            raise not_one_of("classes", classes, ("predicted", "a class's number", "labels (N,)"))
+        return None
+    labels = torch.as_tensor(classes).cpu()
+    labels = labels.expand(n) if labels.ndim == 0 else labels
+    if labels.shape != (n,) or labels.is_floating_point():
+        raise KitError(f"classes of shape {tuple(labels.shape)} are not allowed; allowed: whole numbers ({n},)")
+    return labels.long()
+
+
+class _Class(ClassifierOutputTarget):
+    """A class's logit. Raises KitError where the network has no such class."""
+
+    def __call__(self, logits: Tensor) -> Tensor:  # (C,)
+        if logits.ndim != 1 or not 0 <= self.category < len(logits):
+            last = logits.shape[-1] - 1
+            raise KitError(f"class {self.category} is out of range; allowed: 0 to {last}, as the network has them")
+        return super().__call__(logits)
+
+
+def _begin_graph(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    """Cuts the graph before the layer: its gradient needs nothing below it, and a frozen network gets one at all."""
+    return output.detach().requires_grad_()
+
+
+def _protect(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    """Hands on a copy: an in-place ReLU after the layer changes neither the kept activation nor its gradient."""
+    return output.clone()
+
+
+# ---- layers ---------------------------------------------------------------------------------------------------------
+
+
+def convolutions(network: nn.Module) -> list[str]:
+    """The names of its convolutions, in the order in which they are defined. Raises KitError where it has none."""
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    if not names:
+        raise KitError(f"{type(network).__name__} has no convolution; allowed: a network with at least one nn.Conv2d")
+    return names
+
+
+def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
+    """Every module that gives one map (N, C, h, w) in a pass over images x (N, 3, H, W), in the order they finish.
+
+    A module that runs more than once in a pass, such as the one ReLU of a ResNet's block, is none. KitError where the
+    network has no convolution or does not take such images.
+    """
+    convolutions(network)
+    calls: dict[str, list[Cells | None]] = {}
+
+    def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        is_map = isinstance(output, Tensor) and output.ndim == 4
+        calls.setdefault(name, []).append((output.shape[2], output.shape[3]) if is_map else None)
+
+    handles = [
+        module.register_forward_hook(partial(note, name)) for name, module in network.named_modules() if name != ""
+    ]
+    try:
+        with torch.no_grad(), evaluating(network):
+            logits = network(x[:1].to(next(network.parameters()).device))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise KitError(
+            f"{type(network).__name__} does not take images of shape {tuple(x.shape[1:])} ({reason})"
+        ) from None
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise KitError(f"{type(network).__name__} does not give logits; allowed: a network from images to (N, C)")
+    return {name: sizes[0] for name, sizes in calls.items() if len(sizes) == 1 and sizes[0] is not None}
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; afterwards each of its modules is in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | None = None) -> str:
+    """The deepest convolution with at least CELLS × CELLS cells, after its norm and ReLU (see the module's text).
+
+    Where no map is that large, the deepest of the largest. `sizes` are `feature_maps(network, x)`, if at hand.
+    """
+    sizes = feature_maps(network, x) if sizes is None else sizes
+    blocks = [name for name, module in network.named_modules() if isinstance(module, BasicBlock | Bottleneck)]
+    outside = [name for name in sizes if not any(name.startswith(f"{block}.") for block in blocks)]
+    deep = [name for name in outside if name in blocks or isinstance(network.get_submodule(name), nn.Conv2d)]
+    if not deep:
+        raise KitError(f"{type(network).__name__} runs every convolution more than once; name another layer")
+    least = min(CELLS, max(min(sizes[name]) for name in deep))
+    deepest = [name for name in deep if min(sizes[name]) >= least][-1]
+    following = outside[outside.index(deepest) :]
+    after = [name for name in following if sizes[name] == sizes[deepest]]
+    return after[-1]
+
+
+def nameable(network: nn.Module, sizes: Mapping[str, Cells]) -> list[str]:
+    """Of the layers that maps can be made at, those worth offering: convolutions, residual blocks and stages."""
+    return [name for name in sizes if any(isinstance(m, nn.Conv2d) for m in network.get_submodule(name).modules())]

@@ -1,0 +1,1 @@
+"""The command line, a file for each group of commands. None of them loads torch before it is called."""

@@ -1,0 +1,71 @@
+"""The benchmark from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kit.cli import options
+from kit.cli.output import print_json
+from kit.errors import KitError
+
+
+def bench(
+    preset: options.Preset = "quick",
+    seconds: Annotated[float, typer.Option(min=0.05, max=60, help="that each measurement takes")] = 1.0,
+    jobs: options.Jobs = None,
+    seeds: options.Seeds = None,
+    role_data: options.RoleData = None,
+    data: options.Data = None,
+    gpu_tflops: Annotated[float, typer.Option(help="preset paper: a GPU's peak TFLOP/s")] = 990.0,
+    utilisation: Annotated[float, typer.Option(help="preset paper: the share of it that training uses")] = 0.3,
+    page: Annotated[Path | None, typer.Option(help="preset paper: also write PAPER.md's text to this file")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """How fast this machine is, and how many minutes each notebook will take on it, before anything is trained."""
+    from tqdm.auto import tqdm
+
+    from kit.figures import forecast as benching
+    from kit.figures.needs import NEEDS
+    from kit.files import cache_folder, write, writing_to
+    from kit.grid.durations import Pace
+    from kit.paper import scale
+    from kit.paper.plan import Plan, runs_of
+    from kit.paper.presets import preset_named
+
+    is_paper = preset_named(preset).name == "paper"
+    if page and not is_paper:
+        raise KitError(f"--page {str(page)!r} is of preset 'paper'; got preset {preset!r}")
+    scale.gpu_rate(gpu_tflops, utilisation)
+    plan = scale.plan() if is_paper else Plan.of(preset, options.sources(role_data), data)
+    if is_paper and (role_data or data):
+        raise KitError("--role-data and --data are not for preset 'paper', whose data are the published counts")
+    needed = [run for need in NEEDS.values() for run in runs_of(need(plan, seeds))]
+    batch = next(iter(plan.preset.roles.values())).batch
+    networks = benching.networks_of(needed)
+    print(f"images/s of each network at preset {preset}, on one thread as runs are, and on all cores")
+    speeds = [benching.speed(spec, px, batch, seconds) for spec, px in tqdm(networks, desc="measuring", leave=False)]
+    print(benching.speeds_table(speeds).round(1).to_string(index=False))
+    known = Pace.from_cache(cache_folder())
+    pace = known.with_rates(benching.measured_rates(speeds))
+    prediction = benching.Prediction.of(plan, pace, jobs, seeds)
+    source = f"the measurements above and {len(known.makes)} makes of run in the cache" if known.makes else "the above"
+    print(f"\nminutes at preset {preset}, {prediction.jobs} runs side by side, expected from {source}")
+    print(prediction.table.round(1).to_string(index=False))
+    print(f"all of it from an empty cache: about {benching.duration(prediction.training + prediction.drawing)}")
+    print("Table 4's searched runs are estimated: what a search proposes is not known before it")
+    print("measured while other programs run, this machine looks slower than it is")
+    if is_paper:
+        print(f"data at preset paper: {', '.join(each.name for each in scale.PUBLISHED.values())}, by published counts")
+        frame = scale.summary(plan, gpu_tflops, utilisation)
+        hours = frame["gpu_hours"].sum()
+        print(f"\non one GPU, {gpu_tflops:g} TFLOP/s × {utilisation:.0%} assumed: about {hours:,.0f} hours")
+        print(frame.round(1).to_string(index=False))
+    if page:
+        with writing_to(page.parent):
+            write(page, scale.page(gpu_tflops, utilisation))
+    print(benching.verdict(prediction))
+    if as_json:
+        print_json(benching.record(prediction, speeds) | ({"gpu": frame} if is_paper else {}))

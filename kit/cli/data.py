@@ -1,0 +1,76 @@
+"""The roles' datasets from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kit.cli import options
+from kit.cli.output import complain, print_json, tell_skipped
+
+app = typer.Typer(help="The roles' datasets: list, check, prepare, download.", no_args_is_help=True)
+
+
+@app.command("list")
+def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
+    """What fills each role here."""
+    import pandas as pd
+
+    from kit.data.roles import ROLES
+    from kit.paper.plan import Plan
+
+    plan = Plan.of("quick", folder=data)
+    found = [plan.data(role).model_dump() for role in ROLES]
+    frame = pd.DataFrame(found)[["role", "name", "source", "classes", "train_images", "px", "fingerprint"]]
+    print(frame.assign(fingerprint=frame["fingerprint"].str[:12]).to_string(index=False))
+    if as_json:
+        print_json(found)
+
+
+@app.command("check")
+def data_check(
+    role: options.Role, data: options.Data = None, level: options.Level = None, as_json: options.Json = False
+) -> None:
+    """Open every image of a role; exit status 2 when one is damaged."""
+    from kit.data.check import check
+
+    report = check(role, data, level=level)
+    print(f"{report.role}: {report.name} ({report.source}), fingerprint {report.fingerprint[:12] or 'none'}")
+    for split, counts in report.counts.items():
+        least, most = min(counts.values(), default=0), max(counts.values(), default=0)
+        print(f"  {split}: {sum(counts.values())} images, {len(counts)} classes, {least} to {most} a class")
+    complain(f"  damaged: {path}: {reason}" for path, reason in report.damaged)
+    complain(f"  problem: {problem}" for problem in report.problems)
+    if as_json:
+        print_json(asdict(report))
+    if not report.sound:
+        raise typer.Exit(2)
+
+
+@app.command("prepare")
+def data_prepare(role: options.Role, preset: options.Preset = "quick", data: options.Data = None) -> None:
+    """Build the role's stand-in or its cache of resized images now, so that training starts at once."""
+    from kit.data.throughput import throughput
+    from kit.paper.plan import Plan
+
+    plan = Plan.of(preset, folder=data)
+    spec = plan.data(role)
+    print(
+        f"{role}: {spec.name} ({spec.source}), {spec.train_images} training images at {spec.px} px, "
+        f"fingerprint {spec.fingerprint[:12]}"
+    )
+    tell_skipped(spec.load())
+    network = plan.teacher("resnet34", role).student
+    print(f"with {network.title}: {throughput(spec.load(), network.build(seed=0), plan.preset.roles[role].batch)}")
+
+
+@app.command("download")
+def data_download(role: options.Role, data: Annotated[Path, typer.Option("--data", help="where to")]) -> None:
+    """Download CIFAR-10 or CIFAR-100 through torchvision (the only command that uses the network)."""
+    from kit.data.roles import download
+
+    download(role, data)
+    print(f"{role} is in {data}")

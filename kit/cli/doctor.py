@@ -1,0 +1,31 @@
+"""What this installation is, from the command line."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+PACKAGES = (
+    "torch", "torchvision", "jupyterlab", "ipykernel", "ipywidgets", "anywidget", "voila", "distributed", "accelerate",
+    "papermill", "matplotlib", "grad-cam",
+)  # fmt: skip
+
+
+def doctor() -> None:
+    """What this installation is and can do."""
+    import torch
+
+    from kit.data.roles import ROLES
+    from kit.files import cache_folder
+    from kit.grid.engines import default_jobs
+    from kit.paper.plan import Plan
+
+    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {default_jobs()} cores")
+    for name in PACKAGES:
+        print(f"{name} {version(name)}")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (presets smoke and quick need none)"
+    print(f"GPU: {gpu}")
+    print(f"cache: {cache_folder()}")
+    for role in ROLES:
+        spec = Plan.of("smoke").data(role)
+        print(f"{role}: {spec.name} ({spec.source})")

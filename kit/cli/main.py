@@ -1,0 +1,84 @@
+"""The command line's entry: `python -m kit --help`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+from pydantic import ValidationError
+
+from kit.cli import cache, data
+from kit.cli.bench import bench
+from kit.cli.cam import cam
+from kit.cli.doctor import doctor
+from kit.cli.figures import figures
+from kit.cli.tables import table
+from kit.cli.train import train
+from kit.errors import KitError, one_line
+from kit.runtime.collector import collect_rarely, keep_what_is_there
+
+app = typer.Typer(
+    help="Knowledge distillation with an adaptive temperature and a small teacher.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (figures, train, table, cam, bench, doctor):
+    app.command()(command)
+app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
+
+STOPPED = "stopped; finished runs are kept"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; wrong input becomes one line and exit status 2. Of torchrun's processes one speaks for all."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        message, status = ended(argv)
+        if message:
+            print(message, file=sys.stderr)
+        return status
+    from kit import parallel
+
+    words = sys.argv[1:] if argv is None else argv
+    with parallel.first_speaks():
+        if parallel.count() > 1 and words[:1] != ["train"]:
+            message, status = f"error: {parallel.count()} processes are for 'train'; allowed here: one", 2
+        else:
+            message, status = ended(argv)
+    if message:
+        parallel.say_once(message)
+    return status
+
+
+def ended(argv: list[str] | None) -> tuple[str, int]:
+    """Runs a command. How it ended: a line for stderr, empty where all went well, and the exit status."""
+    try:
+        status = app(argv, standalone_mode=False, prog_name="python -m kit") or 0
+        message = STOPPED if status == 130 else ""  # typer makes 130 of a KeyboardInterrupt
+    except typer.TyperException as error:
+        message, status = error.format_message(), error.exit_code
+        if message.startswith("Usage:"):  # no command was given
+            print(message)
+            return "", status
+        message = message.replace("\n", " ")
+        if isinstance(error.__cause__, ValidationError):  # typer leaves the value out
+            message = f"{message}: got {error.__cause__.errors()[0]['input']!r}"
+    except ValidationError as error:
+        message, status = one_line(error), 2
+    except KitError as error:
+        message, status = str(error), 2
+    except (KeyboardInterrupt, typer.Abort):
+        message, status = STOPPED, 130
+    return f"error: {message}" if message else "", status
+
+
+def run() -> int:
+    """`main` as a process of its own, which ends with it."""
+    collect_rarely()
+    try:
+        return main()
+    finally:
+        keep_what_is_there()  # for the little that is left to do

@@ -1,0 +1,133 @@
+"""What several commands are given alike, and the words of a command line as what they mean."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import BaseModel
+
+from kit.errors import KitError, not_one_of
+
+if TYPE_CHECKING:
+    from kit.grid.engines import Engine
+
+
+def at_least_one(option: typer.CallbackParam, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise KitError(f"--{option.name} {value} is not allowed; allowed: a whole number from 1 up")
+    return value
+
+
+def check_role(role: str) -> str:
+    from kit.data.roles import ROLES
+
+    if role not in ROLES:
+        raise not_one_of("role", role, ROLES)
+    return role
+
+
+def check_model(model: str | None) -> str | None:
+    from kit.models import MODELS
+
+    if model is not None and model not in MODELS:
+        raise not_one_of("model", model, MODELS)
+    return model
+
+
+def refuse_damage(strict: bool) -> bool:
+    """Loaders, in this process and in those that train, read KIT_STRICT."""
+    if strict:
+        os.environ["KIT_STRICT"] = "1"
+    return strict
+
+
+Preset = Annotated[str, typer.Option(help="smoke, quick or paper")]
+Data = Annotated[Path | None, typer.Option("--data", help="folder with real images (else KIT_DATA, else stand-ins)")]
+RoleData = Annotated[
+    list[str] | None, typer.Option("--role-data", metavar="ROLE=auto|embedded|real", help="what fills a role")
+]
+Role = Annotated[str, typer.Argument(callback=check_role)]
+Jobs = Annotated[
+    int | None, typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: all cores")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="tcp://HOST:PORT", help="train on a Dask cluster's workers; 'local': one on this machine"),
+]
+Seeds = Annotated[int | None, typer.Option(callback=at_least_one, help="how many seeds; default: the preset's")]
+Level = Annotated[str | None, typer.Option(help="of hrsc2016's labels: ship, category or type")]
+Strict = Annotated[
+    bool, typer.Option("--strict", callback=refuse_damage, help="refuse damaged images instead of leaving them out")
+]
+Json = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
+
+
+def pairs(words: list[str] | None, what: str) -> dict[str, str]:
+    """`NAME=VALUE` words as a dictionary."""
+    for word in words or []:
+        if "=" not in word:
+            raise KitError(f"{what} {word!r} is not of the form NAME=VALUE")
+    return dict(word.split("=", 1) for word in words or [])
+
+
+def literal(text: str) -> Any:
+    """A parameter's value: JSON where it is JSON (3, 0.5, true, null, "x", [1, 2]), else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def sources(words: list[str] | None) -> dict[str, str]:
+    """What fills which role, from `ROLE=SOURCE` words."""
+    from kit.data.roles import SOURCES
+
+    found = pairs(words, "role data")
+    for role, source in found.items():
+        check_role(role)
+        if source not in SOURCES:
+            raise not_one_of(f"source of {role}", source, SOURCES)
+    return found
+
+
+def engine_at(scheduler: str | None, jobs: int | None) -> Engine | None:
+    """The Dask cluster of a scheduler, of whose workers at most `jobs` are used; None: this machine's processes."""
+    if scheduler is None:
+        return None
+    from kit.grid.dask import DaskCluster
+
+    return DaskCluster(scheduler, jobs)
+
+
+def of(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command an option for each field of `model` instead of its first parameter, which gets them together.
+
+    Names, defaults and help are the fields' own; words are checked when the model is made of them.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**given: Any) -> None:
+            command(model(**{name: given.pop(name) for name in model.model_fields}), **given)
+
+        theirs = []
+        for name, field in model.model_fields.items():
+            kind = str if field.annotation not in PLAIN else field.annotation
+            default = Parameter.empty if field.is_required() else field.default
+            option = Annotated[kind, typer.Option(help=field.description)]
+            theirs.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=option))
+        own = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in list(signature(command, eval_str=True).parameters.values())[1:]]
+        run.__signature__ = signature(run).replace(parameters=[*theirs, *own])
+        run.__annotations__ = {each.name: each.annotation for each in (*theirs, *own)}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorated
+
+
+PLAIN = (str, bool, int, float, str | None, int | None, float | None)  # what a word of a command line can be made into

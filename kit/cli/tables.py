@@ -1,0 +1,61 @@
+"""The paper's tables from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kit.cli import options
+from kit.cli.output import print_json, tell_skipped
+from kit.errors import KitError, not_one_of
+
+
+def table(
+    number: Annotated[str, typer.Argument(help="1, 2, 3 or 4")],
+    preset: options.Preset = "quick",
+    seeds: options.Seeds = None,
+    jobs: options.Jobs = None,
+    scheduler: options.Scheduler = None,
+    role_data: options.RoleData = None,
+    data: options.Data = None,
+    strict: options.Strict = False,
+    assistants: Annotated[
+        str | None, typer.Option(help="table 4: teacher assistants in order, such as vgg16,cnn; default: vgg16")
+    ] = None,
+    cost_target: Annotated[
+        float | None, typer.Option(help="table 4: a searched student's FLOPs an image; default: the student's own")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="also write the runs, one line each, to this file")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train what a table needs and print it, the paper's figures beside this kit's."""
+    import pandas as pd
+
+    from kit.paper.plan import Plan
+    from kit.paper.tables import TABLES
+
+    engine = options.engine_at(scheduler, jobs)
+    if number not in TABLES:
+        raise not_one_of("table", number, TABLES)
+    plan = Plan.of(preset, options.sources(role_data), data)
+    wanted = TABLES[number]
+    extra: dict[str, Any] = {}
+    if assistants is not None:
+        extra["assistants"] = tuple(options.check_model(name.strip()) for name in assistants.split(",") if name.strip())
+    if cost_target is not None:
+        extra["cost_target"] = cost_target
+    if extra and number != "4":
+        raise KitError(f"table {number} has no {' and no '.join(extra)}; allowed: for table 4")
+    for role in wanted.ROLES:
+        tell_skipped(plan.data(role).load())
+    frame = wanted.run(plan, seeds or wanted.seeds(plan), engine or jobs, **extra)
+    shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
+    if csv:
+        frame.to_csv(csv, index=False, lineterminator="\n")
+    with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
+        print(shown.to_string(index=False))
+        print(claims.to_string(index=False))
+    if as_json:
+        print_json({"table": number, "preset": preset, "rows": frame, "claims": claims})

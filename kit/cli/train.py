@@ -1,0 +1,64 @@
+"""One training from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kit.cli import options
+from kit.cli.output import print_json, tell_skipped
+from kit.paper.settings import Settings
+
+
+@options.of(Settings)
+def train(
+    settings: Settings,
+    events: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="changes of what can be steered on the way, as recorded")
+    ] = None,
+    strict: options.Strict = False,
+    jobs: options.Jobs = None,
+    scheduler: options.Scheduler = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train one student (and its teachers, once)."""
+    from kit.grid.training import train_all
+    from kit.runs.spec import replayed
+    from kit.runs.store import Failure
+    from kit.training import steering
+
+    engine = options.engine_at(scheduler, jobs)
+    run = settings.run()
+    if events:
+        run = replayed(run, steering.read(events))
+    tell_skipped(run.data.load())
+    outcome = train_all([run], engine or jobs)[run]
+    if isinstance(outcome, Failure):
+        raise typer.Exit(1)
+    m = outcome.metrics
+    record = {
+        "run": run.hash,
+        "role": settings.role,
+        "data": {"name": run.data.name, "source": run.data.source, "fingerprint": run.data.fingerprint},
+        "student": settings.student,
+        "seed": run.seed,
+        "epochs": run.recipe.epochs,
+        "precision": run.precision,
+        **{name: m[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
+        "seconds": outcome.seconds,
+        **{name: m[name] for name in ("cached_logits_s", "wall_s", "student_flops", "teacher_flops", "stages")},
+        "agreement": m.get("agreement"),
+        "folder": str(outcome.folder),
+    }
+    print(f"{run.title} ({run.data.source}: {run.data.name})")
+    print(f"test Top-1 {m['test_top1']:.1%}, Top-5 {m['test_top5']:.1%}; training Top-1 {m['train_top1']:.1%}")
+    if m["cached_logits_images"]:
+        shared = f"{m['cached_logits_s']:.1f} s of its {outcome.seconds:.1f} s"
+        print(f"teachers' logits of {m['cached_logits_images']} images were cached: {shared} are what these took")
+    for stage in m["stages"]:
+        heat = "" if stage["t_start"] is None else f", t {stage['t_start']:.1f} → {stage['t_end']:.1f}"
+        print(f"  {stage['name']}: {stage['epochs']:.1f} epochs, ended by {stage['ended_by']}{heat}")
+    if as_json:
+        print_json(record)

@@ -1,0 +1,105 @@
+"""Image files decoded with Pillow, one by one or a whole split by worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy import ndarray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from kit.data.tree import Half
+
+MANY = 2000  # images from which worker processes are worth it
+
+
+class Decoded(NamedTuple):
+    """One file: its image uint8 (px, px, 3), or None and the reason; and "<size> <sha256>" of its bytes."""
+
+    pixels: ndarray | None
+    reason: str
+    file_hash: str
+
+
+def decode(content: bytes, px: int) -> ndarray:
+    """An image file's bytes → uint8 (px, px, 3): RGB, shorter side resized to px (bilinear), centre crop."""
+    with Image.open(io.BytesIO(content)) as image:
+        image.draft(None, (2 * px, 2 * px))  # a much larger JPEG is decoded at a half, a quarter or an eighth
+        image = image.convert("RGB")
+        if image.size != (px, px):
+            image = ImageOps.fit(image, (px, px), Image.Resampling.BILINEAR)
+        return np.asarray(image)
+
+
+def decode_file(path: Path, px: int) -> Decoded:
+    """Reads and decodes one file; whatever is wrong with it becomes the reason."""
+    content = b""
+    try:
+        content = path.read_bytes()
+        pixels, reason = decode(content, px), ""
+    except UnidentifiedImageError:
+        pixels, reason = None, "not an image" if content else "an empty file"
+    except OSError as error:
+        pixels, reason = None, error.strerror or str(error)
+    except (ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        pixels, reason = None, str(error) or type(error).__name__
+    return Decoded(pixels, reason.splitlines()[0] if reason else "", f"{len(content)} {_sha256(content)}")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Files(torch.utils.data.Dataset):
+    """What DataLoader's workers index: files to decode."""
+
+    folder: Path
+    paths: tuple[str, ...]
+    px: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> Decoded:
+        return decode_file(self.folder / self.paths[i], self.px)
+
+
+def decode_all(half: Half, px: int) -> Iterator[Decoded]:
+    """Every file of a split, in order; by worker processes where there are many and we may have some."""
+    files = _Files(half.folder, half.paths, px)
+    loader = DataLoader(
+        files,
+        batch_size=32,
+        collate_fn=list,
+        num_workers=worker_processes(len(files)),
+        generator=torch.Generator(),  # its own, so that torch's stream is left alone
+    )
+    with tqdm(total=len(files), desc=f"reading {half.folder.name}", unit="img", delay=3) as bar:
+        for batch in loader:
+            yield from batch
+            bar.update(len(batch))
+
+
+def worker_processes(images: int) -> int:
+    """How many processes decode: none in a notebook, in a process that may not have children, or for few images."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if images < MANY or hasattr(shell, "kernel") or multiprocessing.current_process().daemon:
+        return 0
+    return min(8, cores())
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

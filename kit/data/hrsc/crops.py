@@ -1,0 +1,79 @@
+"""What is cut out of a scene: square crops around ships, and masks of their hulls in the crop's pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from kit.data.hrsc.format import Box, Scene, Ship
+
+CONTEXT = 1.6  # a crop's side over the longer side of its ship's upright box
+
+
+class Window(NamedTuple):
+    """A square of whole pixels; it may reach over the image's border."""
+
+    x: int
+    y: int
+    side: int
+
+
+def crop_window(box: Box) -> Window:
+    """The square around a box's centre, `CONTEXT` times as wide as the box's longer side, in whole pixels."""
+    side = max(1, round(CONTEXT * max(box.xmax - box.xmin, box.ymax - box.ymin)))
+    return Window(round((box.xmin + box.xmax - side) / 2), round((box.ymin + box.ymax - side) / 2), side)
+
+
+def cut(pixels: np.ndarray, window: Window) -> np.ndarray:
+    """The window's pixels, (side, side, …); over the border the image is continued by its mirror image."""
+    rows, columns = (
+        _mirrored(np.arange(start, start + window.side), length)
+        for start, length in zip((window.y, window.x), pixels.shape, strict=False)
+    )
+    return pixels[rows[:, None], columns]
+
+
+def _mirrored(index: np.ndarray, length: int) -> np.ndarray:
+    """Indices into 0 … length − 1; beyond an end they run back: −1 is 1, −2 is 2."""
+    period = max(1, 2 * (length - 1))
+    index = index % period
+    return np.minimum(index, period - index)
+
+
+def cut_mask(mask: np.ndarray, window: Window, px: int, least: float = 0.5, mirrored: bool = False) -> np.ndarray:
+    """The window of a mask, bool (px, px): pixels covered by at least the share `least`.
+
+    Nothing lies over the border unless `mirrored`, as the image is. A mask too thin keeps the pixels it covers most.
+    """
+    patch = cut(mask, window)  # (side, side)
+    if not mirrored:
+        rows, columns = (np.arange(start, start + window.side) for start in (window.y, window.x))
+        height, width = mask.shape
+        patch = patch & ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+    cover = resized_image(patch.astype(np.uint8) * 255, px, Image.Resampling.BOX)  # (px, px)
+    return cover >= max(1, min(round(least * 255), int(cover.max())))
+
+
+def resized_image(pixels: np.ndarray, px: int, how: Image.Resampling) -> np.ndarray:
+    return pixels if len(pixels) == px else np.asarray(Image.fromarray(pixels).resize((px, px), how))
+
+
+def hull_mask(scene: Scene, ship: Ship, segmentation: np.ndarray | None) -> tuple[np.ndarray, bool]:
+    """The ship's pixels, bool (H, W), and whether they come from the segmentation; else they are its oriented box."""
+    width, height = scene.size
+    if segmentation is not None and ship.seg_color is not None:
+        if segmentation.ndim == 2 and len(ship.seg_color) == 1:
+            mask = segmentation == ship.seg_color[0]
+        elif segmentation.ndim == 3 and len(ship.seg_color) == 3:
+            mask = (segmentation == np.array(ship.seg_color)).all(-1)
+        else:
+            mask = np.zeros((height, width), dtype=bool)
+        xmin, ymin, xmax, ymax = ship.box  # colours may be a class's, and so be shared by ships
+        mask[: math.floor(ymin)] = mask[math.ceil(ymax) :] = False
+        mask[:, : math.floor(xmin)] = mask[:, math.ceil(xmax) :] = False
+        if mask.any():
+            return mask, True
+    return ship.mbox.covers(np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5), False

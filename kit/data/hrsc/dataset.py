@@ -1,0 +1,223 @@
+"""The hrsc2016 role: ships from above, cut out of HRSC2016's scenes.
+
+The paper distils on HRSC2016 but does not say what is classified. Here one example is one ship: a square around its
+upright box, 1.6 times as wide as the box's longer side, continued by its mirror image over the scene's border. How fine
+labels are is a *reading*, the level (see `kit.data.hrsc.format`): the default, `type`, gives the most classes and
+leaves out ships labelled more coarsely. Boxes and hull masks of the test split are kept, so heat maps can be scored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from kit.data.base import Dataset
+from kit.data.hrsc.crops import Window, crop_window, cut, cut_mask, hull_mask, resized_image
+from kit.data.hrsc.format import (
+    CLASSES,
+    LEVELS,
+    STAND_IN_MARK,
+    DamagedFile,
+    Level,
+    Scene,
+    Ship,
+    class_at,
+    open_tree,
+    read_annotation,
+    read_image,
+    read_segmentation,
+    read_shortcuts,
+)
+from kit.data.memory import first_per_class, in_memory
+from kit.errors import KitError
+
+
+@dataclass(frozen=True, kw_only=True)
+class HrscDataset(Dataset):
+    """The hrsc2016 role, with what a heat map on the test split is scored against. N is the number of test images."""
+
+    level: Level
+    boxes: Tensor  # (N, 4) float: the labelled ship's upright box in the crop's pixels, xmin, ymin, xmax, ymax
+    masks: Tensor  # (N, px, px) bool: its hull
+    shortcuts: Tensor  # (N, px, px) bool: the planted marks in view; all False on real data
+    has_segmentation: bool  # whether every mask is a hull from a segmentation, and none a filled oriented box
+    left_out: Sequence[str] = field(default=())  # ships without a label at this level or unknown in training, counted
+
+
+@dataclass(frozen=True)
+class _Example:
+    """What becomes one image: a ship of a scene, and the square to cut out."""
+
+    folder: Path
+    scene: Scene
+    ship: Ship
+    label: int  # a Class_ID at the chosen level
+    window: Window
+
+
+def hrsc_dataset(
+    root: Path,
+    px: int,
+    train_per_class: int | None = None,
+    test_per_class: int | None = None,
+    level: Level = "type",
+    strict: bool = False,
+) -> HrscDataset:
+    """The HRSC2016 tree at `root` as uint8 images (N, px, px, 3), with boxes and masks for the test split.
+
+    `…_per_class` takes at most that many examples of a class, in a fixed shuffle. Classes are those with a training
+    example, in the class table's order. Damaged files are left out and named in `skipped`; with `strict` the first one
+    raises. Raises KitError for a damaged tree and for a level at which no ship is labelled (it says which level would
+    do).
+    """
+    damage = _Damage(root, strict)
+    tree = open_tree(root)
+    train_scenes, test_scenes = (_read_scenes(half, damage) for half in (tree.train, tree.test))
+    train, coarse = _examples(train_scenes, level)
+    if not train:
+        raise _no_label(root, train_scenes, level)
+    class_ids = [class_id for class_id in CLASSES if class_id in {example.label for example in train}]
+    test, coarse_test = _examples(test_scenes, level)
+    unknown = Counter(example.label for example in test if example.label not in class_ids)
+    test = [example for example in test if example.label in class_ids]
+    if not test:
+        raise KitError(f"{root}: no test image has a label at level {level!r} that occurs in training")
+
+    train, test = (
+        _chosen(half, per_class, class_ids) for half, per_class in ((train, train_per_class), (test, test_per_class))
+    )
+    train_half, _ = _rendered("training", train, class_ids, px, damage)
+    test_half, seen = _rendered("test", test, class_ids, px, damage)
+    scored = _scored(seen, px, damage)
+    left_out = [
+        f"{count} {half} ships: labelled {CLASSES[class_id].name!r}, which is no {level}"
+        for half, counts in (("training", coarse), ("test", coarse_test))
+        for class_id, count in sorted(counts.items())
+    ]
+    left_out += [
+        f"{count} test ships: no training ship is a {CLASSES[class_id].name!r}" for class_id, count in unknown.items()
+    ]
+    embedded = (root / STAND_IN_MARK).is_file()
+    return in_memory(
+        "hrsc2016",
+        f"{'generated ship scenes' if embedded else 'HRSC2016'}, crops by {level}",
+        "embedded" if embedded else "real",
+        [CLASSES[class_id].name for class_id in class_ids],
+        train_half,
+        test_half,
+        flip=True,  # seen from above; a mirrored carrier has its island to port, yet stays a carrier
+        skipped=damage.found,
+        kind=HrscDataset,
+        level=level,
+        left_out=tuple(left_out),
+        **scored,
+    )
+
+
+class _Damage:
+    """Damaged files met while loading: collected, or raised at once."""
+
+    def __init__(self, root: Path, strict: bool) -> None:
+        self.root, self.strict, self.found = root, strict, []
+
+    def __call__(self, error: DamagedFile) -> None:
+        if self.strict:
+            raise error
+        entry = f"{error.path.relative_to(self.root).as_posix()}: {error.reason}"
+        if entry not in self.found:
+            self.found.append(entry)
+
+
+def _read_scenes(half: Sequence[tuple[Path, str]], damage: _Damage) -> list[tuple[Path, Scene]]:
+    scenes = []
+    for folder, image_id in half:
+        try:
+            scenes.append((folder, read_annotation(folder / "Annotations" / f"{image_id}.xml")))
+        except DamagedFile as error:
+            damage(error)
+    return scenes
+
+
+def _examples(scenes: Sequence[tuple[Path, Scene]], level: Level) -> tuple[list[_Example], Counter[int]]:
+    """What can be labelled at the level, and how many ships of which Class_ID cannot."""
+    examples, too_coarse = [], Counter()
+    for folder, scene in scenes:
+        for ship in scene.ships:
+            label = class_at(ship.class_id, level)
+            if label is None:
+                too_coarse[ship.class_id] += 1
+            else:
+                examples.append(_Example(folder, scene, ship, label, crop_window(ship.box)))
+    return examples, too_coarse
+
+
+def _no_label(root: Path, scenes: Sequence[tuple[Path, Scene]], level: Level) -> KitError:
+    found = {ship.class_id for _, scene in scenes for ship in scene.ships}
+    if not found:
+        return KitError(f"{root}: no training image holds a ship")
+    allowed = [other for other in LEVELS if any(class_at(class_id, other) is not None for class_id in found)]
+    return KitError(
+        f"{root}: level {level!r} is not possible, as no training ship is labelled that finely; "
+        f"allowed: {', '.join(allowed)}"
+    )
+
+
+def _chosen(examples: Sequence[_Example], per_class: int | None, class_ids: Sequence[int]) -> list[_Example]:
+    labels = torch.tensor([class_ids.index(example.label) for example in examples])
+    return [examples[i] for i in first_per_class(labels, per_class).tolist()]
+
+
+def _read_each(
+    read: Callable[[Path, Scene], np.ndarray | None], examples: Sequence[_Example], damage: _Damage
+) -> Iterator[tuple[_Example, np.ndarray | None]]:
+    """Each example with what is read of its scene, once a scene; None where that is damaged."""
+    scene, pixels = None, None
+    for example in examples:
+        if example.scene is not scene:
+            scene = example.scene
+            try:
+                pixels = read(example.folder, scene)
+            except DamagedFile as error:
+                damage(error)
+                pixels = None
+        yield example, pixels
+
+
+def _rendered(
+    half: str, examples: Sequence[_Example], class_ids: Sequence[int], px: int, damage: _Damage
+) -> tuple[tuple[Tensor, Tensor], list[_Example]]:
+    """(images uint8 (N, px, px, 3), labels int64 (N,)), and the N examples whose images are not damaged."""
+    pixels, seen = [], []
+    for example, image in _read_each(read_image, examples, damage):
+        if image is not None:
+            pixels.append(resized_image(cut(image, example.window), px, Image.Resampling.BILINEAR))
+            seen.append(example)
+    if not seen:
+        raise KitError(f"{damage.root}: every {half} image is damaged, first {damage.found[0]}")
+    labels = torch.tensor([class_ids.index(example.label) for example in seen])
+    return (torch.from_numpy(np.stack(pixels)), labels), seen
+
+
+def _scored(examples: Sequence[_Example], px: int, damage: _Damage) -> dict[str, Tensor | bool]:
+    """What a heat map is scored against, by the names of HrscDataset's fields."""
+    boxes, masks, shortcuts, from_hull = [], [], [], []
+    segmentations = _read_each(read_segmentation, examples, damage)
+    marks = _read_each(read_shortcuts, examples, damage)
+    for (example, segmentation), (_, planted) in zip(segmentations, marks, strict=True):
+        ship, window = example.ship, example.window
+        hull, is_hull = hull_mask(example.scene, ship, segmentation)
+        from_hull.append(is_hull)
+        masks.append(cut_mask(hull, window, px))
+        # Planted marks are small: a pixel covered to a quarter counts. Their mirror images lead astray as they do.
+        planted = np.zeros(hull.shape, bool) if planted is None else planted > 0
+        shortcuts.append(cut_mask(planted, window, px, least=0.25, mirrored=True))
+        boxes.append((np.array(ship.box) - [window.x, window.y, window.x, window.y]) * px / window.side)
+    boxes, masks, shortcuts = (torch.from_numpy(np.stack(part)) for part in (boxes, masks, shortcuts))
+    return {"boxes": boxes.float(), "masks": masks, "shortcuts": shortcuts, "has_segmentation": all(from_hull)}

@@ -1,0 +1,372 @@
+"""HRSC2016's own files: its class table, its annotations (an XML per image), its splits and its pictures (BMPs).
+
+Labels have three levels, as the class table has three layers, and an annotation may stop at any of them.
+    ship      layer 0: every ship is one class; all that some copies hold
+    category  layer 1: aircraft carrier, warcraft, merchant ship, submarine
+    type      layer 2: Nimitz, Arleigh Burke, Container, …; the submarine, which has no types, counts as its own type.
+              A ship labelled only `ship` or `warcraft` has no type
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+from xml.etree.ElementTree import Element  # the type only; parsing is defusedxml's
+
+import numpy as np
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import ParseError, fromstring
+from PIL import Image
+
+from kit.errors import KitError
+
+Level = Literal["ship", "category", "type"]
+LEVELS = get_args(Level)
+
+STAND_IN_MARK = "stand-in.json"  # lies in the root of a generated tree, so that it is never taken for the real one
+
+
+# ---- the class table -----------------------------------------------------------------------------------------------
+
+
+class ShipClass(NamedTuple):
+    """A row of HRSC2016's class table. `parent` is None for the root; `layer` is 0, 1 or 2."""
+
+    class_id: int
+    parent: int | None
+    layer: int
+    name: str
+
+
+def _class_table() -> dict[int, ShipClass]:
+    """The 31 classes of sysdata.xml by Class_ID; 100000021 and 100000023 do not exist."""
+    ship, carrier, warcraft, merchant = (100000001, 100000002, 100000003, 100000004)
+    rows = [
+        (1, None, 0, "ship"),
+        (2, ship, 1, "aircraft carrier"),
+        (3, ship, 1, "warcraft"),
+        (4, ship, 1, "merchant ship"),
+        (5, carrier, 2, "Nimitz"),
+        (6, carrier, 2, "Enterprise"),
+        (7, warcraft, 2, "Arleigh Burke"),
+        (8, warcraft, 2, "WhidbeyIsland"),
+        (9, warcraft, 2, "Perry"),
+        (10, warcraft, 2, "Sanantonio"),
+        (11, warcraft, 2, "Ticonderoga"),
+        (12, carrier, 2, "Kitty Hawk"),
+        (13, carrier, 2, "Kuznetsov"),
+        (14, warcraft, 2, "Abukuma"),
+        (15, warcraft, 2, "Austen"),
+        (16, carrier, 2, "Tarawa"),
+        (17, warcraft, 2, "Blue Ridge"),
+        (18, merchant, 2, "Container"),
+        (19, warcraft, 2, "OXo|--)"),
+        (20, merchant, 2, "Car carrier([]==[])"),
+        (22, merchant, 2, "Hovercraft"),
+        (24, merchant, 2, "yacht"),
+        (25, merchant, 2, "CntShip(_|.--.--|_]="),
+        (26, merchant, 2, "Cruise"),
+        (27, ship, 1, "submarine"),
+        (28, warcraft, 2, "lute"),
+        (29, warcraft, 2, "Medical"),
+        (30, merchant, 2, "Car carrier(======|"),
+        (31, carrier, 2, "Ford-class"),
+        (32, carrier, 2, "Midway-class"),
+        (33, carrier, 2, "Invincible-class"),
+    ]
+    return {100000000 + n: ShipClass(100000000 + n, parent, layer, name) for n, parent, layer, name in rows}
+
+
+CLASSES = _class_table()
+_PARENTS = {row.parent for row in CLASSES.values()}
+
+
+def class_at(class_id: int, level: Level) -> int | None:
+    """The Class_ID that stands for `class_id` at a level, or None where the label is too coarse for it."""
+    row = CLASSES[class_id]
+    if level == "type":
+        return class_id if class_id not in _PARENTS else None
+    wanted = LEVELS.index(level)
+    while row.layer > wanted:
+        row = CLASSES[row.parent]
+    return row.class_id if row.layer == wanted else None
+
+
+# ---- one annotation ------------------------------------------------------------------------------------------------
+
+
+class DamagedFile(KitError):
+    """A file of the tree that cannot be used: `path`, and in one line the `reason`."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+class Box(NamedTuple):
+    """An upright box in pixels: left, upper, right and lower edge; a box over the whole image is (0, 0, W, H)."""
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+class OrientedBox(NamedTuple):
+    """A turned box: its centre, its long side `w` along (cos angle, sin angle), its short side `h`; pixels and radians.
+
+    x points right and y down. It is drawn independently of the upright box, which is tighter than its own bounding
+    rectangle.
+    """
+
+    cx: float
+    cy: float
+    w: float
+    h: float
+    angle: float
+
+    def corners(self) -> np.ndarray:
+        """The corners c ± (w/2)(cos, sin) ± (h/2)(−sin, cos) in order around the box, (4, 2)."""
+        along = self.w / 2 * np.array([math.cos(self.angle), math.sin(self.angle)])
+        across = self.h / 2 * np.array([-math.sin(self.angle), math.cos(self.angle)])
+        return np.array([self.cx, self.cy]) + np.stack(
+            [along + across, along - across, -along - across, across - along]
+        )
+
+    def covers(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Which points (x, y) lie inside; bool, of the shape that x and y broadcast to."""
+        dx, dy, cos, sin = x - self.cx, y - self.cy, math.cos(self.angle), math.sin(self.angle)
+        return (np.abs(dx * cos + dy * sin) <= self.w / 2) & (np.abs(dy * cos - dx * sin) <= self.h / 2)
+
+
+@dataclass(frozen=True)
+class Ship:
+    """One `HRSC_Object`. `header` is the bow, `seg_color` its value in the segmentation; None where not given."""
+
+    class_id: int
+    box: Box
+    mbox: OrientedBox
+    difficult: bool = False
+    truncated: bool = False
+    header: tuple[float, float] | None = None
+    seg_color: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One annotation: which image, its (width, height) in pixels, and its ships in the file's order, perhaps none."""
+
+    image_id: str
+    size: tuple[int, int]
+    ships: tuple[Ship, ...]
+
+
+def read_annotation(path: str | Path) -> Scene:
+    """Read one HRSC2016 annotation.
+
+    White space around values is dropped, and `mbox` is swapped where it is higher than wide, so that `w` is the long
+    side. Raises DamagedFile (a KitError, one line with file, field, value and what is allowed) where the file is not
+    well-formed, declares a DTD or entities, lacks a field, or holds a value that cannot be: an unknown Class_ID, a
+    number that is none, a box that is empty or reaches outside the image.
+    """
+    path = Path(path)
+    try:
+        root = fromstring(path.read_bytes(), forbid_dtd=True)
+    except OSError as error:
+        raise DamagedFile(path, f"cannot be read ({error.strerror})") from None
+    except DefusedXmlException:
+        raise DamagedFile(path, "declares a DTD or entities; allowed: neither") from None
+    except (ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
+        raise DamagedFile(path, f"is not well-formed XML ({_one_line(error)})") from None
+    if root.tag != "HRSC_Image":
+        raise DamagedFile(path, f"root element {root.tag!r} is not allowed; allowed: 'HRSC_Image'")
+
+    image = _Fields(path, root, "")
+    image_id = image.text("Img_ID")
+    if image_id != path.stem:
+        raise image.wrong("Img_ID", image_id, f"{path.stem!r}, the file's own name")
+    width = image.number("Img_SizeWidth", lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up")
+    height = image.number("Img_SizeHeight", lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up")
+    objects = root.findall("HRSC_Objects/HRSC_Object")
+    ships = tuple(_ship(_Fields(path, node, f"object {i}, "), width, height) for i, node in enumerate(objects, 1))
+    return Scene(image_id, (int(width), int(height)), ships)
+
+
+class _Fields:
+    """The text fields of one XML element, with errors that say where and what."""
+
+    def __init__(self, path: Path, node: Element, where: str) -> None:
+        self.path, self.node, self.where = path, node, where
+
+    def wrong(self, name: str, value: object, allowed: str) -> DamagedFile:
+        return DamagedFile(self.path, f"{self.where}{name}: {value!r} is not allowed; allowed: {allowed}")
+
+    def optional(self, name: str) -> str:
+        """The field's text without white space around it; '' where it is empty or missing."""
+        return (self.node.findtext(name) or "").strip()
+
+    def text(self, name: str) -> str:
+        if value := self.optional(name):
+            return value
+        raise DamagedFile(self.path, f"{self.where}{name}: is missing or empty")
+
+    def number(self, name: str, allow: Callable[[float], bool], allowed: str) -> float:
+        value = self.text(name)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or not allow(number):
+            raise self.wrong(name, value, allowed)
+        return number
+
+    def flag(self, name: str) -> bool:
+        value = self.optional(name)
+        if value not in ("", "0", "1"):
+            raise self.wrong(name, value, "0, 1 or empty")
+        return value == "1"
+
+
+def _ship(fields: _Fields, width: float, height: float) -> Ship:
+    class_id = fields.text("Class_ID")
+    if not (re.fullmatch(r"\d{9}", class_id, re.ASCII) and int(class_id) in CLASSES):
+        raise fields.wrong("Class_ID", class_id, f"one of the {len(CLASSES)} ids of HRSC2016, 100000001 to 100000033")
+
+    across, down = (
+        f"a number from 0 to {width:g}, the image's width",
+        f"a number from 0 to {height:g}, the image's height",
+    )
+    xmin, xmax = (fields.number(name, lambda n: 0 <= n <= width, across) for name in ("box_xmin", "box_xmax"))
+    ymin, ymax = (fields.number(name, lambda n: 0 <= n <= height, down) for name in ("box_ymin", "box_ymax"))
+    if xmax <= xmin:
+        raise fields.wrong("box_xmax", fields.text("box_xmax"), f"more than box_xmin, {xmin:g}")
+    if ymax <= ymin:
+        raise fields.wrong("box_ymax", fields.text("box_ymax"), f"more than box_ymin, {ymin:g}")
+
+    cx, cy, angle = (fields.number(f"mbox_{s}", lambda n: True, "a finite number") for s in ("cx", "cy", "ang"))
+    w, h = (fields.number(f"mbox_{s}", lambda n: n > 0, "a number of pixels above 0") for s in ("w", "h"))
+    if h > w:
+        w, h, angle = h, w, angle + (math.pi / 2 if angle <= 0 else -math.pi / 2)
+
+    header = None
+    if fields.optional("header_x") and fields.optional("header_y"):
+        header = tuple(fields.number(name, lambda n: True, "a finite number") for name in ("header_x", "header_y"))
+    color = re.fullmatch(r"\d{1,3}(?:,\d{1,3},\d{1,3})?", fields.optional("seg_color").replace(" ", ""), re.ASCII)
+    return Ship(
+        int(class_id),
+        Box(xmin, ymin, xmax, ymax),
+        OrientedBox(cx, cy, w, h, angle),
+        difficult=fields.flag("difficult"),
+        truncated=fields.flag("truncated"),
+        header=header,
+        seg_color=tuple(map(int, color[0].split(","))) if color else None,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+# ---- a tree --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HrscTree:
+    """An HRSC2016 tree on disk and its splits, as (folder, Img_ID) pairs.
+
+    Each folder holds AllImages/<id>.bmp and Annotations/<id>.xml, and perhaps Segmentations/<id>.png (or .bmp) and, in
+    generated trees, Shortcuts/<id>.png. Published as FullDataSet with ImageSets/*.txt; also read as Train and Test.
+    """
+
+    root: Path
+    train: tuple[tuple[Path, str], ...]
+    test: tuple[tuple[Path, str], ...]
+
+
+def find_hrsc(folder: Path) -> Path | None:
+    """The root of the HRSC2016 tree at `folder`, or in its hrsc2016/ or HRSC2016/; None where there is none."""
+    for root in (folder, folder / "hrsc2016", folder / "HRSC2016"):
+        published = (root / "FullDataSet" / "Annotations").is_dir() and (root / "ImageSets").is_dir()
+        if published or all((root / half / "Annotations").is_dir() for half in ("Train", "Test")):
+            return root
+    return None
+
+
+def open_tree(root: Path) -> HrscTree:
+    """The tree's splits: train on trainval.txt and test on test.txt, or on train.txt and val.txt where one is missing.
+
+    A copy without ImageSets is split by its folders Train and Test. Raises KitError where the lists are missing or
+    empty, name something that is no Img_ID, or share an image.
+    """
+    full = root / "FullDataSet"
+    if full.is_dir():
+        lists = {name: root / "ImageSets" / f"{name}.txt" for name in ("train", "val", "trainval", "test")}
+        ids = {name: _image_ids(path) for name, path in lists.items() if path.is_file()}
+        if "test" in ids:
+            train_ids, test_ids = ids.get("trainval") or ids.get("train", []) + ids.get("val", []), ids["test"]
+        else:
+            train_ids, test_ids = ids.get("train", []), ids.get("val", [])
+        train, test = ([(full, image_id) for image_id in half] for half in (train_ids, test_ids))
+    else:
+        halves = (root / "Train", root / "Test")
+        train, test = ([(h, path.stem) for path in sorted((h / "Annotations").glob("*.xml"))] for h in halves)
+    if not train or not test:
+        half = "training" if not train else "test"
+        raise KitError(
+            f"{root} lists no {half} image; allowed: ImageSets/trainval.txt (or train.txt) and test.txt (or val.txt)"
+        )
+    if both := {image_id for _, image_id in train} & {image_id for _, image_id in test}:
+        raise KitError(f"{root}: image {min(both)!r} is in the training and in the test split; allowed: one of them")
+    return HrscTree(root, tuple(train), tuple(test))
+
+
+def _image_ids(path: Path) -> list[str]:
+    """A split file's ids, one a line, each once; a byte order mark, Windows newlines and empty lines are no matter."""
+    try:
+        ids = list(dict.fromkeys(path.read_text(encoding="utf-8-sig").split()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise KitError(f"{path}: cannot be read ({_one_line(error)})") from None
+    for image_id in ids:
+        if not re.fullmatch(r"[\w-]+", image_id):
+            raise KitError(f"{path}: image id {image_id!r} is not allowed; allowed: letters, digits, - and _")
+    return ids
+
+
+def read_image(folder: Path, scene: Scene) -> np.ndarray:
+    """A scene's pixels, uint8 (H, W, 3). Raises DamagedFile where the BMP is damaged or not of the scene's size."""
+    return _read_pixels(folder / "AllImages" / f"{scene.image_id}.bmp", scene.size, "RGB", ("BMP",))
+
+
+def _read_pixels(path: Path, size: tuple[int, int], mode: str | None, formats: Sequence[str]) -> np.ndarray:
+    try:
+        with Image.open(path, formats=formats) as image:
+            if image.size == size:  # before any pixel is decoded
+                return np.asarray(image.convert(mode) if mode else image)
+            found = image.size
+    except FileNotFoundError:
+        raise DamagedFile(path, "is missing") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise DamagedFile(path, f"is no readable {' or '.join(formats)} ({_one_line(error)[:100]})") from None
+    raise DamagedFile(
+        path, f"size {found[0]}×{found[1]} is not allowed; allowed: {size[0]}×{size[1]}, its annotation's"
+    )
+
+
+def read_segmentation(folder: Path, scene: Scene) -> np.ndarray | None:
+    """The hulls' pixels, uint8 (H, W) or (H, W, 3), or None where the scene has none."""
+    for suffix, kind in ((".png", "PNG"), (".bmp", "BMP")):
+        path = folder / "Segmentations" / f"{scene.image_id}{suffix}"
+        if path.is_file():
+            with_one_value = all(len(ship.seg_color or ()) == 1 for ship in scene.ships)
+            return _read_pixels(path, scene.size, None if with_one_value else "RGB", (kind,))
+    return None
+
+
+def read_shortcuts(folder: Path, scene: Scene) -> np.ndarray | None:
+    """Planted marks, uint8 (H, W): at each pixel the number of the ship a mark is for, or 0. None on real data."""
+    path = folder / "Shortcuts" / f"{scene.image_id}.png"
+    return _read_pixels(path, scene.size, "L", ("PNG",)) if path.is_file() else None

@@ -1,0 +1,245 @@
+"""Generated scenes: ships on a sea, perhaps by a coast or a quay, with a planted shortcut.
+
+The shortcut is a coloured float on the water beside the ship, one colour per type, there for a share of the training
+ships. In the test split as many ships have one, but of a colour drawn at random. A network that reads the float instead
+of the hull is thus caught by its test accuracy, and by heat maps.
+
+Pixel i covers [i, i + 1) on both axes; x points right and y down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from kit.data.hrsc.crops import crop_window
+from kit.data.hrsc.format import Box, OrientedBox
+from kit.data.hrsc.scenery import clouds, coast, patch, quay, sea
+from kit.data.hrsc.ships import TYPES, Deck, ShipType, hull_cover
+
+# One float colour per type, in the order of TYPES.
+FLOATS = (
+    (230, 25, 40), (255, 235, 0), (20, 60, 255), (255, 255, 255), (0, 140, 40), (255, 130, 0), (250, 0, 230),
+    (0, 235, 255), (120, 0, 170), (255, 165, 200), (150, 240, 20), (8, 8, 8), (130, 60, 5),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlacedShip:
+    """A ship in a scene; positions and lengths in pixels, `heading` from x towards y in radians."""
+
+    kind: ShipType
+    x: float
+    y: float
+    heading: float
+    length: float
+    moored: bool
+
+    def axes(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where pixels lie on the ship's own axes: (u, v)."""
+        dx, dy = (x - self.x) / self.length, (y - self.y) / self.length
+        cos, sin = math.cos(self.heading), math.sin(self.heading)
+        return (dx * cos + dy * sin).astype(np.float32), (dy * cos - dx * sin).astype(np.float32)
+
+    def point(self, u: float, v: float) -> tuple[float, float]:
+        """The pixel position of (u, v)."""
+        cos, sin = math.cos(self.heading), math.sin(self.heading)
+        return self.x + self.length * (u * cos - v * sin), self.y + self.length * (u * sin + v * cos)
+
+    def cover(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        kind = self.kind
+        return hull_cover(u, v, kind.port or kind.starboard, kind.starboard, kind.beam, 1 / self.length)
+
+    def oriented_box(self, margin: float = 1.0) -> OrientedBox:
+        """The box around the hull in the ship's own axes, `margin` pixels wider on each side, |angle| ≤ π/2."""
+        port, starboard = (
+            max(breadth for _, breadth in side) for side in (self.kind.port or self.kind.starboard, self.kind.starboard)
+        )
+        cx, cy = self.point(0, (starboard - port) * self.kind.beam / 4)
+        angle = math.remainder(self.heading, math.pi)
+        width = (starboard + port) / 2 * self.kind.beam * self.length
+        return OrientedBox(cx, cy, self.length + 2 * margin, width + 2 * margin, angle)
+
+
+@dataclass(frozen=True)
+class GeneratedScene:
+    """A picture uint8 (H, W, 3) and its ships, each with its tight upright box.
+
+    `hulls` and `floats`, uint8 (H, W), hold at each pixel the number of the ship, from 1 up, that lies there or whose
+    float does; else 0. `float_types` says for each ship whose type's colour its float has, as a Class_ID, or None.
+    """
+
+    picture: np.ndarray
+    ships: tuple[PlacedShip, ...]
+    boxes: tuple[Box, ...]
+    hulls: np.ndarray
+    floats: np.ndarray
+    float_types: tuple[int | None, ...]
+
+
+HEIGHTS, WIDTHS = (288, 300, 320), (375, 384, 400)  # of scenes, in pixels; products of 2, 3 and 5, for a quick FFT
+
+
+def generate_scene(
+    rng: np.random.Generator, kinds: Sequence[ShipType], shortcut_share: float, shortcut_tells: bool
+) -> GeneratedScene:
+    """One scene with (about) the ships asked for: one for which no free water is found is left out.
+
+    `shortcut_share` of the ships get a float: of their own type's colour if `shortcut_tells`, else of a random one.
+    """
+    shape = HEIGHTS[rng.integers(len(HEIGHTS))], WIDTHS[rng.integers(len(WIDTHS))]
+    picture = sea(rng, shape)
+    setting, edge = rng.random(), None
+    land = np.zeros(shape, bool)
+    if setting < 0.30:
+        land, edge = quay(rng, picture)
+    elif setting < 0.55:
+        land = coast(rng, picture)
+
+    ships, taken = _place(rng, kinds, land, edge)
+    sun = rng.uniform(0, 2 * math.pi)
+    for ship in ships:
+        if not ship.moored:
+            _draw_wake(rng, picture, ship, land)
+    hulls = np.zeros(shape, np.uint8)
+    for number, ship in enumerate(ships, 1):
+        _draw_ship(rng, picture, ship, sun, hulls, number)
+    boxes = tuple(_tight_box(hulls == number) for number in range(1, len(ships) + 1))
+    floats, float_types = _plant_floats(rng, picture, ships, boxes, taken, shortcut_share, shortcut_tells)
+
+    if rng.random() < 0.25:
+        clouds(rng, picture)
+    haze, blur = rng.uniform(0, 0.12), rng.uniform(0.35, 0.7)
+    picture = picture + haze * (np.array([170, 182, 190], np.float32) - picture)
+    picture = gaussian_filter(picture, (blur, blur, 0)) * rng.uniform(0.9, 1.1)
+    picture += rng.uniform(1.5, 3.5) * rng.standard_normal(picture.shape, np.float32)
+    return GeneratedScene(picture.round().clip(0, 255).astype(np.uint8), ships, boxes, hulls, floats, float_types)
+
+
+def _place(
+    rng: np.random.Generator, kinds: Sequence[ShipType], land: np.ndarray, edge: tuple[float, float] | None
+) -> tuple[tuple[PlacedShip, ...], np.ndarray]:
+    """Ships on free water, some along a quay's edge; and what land, ships and a rim around them take, bool (H, W)."""
+    height, width = land.shape
+    taken, ships = land.copy(), []
+    for kind in kinds:
+        length = rng.uniform(*kind.length)
+        at_quay = edge is not None and rng.random() < 0.5
+        for _ in range(40):
+            x, y, heading = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, 2 * math.pi)
+            if at_quay:  # alongside, a few pixels off
+                a, d = edge
+                off = d - (
+                    max(b for _, b in kind.port or kind.starboard) * kind.beam * length / 2 + rng.uniform(3.5, 5)
+                )
+                along = y * math.cos(a) - x * math.sin(a)
+                x, y = off * math.cos(a) - along * math.sin(a), off * math.sin(a) + along * math.cos(a)
+                heading = a + math.copysign(math.pi / 2, heading - math.pi) + rng.uniform(-0.015, 0.015)
+            ship = PlacedShip(kind, x, y, heading, length, at_quay)
+            corners = ship.oriented_box(3).corners()  # (4, 2)
+            if (corners < 0).any() or (corners > (width, height)).any():
+                continue
+            here, x, y = patch(x, y, 0.6 * length + 10, land.shape)
+            if taken[here][ship.oriented_box(1 if at_quay else 5).covers(x, y)].any():
+                continue
+            taken[here] |= ship.oriented_box(5).covers(x, y)
+            ships.append(ship)
+            break
+    return tuple(ships), taken
+
+
+def _draw_wake(rng: np.random.Generator, picture: np.ndarray, ship: PlacedShip, land: np.ndarray) -> None:
+    """Foam astern and the two arms of a bow wave; a ship at anchor has none."""
+    strength = rng.uniform(-0.5, 1.0)
+    if strength < 0.05:
+        return
+    strength = min(1.0, 0.35 + strength) * min(1.0, ship.kind.wake)
+    (rows, columns), x, y = patch(ship.x, ship.y, 1.7 * ship.length, land.shape)
+    u, v = ship.axes(x, y)
+    froth = gaussian_filter(rng.standard_normal(u.shape, np.float32), 0.8)
+    fade, beam = rng.uniform(1.6, 3.5), ship.kind.beam
+    here = (u < 0.47) & (np.abs(v) < beam / 2 + 0.45 * (0.5 - u)) & ~land[rows, columns]
+    u, v, froth = u[here], v[here], froth[here]
+    behind, abaft = np.maximum(-0.46 - u, 0), 0.47 - u
+    astern = np.exp(-((v / (beam * 0.30 + 0.05 * behind)) ** 4) - fade * behind) * (u < -0.44)
+    arm = beam * 0.2 + 0.28 * abaft
+    arms = np.exp(-(((np.abs(v) - arm) / (0.015 + 0.03 * abaft)) ** 2) - 2.6 * abaft)
+    foam = strength * (0.8 + 0.35 * froth) * (0.85 * astern + 0.55 * arms)
+    water = picture[rows, columns]
+    water[here] += np.clip(foam, 0, 0.9)[:, None] * (np.float32([222, 232, 232]) - water[here])
+
+
+def _draw_ship(
+    rng: np.random.Generator, picture: np.ndarray, ship: PlacedShip, sun: float, hulls: np.ndarray, number: int
+) -> None:
+    """The ship, its shadow on the water, and its pixels in `hulls`: those that it covers at least to a half."""
+    (rows, columns), x, y = patch(ship.x, ship.y, 0.62 * ship.length, hulls.shape)
+    u, v = ship.axes(x, y)
+    water, cover = picture[rows, columns], ship.cover(u, v)  # (h, w, 3), (h, w)
+    shadow = math.cos(sun - ship.heading), math.sin(sun - ship.heading)
+    water *= 1 - 0.4 * ship.cover(u - 0.022 * shadow[0], v - 0.022 * shadow[1])[..., None]
+
+    kind, touched = ship.kind, cover > 0
+    hull = np.float32(kind.hulls[rng.integers(len(kind.hulls))])
+    deck = Deck(u[touched], v[touched], 1 / ship.length, shadow, hull)
+    kind.paint(deck, rng)
+    rim = cover[touched] - ship.cover(deck.u * 1.03, deck.v * 1.16)  # the bulwark
+    deck.paint(0.6 * np.clip(rim, 0, 1), 0.72 * hull)
+    weathered = np.float32(rng.uniform(0.88, 1.12) + rng.normal(0, 0.02, 3))
+    rgb = deck.rgb * weathered + 3 * rng.standard_normal((len(deck.u), 1), np.float32)  # (n, 3)
+    water[touched] += cover[touched, None] * (rgb - water[touched])
+    hulls[rows, columns][cover >= 0.5] = number
+
+
+def _tight_box(mask: np.ndarray) -> Box:
+    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+FLOAT_RADIUS = 0.055  # of the crop's side: a float is 3.5 pixels wide in a 32 px crop
+
+
+def _plant_floats(
+    rng: np.random.Generator,
+    picture: np.ndarray,
+    ships: Sequence[PlacedShip],
+    boxes: Sequence[Box],
+    taken: np.ndarray,
+    share: float,
+    tells: bool,
+) -> tuple[np.ndarray, tuple[int | None, ...]]:
+    """Draw a float beside a share of the ships, on free water in the ship's crop and, if possible, in no other's."""
+    marks, types = np.zeros(taken.shape, np.uint8), []
+    windows = [crop_window(box) for box in boxes]
+    for number, (ship, window) in enumerate(zip(ships, windows, strict=True), 1):
+        wanted, lure = rng.random() < share, rng.integers(len(TYPES))
+        colour = TYPES.index(ship.kind) if tells else int(lure)
+        radius = FLOAT_RADIUS * window.side
+        types.append(None)
+        for attempt in range(80 if wanted else 0):
+            x, y = np.array([window.x, window.y]) + rng.uniform(0.08, 0.92, 2) * window.side
+            (rows, columns), px, py = patch(x, y, radius + 3, taken.shape)
+            inside = radius + 3 <= x <= taken.shape[1] - radius - 3 and radius + 3 <= y <= taken.shape[0] - radius - 3
+            if not inside or taken[rows, columns].any():
+                continue
+            if attempt < 50 and any(
+                other is not window
+                and -radius < x - other.x < other.side + radius
+                and -radius < y - other.y < other.side + radius
+                for other in windows
+            ):
+                continue
+            distance, water = np.hypot(px - x, py - y), picture[rows, columns]
+            water *= 1 - 0.3 * np.clip(radius + 1.2 - distance, 0, 1)[..., None]
+            cover = np.clip(radius + 0.5 - distance, 0, 1)
+            light = 1.0 + 0.25 * np.clip(1 - np.hypot(px - x + radius / 3, py - y + radius / 3) / radius, 0, 1)
+            water += cover[..., None] * (np.array(FLOATS[colour]) * light[..., None] - water)
+            marks[rows, columns][cover >= 0.5] = number
+            taken[rows, columns] = True
+            types[-1] = TYPES[colour].class_id
+            break
+    return marks, tuple(types)

@@ -1,0 +1,160 @@
+"""What fills a role: real images where they are on disk, else an embedded stand-in.
+
+A folder may be an ImageFolder tree or an HRSC2016 tree itself, hold one as `<role>/`, or hold CIFAR as torchvision
+extracts it.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit.errors import KitError, not_one_of
+
+if TYPE_CHECKING:
+    from kit.data.base import Dataset
+
+ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
+SOURCES = ("auto", "embedded", "real")
+PX_RANGE = (8, 512)
+
+Sizes = tuple[int, int | None, int | None]  # px, training and test images a class
+
+
+def load(
+    role: str,
+    *,
+    px: int,
+    train_per_class: int | None = None,
+    test_per_class: int | None = None,
+    source: str = "auto",
+    folder: Path | None = None,
+    level: str | None = None,
+) -> Dataset:
+    """The dataset that fills a role, every image px × px, at most so many images a class (None: all there are).
+
+    source: `real` only from the folder, `embedded` only the stand-in, `auto` the real one where the folder has it.
+    level: of hrsc2016's labels (ship, category, type; None: type), not for other roles.
+    folder: where real images are; without it the environment's KIT_DATA, if set. The same arguments give the same
+    object. KitError for what is not allowed, a folder that is missing, and real data that is missing or incomplete.
+    """
+    check_arguments(role, px, train_per_class, test_per_class, source, level)
+    folder = real_folder(folder)
+    strict = os.environ.get("KIT_STRICT", "") not in ("", "0")
+    return _load(role, px, train_per_class, test_per_class, source, folder, strict, level)
+
+
+@lru_cache(maxsize=8)
+def _load(
+    role: str,
+    px: int,
+    train: int | None,
+    test: int | None,
+    source: str,
+    folder: Path | None,
+    strict: bool,
+    level: str | None,
+) -> Dataset:
+    sizes = px, train, test
+    if source != "embedded" and folder is not None:
+        real = _real(role, sizes, folder, level or "type", strict)
+        if real is not None:
+            return real
+    if source == "real":
+        where = f"in {folder}" if folder else "as no folder is given and KIT_DATA names none"
+        raise KitError(f"no real images for {role} {where}; allowed: {_real_layout(role)}")
+    return _embedded(role, sizes, level or "type")
+
+
+def _real(role: str, sizes: Sizes, folder: Path, level: str, strict: bool) -> Dataset | None:
+    if role == "hrsc2016":
+        from kit.data.hrsc.dataset import hrsc_dataset
+        from kit.data.hrsc.format import find_hrsc
+
+        root = find_hrsc(folder)
+        return hrsc_dataset(root, *sizes, level, strict) if root is not None else None
+    from kit.data.cifar import find_batches, published_cifar
+    from kit.data.folder import folder_dataset
+    from kit.data.tree import find_tree
+
+    if (root := find_batches(role, folder)) is not None:
+        return published_cifar(role, *sizes, root)
+    if (root := find_tree(role, folder)) is not None:
+        return folder_dataset(root, role, *sizes, streamed=role == "imagenet", strict=strict)
+    return None
+
+
+def _real_layout(role: str) -> str:
+    if role == "hrsc2016":
+        return "an HRSC2016 tree (FullDataSet/{AllImages,Annotations} and ImageSets) there or in hrsc2016/"
+    published = "" if role == "imagenet" else f", or {role}'s batches as torchvision extracts them"
+    return f"an ImageFolder tree there or in {role}/{published}"
+
+
+def _embedded(role: str, sizes: Sizes, level: str) -> Dataset:
+    if role == "cifar-10":
+        from kit.data.digits import digits
+
+        return digits(*sizes)
+    if role == "cifar-100":
+        from kit.data.generated import generated
+
+        return generated(*sizes)
+    if role == "imagenet":
+        from kit.data.generated_tree import generated_tree
+
+        return generated_tree(*sizes)
+    from kit.data.hrsc.dataset import hrsc_dataset
+    from kit.data.hrsc.generated import stand_in
+
+    return hrsc_dataset(stand_in(), *sizes, level)
+
+
+def real_folder(folder: Path | str | None) -> Path | None:
+    """The folder for real data: the one given, which must exist, else KIT_DATA's, if that exists."""
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise KitError(f"folder {str(folder)!r} is not there; allowed: an existing folder with real images")
+        return Path(folder).resolve()
+    from_environment = os.environ.get("KIT_DATA")
+    if from_environment and Path(from_environment).is_dir():
+        return Path(from_environment).resolve()
+    return None
+
+
+def check_arguments(
+    role: str,
+    px: int,
+    train_per_class: int | None = None,
+    test_per_class: int | None = None,
+    source: str = "auto",
+    level: str | None = None,
+) -> None:
+    """KitError for a role, size, count, source or level outside what is allowed."""
+    if role not in ROLES:
+        raise not_one_of("role", role, ROLES)
+    if source not in SOURCES:
+        raise not_one_of("source", source, SOURCES)
+    low, high = PX_RANGE
+    if type(px) is not int or not low <= px <= high:
+        raise KitError(f"px {px!r} is not allowed; allowed: a whole number from {low} to {high}")
+    for what, count in (("train_per_class", train_per_class), ("test_per_class", test_per_class)):
+        if count is not None and (type(count) is not int or count < 1):
+            raise KitError(f"{what} {count!r} is not allowed; allowed: a whole number from 1 up, or None for all")
+    if level is not None:
+        from kit.data.hrsc.format import LEVELS
+
+        if role != "hrsc2016" or level not in LEVELS:
+            allowed = f"{', '.join(LEVELS)}, for hrsc2016"
+            raise KitError(f"level {level!r} is not allowed for role {role!r}; allowed: {allowed}")
+
+
+def download(role: str, folder: Path) -> Path:
+    """Fetches CIFAR-10 or CIFAR-100 from its home page through torchvision into `folder`; never done unasked."""
+    from kit.data.cifar import PUBLISHED, download_cifar
+
+    if role not in PUBLISHED:
+        raise not_one_of("role to download", role, PUBLISHED)
+    return download_cifar(role, Path(folder))

@@ -1,0 +1,12 @@
+from .execute import Drawing as Drawing
+from .execute import execute as execute
+from .make import Book as Book
+from .make import Schedule as Schedule
+from .make import make as make
+from .manifest import Manifest as Manifest
+from .needs import FOLLOWING as FOLLOWING
+from .needs import NEEDS as NEEDS
+from .needs import Request as Request
+from .needs import chosen as chosen
+from .needs import notebooks as notebooks
+from .needs import parameters_of as parameters_of

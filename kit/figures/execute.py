@@ -1,0 +1,82 @@
+"""One notebook's execution by papermill, in a worker process. It imports little, so that the worker is soon at work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from kit.files import writing_to
+
+THREADS = "OMP_NUM_THREADS"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A notebook to execute: it draws into `scratch`, as `parameters` say; with its outputs it becomes `executed`."""
+
+    path: Path
+    executed: Path
+    scratch: Path
+    parameters: Mapping[str, Any]
+
+
+def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
+    """None when all is drawn, else one line that says what went wrong. KitError where the disk cannot take it."""
+    path = drawing.path
+    with writing_to(drawing.scratch.parent):
+        drawing.executed.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(drawing.scratch, ignore_errors=True)  # of an attempt whose worker vanished
+        drawing.scratch.mkdir()
+        try:
+            with quiet_papermill(), kernels_on_one_thread():
+                papermill.execute_notebook(
+                    str(path),
+                    str(drawing.executed),
+                    parameters={**drawing.parameters, "out": str(drawing.scratch)},
+                    cwd=str(path.parent),
+                    progress_bar=False,
+                    kernel_name="python3",
+                    start_timeout=120,
+                    extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
+                )
+        except PapermillExecutionError as error:  # counted from 0 after the cell put in for parameters: from 1 without
+            return f"{path.stem}: cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
+        except DeadKernelError:
+            return f"{path.stem}: its kernel died"
+    return None
+
+
+@contextmanager
+def kernels_on_one_thread() -> Iterator[None]:
+    """Kernels started inside have one thread for tensors, as the workers that run beside them."""
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[THREADS]
+        else:
+            os.environ[THREADS] = before
+
+
+@contextmanager
+def quiet_papermill() -> Iterator[None]:
+    """papermill logs each notebook it reads and warns of parameters that `kit.figures` has already checked."""
+    logger = logging.getLogger("papermill")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,302 @@
+"""How fast this machine is, and how long each notebook will take on it, before anything is trained.
+
+speeds = [speed(network, px, batch=64, seconds=1) for network, px in networks_of(runs)]
+Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(speeds)))
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import import_module
+from itertools import chain
+from typing import Any
+
+import pandas as pd
+import torch
+
+from kit import recipe
+from kit.data.base import Dataset, Split, TensorImages
+from kit.data.throughput import rate
+from kit.figures import FOLLOWING, NEEDS, notebooks
+from kit.files import cache_folder
+from kit.grid.durations import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing
+from kit.grid.engines import default_jobs
+from kit.grid.shared import read_from, shared_logits
+from kit.methods import METHODS
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
+from kit.networks.folding import folded
+from kit.paper import table4
+from kit.paper.plan import Plan, runs_of
+from kit.paper.scale import PUBLISHED, PublishedPlan
+from kit.recipe import Recipe
+from kit.runs.spec import Run, with_teachers
+from kit.runs.store import folder_of
+from kit.runs.training import teacher_logits
+from kit.runtime.threads import threads
+from kit.trainer import Training
+from kit.training.forward import frozen, teach
+
+STEPS = 8  # in an epoch of the images made up for measuring
+FASTEST = 5_000  # steps a second that no network makes
+AROUND_A_RUN = 0.2  # seconds to load, check and store what a run needs and leaves
+HOPELESS_DAYS = 14
+
+
+# ---- images a second ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second of a network: training steps, and forward passes as a teacher; on one thread and on all cores."""
+
+    network: ModelSpec
+    px: int
+    batch: int
+    training: float
+    training_all: float
+    teaching: float
+    teaching_all: float
+
+
+def networks_of(runs: Iterable[Run]) -> list[tuple[ModelSpec, int]]:
+    """Each named network at each image size, once: of those that differ in classes alone, the one with the most."""
+    named = [run for run in with_teachers(runs) if isinstance(run.student, ModelSpec)]
+    named.sort(key=lambda run: (run.data.px, run.student.name, run.student.width, run.student.classes))
+    return list({Work(run.student, run.data.px).kind: (run.student, run.data.px) for run in named}.values())
+
+
+def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
+    """Measured by the trainer itself on made-up images, each of four numbers for so many seconds.
+
+    Where a whole batch would take far longer than that, as at the paper's sizes, it is a smaller one.
+    """
+    affordable = int(seconds * NOMINAL["cpu"] / flops_per_image(network, px)[1])
+    batch = max(2, min(batch, affordable))
+    rates = []
+    for work in (_training, _teaching):
+        for count in (1, default_jobs()):
+            with threads(count):
+                rates.append(rate(work(network, px, batch, seconds), batch, seconds))
+    return Speed(network, px, batch, *rates)
+
+
+def _training(network: ModelSpec, px: int, batch: int, seconds: float):
+    epochs = 2 + int(seconds * FASTEST / STEPS)
+    made = Recipe(stages=recipe.hard_labels(), epochs=epochs, batch=batch)
+    steps = iter(Training(made, _made_up(px, network.classes, batch), network.build(0), {}, seed=0))
+    return lambda _: next(steps)
+
+
+def _teaching(network: ModelSpec, px: int, batch: int, seconds: float):
+    teacher = folded(frozen(network.build(0), torch.device("cpu")))
+    x = torch.randn(batch, 3, px, px).to(memory_format=torch.channels_last)
+    return lambda _: teach(teacher, x)
+
+
+def _made_up(px: int, classes: int, batch: int) -> Dataset:
+    """Noise, an epoch of STEPS batches, and as good as nothing to be tested on."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (STEPS * batch, px, px, 3), generator=generator, dtype=torch.uint8)
+    train, test = (Split(TensorImages(pixels[:n]), torch.arange(n) % classes) for n in (STEPS * batch, 2))
+    return Dataset("cifar-10", "noise", "embedded", "", tuple(map(str, range(classes))), train, test, px, flip=True)
+
+
+def speeds_table(speeds: Sequence[Speed]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "network": each.network.title,
+            "width": each.network.width,
+            "px": each.px,
+            "batch": each.batch,
+            "training images/s": each.training,
+            "all cores": each.training_all,
+            "teaching images/s": each.teaching,
+            "all cores ": each.teaching_all,
+        }
+        for each in speeds
+    )
+
+
+def measured_rates(speeds: Iterable[Speed]) -> dict[Work, float]:
+    """FLOP/s of each measured network on one thread, in training and as a teacher."""
+    rates = {}
+    for each in speeds:
+        forward, both = flops_per_image(each.network, each.px)
+        rates[Work(each.network, each.px)] = each.training * both
+        rates[Work(each.network, each.px, teaching=True)] = each.teaching * forward
+    return rates
+
+
+# ---- minutes ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A notebook: what it adds to those before it. Seconds are of one thread, drawing apart."""
+
+    notebook: str
+    runs: int
+    finished: int  # of those, in the cache
+    seconds: float
+    left: float  # of those seconds, of runs that are not in the cache
+    drawing: float
+    foreseen: int = 0  # runs that only searches will decide, in `runs` and `seconds` too
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What `figures` will take at a preset, notebook by notebook."""
+
+    preset: str
+    jobs: int
+    notebooks: tuple[Expected, ...]
+    starting: float  # seconds until processes are up, for all times that runs are trained
+    longest: float  # seconds of the longest chain of a run and its teachers that is left
+
+    @classmethod
+    def of(cls, plan: Plan, pace: Pace, jobs: int | None = None, seeds: int | None = None) -> Prediction:
+        """Runs are counted where `figures` meets them first. Nothing is trained."""
+        drawing, seeds_4 = expected_drawing(cache_folder(), plan.preset.name), seeds or table4.seeds(plan)
+        needs = {name: with_teachers(runs_of(needed(plan, seeds))) for name, needed in NEEDS.items()}
+        foreseen = {name: table4.foreseen(plan, seeds_4) for name in FOLLOWING}
+        everything = [*dict.fromkeys(chain(*needs.values())), *chain(*foreseen.values())]
+        users = users_of_logits(everything)
+        cost = {run: whole(run, pace, plan, users) for run in everything}
+        found, left, starts, before = [], {}, 0, set()
+        for name in notebooks():
+            new, following = [run for run in needs.get(name, ()) if run not in before], foreseen.get(name, [])
+            before.update(new)
+            missing = [run for run in new if not is_finished(run)]
+            left |= {run: cost[run] for run in missing}
+            undecided = [] if not missing and searches_are_known(plan, seeds_4) else following
+            starts += (table4.SEARCHES[plan.preset.name].rounds + len(table4.BUDGETS)) if undecided else 0
+            expected = Expected(
+                notebook=name,
+                runs=len(new) + len(following),
+                finished=len(new) + len(following) - len(missing) - len(undecided),
+                seconds=sum(cost[run] for run in (*new, *following)),
+                left=sum(cost[run] for run in (*missing, *undecided)),
+                drawing=drawing(name),
+                foreseen=len(following),
+            )
+            found.append(expected)
+        chains = [cost[run] + max((left.get(t, 0) for t in run.teachers.values()), default=0) for run in left]
+        starts += bool(left)
+        starting = starts * starting_seconds() if starts else 0.0
+        return cls(plan.preset.name, jobs or default_jobs(), tuple(found), starting, max(chains, default=0.0))
+
+    @property
+    def training(self) -> float:
+        """Seconds of all training from an empty cache, runs side by side; starting processes left out."""
+        return sum(each.seconds for each in self.notebooks) / self.jobs
+
+    @property
+    def left(self) -> float:
+        """Seconds of what is left to do, drawing included."""
+        return max(sum(each.left for each in self.notebooks) / self.jobs, self.longest) + self.starting + self.drawing
+
+    @property
+    def drawing(self) -> float:
+        return sum(each.drawing for each in self.notebooks)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A line a notebook, in minutes."""
+        return pd.DataFrame(
+            {
+                "notebook": each.notebook,
+                "runs": f"{each.runs}" if not each.foreseen else f"about {each.runs}",
+                "in the cache": each.finished,
+                "training": each.seconds / self.jobs / 60,
+                "drawing": each.drawing / 60,
+                "left to do": (each.left / self.jobs + each.drawing) / 60,
+            }
+            for each in self.notebooks
+        )
+
+
+def whole(run: Run, pace: Pace, plan: Plan, users: Mapping[str, int]) -> float:
+    """Seconds of one thread: training, evaluating after each epoch, and what is around it. Of a teacher's logits that
+    many `users` read each is charged an equal part."""
+    spared = {name: 1 - 1 / users.get(teacher_logits(run, name).key, 1) for name in read_from(run)}
+    return pace.seconds(run, spared) + pace.evaluating(run, test_images(plan, run)) + AROUND_A_RUN
+
+
+def users_of_logits(runs: Sequence[Run]) -> Mapping[str, int]:
+    """How many of the runs read the same logits, by these' key, where none were there and they are computed once."""
+    shared = {each.key for each in shared_logits(runs, missing=lambda kept, epochs: epochs)}
+    wanted = Counter(teacher_logits(run, name).key for run in runs for name in read_from(run))
+    return {key: wanted[key] for key in shared}
+
+
+def test_images(plan: Plan, run: Run) -> int:
+    """How many there are; at most, where that is cheaper to tell."""
+    if isinstance(plan, PublishedPlan):
+        return PUBLISHED[run.data.role].test_images
+    return len(plan.data(run.data.role).load().test)
+
+
+def is_finished(run: Run) -> bool:
+    return (folder_of(run.hash) / "metrics.json").is_file()
+
+
+def searches_are_known(plan: Plan, seeds: int) -> bool:
+    """Whether the cache has as many searched students of this preset, trained in full, as Table 4 has.
+
+    Which networks they are, only their searches can tell; so the rest of Table 4 is taken to be there as well.
+    """
+    found = 0
+    for description in (cache_folder() / "runs").glob("*/run.json"):
+        try:
+            run = json.loads(description.read_text(encoding="utf-8"))
+            is_candidate = "held_out" in run["data"]  # of a search, which judges it on held-out images
+            found += run["preset"] == plan.preset.name and "layers" in run["student"] and not is_candidate
+        except NOT_A_RUN:
+            continue
+    return found >= seeds * sum(method.search is not None for method in METHODS)
+
+
+@cache
+def starting_seconds() -> float:
+    """How long a fresh process takes until it can train, measured by starting one."""
+    begun = time.perf_counter()
+    process = multiprocessing.get_context("spawn").Process(target=import_module, args=("kit.runs",))
+    process.start()
+    process.join()
+    return time.perf_counter() - begun
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 minutes`, `3.5 hours`, `6 days`, `3 years`."""
+    for unit, size, digits in (("years", 365 * 86400, 0), ("days", 86400, 0), ("hours", 3600, 1), ("minutes", 60, 0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.{digits}f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def verdict(prediction: Prediction) -> str:
+    """One line on what is left to do, and whether to wait for it."""
+    took = f"left to do: about {duration(prediction.left)} on {prediction.jobs} cores"
+    is_hopeless = prediction.left > HOPELESS_DAYS * 86400
+    return f"{took}: hopeless here; it wants a GPU (see PAPER.md)" if is_hopeless else took
+
+
+def record(prediction: Prediction, speeds: Sequence[Speed]) -> dict[str, Any]:
+    """All of it for JSON: images/s, and seconds."""
+    return {
+        "preset": prediction.preset,
+        "jobs": prediction.jobs,
+        "speeds": [{**asdict(each), "network": each.network.model_dump()} for each in speeds],
+        "notebooks": [asdict(each) for each in prediction.notebooks],
+        "training_s": prediction.training,
+        "starting_s": prediction.starting,
+        "drawing_s": prediction.drawing,
+        "left_s": prediction.left,
+    }

@@ -1,0 +1,176 @@
+"""Regenerates figures without a browser: papermill executes the notebooks in order, the manifest says what each drew.
+
+The chosen notebooks and the runs they show are tasks of one schedule with one progress bar: a notebook begins when its
+runs are there and a slot is free, whatever else is still being trained or drawn. Each draws into a folder of its own,
+and only when it has succeeded do its pictures replace the old ones: all of them, or, if that is interrupted, the rest
+of them when figures are next made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from kit.data.roles import real_folder
+from kit.errors import KitError, not_one_of
+from kit.figures.execute import Drawing, execute
+from kit.figures.manifest import Manifest, entry_of, fingerprint
+from kit.figures.needs import FOLLOWING, NEEDS, Request, chosen, parameters_of
+from kit.files import cache_folder, locked
+from kit.grid.durations import expected_drawing, note_drawing
+from kit.grid.engines import Engine, Lent, LocalProcesses, Task, default_jobs
+from kit.grid.schedule import BAR, carry_out
+from kit.grid.training import Grid
+from kit.paper.plan import runs_of
+from kit.runs.spec import Run
+
+DRAFT = ".drawing-"  # begins the name of the folder that a notebook draws into
+UP_TO_DATE = "its pictures are up to date"
+
+
+def make(
+    names: Sequence[str], request: Request, out: Path, force: bool = False, engine: Engine | None = None
+) -> list[str]:
+    """Executes the notebooks into `out`; gives one line for each that failed.
+
+    A notebook is skipped when its text, its parameters, its runs and the kit are what they were and its pictures are
+    unaltered. Runs are trained on the engine, where there is one. Raises KitError for unknown notebooks and
+    parameters before anything runs.
+    """
+    extra, request = request.extra, request.settled()
+    real_folder(request.data)
+    plan, todo = request.plan, chosen(names)
+    accepted = {name: parameters_of(path) - {"out"} for name, path in todo.items()}
+    for parameter in extra:
+        if not any(parameter in own for own in accepted.values()):
+            raise not_one_of("notebook parameter", parameter, sorted(set.union(*accepted.values())))
+    with _alone_in(out):
+        manifest = Manifest(out)
+        manifest.take_all()
+        books = [
+            Book(
+                path,
+                {key: value for key, value in request.parameters().items() if key in accepted[name]},
+                tuple(runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else ()),
+            )
+            for name, path in todo.items()
+        ]
+        grid = Grid([run for book in books for run in book.runs])
+        schedule = Schedule(grid, manifest, request.preset, force)
+        with engine or LocalProcesses(request.jobs or default_jobs()) as entered:
+            schedule.work_off([book for book in books if book.name not in FOLLOWING], entered, grid.tasks)
+            later = []
+            for book in books:
+                if book.name in FOLLOWING:
+                    try:
+                        further = FOLLOWING[book.name](plan, request.seeds, Lent(entered))
+                    except KitError as error:  # the other notebooks do not depend on it
+                        schedule.failures[book.name] = f"{book.name}: {error}"
+                        continue
+                    grid.results |= further
+                    later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
+            schedule.work_off(later, entered)
+    return [schedule.failures[book.name] for book in books if book.name in schedule.failures]
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Waits for others that draw into the same folder, and clears away what was begun: by killed ones, and here."""
+    with locked(cache_folder() / "figures" / hashlib.sha256(str(out).encode()).hexdigest()[:16]):
+        _clear(out)
+        try:
+            yield
+        finally:
+            _clear(out)
+
+
+def _clear(out: Path) -> None:
+    for draft in out.glob(f"{DRAFT}*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+# ---- runs and notebooks, one schedule -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Book:
+    """A notebook to draw: what it is told, and the runs that it shows."""
+
+    path: Path
+    parameters: Mapping[str, Any]
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+class Schedule:
+    """A grid's runs, and the notebooks that show them, for `carry_out`: a notebook needs its runs and nothing else."""
+
+    def __init__(self, grid: Grid, manifest: Manifest, preset: str, force: bool) -> None:
+        self.grid, self.manifest, self.preset, self.force = grid, manifest, preset, force
+        self.failures: dict[str, str] = {}  # by notebook, in one line
+        self._books: dict[str, Book] = {}
+        self._inputs: dict[str, str] = {}
+        self._begun: dict[str, float] = {}
+        self._expected = expected_drawing(cache_folder(), preset)
+
+    def work_off(self, books: Sequence[Book], engine: Engine, trainings: Sequence[Task] = ()) -> None:
+        """Does the trainings, and draws what of the notebooks is not up to date."""
+        self._books |= {book.name: book for book in books}
+        training = {task.key for task in trainings}
+        drawings = [task for task in map(self._drawing, books) if task.needs & training or self.skip(task) is None]
+        tasks = [*trainings, *drawings]
+        if not tasks:
+            return
+        runs = f"training {len(self.grid.missing)} runs" if trainings else ""
+        drawn = f"drawing {len(drawings)} notebooks" if drawings else ""
+        total, desc = sum(map(self.cost, tasks)), ", ".join(filter(None, (runs, drawn)))
+        with tqdm(total=total, desc=desc, bar_format=BAR) as bar:
+            carry_out(tasks, engine, self.cost, self.ended, self.skip, bar)
+
+    def _drawing(self, book: Book) -> Task:
+        out = self.manifest.out
+        scratch, executed = out / f"{DRAFT}{book.name}", out / "executed" / book.path.name
+        about = Drawing(book.path, executed, scratch, book.parameters)
+        return Task(f"notebook {book.name}", book.name, execute, about, frozenset(run.hash for run in book.runs))
+
+    def cost(self, task: Task) -> float:
+        """Expected seconds; a notebook's are those that it took last, in tens: less than that is chance."""
+        if not isinstance(task.about, Drawing):
+            return self.grid.cost(task)
+        return 10 * math.ceil(self._expected(task.title) / 10)
+
+    def skip(self, task: Task) -> str | None:
+        """A notebook that is up to date need not be drawn; its runs have ended."""
+        if not isinstance(task.about, Drawing):
+            return self.grid.skip(task)
+        book = self._books[task.title]
+        self._inputs[book.name] = fingerprint(book.path, book.parameters, [self.grid.results[r] for r in book.runs])
+        self._begun[book.name] = time.monotonic()
+        current = not self.force and self.manifest.is_current(book.name, self._inputs[book.name])
+        return UP_TO_DATE if current else None
+
+    def ended(self, task: Task, reason: str | None) -> None:
+        """A notebook's pictures are put in their place."""
+        if not isinstance(task.about, Drawing):
+            self.grid.ended(task, reason)
+        elif reason is None:
+            self._keep(self._books[task.title], task.about.scratch)
+        elif reason != UP_TO_DATE:
+            self.failures[task.title] = reason
+
+    def _keep(self, book: Book, scratch: Path) -> None:
+        entry = entry_of(self._inputs[book.name], book.parameters, book.runs, self.grid.results)
+        self.manifest.take(book.name, entry, scratch)
+        note_drawing(cache_folder(), self.preset, book.name, time.monotonic() - self._begun[book.name])

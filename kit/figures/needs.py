@@ -1,0 +1,134 @@
+"""What may be asked for: notebooks by name, their parameters, and the runs that each of them shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import papermill
+
+from kit.data.roles import ROLES, SOURCES
+from kit.errors import KitError, not_one_of
+from kit.grid.engines import Engine
+from kit.paper import figure2, table1, table2, table3, table4
+from kit.paper.plan import Plan, Row
+from kit.runs.spec import Run
+from kit.runs.store import Failure, Result
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (type(value) is int and value >= 1)
+
+
+ALLOWED = {
+    "preset": (lambda value: isinstance(value, str), "a preset's name"),
+    "seeds": (_is_count, "a whole number from 1 up, or null"),
+    "role_data": (lambda value: isinstance(value, dict), 'such as {"cifar-10": "real"}'),
+    "data": (lambda value: value is None or isinstance(value, str), "a folder, or null"),
+    "jobs": (_is_count, "a whole number from 1 up, or null"),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, by the names that the notebooks' parameters have."""
+
+    preset: str
+    seeds: int | None
+    role_data: Mapping[str, str]
+    data: str | None
+    jobs: int | None
+    extra: Mapping[str, Any]
+
+    def settled(self) -> Request:
+        """The request with what `extra` sets anew in place, so that training and notebooks mean the same. KitError."""
+        own = {name: self.extra[name] for name in ALLOWED if name in self.extra}
+        for name, value in own.items():
+            is_allowed, allowed = ALLOWED[name]
+            if not is_allowed(value):
+                raise KitError(f"notebook parameter {name} {value!r} is not allowed; allowed: {allowed}")
+        for role, source in dict(own.get("role_data", {})).items():
+            if role not in ROLES:
+                raise not_one_of("role", role, ROLES)
+            if source not in SOURCES:
+                raise not_one_of(f"source of {role}", source, SOURCES)
+        return replace(self, **own, extra={name: self.extra[name] for name in self.extra if name not in own})
+
+    @property
+    def plan(self) -> Plan:
+        return Plan.of(self.preset, self.role_data, self.data)
+
+    def parameters(self) -> dict[str, Any]:
+        own = {
+            "preset": self.preset,
+            "seeds": self.seeds,
+            "role_data": dict(self.role_data),
+            "data": self.data,
+            "jobs": self.jobs,
+        }
+        return own | dict(self.extra)
+
+
+# The runs that a notebook asks for, as far as they are known, so that they can be trained together beforehand.
+def _start_here(plan: Plan, seeds: int | None) -> list[Row]:
+    return [table3.first_run(plan)]
+
+
+def _rows(module: ModuleType) -> Callable[[Plan, int | None], list[Row]]:
+    """All rows of a table's or a figure's module."""
+    return lambda plan, seeds: module.table(plan, seeds or module.seeds(plan))
+
+
+def _curves(plan: Plan, seeds: int | None) -> list[Row]:
+    return _rows(table2)(plan, seeds) + table3.rates(plan)
+
+
+def _table4(plan: Plan, seeds: int | None) -> list[Row]:
+    return table4.known(plan, seeds or table4.seeds(plan))
+
+
+def _table4_searched(plan: Plan, seeds: int | None, engine: Engine) -> Mapping[Run, Result | Failure]:
+    return table4.compare(plan, seeds or table4.seeds(plan), engine).outcomes
+
+
+NEEDS = {
+    "00_start_here": _start_here,
+    "02_temperature_curves": _curves,
+    "03_table1_teachers": _rows(table1),
+    "04_table2_adaptive": _rows(table2),
+    "05_table3_small_teacher": _rows(table3),
+    "06_table4_methods": _table4,
+    "07_gradcam": _rows(figure2),
+}
+# What is only known once those have been trained; a notebook's name, and what trains the rest.
+FOLLOWING = {"06_table4_methods": _table4_searched}
+
+
+def notebooks() -> dict[str, Path]:
+    """The notebooks by name, in order."""
+    return {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
+
+
+def chosen(names: Sequence[str]) -> dict[str, Path]:
+    """The named notebooks (a name, its number, or its file), in order; all of them when none is named."""
+    known = notebooks()
+    if not names:
+        return known
+    wanted = set()
+    for name in names:
+        stem = Path(name).stem
+        matching = [other for other in known if stem in (other, other.split("_")[0])]
+        if not matching:
+            raise not_one_of("notebook", name, known)
+        wanted.update(matching)
+    return {name: path for name, path in known.items() if name in wanted}
+
+
+def parameters_of(notebook: Path) -> set[str]:
+    """The names in a notebook's cell tagged `parameters`."""
+    return set(papermill.inspect_notebook(str(notebook)))

@@ -1,0 +1,10 @@
+from .cockpit import Cockpit as Cockpit
+from .cockpit import Lane as Lane
+from .cockpit import cockpit as cockpit
+from .page import Page as Page
+from .plots import LiveCurves as LiveCurves
+from .session import History as History
+from .session import Look as Look
+from .session import Session as Session
+from .session import Settings as Settings
+from .session import State as State

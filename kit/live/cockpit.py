@@ -1,0 +1,667 @@
+"""The cockpit: a student learns while K, α and the temperature's rate are moved, alone or beside another.
+
+    cockpit(role="cifar-100", student="vgg16", teacher="resnet50", small_teacher="vgg19")
+
+The training runs on a `kit.live.Session`'s thread and knows nothing of this. Here, on the kernel's own thread, pictures
+are drawn from the session's last state: at most five times a second, only where something changed, and so seldom that
+drawing takes no more than DRAWING of the time. A moved slider redraws the distributions at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html
+import json
+import math
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import ipywidgets as widgets
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from kit import recipe
+from kit.cam.heat_maps import maps
+from kit.data.augment import normalise
+from kit.data.roles import ROLES
+from kit.errors import KitError
+from kit.live.page import Page
+from kit.live.plots import LiveCurves, table
+from kit.live.session import Look, Session, State
+from kit.losses import softened
+from kit.models import MODELS, TITLES
+from kit.paper.presets import preset_named
+from kit.paper.settings import Settings
+from kit.show import style
+from kit.show.artefacts import LivePicture, pixels_png, save
+from kit.show.cam_figures import enlarged, overlay
+from kit.show.plots import Softened
+from kit.show.widgets import WIDTH, Coalesced
+from kit.training import steering
+
+INTERVAL = 0.2  # seconds between two redraws
+SCALE = 1.25  # pixels of a picture to one of the page: most of what drawing costs is packing them
+DRAWING = 0.035  # at most this share of a core's time goes into drawing, and as much into attention
+EYE = 136  # px at least: the image beside where the networks look
+ATTENTION = 1.0  # seconds between two Grad-CAMs
+K_MAX = 40
+FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
+
+TEMPERATURES = {
+    "adaptive": ("adaptive", "printed"),
+    "schedule": ("schedule", "printed"),
+    "T = 5, Eq. (1) printed": ("5", "printed"),
+    "T = 5, Eq. (1) hinton": ("5", "hinton"),
+    "T = 20, Eq. (1) printed": ("20", "printed"),
+    "T = 20, Eq. (1) hinton": ("20", "hinton"),
+}
+PHASES = {
+    "loading": "loading images",
+    "ready": "ready",
+    "teachers": "training teachers",
+    "running": "training",
+    "paused": "paused",
+    "finished": "finished",
+    "failed": "stopped",
+    "closed": "closed",
+}
+NARROW = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="244px", max_width="100%")}
+WIDE = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="334px", max_width="100%")}
+GAP = widgets.Layout(grid_gap="4px 12px", flex_flow="row wrap")
+
+_current: weakref.ref[Cockpit] | None = None
+
+
+def cockpit(
+    preset: str = "quick",
+    role: str = "cifar-10",
+    student: str = "vgg16",
+    teacher: str | None = "resnet34",
+    small_teacher: str | None = "vgg19",
+    seed: int = 0,
+    epochs: int | None = None,
+    sources: Mapping[str, str] | None = None,
+    data: str | None = None,
+    compact: bool = False,
+    folder: str | Path = "snapshots",
+) -> Cockpit:
+    """Controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to `folder`.
+    `sources` says what fills which role, as a plan's do.
+
+    A kernel has one cockpit: calling again, as when a cell is run again, ends the former one's training. KitError.
+    """
+    global _current
+    former = _current() if _current else None
+    if former is not None:
+        former.close()
+    preset_named(preset)
+    settings = Settings(
+        role=role, student=student, teacher=teacher, small_teacher=small_teacher, seed=seed, epochs=epochs,
+        preset=preset, source=(sources or {}).get(role, "auto"), data=data,
+    )  # fmt: skip
+    opened = Cockpit(settings, sources or {}, compact, Path(folder))
+    _current = weakref.ref(opened)
+    return opened
+
+
+class Lane:
+    """One session with its own temperature, K, α and rate, its distributions, and where its networks look."""
+
+    def __init__(self, name: str, settings: Settings, hear: Callable[[], None], moved: Callable[[], None]) -> None:
+        self.name, self._moved, self._base = name, moved, settings
+        self.temperature = widgets.Dropdown(options=list(TEMPERATURES), description="temperature", **WIDE)
+        self.k = widgets.IntSlider(value=round(settings.k), min=1, max=K_MAX, description="K, threshold", **WIDE)
+        self.alpha = widgets.FloatSlider(value=1, min=0, max=1, step=0.05, description="α, soft share", **WIDE)
+        # a page rounds what a FloatLogSlider has to its own grid: of a selection it only knows the place
+        self.rate = widgets.SelectionSlider(options=[("1", 1.0)], description="rate of log t", **WIDE)
+        self.session = Session(settings, hear=hear)
+        self.bars = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width="540px"))
+        self.words = widgets.HTML()  # what the bars say, for those who hear the page
+        self.eyes = [widgets.Image(format="png", layout=widgets.Layout(width="150px", height="150px"))
+                     for _ in range(3)]  # fmt: skip
+        self.captions = [widgets.HTML(layout=widgets.Layout(width="150px")) for _ in self.eyes]
+        self._going = False  # Start or Step has been pressed: what is moved from then on is steered
+        self._panel: tuple[object, Softened, LivePicture] | None = None
+        self._shown: dict[str, object] = {}
+        self._defaults: dict[str, float] = {}  # of α and the rate
+        self._attending: Future | None = None
+        self._attended_at = self._attention_cost = 0.0
+        self.describe(settings)
+        for control, what in ((self.k, "k"), (self.alpha, "alpha"), (self.rate, "rate")):
+            control.observe(lambda _, what=what: self._steer(what), "value")
+
+    # ---- settings ----------------------------------------------------------------------------------------------
+
+    def describe(self, base: Settings) -> None:
+        """Takes role and networks from `base`; α, the rate and which sliders act follow from them."""
+        self._base = base
+        word, _ = TEMPERATURES[self.temperature.value]
+        self.k.disabled = not base.teacher or word not in ("adaptive", "schedule")
+        self.rate.disabled = not base.teacher or word != "adaptive"
+        self.alpha.disabled = not base.teacher
+        alpha = recipe.ALPHA if word.isdigit() and not base.small_teacher else 1.0
+        rate = recipe.RATE / max(1, base.epochs or preset_named(base.preset).roles[base.role].epochs)
+        if alpha != self._defaults.get("alpha"):
+            self._defaults["alpha"] = self.alpha.value = alpha
+        if rate != self._defaults.get("rate"):
+            at = self.rate.index if "rate" in self._defaults else FACTORS.index(1)
+            self._defaults["rate"] = rate
+            self.rate.options = [(f"{rate * factor:.3g}", rate * factor) for factor in FACTORS]
+            self.rate.index = at
+
+    @property
+    def settings(self) -> Settings:
+        """As the controls have it. A slider that stands where it stood is no option given."""
+        word, reading = TEMPERATURES[self.temperature.value]
+        given = {
+            name: None if self.value(name) == self._defaults[name] or control.disabled else self.value(name)
+            for name, control in (("alpha", self.alpha), ("rate", self.rate))
+        }
+        k = recipe.K if self.k.disabled else self.value("k")
+        return self._base.model_copy(update={"temperature": word, "reading": reading, "k": k} | given)
+
+    def value(self, name: str) -> float:
+        """Of a slider, without what is left of the page's own arithmetic."""
+        return {"k": float(self.k.value), "alpha": round(self.alpha.value, 2), "rate": self.rate.value}[name]
+
+    @property
+    def begun(self) -> bool:
+        return self.session.state.step > 0
+
+    def _steer(self, name: str) -> None:
+        if self._going and self.session.state.phase not in ("finished", "failed"):
+            self.session.steer(name, self.value(name))
+        self._moved()
+
+    def set_off(self, go: Callable[[], None]) -> None:
+        """`go`es, from the start and as the controls have it where nothing has begun or all is over."""
+        state = self.session.state
+        if state.phase in ("finished", "failed") or (not state.step and self.settings != self.session.described):
+            self.session.reset(self.settings)
+        self._going = True
+        go()
+
+    def reset(self, base: Settings) -> None:
+        """Back to the start, as the controls have it."""
+        self._going = False
+        self.describe(base)
+        self.session.reset(self.settings)
+
+    # ---- pictures ----------------------------------------------------------------------------------------------
+
+    @property
+    def t(self) -> float:
+        """The temperature to show: the training's, already under the K asked for; before it begins, where it starts."""
+        state, word = self.session.state, TEMPERATURES[self.temperature.value][0]
+        if not self._base.teacher or (self.begun and state.t is None):
+            return 1.0
+        if not self.begun:
+            return float(word) if word.isdigit() else self.value("k")
+        return min(state.t, self.value("k")) if state.k is not None else state.t
+
+    def draw_bars(self) -> None:
+        """The softened distributions, if they are not what is shown."""
+        state = self.session.state
+        if state.look is None:
+            return
+        run, look, t = state.run, state.look, self.t
+        key = (run, look.image, t, look.teacher, tuple(look.zs.tolist()))
+        if self._shown.get("bars") == key:
+            return
+        with style.styled():
+            if self._panel is None or self._panel[0] != run.data:
+                figure = style.new_figure(540, 300)
+                panel = Softened(figure.add_axes((0.27, 0.17, 0.69, 0.72)), run.data.load().classes)
+                self._panel = run.data, panel, LivePicture(figure, panel.moving, SCALE)
+            _, panel, picture = self._panel
+            label = int(state.pictures.labels[look.image])
+            panel.update(look.zs if look.zt is None else look.zt, look.zs, t, label)
+            for bar in panel.teacher:
+                bar.set_visible(look.zt is not None)
+            self.words.value = f'<div class="kit-words">{answers(panel.classes, look, t)}</div>'
+            self.bars.value = picture.png(panel.background)
+        self._shown["bars"] = key
+
+    def attend(self, pool: ThreadPoolExecutor) -> None:
+        """Grad-CAM on another thread, on copies of the networks; its pictures are put up at a later call."""
+        now, state = time.perf_counter(), self.session.state
+        if self._attending is not None:
+            if self._attending.done():
+                self._put_up(*self._attending.result())
+                self._attending, self._attended_at = None, now
+            return
+        if state.look is None or state.weights is None or now - self._attended_at < self._pause:
+            return
+        networks, pictures, run = state.networks, state.pictures, state.run
+        key = (run, state.look.image, state.look.teacher)
+        if self._shown.get("attention") == key and self._shown["weights"] is state.weights:
+            return
+        self._shown |= {"attention": key, "weights": state.weights}
+        pixels, label = pictures.images.pixels[state.look.image], int(pictures.labels[state.look.image])
+        data = run.data.load()
+        teacher = networks.get(state.look.teacher)
+        name = run.teachers[state.look.teacher].student.title if teacher is not None else "no teacher"
+        self._attending = pool.submit(
+            attention, pixels, label, data.mean_std, teacher, networks["student"], state.weights,
+            (f"test image {state.look.image}: {data.classes[label]}", name, f"student {run.student.title}"),
+        )  # fmt: skip
+
+    @property
+    def _pause(self) -> float:
+        return max(ATTENTION, self._attention_cost / DRAWING)
+
+    def _put_up(self, pictures: Sequence[bytes], captions: Sequence[str], cost: float) -> None:
+        self._attention_cost = cost
+        for image, caption, picture, text in zip(self.eyes, self.captions, pictures, captions, strict=True):
+            image.value = picture
+            caption.value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{html.escape(text)}</div>'
+
+    def row(self, named: bool) -> widgets.Widget:
+        """Distributions and attention side by side, or below each other where it is narrow."""
+        eyes = [widgets.VBox(pair) for pair in zip(self.eyes, self.captions, strict=True)]
+        whose = f"{self.name}: w" if named else "W"
+        heading = widgets.HTML(f"<b>{whose}here the networks look</b> (Grad-CAM for the true class)")
+        looks = widgets.VBox(
+            [heading, widgets.HBox(eyes, layout=widgets.Layout(grid_gap="12px", flex_flow="row wrap"))]
+        )
+        distributions = widgets.VBox(
+            [self.bars, self.words], layout=widgets.Layout(flex="1 1 378px", max_width="540px")
+        )
+        return widgets.HBox([distributions, looks], layout=widgets.Layout(grid_gap="16px", flex_flow="row wrap"))
+
+
+def attention(
+    pixels: Tensor,
+    label: int,
+    mean_std: tuple[Tensor, Tensor],
+    teacher: nn.Module | None,
+    student: nn.Module,
+    weights: dict[str, Tensor],
+    captions: Sequence[str],
+) -> tuple[list[bytes], Sequence[str], float]:
+    """The image (H, W, 3) alone and with the heat of teacher and student on it, as PNGs; and the seconds it took."""
+    torch.set_num_threads(1)
+    begin = time.thread_time()
+    x = normalise(pixels[None], *mean_std)
+    student.load_state_dict(weights)
+    image = pixels.numpy()
+    heats = [None if network is None else maps(network, x, label).maps[0] for network in (teacher, student)]
+    seen = [image, *(image if heat is None else overlay(image, heat) for heat in heats)]
+    side = -(-EYE // max(image.shape[:2])) * max(image.shape[:2])  # a whole factor
+    return [pixels_png(enlarged(each, side=side)) for each in seen], captions, time.thread_time() - begin
+
+
+class Cockpit(widgets.VBox):
+    """See `cockpit`. `lanes` are its sessions with their controls; `curves` is the picture of their curves; `draws`
+    counts redraws of the curves."""
+
+    def __init__(self, settings: Settings, sources: Mapping[str, str], compact: bool, folder: Path) -> None:
+        self._sources = sources
+        self._settings, self._compact, self._folder = settings, compact, folder
+        self.draws = 0
+        self._loop = _running_loop()
+        self._wake, self._hurry = asyncio.Event(), asyncio.Event()
+        self._moved_at = -math.inf  # when a control was moved last
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="attention")
+        self._note = ""
+        self._shown: object = None
+        self._asked: object = None
+        self._redraw = Coalesced(self._draw_now)
+        self.lanes = [self._lane("A", settings)]
+        self._build_controls(settings)
+        self._build_pictures()
+        self.page = Page(self._page_told)
+        self._arrange()
+        super().__init__(self._parts(), layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"))
+        self._drawer = self._loop.create_task(self._draw_on()) if self._loop else None
+        if self._drawer is not None:
+            self._drawer.add_done_callback(self._drawer_ended)
+        self.draw()
+
+    # ---- what it is made of ------------------------------------------------------------------------------------
+
+    def _lane(self, name: str, settings: Settings) -> Lane:
+        lane = Lane(name, settings, self._heard, lambda: self._redraw())
+        lane.temperature.observe(lambda _: self._described(), "value")
+        return lane
+
+    def _build_controls(self, settings: Settings) -> None:
+        models = [(TITLES[model], model) for model in MODELS]
+        self.role = widgets.Dropdown(options=list(ROLES), value=settings.role, description="role", **NARROW)
+        self.teacher = widgets.Dropdown(options=[*models, ("none", None)], value=settings.teacher,
+                                        description="teacher", **NARROW)  # fmt: skip
+        self.small_teacher = widgets.Dropdown(options=[*models, ("none", None)], value=settings.small_teacher,
+                                              description="small teacher", **NARROW)  # fmt: skip
+        self.student = widgets.Dropdown(options=models, value=settings.student, description="student", **NARROW)
+        self.seed = widgets.BoundedIntText(value=settings.seed, min=0, max=9999, description="seed", **NARROW)
+        self.image = widgets.Dropdown(options=[("…", 0)], description="image", **NARROW)
+        for control in (self.role, self.teacher, self.small_teacher, self.student, self.seed):
+            control.observe(lambda _: self._described(), "value")
+        self.image.observe(lambda change: self._look_at(change["new"]), "value")
+
+        def button(text: str, press: Callable[[], None], style: str = "") -> widgets.Button:
+            made = widgets.Button(description=text, button_style=style,
+                                  layout=widgets.Layout(width="96px"))  # fmt: skip
+            made.on_click(lambda _: press())
+            return made
+
+        self.start_button = button("Start", self.start, "primary")
+        self.pause_button = button("Pause", self.pause)
+        self.step_button = button("Step", self.step)
+        self.reset_button = button("Reset", self.reset)
+        self.snapshot_button = button("Snapshot", self._snap)
+        self.compare = widgets.ToggleButton(description="Compare", tooltip="a second session beside it",
+                                            layout=widgets.Layout(width="96px"))  # fmt: skip
+        self.compare.observe(lambda change: self._beside(change["new"]), "value")
+        self.progress = widgets.FloatProgress(min=0, max=1, description="stage", **WIDE)
+        self.status = widgets.HTML(layout=widgets.Layout(width="auto"))
+
+    def _build_pictures(self) -> None:
+        height = 240 if self._compact else 430
+        with style.styled():
+            figure = style.new_figure(WIDTH - 4, height)
+            left, right, width = 0.055, 0.56, 0.425
+            if self._compact:
+                boxes = [(left, 0.19, width, 0.68), (right, 0.19, width, 0.68)]
+                boxes = [boxes[0], boxes[1], (0, 0, 1e-3, 1e-3), (0, 0, 1e-3, 1e-3)]
+            else:
+                boxes = [(x, y, width, 0.355) for y in (0.585, 0.115) for x in (left, right)]
+            self._live_curves = LiveCurves(figure, boxes, len(self.lanes), compact=self._compact)
+        self._curves_picture = LivePicture(figure, self._live_curves.moving, SCALE)
+        self._shown = None
+        if not hasattr(self, "curves"):
+            self.curves = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width=f"{WIDTH - 4}px"))
+
+    def _arrange(self) -> None:
+        chosen = [self.role, self.teacher, self.small_teacher, self.student]
+        buttons = [self.start_button, self.pause_button, self.step_button, self.reset_button, self.snapshot_button]
+        buttons += [] if self._compact else [self.compare]
+        self._choices = [] if self._compact else [widgets.HBox(chosen, layout=GAP)]
+        self._buttons = widgets.HBox([*buttons, self.progress], layout=GAP)
+
+    def _parts(self) -> list[widgets.Widget]:
+        several, sliders = len(self.lanes) > 1, []
+        for lane in self.lanes:
+            first = [self.seed, self.image] if lane is self.lanes[0] else []
+            choices = [self.image] if self._compact else [lane.temperature, *first]
+            sliders += [widgets.HTML(f"<b>session {lane.name}</b>")] if several else []
+            sliders += [widgets.HBox(each, layout=GAP) for each in (choices, [lane.k, lane.alpha, lane.rate])]
+        rows = []
+        for lane in self.lanes:
+            rows += [lane.bars, lane.words] if self._compact else [lane.row(several)]
+        return [*self._choices, *sliders, self._buttons, self.status, self.curves, *rows, self.page]
+
+    # ---- what is pressed ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for lane in self.lanes:
+            lane.set_off(lane.session.start)
+
+    def pause(self) -> None:
+        for lane in self.lanes:
+            lane.session.pause()
+
+    def step(self) -> None:
+        for lane in self.lanes:
+            lane.set_off(lane.session.step)
+
+    def reset(self) -> None:
+        """Back to the start, as the controls have it."""
+        self._note = ""
+        for lane in self.lanes:
+            lane.reset(self._chosen())
+
+    def _chosen(self) -> Settings:
+        names = ("role", "teacher", "small_teacher", "student", "seed")
+        source = self._sources.get(self.role.value, "auto")
+        return self._settings.model_copy(update={"source": source} | {name: getattr(self, name).value for name in names})
+
+    def _described(self) -> None:
+        """A choice that makes another run: at once where nothing has begun, else at the next Reset."""
+        chosen = self._chosen()
+        if chosen.small_teacher and not chosen.teacher:
+            self.small_teacher.value = None  # comes back here
+            return
+        if any(lane.begun for lane in self.lanes):
+            self._note = "changed: Reset makes it take effect"
+        else:
+            for lane in self.lanes:
+                lane.reset(chosen)
+        self._redraw()
+
+    def _look_at(self, image: int) -> None:
+        for lane in self.lanes:
+            lane.session.look_at(image)
+
+    def _beside(self, on: bool) -> None:
+        if on and len(self.lanes) == 1:
+            first, second = self.lanes[0], self._lane("B", self._chosen())
+            second.temperature.value = first.temperature.value
+            second.k.value, second.alpha.value, second.rate.index = first.k.value, first.alpha.value, first.rate.index
+            self.lanes.append(second)
+            if first.begun:
+                self._note = "Reset, then Start, sets both off together"
+        elif not on and len(self.lanes) == 2:
+            self.lanes.pop().session.close()
+        self._build_pictures()
+        self.children = self._parts()
+        self._redraw()
+
+    def _page_told(self, there: bool) -> None:
+        for lane in self.lanes:
+            lane.session.hold(not there)
+
+    # ---- drawing -----------------------------------------------------------------------------------------------
+
+    def _heard(self) -> None:
+        """From a session's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._heard_here)
+
+    def _heard_here(self) -> None:
+        """What somebody has asked for is shown as soon as may be; batches that went by can wait a little."""
+        asked = [(lane.session.state.phase, len(lane.session.state.events)) for lane in self.lanes]
+        if asked != self._asked:
+            self._asked = asked
+            self._hurry.set()
+        self._wake.set()
+
+    async def _draw_on(self) -> None:
+        """Redraws after changes until the cockpit is closed; a control that was moved shortens the pause."""
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), ATTENTION)
+            except TimeoutError:
+                if self.page.is_silent:
+                    self._page_told(False)
+            self._wake.clear()
+            begin = time.thread_time()  # not the clock's: waiting for others is no work
+            self._draw_curves()
+            cost = time.thread_time() - begin
+            await asyncio.sleep(0)  # a slider that has been moved meanwhile comes first
+            begin = time.thread_time()
+            self._draw_networks()
+            cost += time.thread_time() - begin
+            await asyncio.sleep(INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), max(0.001, cost / DRAWING - INTERVAL))
+            self._hurry.clear()
+
+    def _drawer_ended(self, drawer: asyncio.Task) -> None:
+        if not drawer.cancelled() and drawer.exception() is not None:
+            self._note = f"drawing has stopped: {drawer.exception()!r}"
+            self._tell([lane.session.state for lane in self.lanes])
+
+    def _draw_now(self) -> None:
+        """After a control was moved: the distributions at once, the rest as soon as it may be."""
+        self._moved_at = time.perf_counter()
+        for lane in self.lanes:
+            lane.draw_bars()
+        self._wake.set()
+
+    def draw(self) -> None:
+        """Brings everything up to date; what has not changed is left alone."""
+        self._draw_curves()
+        self._draw_networks()
+
+    def _draw_curves(self) -> None:
+        states = [lane.session.state for lane in self.lanes]
+        self._name_images()
+        self._tell(states)
+        key = tuple((state.step, state.total, state.events, state.stages) for state in states)
+        if key != self._shown:
+            with style.styled():
+                self._live_curves.update(states)
+                self.curves.value = self._curves_picture.png(self._live_curves.background)
+            self._shown = key
+            self.draws += 1
+
+    def _draw_networks(self) -> None:
+        for lane in self.lanes:
+            lane.draw_bars()
+            if not self._compact and time.perf_counter() - self._moved_at > ATTENTION:  # who moves a slider comes first
+                lane.attend(self._pool)
+
+    def _name_images(self) -> None:
+        state = self.lanes[0].session.state
+        if state.pictures is None:
+            return
+        classes = state.run.data.load().classes
+        names = [(f"{i}: {classes[label]}", i) for i, label in enumerate(state.pictures.labels.tolist())]
+        if list(self.image.options) != names:
+            chosen = self.image.value
+            self.image.options = names
+            self.image.value = min(chosen, len(names) - 1)
+
+    def _tell(self, states: Sequence[State]) -> None:
+        self._put(self.progress, "value", states[0].share if states[0].phase == "teachers" else states[0].progress)
+        self._put(self.progress, "description", "teachers" if states[0].phase == "teachers" else "stage")
+        lines = [sentence(state, lane.name if len(states) > 1 else "") for lane, state in zip(self.lanes, states,
+                                                                                              strict=True)]  # fmt: skip
+        lines += [html.escape(self._note)] if self._note else []
+        text = "<br>".join(lines)
+        self._put(self.status, "value", f'<div role="status" style="line-height:1.4">{text}</div>')
+
+    @staticmethod
+    def _put(widget: widgets.Widget, trait: str, value: object) -> None:
+        if getattr(widget, trait) != value:
+            setattr(widget, trait, value)
+
+    # ---- leaving -----------------------------------------------------------------------------------------------
+
+    def _snap(self) -> None:
+        try:
+            place, command = self.snapshot()
+        except (KitError, OSError) as error:
+            self._note = str(error)
+        else:
+            self._note = f"saved in {place}: {command}"
+        self._tell([lane.session.state for lane in self.lanes])
+
+    def snapshot(self) -> tuple[Path, str]:
+        """Writes what is shown: `cockpit.png`, `.svg`, `.csv`, `settings.json`, and where something was steered
+        `events.json`; gives the folder and the line that trains the student again. Of two sessions both, A's line.
+
+        Raises KitError before anything has begun.
+        """
+        lanes = [(lane, lane.session.state) for lane in self.lanes]
+        first, state = lanes[0]
+        if not state.step:
+            raise KitError("there is nothing to save yet: press Start first")
+        base = f"{first.session.described.role}-{first.session.described.student}-step{state.step:05d}"
+        taken = (self._folder / (base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
+        place = next(path for path in taken if not path.exists())
+        frames = [pd.DataFrame(table(state.history)).assign(session=lane.name) for lane, state in lanes]
+        save(self._figure(lanes), "cockpit", place, pd.concat(frames, ignore_index=True))
+        described, commands = {}, []
+        for lane, state in lanes:
+            events = None
+            if state.events:
+                events = place / ("events.json" if len(lanes) == 1 else f"events-{lane.name}.json")
+                events.write_text(steering.text(state.events), encoding="utf-8")
+            commands.append(lane.session.described.command(str(events) if events else None))
+            described[lane.name] = {
+                "settings": vars(lane.session.described),
+                "events": [event.model_dump() for event in state.events],
+                "run": lane.session.replay.hash,
+                "step": state.step,
+                "command": commands[-1],
+            }
+        (place / "settings.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        return place, commands[0]
+
+    def _figure(self, lanes: Sequence[tuple[Lane, State]]) -> object:
+        """Curves and distributions as one figure with its caption."""
+        settings, state = lanes[0][0].session.described, lanes[0][1]
+        run = state.run
+        source = style.source_line({settings.role: f"{run.data.name} ({run.data.source})"}, settings.preset, 1,
+                                   preset_named(settings.preset).says)  # fmt: skip
+        with style.styled():
+            figure = style.new_figure(WIDTH, 780)
+            style.frame(figure, f"{run.title}, after {state.step} of {state.total} batches", source)
+            boxes = [(x, y, 0.425, 0.2) for y in (0.71, 0.45) for x in (0.055, 0.56)]
+            LiveCurves(figure, boxes, len(lanes)).update([state for _, state in lanes])
+            for i, (lane, state) in enumerate(lanes):
+                panel = Softened(figure.add_axes((0.13 + 0.505 * i, 0.105, 0.345, 0.255)), run.data.load().classes)
+                look, label = state.look, int(state.pictures.labels[state.look.image])
+                panel.update(look.zs if look.zt is None else look.zt, look.zs, lane.t, label)
+                for bar in panel.teacher:
+                    bar.set_visible(look.zt is not None)
+                panel.title.set_text(f"{lane.name}: {panel.title.get_text()}, test image {look.image}")
+        return figure
+
+    def close(self) -> None:
+        """Ends the trainings; what was saved stays."""
+        if self._drawer is not None:
+            self._drawer.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for lane in reversed(self.lanes):
+            lane.session.close()
+        self.page.close()
+        super().close()
+
+
+def answers(classes: Sequence[str], look: Look, t: float) -> str:
+    """The likeliest class of each network at temperature t, in a line of HTML."""
+    said = []
+    for name, z in (("teacher", look.zt), ("student", look.zs)):
+        if z is not None:
+            p = softened(z.double(), t)
+            said.append(f"{name}: {html.escape(classes[int(p.argmax())])} ({float(p.max()):.2f})")
+    return f"t = {t:.2f} · {' · '.join(said)}"
+
+
+def sentence(state: State, name: str = "") -> str:
+    """How a session stands, as a line of HTML."""
+    words = [f"<b>{name + ': ' if name else ''}{PHASES[state.phase]}</b>"]
+    if state.held:
+        words.append("waiting for a page to watch")
+    if state.message:
+        words.append(html.escape(state.message))
+    if state.phase == "teachers":
+        words.append(f"{state.share:.0%}")
+    if state.total:
+        words.append(f"batch {state.step} of {state.total}")
+        if state.stages:
+            words.append(f"stage: {html.escape(state.stages[-1][0])}")
+        if state.t is not None:
+            used = "" if state.used == state.t else f" (⌊t⌋ = {state.used:.0f})"
+            words.append(f"t = {state.t:.2f}{used}")
+        if state.images_a_second:
+            words.append(f"{state.images_a_second:,.0f} images/s")
+        if state.events:
+            last = state.events[-1]
+            words.append(f"steered {len(state.events)}×, last {last.name} = {last.value:.3g} after batch {last.step}")
+    return " · ".join(words)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

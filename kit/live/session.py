@@ -1,0 +1,481 @@
+"""A training behind a notebook: it runs on a thread of its own, is steered through a queue, and says how it stands.
+
+    session = Session(Settings(role="cifar-10", student="vgg16", teacher="resnet34"))
+    session.start(); session.steer("k", 8); session.pause(); session.state; session.close()
+
+The training is `kit.runs.start`'s, driven batch by batch, so an unsteered session ends with the very student that
+`python -m kit train` trains; a steered one with that of `session.replay`. A session's student is not put into the
+cache: its seconds would be those of a process that also draws. The thread prints nothing and knows of no widgets.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import copy
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from kit.data.augment import normalise
+from kit.data.base import Split, sample
+from kit.data.throughput import rate as images_a_second
+from kit.errors import KitError, one_line
+from kit.losses import hard_cross_entropy
+from kit.paper.settings import Settings
+from kit.runs.spec import Run, replayed, with_teachers
+from kit.runs.store import find
+from kit.runs.training import start, train
+from kit.trainer import Training
+from kit.training.forward import teach
+from kit.training.history import Diverged
+from kit.training.steering import Event, checked
+from kit.training.thermostat import mean
+
+PICTURES = 48  # test images to pick from
+INTERVAL = 0.2  # seconds from one state to the next while batches go by
+SWITCHING = 0.002  # seconds after which the training gives way to who waits, such as whoever moves a slider
+WATCHING = 0.02  # at most this share of the thread's time goes into saying how it stands
+SKETCHING = 1.0  # seconds between two copies of the student's weights
+
+Phase = Literal["loading", "ready", "teachers", "running", "paused", "finished", "failed", "closed"]
+
+
+# ---- how a session stands -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class History:
+    """By batch, each (n,). Windows on what the training has written and will not write again."""
+
+    loss: np.ndarray
+    top1: np.ndarray  # of the batch, 0…1
+    t: np.ndarray  # NaN in a stage without a temperature
+    used: np.ndarray  # what the losses saw: ⌊t⌋, or T
+    mismatch: np.ndarray  # the two terms of ∂L_D/∂log t, NaN where t does not follow a gradient
+    spread: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+
+NOTHING = History(*(np.empty(0) for _ in range(6)))
+
+
+@dataclass(frozen=True)
+class Look:
+    """The picked image in the networks' eyes: logits (C,), the teacher's being None in a run without one."""
+
+    image: int
+    zs: Tensor
+    zt: Tensor | None
+    teacher: str | None
+
+
+@dataclass(frozen=True)
+class State:
+    """How a session stands. Never changed once it is out: the next one replaces it."""
+
+    number: int = 0  # of changes so far
+    phase: Phase = "loading"
+    message: str = ""
+    run: Run | None = None  # what is trained; None until it is described and its images are loaded
+    pictures: Split | None = None  # the test images to pick from, likewise
+    networks: Mapping[str, nn.Module] = field(default_factory=dict)  # copies at the start, for whoever watches
+    held: bool = False  # it would run, but nobody watches
+    share: float = 0.0  # of the teachers' training, 0…1
+    step: int = 0
+    total: int = 0
+    steps_per_epoch: int = 1
+    history: History = NOTHING
+    stages: tuple[tuple[str, int], ...] = ()  # name, first step
+    progress: float = 0.0  # of the stage's budget
+    epochs: tuple[tuple[int, float], ...] = ()  # step, Top-1 of the test split
+    events: tuple[Event, ...] = ()
+    t: float | None = None
+    used: float | None = None
+    k: float | None = None
+    images_a_second: float = 0.0
+    look: Look | None = None
+    weights: dict[str, Tensor] | None = None  # the student's, not older than SKETCHING
+
+
+class _Reset(BaseException):
+    """Unwinds a life to begin the next."""
+
+
+class _Closed(BaseException):
+    """Unwinds the thread."""
+
+
+_STARTING = threading.Lock()  # fresh weights are drawn from torch's one stream
+_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+class Session:
+    """One training on a thread of its own. Every method returns at once; `state` is how it stood a moment ago.
+
+    `described` is what to train: settings, which become a run on that thread, or a run.
+    `hear` is called on that thread after every new state: it must be quick, and hand over to its own thread.
+    Torch works on one thread in the whole process while a session is open, as it does in every run.
+    """
+
+    def __init__(self, described: Settings | Run, image: int = 0, hear: Callable[[], None] = lambda: None) -> None:
+        self._controls: queue.SimpleQueue[tuple] = queue.SimpleQueue()
+        self.described, self._image, self._hear = described, image, hear
+        self._run: Run | None = None
+        self._training: Training | None = None
+        self.state = State()
+        self._threads, self._interval = torch.get_num_threads(), sys.getswitchinterval()
+        torch.set_num_threads(1)
+        sys.setswitchinterval(SWITCHING)
+        self._thread = threading.Thread(target=self._work, name="session", daemon=True)
+        self._thread.start()
+        _OPEN.add(self)
+
+    # ---- from any thread ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Trains on; first the teachers that are missing."""
+        self._controls.put(("go", True))
+
+    def pause(self) -> None:
+        self._controls.put(("go", False))
+
+    def step(self) -> None:
+        """One batch, then a pause."""
+        self._controls.put(("step",))
+
+    def steer(self, name: str, value: float) -> None:
+        """See `Training.steer`. Raises KitError for what is not allowed; after the end it does nothing."""
+        self._controls.put(("steer", name, checked(name, value)))
+
+    def look_at(self, image: int) -> None:
+        """Picks one of the state's `pictures`."""
+        self._controls.put(("look", image))
+
+    def hold(self, held: bool) -> None:
+        """Stands still while nobody watches, and goes on as before afterwards."""
+        self._controls.put(("hold", held))
+
+    def reset(self, described: Settings | Run | None = None) -> None:
+        """Back to the start, of something else if it is given."""
+        self.described = described or self.described
+        self._controls.put(("reset", self.described))
+
+    def close(self, timeout: float = 1.0) -> bool:
+        """Ends the thread; True when it has ended within so many seconds. It ends after the batch it is at."""
+        self._controls.put(("close",))
+        self._thread.join(timeout)
+        torch.set_num_threads(self._threads)
+        sys.setswitchinterval(self._interval)
+        return not self._thread.is_alive()
+
+    @property
+    def run(self) -> Run | None:
+        """What it trains, as described at its start; None while its images are loaded."""
+        return self._run
+
+    @property
+    def replay(self) -> Run:
+        """The run that trains the same student again, with what was steered up to now."""
+        return replayed(self._run, self.state.events)
+
+    # ---- on its own thread -------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        torch.set_num_threads(1)
+        described = self.described
+        try:
+            while True:
+                try:
+                    self._live(described)
+                except _Reset as reset:
+                    (described,) = reset.args
+        except _Closed:
+            self._training = None
+            self.state = State(number=self.state.number)
+            self._publish(phase="closed")
+
+    def _live(self, described: Settings | Run) -> None:
+        """From a reset to the next."""
+        self._begin()
+        try:
+            self._run = described if isinstance(described, Run) else described.run()
+            self._train()
+        except ValidationError as error:
+            self._publish(phase="failed", message=one_line(error))
+        except (Diverged, KitError, OSError) as error:
+            self._publish(phase="failed", message=str(error), share=0.0)
+        except Exception as error:  # a thread has nobody to raise to: whoever watches is told
+            self._publish(phase="failed", message=f"{type(error).__name__}: {error}", share=0.0)
+        while True:
+            self._goes, self._owed = False, 0
+            self._obey()
+
+    def _begin(self) -> None:
+        self._run = self._training = None
+        self._goes, self._owed, self._early = False, 0, []
+        self._said_at = self._said_cost = self._sketched_at = 0.0
+        held = self.state.held
+        self.state = State(number=self.state.number, held=held)
+        self._publish(message="loading images")
+
+    def _train(self) -> None:
+        data = self._run.data.load()
+        self._publish(run=self._run, pictures=sample(data, PICTURES))
+        missing = [run for run in with_teachers([self._run])[:-1] if find(run) is None]
+        if missing:
+            self._publish(phase="ready", message=announcement(missing))
+            self._obey()
+            self._train_teachers(missing)
+        self._set_up()
+        self._publish(phase="ready", message="")
+        self._obey()
+        self._publish(phase="running")
+        self._done_at = time.perf_counter(), 0
+        for _ in self._training:
+            self._after_batch()
+            self._obey()
+        top1 = self._training.epochs[-1]["test_top1"]
+        self._publish(phase="finished", message=f"test Top-1 {top1:.1%}")
+
+    def _set_up(self) -> None:
+        with _STARTING:
+            training = start(self._run)
+        self._terms = np.full((training.total_steps, 2), np.nan)
+        self._copies = {name: copy.deepcopy(net) for name, net in training.teachers.networks.items()}
+        self._copies["student"] = copy.deepcopy(training.student).eval()
+        self._zt = {name: self._logits(net, slice(None)) for name, net in self._copies.items() if name != "student"}
+        self._training = training
+        self._publish(networks=self._copies)
+        for name, value in self._early:
+            training.steer(name, value)
+
+    def _after_batch(self) -> None:
+        training = self._training
+        if training.thermostat is not None and "mismatch" in training.thermostat.memory:
+            self._terms[training.step - 1] = [training.thermostat.memory[term] for term in ("mismatch", "spread")]
+        self._owed = max(0, self._owed - 1)
+        now = time.perf_counter()
+        if now - self._said_at >= max(INTERVAL, self._said_cost / WATCHING):
+            self._publish()
+
+    # ---- controls ----------------------------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        """Does what came in; returns when it is to go on."""
+        while True:
+            waits = self.state.held or not (self._goes or self._owed)
+            if waits and self.state.phase == "running":
+                self._publish(phase="paused")
+            try:
+                control, *arguments = self._controls.get(block=waits)
+            except queue.Empty:
+                if self.state.phase == "paused":
+                    self._done_at = time.perf_counter(), self._training.step
+                    self._publish(phase="running")
+                return
+            getattr(self, f"_on_{control}")(*arguments)
+
+    def _on_go(self, goes: bool) -> None:
+        self._goes, self._owed = goes, 0
+
+    def _on_step(self) -> None:
+        self._goes = False
+        self._owed += 1
+
+    def _on_hold(self, held: bool) -> None:
+        if held != self.state.held:
+            self._publish(held=held)
+
+    def _on_look(self, image: int) -> None:
+        self._image = max(0, image)
+        self._publish()
+
+    def _on_steer(self, name: str, value: float) -> None:
+        if self._training is None:
+            self._early.append((name, value))
+        elif self._training.step < self._training.total_steps:
+            self._training.steer(name, value)
+            self._publish()
+
+    def _on_reset(self, described: Settings | Run) -> None:
+        raise _Reset(described)
+
+    def _on_close(self) -> None:
+        raise _Closed
+
+    # ---- teachers ----------------------------------------------------------------------------------------------
+
+    def _train_teachers(self, missing: Sequence[Run]) -> None:
+        """Trains them in a process of their own, so that what they cost is theirs alone; obeys meanwhile."""
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_teach, args=(list(missing), sender), daemon=True)
+        process.start()
+        sender.close()
+        self._publish(phase="teachers", message=self.state.message)
+        try:
+            while True:
+                if receiver.poll(0.05):
+                    try:
+                        share, complaint = receiver.recv()
+                    except EOFError:
+                        break
+                    if complaint:
+                        raise KitError(f"a teacher could not be trained: {complaint}")
+                    self._publish(share=share)
+                with contextlib.suppress(queue.Empty):
+                    control, *arguments = self._controls.get(block=False)
+                    getattr(self, f"_on_{control}")(*arguments)
+            process.join()
+            if process.exitcode:
+                raise KitError(f"a teacher could not be trained: its process ended with status {process.exitcode}")
+        finally:
+            process.kill()
+            process.join()
+            process.close()
+            receiver.close()
+
+    # ---- saying how it stands ----------------------------------------------------------------------------------
+
+    def _publish(self, **changes: Any) -> None:
+        begin = time.thread_time()
+        if self._training is not None:
+            changes = self._standing() | changes
+        self.state = replace(self.state, number=self.state.number + 1, **changes)
+        self._said_at = time.perf_counter()
+        self._said_cost = time.thread_time() - begin
+        self._hear()
+
+    def _standing(self) -> dict[str, Any]:
+        training, n = self._training, self._training.step
+        first = training.stages[-1].first_step
+        temperatures = training.history.temperatures[:n].numpy()
+        history = History(
+            loss=training.history.loss[:n].cpu().numpy(),
+            top1=training.history.correct[:n, 0].cpu().numpy() / training.batch,
+            t=temperatures[:, 0],
+            used=temperatures[:, 1],
+            mismatch=self._terms[:n, 0],
+            spread=self._terms[:n, 1],
+        )
+        thermostat = training.thermostat
+        return {
+            "step": n,
+            "total": training.total_steps,
+            "steps_per_epoch": training.steps_per_epoch,
+            "history": history,
+            "stages": tuple((stage.name, stage.first_step) for stage in training.stages),
+            "progress": (n - first) / max(1, training.stage_last_step - first),
+            "epochs": tuple((e["epoch"] * training.steps_per_epoch, e["test_top1"]) for e in training.epochs),
+            "events": tuple(training.events),
+            "t": mean(thermostat.t) if thermostat else None,
+            "used": mean(thermostat.policy.used(thermostat.t)) if thermostat else None,
+            "k": getattr(thermostat.policy, "k", None) if thermostat else None,
+            "images_a_second": self._speed(n),
+            "look": self._seen(),
+            **self._sketch(),
+        }
+
+    def _speed(self, n: int) -> float:
+        if self.state.phase != "running":
+            return self.state.images_a_second
+        then, done = self._done_at
+        now = time.perf_counter()
+        if n - done < 1 or now - then < INTERVAL:
+            return self.state.images_a_second
+        self._done_at = now, n
+        return (n - done) * self._training.batch / (now - then)
+
+    def _seen(self) -> Look:
+        stage = self._training.stage
+        teacher = next(iter(stage.teachers), None) or ("big" if "big" in self._zt else None)
+        image = min(self._image, len(self.state.pictures) - 1)
+        zs = self._logits(self._training.student.eval(), slice(image, image + 1))[0]
+        return Look(image, zs, self._zt[teacher][image] if teacher else None, teacher)
+
+    def _sketch(self) -> dict[str, Any]:
+        now = time.perf_counter()
+        if now - self._sketched_at < SKETCHING:
+            return {}
+        self._sketched_at = now
+        return {"weights": {name: value.clone() for name, value in self._training.student.state_dict().items()}}
+
+    def _logits(self, network: nn.Module, which: slice) -> Tensor:
+        """Of the chosen pictures (n, C); the trainer puts its student back into training mode before each batch."""
+        device = next(network.parameters()).device
+        mean_std = (stat.to(device) for stat in self._run.data.load().mean_std)
+        x = normalise(self.state.pictures.images.pixels[which].to(device), *mean_std)
+        return teach(network, x).cpu()
+
+
+def _teach(missing: list[Run], sender: Connection) -> None:
+    """In a process of its own: trains what is missing and sends the share done, or why it could not."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the kernel does not mean this
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    done, total = 0.0, sum(run.cost for run in missing)
+    with sender:
+        for run in missing:
+
+            def tick(share: float, run: Run = run) -> None:
+                nonlocal done
+                done += share * run.cost / total
+                sender.send((min(1.0, done), None))
+
+            try:
+                train(run, tick)
+            except (Diverged, KitError) as error:
+                sender.send((done, str(error)))
+                return
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def announcement(missing: Sequence[Run]) -> str:
+    """One line that says which teachers must be trained first, and about how long that takes here."""
+    names = " and ".join(f"{run.student.title} ({run.recipe.epochs} epochs)" for run in missing)
+    return f"training teacher {names} first, about {sum(map(seconds, missing)):.0f} s"
+
+
+def seconds(run: Run) -> float:
+    """About how long a run on hard labels takes here, from a few of its batches."""
+    data = run.data.load()
+    with _STARTING:
+        network = run.student.build(run.seed)
+    network = network.to(run.device, memory_format=torch.channels_last).train()
+    mean_std = (stat.to(run.device) for stat in data.mean_std)
+    indices = torch.arange(min(run.recipe.batch, len(data.train)))
+    x = normalise(data.train.images.take(indices).to(run.device), *mean_std)
+    y = data.train.labels[indices].to(run.device)
+
+    def step(_: int) -> None:
+        hard_cross_entropy(network(x), y).backward()
+
+    return run.recipe.epochs * run.data.train_images / images_a_second(step, len(y), 0.15)
+
+
+@atexit.register
+def close_all() -> None:
+    """Ends every session's thread: a thread inside torch must not outlive the interpreter."""
+    for session in list(_OPEN):
+        session.close()

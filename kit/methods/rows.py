@@ -1,0 +1,28 @@
+"""Table 4's rows. A new method is a file beside this one that makes a `Method`, and its row here."""
+
+from kit.methods import (
+    annealing,
+    complexity,
+    early_stop,
+    layer_removal,
+    plain,
+    prokt,
+    student_search,
+    teacher_assistant,
+)
+from kit.methods.base import Method
+
+# In the order of the table. Where a key has several readings, the default comes first.
+METHODS: tuple[Method, ...] = (
+    plain.HARD_LABELS,
+    plain.ORDINARY,
+    teacher_assistant.METHOD,
+    complexity.METHOD,
+    prokt.METHOD,
+    student_search.METHOD,
+    student_search.RANDOM_TWIN,
+    layer_removal.METHOD,
+    annealing.METHOD,
+    early_stop.METHOD,
+    plain.OURS,
+)

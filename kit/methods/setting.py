@@ -1,0 +1,89 @@
+"""What all methods of Table 4 are given alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kit.models import ModelSpec
+from kit.networks.layered import LayeredSpec
+from kit.recipe import Recipe, Stage
+from kit.runs.spec import DataSpec, HeldOutSpec, Run
+from kit.training.forward import Precision
+
+Spec = ModelSpec | LayeredSpec
+
+
+class SearchSize(BaseModel):
+    """How much a search may spend: rounds of so many candidates, each trained for so many epochs.
+
+    Candidates train on the training images less the held-out share, and are judged on that share.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rounds: int = Field(ge=1)
+    candidates: int = Field(ge=1, description="a round")
+    epochs: int = Field(ge=1, description="of a candidate")
+    held_out: float = Field(default=0.4, gt=0, lt=1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all methods are given alike: data, networks, T, and a budget of student gradient steps, in epochs."""
+
+    data: DataSpec
+    student: ModelSpec
+    big: Run  # the explained model
+    small: Run  # the small teacher
+    assistants: tuple[ModelSpec, ...]
+    T: float
+    epochs: int  # the budget of the whole procedure
+    batch: int
+    search: SearchSize
+    cost_target: float | None = None  # of a searched student, in FLOPs an image; None: the table student's own
+    preset: str = "custom"
+    device: str = "cpu"
+    precision: Precision = "float32"
+
+    def run(
+        self,
+        stages: Sequence[Stage],
+        teachers: Mapping[str, Run],
+        seed: int,
+        *,
+        epochs: int | None = None,
+        student: Spec | None = None,
+        data: DataSpec | None = None,
+    ) -> Run:
+        """A training in this setting; by default of the table's student, on all training images, for the budget."""
+        return Run(
+            data=data or self.data,
+            student=student or self.student,
+            recipe=Recipe(stages=tuple(stages), epochs=epochs or self.epochs, batch=self.batch),
+            teachers=dict(teachers),
+            seed=seed,
+            preset=self.preset,
+            device=self.device,
+            precision=self.precision,
+        )
+
+    def candidate(self, stages: Sequence[Stage], student: Spec, seed: int) -> Run:
+        """A search's short training, judged on held-out training images: its "test" accuracy never saw the test."""
+        data = HeldOutSpec.split(self.data, self.search.held_out)
+        return self.run(stages, {"big": self.big}, seed, epochs=self.search.epochs, student=student, data=data)
+
+    def with_epochs(self, epochs: int) -> Setting:
+        return replace(self, epochs=epochs)
+
+    def left_after(self, steps: int) -> int:
+        """Whole epochs that the budget leaves after so many gradient steps, at least 1."""
+        per_epoch = steps_of(self.data, self.batch)
+        return max(1, (self.epochs * per_epoch - steps) // per_epoch)
+
+
+def steps_of(data: DataSpec, batch: int, epochs: int = 1) -> int:
+    """Gradient steps in so many epochs."""
+    return epochs * (data.train_images // min(batch, data.train_images))

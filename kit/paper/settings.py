@@ -1,0 +1,130 @@
+"""One training as a person describes it: the same settings for the command line, the cockpit, notebooks and Python.
+
+    Settings(student="vgg16", teacher="resnet34", temperature="adaptive").run()
+
+Importing this module is cheap: what it needs of torch it imports when a run is made of the settings.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kit.errors import KitError, not_one_of
+
+if TYPE_CHECKING:
+    from kit.recipe import Stage
+    from kit.runs.spec import Run
+    from kit.temperature import Policy
+
+
+class Settings(BaseModel):
+    """What a person chooses of a training. Field for field the options of `python -m kit train`.
+
+    `temperature` is adaptive, schedule, a number for a fixed T, or a policy of one's own. What is None follows from
+    the rest: epochs, batch and width from the preset, rate from the epochs, α from the loss.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    student: str = Field(description="cnn, vgg16, vgg19, resnet34 or resnet50")
+    role: str = Field("cifar-100", description="cifar-10, cifar-100, imagenet or hrsc2016")
+    teacher: str | None = Field(None, description="the big teacher; without it: hard labels")
+    small_teacher: str | None = Field(None, description="learnt from first")
+    temperature: Any = Field("adaptive", description="adaptive, schedule, or a fixed T such as 5")
+    reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
+    k: float = Field(20.0, description="K: where t starts, and its bound")
+    alpha: float | None = Field(
+        None, description="weight of the soft loss; default 0.5 in Eq. (1), 1 in adaptive stages"
+    )
+    rate: float | None = Field(None, description="learning rate of log t per epoch; default 60 / epochs")
+    follows: str = Field("cross-entropy", description="whose gradient moves t: cross-entropy or kl")
+    optimiser: str = Field("sgd", description="of log t: sgd or adam")
+    floor: bool = Field(True, description="the losses use ⌊t⌋")
+    t_squared: bool = Field(True, description="t² on the soft loss of adaptive stages")
+    logits: str = Field("float32", description="what teachers' logits are rounded to: float32 or float16")
+    epochs: int | None = Field(None, description="default: the preset's for the role")
+    batch: int | None = Field(None, description="default: the preset's for the role")
+    lr: float | None = Field(None, description="peak learning rate; default 0.1")
+    width: int | None = Field(None, description="the student's first channel count; default: the preset's")
+    seed: int = Field(0, description="of the student's weights, batches and augmentation")
+    precision: str | None = Field(
+        None, description="of training: float32 or bfloat16; default: bfloat16 on a GPU that has it"
+    )
+    preset: str = Field("quick", description="smoke, quick or paper")
+    source: str = Field("auto", description="auto, embedded or real images")
+    level: str | None = Field(None, description="of hrsc2016's labels: ship, category or type")
+    data: str | None = Field(None, description="folder with real images (else KIT_DATA, else stand-ins)")
+
+    def run(self) -> Run:
+        """The run so described. Raises KitError and ValidationError for what is not allowed, used here or not."""
+        from dataclasses import replace
+
+        from kit.data.roles import ROLES
+        from kit.models import MODELS
+        from kit.paper.plan import Plan
+        from kit.runs.spec import changed
+
+        if self.role not in ROLES:
+            raise not_one_of("role", self.role, ROLES)
+        for model in filter(None, (self.student, self.teacher, self.small_teacher)):
+            if model not in MODELS:
+                raise not_one_of("model", model, MODELS)
+        if self.small_teacher and not self.teacher:
+            raise KitError(f"--small-teacher {self.small_teacher!r} needs a big teacher; give --teacher")
+        plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data), level=self.level)
+        plan = replace(plan, precision=self.precision or plan.precision)
+        taught_by, sizes = (self.teacher, self.small_teacher), {"width": self.width, "batch": self.batch, "lr": self.lr}
+        run = plan.student(self.student, self.role, self.stages, *taught_by, self.seed, self.epochs, **sizes)
+        return changed(run, logits=self.logits) if self.logits != run.logits else run
+
+    def policy(self, epochs: int) -> Policy:
+        """The temperature of a run of so many epochs. KitError and ValidationError, also of options it has no use for."""
+        from kit.recipe import adaptive
+        from kit.temperature import Fixed, Policy, Scheduled
+
+        following = adaptive(epochs, self.k, self.rate, follows=self.follows, optimiser=self.optimiser, floor=self.floor)
+        if isinstance(self.temperature, Policy):
+            return self.temperature
+        if self.temperature == "adaptive":
+            return following
+        if self.temperature == "schedule":
+            return Scheduled(k=self.k, floor=self.floor)
+        try:
+            return Fixed(T=float(self.temperature))
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ValidationError):
+                raise
+            raise KitError(
+                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, or a number above 0"
+            ) from None
+
+    def stages(self, epochs: int) -> tuple[Stage, ...]:
+        """The stages that follow from which teachers there are."""
+        from kit import recipe
+
+        policy = self.policy(epochs)
+        of_eq1 = recipe.Eq1(reading=self.reading, alpha=recipe.ALPHA if self.alpha is None else self.alpha)
+        improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
+        if not self.teacher:
+            return recipe.hard_labels()
+        if self.small_teacher:
+            return recipe.small_teacher(policy, **improved)
+        if isinstance(policy, recipe.Fixed):
+            return recipe.eq1(policy.T, self.reading, of_eq1.alpha)
+        return recipe.big_teacher_only(policy, **improved)
+
+    def command(self, events: str | None = None) -> str:
+        """The line that trains the same student; `events` is the file of what was steered on the way."""
+        words = ["python", "-m", "kit", "train"]
+        for name, field in type(self).model_fields.items():
+            value, option = getattr(self, name), name.replace("_", "-")
+            if value is None or (value == field.default and name not in ("role", "preset")):
+                continue
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                words += [f"--{option}", f"{value:.12g}" if isinstance(value, float) else str(value)]
+        return shlex.join(words + (["--events", events] if events else []))

@@ -1,0 +1,73 @@
+"""Batches in parts that fit the memory: halved when it runs out, from that batch on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kit.errors import KitError
+from kit.parallel.ranks import Ranks
+from kit.recipe import Recipe, Stage
+
+SMALLEST = 2  # images that a batch norm needs
+
+
+class MicroBatches:
+    """`count` parts in which a batch is taken; `split_further` doubles it.
+
+    Losses that are means over images keep their gradient to rounding; batch norms see smaller batches, so a student
+    that has them comes out a little different (and the failed attempt has moved their statistics once).
+    """
+
+    def __init__(self, px: int, ranks: Ranks) -> None:
+        self.px, self.ranks, self.count = px, ranks, 1
+
+    def of(self, batch: Sequence[Tensor], named: Mapping[str, Tensor]) -> list[tuple[Any, ...]]:
+        """The parts of tensors (N, …), and of others by name: each part (*tensors, dict)."""
+        split = {name: tensor.tensor_split(self.count) for name, tensor in named.items()}
+        of_names = [{name: parts[i] for name, parts in split.items()} for i in range(self.count)]
+        return list(zip(*(tensor.tensor_split(self.count) for tensor in batch), of_names, strict=True))
+
+    def run(self, attempt: Callable[[], Any], stage: Stage, images: int, note: Callable[[str], None]) -> Any:
+        """What `attempt` gives, tried again in smaller parts while memory runs out. KitError at the end of it."""
+        while True:
+            try:
+                return attempt()
+            except torch.OutOfMemoryError:
+                pass  # and out of this block, so that what the error holds on to is free
+            self.split_further(stage, images)
+            note(f"batches were taken {images // self.count} images at a time, which changes what batch norms see")
+
+    def split_further(self, stage: Stage, images: int) -> None:
+        size = images // self.count
+        if self.ranks.count > 1:
+            raise KitError(
+                f"out of memory with {size} images of {self.px} px in each of {self.ranks.count} processes, which "
+                f"cannot take them in parts; a smaller batch, a narrower network or more processes would fit"
+            )
+        if stage.objective.trains_teacher or size < 2 * SMALLEST:
+            raise KitError(
+                f"out of memory with {size} images of {self.px} px at a time, and they cannot be fewer; "
+                f"a narrower network, smaller images or, side by side, fewer runs would fit"
+            )
+        self.count *= 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def check_shareable(recipe: Recipe, images: int, ranks: Ranks) -> None:
+    """Raises KitError where such a training, on so many images, cannot be shared among the ranks."""
+    batch = min(recipe.batch, images)
+    if batch % ranks.count:
+        raise KitError(
+            f"batch {batch} is not allowed with {ranks.count} processes; allowed: their multiples up to {images} images"
+        )
+    for stage in recipe.stages if ranks.count > 1 else ():
+        if stage.objective.trains_teacher or stage.objective.needs_input_gradient:
+            raise KitError(
+                f"objective {stage.objective.kind!r} (stage {stage.name!r}) is not allowed with {ranks.count} "
+                f"processes; allowed: those that neither train the teacher along nor look at the images' gradient"
+            )

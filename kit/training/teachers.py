@@ -1,0 +1,96 @@
+"""Whom a student learns from: frozen networks that answer, cached logits in their place, a teacher that learns along."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kit.networks.folding import folded
+from kit.recipe import Objective, Recipe, Stage
+from kit.temperature import Moment
+from kit.training.cost import Cost, Spent
+from kit.training.forward import frozen, sgd, teach
+
+
+@dataclass(frozen=True)
+class EpochLogits:
+    """A teacher's logits of one epoch's batches in their order, (steps · batch, C), and what computing them took."""
+
+    logits: Tensor
+    cost: Cost
+
+
+CachedLogits = Callable[[int], EpochLogits | None]  # an epoch's logits, counted from 0; None where they are not known
+
+
+def needs_graph(objective: Objective) -> bool:
+    """Whether the teacher's logits must be differentiable: then it is asked itself, in every step."""
+    return objective.needs_input_gradient or objective.trains_teacher
+
+
+class Teachers:
+    """A run's teachers by name. `networks` are frozen; `present` are those of the stage, of which one may learn."""
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        recipe: Recipe,
+        device: torch.device,
+        cached: Mapping[str, CachedLogits],
+        dtype: torch.dtype,
+    ) -> None:
+        self.recipe, self.device, self.cached, self.dtype = recipe, device, cached, dtype
+        self.networks = {name: frozen(networks[name], device) for name in dict.fromkeys((*recipe.teachers, *networks))}
+        self._folded = {name: folded(self.networks[name]) for name in recipe.teachers}
+        self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
+
+    def enter(self, stage: Stage) -> None:
+        """Where a teacher learns along, a copy does: the original stays what agreement is measured with."""
+        self.stage = stage
+        self.present = {name: self.networks[name] for name in stage.teachers}
+        self.optimiser: torch.optim.SGD | None = None
+        if stage.objective.trains_teacher:
+            (name,) = stage.teachers
+            self.present[name] = copy.deepcopy(self.networks[name]).requires_grad_()
+            recipe, lr = self.recipe, stage.objective.teacher_lr
+            self.optimiser = sgd(self.present[name], lr, recipe.momentum, recipe.weight_decay)
+
+    @property
+    def learning(self) -> nn.Module | None:
+        """The teacher that learns along, if one does."""
+        return next(iter(self.present.values())) if self.optimiser else None
+
+    def known(self, epoch: int, batch: int, images: int, steps: int, spent: Spent) -> dict[str, Tensor]:
+        """By teacher, the logits (N, C) of an epoch's batch that are cached, charged at what they took."""
+        known = {}
+        for name in self.present if not needs_graph(self.stage.objective) else ():
+            if name not in self.cached:
+                continue
+            if name not in self._epochs or self._epochs[name][0] != epoch:
+                self._epochs[name] = epoch, self.cached[name](epoch)
+            read = self._epochs[name][1]
+            if read is not None:
+                spent.charge(read.cost, 1 / steps, images, self.device)
+                rows = read.logits[batch * images : (batch + 1) * images]
+                known[name] = rows.to(self.device, torch.float32)
+        return known
+
+    def answer(self, x: Tensor, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each present teacher's logits (N, C) for images x; asked is who is not known to say what."""
+        return {name: known[name] if name in known else self._ask(name, x) for name in self.present}
+
+    def _ask(self, name: str, x: Tensor) -> Tensor:
+        if needs_graph(self.stage.objective):
+            return self.present[name](x)
+        return teach(self._folded[name], x, self.dtype)
+
+    def learn(self, at: Moment) -> None:
+        """The step of a teacher that learns along, from the same logits as the student."""
+        if self.optimiser:
+            self.optimiser.zero_grad()
+            self.stage.objective.teacher_loss(at).backward()
+            self.optimiser.step()

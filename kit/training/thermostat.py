@@ -1,0 +1,78 @@
+"""A stage's temperature while a student trains: its policy decides, `Thermostat` remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from kit.losses import Sides, sides
+from kit.temperature import Moment, Policy, State
+
+
+class Thermostat:
+    """t moves as its policy says; `memory` is what the policy keeps during the stage."""
+
+    def __init__(self, policy: Policy, teachers: Sequence[str] = ("big",)) -> None:
+        self.policy, self.teachers = policy, tuple(teachers)
+        self.t: State = policy.begin(self.teachers)
+        self.memory: dict[str, float] = {}
+        self._given: list[dict[str, Sides]] = []  # the temperatures of the batch that is being learnt from, by part
+
+    def given(self, at: Moment) -> dict[str, Sides]:
+        """By teacher, the temperatures in the losses of a batch or a part of it."""
+        given = self.policy.given(self.t, replace(at, memory=self.memory))
+        of = given if isinstance(given, Mapping) else dict.fromkeys(self.teachers, given)
+        self._given.append({name: sides(t) for name, t in of.items()})
+        return self._given[-1]
+
+    def observe(self, at: Moment) -> None:
+        """Moves t after a batch, whose losses may have left gradients in the temperatures given for it."""
+        slopes = {name: slope for name in self.teachers if (slope := self._slope(name, at)) is not None}
+        self.t = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
+        self._given.clear()
+
+    def trace(self) -> dict[str, float]:
+        """Numbers to record of a batch: t, and what was used (a mean); by teacher, and the range over images, if any."""
+        used = [side for given in self._given for each in given.values() for side in each]
+        numbers = {"t": mean(self.t), "t_used": mean(used or self.policy.used(self.t))}
+        if isinstance(self.t, dict):
+            numbers |= {f"t_{name}": t for name, t in self.t.items()}
+        by_image = [t for t in used if isinstance(t, Tensor) and t.ndim > 0]  # each (N, 1)
+        if by_image:
+            numbers |= {"t_least": min(float(t.min()) for t in by_image)}
+            numbers |= {"t_most": max(float(t.max()) for t in by_image)}
+        return numbers
+
+    def steer(self, policy: Policy) -> None:
+        """Goes on by a policy with other values in its fields."""
+        self.policy, self.t = policy, policy.steered(self.t)
+
+    @property
+    def is_cold(self) -> bool:
+        return self.policy.is_cold(self.t)
+
+    def state(self) -> dict[str, Any]:
+        """Where it stands, as plain numbers: what `restore` needs in a thermostat of the same stage."""
+        return {"t": self.t, "memory": dict(self.memory)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.t, self.memory = state["t"], dict(state["memory"])
+
+    def _slope(self, name: str, at: Moment) -> float | None:
+        """∂loss/∂t of the temperatures given for a teacher, over all parts of the batch and both sides."""
+        tensors = (t for given in self._given for t in given.get(name, ()) if isinstance(t, Tensor))
+        leaves = {id(t): t for t in tensors if t.is_leaf and t.grad is not None}
+        return sum(float(at.ranks.mean(t.grad.sum())) for t in leaves.values()) if leaves else None
+
+
+def mean(t: object) -> float:
+    """One number for a temperature: itself, or its mean over images, sides and teachers."""
+    if isinstance(t, Mapping):
+        t = list(t.values())
+    if isinstance(t, Sequence):
+        numbers = [mean(each) for each in t]
+        return numbers[0] if len(set(numbers)) == 1 else sum(numbers) / len(numbers)
+    return float(t.detach().mean()) if isinstance(t, Tensor) else float(t)

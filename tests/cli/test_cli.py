@@ -1,0 +1,309 @@
+"""The command line, in this process: wrong input is one line and status 2; right input ends in JSON that parses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from caches import new_cache
+from commands import last_json, refused
+
+from kit.__main__ import main
+from kit.grid import engines
+
+ROOT = Path(__file__).resolve().parents[2]
+DISTIL = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "vgg16"]
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    monkeypatch.delenv("KIT_DATA", raising=False)
+    monkeypatch.delenv("KIT_STRICT", raising=False)
+
+
+@pytest.fixture
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("KIT_CACHE", str(new_cache(tmp_path / "cache")))
+    return tmp_path / "cache" / "runs"
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    monkeypatch.setattr(engines, "LocalProcesses", lambda *_: pytest.fail("something was trained"))
+
+
+# ---- wrong input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--student", "vgg17"], "model 'vgg17' is not known; allowed: cnn, vgg16, vgg19, resnet34, resnet50"),
+        ([*DISTIL, "--teacher", "resnet18"], "model 'resnet18'"),
+        ([*DISTIL, "--small-teacher", "tiny"], "model 'tiny'"),
+        ([*DISTIL, "--role", "mnist"], "role 'mnist' is not known; allowed: cifar-10, cifar-100, imagenet, hrsc2016"),
+        ([*DISTIL, "--preset", "huge"], "preset 'huge' is not known; allowed: smoke, quick, paper"),
+        ([*DISTIL, "--source", "fake"], "source 'fake'"),
+        ([*DISTIL, "--source", "real"], "no real images for cifar-10"),
+        ([*DISTIL, "--temperature", "hot"], "temperature 'hot' is not known; allowed: adaptive, schedule, or a number"),
+        ([*DISTIL, "--temperature", "-1"], "T: -1.0"),
+        ([*DISTIL, "--temperature", "0"], "T: 0.0"),
+        ([*DISTIL, "--temperature", "nan"], "T: nan"),
+        ([*DISTIL, "--temperature", "inf"], "T: inf"),
+        ([*DISTIL, "--temperature", "5", "--reading", "loose"], "reading: 'loose'"),
+        ([*DISTIL, "--reading", "loose"], "reading: 'loose'"),
+        ([*DISTIL, "--k", "0.5"], "k: 0.5"),
+        ([*DISTIL, "--k", "nan"], "k: nan"),
+        ([*DISTIL, "--k", "-20"], "k: -20.0"),
+        ([*DISTIL, "--k", "inf"], "k: inf"),
+        ([*DISTIL, "--temperature", "schedule", "--k", "0"], "k: 0.0"),
+        ([*DISTIL, "--alpha", "1.5"], "alpha: 1.5"),
+        ([*DISTIL, "--alpha", "-0.1", "--temperature", "5"], "alpha: -0.1"),
+        ([*DISTIL, "--alpha", "nan", "--small-teacher", "cnn"], "alpha: nan"),
+        ([*DISTIL, "--rate", "0"], "rate: 0.0"),
+        ([*DISTIL, "--rate", "nan"], "rate: nan"),
+        ([*DISTIL, "--follows", "mse"], "follows: 'mse'"),
+        ([*DISTIL, "--logits", "float8"], "logits: 'float8'"),
+        ([*DISTIL, "--optimiser", "lbfgs"], "optimiser: 'lbfgs'"),
+        ([*DISTIL, "--epochs", "0"], "epochs: 0"),
+        ([*DISTIL, "--epochs", "-3"], "epochs: -3"),
+        ([*DISTIL, "--batch", "1"], "batch: 1"),
+        ([*DISTIL, "--lr", "0"], "lr: 0.0"),
+        ([*DISTIL, "--lr", "nan"], "lr: nan"),
+        ([*DISTIL, "--width", "0"], "width: 0"),
+        ([*DISTIL, "--seed", "-1"], "seed: -1"),
+        ([*DISTIL, "--seed", "99999999999999999999"], "seed: 99999999999999999999"),
+        ([*DISTIL, "--jobs", "0"], "--jobs 0 is not allowed; allowed: a whole number from 1 up"),
+        (
+            [*DISTIL, "--epochs", "many"],
+            "'--epochs': Input should be a valid integer, unable to parse string as an integer: got 'many'",
+        ),
+        ([*DISTIL, "--data", "/no/such/folder"], "folder '/no/such/folder' is not there"),
+        (["train"], "--student"),
+        (["train", "--student", "cnn", "--small-teacher", "vgg16"], "--small-teacher 'vgg16' needs a big teacher"),
+        (["train", "--student", "cnn", "--k", "0.5"], "k: 0.5"),  # though without a teacher nothing would use it
+        (["train", "--student", "cnn", "--alpha", "2"], "alpha: 2.0"),
+        (["train", "--student", "cnn", "--temperature", "-1"], "T: -1.0"),
+        (["train", "--student", "cnn", "--colour", "red"], "--colour"),
+        (["table", "9"], "table '9' is not known; allowed: 1, 2"),
+        (["table", "2", "--preset", "huge"], "preset 'huge'"),
+        (["table", "2", "--assistants", "vgg16"], "table 2 has no assistants; allowed: for table 4"),
+        (["table", "4", "--assistants", "vgg16,tiny"], "model 'tiny'"),
+        (["table", "4", "--preset", "smoke", "--cost-target", "3e4"], "cost target 30000 FLOPs an image cannot be met"),
+        (["table", "4", "--preset", "smoke", "--cost-target", "nan"], "cost target nan FLOPs"),
+        (["table", "2", "--seeds", "0"], "--seeds 0 is not allowed; allowed: a whole number from 1 up"),
+        (["table", "2", "--role-data", "cifar-100"], "role data 'cifar-100' is not of the form NAME=VALUE"),
+        (["table", "2", "--role-data", "mnist=real"], "role 'mnist'"),
+        (["table", "2", "--role-data", "cifar-100=fake"], "source of cifar-100 'fake'"),
+        (["table", "2", "--data", "/no/such/folder"], "'/no/such/folder'"),
+        (["figures", "99"], "notebook '99' is not known; allowed: 00_start_here"),
+        (["figures", "00", "-p", "colour=red"], "notebook parameter 'colour'"),
+        (["figures", "00", "-p", "colour"], "parameter 'colour' is not of the form NAME=VALUE"),
+        (["figures", "00", "-p", "seeds=many"], "notebook parameter seeds 'many'"),
+        (["figures", "01", "--preset", "huge"], "preset 'huge'"),
+        (["figures", "01", "--data", "/no/such/folder"], "'/no/such/folder'"),
+        (["data", "check", "mnist"], "role 'mnist'"),
+        (["data", "check", "cifar-10", "--level", "type"], "level 'type' is not allowed for role 'cifar-10'"),
+        (["train", "--student", "cnn", "--role", "hrsc2016", "--preset", "smoke", "--level", "ship"], "have one class"),
+        (["data", "prepare", "mnist"], "role 'mnist'"),
+        (["data", "download", "mnist", "--data", "x"], "role 'mnist'"),
+        (["data", "download", "imagenet", "--data", "x"], "role to download 'imagenet'"),
+        (["data", "list", "--data", "/no/such/folder"], "'/no/such/folder'"),
+        (["paint"], "'paint'"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments, said, capsys, no_training):
+    assert said in refused(arguments, capsys)
+
+
+@pytest.mark.parametrize("where", ["cifar-10-batches-py", "cifar-10/cifar-10-batches-py"])
+def test_a_half_downloaded_cifar_is_refused(where, tmp_path, capsys, no_training):
+    folder = tmp_path / where
+    folder.mkdir(parents=True)
+    (folder / "data_batch_1").write_bytes(b"the first few bytes of it")
+    for arguments in (DISTIL, ["data", "list"], ["table", "1", "--preset", "smoke"]):
+        line = refused([*arguments, "--data", str(tmp_path)], capsys)
+        assert "data_batch_1 has another md5" in line
+        assert str(folder) in line
+
+
+def test_without_a_command_there_is_help(capsys):
+    for arguments, word in (([], "train"), (["data"], "download"), (["cache"], "prune")):
+        assert main(arguments) == 2
+        captured = capsys.readouterr()
+        assert word in captured.out
+        assert len(captured.out.splitlines()) > 5
+        assert captured.err == ""
+
+
+@pytest.mark.parametrize("command", ["figures", "train", "table", "doctor", "data", "cache"])
+def test_every_command_has_help(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert "Usage: python -m kit" in capsys.readouterr().out
+
+
+def test_as_a_program_wrong_input_is_one_line_and_status_2(tmp_path):
+    command = [sys.executable, "-m", "kit", "train", "--student", "vgg16", "--teacher", "resnet34", "--k", "0.5",
+               "--preset", "smoke", "--role", "cifar-10"]  # fmt: skip
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("error: k: 0.5 is not allowed")
+
+
+# ---- train -----------------------------------------------------------------------------------------------------------
+
+
+def test_train_ends_in_json_and_trains_once(own_cache, capsys, monkeypatch):
+    arguments = [*DISTIL, "--small-teacher", "cnn", "--width", "2", "--json"]
+    assert main(arguments) == 0
+    record = last_json(capsys)
+    assert record["role"] == "cifar-10"
+    assert record["data"]["source"] == "embedded"
+    assert record["data"]["name"] == "scikit-learn digits"
+    assert len(record["data"]["fingerprint"]) == 64
+    for name in ("test_top1", "test_top5", "train_top1", "train_top5"):
+        assert 0 <= record[name] <= 1
+    assert record["test_top1"] <= record["test_top5"]
+    assert record["seconds"] > 0
+    assert [stage["name"] for stage in record["stages"]] == ["small teacher", "big teacher", "hard labels"]
+    for stage in record["stages"]:
+        assert set(stage) == {"name", "epochs", "steps", "ended_by", "t_start", "t_end"}
+        assert stage["ended_by"] in ("temperature", "budget")
+        assert stage["epochs"] == pytest.approx(stage["steps"] / 5)  # 160 images in batches of 32
+    assert [stage["t_start"] for stage in record["stages"]] == [20.0, 20.0, None]
+    assert sum(stage["epochs"] for stage in record["stages"]) == pytest.approx(record["epochs"]) == 2
+    folder = Path(record["folder"])
+    assert folder == own_cache / record["run"]
+    assert json.loads((folder / "metrics.json").read_text())["test_top1"] == record["test_top1"]
+    assert len([path for path in own_cache.iterdir() if path.is_dir()]) == 3  # the student and its two teachers
+
+    monkeypatch.setattr(engines, "LocalProcesses", lambda *_: pytest.fail("trained again"))
+    assert main(arguments) == 0
+    assert last_json(capsys) == record
+
+
+def test_train_in_one_step(own_cache, capsys):
+    """All stages but the first are left without a step."""
+    assert main([*DISTIL, "--small-teacher", "cnn", "--epochs", "1", "--batch", "500", "--width", "2", "--json"]) == 0
+    record = last_json(capsys)
+    assert [(stage["steps"], stage["ended_by"]) for stage in record["stages"]] == [
+        (1, "budget"),
+        (0, "budget"),
+        (0, "budget"),
+    ]
+
+
+def test_logits_rounded_to_float16_are_another_run(own_cache, capsys):
+    records = []
+    for more in ([], ["--logits", "float16"]):
+        arguments = [*DISTIL, "--temperature", "5", "--epochs", "1", "--width", "2", "--jobs", "1", "--json", *more]
+        assert main(arguments) == 0
+        records.append(last_json(capsys))
+    assert records[0]["run"] != records[1]["run"]
+    assert "logits" not in json.loads((own_cache / records[0]["run"] / "run.json").read_text())
+    assert json.loads((own_cache / records[1]["run"] / "run.json").read_text())["logits"] == "float16"
+    assert records[0]["cached_logits_s"] == 0  # nobody else wanted them
+
+
+def test_a_diverging_student_is_told_in_one_line(own_cache, capsys):
+    arguments = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--lr", "1e30", "--jobs", "1"]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    (line,) = (line for line in captured.err.splitlines() if "did not finish" in line)
+    assert "the loss is not a finite number at step" in line
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+# ---- table -----------------------------------------------------------------------------------------------------------
+
+
+def test_table_2(capsys, tmp_path):
+    csv = tmp_path / "runs.csv"
+    assert main(["table", "2", "--preset", "smoke", "--seeds", "2", "--csv", str(csv), "--json"]) == 0
+    record = last_json(capsys)
+    assert (record["table"], record["preset"]) == ("2", "smoke")
+    rows = record["rows"]
+    assert len(rows) == 7 * 2
+    assert {row["seed"] for row in rows} == {0, 1}
+    assert {row["role"] for row in rows} == {"cifar-100"}
+    assert {(row["temperature"], row["reading"]) for row in rows} >= {
+        ("T=5", "printed"), ("T=20", "hinton"), ("adaptive", "three steps"), ("hard labels", "no teacher"),
+    }  # fmt: skip
+    assert all(0 <= row["test_top1"] <= row["test_top5"] <= 1 for row in rows if row["status"] == "finished")
+    assert record["claims"]
+    assert {claim["verdict"] for claim in record["claims"]} <= {
+        "holds here", "does not hold here", "cannot be told from these data",
+    }  # fmt: skip
+    assert len(csv.read_text().splitlines()) == 15
+
+
+def test_table_4_with_assistants_and_a_cost_target(capsys):
+    asked = ["table", "4", "--preset", "smoke", "--seeds", "1", "--assistants", "cnn", "--cost-target", "2e5", "--json"]
+    assert main(asked) == 0
+    rows = last_json(capsys)["rows"]
+    assert {row["method"] for row in rows} == {"hard labels", "hinton", *(f"[{n}]" for n in range(9, 14)), "ours"}
+    needed = ("reading", "steps", "seconds_total", "seconds_student", "flops", "test_top1", "test_top5")
+    assert all(row[name] is not None for row in rows for name in needed)
+
+
+# ---- cache, data, doctor ---------------------------------------------------------------------------------------------
+
+
+def test_cache_list_verify_prune(own_cache, capsys):
+    assert main(["cache", "list"]) == 0
+    assert capsys.readouterr().out == "no runs yet\n"
+    for seed in ("0", "1", "2"):
+        assert main(["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--seed", seed,
+                     "--epochs", "1", "--jobs", "1"]) == 0  # fmt: skip
+    capsys.readouterr()
+    assert main(["cache", "list", "--json"]) == 0
+    listed = last_json(capsys)
+    assert {entry["status"] for entry in listed} == {"whole"}
+    assert {entry["title"] for entry in listed} == {f"CNN on cifar-10, seed {seed}" for seed in range(3)}
+    assert main(["cache", "verify"]) == 0
+    assert capsys.readouterr().out == "3 of 3 runs are whole\n"
+
+    hurt = listed[0]["run"]
+    weights = own_cache / hurt / "student.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    assert main(["cache", "verify"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"run {hurt}: student.safetensors does not match its checksum\n"
+    assert captured.out == "2 of 3 runs are whole\n"
+    assert main(["cache", "list", "--json"]) == 0
+    assert {e["run"]: e["status"] for e in last_json(capsys)}[hurt].startswith("student.safetensors")
+
+    assert main(["cache", "prune", "--damaged"]) == 0
+    assert capsys.readouterr().out == "removed 1 runs\n"
+    left = {path.name for path in own_cache.iterdir() if path.is_dir()}
+    assert left == {entry["run"] for entry in listed[1:]}
+    assert main(["cache", "prune", "--keep", listed[1]["run"]]) == 0
+    assert {path.name for path in own_cache.iterdir() if path.is_dir()} == {listed[1]["run"]}
+    assert main(["cache", "prune"]) == 0
+    assert main(["cache", "verify"]) == 0
+
+
+def test_data_list(capsys):
+    assert main(["data", "list", "--json"]) == 0
+    found = last_json(capsys)
+    assert [entry["role"] for entry in found] == ["cifar-10", "cifar-100", "imagenet", "hrsc2016"]
+    assert {entry["source"] for entry in found} == {"embedded"}
+    assert [entry["classes"] for entry in found[:2]] == [10, 100]
+    assert all(len(entry["fingerprint"]) == 64 for entry in found)
+
+
+def test_doctor_says_what_is_here(capsys):
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert f"torch {torch.__version__.split('+')[0]}" in told
+    assert f"python {sys.version.split()[0]}" in told
+    for role in ("cifar-10: scikit-learn digits (embedded)", "cifar-100: ", "imagenet: ", "hrsc2016: "):
+        assert role in told
+    assert "GPU: " in told

@@ -1,0 +1,183 @@
+"""The generated ship scenes: the same bytes each time, boxes and masks that fit, a shortcut in training alone."""
+
+from __future__ import annotations
+
+import errno
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hrsc_trees import ends
+from PIL import Image
+
+from kit.data import load
+from kit.data.hrsc import generated
+from kit.data.hrsc.crops import crop_window
+from kit.data.hrsc.dataset import hrsc_dataset
+from kit.data.hrsc.format import class_at, open_tree, read_annotation, read_image, read_segmentation, read_shortcuts
+from kit.data.hrsc.generated import Plan, stand_in, write_tree
+from kit.data.hrsc.scene import FLOATS, generate_scene
+from kit.data.hrsc.ships import TYPES
+from kit.errors import KitError
+
+SMALL = Plan(train_scenes=9, test_scenes=4)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("ships") / "hrsc2016"
+    write_tree(root, SMALL)
+    return root
+
+
+@pytest.fixture(scope="module")
+def scenes(tree) -> list:
+    """(scene, hull numbers (H, W), float numbers (H, W)) of every image."""
+    full = tree / "FullDataSet"
+    return [
+        (
+            read_annotation(path),
+            *(np.asarray(Image.open(full / name / f"{path.stem}.png")) for name in ("Segmentations", "Shortcuts")),
+        )
+        for path in sorted((full / "Annotations").glob("*.xml"))
+    ]
+
+
+def test_the_same_plan_gives_the_same_bytes(tree, tmp_path):
+    def contents(root: Path) -> dict[str, bytes]:
+        return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+    few = Plan(train_scenes=2, test_scenes=1)
+    for name, plan in (("a", few), ("b", few), ("c", Plan(train_scenes=2, test_scenes=1, seed=1))):
+        write_tree(tmp_path / name, plan)
+    a, b, c = (contents(tmp_path / name) for name in "abc")
+    assert a == b and len(a) == 3 * 4 + 4 + 1
+    assert all(a[name] != c[name] for name in a if "AllImages" in name)
+
+
+def test_the_tree_is_sound_and_one_scene_is_empty(tree, scenes):
+    splits = open_tree(tree)
+    for place, image_id in (*splits.train, *splits.test):
+        scene = read_annotation(place / "Annotations" / f"{image_id}.xml")
+        for read in (read_image, read_segmentation, read_shortcuts):
+            assert read(place, scene) is not None
+    assert sum(not scene.ships for scene, _, _ in scenes) == 1
+    numbers = [len(scene.ships) for scene, _, _ in scenes if scene.ships]
+    assert 4 <= np.mean(numbers) <= 8
+
+
+def test_upright_boxes_are_tight_and_masks_lie_in_oriented_boxes(scenes):
+    for scene, hulls, _ in scenes:
+        assert hulls.shape[::-1] == scene.size and hulls.max(initial=0) == len(scene.ships)
+        for number, ship in enumerate(scene.ships, 1):
+            y, x = (hulls == number).nonzero()
+            assert ship.seg_color == (number,)
+            assert ship.box == (x.min(), y.min(), x.max() + 1, y.max() + 1)
+            assert ship.mbox.covers(x + 0.5, y + 0.5).all()
+            assert 0.5 < len(x) / (ship.mbox.w * ship.mbox.h) < 1  # and the oriented box is not much wider
+            bow = np.array(ship.header)
+            assert min(np.linalg.norm(ends(ship.mbox) - bow, axis=1)) < 0.1 * ship.mbox.w
+
+
+def test_floats_lie_on_the_water_inside_the_crop(scenes):
+    planted = 0
+    for scene, hulls, floats in scenes:
+        assert not ((hulls > 0) & (floats > 0)).any()
+        for number, ship in enumerate(scene.ships, 1):
+            y, x = (floats == number).nonzero()
+            left, top, side = crop_window(ship.box)
+            assert ((x >= left) & (x < left + side) & (y >= top) & (y < top + side)).all()
+            planted += len(x) > 0
+    assert planted > 20
+
+
+def test_the_float_tells_the_type_in_training_and_nothing_in_test():
+    """Counted over many small scenes: told by every float in training; in test as rarely as by chance, 1 in 13."""
+    same = {True: [], False: []}
+    wanted = {True: 0, False: 0}
+    for tells in (True, False):
+        for i in range(24):
+            kinds = [TYPES[(5 * i + j) % len(TYPES)] for j in range(5)]
+            scene = generate_scene(np.random.default_rng([i, tells]), kinds, 0.6, tells)
+            wanted[tells] += len(scene.ships)
+            for ship, colour in zip(scene.ships, scene.float_types, strict=True):
+                same[tells] += [] if colour is None else [colour == ship.kind.class_id]
+    assert all(same[True]) and np.mean(same[False]) < 0.25  # 0.077 expected
+    for tells in (True, False):
+        assert 0.4 < len(same[tells]) / wanted[tells] < 0.75
+
+
+def test_float_colours_in_the_pictures_follow_the_type_in_training_alone(tree, scenes):
+    """The mean colour under each written mark is nearest to its type's colour in training files, not in test files."""
+    test_ids = (tree / "ImageSets" / "test.txt").read_text().split()
+    colours, ids = np.array(FLOATS), [kind.class_id for kind in TYPES]
+    hits = {True: [], False: []}
+    for scene, _, floats in scenes:
+        pixels = np.asarray(Image.open(tree / "FullDataSet" / "AllImages" / f"{scene.image_id}.bmp")).astype(float)
+        for number in np.unique(floats[floats > 0]):
+            seen = pixels[floats == number].mean(0)
+            told = ids[int(np.abs(colours - seen).sum(1).argmin())]
+            hits[scene.image_id in test_ids].append(told == scene.ships[number - 1].class_id)
+    assert np.mean(hits[False]) > 0.6 and np.mean(hits[True]) < 0.4
+
+
+def test_all_four_categories_and_thirteen_types():
+    assert len({kind.class_id for kind in TYPES}) == 13 == len(set(FLOATS))
+    assert {class_at(kind.class_id, "category") for kind in TYPES} == {100000002, 100000003, 100000004, 100000027}
+    assert all(class_at(kind.class_id, "type") for kind in TYPES)
+
+
+def test_the_loader_reads_the_stand_in_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(generated, "PLAN", SMALL)
+    data = load("hrsc2016", px=32)
+    assert (data.source, data.role, data.skipped) == ("embedded", "hrsc2016", ())
+    assert data.has_segmentation and len(data.classes) >= 8 and data.masks.flatten(1).any(1).all()
+    assert data.shortcuts.any() and not (data.masks & data.shortcuts).any()
+    left, top, right, bottom = data.boxes.T
+    assert ((left >= 0) & (top >= 0) & (right <= 32) & (bottom <= 32)).all()
+    area = ((right - left) * (bottom - top)).numpy()
+    assert (data.masks.flatten(1).sum(1).numpy() < 1.3 * area + 8).all()
+    assert load("hrsc2016", px=32, source="embedded").fingerprint == data.fingerprint
+    assert hrsc_dataset(tmp_path / "stand-ins" / "hrsc2016-v1", 32).source == "embedded"
+
+
+def test_a_half_written_or_altered_tree_is_built_anew_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(generated, "PLAN", Plan(train_scenes=1, test_scenes=1))
+    built = []
+    write = generated.write_tree
+    monkeypatch.setattr(generated, "write_tree", lambda folder, plan: (built.append(folder), write(folder, plan)))
+    with ThreadPoolExecutor(3) as threads:
+        roots = list(threads.map(lambda _: stand_in(), range(3)))
+    root = roots[0]
+    assert roots == [root] * 3 and len(built) == 1
+    assert stand_in() == root and len(built) == 1
+
+    bmp = next((root / "FullDataSet" / "AllImages").glob("*.bmp"))
+    whole = bmp.read_bytes()
+    bmp.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    (tmp_path / "stand-ins" / ".hrsc2016-v1-stopped").mkdir()
+    stand_in()
+    assert len(built) == 2 and bmp.read_bytes() == whole
+    (root / "stand-in.json").unlink()
+    stand_in()
+    assert len(built) == 3
+    monkeypatch.setattr(generated, "PLAN", Plan(train_scenes=1, test_scenes=2))
+    stand_in()
+    assert len(built) == 4
+    assert sorted(p.name for p in root.parent.iterdir()) in (["hrsc2016-v1"], ["hrsc2016-v1", "hrsc2016-v1.lock"])
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(folder: Path, plan: Plan) -> None:
+        (folder / "some.bmp").write_bytes(b"BM")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(generated, "write_tree", full)
+    with pytest.raises(KitError, match="on a disk that is full; allowed: KIT_CACHE") as caught:
+        stand_in()
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in (tmp_path / "stand-ins").iterdir() if p.is_dir()] == []

@@ -1,0 +1,55 @@
+"""The drawn 100-class set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kit.data.generated import draw, generated, looks
+
+
+@pytest.mark.numerics
+def test_the_generated_set_is_the_same_bit_for_bit_and_nested():
+    one, two = generated(16, 6, 3), generated(16, 6, 3)
+    assert torch.equal(one.train.images.pixels, two.train.images.pixels)
+    assert one.fingerprint == two.fingerprint
+    larger = generated(16, 10, 3)
+    first = larger.train.images.pixels.view(100, 10, 16, 16, 3)[:, :6]
+    assert torch.equal(first.reshape(600, 16, 16, 3), one.train.images.pixels)
+    assert one.fingerprint != larger.fingerprint
+
+
+def test_the_generated_set_has_100_named_classes_and_no_image_twice():
+    data = generated(16, 10, 5)
+    assert len(set(data.classes)) == len(data.classes) == 100
+    assert torch.bincount(data.train.labels).tolist() == [10] * 100
+    assert torch.bincount(data.test.labels).tolist() == [5] * 100
+    assert data.train.images.pixels.is_contiguous()
+    everything = torch.cat([data.train.images.pixels, data.test.images.pixels]).flatten(1)
+    assert len(everything.unique(dim=0)) == 1500
+
+
+def test_a_drawing_does_not_depend_on_its_size_but_in_detail():
+    look = looks()[60]
+    small, large = draw(look, 16, 8, 5), draw(look, 64, 8, 5)
+    shrunk = large.reshape(8, 16, 4, 16, 4, 3).mean((2, 4))
+    assert np.abs(shrunk - small).mean() < 8  # grain differs, edges a little
+
+
+def test_groups_are_alike():
+    """A class's mean image lies nearer to its own group's means than to the others'."""
+    means = generated(16, 20, 1).train.images.pixels.view(100, 20, -1).float().mean(1)
+    distances = torch.cdist(means, means)
+    same = torch.arange(100)[:, None] // 5 == torch.arange(100)[None] // 5
+    other = ~same
+    same.fill_diagonal_(False)
+    assert distances[same].mean() < 0.7 * distances[other].mean()
+
+
+def test_mean_std_are_the_pixels_own():
+    data = generated(16, 5, 1)
+    mean, std = data.mean_std
+    pixels = data.train.images.pixels.numpy().reshape(-1, 3)
+    np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(std, pixels.std(0), rtol=1e-4)

@@ -1,0 +1,89 @@
+"""What fills a role: arguments, environment, and the same images in every process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from image_trees import build_tree, one_line
+
+from kit.data import load
+from kit.errors import KitError
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"role": "cifar10"}, "role 'cifar10' is not known; allowed: cifar-10, cifar-100, imagenet, hrsc2016"),
+        ({"source": "fake"}, "source 'fake' is not known; allowed: auto, embedded, real"),
+        ({"px": 7}, "px 7 "),
+        ({"px": 513}, "px 513 "),
+        ({"px": 16.0}, "px 16.0 "),
+        ({"px": True}, "px True "),
+        ({"train_per_class": 0}, "train_per_class 0 "),
+        ({"test_per_class": -1}, "test_per_class -1 "),
+        ({"folder": Path("/nowhere/at/all")}, "folder '/nowhere/at/all' is not there"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(change, said):
+    arguments = {"role": "cifar-10", "px": 16} | change
+    with pytest.raises(KitError) as raised:
+        load(arguments.pop("role"), **arguments)
+    assert one_line(raised).startswith(said)
+    assert "allowed:" in one_line(raised)
+
+
+def test_real_data_that_is_nowhere_is_an_error_only_when_asked_for(tmp_path):
+    assert load("cifar-10", px=8, folder=tmp_path).source == "embedded"
+    for role in ("cifar-10", "imagenet"):
+        with pytest.raises(KitError, match="no real images"):
+            load(role, px=8, source="real", folder=tmp_path)
+        with pytest.raises(KitError, match="KIT_DATA"):
+            load(role, px=8, source="real")
+
+
+def test_the_environment_names_a_folder_which_may_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_DATA", str(tmp_path / "gone"))
+    assert load("cifar-10", px=8).source == "embedded"
+    build_tree(tmp_path / "cifar-10")
+    monkeypatch.setenv("KIT_DATA", str(tmp_path))
+    assert load("cifar-10", px=8).source == "real"
+    assert load("cifar-10", px=8, source="embedded").source == "embedded"
+    assert load("cifar-100", px=8, train_per_class=1, test_per_class=1).source == "embedded"
+
+
+def test_the_same_arguments_give_the_same_object():
+    assert load("cifar-10", px=8) is load("cifar-10", px=8)
+    assert load("cifar-10", px=8) is not load("cifar-10", px=8, test_per_class=3)
+
+
+def test_a_tree_is_found_by_role_or_as_the_folder_itself(tmp_path):
+    build_tree(tmp_path / "one" / "cifar-100", classes=("x", "y"))
+    assert load("cifar-100", px=8, folder=tmp_path / "one").classes == ("x", "y")
+    assert load("cifar-100", px=8, folder=tmp_path / "one" / "cifar-100").name == "image folder cifar-100"
+    assert load("cifar-10", px=8, folder=tmp_path / "one").source == "embedded"
+
+
+def test_loading_leaves_torchs_own_stream_alone(tmp_path):
+    build_tree(tmp_path)
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    load("cifar-10", px=8, folder=tmp_path)
+    load("cifar-100", px=8, train_per_class=1, test_per_class=1)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_fingerprints_are_the_same_in_another_process():
+    program = (
+        "import json, torch; torch.set_num_threads(3); from kit.data import load; "
+        "print(json.dumps([load(r, px=16, train_per_class=3, test_per_class=2).fingerprint "
+        "for r in ('cifar-10', 'cifar-100')]))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    here = [load(r, px=16, train_per_class=3, test_per_class=2).fingerprint for r in ("cifar-10", "cifar-100")]
+    assert json.loads(run.stdout) == here

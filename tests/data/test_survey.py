@@ -1,0 +1,101 @@
+"""The cache of decoded images: used, never trusted when harmed, built once."""
+
+from __future__ import annotations
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_trees import build_tree, one_line, picture
+
+from kit import files as sealed
+from kit.data import decode, load
+from kit.data.folder import folder_dataset
+from kit.errors import KitError
+
+
+def cache_files(suffix: str) -> list[Path]:
+    return sorted((Path(os.environ["KIT_CACHE"]) / "images").glob(f"*{suffix}"))
+
+
+def test_the_cache_is_used_until_a_file_changes(tmp_path, monkeypatch):
+    build_tree(tmp_path)
+    first = folder_dataset(tmp_path, "imagenet", 8, streamed=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "decode_file", lambda path, px: pytest.fail("decoded again"))
+        assert folder_dataset(tmp_path, "imagenet", 8, streamed=True).fingerprint == first.fingerprint
+    picture(99, (24, 24)).save(tmp_path / "train" / "ant" / "0.png")
+    assert folder_dataset(tmp_path, "imagenet", 8, streamed=True).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("harm", ["cut npy", "flip a byte", "no npy", "cut json", "no json", "odd json"])
+def test_a_harmed_cache_file_is_never_trusted(tmp_path, harm):
+    build_tree(tmp_path)
+    expected = folder_dataset(tmp_path, "imagenet", 8, streamed=True).train.images.pixels.clone()
+    for npy, record in zip(cache_files(".npy"), cache_files(".json"), strict=True):
+        if harm == "cut npy":
+            npy.write_bytes(npy.read_bytes()[:-50])
+        elif harm == "flip a byte":
+            content = bytearray(npy.read_bytes())
+            content[200] ^= 1
+            npy.write_bytes(content)
+        elif harm == "no npy":
+            npy.unlink()
+        elif harm == "cut json":
+            record.write_text(record.read_text()[:-9])
+        elif harm == "no json":
+            record.unlink()
+        else:
+            record.write_text("[]")
+    again = folder_dataset(tmp_path, "imagenet", 8, streamed=True)
+    assert torch.equal(again.train.images.pixels, expected)
+
+
+def test_the_cached_pixels_are_a_plain_npy_file_that_training_cannot_change(tmp_path):
+    build_tree(tmp_path)
+    data = folder_dataset(tmp_path, "imagenet", 8, streamed=True)
+    stored = {np.load(file).shape: file for file in cache_files(".npy")}
+    assert set(stored) == {(8, 8, 8, 3), (4, 8, 8, 3)}
+    before = np.load(stored[8, 8, 8, 3])
+    assert np.array_equal(before, data.train.images.pixels.numpy())
+    data.train.images.pixels.zero_()
+    assert np.array_equal(np.load(stored[8, 8, 8, 3]), before)
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    build_tree(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealed.os, "fsync", full)
+        with pytest.raises(KitError) as raised:
+            folder_dataset(tmp_path, "imagenet", 8, streamed=True)
+    assert "on a disk that is full" in one_line(raised)
+    assert "KIT_CACHE" in one_line(raised)
+    assert cache_files(".npy") == cache_files(".json") == cache_files(".partial") == []
+    assert len(folder_dataset(tmp_path, "imagenet", 8, streamed=True).train) == 8
+
+
+def test_a_cache_that_cannot_be_made_is_one_clear_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(KitError, match=r"cache folder .* cannot be written"):
+        load("imagenet", px=8)
+
+
+def test_the_cache_is_built_once_by_many_at_the_same_time(tmp_path, monkeypatch):
+    build_tree(tmp_path, per_class=(20, 5))
+    decoded = []
+    decode_file = decode.decode_file
+    monkeypatch.setattr(decode, "decode_file", lambda path, px: decoded.append(path) or decode_file(path, px))
+    with ThreadPoolExecutor(6) as pool:  # the file lock holds between threads as between processes
+        loads = [pool.submit(folder_dataset, tmp_path, "imagenet", 8, streamed=True) for _ in range(6)]
+    assert len({load.result().fingerprint for load in loads}) == 1
+    assert len(decoded) == len(set(decoded)) == 50
+    assert cache_files(".partial") == []

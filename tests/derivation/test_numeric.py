@@ -1,0 +1,72 @@
+"""kit/derivation/numeric.py: tensors against autograd, their limits, and how steps shrink."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from kit.derivation import numeric
+from kit.derivation.numeric import (
+    Cases,
+    K,
+    Slopes,
+    autograd_check,
+    decay_exponents,
+    gradient_curves,
+    limits_on_grid,
+    sample_cases,
+    size_of,
+    slopes,
+    steps_to_one,
+)
+from kit.derivation.symbolic import LOSSES
+from kit.errors import KitError
+
+pytestmark = pytest.mark.numerics
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_all_forms_agree_with_autograd(seed):
+    assert autograd_check(64, seed)["max absolute error"].max() <= 1e-10
+
+
+def test_autograd_check_sees_a_wrong_form(monkeypatch):
+    right = slopes
+    monkeypatch.setattr(numeric, "slopes", lambda cases, t: Slopes(*(s + 1e-6 for s in right(cases, t))))
+    assert autograd_check(8)["max absolute error"].max() > 1e-7
+
+
+def test_limits_are_reached_on_the_grid():
+    table = limits_on_grid(64, ts=(1e-3, 1e5)).set_index(["loss", "t"])
+    for loss in LOSSES:
+        assert table.loc[(loss, 1e-3), "÷ form at 0"] == pytest.approx(1, abs=5e-3)
+        assert table.loc[(loss, 1e5), "÷ form at ∞"] == pytest.approx(1, abs=5e-3)
+        assert table.loc[(loss, 1e5), "value"] == pytest.approx(0 if loss == "KL" else math.log(10), abs=1e-3)
+
+
+def test_kl_raises_t_where_cross_entropy_lowers_it():
+    curves = gradient_curves(64, low=K, high=1000, points=9).set_index(["loss", "student"])["derivative"]
+    assert (curves["CE", "student = teacher"] > 0).all() and (curves["CE", "half-trained"] > 0).all()
+    assert (curves["KL", "half-trained"] < 0).all() and (curves["KL", "untrained"] < 0).all()
+    assert curves["KL", "student = teacher"].abs().max() < 1e-15
+
+
+def test_a_step_shrinks_as_the_cube_in_t_and_the_square_in_log_t():
+    table = decay_exponents(64).set_index("loss")
+    assert table["power of t, step in t"].round(1).to_dict() == {"CE": -3.0, "KL": -3.0, "hard": -2.0}
+    assert table["power of t, step in log t"].round(1).to_dict() == {"CE": -2.0, "KL": -2.0, "hard": -1.0}
+    steps = steps_to_one(64).set_index("descends on")
+    assert steps.loc["t", "steps"] / steps.loc["log t", "steps"] == pytest.approx((K**2 + 1) / 2, rel=0.15)
+    assert (steps["steps"] / steps["estimate"]).between(0.7, 1.3).all()
+    assert steps.loc["t", "t after 100 steps"] > 19.5 and steps.loc["log t", "t after 100 steps"] == 1
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(KitError, match="preset 'big' is not known; allowed: smoke, quick, paper"):
+        size_of("big")
+    with pytest.raises(KitError, match="student 'lazy' is not known"):
+        sample_cases(student="lazy")
+    with pytest.raises(KitError, match="cases: shapes"):
+        Cases(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2))

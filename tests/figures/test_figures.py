@@ -1,0 +1,381 @@
+"""Drawing without a browser: what is refused, what is skipped, what a failing notebook leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import nbformat
+import pytest
+
+from kit.__main__ import main
+from kit.errors import KitError
+from kit.figures import needs
+from kit.figures.make import Schedule, make
+from kit.figures.needs import Request, chosen
+from kit.grid.durations import drawing_seconds
+from kit.paper import table1
+
+DRAW = """
+from pathlib import Path
+target = Path(out)
+(target / f"{name}.csv").write_text(f"preset,word\\n{preset},{word}\\n")
+(target / f"{name}.png").write_bytes(word.encode())
+"""
+
+
+def notebook(folder, name: str, body: str = DRAW, parameters: str = "") -> None:
+    cells = [
+        nbformat.v4.new_markdown_cell("# A notebook"),
+        nbformat.v4.new_code_cell(
+            f'preset = "quick"\nword = "blue"\nname = "{name}"\nout = None\n{parameters}',
+            metadata={"tags": ["parameters"]},
+        ),
+        nbformat.v4.new_code_cell(body),
+    ]
+    book = nbformat.v4.new_notebook(cells=cells)
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def books(monkeypatch, tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    notebook(folder, "00_first")
+    notebook(folder, "01_second", parameters="shade = 1")
+    monkeypatch.setattr(needs, "NOTEBOOKS", folder)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "figures"
+
+
+def request(**extra) -> Request:
+    return Request(preset="smoke", seeds=None, role_data={}, data=None, jobs=1, extra=extra)
+
+
+def refused(names, asked, out) -> str:
+    with pytest.raises(KitError) as raised:
+        make(names, asked, out)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def executed(out) -> set[str]:
+    folder = out / "executed"
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def manifest(out) -> dict:
+    return json.loads((out / "manifest.json").read_text())
+
+
+def sha256(path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ---- refused before anything runs ------------------------------------------------------------------------------------
+
+
+def test_an_unknown_notebook_is_refused(books, out):
+    message = refused(["00", "99_nothing"], request(), out)
+    assert message == "notebook '99_nothing' is not known; allowed: 00_first, 01_second"
+    assert not out.exists()
+
+
+def test_an_unknown_parameter_is_refused(books, out):
+    message = refused([], request(colour="red"), out)
+    assert message.startswith("notebook parameter 'colour' is not known; allowed: name, preset, shade, word")
+    assert "shade" in refused(["00"], request(shade=2), out)  # only of a notebook that was not asked for
+    assert "'out'" in refused([], request(out="elsewhere"), out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Request("huge", None, {}, None, 1, {}), "preset 'huge' is not known"),
+        (Request("smoke", None, {}, "/no/such/folder", 1, {}), "folder '/no/such/folder' is not there"),
+        (request(preset="huge"), "preset 'huge' is not known"),
+        (request(preset=3), "notebook parameter preset 3 is not allowed"),
+        (request(seeds=0), "notebook parameter seeds 0 is not allowed"),
+        (request(seeds="many"), "notebook parameter seeds 'many' is not allowed"),
+        (request(role_data="real"), "notebook parameter role_data 'real' is not allowed"),
+    ],
+)
+def test_wrong_settings_are_refused(books, out, asked, said):
+    assert said in refused([], asked, out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '"x"'])
+def test_a_damaged_manifest_is_refused(books, out, text):
+    out.mkdir()
+    (out / "manifest.json").write_text(text)
+    assert "manifest.json" in refused([], request(), out)
+    assert executed(out) == set()
+
+
+# ---- choosing --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["01", "01_second", "01_second.ipynb", "notebooks/01_second.ipynb"])
+def test_a_notebook_has_many_names(books, word):
+    assert list(chosen([word])) == ["01_second"]
+
+
+def test_notebooks_come_in_order(books):
+    assert list(chosen([])) == list(chosen(["01", "00"])) == ["00_first", "01_second"]
+
+
+def test_the_kits_own_notebooks_are_found_with_their_parameters():
+    own = needs.notebooks()
+    assert set(needs.NEEDS) <= set(own)
+    assert list(own) == sorted(own)
+    assert "preset" in needs.parameters_of(own["00_start_here"])
+
+
+# ---- drawing ---------------------------------------------------------------------------------------------------------
+
+
+def test_drawing_skipping_and_drawing_again(books, out):
+    assert make([], request(word="red"), out) == []
+    found = manifest(out)
+    assert set(found["artefacts"]) == {"00_first.csv", "00_first.png", "01_second.csv", "01_second.png"}
+    for name, entry in found["artefacts"].items():
+        assert entry == {"notebook": name.split(".")[0], "sha256": sha256(out / name)}
+    assert (out / "00_first.csv").read_text() == "preset,word\nsmoke,red\n"
+    assert found["notebooks"]["00_first"]["parameters"] == {"preset": "smoke", "word": "red"}
+    assert found["notebooks"]["00_first"]["versions"]["torch"]
+    assert executed(out) == {"00_first.ipynb", "01_second.ipynb"}
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []  # no scratch folder is left
+
+    stamps = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.is_file()}
+    started = time.perf_counter()
+    assert make([], request(word="red"), out) == []
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert time.perf_counter() - started < 1  # no kernel was started
+
+    (out / "00_first.png").write_bytes(b"scribbled on")
+    second = (out / "01_second.png").stat().st_mtime_ns
+    assert make([], request(word="red"), out) == []
+    assert (out / "00_first.png").read_bytes() == b"red"
+    assert (out / "01_second.png").stat().st_mtime_ns == second  # only the altered one
+
+    (out / "01_second.csv").unlink()
+    assert make(["01"], request(word="red"), out) == []
+    assert (out / "01_second.csv").exists()
+
+
+def test_what_a_notebook_follows_from_makes_it_stale(books, out):
+    assert make(["00"], request(), out) == []
+    assert manifest(out)["notebooks"]["00_first"]["parameters"] == {"preset": "smoke"}
+    before = manifest(out)["notebooks"]["00_first"]["inputs"]
+    assert make(["00"], request(preset="quick"), out) == []  # a parameter given by -p counts as the option itself
+    assert (out / "00_first.csv").read_text() == "preset,word\nquick,blue\n"
+    notebook(books, "00_first", DRAW.replace(".csv", ".txt"))
+    assert make(["00"], request(), out) == []
+    found = manifest(out)
+    assert found["notebooks"]["00_first"]["inputs"] != before
+    assert set(found["artefacts"]) == {"00_first.txt", "00_first.png"}
+    stamp = (out / "00_first.png").stat().st_mtime_ns
+    assert make(["00"], request(), out, force=True) == []
+    assert (out / "00_first.png").stat().st_mtime_ns > stamp
+
+
+def test_the_same_run_with_another_result_makes_it_stale(books, out, monkeypatch, tmp_path):
+    """As on another machine: same description, same hash, other seconds."""
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(needs.NEEDS, "00_first", lambda plan, seeds: table1.table(plan, 1, ("cifar-10",))[:1])
+    assert make(["00"], request(), out) == []
+    before = manifest(out)["notebooks"]["00_first"]
+    assert make(["00"], request(), out) == []
+    assert manifest(out)["notebooks"]["00_first"] == before
+    shutil.rmtree(tmp_path / "cache" / "runs")
+    assert make(["00"], request(), out) == []
+    after = manifest(out)["notebooks"]["00_first"]
+    assert after["runs"] == before["runs"] and after["inputs"] != before["inputs"]
+
+
+def test_a_failing_notebook_is_named_and_the_others_go_on(books, out, capsys):
+    assert make(["00"], request(), out) == []
+    old, entry = (out / "00_first.png").read_bytes(), manifest(out)["notebooks"]["00_first"]
+    notebook(books, "00_first", DRAW + '\n(target / "half.csv").write_text("half")\nraise ValueError("two\\nlines")')
+    failures = make([], request(word="green"), out)
+    assert len(failures) == 1
+    assert failures[0].startswith("00_first: cell ")
+    assert failures[0].endswith(": ValueError: two")
+    assert (out / "00_first.png").read_bytes() == old  # the old pictures stay
+    assert manifest(out)["notebooks"]["00_first"] == entry
+    assert not (out / "half.csv").exists()
+    assert (out / "01_second.png").read_bytes() == b"green"
+    cell = int(failures[0].split("cell ")[1].split(":")[0])
+    book = nbformat.read(books / "00_first.ipynb", as_version=4)
+    assert "raise ValueError" in book.cells[cell - 1].source  # as a reader counts
+
+    capsys.readouterr()
+    status = main(["figures", "--preset", "smoke", "--out", str(out), "-p", "word=green"])
+    assert status == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "cell" in line]
+    assert lines == failures  # and 01 was skipped, being up to date
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [("assert 1 == 2", "AssertionError"), ("raise KeyError", "KeyError"), ("import os\nos._exit(3)", "kernel died")],
+)
+def test_failures_without_a_word_are_named_too(books, out, body, said):
+    notebook(books, "00_first", body)
+    (failure,) = make(["00"], request(), out)
+    assert failure.startswith("00_first: ")
+    assert said in failure
+    assert "\n" not in failure
+
+
+@pytest.mark.parametrize("moment", range(1, 5))
+def test_an_interrupted_move_is_finished_the_next_time(books, out, monkeypatch, moment):
+    """Old and new: two pictures and the manifest are put in place by one `replace` each, the folder by a `rename`."""
+    assert make(["00"], request(), out) == []
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    moves, replace = [], os.replace
+
+    def interrupted(source, target):
+        moves.append(str(target))
+        if len(moves) == moment:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        if moment == 4:
+            patch.setattr(shutil, "rmtree", lambda path, **_: interrupted(path, path) if path.exists() else None)
+        with pytest.raises(KeyboardInterrupt):
+            make(["00"], request(word="red"), out)
+    after = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    for name in ("00_first.csv", "00_first.png"):
+        assert after[name] in (before[name], b"red", b"preset,word\nsmoke,red\n")  # whole, old or new
+    assert json.loads(after["manifest.json"])
+
+    monkeypatch.setattr(sys.modules[make.__module__], "execute", lambda *_: pytest.fail("drawn again"))
+    assert make(["00"], request(word="red"), out) == []
+    found = manifest(out)
+    assert (out / "00_first.png").read_bytes() == b"red"
+    assert {name: sha256(out / name) for name in found["artefacts"]} == {
+        name: entry["sha256"] for name, entry in found["artefacts"].items()
+    }
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
+def test_killed_while_it_draws_it_goes_on_from_there(books, out, tmp_path):
+    """SIGKILL within the second notebook: the first is not drawn again, the second's old pictures stay whole."""
+    assert make(["01"], request(word="old"), out) == []
+    notebook(books, "01_second", DRAW + "\nimport time\n(target / 'half.csv').write_text('half')\ntime.sleep(600)")
+    code = (
+        "import sys; from pathlib import Path; from kit import figures; from kit.figures import needs\n"
+        f"needs.NOTEBOOKS = Path({str(books)!r})\n"
+        f"figures.make([], figures.Request('smoke', None, {{}}, None, 1, {{'word': 'new'}}), Path({str(out)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob(".drawing-*/half.csv")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (out / "00_first.png").read_bytes() == b"new"
+    assert (out / "01_second.png").read_bytes() == b"old"
+
+    notebook(books, "01_second")
+    stamp = (out / "00_first.png").stat().st_mtime_ns
+    assert make([], request(word="new"), out) == []
+    assert (out / "00_first.png").stat().st_mtime_ns == stamp
+    assert (out / "01_second.png").read_bytes() == b"new"
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+    assert not (out / "half.csv").exists()
+
+
+SIDE_BY_SIDE = """
+import time
+deadline = time.monotonic() + 60
+place = Path(out).parent
+(place / f"{name}.here").write_text("")
+while len(list(place.glob("*.here"))) < 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+assert len(list(place.glob("*.here"))) == 2, "alone"
+"""
+
+
+def test_notebooks_are_drawn_side_by_side_and_on_one_thread(books, out):
+    """Each waits until the other is there; their kernels have one thread for tensors, whatever this process has."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    threads = "\nimport torch\n(target / f'{name}.txt').write_text(str(torch.get_num_threads()))"
+    for name in ("00_first", "01_second"):
+        notebook(books, name, DRAW + SIDE_BY_SIDE + threads)
+    assert make([], replace(request(word="red"), jobs=2), out) == []
+    assert {path.name: path.read_text() for path in out.glob("*.txt")} == {"00_first.txt": "1", "01_second.txt": "1"}
+    assert list(manifest(out)["notebooks"]) == ["00_first", "01_second"]
+    assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+def test_a_notebook_begins_when_its_own_runs_are_there(books, out, monkeypatch, tmp_path):
+    """In one slot, of all orders: what is drawn of a run is drawn after it."""
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    rows = table1.table(request().plan, 1, ("cifar-10",))[:1]
+    monkeypatch.setitem(needs.NEEDS, "00_first", lambda plan, seeds: rows)
+    (run,) = rows[0].runs
+    look = f"write_text(str(folder_of({run.hash!r}).exists()))"
+    runs = f"\nfrom kit.runs import folder_of\n(target / f'{{name}}.txt').{look}"
+    for name in ("00_first", "01_second"):
+        notebook(books, name, DRAW + runs)
+    order = []
+    monkeypatch.setattr(Schedule, "ended", recording(Schedule.ended, order))
+    assert make([], request(), out) == []
+    assert order.index(run.hash) < order.index("notebook 00_first")
+    assert (out / "00_first.txt").read_text() == "True"
+    assert len(order) == 3
+    assert drawing_seconds(tmp_path / "cache").keys() == {("smoke", "00_first"), ("smoke", "01_second")}
+
+
+def recording(ended, order: list[str]):
+    def both(self, task, reason):
+        order.append(task.key)
+        ended(self, task, reason)
+
+    return both
+
+
+def test_two_runs_of_the_kits_own_notebooks_write_the_same_bytes(tmp_path, monkeypatch):
+    """Every SVG, PNG and CSV of a notebook that trains, from the same cache in other processes."""
+    drawn = []
+    for hash_seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
+        folder = tmp_path / hash_seed
+        assert make(["00"], request(), folder) == []
+        drawn.append({path.name: sha256(path) for path in folder.iterdir() if path.suffix in (".svg", ".png", ".csv")})
+    assert drawn[0] == drawn[1]
+    assert {name.rsplit(".", 1)[1] for name in drawn[0]} == {"svg", "png", "csv"}
+
+
+def test_an_unfinished_manifest_does_not_replace_the_old_one(books, out, monkeypatch):
+    assert make(["00"], request(), out) == []
+    before = (out / "manifest.json").read_bytes()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", lambda a, b: interrupt() if str(b).endswith("json") else os.rename(a, b))
+    with pytest.raises(KeyboardInterrupt):
+        make(["01"], request(), out)
+    assert (out / "manifest.json").read_bytes() == before

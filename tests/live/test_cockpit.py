@@ -1,0 +1,453 @@
+"""The cockpit without a browser: what its controls do, what it draws and when, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import json
+import random
+import shlex
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from kit.__main__ import main
+from kit.errors import KitError
+from kit.live.cockpit import cockpit, sentence
+from kit.live.page import SILENCE, Page
+from kit.live.plots import POINTS, LiveCurves, _nice, bound, thinned
+from kit.live.session import NOTHING, History, Settings, State
+from kit.runs.spec import with_teachers
+from kit.runs.store import find
+from kit.runs.training import train
+from kit.show import style
+from kit.training.steering import Event
+
+PATIENCE = 60
+SMALL = {"preset": "smoke", "role": "cifar-10", "student": "cnn", "teacher": "cnn", "small_teacher": "cnn", "epochs": 6}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def teachers():
+    for run in with_teachers([Settings(**SMALL).run()])[:-1]:
+        train(run)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    made = []
+
+    def opener(**changes):
+        made.append(cockpit(**SMALL | {"folder": tmp_path / "snapshots"} | changes))
+        wait(lambda: made[-1].lanes[0].session.state.phase in ("ready", "failed"))
+        made[-1].draw()
+        return made[-1]
+
+    yield opener
+    for one in made:
+        one.close()
+
+
+def wait(condition) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.005)
+
+
+def phase(one, *names: str) -> None:
+    wait(lambda: all(lane.session.state.phase in names for lane in one.lanes))
+
+
+def pixels(image) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(image.value)).convert("RGB")).astype(int)
+
+
+# ---- controls --------------------------------------------------------------------------------------------------------
+
+
+def test_start_trains_as_described(opened):
+    one = opened()
+    assert one.lanes[0].settings == Settings(**SMALL)  # untouched sliders are no options
+    one.start()
+    phase(one, "finished")
+    assert one.lanes[0].session.run == Settings(**SMALL).run()
+    assert one.lanes[0].session.state.events == ()
+
+
+def test_sliders_describe_before_the_start_and_steer_after_it(opened):
+    one = opened(epochs=200)
+    lane = one.lanes[0]
+    lane.k.value, lane.rate.index = 12, 30
+    assert lane.rate.value == pytest.approx(10 * 60 / 200)
+    assert lane.t == 12  # shown at once
+    one.step()
+    wait(lambda: lane.session.state.step == 1)
+    assert lane.session.described == Settings(**SMALL | {"epochs": 200, "k": 12.0, "rate": lane.rate.value})
+    assert lane.session.state.events == ()
+    lane.alpha.value, lane.k.value = 0.4, 5
+    wait(lambda: len(lane.session.state.events) == 2)
+    assert [(e.step, e.name, e.value) for e in lane.session.state.events] == [(1, "alpha", 0.4), (1, "k", 5.0)]
+    assert lane.t == lane.session.state.t == 5
+
+
+def test_what_is_moved_right_after_the_start_is_not_lost(opened):
+    one = opened()
+    one.start()
+    one.lanes[0].k.value = 6  # its thread has hardly heard of the start
+    phase(one, "finished")
+    state = one.lanes[0].session.state
+    assert [(event.name, event.value) for event in state.events] == [("k", 6.0)]
+    assert np.nanmax(state.history.t[state.events[0].step :]) <= 6
+
+
+def test_another_run_waits_for_reset_once_it_has_begun(opened):
+    one = opened(epochs=200)
+    one.seed.value = 3
+    wait(lambda: one.lanes[0].session.described.seed == 3)  # nothing had begun
+    phase(one, "ready")
+    one.step()
+    wait(lambda: one.lanes[0].session.state.step == 1)
+    one.student.value = "vgg16"
+    assert one.lanes[0].session.described.student == "cnn"
+    one.draw()
+    assert "Reset" in one.status.value
+    one.reset()
+    wait(lambda: one.lanes[0].session.run is not None and one.lanes[0].session.run.student.name == "vgg16")
+    one.draw()
+    assert "Reset" not in one.status.value
+
+
+@pytest.mark.parametrize(
+    ("temperature", "k", "rate"),
+    [("adaptive", True, True), ("schedule", True, False), ("T = 5, Eq. (1) hinton", False, False)],
+)
+def test_only_sliders_that_act_can_be_moved(opened, temperature, k, rate):
+    one = opened()
+    lane = one.lanes[0]
+    lane.temperature.value = temperature
+    assert (not lane.k.disabled, not lane.rate.disabled, not lane.alpha.disabled) == (k, rate, True)
+    one.teacher.value = None
+    assert one.small_teacher.value is None  # there is none without a big one
+    assert lane.k.disabled and lane.rate.disabled and lane.alpha.disabled
+    assert lane.settings.run().teachers == {}
+
+
+def test_comparing_gives_a_second_session_on_the_same_batches(opened):
+    one = opened()
+    one.compare.value = True
+    second = one.lanes[1]
+    second.temperature.value = "T = 20, Eq. (1) printed"
+    wait(lambda: second.session.described.temperature == "20")
+    one.start()
+    phase(one, "finished")
+    a, b = (lane.session.run for lane in one.lanes)
+    assert (a.seed, a.data, a.recipe.batch, a.student) == (b.seed, b.data, b.recipe.batch, b.student)
+    assert b.recipe.stages[0].temperature.T == 20
+    one.draw()
+    assert "A: finished" in one.status.value and "B: finished" in one.status.value
+    place, _ = one.snapshot()
+    assert set(pd.read_csv(place / "cockpit.csv")["session"]) == {"A", "B"}
+    one.compare.value = False
+    assert len(one.lanes) == 1 and second.session.state.phase == "closed"
+
+
+def test_every_control_has_a_visible_label(opened):
+    one = opened()
+    lane = one.lanes[0]
+    for control in (one.role, one.teacher, one.small_teacher, one.student, one.seed, one.image, lane.temperature,
+                    lane.k, lane.alpha, lane.rate, one.start_button, one.pause_button, one.step_button,
+                    one.reset_button, one.snapshot_button, one.compare, one.progress):  # fmt: skip
+        assert control.description.strip()
+
+
+def test_wrong_settings_are_said_in_the_status(opened):
+    one = opened(epochs=0)
+    assert one.lanes[0].session.state.phase == "failed"
+    assert "epochs: 0 is not allowed" in one.status.value
+    with pytest.raises(KitError, match="preset 'huge'"):
+        cockpit(preset="huge")
+
+
+# ---- drawing ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_draws_only_what_has_changed(opened):
+    one = opened()
+    draws, curves = one.draws, one.curves.value
+    for _ in range(3):
+        one.draw()
+    assert one.draws == draws and one.curves.value is curves
+    one.step()
+    wait(lambda: one.lanes[0].session.state.step == 1)
+    one.draw()
+    assert one.draws == draws + 1 and one.curves.value != curves
+
+
+def test_it_redraws_at_most_five_times_a_second_and_in_the_end(tmp_path):
+    async def watch() -> tuple[int, float, int, int]:
+        one = cockpit(**SMALL | {"epochs": 60, "folder": tmp_path})
+        try:
+            while one.lanes[0].session.state.phase != "ready":
+                await asyncio.sleep(0.01)
+            one.start()
+            begin, before = time.monotonic(), one.draws
+            while one.lanes[0].session.state.phase != "finished":
+                one.lanes[0].alpha.value = random.random()
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1.5)
+            spent, drawn = time.monotonic() - begin, one.draws - before
+            state = one.lanes[0].session.state
+            return drawn, spent, one._shown[0][0], state.step
+        finally:
+            one.close()
+
+    drawn, spent, shown, step = asyncio.run(watch())
+    assert 2 <= drawn <= 5 * spent + 1
+    assert shown == step == 300
+
+
+def test_a_lower_k_changes_the_bars_at_once(opened):
+    one = opened()
+    before = pixels(one.lanes[0].bars)
+    one.lanes[0].k.value = 2
+    assert (pixels(one.lanes[0].bars) != before).any()
+
+
+def test_attention_is_drawn_beside_and_disturbs_nothing(opened):
+    one = opened()
+    one.start()
+    phase(one, "finished")
+
+    def drawn():
+        one.draw()
+        return all(image.value for image in one.lanes[0].eyes)
+
+    wait(drawn)
+    assert one.lanes[0].captions[0].value.count("test image 0")
+    for image in one.lanes[0].eyes:
+        shape = pixels(image).shape
+        assert shape[0] == shape[1] >= 136
+    session, run = one.lanes[0].session, Settings(**SMALL).run()
+    trained = train(run).student().state_dict()
+    ours = session._training.student.state_dict()
+    assert all((ours[name] == trained[name]).all() for name in ours)
+
+
+def lines_of(ax) -> dict[str, np.ndarray]:
+    return {line.get_color(): line.get_ydata() for line in ax.lines}
+
+
+def state(n: int, **changes) -> State:
+    steps = np.arange(n, dtype=float)
+    history = History(900 - steps, steps / n, 20 - steps / n, np.floor(20 - steps / n), -steps / n / 9, steps / n)
+    return State(step=n, total=2 * n, steps_per_epoch=5, history=history, stages=(("small teacher", 0),),
+                 **{"t": 19.0, "used": 19.0, "k": 20.0} | changes)  # fmt: skip
+
+
+def test_curves_show_the_history_and_where_it_was_steered():
+    with style.styled():
+        figure = style.new_figure(1136, 430)
+        curves = LiveCurves(figure, [(x, y, 0.4, 0.35) for y in (0.6, 0.1) for x in (0.05, 0.55)])
+        events = (Event(step=10, name="k", value=12.0), Event(step=10, name="alpha", value=0.5))
+        one = state(40, events=events)
+        curves.update([one])
+    assert isinstance(figure, Figure)
+    lane = curves.lanes[0]
+    assert lane.t.get_xdata().tolist() == list(range(1, 41))
+    assert lane.t.get_ydata() == pytest.approx(one.history.t)
+    assert lane.both.get_ydata() == pytest.approx(one.history.mismatch + one.history.spread)
+    at = lane.k.get_xdata(), lane.k.get_ydata()
+    assert [list(each) for each in at] == [[0, 10, 40], [20, 12, 12]]
+    for line in curves.marks:
+        assert line.get_xdata()[:2].tolist() == [10, 10]
+    assert "α" in curves.last.get_text() and "0.5" in curves.last.get_text()
+    low, high = curves.loss.get_ylim()
+    assert low <= one.history.loss.min() and one.history.loss.max() <= high
+    assert curves.t.get_xlim() == (0, 80)
+
+
+def test_curves_of_nothing_are_empty_axes():
+    with style.styled():
+        curves = LiveCurves(style.new_figure(1136, 430), [(0.1, 0.1, 0.3, 0.3)] * 4)
+        curves.update([State()])
+    assert len(bound(State())[0]) == 0
+    assert all(len(line.get_xdata()) == 0 for line in curves.lanes[0].lines)
+
+
+def test_the_slopes_axis_always_has_an_end():
+    for reach in np.geomspace(1e-9, 1e3, 2000):
+        assert reach <= _nice(float(reach)) <= 2.7 * reach
+    assert _nice(0) > 0 and _nice(float("nan")) > 0
+
+
+def test_thinning_keeps_means():
+    values = np.random.RandomState(0).rand(10 * POINTS)
+    assert thinned(values) == pytest.approx(values.reshape(POINTS, 10).mean(1))
+    assert thinned(values[:7]) is not None and len(thinned(values[:7])) == 7
+    gaps = np.full(3 * POINTS, np.nan)
+    gaps[0] = 5
+    assert thinned(gaps)[0] == 5 and np.isnan(thinned(gaps)[1:]).all()
+    assert len(thinned(np.ones(2 * POINTS + 1))) <= POINTS
+
+
+def test_a_sentence_says_how_it_stands():
+    assert "t = 7.25 (⌊t⌋ = 7)" in sentence(state(4, phase="running", t=7.25, used=7.0))
+    assert "&lt;b&gt;" in sentence(State(message="<b>"))
+    assert "waiting for a page" in sentence(State(phase="paused", held=True))
+    assert "37%" in sentence(State(phase="teachers", share=0.371, history=NOTHING))
+
+
+# ---- snapshots -------------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_what_is_shown_and_can_be_trained_again(opened, capsys):
+    one = opened()
+    lane = one.lanes[0]
+    for name, value in (("k", 9.0), ("alpha", 0.4)):
+        one.step()
+        wait(lambda: lane.session.state.phase == "paused")
+        getattr(lane, name).value = value
+        wait(lambda name=name: any(event.name == name for event in lane.session.state.events))
+    one.start()
+    phase(one, "finished")
+    place, command = one.snapshot()
+    assert {path.name for path in place.iterdir()} == {
+        "cockpit.png", "cockpit.svg", "cockpit.csv", "settings.json", "events.json"
+    }  # fmt: skip
+    history = pd.read_csv(place / "cockpit.csv")
+    assert main([*shlex.split(command)[3:], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["run"] == json.loads((place / "settings.json").read_text())["A"]["run"]
+    steps = find(lane.session.replay).steps
+    assert history["loss"].tolist() == pytest.approx(steps["loss"].tolist(), rel=1e-5)
+    assert history["t"].tolist() == pytest.approx(steps["t"].tolist(), rel=1e-5, nan_ok=True)
+    assert one.snapshot()[0] != place  # nothing is overwritten
+    with Image.open(place / "cockpit.png") as picture:
+        assert picture.size == (2280, 1560)
+
+
+def test_there_is_nothing_to_save_before_the_start(opened):
+    one = opened()
+    with pytest.raises(KitError, match="press Start first"):
+        one.snapshot()
+    one.snapshot_button.click()
+    assert "press Start first" in one.status.value
+
+
+# ---- pages come and go -----------------------------------------------------------------------------------------------
+
+
+def test_without_a_page_it_holds_and_with_one_it_goes_on(opened):
+    one = opened(epochs=400)
+    one.start()
+    wait(lambda: one.lanes[0].session.state.step > 0)
+    one.page._handle_custom_msg({"there": False}, [])
+    wait(lambda: one.lanes[0].session.state.held)
+    one.page._handle_custom_msg({"there": True}, [])
+    wait(lambda: not one.lanes[0].session.state.held and one.lanes[0].session.state.phase == "running")
+
+
+def test_silence_counts_from_the_last_sign_of_life(monkeypatch):
+    told = []
+    page = Page(told.append)
+    assert not page.is_silent  # nobody has ever looked
+    page._handle_custom_msg({"there": True}, [])
+    assert not page.is_silent
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + SILENCE + 1)
+    assert page.is_silent and told == [True]
+    page.close()
+
+
+def test_opening_again_ends_the_former_one(opened):
+    first = opened(epochs=400)
+    first.start()
+    wait(lambda: first.lanes[0].session.state.step > 0)
+    begin = time.monotonic()
+    second = opened()
+    assert first.lanes[0].session.state.phase == "closed"
+    assert time.monotonic() - begin < 2
+    assert second.lanes[0].session.state.phase == "ready"
+
+
+# ---- whatever is pressed ---------------------------------------------------------------------------------------------
+
+
+def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    one, rng = opened(epochs=30), random.Random(11)
+    lane = one.lanes[0]
+    words = [name for name in lane.temperature.options]
+    presses = {
+        "start": one.start,
+        "pause": one.pause,
+        "step": one.step,
+        "reset": one.reset,
+        "k": lambda: setattr(lane.k, "value", rng.randint(1, 40)),
+        "alpha": lambda: setattr(lane.alpha, "value", rng.randint(0, 20) / 20),
+        "rate": lambda: setattr(lane.rate, "index", rng.randrange(41)),
+        "image": lambda: setattr(one.image, "value", rng.randrange(len(one.image.options))),
+        "temperature": lambda: setattr(lane.temperature, "value", rng.choice(words)),
+        "role": lambda: setattr(one.role, "value", rng.choice(["cifar-10", "cifar-100"])),
+        "seed": lambda: setattr(one.seed, "value", rng.randrange(3)),
+        "small": lambda: setattr(one.small_teacher, "value", rng.choice(["cnn", None])),
+        "page": lambda: one._page_told(rng.random() < 0.7),
+        "draw": one.draw,
+    }
+    often = [12, 4, 8, 1, 20, 10, 10, 6, 1, 0.3, 1, 1, 4, 15]
+    for _ in range(500):
+        presses[rng.choices(list(presses), often)[0]]()
+        now = lane.session.state
+        if now.k is not None:
+            assert 1 <= now.t <= now.k
+        assert now.phase != "failed", now.message
+    one._page_told(True)
+    one.role.value = "cifar-10"
+    one.reset()
+    wait(lambda: lane.session.state.step == 0 and lane.session.state.phase == "ready")
+    one.start()
+    phase(one, "finished")
+    assert raised == []
+
+
+def test_30_cycles_leave_threads_and_memory_as_they_were(opened):
+    one, process = opened(), psutil.Process()
+
+    def cycle() -> None:
+        one.start()
+        wait(lambda: one.lanes[0].session.state.step > 0)
+        one.draw()
+        one.reset()
+        wait(lambda: one.lanes[0].session.state.step == 0 and one.lanes[0].session.state.look is not None)
+        one.draw()
+
+    for _ in range(8):
+        cycle()
+    gc.collect()
+    threads, memory = process.num_threads(), process.memory_info().rss
+    for _ in range(30):
+        cycle()
+    gc.collect()
+    assert process.num_threads() == pytest.approx(threads, abs=1)  # the one that looks may have come or gone
+    assert process.memory_info().rss == pytest.approx(memory, rel=0.05)
+
+
+def test_closing_ends_every_thread_within_a_second(opened):
+    before = threading.active_count()
+    one = opened(epochs=400)
+    one.start()
+    wait(lambda: one.lanes[0].session.state.step > 0)
+    one.draw()
+    begin = time.monotonic()
+    one.close()
+    assert time.monotonic() - begin < 1
+    wait(lambda: threading.active_count() <= before)

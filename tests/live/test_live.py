@@ -1,0 +1,348 @@
+"""A training on a thread of its own: the same student, steered or not; nothing hangs, raises or is left behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import shlex
+import threading
+import time
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kit.__main__ import main
+from kit.errors import KitError
+from kit.live import session as sessions
+from kit.live.session import Session, Settings
+from kit.runs.spec import with_teachers
+from kit.runs.store import find, folder_of
+from kit.runs.training import train
+
+PATIENCE = 60  # seconds: a busy machine's; nothing here takes more than a few
+
+SMALL = Settings(preset="smoke", role="cifar-10", student="cnn", teacher="cnn", small_teacher="cnn", epochs=6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def teachers():
+    for run in with_teachers([SMALL.run()])[:-1]:
+        train(run)
+
+
+@pytest.fixture
+def open_session():
+    sessions = []
+
+    def opened(settings: Settings = SMALL, **options) -> Session:
+        sessions.append(Session(settings, **options))
+        return sessions[-1]
+
+    yield opened
+    for session in sessions:
+        assert session.close(timeout=PATIENCE)
+
+
+def wait(session: Session, *phases: str, until=lambda state: True):
+    """The first state seen in one of these phases."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        state = session.state
+        if state.phase in phases and until(state):
+            return state
+        time.sleep(0.002)
+    raise AssertionError(f"still {session.state.phase}: {session.state.message}")
+
+
+def weights(session: Session) -> dict[str, torch.Tensor]:
+    return session._training.student.state_dict()
+
+
+def same(ours, theirs) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# ---- the same student -----------------------------------------------------------------------------------------------
+
+
+def test_untouched_it_trains_the_student_that_the_command_line_trains(open_session, capsys):
+    session = open_session()
+    session.start()
+    state = wait(session, "finished")
+    assert main([*shlex.split(SMALL.command())[3:], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["run"] == session.run.hash
+    assert same(load_file(folder_of(told["run"]) / "student.safetensors"), weights(session))
+    result = find(session.run)
+    assert state.step == state.total == len(result.steps) == len(state.history)
+    assert state.history.loss == pytest.approx(result.steps["loss"].to_numpy())
+    assert state.history.t == pytest.approx(result.steps["t"].to_numpy(), nan_ok=True)
+    assert state.history.top1 == pytest.approx(result.steps["batch_top1"].to_numpy())
+    assert [top1 for _, top1 in state.epochs] == pytest.approx(result.epochs["test_top1"].tolist())
+    assert f"{told['test_top1']:.1%}" in state.message
+
+
+def test_looking_pausing_and_stepping_change_nothing(open_session):
+    session = open_session()
+    for i in range(8):
+        session.step()
+        session.look_at(i)
+        wait(session, "paused", until=lambda s, i=i: s.step == i + 1 and s.look.image == i)
+    session.start()
+    wait(session, "finished")
+    assert same(load_file(train(session.run).folder / "student.safetensors"), weights(session))
+
+
+def test_what_is_steered_midway_is_replayed_bit_for_bit(open_session, tmp_path, capsys):
+    session = open_session(Settings(**vars(SMALL) | {"rate": 3.0}))
+    for name, value in (("k", 9.0), ("alpha", 0.4), ("rate", 30.0), ("k", 3.5)):
+        session.step()
+        step = wait(session, "paused", until=lambda s: True).step
+        session.steer(name, value)
+        session.step()
+        wait(session, "paused", until=lambda s, at=step: s.step > at)
+    session.start()
+    state = wait(session, "finished")
+    assert [event.name for event in state.events] == ["k", "alpha", "rate", "k"]
+    assert session.replay.hash != session.run.hash
+    assert same(load_file(train(session.replay).folder / "student.safetensors"), weights(session))
+
+
+def test_steering_acts_from_the_next_batch_and_before_the_first(open_session):
+    session = open_session(Settings(**vars(SMALL) | {"rate": 1e-9}))
+    session.steer("k", 6.5)  # nothing is set up yet, or only just
+    session.step()
+    state = wait(session, "paused", until=lambda s: s.step == 1)
+    assert state.history.used.tolist() == [6] and state.k == 6.5
+    session.steer("k", 4)
+    state = wait(session, "paused", until=lambda s: len(s.events) == 2)
+    assert (state.t, state.step) == (4, 1)  # t follows at once, nothing was trained for it
+    session.step()
+    assert wait(session, "paused", until=lambda s: s.step == 2).history.used.tolist() == [6, 4]
+
+
+def test_the_two_terms_are_those_that_move_t(open_session):
+    """θ ← θ − rate / batches an epoch · (mismatch + spread), with both as terms of ∂L_D/∂log t."""
+    session = open_session(Settings(**vars(SMALL) | {"rate": 2.0}))
+    session.start()
+    state = wait(session, "finished")
+    history, batches = state.history, state.steps_per_epoch
+    first = next(step for name, step in state.stages[1:])  # within the first stage
+    moved = torch.tensor(history.t[1:first]).log() - torch.tensor(history.t[: first - 1]).log()
+    wanted = -2.0 / batches * torch.tensor(history.mismatch + history.spread)[: first - 1]
+    free = torch.tensor(history.t[1:first]) < 20  # where K did not stop it
+    assert free.any()
+    assert moved[free].numpy() == pytest.approx(wanted[free].numpy(), rel=1e-4, abs=1e-9)
+
+
+# ---- what it shows --------------------------------------------------------------------------------------------------
+
+
+def test_the_picked_image_is_seen_by_its_stages_teacher(open_session):
+    session = open_session(image=3)
+    state = wait(session, "ready", until=lambda s: s.look is not None)
+    assert (state.look.image, state.look.teacher, state.step) == (3, "small", 0)
+    copies = state.networks
+    assert set(copies) == {"small", "big", "student"}
+    x = state.pictures.images.pixels[3:4].float()
+    mean, std = session.run.data.load().mean_std
+    x = ((x - mean) / std).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        assert torch.allclose(copies["small"](x)[0], state.look.zt, atol=1e-4)
+        assert torch.allclose(copies["student"](x)[0], state.look.zs, atol=1e-4)
+    session.look_at(5)
+    assert wait(session, "ready", until=lambda s: s.look.image == 5)
+
+
+def test_states_are_said_to_whoever_listens_and_never_change(open_session):
+    heard = []
+    session = open_session(hear=lambda: heard.append(session.state if "session" in locals() else None))
+    session.start()
+    last = wait(session, "finished")
+    assert heard[-1] in (None, last) or heard[-1].number <= last.number
+    numbers = [state.number for state in heard if state]
+    assert numbers == sorted(numbers)
+    before = last.history.loss.copy()
+    session.reset()
+    wait(session, "ready")
+    assert (last.history.loss == before).all()
+
+
+def test_missing_teachers_are_announced_and_trained_first(monkeypatch, tmp_path, open_session):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    session = open_session()
+    state = wait(session, "ready")
+    assert "training teacher CNN (3 epochs)" in state.message and " s" in state.message
+    assert state.step == state.total == 0
+    session.start()
+    assert wait(session, "teachers", "running", "finished").phase == "teachers"
+    assert wait(session, "finished").share == 1.0
+    assert all(find(run) for run in with_teachers([session.run])[:-1])
+    assert find(session.run) is None  # a live student is not put into the cache
+
+
+def test_closing_ends_the_teachers_process_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    session = Session(Settings(**vars(SMALL) | {"teacher": "vgg19"}))
+    session.start()
+    wait(session, "teachers")
+    (child,) = [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+    begin = time.monotonic()
+    assert session.close(timeout=PATIENCE)
+    assert time.monotonic() - begin < 1
+    assert not child.is_running()
+
+
+def test_a_training_that_diverges_says_so_and_can_be_reset(open_session, monkeypatch):
+    session, run = open_session(), SMALL.run()
+    run = run.model_copy(update={"recipe": run.recipe.model_copy(update={"lr": 1e30})})
+    session.reset(run)
+    session.start()
+    assert "not a finite number" in wait(session, "failed").message
+    session.start()
+    session.steer("k", 3)
+    session.reset(SMALL)
+    assert wait(session, "ready", until=lambda s: s.look is not None).message == ""
+
+
+def test_held_it_stands_still_and_goes_on_as_before(open_session):
+    session = open_session(Settings(**vars(SMALL) | {"epochs": 400}))
+    session.start()
+    wait(session, "running", until=lambda s: s.step > 0)
+    session.hold(True)
+    state = wait(session, "paused", until=lambda s: s.held)
+    time.sleep(0.1)
+    assert session.state.step == state.step
+    session.hold(False)
+    wait(session, "running", until=lambda s: s.step > state.step)
+
+
+def test_wrong_values_are_refused_where_they_are_given(open_session):
+    session = open_session()
+    with pytest.raises(KitError, match="alpha 2 is not allowed"):
+        session.steer("alpha", 2)
+    assert wait(session, "ready").events == ()
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"small_teacher": None}, {"teacher": None, "small_teacher": None}, {"temperature": "5", "small_teacher": None,
+     "reading": "hinton", "alpha": 0.3}, {"temperature": "schedule", "k": 7.5}, {"rate": 1 / 3, "seed": 2}],
+)  # fmt: skip
+def test_the_command_line_of_settings_means_the_same_run(changes, monkeypatch, capsys):
+    settings = Settings(**vars(SMALL) | changes)
+    asked = []
+
+    def not_now(runs, jobs):
+        asked.extend(runs)
+        raise KitError("enough")
+
+    monkeypatch.setattr("kit.grid.train_all", not_now)
+    assert main(shlex.split(settings.command())[3:]) == 2
+    capsys.readouterr()
+    (run,) = asked
+    assert run == settings.run() or settings.rate  # a rate is written to 12 digits
+    assert run.recipe.stages[0].name == settings.run().recipe.stages[0].name
+    if settings.rate:
+        assert run.recipe.stages[0].temperature.rate == pytest.approx(settings.rate, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"k": 0.5}, "k: 0.5 is not allowed"), ({"role": "mnist"}, "'mnist'"), ({"epochs": 0}, "epochs: 0"),
+     ({"preset": "huge"}, "preset 'huge'"), ({"student": "vgg17"}, "vgg17")],
+)  # fmt: skip
+def test_wrong_settings_are_one_line_and_not_the_end(changes, said, open_session):
+    session = open_session(Settings(**vars(SMALL) | changes))
+    message = wait(session, "failed").message
+    assert said in message and "\n" not in message
+    session.reset(SMALL)
+    wait(session, "ready", until=lambda s: s.look is not None)
+
+
+def test_a_small_teacher_needs_a_big_one():
+    with pytest.raises(KitError, match="small teacher 'cnn' needs a big teacher"):
+        Settings(student="cnn", teacher=None, small_teacher="cnn").run()
+
+
+# ---- whatever is pressed --------------------------------------------------------------------------------------------
+
+
+def test_500_random_controls_neither_hang_nor_raise_nor_lose_t(monkeypatch, open_session):
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    rng = random.Random(7)
+    session = open_session(Settings(**vars(SMALL) | {"rate": 40.0, "epochs": 40}))
+    others = [Settings(**vars(SMALL) | {"seed": seed}).run() for seed in range(3)]
+    presses = {
+        "start": lambda: session.start(),
+        "pause": lambda: session.pause(),
+        "step": lambda: session.step(),
+        "k": lambda: session.steer("k", rng.uniform(1, 40)),
+        "alpha": lambda: session.steer("alpha", rng.random()),
+        "rate": lambda: session.steer("rate", 10 ** rng.uniform(-3, 3)),
+        "look": lambda: session.look_at(rng.randint(-5, 60)),
+        "hold": lambda: session.hold(rng.random() < 0.3),
+        "reset": lambda: session.reset(rng.choice([None, None, *others])),
+    }
+    often = [10, 4, 10, 20, 10, 10, 6, 4, 1]
+    steps, seen = 0, set()
+    for _ in range(500):
+        presses[rng.choices(list(presses), often)[0]]()
+        if rng.random() < 0.2:
+            time.sleep(rng.random() * 0.03)
+        state = session.state
+        seen.add(state.phase)
+        steps = max(steps, state.step)
+        if state.k is not None:
+            assert 1 <= state.t <= state.k
+        t = state.history.t
+        assert ((t[t == t] >= 1) & (t[t == t] <= 40)).all()
+    assert raised == [] and session._thread.is_alive()
+    assert steps > 10 and {"running", "paused"} <= seen
+    session.hold(False)
+    session.reset(others[0])
+    session.start()
+    assert wait(session, "finished", until=lambda s: s.total == 30).events == ()  # and it still trains as it should
+    assert same(load_file(train(others[0]).folder / "student.safetensors"), weights(session))
+
+
+def test_30_starts_and_resets_leave_threads_and_memory_as_they_were(open_session):
+    process = psutil.Process()
+    session = open_session()
+
+    def cycle() -> None:
+        session.start()
+        wait(session, "running", "finished", until=lambda s: s.step > 0)
+        session.reset()
+        wait(session, "ready", until=lambda s: s.step == 0 and s.look is not None)
+
+    for _ in range(5):  # torch's own workspaces
+        cycle()
+    gc.collect()
+    threads, memory = process.num_threads(), process.memory_info().rss
+    for _ in range(30):
+        cycle()
+    gc.collect()
+    assert process.num_threads() == threads
+    assert process.memory_info().rss == pytest.approx(memory, rel=0.05)
+
+
+def test_closing_ends_the_thread_within_a_second():
+    before = threading.active_count()
+    for settings in (SMALL, Settings(**vars(SMALL) | {"epochs": 500})):
+        session = Session(settings)
+        session.start()
+        wait(session, "running", "finished", until=lambda s: s.step > 0)
+        begin = time.monotonic()
+        assert session.close()
+        assert time.monotonic() - begin < 1
+        assert session.state.phase == "closed"
+    assert threading.active_count() == before
+    sessions.close_all()

@@ -1,0 +1,500 @@
+"""kit.show: numbers as text, files with stable bytes, figures whose text can be read, and the temperature explorer."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+from itertools import combinations, pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+from scipy import stats
+
+from kit.errors import KitError
+from kit.losses import eq1_hinton, eq1_printed, softened, temperature_gradient
+from kit.show import plots, style, tables
+from kit.show.artefacts import csv_bytes, picture, png_bytes, save
+from kit.show.widgets import temperature_explorer
+
+CAPTION = style.source_line(
+    {"cifar-100": "generated 100 classes (embedded)"}, "quick", 3, "bands: 95 % t-interval", "a second line " * 9
+)
+
+
+def fake_run(label: str, seed: int = 0, epochs: int = 6, per_epoch: int = 10, ends: tuple[float, float] = (0.4, 0.65)):
+    """A finished run as the kit's trainer records it."""
+    rng = np.random.default_rng(seed)
+    n = epochs * per_epoch
+    stage, t = np.full(n, "hard labels", dtype=object), np.full(n, np.nan)
+    stages = [{"name": "hard labels", "ended_by": "budget"}]
+    if label.startswith("T="):
+        stage[:], t[:] = "big teacher", float(re.findall(r"\d+", label)[0])
+        stages = [{"name": "big teacher", "ended_by": "budget"}]
+    elif label.startswith("adaptive"):
+        a, b = (int(end * n) for end in ends)
+        stage[:a], stage[a:b] = "small teacher", "big teacher"
+        t[:a], t[a:b] = np.geomspace(20, 1, a), np.geomspace(20, 2.5, b - a)
+        stages = [
+            {"name": "small teacher", "ended_by": "temperature"},
+            {"name": "big teacher", "ended_by": "budget"},
+            *stages,
+        ]
+    steps = {"step": np.arange(n), "epoch": (np.arange(n) + 1) / per_epoch, "stage": stage, "loss": 1.0, "t": t}
+    epoch = np.arange(1, epochs + 1)
+    right = 0.6 * (1 - np.exp(-epoch / 2)) + 0.02 * rng.standard_normal(epochs)
+    return SimpleNamespace(
+        label=label,
+        seed=seed,
+        steps=pd.DataFrame(steps | {"t_used": np.floor(t), "lr": 0.1, "batch_top1": 0.5}),
+        epochs=pd.DataFrame({"epoch": epoch, "test_top1": right, "train_top1": right + 0.05}),
+        metrics={"stages": stages},
+    )
+
+
+def logits(n: int = 64, c: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    zt = 3 * torch.randn(n, c, generator=generator)
+    zs = 0.6 * zt + torch.randn(n, c, generator=generator)
+    return zt, zs, zt.argmax(1)
+
+
+CLASSES = [f"class {i} of a long name" for i in range(12)]
+LABELS = ("hard labels", "T=5 (printed)", "T=5 (hinton)", "T=20 (printed)", "T=20 (hinton)", "adaptive")
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_interval_is_the_t_interval():
+    mean, low, high = tables.interval([1.0, 2.0, 3.0])
+    assert mean == 2
+    assert high - mean == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)  # t(0.975, 2) = 4.302653, s = 1
+    values = [0.5, 0.61, 0.58, 0.55, float("nan")]
+    wanted = stats.t.interval(0.95, 3, loc=np.mean(values[:4]), scale=stats.sem(values[:4]))
+    assert tables.interval(values)[1:] == pytest.approx(wanted)
+    assert low < mean
+
+
+def test_interval_of_one_value_has_no_bounds():
+    mean, low, high = tables.interval([0.4])
+    assert mean == 0.4 and math.isnan(low) and math.isnan(high)
+    assert math.isnan(tables.interval([])[0])
+
+
+def test_numbers_as_text():
+    assert tables.with_interval([0.56, 0.57, 0.58]) == "57.0 ± 2.5"
+    assert tables.with_interval([0.573]) == "57.3"
+    assert tables.with_interval([]) == "–"
+    assert tables.with_interval([40, 44], percent=False, digits=0) == "42 ± 25"
+    assert [tables.si_flops(x) for x in (0, 1.234e12, 56.7e9, 999.6e3, 123e6)] == [
+        "0 FLOP", "1.23 TFLOP", "56.7 GFLOP", "1.00 MFLOP", "123 MFLOP",
+    ]  # fmt: skip
+    assert [tables.minutes(s) for s in (41.6, 59.7, 738, 12240, math.nan)] == [
+        "42 s",
+        "1.0 min",
+        "12.3 min",
+        "3.4 h",
+        "–",
+    ]
+    assert tables.ratios([2.0, 3.0], [4.0, 4.0]) == [0.5, 0.75]
+    assert tables.ratios([2.0, 4.0, 6.0], [3.0, 5.0]) == [0.5, 1.0, 1.5]
+
+
+def test_curves_count_iterations_and_seeds():
+    runs = {"adaptive": [fake_run("adaptive", seed) for seed in range(3)], "T=5": [fake_run("T=5")]}
+    data = tables.curves(runs, ["test_top1"])
+    one = data[data["label"] == "adaptive"]
+    assert one["iteration"].tolist() == [10, 20, 30, 40, 50, 60] and set(one["seeds"]) == {3}
+    third = [100 * run.epochs["test_top1"][2] for run in runs["adaptive"]]
+    assert tuple(one.iloc[2][["test_top1", "test_top1_low", "test_top1_high"]]) == pytest.approx(tables.interval(third))
+    assert data[data["label"] == "T=5"]["test_top1_low"].isna().all()
+
+
+# -- style ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_label_keeps_its_colour_and_readings_differ_without_it():
+    looks = style.looks(LABELS)
+    assert looks["T=5 (printed)"].colour == looks["T=5 (hinton)"].colour == style.looks(["T=5"])["T=5"].colour
+    assert (looks["T=5 (printed)"].line, looks["T=5 (printed)"].filled) != (looks["T=5 (hinton)"].line, False)
+    assert looks["T=20 (printed)"].colour != looks["T=5 (printed)"].colour  # T=2… is no T=20 and no T=5
+    assert style.looks(["T=50"])["T=50"].colour not in (looks["T=5 (hinton)"].colour, looks["adaptive"].colour)
+    assert len(set(style.looks(["adaptive", "adaptive, rate 5", "adaptive, rate 9"]).values())) == 3
+
+
+def test_spread_moves_things_apart_and_no_further():
+    assert style.spread([0.2, 0.8], [0.1, 0.1], 0, 1).tolist() == [0.2, 0.8]
+    sizes = np.full(5, 0.1)
+    places = style.spread([0.97, 0.5, 0.51, 0.98, 0.96], sizes, 0, 1)
+    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(sorted(places)))
+    assert places.max() == pytest.approx(0.95) and places[1] == pytest.approx(0.455)
+    crowded = style.spread([0.5] * 20, [0.1] * 20, 0, 1)
+    assert 0 <= crowded.min() and crowded.max() <= 1
+
+
+def test_wrapping_keeps_words_and_width():
+    text = "cifar-100 role filled by: generated 100 classes · bands: 95 % t-interval"
+    lines = style.wrapped(text, 150, style.SMALL).split("\n")
+    assert max(style.text_size(line, style.SMALL)[0] for line in lines) <= 150
+    assert " ".join(lines).replace("\u00a0", " ") == text
+    assert style.text_size(style.shortened("a very long name indeed", 60))[0] <= 60
+
+
+def test_styled_gives_the_users_settings_back():
+    with matplotlib.rc_context({"font.size": 31}):
+        with style.styled():
+            assert matplotlib.rcParams["font.size"] == style.TEXT
+        assert matplotlib.rcParams["font.size"] == 31
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+SAVES = """
+import sys
+import matplotlib
+if sys.argv[2] == "mine":
+    matplotlib.rcParams.update({"font.size": 17, "axes.grid": False, "svg.fonttype": "none", "savefig.dpi": 33})
+sys.path.insert(0, sys.argv[3])
+import test_show as fakes
+from kit.show import plots, tables, widgets
+from kit.show.artefacts import save
+runs = {label: [fakes.fake_run(label, seed) for seed in range(3)] for label in ("T=5", "adaptive")}
+save(plots.accuracy_curves(runs, caption="c"), "curves", sys.argv[1], tables.curves(runs, ["test_top1"]))
+save(plots.temperature_trace(runs["adaptive"]), "trace", sys.argv[1])
+assert "matplotlib.pyplot" not in sys.modules, "something imports pyplot"
+"""
+
+
+def test_two_processes_write_the_same_bytes(tmp_path: Path):
+    started = []
+    for name in ("yours", "mine"):
+        environment = os.environ | {"PYTHONHASHSEED": "1" if name == "mine" else "2"}
+        here = str(Path(__file__).parent)
+        command = [sys.executable, "-c", SAVES, str(tmp_path / name), name, here]
+        started.append(subprocess.Popen(command, env=environment, cwd=Path(here).parents[1]))
+    assert [process.wait(120) for process in started] == [0, 0]
+    names = sorted(path.name for path in (tmp_path / "mine").iterdir())
+    assert names == ["curves.csv", "curves.png", "curves.svg", "trace.png", "trace.svg"]
+    for name in names:
+        assert (tmp_path / "mine" / name).read_bytes() == (tmp_path / "yours" / name).read_bytes(), name
+
+
+def test_saving_twice_gives_the_same_bytes_and_nothing_personal(tmp_path: Path):
+    figure = plots.temperature_trace(fake_run("adaptive"), caption=CAPTION)
+    paths = save(figure, "trace", tmp_path / "one")
+    again = save(figure, "trace", tmp_path / "two")
+    for first, second in zip(paths, again, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+        assert b"atplotlib" not in first.read_bytes().replace(b"matplotlib.axis", b"")
+    assert b"<dc:date>" not in paths[1].read_bytes()
+    assert b"<text" not in paths[1].read_bytes()  # outlines: no font is needed
+
+
+def test_pictures_of_text_are_saved_small_and_look_the_same(tmp_path: Path):
+    table = plots.table_picture(pd.DataFrame({"claim": ["it holds here"] * 30, "measured": np.arange(30.0)}), "A table")
+    image, _ = save(table, "table", tmp_path)
+    whole = png_bytes(table, scale=2)
+    assert image.stat().st_size < 0.6 * len(whole)
+    pixels = [np.asarray(Image.open(source).convert("RGB"), int) for source in (image, io.BytesIO(whole))]
+    assert np.abs(pixels[0] - pixels[1]).max() <= 8  # of 255
+    noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    image, _ = save(plots.contact_sheet(noise), "sheet", tmp_path)
+    assert Image.open(image).mode != "P"  # colours that a palette would lose
+
+
+def test_save_writes_nothing_without_a_folder_and_refuses_paths(tmp_path: Path, monkeypatch):
+    figure = style.new_figure(100, 100)
+    assert save(figure, "f", None) is None
+    with pytest.raises(KitError, match="name '../f' is not allowed"):
+        save(figure, "../f", tmp_path)
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save(figure, "f", tmp_path)
+    assert list(tmp_path.iterdir()) == []  # no half-written file stays
+
+
+def test_csv_has_fixed_digits_and_line_ends():
+    assert csv_bytes(pd.DataFrame({"a": [1 / 3, 2.0], "b": ["x", None]})) == b"a,b\n0.333333,x\n2,\n"
+    assert csv_bytes(pd.DataFrame({"a": [1]}, index=["row"])) == b",a\nrow,1\n"
+
+
+def test_notebook_picture_is_sharp_and_described():
+    figure = plots.table_picture(pd.DataFrame({"a": [1]}), title="Table 9")
+    shown = picture(figure)
+    width = int.from_bytes(shown.data[16:20], "big")
+    assert abs(width - 2 * shown.width) <= 2 and shown.alt == "Table 9"
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def drawn_texts(figure: Figure) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """Every text that reaches the canvas, with its box in px at the figure's dpi."""
+    seen = {}  # by text artist: saving goes over the figure more than once
+    original = Text.draw
+
+    def recorded(self, renderer):
+        if self.get_visible() and self.get_text().strip():
+            seen[id(self)] = (self.get_text(), self.get_window_extent(renderer).extents)
+        return original(self, renderer)
+
+    Text.draw = recorded
+    try:
+        png_bytes(figure)
+    finally:
+        Text.draw = original
+    return list(seen.values())
+
+
+def frame_of_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"dataset": "cifar-100", "student": student, "temperature": label, "top1": 0.5 + 0.02 * rng.standard_normal(3),
+         "ratio": 1 + 0.1 * rng.standard_normal(3)}
+        for student in ("ResNet-34", "VGG-16") for label in LABELS
+    ]  # fmt: skip
+    return pd.DataFrame(rows), pd.DataFrame({"top1": [np.nan, 88.9, np.nan, 92.1, np.nan, 95.32] * 2})
+
+
+def all_figures() -> dict[str, Figure]:
+    runs = {label: [fake_run(label, seed) for seed in range(3)] for label in LABELS}
+    rows, paper = frame_of_rows()
+    zt, zs, _ = logits()
+    text = {"title": "A title that is long enough to need more than one line in all but the widest figures here: " * 2}
+    text["caption"] = CAPTION
+    sweep = pd.DataFrame({"rate": [2.5, 5, 10, 11, 80], "acc": [48, 53, 56, 52, 51], "s": [80, 58, 47, 43, 38]})
+    sweep = sweep.assign(acc_low=sweep["acc"] - 1, acc_high=sweep["acc"] + 1)
+    dots = pd.DataFrame({"label": LABELS, "mean": range(6), "low": range(-1, 5), "high": range(1, 7), "paper": 3.0})
+    method = "a loss that minimises the complexity gap between teacher and student " * 3
+    measures = [
+        plots.Measure("top1", "test Top-1 %", 100, dots=True),
+        plots.Measure("ratio", "time / T=20", digits=2, dots=True, reference=1),
+    ]
+    images = np.zeros((11, 16, 24, 3), np.uint8)
+    return {
+        "curves": plots.accuracy_curves(runs, **text),
+        "curves of one seed": plots.accuracy_curves({k: v[:1] for k, v in runs.items()}, **text),
+        "trace": plots.temperature_trace(runs["adaptive"], **text),
+        "trace with short stages": plots.temperature_trace(fake_run("adaptive", epochs=40, ends=(0.03, 0.06)), **text),
+        "trace at fixed T": plots.temperature_trace(runs["T=5 (printed)"], **text),
+        "trace without t": plots.temperature_trace(runs["hard labels"], **text),
+        "comparison": plots.compare_table(rows, ["dataset", "student", "temperature"], measures, paper, **text),
+        "table": plots.table_picture(
+            pd.DataFrame({"ref": ["[10]", "[11]"], "method": method, "s": [18040, None]}), **text
+        ),
+        "dots": plots.dot_intervals(dots, "mean", "low", "high", "label", "paper", **text),
+        "sweep": plots.sensitivity(sweep, "rate", ["acc", "s"], reference={"acc": {"T=20": 56.7, "T=5": 56.8}}, **text),
+        "images": plots.contact_sheet(images, [f"class {i}: something" for i in range(11)], 4, **text),
+        "bars": plots.softened_bars(zt[0], zs[0], 4, CLASSES, true=3, **text),
+        "gradient": plots.gradient_terms(zt, zs, 7, 20, **text),
+        "gradient at K=1": plots.gradient_terms(zt, zs, 1, 1, **text),
+    }
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, Figure]:
+    return all_figures()
+
+
+def test_all_text_is_inside_the_canvas_and_none_overlaps(figures: dict[str, Figure]):
+    for name, figure in figures.items():
+        texts = drawn_texts(figure)
+        assert any(text.startswith("cifar-100 role") for text, _ in texts), f"{name}: no caption"
+        width, height = figure.bbox.size
+        for text, (left, bottom, right, top) in texts:
+            assert -0.5 <= left and right <= width + 0.5 and -0.5 <= bottom and top <= height + 0.5, (
+                f"{name}: {text!r} is cut"
+            )
+        for (one, a), (two, b) in combinations(texts, 2):
+            across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+            assert across <= 1 or down <= 2, f"{name}: {one!r} and {two!r} overlap"
+
+
+def test_figures_fit_a_page(figures: dict[str, Figure]):
+    assert all(figure.get_figwidth() * style.DPI <= 1181 for figure in figures.values())
+
+
+def test_curves_draw_the_numbers(figures: dict[str, Figure]):
+    runs = {label: [fake_run(label, seed) for seed in range(3)] for label in LABELS}
+    wanted = tables.curves(runs, ["test_top1"]).set_index("label")
+    test_panel = figures["curves"].axes[1]
+    for line, label in zip(test_panel.lines, LABELS, strict=False):
+        assert line.get_ydata() == pytest.approx(wanted.loc[label, "test_top1"].to_numpy())
+    low, high = test_panel.get_ylim()
+    assert low < wanted["test_top1"].min() and high > wanted["test_top1"].max()
+    assert any(text.get_text().startswith("adaptive  ") for text in test_panel.texts)
+
+
+def test_trace_names_stages_and_what_ended_them(figures: dict[str, Figure]):
+    spans = plots.stage_spans(fake_run("adaptive"))
+    assert [(s["name"], s["first"], s["last"], s["ended_by"]) for s in spans] == [
+        ("small teacher", 0, 23, "temperature"), ("big teacher", 24, 38, "budget"), ("hard labels", 39, 59, "budget"),
+    ]  # fmt: skip
+    texts = [text for text, _ in drawn_texts(figures["trace"])]
+    assert {"small teacher", "ended by temperature", "at epoch 2.4", "K=20"} <= set(texts)
+    assert "T=5" in [text for text, _ in drawn_texts(figures["trace at fixed T"])]
+
+
+def test_comparison_shows_ours_beside_the_papers(figures: dict[str, Figure]):
+    rows, _ = frame_of_rows()
+    texts = [text for text, _ in drawn_texts(figures["comparison"])]
+    assert tables.with_interval(rows["top1"][5]) in texts and "95.32" in texts
+    assert texts.count("ResNet-34") == 1 and texts.count("adaptive") == 2  # repeats left of the last column are blank
+    with pytest.raises(KitError, match="paper has 1 rows and df 12"):
+        plots.compare_table(rows, ["temperature"], [], pd.DataFrame({"top1": [1.0]}))
+
+
+def test_contact_sheet_refuses_what_is_no_image():
+    with pytest.raises(KitError, match="allowed: \\(N, H, W, 3\\) uint8"):
+        plots.contact_sheet(np.zeros((3, 8, 8, 3)))
+
+
+def test_bars_are_the_softened_distributions():
+    zt, zs, y = logits()
+    figure = plots.softened_bars(zt[0], zs[0], 4.0, CLASSES, top=5, true=int(y[0]))
+    ax = figure.axes[0]
+    teacher = [bar.get_width() for bar in ax.containers[0]]
+    assert teacher[0] == pytest.approx(float(softened(zt[0].double(), 4.0).max()))
+    assert ax.get_yticklabels()[0].get_text().startswith("✓ ")
+    panel = plots.Softened(style.new_figure(300, 200).add_axes((0, 0, 1, 1)), CLASSES, top=4)
+    low = int(zt[0].argmin())
+    first = int(zs[0].argmax())
+    assert {low, first} <= set(panel.chosen(zt[0], zs[0], low)) and len(panel.chosen(zt[0], zs[0], low)) == 4
+
+
+def test_gradient_panel_has_the_closed_form():
+    zt, zs, _ = logits()
+    panel = plots.GradientTerms(*style.new_figure(300, 200).subplots(2), zt, zs, 20)
+    i = 60
+    t = panel.t[i]
+    terms = temperature_gradient(zt.double(), zs.double(), t)
+    assert (panel.mismatch[i], panel.spread[i]) == pytest.approx((t * float(terms.mismatch), t * float(terms.spread)))
+    slope = np.gradient(panel.loss, np.log(panel.t))  # ∂L_D/∂log t, by differences
+    assert slope[1:-1] == pytest.approx((panel.mismatch + panel.spread)[1:-1], abs=0.02)
+
+
+# -- the explorer -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explorer():
+    zt, zs, y = logits()
+    return temperature_explorer(zt, zs, y, CLASSES, images=np.zeros((64, 16, 16, 3), np.uint8))
+
+
+def test_k_moves_the_picture_and_holds_t(explorer):
+    before = explorer.gradient.value
+    explorer.k.value = 7
+    assert explorer.t.value == 7 and explorer.t.max == 7
+    assert explorer.gradient.value != before and bytes(explorer.gradient.value[:4]) == b"\x89PNG"
+    explorer.k.value = 1
+    assert explorer.t.value == 1
+    explorer.t.value = 1.1  # the slider's end, which must differ from its start
+    assert explorer.t.value == 1
+    explorer.k.value = 40
+    explorer.t.value = 33.3
+    assert explorer.t.value == 33.3
+
+
+def test_only_what_changed_is_drawn(explorer):
+    bars, gradient, losses, draws = explorer.bars.value, explorer.gradient.value, explorer.losses.value, explorer.draws
+    explorer.alpha.value = 0.9
+    assert (explorer.bars.value, explorer.gradient.value, explorer.draws) == (bars, gradient, draws)
+    assert explorer.losses.value != losses
+    explorer.image.value = 3
+    assert explorer.bars.value != bars and explorer.gradient.value == gradient and explorer.draws == draws + 1
+    explorer.k.value = 30
+    assert explorer.draws == draws + 2  # t and the image are the same
+
+
+def test_a_picture_over_its_kept_background_is_the_same_picture(explorer):
+    zt, zs, y = logits()
+    explorer.t.value = 3.0
+    explorer.t.value = 12.0
+    fresh = temperature_explorer(zt, zs, y, CLASSES, k=12)  # at t = 12 from the first
+    fresh.k.value = 20  # a new background
+    assert explorer.bars.value == fresh.bars.value and explorer.gradient.value == fresh.gradient.value
+
+
+def test_many_changes_make_one_picture(explorer):
+    async def drag():
+        for t in np.linspace(19, 5, 15):
+            explorer.t.value = t
+        await asyncio.sleep(0.5)
+
+    before = explorer.draws
+    asyncio.run(drag())
+    assert explorer.draws == before + 2  # bars and gradient, once each
+    assert "t = 5.0" in explorer.losses.value
+
+
+def test_losses_are_the_kits(explorer):
+    zt, zs, y = (z.double() if z.is_floating_point() else z for z in logits())
+    explorer.t.value = 6.5
+    explorer.alpha.value = 0.3
+    assert f"{float(eq1_printed(zt, zs, y, 6.5, 0.3)):.3f}" in explorer.losses.value
+    assert f"{float(eq1_hinton(zt[:1], zs[:1], y[:1], 6.5, 0.3)):.3f}" in explorer.losses.value
+    assert "⌊t⌋ = 6" in explorer.losses.value
+    explorer.t.value = 1.9
+    assert "L_S</td>" in explorer.losses.value  # once ⌊t⌋ = 1 the improved loss is the hard one
+
+
+def test_drawing_leaves_a_training_threads_threads_alone():
+    started, go_on, seen = threading.Event(), threading.Event(), []
+
+    def train():
+        torch.ones(8, 8).softmax(1)
+        seen.append(torch.get_num_threads())
+        started.set()
+        go_on.wait(10)
+        seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        thread = threading.Thread(target=train)
+        thread.start()
+        started.wait(10)
+        with plots.one_thread():
+            assert torch.get_num_threads() == 1
+            go_on.set()
+            thread.join()
+        assert seen == [2, 2] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_controls_are_named_and_fit(explorer):
+    for control in (explorer.image, explorer.k, explorer.t, explorer.alpha):
+        assert control.description
+    assert int(explorer.layout.width.removesuffix("px")) <= 1180
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": torch.zeros(3, dtype=torch.long)}, r"labels of shape \(3,\) is not allowed; allowed: \(64,\)"),
+        ({"classes": ["a"]}, "classes of shape"),
+        ({"k": 50}, "k 50 is not allowed; allowed: 1 to 40"),
+        ({"alpha": 1.5}, "alpha 1.5 is not allowed"),
+    ],
+)
+def test_explorer_refuses_what_does_not_fit(change, message):
+    zt, zs, y = logits()
+    given = {"teacher_logits": zt, "student_logits": zs, "labels": y, "classes": CLASSES} | change
+    with pytest.raises(KitError, match=message):
+        temperature_explorer(**given)
