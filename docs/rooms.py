@@ -19,7 +19,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 HERE = Path(__file__).resolve().parent
 PAGE, PICTURE = HERE / "architecture.md", HERE / "rooms.svg"
 BEGIN, END = "<!-- edges: begin, written by docs/rooms.py -->", "<!-- edges: end -->"
-GROUND = ("errors", "files", "runtime")  # what every room stands on: drawn without its arrows
+GROUND = ("errors", "runtime", "files")  # what every room stands on: drawn without its arrows
 METHOD = ("losses", "temperature", "recipe", "models", "trainer")
 WIDTH, HEIGHT, GAP, MARGIN = 1.36, 0.44, 0.5, 0.8  # of a room, between layers, around all: inches
 
