@@ -1,5 +1,6 @@
 # make figures   every figure and table into figures/; PRESET=smoke|paper: into build/figures-smoke|paper
 # make test      unit tests, and the notebooks at preset smoke
+# make check     what a change must pass at once, in under two minutes: lint, format, types, import contracts, the fast tests
 # make numerics  what a processor's kernels decide, as two other processors
 # make lab       JupyterLab on this machine alone
 # make app       the live cockpit alone, as a page of its own on this machine
@@ -15,7 +16,7 @@ BIN := .venv/bin
 endif
 STAMP := .venv/installed
 
-.PHONY: figures test numerics lab app audit install clean
+.PHONY: figures test numerics check lint lab app audit install clean
 
 figures: install
 	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
@@ -26,6 +27,20 @@ test: install
 numerics: install
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
+
+# The method, and what is committed beside it: the tests that are quick and find most.
+FAST := tests/test_losses.py tests/test_temperature.py tests/test_recipe.py tests/test_models.py tests/test_steering.py \
+	tests/data/test_augment.py tests/test_claims.py tests/test_pins.py::test_descriptions_and_hashes \
+	tests/test_environment.py tests/test_docs.py tests/test_security.py
+
+check: lint
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(FAST)
+
+lint: install
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 
 lab: install
 	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null
