@@ -33,8 +33,9 @@ import typer
 from tqdm.auto import tqdm
 
 from kit import recipe
-from kit.engines import LocalProcesses, Task, Tick, default_jobs
-from kit.grid import train_all, urgency
+from kit.engines import LocalProcesses, Progress, Task
+from kit.grid import critical_path, train_all
+from kit.machine import cores
 from kit.models import ModelSpec
 from kit.recipe import Recipe
 from kit.runs import DataSpec, Run, start, store, with_teachers
@@ -78,7 +79,7 @@ class Alone:
         self.tasks.append(task)
         return future
 
-    def heard(self):
+    def progress(self):
         return iter(())
 
     def __enter__(self) -> Alone:
@@ -91,28 +92,28 @@ class Alone:
 def alone(epochs: int) -> dict[str, float]:
     engine = Alone()
     train_all(grid(epochs), show_progress=False, jobs=engine)
-    chains = urgency(engine.tasks, lambda task: engine.seconds[task.key])
+    chains = critical_path(engine.tasks, lambda task: engine.seconds[task.key])
     return {"wall_s": sum(engine.seconds.values()), "chain_s": max(chains.values())}
 
 
 def side_by_side(epochs: int) -> dict[str, float]:
     begun = time.perf_counter()
-    with LocalProcesses(default_jobs()) as engine:
+    with LocalProcesses(cores()) as engine:
         wait([engine.submit(Task(str(n), "nothing", nothing, None)) for n in range(engine.slots)])
         start_up_s = time.perf_counter() - begun
     runs = grid(epochs)
     begun = time.perf_counter()
-    train_all(runs, jobs=default_jobs(), show_progress=False)
+    train_all(runs, jobs=cores(), show_progress=False)
     return {"wall_s": time.perf_counter() - begun, "start_up_s": start_up_s}
 
 
-def nothing(about: None, tick: Tick) -> None:
+def nothing(about: None, tick: Progress) -> None:
     """With this module, all that a training needs has been imported."""
 
 
 def one_after_another(epochs: int) -> dict[str, float]:
     runs = with_teachers(grid(epochs))
-    torch.set_num_threads(default_jobs())
+    torch.set_num_threads(cores())
     begun = time.perf_counter()
     for run in runs:
         store(run, start(run).run())
@@ -134,7 +135,7 @@ def measure(arm: str, epochs: int, logits_gb: float) -> dict[str, float]:
 
 
 def ideal_s(alone: dict[str, float]) -> float:
-    packed = alone["wall_s"] / default_jobs()
+    packed = alone["wall_s"] / cores()
     return packed + max(0.0, alone["chain_s"] - packed)
 
 
@@ -163,7 +164,7 @@ def main(
         return spread([one["wall_s"] / of(other) for one, other in zip(seen[above], seen[below], strict=True)])
 
     found = {
-        "cores": default_jobs(),
+        "cores": cores(),
         "runs": len(with_teachers(grid(epochs))),
         "repeats": repeats,
         "grid_over_ideal": over(("side_by_side", 0), ("alone", 0), ideal_s),

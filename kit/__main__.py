@@ -499,11 +499,11 @@ def doctor() -> None:
     import torch
 
     from kit.data import ROLES
-    from kit.engines import default_jobs
+    from kit.machine import cores
     from kit.paper.plan import Plan
     from kit.runs import cache_folder
 
-    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {default_jobs()} cores")
+    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {cores()} cores")
     for name in (
         "torch",
         "torchvision",

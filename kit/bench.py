@@ -28,6 +28,7 @@ from kit.engines import default_jobs
 from kit.figures import FOLLOWING, NEEDS, notebooks
 from kit.folding import folded
 from kit.grid import read_from, seconds_reading, shared_logits
+from kit.machine import cores
 from kit.methods import METHODS
 from kit.models import ModelSpec, flops_per_image
 from kit.pace import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing
@@ -91,7 +92,7 @@ def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
     batch = max(2, min(batch, affordable))
     rates = []
     for work in (_training, _teaching):
-        for count in (1, default_jobs()):
+        for count in (1, cores()):
             with threads(count):
                 rates.append(rate(work(network, px, batch, seconds), batch, seconds))
     return Speed(network, px, batch, *rates)

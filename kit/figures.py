@@ -26,10 +26,10 @@ import papermill
 from tqdm.auto import tqdm
 
 from kit.data import ROLES, SOURCES, real_folder
-from kit.engines import Engine, Lent, LocalProcesses, Task, default_jobs
+from kit.engines import BorrowedEngine, Engine, LocalProcesses, Task, default_jobs
 from kit.errors import KitError, not_one_of
 from kit.execution import Drawing, execute
-from kit.grid import BAR, Grid, carry_out
+from kit.grid import BAR, Grid, run_tasks
 from kit.pace import expected_drawing, note_drawing
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row, runs_of
@@ -193,7 +193,7 @@ def make(
             for book in books:
                 if book.name in FOLLOWING:
                     try:
-                        further = FOLLOWING[book.name](plan, request.seeds, Lent(entered))
+                        further = FOLLOWING[book.name](plan, request.seeds, BorrowedEngine(entered))
                     except KitError as error:  # the other notebooks do not depend on it
                         schedule.failures[book.name] = f"{book.name}: {error}"
                         continue
@@ -236,7 +236,7 @@ class Book:
 
 
 class Schedule:
-    """A grid's runs, and the notebooks that show them, for `carry_out`: a notebook needs its runs and nothing else."""
+    """A grid's runs, and the notebooks that show them, for `run_tasks`: a notebook needs its runs and nothing else."""
 
     def __init__(self, grid: Grid, manifest: Manifest, preset: str, force: bool) -> None:
         self.grid, self.manifest, self.preset, self.force = grid, manifest, preset, force
@@ -258,7 +258,7 @@ class Schedule:
         drawn = f"drawing {len(drawings)} notebooks" if drawings else ""
         total, desc = sum(map(self.cost, tasks)), ", ".join(filter(None, (runs, drawn)))
         with tqdm(total=total, desc=desc, bar_format=BAR) as bar:
-            carry_out(tasks, engine, self.cost, self.ended, self.skip, bar)
+            run_tasks(tasks, engine, self.cost, self.ended, self.skip, bar)
 
     def _drawing(self, book: Book) -> Task:
         out = self.manifest.out

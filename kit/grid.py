@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from kit import parallel
-from kit.engines import Engine, Task, Tick, engine_for
+from kit.engines import Engine, Progress, Task, engine_for
 from kit.errors import KitError
 from kit.models import flops_per_image
 from kit.pace import Pace, Work, images_of, seen_at, seen_in
@@ -47,7 +47,7 @@ SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these
 # ---- any tasks ----------------------------------------------------------------------------------------------------
 
 
-def carry_out(
+def run_tasks(
     tasks: Iterable[Task],
     engine: Engine,
     cost: Callable[[Task], float],
@@ -75,7 +75,7 @@ def carry_out(
         unfinished = waiting.keys() | {task.key for task in running.values()}
         can_begin = [task for task in waiting.values() if not task.needs & unfinished]
         if can_begin and len(running) < engine.slots:
-            chains = urgency(waiting.values(), cost)
+            chains = critical_path(waiting.values(), cost)
             can_begin.sort(key=lambda task: -chains[task.key])
             for task in can_begin:
                 if len(running) >= engine.slots:
@@ -87,7 +87,7 @@ def carry_out(
                 else:
                     ended(task, reason)
         finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-        for key, share in engine.heard():
+        for key, share in engine.progress():
             tell(key, share * whole[key])
         for future in finished:
             task = running.pop(future)
@@ -95,7 +95,7 @@ def carry_out(
             tell(task.key, whole[task.key])
 
 
-def urgency(tasks: Iterable[Task], cost: Callable[[Task], float]) -> dict[str, float]:
+def critical_path(tasks: Iterable[Task], cost: Callable[[Task], float]) -> dict[str, float]:
     """For each task the cost of the costliest chain of tasks that begins with it."""
     tasks = list(tasks)
     heirs: dict[str, list[Task]] = defaultdict(list)
@@ -145,7 +145,7 @@ def train_all(
         about, total = f"training {len(grid.missing)} runs", sum(map(grid.cost, grid.tasks))
         engine = engine_for(jobs, len(grid.tasks))
         with engine, tqdm(total=total, desc=about, disable=not show_progress, bar_format=BAR) as bar:
-            carry_out(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
+            run_tasks(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
     return {run: grid.results[run] for run in runs}
 
 
@@ -343,7 +343,7 @@ def _train_shared(run: Run, ranks: Ranks, show_progress: bool) -> Result | Failu
 # ---- in a worker process ------------------------------------------------------------------------------------------
 
 
-def train_in_worker(run: Run, tick: Tick) -> str | None:
+def train_in_worker(run: Run, tick: Progress) -> str | None:
     """Trains a run; None when its outcome is in the cache, else why not."""
     try:
         train(run, tick)
@@ -354,7 +354,7 @@ def train_in_worker(run: Run, tick: Tick) -> str | None:
     return None
 
 
-def compute_in_worker(shared: SharedLogits, tick: Tick) -> str | None:
+def compute_in_worker(shared: SharedLogits, tick: Progress) -> str | None:
     """Computes logits that runs share; None when they are in the cache, else why not."""
     try:
         for _ in compute_logits(shared.run, shared.teacher, shared.epochs):

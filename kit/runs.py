@@ -37,7 +37,7 @@ import kit.data
 from kit.checkpoint import Checkpoints
 from kit.data.augment import mixed
 from kit.data.base import Dataset, held_out
-from kit.engines import Tick
+from kit.engines import Progress
 from kit.errors import KitError
 from kit.layered import LayeredSpec
 from kit.models import ModelSpec, flops_per_image
@@ -568,7 +568,7 @@ def _drawn(run: Run) -> Drawn:
     return Drawn(run.seed, min(run.recipe.batch, run.data.train_images), run.recipe.pad)
 
 
-def train(run: Run, tick: Tick = lambda share: None) -> Result:
+def train(run: Run, tick: Progress = lambda share: None) -> Result:
     """Trains one run on one thread, or finds it. Its teachers must be in the cache.
 
     `tick` hears each epoch's share, and 0 after every other batch and while another process has the run: what it raises
@@ -589,7 +589,7 @@ def train(run: Run, tick: Tick = lambda share: None) -> Result:
     return known
 
 
-def train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
+def train_missing(run: Run, tick: Progress, ranks: Ranks = ALONE) -> None:
     """Trains and stores; the caller, or the first of its ranks, holds the run's lock."""
     if ranks.is_first:
         sweep(folder_of(run.hash))
@@ -618,7 +618,7 @@ def train_missing(run: Run, tick: Tick, ranks: Ranks = ALONE) -> None:
 
 
 @contextmanager
-def locked(place: Path, tick: Tick = lambda share: None) -> Iterator[None]:
+def locked(place: Path, tick: Progress = lambda share: None) -> Iterator[None]:
     """Holds the place's lock, which the system frees when its holder is killed. Raises KitError where it cannot be.
 
     `tick` hears 0 now and then while it waits for the lock.

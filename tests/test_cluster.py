@@ -25,7 +25,7 @@ from kit import cluster, grid
 from kit.cluster import DaskCluster
 from kit.engines import Task
 from kit.errors import KitError
-from kit.grid import carry_out, train_all
+from kit.grid import run_tasks, train_all
 from kit.runs import Failure, Result, Run, entry_of, find, folder_of, train, with_teachers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,7 +202,7 @@ def test_a_task_that_needs_the_clients_files_is_done_where_they_are(shared, lab,
     out, ended = lab.folder / "out", []
     tasks = [Task("a", "a picture", where_done, str(out))]
     with DaskCluster(lab.address) as engine:
-        carry_out(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append((task.key, reason)))
+        run_tasks(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append((task.key, reason)))
     assert ended == [("a", None)]
     assert (int(out.read_text()) == worker.pid) == shared
 
@@ -360,7 +360,7 @@ def test_a_cluster_of_this_machine_listens_on_loopback_alone(own_cache, capfd): 
     tasks = grid.Grid([hard(seed=seed) for seed in range(2)]).tasks
     with engine:
         at += listening() - before
-        carry_out(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append(reason))
+        run_tasks(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append(reason))
     assert ended == [None, None]
     assert all(isinstance(find(task.about), Result) for task in tasks)
     assert {host for host, _ in at} == {"127.0.0.1"}
