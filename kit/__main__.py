@@ -49,7 +49,8 @@ RoleDataOption = Annotated[
     Optional[list[str]], typer.Option("--role-data", metavar="ROLE=auto|embedded|real", help="what fills a role")
 ]
 JobsOption = Annotated[
-    Optional[int], typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: all cores")
+    Optional[int],
+    typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: as cores and memory allow"),
 ]
 SchedulerOption = Annotated[
     Optional[str],

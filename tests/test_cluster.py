@@ -29,7 +29,7 @@ from kit.grid import run_tasks, train_all
 from kit.runs import Failure, Result, Run, entry_of, find, folder_of, train, with_teachers
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 # In a worker: a line for each training that begins (and at which step) and for each that reaches its end.
 WITNESS = """
