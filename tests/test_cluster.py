@@ -269,7 +269,7 @@ def test_a_run_that_loses_its_workers_again_and_again_is_a_failure_and_the_other
 CLIENT = """
     import signal, sys
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
-    from kit.cluster import DaskCluster
+    from kit.grid import DaskCluster
     from kit.grid import train_all
     from test_runs import hard
     if __name__ == "__main__":
