@@ -20,7 +20,7 @@ from kit.networks.flops import flops_per_image
 from kit.networks.layered import LayeredSpec
 from kit.recipe import Recipe
 from kit.training.forward import Precision
-from kit.training.steering import Event
+from kit.training.steering import Event, checked
 
 NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
@@ -150,6 +150,8 @@ class Run(BaseModel):
         at = [event.step for event in self.events]
         if at != sorted(at) or (at and at[-1] >= batches):
             raise ValueError(f"events must be in order and before the last of {batches} batches: got steps {at}")
+        for event in self.events:
+            checked(event.name, event.value, self.recipe.stages)
         return self
 
     @cached_property
