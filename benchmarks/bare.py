@@ -6,22 +6,20 @@ left out, or one more put in, alone: `python -m benchmarks.throughput --tricks`.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
+from torch.utils.data import default_collate
 
-from benchmarks.task import Loop, Task
+from benchmarks.task import Loop, Pictures, Task
+from kit.networks.folding import folded
+from kit.runtime.malloc import keep_freed_memory
 from kit.trainer import parameter_groups
 
 
@@ -48,9 +46,10 @@ def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
     if tricks.freed_memory_kept:
         keep_freed_memory()
     memory = torch.channels_last if tricks.channels_last else torch.contiguous_format
-    student, teacher = (network.to(memory_format=memory) for network in task.networks())
-    student.train()
-    teacher = (fold(teacher.eval()) if tricks.teacher_folded else teacher.eval()).requires_grad_(False)
+    student, teacher = task.networks()
+    student = student.train().to(memory_format=memory)
+    teacher = (folded(teacher) if tricks.teacher_folded else teacher.eval()).requires_grad_(False)
+    teacher = teacher.to(memory_format=memory)
     groups = parameter_groups(student, task.weight_decay)
     optimiser = torch.optim.SGD(groups, lr=task.lr, momentum=task.momentum, nesterov=True, fused=tricks.fused_optimiser)
     forward = torch.compile(student) if tricks.compiled else student
@@ -114,23 +113,10 @@ class OneByOne:
     """The same by torchvision's transforms, image by image."""
 
     def __init__(self, task: Task) -> None:
-        self.pixels, self.labels = task.data.train.images.pixels.numpy(), task.data.train.labels
-        self.transform = task.transform()
+        self.pictures = Pictures(task)
 
     def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        images = [self.transform(Image.fromarray(self.pixels[i])) for i in indices.tolist()]
-        return torch.stack(images), self.labels[indices]
-
-
-def fold(network: nn.Module) -> nn.Module:
-    """Takes batch norms into the convolution registered just before it, in place, as the kit's networks call them."""
-    for parent in list(network.modules()):
-        children = [(name, child) for name, child in parent.named_children() if not isinstance(child, nn.Identity)]
-        for (first, conv), (second, norm) in pairwise(children):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, first, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, second, nn.Identity())
-    return network
+        return default_collate([self.pictures[i] for i in indices.tolist()])
 
 
 # What is changed, each alone, in the second table, and how it is called there: a trick left out, or one more put in.
@@ -155,14 +141,3 @@ def autocast() -> torch.autocast:
 def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself; elsewhere it is emulated, and slow."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def keep_freed_memory() -> None:
-    """Tells glibc not to hand freed memory back to the system, from where it would come back page fault by page fault.
-
-    Nothing happens where the C library is another one.
-    """
-    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD

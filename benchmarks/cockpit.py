@@ -9,7 +9,6 @@ batches takes with the cockpit open in the browser than without, median of inter
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -18,11 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from playwright.sync_api import Page
 
 from benchmarks import pages
+from benchmarks.report import Ended, command
 from kit.live import Session, Settings
 from kit.runs.spec import with_teachers
 from kit.runs.training import train
@@ -130,7 +132,7 @@ def press(page: Page, name: str) -> None:
 def measure(presses: int, repeats: int, batches: int) -> dict[str, float]:
     executable = pages.chromium()
     if executable is None:
-        sys.exit(f"error: no browser found (looked for {', '.join(pages.NAMES)})")
+        raise Ended(f"no browser found (looked for {', '.join(pages.NAMES)})")
     for run in with_teachers([settings().run()])[:-1]:
         train(run)
     with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as scratch:
@@ -178,16 +180,16 @@ def measure(presses: int, repeats: int, batches: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON (it always does)")
-    parser.add_argument("--presses", type=int, default=50)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=1000)
-    asked = parser.parse_args()
+def main(
+    presses: Annotated[int, typer.Option(min=1, help="of keys on the slider")] = 50,
+    repeats: Annotated[int, typer.Option(min=1, help="of the training, watched and alone")] = 3,
+    batches: Annotated[int, typer.Option(min=1, help="of each training that are timed")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON (it always does)")] = True,
+) -> None:
+    """How quickly the cockpit answers in a real browser while it trains, and what it costs the training."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print(json.dumps(measure(asked.presses, asked.repeats, asked.batches)))
+    print(json.dumps(measure(presses, repeats, batches)))
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +26,11 @@ import pandas as pd
 import typer
 from tqdm.auto import tqdm
 
+from benchmarks.report import Ended, command
+from benchmarks.task import on_digits
 from kit import recipe
 from kit.files import complaint
-from kit.models import ModelSpec
-from kit.recipe import Recipe
-from kit.runs.spec import DataSpec, Run
+from kit.runs.spec import Run
 from kit.runs.store import FILES
 from kit.training.cost import CIRCUMSTANCES
 
@@ -44,16 +45,10 @@ PATIENCE = 120.0  # seconds for a grid to write something
 
 def grid(epochs: int = 150) -> list[Run]:
     """Six students of two teachers on 40 digits of 8 px: seconds of training, every kind of stage."""
-    data = DataSpec.of("cifar-10", px=8, train_per_class=4, test_per_class=3, source="embedded")
-
-    def run(stages: tuple, teachers: dict[str, Run], seed: int, width: int) -> Run:
-        student = ModelSpec(name="cnn", classes=data.classes, width=width, stem="small")
-        made = Recipe(stages=stages, epochs=epochs, batch=16, pad=1)
-        return Run(data=data, student=student, recipe=made, teachers=teachers, seed=seed)
-
-    small, big = (run(recipe.hard_labels(), {}, 0, width) for width in (3, 4))
+    run = partial(on_digits, "cnn", epochs=epochs, px=8, images=(4, 3), batch=16, pad=1)
+    small, big = (run(recipe.hard_labels(), width=width) for width in (3, 4))
     return [
-        run(stages, {"small": small, "big": big}, seed, 2)
+        run(stages, width=2, seed=seed, small=small, big=big)
         for stages in (recipe.small_teacher(recipe.adaptive(epochs)), recipe.eq1(5, "hinton"), recipe.hard_labels())
         for seed in range(2)
     ]
@@ -99,7 +94,7 @@ def kill_at_random(cache: Path, rng: random.Random, start_up_s: float) -> bool:
             deadline = time.monotonic() + PATIENCE
             while (checkpoints(cache), set(finished(cache))) == before and process.poll() is None:
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"the grid wrote nothing in {PATIENCE:.0f} s")
+                    raise Ended(f"the grid wrote nothing in {PATIENCE:.0f} s")
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 1.0))
         return process.poll() is None
@@ -117,7 +112,7 @@ def measure(kills: int, seed: int, place: Path) -> dict[str, object]:
         time.sleep(0.05)
     start_up_s = time.monotonic() - started
     if twin.wait() != 0:
-        raise RuntimeError("the undisturbed grid failed")
+        raise Ended("the undisturbed grid failed")
 
     lost, went_back, at_work = 0, 0, 0
     seen: set[str] = set()
@@ -130,7 +125,7 @@ def measure(kills: int, seed: int, place: Path) -> dict[str, object]:
         seen |= set(now)
     unfinished = len(finished(whole)) - len(seen)
     if begin(killed, every_s=10).wait() != 0:
-        raise RuntimeError("the killed grid could not be finished")
+        raise Ended("the killed grid could not be finished")
 
     ours, theirs = finished(killed), finished(whole)
     lost += len(set(theirs) - set(ours)) + sum(why is not None for why in ours.values())
@@ -169,4 +164,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

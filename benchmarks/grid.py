@@ -25,41 +25,39 @@ import sys
 import tempfile
 import time
 from concurrent.futures import Future, wait
-from statistics import median
+from functools import partial
 from typing import Annotated
 
 import torch
 import typer
 from tqdm.auto import tqdm
 
+from benchmarks.report import Ended, Spread, command, words
+from benchmarks.task import on_digits
 from kit import recipe
-from kit.grid.engines import LocalProcesses, Task, Tick, default_jobs
-from kit.grid.schedule import urgency
+from kit.grid import critical_path
+from kit.grid.engines import LocalProcesses, Task
 from kit.grid.training import train_all
-from kit.models import ModelSpec
-from kit.recipe import Recipe
-from kit.runs.spec import DataSpec, Run, with_teachers
+from kit.runs.spec import Run, with_teachers
 from kit.runs.store import store
 from kit.runs.training import start
+from kit.runtime.machine import cores
+from kit.runtime.progress import Progress
 
 ARMS = ("alone", "side_by_side", "one_after_another")
-PER_CLASS, PX, WIDTH = 60, 16, 8
 
 
 def grid(epochs: int) -> list[Run]:
     """ResNet-34 and VGG-19 as teachers; VGG-16 as student of each at two temperatures, and of nobody, twice."""
-    data = DataSpec.of("cifar-10", px=PX, train_per_class=PER_CLASS, test_per_class=20, source="embedded")
-
-    def run(name: str, stages: tuple, seed: int = 0, **teachers: Run) -> Run:
-        student = ModelSpec(name=name, classes=data.classes, width=WIDTH, stem="small")
-        made = Recipe(stages=stages, epochs=epochs, batch=64)
-        return Run(data=data, student=student, recipe=made, teachers=teachers, seed=seed)
-
+    run = partial(on_digits, epochs=epochs, px=16, images=(60, 20), batch=64)
     teachers = [run(name, recipe.hard_labels()) for name in ("resnet34", "vgg19")]
     taught = [
-        run("vgg16", recipe.eq1(T, "hinton"), seed, big=big) for big in teachers for T in (5, 20) for seed in range(2)
+        run("vgg16", recipe.eq1(T, "hinton"), seed=seed, big=big)
+        for big in teachers
+        for T in (5, 20)
+        for seed in range(2)
     ]
-    return taught + [run("vgg16", recipe.hard_labels(), seed) for seed in range(2)]
+    return taught + [run("vgg16", recipe.hard_labels(), seed=seed) for seed in range(2)]
 
 
 # ---- in a process of its own ---------------------------------------------------------------------------------------
@@ -81,7 +79,7 @@ class Alone:
         self.tasks.append(task)
         return future
 
-    def heard(self):
+    def progress(self):
         return iter(())
 
     def __enter__(self) -> Alone:
@@ -94,28 +92,28 @@ class Alone:
 def alone(epochs: int) -> dict[str, float]:
     engine = Alone()
     train_all(grid(epochs), show_progress=False, jobs=engine)
-    chains = urgency(engine.tasks, lambda task: engine.seconds[task.key])
+    chains = critical_path(engine.tasks, lambda task: engine.seconds[task.key])
     return {"wall_s": sum(engine.seconds.values()), "chain_s": max(chains.values())}
 
 
 def side_by_side(epochs: int) -> dict[str, float]:
     begun = time.perf_counter()
-    with LocalProcesses(default_jobs()) as engine:
+    with LocalProcesses(cores()) as engine:
         wait([engine.submit(Task(str(n), "nothing", nothing, None)) for n in range(engine.slots)])
         start_up_s = time.perf_counter() - begun
     runs = grid(epochs)
     begun = time.perf_counter()
-    train_all(runs, jobs=default_jobs(), show_progress=False)
+    train_all(runs, jobs=cores(), show_progress=False)
     return {"wall_s": time.perf_counter() - begun, "start_up_s": start_up_s}
 
 
-def nothing(about: None, tick: Tick) -> None:
+def nothing(about: None, tick: Progress) -> None:
     """With this module, all that a training needs has been imported."""
 
 
 def one_after_another(epochs: int) -> dict[str, float]:
     runs = with_teachers(grid(epochs))
-    torch.set_num_threads(default_jobs())
+    torch.set_num_threads(cores())
     begun = time.perf_counter()
     for run in runs:
         store(run, start(run).run())
@@ -132,17 +130,13 @@ def measure(arm: str, epochs: int, logits_gb: float) -> dict[str, float]:
         environment = os.environ | {"KIT_CACHE": cache, "KIT_LOGITS_GB": str(logits_gb)}
         done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        raise RuntimeError(f"arm {arm} failed")
+        raise Ended(f"arm {arm} failed")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def ideal_s(alone: dict[str, float]) -> float:
-    packed = alone["wall_s"] / default_jobs()
+    packed = alone["wall_s"] / cores()
     return packed + max(0.0, alone["chain_s"] - packed)
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    return {name: round(of(values), 3) for name, of in (("min", min), ("median", median), ("max", max))}
 
 
 def main(
@@ -163,29 +157,31 @@ def main(
                 bar.update()
 
     def over(above: tuple[str, int], below: tuple[str, int], of=lambda one: one["wall_s"]) -> dict[str, float]:
-        return spread([one["wall_s"] / of(other) for one, other in zip(seen[above], seen[below], strict=True)])
+        return Spread.of_ratio([one["wall_s"] for one in seen[above]], map(of, seen[below])).rounded()
+
+    def spread(of: tuple[str, int], name: str = "wall_s") -> dict[str, float]:
+        return Spread.of([one[name] for one in seen[of]]).rounded()
 
     found = {
-        "cores": default_jobs(),
+        "cores": cores(),
         "runs": len(with_teachers(grid(epochs))),
         "repeats": repeats,
         "grid_over_ideal": over(("side_by_side", 0), ("alone", 0), ideal_s),
-        "start_up_s": spread([one["start_up_s"] for one in seen["side_by_side", 0]]),
-        "chain_s": spread([one["chain_s"] for one in seen["alone", 0]]),
+        "start_up_s": spread(("side_by_side", 0), "start_up_s"),
+        "chain_s": spread(("alone", 0), "chain_s"),
     }
-    found |= {f"{arm}_s": spread([one["wall_s"] for one in seen[arm, 0]]) for arm in arms}
+    found |= {f"{arm}_s": spread((arm, 0)) for arm in arms}
     if in_turn:
         found["side_by_side_over_one_after_another"] = over(("one_after_another", 0), ("side_by_side", 0))
     if shared:
         found["shared_grid_over_ideal"] = over(("side_by_side", 4), ("alone", 4), ideal_s)
-        found["shared_side_by_side_s"] = spread([one["wall_s"] for one in seen["side_by_side", 4]])
+        found["shared_side_by_side_s"] = spread(("side_by_side", 4))
     for name, value in found.items():
-        words = "  ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        print(f"{name:38} {words}")
+        print(f"{name:38} {words(value)}")
     if as_json:
         print(json.dumps(found))
         print(json.dumps({"grid_over_ideal": found["grid_over_ideal"]["median"]}))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

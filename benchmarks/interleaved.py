@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import Connection
 from pathlib import Path
 
+from benchmarks.report import Ended
 from benchmarks.task import Loop, Task
 
 WARM_UP = 3  # steps
@@ -23,10 +23,6 @@ HOW = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() el
 # A server that has imported torch, but never used it, forks every process: imports are waited for once.
 CONTEXT = multiprocessing.get_context(HOW)
 CONTEXT.set_forkserver_preload(["benchmarks.rungs"])
-
-
-class Ended(RuntimeError):
-    """A loop's process ended; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -38,56 +34,39 @@ class Place:
     environment: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class Failure:
-    """What a loop's process answers when it cannot."""
-
-    why: str
-
-
 class Served:
-    """One rung, built in a process of its own that then waits to be asked."""
+    """One rung, built in a process of its own that then waits to be asked. What fails there is Ended here."""
 
     def __init__(self, rung: str, task: Task, place: Place) -> None:
         self.rung, self._batch = rung, task.batch
-        self._connection, theirs = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(target=serve, args=(theirs, rung, task, place))
-        self._process.start()
-        theirs.close()
-        self.warm_up_s = math.nan
+        self._process = ProcessPoolExecutor(1, CONTEXT)
+        self._built = self._process.submit(build, rung, task, place)
 
     def warm_up(self) -> None:
-        """Waits until it is built, and has it take its first WARM_UP steps. Raises Ended, as all that follows does."""
-        self._answer()
-        self.warm_up_s = self._ask("go", WARM_UP)
+        """Waits until it is built, and has it take its first WARM_UP steps."""
+        self._answer(self._built)
+        self.warm_up_s = self._ask(seconds, WARM_UP)
 
     def images_per_s(self, steps: int) -> float:
-        return steps * self._batch / self._ask("go", steps)
+        return steps * self._batch / self._ask(seconds, steps)
 
     def profile(self, steps: int = PROFILED) -> dict[str, float]:
         """The share of the CPU time of so many steps that each operator takes by itself, largest first."""
-        return self._ask("profile", steps)
+        return self._ask(profiled, steps)
 
     def close(self) -> None:
-        self._connection.close()
-        self._process.join(20)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._process.shutdown(cancel_futures=True)
 
-    def _ask(self, word: str, steps: int) -> object:
-        self._connection.send((word, steps))
-        return self._answer()
+    def _ask(self, what: Callable[[int], object], steps: int) -> object:
+        return self._answer(self._process.submit(what, steps))
 
-    def _answer(self) -> object:
+    def _answer(self, future: Future) -> object:
         try:
-            answer = self._connection.recv()
-        except EOFError:
-            self._process.join()
-            raise Ended(f"{self.rung}: its process ended with status {self._process.exitcode}") from None
-        if isinstance(answer, Failure):
-            raise Ended(f"{self.rung}: {answer.why}")
-        return answer
+            return future.result()
+        except BrokenProcessPool:
+            raise Ended(f"{self.rung}: its process ended") from None
+        except Exception as error:  # whatever a loop raises
+            raise Ended(f"{self.rung}: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -115,33 +94,17 @@ def taken_in_turns(processes: Mapping[str, Served], steps: int, repeats: int) ->
     return rates
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A median with the least and the largest value beside it."""
-
-    median: float
-    least: float
-    largest: float
-
-    @classmethod
-    def of(cls, values: list[float]) -> Spread:
-        return cls(statistics.median(values), min(values), max(values))
-
-    @classmethod
-    def of_ratio(cls, above: list[float], below: list[float]) -> Spread:
-        """Round by round: what disturbs a round disturbs both."""
-        return cls.of([a / b for a, b in zip(above, below, strict=True)])
-
-
 # ---- in the process that is measured ------------------------------------------------------------------------------
 
+_loop: Loop
 
-def serve(asked: Connection, rung: str, task: Task, place: Place) -> None:
-    """Builds the loop and says so, then does as it is asked: ("go", steps) or ("profile", steps)."""
+
+def build(rung: str, task: Task, place: Place) -> None:
     import torch
 
     from benchmarks.rungs import RUNGS
 
+    global _loop
     sys.stdout = sys.stderr  # whatever a library prints belongs to no table
     multiprocessing.set_start_method(None, force=True)  # a DataLoader's workers start as they do elsewhere
     os.environ.update(place.environment or {})
@@ -149,34 +112,25 @@ def serve(asked: Connection, rung: str, task: Task, place: Place) -> None:
         sys.path.insert(0, str(place.path))
     torch.set_num_threads(place.threads)
     torch.manual_seed(task.seed)
-    try:
-        loop = RUNGS[rung](task)
-        asked.send("ready")
-        while True:
-            word, steps = asked.recv()
-            asked.send(seconds(loop, steps) if word == "go" else profiled(loop, steps))
-    except EOFError:
-        return  # nobody asks any more
-    except Exception as error:  # whatever a loop raises: whoever asked hears of it
-        asked.send(Failure(f"{type(error).__name__}: {error}"))
+    _loop = RUNGS[rung](task)
 
 
-def seconds(loop: Loop, steps: int) -> float:
+def seconds(steps: int) -> float:
     """From the beginning of an epoch to the end of its last step that is wanted."""
     begin = time.perf_counter()
-    done = sum(1 for _ in islice(loop.epoch(), steps))
+    done = sum(1 for _ in islice(_loop.epoch(), steps))
     took = time.perf_counter() - begin
     if done != steps:
         raise RuntimeError(f"only {done} of {steps} steps could be done")
     return took
 
 
-def profiled(loop: Loop, steps: int) -> dict[str, float]:
+def profiled(steps: int) -> dict[str, float]:
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it says that it has found no GPU
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        seconds(loop, steps)
+        seconds(steps)
     spent = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
     total = sum(spent.values())
     return {name: time_ / total for name, time_ in sorted(spent.items(), key=lambda item: -item[1])}

@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import tempfile
+from functools import partial
 from statistics import median
 from typing import Annotated, Optional
 
@@ -23,33 +24,24 @@ import torch
 import typer
 from tqdm.auto import tqdm
 
+from benchmarks.report import Spread, command, pairs_wanted, words
+from benchmarks.task import PAIRS, on_digits
 from kit import recipe
-from kit.errors import KitError, not_one_of
-from kit.models import ModelSpec
-from kit.recipe import Recipe
-from kit.runs.spec import DataSpec, Run
+from kit.runs.spec import Run
 from kit.runs.training import compute_logits, start, train
 from kit.runtime.threads import one_thread
 from kit.trainer import Training
 
 ARMS = ("hard", "cached", "live")
-PX, BATCH, PER_CLASS, WIDTH = 32, 128, 128, 8  # digits have 1,797 images: ten steps an epoch
-PAIRS = {"vgg16": ("vgg19", WIDTH), "resnet34": ("resnet34", 2 * WIDTH)}  # a student's teacher and its width
 
 
 def runs_of(student: str, epochs: int) -> tuple[Run, Run]:
     """The student on hard labels, and by Hinton's loss from its teacher (of one epoch: what it knows takes no time)."""
-    data = DataSpec.of("cifar-10", px=PX, train_per_class=PER_CLASS, test_per_class=1, source="embedded")
-
-    def run(name: str, width: int, stages: tuple, epochs: int, **teachers: Run) -> Run:
-        network = ModelSpec(name=name, classes=data.classes, width=width, stem="small")
-        made = Recipe(stages=stages, epochs=epochs, batch=BATCH)
-        return Run(data=data, student=network, recipe=made, teachers=teachers)
-
-    name, width = PAIRS[student]
-    teacher = run(name, width, recipe.hard_labels(), 1)
-    hard = run(student, WIDTH, recipe.hard_labels(), epochs)
-    return hard, run(student, WIDTH, recipe.eq1(5, "hinton"), epochs, big=teacher)
+    run = partial(on_digits, px=32, images=(128, 1), batch=128)  # 1,797 digits: ten steps an epoch
+    _, name, times = PAIRS[student]
+    teacher = run(name, recipe.hard_labels(), 1, width=8 * times)
+    hard = run(student, recipe.hard_labels(), epochs)
+    return hard, run(student, recipe.eq1(5, "hinton"), epochs, big=teacher)
 
 
 def trained(arm: str, hard: Run, taught: Run) -> Training:
@@ -82,11 +74,6 @@ def measure(student: str, epochs: int, repeats: int, bar: tqdm) -> dict[str, lis
     return seconds
 
 
-def ratio(above: list[float], below: list[float]) -> dict[str, float]:
-    ratios = [a / b for a, b in zip(above, below, strict=True)]
-    return {name: round(of(ratios), 3) for name, of in (("min", min), ("median", median), ("max", max))}
-
-
 def main(
     pair: Annotated[Optional[str], typer.Option(help="vgg16 or resnet34; default: both")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="of every arm")] = 7,
@@ -94,9 +81,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="end with lines of JSON")] = False,
 ) -> None:
     """Time the same student on hard labels, with cached and with live teacher logits."""
-    if pair is not None and pair not in PAIRS:
-        raise not_one_of("pair", pair, PAIRS)
-    pairs = [pair] if pair else list(PAIRS)
+    pairs = pairs_wanted(pair, PAIRS)
     found: dict[str, dict[str, object]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="kit-logits-") as cache,
@@ -106,21 +91,17 @@ def main(
         for student in pairs:
             seconds = measure(student, epochs, repeats, bar)
             found[student] = {
-                "cached_over_hard": ratio(seconds["cached"], seconds["hard"]),
-                "live_over_hard": ratio(seconds["live"], seconds["hard"]),
+                "cached_over_hard": Spread.of_ratio(seconds["cached"], seconds["hard"]).rounded(),
+                "live_over_hard": Spread.of_ratio(seconds["live"], seconds["hard"]).rounded(),
                 "hard_s": round(median(seconds["hard"]), 3),
             }
     for student, of in found.items():
         for name in ("cached_over_hard", "live_over_hard"):
-            print(f"{student:9} {name:17} " + "  ".join(f"{k} {v}" for k, v in of[name].items()))
+            print(f"{student:9} {name:17} {words(of[name])}")
     if as_json:
         print(json.dumps(found | {"repeats": repeats}))
         print(json.dumps({"cached_over_hard": max(of["cached_over_hard"]["median"] for of in found.values())}))
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except KitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    command(main)

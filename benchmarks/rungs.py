@@ -16,13 +16,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from benchmarks import bare
 from benchmarks.bare import BARE, bare_loop
-from benchmarks.task import Loop, Task
+from benchmarks.task import Loop, Pictures, Task
 from kit.recipe import Eq1, Improved, Objective, Recipe, Stage
 from kit.runs.logits import Drawn, TeacherLogits
 from kit.temperature import Adaptive, Fixed, Policy
@@ -34,21 +33,6 @@ BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is do
 
 
 # ---- (a) as a tutorial teaches it ---------------------------------------------------------------------------------
-
-
-class Pictures(torch.utils.data.Dataset):
-    """Images one by one, as torchvision's CIFAR10 gives them: a PIL image from an array, then its transforms."""
-
-    def __init__(self, task: Task) -> None:
-        train = task.data.train
-        self.pixels, self.labels = train.images.pixels.numpy(), train.labels.tolist()
-        self.transform = task.transform()
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
 def tutorial(task: Task, workers: int) -> Loop:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 from torchvision import transforms
 
 from kit.data.base import Dataset, Split, TensorImages
-from kit.models import build
+from kit.models import ModelSpec, build
+from kit.recipe import Recipe, Stage
+from kit.runs.spec import DataSpec, Run
 
 # Student and teacher, the teacher's width as a multiple of the student's.
 PAIRS = {"vgg16": ("vgg16", "vgg19", 1), "resnet34": ("resnet34", "resnet34", 2)}
@@ -47,18 +50,6 @@ class Task:
         names = tuple(str(c) for c in range(self.classes))
         return Dataset("benchmark", "random pixels", "embedded", "", names, train, test, self.px, self.flip)
 
-    def transform(self) -> transforms.Compose:
-        """torchvision's transforms of one PIL image, as tutorials write them: crop, mirror, normalise."""
-        mean, std = self.data.mean_std
-        return transforms.Compose(
-            [
-                transforms.RandomCrop(self.px, padding=self.pad or None, padding_mode="reflect"),
-                transforms.RandomHorizontalFlip(0.5 if self.flip else 0.0),
-                transforms.ToTensor(),
-                transforms.Normalize((mean / 255).tolist(), (std / 255).tolist()),
-            ]
-        )
-
     def networks(self) -> tuple[nn.Module, nn.Module]:
         """Student and teacher with the weights that every loop starts from."""
         student, teacher, times = PAIRS[self.pair]
@@ -66,6 +57,50 @@ class Task:
             build(student, self.classes, self.width, "small", self.seed),
             build(teacher, self.classes, times * self.width, "small", self.seed + 1),
         )
+
+
+class Pictures(torch.utils.data.Dataset):
+    """Images one by one, as torchvision's CIFAR10 gives them: a PIL image from an array, then a tutorial's transforms:
+    crop, mirror, normalise."""
+
+    def __init__(self, task: Task) -> None:
+        train, (mean, std) = task.data.train, task.data.mean_std
+        self.pixels, self.labels = train.images.pixels.numpy(), train.labels.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(task.px, padding=task.pad or None, padding_mode="reflect"),
+                transforms.RandomHorizontalFlip(0.5 if task.flip else 0.0),
+                transforms.ToTensor(),
+                transforms.Normalize((mean / 255).tolist(), (std / 255).tolist()),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
+
+
+def on_digits(
+    name: str,
+    stages: tuple[Stage, ...],
+    epochs: int,
+    *,
+    px: int,
+    images: tuple[int, int],
+    batch: int,
+    width: int = 8,
+    seed: int = 0,
+    pad: int = 2,
+    **teachers: Run,
+) -> Run:
+    """A run on the embedded digits, with so many training and test images of each."""
+    train, test = images
+    data = DataSpec.of("cifar-10", px=px, train_per_class=train, test_per_class=test, source="embedded")
+    student = ModelSpec(name=name, classes=data.classes, width=width, stem="small")
+    recipe = Recipe(stages=stages, epochs=epochs, batch=batch, pad=pad)
+    return Run(data=data, student=student, recipe=recipe, teachers=teachers, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ import torch
 import typer
 
 from benchmarks import bare
-from benchmarks.interleaved import PROFILED, WARM_UP, Ended, Place, Spread, served, taken_in_turns
+from benchmarks.interleaved import PROFILED, WARM_UP, Place, served, taken_in_turns
+from benchmarks.report import Ended, Spread, command, pairs_wanted, table
 from benchmarks.task import PAIRS, Task
-from kit.errors import KitError, not_one_of
 
 TORCHDISTILL = "torchdistill==1.1.5"
 STEPS = {"vgg16": 32, "resnet34": 12}  # a turn: one to two seconds
@@ -128,16 +128,9 @@ def show(ladder: Ladder) -> None:
     width = ladder.task.width
     print(f"\n{student} of width {width} under {teacher} of width {times * width}, batch {ladder.task.batch}; "
           f"tutorial and torchdistill with {ladder.workers}")  # fmt: skip
-    print(f"{'images/s':32} {'median':>8} {'min':>8} {'max':>8} {'turns':>6}")
-    for rung, rates in ladder.rates.items():
-        spread = Spread.of(rates)
-        print(f"{rung:32} {spread.median:8.0f} {spread.least:8.0f} {spread.largest:8.0f} {len(rates):6}")
-    print(f"{'ratio':32} {'median':>8} {'min':>8} {'max':>8}")
-    for name, spread in (ladder.ratios(RATIOS) | ladder.ratios(BOUNDS)).items():
-        if spread is not None:
-            print(f"{name:32} {spread.median:8.3f} {spread.least:8.3f} {spread.largest:8.3f}")
-        elif name in RATIOS:
-            print(f"{name:32} {'—':>8} {'—':>8} {'—':>8}")
+    table("images/s", {rung: Spread.of(rates) for rung, rates in ladder.rates.items()}, digits=0)
+    bounds = {name: spread for name, spread in ladder.ratios(BOUNDS).items() if spread is not None}
+    table("ratio", ladder.ratios(RATIOS) | bounds)
     for rung, shares in ladder.profiles.items():
         print(f"where a step of `{rung}` goes, by operator, itself only, of its CPU time")
         for operator, share in list(shares.items())[:SHOWN]:
@@ -154,10 +147,8 @@ def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -
         rates = taken_in_turns(processes, steps, repeats)
     base = rates.pop("bare")
     print(f"\n{task.pair} of width {task.width}: the bare loop does {Spread.of(base).median:.0f} images/s")
-    print(f"{'changed alone: speed over the bare loop':40} {'median':>8} {'min':>8} {'max':>8}")
     found = {name: Spread.of_ratio(measured, base) for name, measured in rates.items()}
-    for name, spread in found.items():
-        print(f"{name:40} {spread.median:8.3f} {spread.least:8.3f} {spread.largest:8.3f}")
+    table("changed alone: speed over the bare loop", found, width=40)
     if not bare.has_bfloat16():
         print("bfloat16 is left out: this processor has no instructions for it")
     if compiled:
@@ -177,12 +168,12 @@ def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> dict
         except Ended as error:
             print(f"torch.compile is left out: {error}")
             return {}
-    spread = Spread.of_ratio(rates[name], rates["bare"])
-    print(f"{name:40} {spread.median:8.3f} {spread.least:8.3f} {spread.largest:8.3f}")
+    found = {name: Spread.of_ratio(rates[name], rates["bare"])}
+    table("compiled", found, width=40)
     saved = task.batch / Spread.of(rates["bare"]).median - task.batch / Spread.of(rates[name]).median  # s a step
     pays = f"after {compiling_s / saved:,.0f} steps" if saved > 0 else "never"
     print(f"compiling took {compiling_s:.0f} s; it has paid for itself {pays}")
-    return {name: spread}
+    return found
 
 
 # ---- the command line ---------------------------------------------------------------------------------------------
@@ -206,11 +197,9 @@ def main(
     details: Annotated[Optional[Path], typer.Option(metavar="FILE.json", help="every number")] = None,
 ) -> None:
     """Images a second by several training loops, in turns; the ratios between them."""
-    if pair is not None and pair not in PAIRS:
-        raise not_one_of("pair", pair, PAIRS)
     tasks = {
         name: (task_for(name, width, batch, steps or STEPS[name], repeats), steps or STEPS[name])
-        for name in ([pair] if pair else PAIRS)
+        for name in pairs_wanted(pair, PAIRS)
     }
     print(f"torch {torch.__version__}, {threads} threads, {platform.processor() or platform.machine()}, "
           f"{os.cpu_count()} cores; {repeats} turns each")  # fmt: skip
@@ -238,8 +227,4 @@ def medians(spreads: Mapping[str, Spread | None]) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except (KitError, Ended) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, KitError) else 1)
+    command(main)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -106,10 +105,3 @@ def entropy_gradient(zt: Tensor, t: float) -> Tensor:
     p = softened(zt, t)
     variance = (p * zt**2).sum(-1) - (p * zt).sum(-1) ** 2
     return (variance / t**3).mean()
-
-
-def topk_correct(z: Tensor, y: Tensor, ks: tuple[int, ...] = (1, 5)) -> Tensor:
-    """How many of the N images have their label among the k largest logits, for each k: shape (len(ks),)."""
-    ranked = z.topk(min(max(ks), z.shape[1]), dim=-1).indices  # (N, k)
-    correct = ranked == y[:, None]
-    return torch.stack([correct[:, :k].any(-1).sum() for k in ks])

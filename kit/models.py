@@ -7,9 +7,11 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
+import torchvision.models
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.vgg import make_layers
 
 from kit.errors import not_one_of
 from kit.runtime.onednn import SAFE_CHANNELS, PickingConv2d
@@ -87,51 +89,41 @@ class CNN(nn.Module):
         return self.fc(self.features(x).mean((2, 3)))
 
 
-class VGG(nn.Module):
+class VGG(torchvision.models.VGG):
     """torchvision's VGG with a width factor. Its small stem pools to 1×1 and has no hidden linear layers."""
 
     def __init__(self, stages: Sequence[int], classes: int, width: int, stem: Stem, batch_norm: bool) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        c_in = 3
+        nn.Module.__init__(self)
+        config: list[int | str] = []
         for convolutions, factor in zip(stages, (1, 2, 4, 8, 8), strict=True):
-            for _ in range(convolutions):
-                layers.append(nn.Conv2d(c_in, factor * width, 3, padding=1))
-                layers += [nn.BatchNorm2d(factor * width)] if batch_norm else []
-                layers.append(nn.ReLU(inplace=True))
-                c_in = factor * width
-            layers.append(nn.MaxPool2d(2, ceil_mode=stem == "small"))  # ceil: a 16 px image survives five poolings
-        self.features = nn.Sequential(*layers)
+            config += [factor * width] * convolutions + ["M"]
+        self.features = make_layers(config, batch_norm)
         if stem == "imagenet":
-            self.avgpool = nn.AdaptiveAvgPool2d(7)
             hidden = 64 * width
+            self.avgpool = nn.AdaptiveAvgPool2d(7)
             self.classifier = nn.Sequential(
-                nn.Linear(c_in * 7 * 7, hidden), nn.ReLU(True), nn.Dropout(),
+                nn.Linear(8 * width * 7 * 7, hidden), nn.ReLU(True), nn.Dropout(),
                 nn.Linear(hidden, hidden), nn.ReLU(True), nn.Dropout(),
                 nn.Linear(hidden, classes),
             )  # fmt: skip
         else:
+            for pool in (module for module in self.features if isinstance(module, nn.MaxPool2d)):
+                pool.ceil_mode = True  # a 16 px image survives five poolings
             self.avgpool = nn.AdaptiveAvgPool2d(1)
-            self.classifier = nn.Sequential(nn.Linear(c_in, classes))
+            self.classifier = nn.Sequential(nn.Linear(8 * width, classes))
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
-
-class ResNet(nn.Module):
+class ResNet(torchvision.models.ResNet):
     """torchvision's ResNet, made of its own blocks, with a width factor and a choice of stem."""
 
     def __init__(
         self, block: type[BasicBlock | Bottleneck], stages: Sequence[int], classes: int, width: int, stem: Stem
     ) -> None:
-        super().__init__()
-        if stem == "imagenet":
-            self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
-            self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        else:
-            self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
-            self.maxpool = nn.Identity()
+        nn.Module.__init__(self)
+        large = stem == "imagenet"
+        self.conv1 = nn.Conv2d(3, width, *((7, 2, 3) if large else (3, 1, 1)), bias=False)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if large else nn.Identity()
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         c_in = width
@@ -144,11 +136,6 @@ class ResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(c_in, classes)
         initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(self.avgpool(x).flatten(1))
 
 
 def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:

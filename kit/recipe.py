@@ -14,7 +14,8 @@ from torch import Tensor
 
 from kit.errors import Described
 from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy, squared
-from kit.temperature import Adaptive, Fixed, Moment, Policy
+from kit.temperature import Adaptive, Fixed, Policy
+from kit.training.moment import Moment
 
 K = 20.0  # the paper's temperature threshold
 ALPHA = 0.5  # the paper's α in Eq. (1)

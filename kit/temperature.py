@@ -7,68 +7,21 @@ batch, and which of its fields may be steered. Subclass `Policy` to bring your o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from kit.errors import Described
-from kit.losses import Sides, Temperature, entropy_gradient, temperature_gradient
-from kit.parallel.ranks import ALONE, Ranks
+from kit.losses import Temperature, entropy_gradient, temperature_gradient
+from kit.training.moment import Moment
 
 COLD = 1.0  # the temperature at which a soft stage is over
 LARGEST_EXPONENT = 700.0  # exp of more is no float: a diverging student's gradient asks for it
 
 State = float | dict[str, float]  # what of a temperature moves: one number, or one a teacher
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What policies and objectives see of a training step: the student's logits zs (N, C), taken before its update,
-    labels y (N,), images x (N, 3, H, W), and by teacher its logits (N, C), temperatures and network.
-
-    `zt`, `t` and `teacher` are those of the first teacher, for objectives that know but one.
-    """
-
-    x: Tensor | None
-    y: Tensor | None
-    zs: Tensor
-    logits: Mapping[str, Tensor] = field(default_factory=dict)
-    temperatures: Mapping[str, Sides] = field(default_factory=dict)
-    student: nn.Module | None = None
-    teachers: Mapping[str, nn.Module] = field(default_factory=dict)
-    step: int = 0  # batches of the stage before this one
-    stage_steps: int = 1  # the stage's budget
-    steps_per_epoch: int = 1
-    memory: dict[str, float] = field(default_factory=dict)  # plain numbers that a policy keeps during the stage
-    slopes: Mapping[str, float] = field(default_factory=dict)  # ∂loss/∂t by teacher, of temperatures that required a gradient
-    ranks: Ranks = ALONE
-
-    @property
-    def progress(self) -> float:
-        """How much of its budget the stage has used, 0…1."""
-        return self.step / max(1, self.stage_steps)
-
-    @property
-    def zt(self) -> Tensor | None:
-        return next(iter(self.logits.values()), None)
-
-    @property
-    def t(self) -> Temperature:
-        """What the losses use: ⌊t⌋, or T; `Sides` where teacher and student have a temperature each."""
-        first = next(iter(self.temperatures.values()), Sides(1.0, 1.0))
-        return first.teacher if first.teacher is first.student else first
-
-    @property
-    def teacher(self) -> nn.Module | None:
-        return next(iter(self.teachers.values()), None)
-
-    def taught(self) -> Iterable[tuple[Tensor, Sides]]:
-        """Each teacher's logits (N, C) with its temperature."""
-        return ((zt, self.temperatures[name]) for name, zt in self.logits.items())
 
 
 class Policy(Described):

@@ -114,6 +114,25 @@ def test_what_is_in_the_cache_is_not_left_to_do(plan):
     assert after.drawing == pytest.approx(before.drawing - TYPICAL_DRAWING_S["07_gradcam"] + 1000)
 
 
+def test_searched_runs_are_taken_to_be_there_once_their_notebook_was_drawn(plan):
+    runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
+    folders = [cache_folder() / "runs" / run.hash for run in runs]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text("{}")
+    before = Prediction.of(plan, Pace(), jobs=1)
+    note_drawing(cache_folder(), "smoke", "06_table4_methods", 5.0)
+    after = Prediction.of(plan, Pace(), jobs=1)
+    (folders[0] / "metrics.json").unlink()  # of notebook 00: what 06 needs is still there
+    missing = Prediction.of(plan, Pace(), jobs=1)
+    shutil.rmtree(folders[0].parent)
+    (cache_folder() / "pace.json").unlink()
+    left = {each.notebook: each.left for each in before.notebooks if each.left}
+    assert list(left) == ["06_table4_methods"] and before.starting > 0
+    assert after.left == after.drawing and all(each.runs == each.finished for each in after.notebooks)
+    assert [each.notebook for each in missing.notebooks if each.left] == ["00_start_here"]
+
+
 def test_the_longest_chain_bounds_what_many_cores_can_do(plan):
     prediction = Prediction.of(plan, Pace(), jobs=10_000)
     runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])

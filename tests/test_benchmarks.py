@@ -15,11 +15,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import bare
-from benchmarks.bare import Batches, OneByOne, fold
-from benchmarks.interleaved import Ended, Spread, served
+from benchmarks.bare import Batches, OneByOne
+from benchmarks.interleaved import served
+from benchmarks.report import Ended, Spread
 from benchmarks.rungs import RUNGS, of_kit, recalled
 from benchmarks.task import PAIRS, Task
 from kit.data.augment import EpochPlan
+from kit.networks.folding import folded
 from kit.recipe import Improved
 from kit.temperature import Adaptive, Fixed
 
@@ -161,9 +163,8 @@ def test_a_folded_teacher_has_no_batch_norm_and_the_same_logits(pair):
     x = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         expected = teacher.eval()(x)
-        folded = fold(teacher)
-        assert torch.allclose(folded(x), expected, rtol=1e-4, atol=1e-4)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+        assert torch.allclose(folded(teacher)(x), expected, rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded(teacher).modules())
 
 
 def test_a_ratio_is_taken_round_by_round():

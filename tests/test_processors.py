@@ -17,7 +17,7 @@ ONEDNN_SAYS = {"AVX2": "Intel AVX2", "SSE41": "Intel SSE4.1"}
 
 LOOK = """
 import torch
-torch.nn.Conv2d(3, 4, 3)(torch.rand(1, 3, 8, 8))
+torch.nn.Conv2d(3, 64, 7, 2, 3)(torch.rand(8, 3, 64, 64))  # large enough for oneDNN
 print(torch.backends.cpu.get_cpu_capability())
 """
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kit.losses import entropy_gradient
-from kit.temperature import Adaptive, Fixed, Moment, Scheduled
+from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.training import thermostat as heating
+from kit.training.moment import Moment
 
 pytestmark = pytest.mark.numerics
 

@@ -17,14 +17,14 @@ from kit import recipe
 from kit.data.augment import EpochPlan
 from kit.data.base import Dataset, Split, TensorImages
 from kit.errors import KitError
-from kit.losses import topk_correct
 from kit.models import build
 from kit.recipe import HardLabels, Improved, Moment, Objective, Recipe, Stage
 from kit.temperature import Adaptive, Fixed
 from kit.trainer import Training
-from kit.training.evaluation import agreement, evaluate
-from kit.training.forward import frozen, sgd, teach
+from kit.training.evaluation import agreement, evaluate, topk_correct
+from kit.training.forward import frozen, teach
 from kit.training.history import Diverged
+from kit.training.optimiser import learning_rate, sgd
 
 pytestmark = pytest.mark.numerics
 
@@ -157,7 +157,7 @@ def test_steps_are_those_of_plain_pytorch(momentum):
 
 def test_weight_decay_is_for_weights_alone():
     network = cnn(0)
-    decayed, free = sgd(network, lr=0.1, momentum=0.9, weight_decay=0.01).param_groups
+    decayed, free = sgd(network, hard(1, weight_decay=0.01), lr=0.1).param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
     of_weights = [m.weight for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     assert {id(p) for p in decayed["params"]} == {id(p) for p in of_weights}
@@ -167,14 +167,14 @@ def test_weight_decay_is_for_weights_alone():
 def test_learning_rate_schedule():
     training = Training(hard(4, batch=12, lr=0.4, warmup=0.25), DATA, cnn(0), {}, seed=0)  # 16 steps, 4 rising
     assert training.total_steps == 16
-    rising = [training.learning_rate(step) for step in range(4)]
+    rising = [learning_rate(training.recipe, step, training.total_steps) for step in range(4)]
     assert rising == pytest.approx([0.08, 0.16, 0.24, 0.32])
-    assert training.learning_rate(4) == pytest.approx(0.4)
-    assert training.learning_rate(8) == pytest.approx(0.4 * (2 + 1) / 4)  # a third of the way: cos 60° = 1/2
-    assert training.learning_rate(10) == pytest.approx(0.2)
-    assert training.learning_rate(16) == pytest.approx(0.0)
+    assert learning_rate(training.recipe, 4, training.total_steps) == pytest.approx(0.4)
+    assert learning_rate(training.recipe, 8, training.total_steps) == pytest.approx(0.4 * (2 + 1) / 4)  # a third of the way: cos 60° = 1/2
+    assert learning_rate(training.recipe, 10, training.total_steps) == pytest.approx(0.2)
+    assert learning_rate(training.recipe, 16, training.total_steps) == pytest.approx(0.0)
     flat = Training(hard(1, warmup=0.0), DATA, cnn(0), {}, seed=0)
-    assert flat.learning_rate(0) == 0.1
+    assert learning_rate(flat.recipe, 0, flat.total_steps) == 0.1
     training.run()
     assert [row["lr"] for row in training.steps()][:5] == pytest.approx([0.08, 0.16, 0.24, 0.32, 0.4])
 

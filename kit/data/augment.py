@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class EpochPlan:
-    """The order, the crops and the flips of one epoch over n images, all drawn from (seed, epoch).
+    """Decides the order, the crops and the flips of one epoch over n images, all drawn from (seed, epoch).
 
     They are indexed by image, so an image is changed in the same way whatever the batch size:
     `order` (n,) int64; `offsets` (n, 2) int64, the crop's top and left in the padded image, 0 … 2·pad;
@@ -25,19 +25,19 @@ class EpochPlan:
         self.flips = torch.randint(0, 2, (n,), generator=generator).bool() & flip
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """The images' indices, batch by batch. A last, smaller batch is dropped unless it is the only one."""
+        """Yields the images' indices, batch by batch. A last, smaller batch is dropped unless it is the only one."""
         whole = self.n - self.n % batch_size if self.n > batch_size else self.n
         yield from self.order[:whole].split(batch_size)
 
 
 def mixed(seed: int, epoch: int) -> int:
-    """One 63-bit seed from two, the same on every machine; near seeds give unrelated ones."""
+    """Mixes two seeds into one of 63 bits, the same on every machine; near seeds give unrelated ones."""
     digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def augment(pixels: Tensor, offsets: Tensor, flips: Tensor, pad: int) -> Tensor:
-    """Pad by reflection, crop back to the old size, mirror: one gather.
+    """Augments a batch in one gather: pads by reflection, crops back to the old size, mirrors.
 
     pixels uint8 (B, H, W, 3), offsets (B, 2) in 0 … 2·pad, flips (B,) bool; returns uint8 (B, H, W, 3). pad < H, W.
     """
@@ -53,13 +53,16 @@ def augment(pixels: Tensor, offsets: Tensor, flips: Tensor, pad: int) -> Tensor:
 
 
 def reflected(i: Tensor, size: int) -> Tensor:
-    """Indices outside 0 … size−1 mirrored back in, the edge not repeated: −1 → 1, size → size − 2."""
+    """Mirrors indices outside 0 … size−1 back in, the edge not repeated: −1 → 1, size → size − 2."""
     i = i.abs()
     return torch.where(i < size, i, 2 * (size - 1) - i)
 
 
 def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) → float32 (B, 3, H, W) in channels_last memory: (pixels − mean) / std, both (3,) in 0…255."""
+    """Standardises a batch: (pixels − mean) / std, both (3,) in 0…255.
+
+    uint8 (B, H, W, 3) → float32 (B, 3, H, W) in channels_last memory.
+    """
     b, h, w, _ = pixels.shape
     x = pixels.reshape(b, h, w * 3).to(torch.float32)  # long rows: broadcasting over three channels alone is slow
     x = x.sub_(mean.repeat(w)).div_(std.repeat(w))

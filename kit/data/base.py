@@ -23,7 +23,7 @@ class Images(Protocol):
 
 
 def begin_batch(images: Images, indices: Tensor) -> Callable[[], Tensor]:
-    """Begins to get a batch where the images can do so ahead; what it returns gives the batch as `take` does."""
+    """Begins to fetch a batch where the images can do so ahead; what it returns gives the batch as `take` does."""
     begin = getattr(images, "begin", None)
     return partial(images.take, indices) if begin is None else begin(indices)
 
@@ -87,7 +87,7 @@ class Dataset:
 
     @cached_property
     def mean_std(self) -> tuple[Tensor, Tensor]:
-        """Per-channel mean and standard deviation of (up to 2,000 of) the training images, in 0…255: two (3,)."""
+        """Measures mean and deviation by channel over (up to 2,000 of) the training images, in 0…255: two (3,)."""
         step = max(1, len(self.train) // 2000)
         sample = self.train.images.take(torch.arange(0, len(self.train), step)).double()  # (n, H, W, 3)
         mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
@@ -95,7 +95,7 @@ class Dataset:
 
 
 def held_out(dataset: Dataset, share: float) -> Dataset:
-    """The training images alone, of every class the last `share` as test split: for choices that must not see the test.
+    """Splits the training images alone, of every class the last `share` as test split: for choices blind to the test.
 
     A class keeps at least one image to train on. The fingerprint stays that of the whole dataset.
     """
@@ -110,6 +110,6 @@ def held_out(dataset: Dataset, share: float) -> Dataset:
 
 
 def sample(data: Dataset, images: int) -> Split:
-    """So many test images, spread evenly over the split (which is ordered by class) and copied out of it."""
+    """Samples so many test images, spread evenly over the split (which is ordered by class) and copied out of it."""
     indices = torch.linspace(0, len(data.test) - 1, min(images, len(data.test))).long().unique()
     return Split(TensorImages(data.test.images.take(indices)), data.test.labels[indices])

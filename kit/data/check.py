@@ -53,7 +53,7 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
 
 
 def check_dataset(data: Dataset) -> Report:
-    """The report on a dataset that was checked while it was loaded."""
+    """Reports on a dataset that was checked while it was loaded."""
     report = Report(data.role, data.source, data.name, data.fingerprint)
     report.counts = {
         "train": counted(data.train.labels, data.classes),
@@ -66,7 +66,7 @@ def check_dataset(data: Dataset) -> Report:
 
 
 def check_tree(role: str, root: Path, px: int) -> Report:
-    """The report on an ImageFolder tree: damaged files, emptied classes, and images that are in both splits."""
+    """Reports on an ImageFolder tree: damaged files, emptied classes, and images that are in both splits."""
     tree = read_tree(root)
     report = Report(role, name=f"image folder {root.name}")
     survey_of = survey_files if role == "imagenet" else survey_in_memory
@@ -85,12 +85,12 @@ def check_tree(role: str, root: Path, px: int) -> Report:
 
 
 def counted(labels: Tensor, classes: Sequence[str]) -> dict[str, int]:
-    """How many images each class has, classes without any included."""
+    """Counts the images of each class, classes without any included."""
     return dict(zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
 def shared_images(train: Survey, test: Survey) -> list[str]:
-    """A line if files of the test split are byte for byte in the training split too."""
+    """Says in a line if files of the test split are byte for byte in the training split too."""
     seen = dict(zip(train.hashes, train.half.paths, strict=True))
     shared = [(path, seen[h]) for path, h in zip(test.half.paths, test.hashes, strict=True) if h in seen]
     if not shared:

@@ -16,7 +16,7 @@ PUBLISHED = {"cifar-10": (CIFAR10, "CIFAR-10"), "cifar-100": (CIFAR100, "CIFAR-1
 
 
 def find_batches(role: str, folder: Path) -> Path | None:
-    """The folder holding torchvision's extracted batches (not the batches' own), or None where there is no trace.
+    """Finds the folder with torchvision's extracted batches (not the batches' own), or None where there is no trace.
 
     KitError if there is a trace but not all of it: a file missing, half-downloaded or changed.
     """
@@ -37,7 +37,7 @@ def find_batches(role: str, folder: Path) -> Path | None:
 
 
 def refuse_bad_files(batches: Path, kind: type[CIFAR10], title: str) -> None:
-    """KitError naming the first file that is missing or has another md5 than the published one."""
+    """Raises KitError naming the first file that is missing or has another md5 than the published one."""
     for name, md5 in [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]:
         file = batches / name
         if not check_integrity(str(file), md5):
@@ -46,7 +46,7 @@ def refuse_bad_files(batches: Path, kind: type[CIFAR10], title: str) -> None:
 
 
 def published_cifar(role: str, px: int, train_per_class: int | None, test_per_class: int | None, root: Path) -> Dataset:
-    """The published images at px × px, at most so many a class, read from what `find_batches` found."""
+    """Reads the published images at px × px, at most so many a class, from what `find_batches` found."""
     kind, title = PUBLISHED[role]
     halves = []
     for is_train, per_class in ((True, train_per_class), (False, test_per_class)):

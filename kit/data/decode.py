@@ -33,7 +33,7 @@ class Decoded(NamedTuple):
 
 
 def decode(content: bytes, px: int) -> ndarray:
-    """An image file's bytes → uint8 (px, px, 3): RGB, shorter side resized to px (bilinear), centre crop."""
+    """Decodes an image file's bytes to uint8 (px, px, 3): RGB, shorter side resized to px (bilinear), centre crop."""
     with Image.open(io.BytesIO(content)) as image:
         image.draft(None, (2 * px, 2 * px))  # a much larger JPEG is decoded at a half, a quarter or an eighth
         image = image.convert("RGB")
@@ -77,7 +77,7 @@ class _Files(torch.utils.data.Dataset):
 
 
 def decode_all(half: Half, px: int) -> Iterator[Decoded]:
-    """Every file of a split, in order; by worker processes where there are many and we may have some."""
+    """Decodes every file of a split, in order; by worker processes where there are many and we may have some."""
     files = _Files(half.folder, half.paths, px)
     loader = DataLoader(
         files,
@@ -93,7 +93,7 @@ def decode_all(half: Half, px: int) -> Iterator[Decoded]:
 
 
 def worker_processes(images: int) -> int:
-    """How many processes decode: none in a notebook, in a process that may not have children, or for few images."""
+    """Says how many processes decode: none in a notebook, in a process that may have no children, or for few images."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if images < MANY or hasattr(shell, "kernel") or multiprocessing.current_process().daemon:

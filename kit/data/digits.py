@@ -13,7 +13,7 @@ TEST_PER_CLASS = 40  # of 174 to 183 images a class; the rest, 134 to 143, train
 
 
 def digits(px: int, train_per_class: int | None = None, test_per_class: int | None = None) -> Dataset:
-    """The digits as uint8 RGB images of px × px, at most so many a class; the split itself never changes."""
+    """Loads the digits as uint8 RGB images of px × px, at most so many a class; the split itself never changes."""
     bunch = load_digits()
     grey = torch.from_numpy(bunch.images)  # (1797, 8, 8), 0 … 16
     labels = torch.from_numpy(bunch.target).long()  # (1797,)

@@ -41,7 +41,7 @@ def folder_dataset(
     name: str | None = None,
     source: str = "real",
 ) -> Dataset:
-    """The tree at `root` as a Dataset, shorter sides resized to px and centre-cropped.
+    """Loads the tree at `root` as a Dataset, shorter sides resized to px and centre-cropped.
 
     Damaged images are left out and listed in `skipped`; with `strict` the first one is a KitError. `streamed` keeps
     pixels on disk (at most KIT_IMAGE_BUDGET_MB, see the module's head); otherwise they are in memory.
@@ -75,7 +75,7 @@ def folder_dataset(
 
 
 def image_budget_mb() -> int:
-    """How many MB of pixels the cache may hold for one dataset: KIT_IMAGE_BUDGET_MB, else 2048; 0 caches none."""
+    """Says how many MB of a dataset's pixels the cache may hold: KIT_IMAGE_BUDGET_MB, else 2048; 0 caches none."""
     value = os.environ.get("KIT_IMAGE_BUDGET_MB", str(BUDGET_MB))
     if not value.isdecimal():
         raise KitError(f"KIT_IMAGE_BUDGET_MB {value!r} is not allowed; allowed: a whole number of MB, 0 for no cache")
@@ -101,7 +101,7 @@ class FolderImages:
         return len(self.paths)
 
     def take(self, indices: Tensor) -> Tensor:
-        """uint8 (B, px, px, 3). KitError for a file that cannot be read any more."""
+        """Decodes a batch, uint8 (B, px, px, 3). KitError for a file that cannot be read any more."""
         return self.begin(indices)()
 
     def begin(self, indices: Tensor) -> Callable[[], Tensor]:

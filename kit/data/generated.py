@@ -125,7 +125,7 @@ GROUPS = (
 
 
 def looks() -> list[Look]:
-    """The 100 classes; class c belongs to group c // 5."""
+    """Lists the 100 classes; class c belongs to group c // 5."""
     classes = []
     for variation, shape, texture, hue in GROUPS:
         words = {"plain": "", "stripes": "striped ", "rings": "ringed ", "checks": "checked "}[texture]
@@ -140,7 +140,7 @@ NUISANCES = 40  # random numbers an image uses at most, besides its clutter (8 e
 
 
 def draw(look: Look, px: int, n: int, stream: int, clutter: int = 3) -> ndarray:
-    """n images of one class as uint8 (n, px, px, 3), `clutter` dull things lying about in each.
+    """Draws n images of one class as uint8 (n, px, px, 3), `clutter` dull things lying about in each.
 
     `stream` is the seed; the first images do not depend on n.
     """
@@ -242,13 +242,13 @@ def _grain(stream: int, n: int, px: int) -> ndarray:
 
 
 def draw_classes(classes: list[Look], px: int, per_class: int, stream: int) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, px, px, 3) and labels (N,), class after class. Streams a thousand apart never meet."""
+    """Draws images uint8 (N, px, px, 3) and labels (N,), class after class. Streams a thousand apart never meet."""
     pixels = np.concatenate([draw(look, px, per_class, stream + c) for c, look in enumerate(classes)])
     return torch.from_numpy(pixels), torch.arange(len(classes)).repeat_interleave(per_class)
 
 
 def generated(px: int, train_per_class: int | None = None, test_per_class: int | None = None) -> Dataset:
-    """The 100-class set at px × px, so many images a class. A smaller set is part of every larger one."""
+    """Draws the 100-class set at px × px, so many images a class. A smaller set is part of every larger one."""
     classes = looks()
     train = draw_classes(classes, px, train_per_class or TRAIN_PER_CLASS, stream=1_000)
     test = draw_classes(classes, px, test_per_class or TEST_PER_CLASS, stream=2_000)

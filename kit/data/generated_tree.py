@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +33,7 @@ GROUPS = (
 
 
 def tree_looks() -> list[Look]:
-    """The 20 classes in sorted order of their folders' names."""
+    """Lists the 20 classes in sorted order of their folders' names."""
     classes = []
     for variation, shape, texture, hue in GROUPS:
         base = Look(shape, shape, texture, hue)
@@ -45,7 +44,7 @@ def tree_looks() -> list[Look]:
 
 
 def generated_tree(px: int, train_per_class: int | None = None, test_per_class: int | None = None) -> Dataset:
-    """The imagenet role's stand-in at px × px, at most so many images a class; the tree is written on first use."""
+    """Loads the imagenet role's stand-in at px × px, at most so many images a class; its tree is written once."""
     return folder_dataset(
         written_tree(),
         "imagenet",
@@ -59,7 +58,7 @@ def generated_tree(px: int, train_per_class: int | None = None, test_per_class: 
 
 
 def written_tree() -> Path:
-    """The tree in the kit's cache, written if it is not there whole."""
+    """Returns the tree in the kit's cache, written if it is not there whole."""
     with in_cache("trees") as folder:
         root = folder / tree_name()
         return built_once(root, lambda: is_whole(root), write_tree)
@@ -74,20 +73,18 @@ def tree_name() -> str:
 
 
 def write_tree(root: Path) -> None:
-    """train/ and val/, a folder a class, numbered JPEGs; last of all MANIFEST, which says that it is whole."""
+    """Writes train/ and val/, a folder a class, numbered JPEGs; last of all MANIFEST, which says that it is whole."""
     for split, per_class, stream in (("train", TRAIN_PER_CLASS, TRAIN_STREAM), ("val", TEST_PER_CLASS, TEST_STREAM)):
         for c, look in enumerate(tree_looks()):
             folder = root / split / look.name
             folder.mkdir(parents=True)
             for i, pixels in enumerate(draw(look, PX, per_class, stream + c, clutter=CLUTTER)):
-                jpeg = io.BytesIO()
-                Image.fromarray(pixels).save(jpeg, "JPEG", quality=90)
-                (folder / f"{i:04d}.jpeg").write_bytes(jpeg.getvalue())
+                Image.fromarray(pixels).save(folder / f"{i:04d}.jpeg", quality=90)
     (root / "MANIFEST").write_text(manifest(root))
 
 
 def is_whole(root: Path) -> bool:
-    """Whether a tree is as it was written: every file there, with its size."""
+    """Says whether a tree is as it was written: every file there, with its size."""
     try:
         return (root / "MANIFEST").read_text() == manifest(root)
     except OSError:
@@ -95,6 +92,6 @@ def is_whole(root: Path) -> bool:
 
 
 def manifest(root: Path) -> str:
-    """A hash of every image's path and size."""
+    """Hashes every image's path and size."""
     files = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in root.glob("*/*/*.jpeg"))
     return hashlib.sha256(repr(files).encode()).hexdigest()

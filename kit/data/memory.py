@@ -27,7 +27,7 @@ def in_memory(
     kind: type[D] = Dataset,
     **more: object,
 ) -> D:
-    """A Dataset of (pixels uint8 (N, px, px, 3), labels int64 (N,)) pairs, with the fingerprint of all it holds.
+    """Makes a Dataset of (pixels uint8 (N, px, px, 3), labels int64 (N,)) pairs, fingerprinted by all it holds.
 
     `more` are what fields a `kind` of Dataset has besides.
     """
@@ -47,7 +47,7 @@ def in_memory(
 
 
 def fingerprint(classes: Sequence[str], *splits: tuple[Tensor, Tensor]) -> str:
-    """sha256 over the class names and each split's shape, pixels and labels."""
+    """Computes the sha256 over the class names and each split's shape, pixels and labels."""
     digest = hashlib.sha256("\n".join(classes).encode())
     for pixels, labels in splits:
         digest.update(repr(tuple(pixels.shape)).encode())
@@ -57,7 +57,7 @@ def fingerprint(classes: Sequence[str], *splits: tuple[Tensor, Tensor]) -> str:
 
 
 def first_per_class(labels: Tensor, per_class: int | None) -> Tensor:
-    """Indices of at most `per_class` images of every class, in an order fixed for good; None keeps all, in place.
+    """Chooses indices of at most `per_class` images of every class, in an order fixed for good; None keeps all.
 
     Within a class images are ranked by a hash of their position, so a smaller choice is part of every larger one.
     """
@@ -68,28 +68,28 @@ def first_per_class(labels: Tensor, per_class: int | None) -> Tensor:
 
 
 def chosen(pixels: Tensor, labels: Tensor, per_class: int | None, px: int) -> tuple[Tensor, Tensor]:
-    """At most `per_class` images of every class, as `first_per_class` has it, at px × px, and their labels."""
+    """Chooses at most `per_class` images of every class, as `first_per_class` does, at px × px, and their labels."""
     kept = first_per_class(labels, per_class)
     return resized(pixels[kept], px), labels[kept]
 
 
 def each_class(labels: Tensor) -> list[Tensor]:
-    """The positions of class 0's images, of class 1's, and so on."""
+    """Lists the positions of class 0's images, of class 1's, and so on."""
     return [(labels == c).nonzero()[:, 0] for c in range(int(labels.max()) + 1)]
 
 
 def shuffled(n: int) -> Tensor:
-    """0 … n−1 in an order that looks random and is the same on every machine, int64 (n,)."""
+    """Shuffles 0 … n−1 into an order that looks random and is the same on every machine, int64 (n,)."""
     return torch.tensor(sorted(range(n), key=rank), dtype=torch.int64)
 
 
 def rank(key: object) -> bytes:
-    """What to sort by for a fixed shuffle: a hash of the key, so that adding items leaves the others' order alone."""
+    """Hashes a key into what a fixed shuffle sorts by, so that adding items leaves the others' order alone."""
     return hashlib.sha256(f"shuffle 1: {key}".encode()).digest()
 
 
 def resized(pixels: Tensor, px: int) -> Tensor:
-    """uint8 (N, H, W, 3), square → uint8 (N, px, px, 3): bilinear, antialiased when shrinking.
+    """Resizes square images, uint8 (N, H, W, 3) → uint8 (N, px, px, 3): bilinear, antialiased when shrinking.
 
     By torch's integer arithmetic, so that pixels, and with them fingerprints and runs' hashes, are the same on every
     processor; torchvision takes it only where there is AVX2, and floats elsewhere.

@@ -33,7 +33,7 @@ def load(
     folder: Path | None = None,
     level: str | None = None,
 ) -> Dataset:
-    """The dataset that fills a role, every image px × px, at most so many images a class (None: all there are).
+    """Loads what fills a role, every image px × px, at most so many images a class (None: all there are).
 
     source: `real` only from the folder, `embedded` only the stand-in, `auto` the real one where the folder has it.
     level: of hrsc2016's labels (ship, category, type; None: type), not for other roles.
@@ -113,7 +113,7 @@ def _embedded(role: str, sizes: Sizes, level: str) -> Dataset:
 
 
 def real_folder(folder: Path | str | None) -> Path | None:
-    """The folder for real data: the one given, which must exist, else KIT_DATA's, if that exists."""
+    """Finds the folder for real data: the one given, which must exist, else KIT_DATA's, if that exists."""
     if folder is not None:
         if not Path(folder).is_dir():
             raise KitError(f"folder {str(folder)!r} is not there; allowed: an existing folder with real images")
@@ -132,7 +132,7 @@ def check_arguments(
     source: str = "auto",
     level: str | None = None,
 ) -> None:
-    """KitError for a role, size, count, source or level outside what is allowed."""
+    """Raises KitError for a role, size, count, source or level outside what is allowed."""
     if role not in ROLES:
         raise not_one_of("role", role, ROLES)
     if source not in SOURCES:
@@ -152,7 +152,7 @@ def check_arguments(
 
 
 def download(role: str, folder: Path) -> Path:
-    """Fetches CIFAR-10 or CIFAR-100 from its home page through torchvision into `folder`; never done unasked."""
+    """Downloads CIFAR-10 or CIFAR-100 from its home page through torchvision into `folder`; never done unasked."""
     from kit.data.cifar import PUBLISHED, download_cifar
 
     if role not in PUBLISHED:

@@ -32,14 +32,14 @@ class Survey:
 
     @classmethod
     def of(cls, half: Half, images: TensorImages | None, hashes: list[str], damaged: dict[int, str]) -> Survey:
-        """`damaged` has the reasons by position in the half."""
+        """Makes a half's survey; `damaged` has the reasons by position in it."""
         readable = half.only([i for i in range(len(half)) if i not in damaged])
         named = [(f"{half.folder.name}/{half.paths[i]}", reason) for i, reason in damaged.items()]
         return cls(images, readable, hashes, named)
 
     @property
     def pixels(self) -> tuple[Tensor, Tensor]:
-        """The pixels, uint8 (N, px, px, 3), and labels, int64 (N,), of a survey that has its images."""
+        """Returns the pixels, uint8 (N, px, px, 3), and labels, int64 (N,), of a survey that has its images."""
         return self.images.pixels, self.half.labels
 
 
@@ -72,7 +72,7 @@ HEADER = 128  # bytes of a .npy file before its pixels, whatever their number
 
 
 def survey_on_disk(half: Half, px: int, keep_pixels: bool) -> Survey:
-    """A survey kept in the cache: `<key>.json` and, with `keep_pixels`, `<key>.npy` memory-mapped.
+    """Takes a survey and keeps it in the cache: `<key>.json` and, with `keep_pixels`, `<key>.npy` memory-mapped.
 
     The key covers size, date and path of every file. The .json is written last and holds the .npy's checksum, so
     neither a half-written nor a changed file is ever trusted. KitError where the disk is full or not writable.
@@ -101,7 +101,7 @@ def survey_key(half: Half, px: int) -> str:
 
 
 def known_survey(stem: Path, half: Half, keep_pixels: bool) -> Survey | None:
-    """The survey under this name if it is complete and unchanged, with its pixels if these are asked for."""
+    """Reads the survey of this name if it is complete and unchanged, with its pixels if these are asked for."""
     try:
         record = json.loads(stem.with_suffix(".json").read_text())
         hashes, damaged = record["hashes"], {int(i): reason for i, reason in record["damaged"]}
@@ -136,7 +136,7 @@ def write_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> None:
 
 
 def files_fingerprint(classes: Sequence[str], surveys: Sequence[Survey]) -> str:
-    """sha256 over class names and, split by split, sorted paths, sizes and contents."""
+    """Computes the sha256 over class names and, split by split, sorted paths, sizes and contents."""
     digest = hashlib.sha256("\n".join(classes).encode())
     for survey in surveys:
         digest.update(f"\n\n{len(survey.half)}".encode())

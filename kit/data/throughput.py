@@ -65,7 +65,7 @@ def throughput(data: Dataset, network: nn.Module, batch: int = 64, seconds: floa
 
 
 def rate(work: Callable[[int], object], images: int, seconds: float) -> float:
-    """Images a second of `work(i)`, which handles so many; the first call is not counted."""
+    """Measures the images a second of `work(i)`, which handles so many; the first call is not counted."""
     work(0)
     done, begin = 0, time.perf_counter()
     while (spent := time.perf_counter() - begin) < seconds:

@@ -28,7 +28,7 @@ class Half:
         return len(self.paths)
 
     def choose(self, per_class: int | None) -> Half:
-        """At most `per_class` images of every class, always the same ones, and part of any larger choice."""
+        """Chooses at most `per_class` images of every class, always the same ones, and part of any larger choice."""
         if per_class is None:
             return self
         chosen = []
@@ -49,7 +49,7 @@ class Tree:
 
 
 def find_tree(role: str, folder: Path) -> Path | None:
-    """Where an ImageFolder tree for the role is: `<folder>/<role>`, else the folder itself, else nowhere."""
+    """Finds an ImageFolder tree for the role: `<folder>/<role>`, else the folder itself, else nowhere."""
     if (folder / role).is_dir():
         return folder / role
     return folder if (folder / "train").is_dir() else None

@@ -6,7 +6,6 @@ Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(sp
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections import Counter
@@ -25,10 +24,9 @@ from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
 from kit.figures import FOLLOWING, NEEDS, notebooks
 from kit.files import cache_folder
-from kit.grid.durations import NOMINAL, NOT_A_RUN, Pace, Work, expected_drawing
+from kit.grid.durations import NOMINAL, Pace, Work, drawing_seconds, expected_drawing
 from kit.grid.engines import default_jobs
 from kit.grid.shared import read_from, shared_logits
-from kit.methods import METHODS
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
@@ -39,6 +37,7 @@ from kit.recipe import Recipe
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import folder_of
 from kit.runs.training import teacher_logits
+from kit.runtime.machine import cores
 from kit.runtime.threads import threads
 from kit.trainer import Training
 from kit.training.forward import frozen, teach
@@ -81,7 +80,7 @@ def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
     batch = max(2, min(batch, affordable))
     rates = []
     for work in (_training, _teaching):
-        for count in (1, default_jobs()):
+        for count in (1, cores()):
             with threads(count):
                 rates.append(rate(work(network, px, batch, seconds), batch, seconds))
     return Speed(network, px, batch, *rates)
@@ -162,10 +161,15 @@ class Prediction:
 
     @classmethod
     def of(cls, plan: Plan, pace: Pace, jobs: int | None = None, seeds: int | None = None) -> Prediction:
-        """Runs are counted where `figures` meets them first. Nothing is trained."""
-        drawing, seeds_4 = expected_drawing(cache_folder(), plan.preset.name), seeds or table4.seeds(plan)
+        """Runs are counted where `figures` meets them first. Nothing is trained.
+
+        Which networks a search proposes, only it can tell: its runs are taken to be there once its notebook was drawn,
+        as long as all of those are that are known beforehand.
+        """
+        preset, drawn = plan.preset.name, drawing_seconds(cache_folder())
+        drawing = expected_drawing(cache_folder(), preset)
         needs = {name: with_teachers(runs_of(needed(plan, seeds))) for name, needed in NEEDS.items()}
-        foreseen = {name: table4.foreseen(plan, seeds_4) for name in FOLLOWING}
+        foreseen = {name: table4.foreseen(plan, seeds or table4.seeds(plan)) for name in FOLLOWING}
         everything = [*dict.fromkeys(chain(*needs.values())), *chain(*foreseen.values())]
         users = users_of_logits(everything)
         cost = {run: whole(run, pace, plan, users) for run in everything}
@@ -175,8 +179,8 @@ class Prediction:
             before.update(new)
             missing = [run for run in new if not is_finished(run)]
             left |= {run: cost[run] for run in missing}
-            undecided = [] if not missing and searches_are_known(plan, seeds_4) else following
-            starts += (table4.SEARCHES[plan.preset.name].rounds + len(table4.BUDGETS)) if undecided else 0
+            undecided = following if missing or (preset, name) not in drawn else []
+            starts += (table4.SEARCHES[preset].rounds + len(table4.BUDGETS)) if undecided else 0
             expected = Expected(
                 notebook=name,
                 runs=len(new) + len(following),
@@ -190,7 +194,7 @@ class Prediction:
         chains = [cost[run] + max((left.get(t, 0) for t in run.teachers.values()), default=0) for run in left]
         starts += bool(left)
         starting = starts * starting_seconds() if starts else 0.0
-        return cls(plan.preset.name, jobs or default_jobs(), tuple(found), starting, max(chains, default=0.0))
+        return cls(preset, jobs or default_jobs(), tuple(found), starting, max(chains, default=0.0))
 
     @property
     def training(self) -> float:
@@ -245,22 +249,6 @@ def test_images(plan: Plan, run: Run) -> int:
 
 def is_finished(run: Run) -> bool:
     return (folder_of(run.hash) / "metrics.json").is_file()
-
-
-def searches_are_known(plan: Plan, seeds: int) -> bool:
-    """Whether the cache has as many searched students of this preset, trained in full, as Table 4 has.
-
-    Which networks they are, only their searches can tell; so the rest of Table 4 is taken to be there as well.
-    """
-    found = 0
-    for description in (cache_folder() / "runs").glob("*/run.json"):
-        try:
-            run = json.loads(description.read_text(encoding="utf-8"))
-            is_candidate = "held_out" in run["data"]  # of a search, which judges it on held-out images
-            found += run["preset"] == plan.preset.name and "layers" in run["student"] and not is_candidate
-        except NOT_A_RUN:
-            continue
-    return found >= seeds * sum(method.search is not None for method in METHODS)
 
 
 @cache

@@ -178,7 +178,7 @@ def make_of(run: Run) -> str:
 def _make(described: Mapping[str, Any]) -> str:
     """What runs have in common that differ in seed, epochs or the numbers of losses and temperatures, as JSON."""
     stages = [
-        (stage["objective"]["kind"], stage["teacher"], stage["until"], (stage["temperature"] or {}).get("kind"))
+        stage | {part: (stage[part] or {}).get("kind") for part in ("objective", "temperature")}
         for stage in described["recipe"]["stages"]
     ]
     teachers = {name: teacher["student"] for name, teacher in described["teachers"].items()}

@@ -15,7 +15,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from kit import recipe
@@ -491,11 +490,3 @@ def search_log(comparison: Comparison) -> pd.DataFrame:
         found.log.assign(method=label, seed=seed) for (label, seed), found in comparison.found.items() if len(found.log)
     ]
     return pd.concat(logs, ignore_index=True) if logs else pd.DataFrame()
-
-
-def best_rewards(comparison: Comparison) -> Mapping[str, np.ndarray]:
-    """Each search's best reward after every sample, (seeds, samples), by the method's label."""
-    found: dict[str, list[np.ndarray]] = {}
-    for (label, _), outcome in comparison.found.items():
-        found.setdefault(label, []).append(outcome.log["best"].to_numpy(float))
-    return {label: np.stack(curves) for label, curves in found.items()}

@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from kit.errors import KitError
 from kit.files import complaint, sealed, sweep, write
 from kit.trainer import Training
+from kit.training.state import restore_training, training_state
 
-FORMAT = 1  # raised whenever `Training.state` changes its meaning: older checkpoints are then not read
+FORMAT = 2  # raised whenever `training_state` changes its meaning: older checkpoints are then not read
 FILES = ("state.json", "state.safetensors")
 KEPT = 2
 
@@ -55,7 +56,7 @@ class Checkpoints:
     def save(self, training: Training) -> None:
         """Writes where the training stands; of several ranks, which all call it, the first does. Raises KitError where
         the disk cannot take it."""
-        tensors, plain = training.state()
+        tensors, plain = training_state(training)
         if not training.ranks.is_first:
             return
         place = self.folder / f"step-{training.step:09d}"
@@ -75,7 +76,7 @@ class Checkpoints:
             if why is None:
                 content = json.loads((folder / FILES[0]).read_text())
                 if content["of"] == self.identity:
-                    training.restore(load_file(folder / FILES[1]), content["state"])
+                    restore_training(training, load_file(folder / FILES[1]), content["state"])
                     break
                 why = f"it was written under {difference(content['of'], self.identity)}"
             self._note(f"checkpoint {folder.name} is not used: {why}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image as Pixels
 
 from kit.errors import KitError
+from kit.files import write_atomically
 from kit.show.style import DPI, styled
 
 
@@ -34,7 +34,7 @@ def save(fig: Figure, name: str, out: str | Path | None, data: pd.DataFrame | No
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in files.items():
-        replace_file(folder / file, content)
+        write_atomically(folder / file, content)
     return tuple(folder / file for file in files)
 
 
@@ -116,16 +116,3 @@ def pixels_png(pixels: np.ndarray, compress: int = 1) -> bytes:
     buffer = io.BytesIO()
     Pixels.fromarray(pixels).save(buffer, format="png", compress_level=compress)
     return buffer.getvalue()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replaces the file in one step: a reader sees the old content or the new, never half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.runtime.threads import one_thread
 from kit.show import style
-from kit.show.paper_figures import caption
+from kit.show.paper_figures import BAND, caption
 from kit.show.plots import Measure, compare_table, in_style, table_picture
 from kit.show.style import DPI, MUTED, RULE, SMALL, TEXT
 from kit.show.tables import with_interval
@@ -232,7 +232,7 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
         caption=caption(
             plan,
             rows,
-            "intervals: 95 % t over seeds",
+            BAND,
             "on hull, in box, on shortcut: shares of the map's energy",
             "pointing game and IoU (at half of the map's maximum) against the hull",
             "ROAD on every tenth image or fewer",

@@ -26,10 +26,11 @@ from kit.data.augment import normalise
 from kit.data.base import Dataset
 from kit.data.decode import decode_file
 from kit.errors import KitError
+from kit.files import write_atomically
 from kit.models import ModelSpec
 from kit.runs.store import Stored, stored
 from kit.show import style
-from kit.show.artefacts import csv_bytes, pixels_png, png_bytes, replace_file
+from kit.show.artefacts import csv_bytes, pixels_png, png_bytes
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.plots import contact_sheet
 
@@ -196,7 +197,7 @@ def explain(
     for i, name in enumerate(pictures.names):
         box = None if pictures.boxes is None or np.isnan(pictures.boxes[i]).any() else pictures.boxes[i]
         drawn.append(enlarged(overlay(pictures.pixels[i].numpy(), found.maps[i]), box))
-        replace_file(out / f"{name.replace('/', '_')}.png", pixels_png(drawn[-1], compress=6))
+        write_atomically(out / f"{name.replace('/', '_')}.png", pixels_png(drawn[-1], compress=6))
     sheet = contact_sheet(
         np.stack(drawn[:ON_SHEET]),
         [
@@ -207,6 +208,6 @@ def explain(
         caption="under each name: the class that the map is for, its probability · outlined: the box, where known",
         tile=TILE,
     )
-    replace_file(out / "cam.png", png_bytes(sheet, scale=2))
-    replace_file(out / "cam.csv", csv_bytes(frame))
+    write_atomically(out / "cam.png", png_bytes(sheet, scale=2))
+    write_atomically(out / "cam.csv", csv_bytes(frame))
     return frame

@@ -17,6 +17,12 @@ from kit.show.style import source_line
 from kit.show.tables import interval
 
 BAND = "intervals: 95 % t over seeds"
+TIME = "time: process CPU seconds of the student's procedure, teacher forward passes in, teacher training out"
+TRAIN_TOP1 = Measure("train_top1", "train Top-1 %", scale=100)
+TRAIN_TOP5 = Measure("train_top5", "train Top-5 %", scale=100)
+TEST_TOP5 = Measure("test_top5", "test Top-5 %", scale=100)
+TEST_TOP1 = Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100))
+TIME_RATIO = Measure("ratio", "time / T=5 printed", digits=2, dots=True, reference=1.0)
 
 
 def caption(plan: Plan, rows: Sequence[Row], *more: str) -> str:
@@ -65,25 +71,12 @@ def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     """Table 1: the paper's training Top-5 beside this kit's accuracies."""
     cells = _cells(frame, ["group", "temperature"], ["train_top5", "train_top1", "test_top5", "test_top1"])
     cells = cells.rename(columns={"group": "role", "temperature": "model"})
-    paper = pd.DataFrame(
-        {
-            "train_top5": [
-                TABLE_1[table1.NAMES[m], r].top5 for r, m in zip(cells["role"], cells["model"], strict=True)
-            ],
-        },
-        index=cells.index,
-    )
-    measures = [
-        Measure("train_top5", "train Top-5 %", scale=100),
-        Measure("test_top5", "test Top-5 %", scale=100),
-        Measure("train_top1", "train Top-1 %", scale=100),
-        Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
-    ]
+    printed = [TABLE_1[table1.NAMES[m], r].top5 for r, m in zip(cells["role"], cells["model"], strict=True)]
     return compare_table(
         cells,
         ["role", "model"],
-        measures,
-        paper,
+        [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1],
+        pd.DataFrame({"train_top5": printed}, index=cells.index),
         title="Table 1 · Five networks trained on hard labels",
         caption=caption(plan, rows, "paper: training Top-5 after 150 to 1,000 epochs on the real datasets"),
     )
@@ -109,29 +102,16 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
         },
         index=cells.index,
     )
-    measures = [
-        Measure("train_top1", "train Top-1 %", scale=100),
-        Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
-        Measure("test_top5", "test Top-5 %", scale=100),
-        Measure("seconds", "CPU s"),
-        Measure("tflop", "TFLOP", digits=2),
-        Measure("ratio", "time / T=5 printed", digits=2, dots=True, reference=1.0),
-    ]
+    cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
     cells["name"] = cells["temperature"] + ", " + cells["reading"]
     return compare_table(
         cells,
         ["temperature", "reading"],
-        measures,
+        [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, cpu, tflop, TIME_RATIO],
         paper,
         label="name",
         title="Table 2 · ResNet-50 teaches ResNet-34",
-        caption=caption(
-            plan,
-            rows,
-            BAND,
-            "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy",
-            "time: process CPU seconds of the student's procedure, teacher forward passes in, teacher training out",
-        ),
+        caption=caption(plan, rows, BAND, "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy", TIME),
     )
 
 
@@ -155,13 +135,7 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     return compare_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
-        [
-            Measure("train_top5", "train Top-5 %", scale=100),
-            Measure("test_top5", "test Top-5 %", scale=100),
-            Measure("train_top1", "train Top-1 %", scale=100),
-            Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
-            Measure("ratio", "time / T=5 printed", digits=2, dots=True, reference=1.0),
-        ],
+        [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO],
         paper,
         title="Table 3 · Small teachers: eight configurations",
         width=1480,
@@ -171,7 +145,7 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
             BAND,
             "explained model, small teacher → student",
             "paper: Top-5, 150 epochs, real datasets",
-            "time: process CPU seconds of the student's procedure, teacher forward passes in, teacher training out",
+            TIME,
         ),
     )
 

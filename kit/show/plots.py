@@ -249,7 +249,6 @@ def sensitivity(
     *,
     names: Mapping[str, str] | None = None,
     reference: Mapping[str, Mapping[str, float]] | None = None,
-    log_x: bool = True,
     title: str = "",
     caption: str = "",
     width: float | None = None,
@@ -271,12 +270,11 @@ def sensitivity(
         ax.plot(df[x], df[column], color=style.VERMILLION, marker="o", ms=5, lw=1.2)
         ax.set_xlabel(names.get(x, x))
         ax.set_ylabel(names.get(column, column))
-        if log_x:
-            ax.set_xscale("log")
-            ax.xaxis.set_major_locator(FixedLocator(_apart(df[x].unique())))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.xaxis.set_minor_locator(NullLocator())
-            ax.set_xlim(df[x].min() / 1.25, df[x].max() * 1.25)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(FixedLocator(_apart(df[x].unique())))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xlim(df[x].min() / 1.25, df[x].max() * 1.25)
         lines = reference.get(column, {})
         if lines:
             for label, look in style.looks(lines).items():
@@ -310,23 +308,23 @@ class _Column:
     header: str
     cells: list[str]
     align: Literal["left", "right"]
-    bold: bool = False
     colours: list[str] | None = None
 
     @property
     def width(self) -> float:
         head = style.text_size(self.header, SMALL + 0.5, bold=True)[0]
-        return max([head, *(style.text_size(cell, TEXT, self.bold)[0] for cell in self.cells)])
+        return max([head, *(style.text_size(cell)[0] for cell in self.cells)])
 
 
-def _as_columns(df: pd.DataFrame, align: Mapping[str, str]) -> list[_Column]:
+def _as_columns(df: pd.DataFrame) -> list[_Column]:
+    """Each column as text: numbers at the right, words at the left."""
     columns = []
     for name in df.columns:
         texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in df[name]]
         cells = ["" if missing else text for text, missing in zip(texts, df[name].isna(), strict=True)]
         filled = [cell for cell in cells if cell not in ("", "–")]
         numbers = bool(filled) and all(_is_number(cell) for cell in filled)
-        columns.append(_Column(str(name), cells, align.get(name) or ("right" if numbers else "left")))
+        columns.append(_Column(str(name), cells, "right" if numbers else "left"))
     return columns
 
 
@@ -442,18 +440,16 @@ def table_picture(
     title: str = "",
     caption: str = "",
     *,
-    align: Mapping[str, str] | None = None,
     merge: Sequence[str] = (),
     max_width: float = WIDTH,
 ) -> Figure:
     """A small frame as a picture: a header rule, zebra rows, columns as wide as their text, numbers at the right.
 
     Cells are printed as `str` gives them (floats with six digits), missing ones empty. `merge` names leading columns
-    whose repeats are left blank, with a rule where they change. `align` overrides a column's side. Long texts
-    are broken into lines.
+    whose repeats are left blank, with a rule where they change. Long texts are broken into lines.
     """
     shown, groups = _repeats_blank(df, merge) if merge else (df, {})
-    columns = _as_columns(shown, align or {})
+    columns = _as_columns(shown)
     _fit(columns, max_width - 2 * EDGE)
     table = sum(c.width for c in columns) + COLUMN_GAP * (len(columns) - 1) + 2 * EDGE
     width = max(table, min(max_width, max(420, style.text_size(title, style.TITLE, bold=True)[0] + 2 * EDGE)))
@@ -474,7 +470,6 @@ class Measure:
     scale: float = 1.0  # 100 makes fractions %
     digits: int = 1
     dots: bool = False  # drawn beside the table, with 95 % intervals
-    text: bool = True  # written in the table
     reference: float | None = None  # a line among the dots: 1 for ratios
     limits: tuple[float, float] = (-np.inf, np.inf)  # intervals are not drawn beyond what the measure can be
 
@@ -503,8 +498,8 @@ def compare_table(
     if len(paper) != len(df):
         raise KitError(f"paper has {len(paper)} rows and df {len(df)}; allowed: as many in both")
     shown, groups = _repeats_blank(df[list(text)], list(text)[:-1])
-    columns = _as_columns(shown, {})
-    for measure in (m for m in measures if m.text):
+    columns = _as_columns(shown)
+    for measure in measures:
         rows = [np.asarray(values, float) * measure.scale for values in df[measure.column]]
         cells = [with_interval(values, percent=False, digits=measure.digits) for values in rows]
         if "ended" in df:
@@ -584,39 +579,6 @@ def _draw_dots(
     ax.xaxis.set_major_locator(MaxNLocator(5) if len(points) else NullLocator())
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", visible=False)
-
-
-@in_style
-def dot_intervals(
-    df: pd.DataFrame,
-    value: str,
-    low: str,
-    high: str,
-    label: str,
-    paper: str | None = None,
-    *,
-    name: str = "",
-    reference: float | None = None,
-    title: str = "",
-    caption: str = "",
-    width: float = 700,
-) -> Figure:
-    """A row per label: a dot at column `value`, its interval from `low` to `high`, and column `paper` as a diamond."""
-    labels = df[label].astype(str).tolist()
-    head, foot = style.frame_heights(width, title, caption)
-    figure = style.sheet(width, head + foot + 62 + 26 * len(df) + (18 if paper else 0), title, caption)
-    ax = figure.subplots()
-    looks = style.looks(labels)
-    rows = np.arange(len(df), dtype=float)
-    printed = df[paper].to_numpy(float) if paper else None
-    _draw_dots(ax, rows, df[[value, low, high]].to_numpy(float), [looks[n] for n in labels], printed, reference)
-    ax.set_yticks(rows, labels, color=INK, parse_math=False)
-    ax.tick_params(axis="y", length=0)
-    ax.set_ylim(len(df) - 0.4, -0.6)
-    ax.set_xlabel(name or value)
-    if paper:
-        ax.set_title("● mean and interval   ◇ the paper's figure", fontsize=SMALL, color=MUTED, loc="right")
-    return style.settle(figure)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -726,27 +688,6 @@ class Softened:
         self.title.set_text(f"softened at t = {t:.3g}")
 
 
-@in_style
-def softened_bars(
-    zt: Tensor,
-    zs: Tensor,
-    t: float,
-    classes: Sequence[str],
-    *,
-    top: int = 8,
-    true: int | None = None,
-    title: str = "",
-    caption: str = "",
-    width: float = 560,
-    height: float = 340,
-) -> Figure:
-    """The teacher's and the student's softened distributions p(z, t) of one image, logits (C,), as paired bars."""
-    figure = style.sheet(width, height, title, caption)
-    panel = Softened(figure.subplots(), classes, top)
-    panel.update(zt, zs, t, true)
-    return style.settle(figure)
-
-
 class GradientTerms:
     """L_D against t, and what moves t: ∂L_D/∂log t = t·∂L_D/∂t as its two terms, for 1 ≤ t ≤ K on a batch (N, C).
 
@@ -819,23 +760,3 @@ def _set_limits(ax: Axes, values: np.ndarray, head: float = 0.12) -> None:
     low, high = values.min(), values.max()
     room = max(high - low, 0.01)
     ax.set_ylim(low - 0.08 * room, high + head * room)
-
-
-@in_style
-def gradient_terms(
-    zt: Tensor,
-    zs: Tensor,
-    t: float,
-    K: float = 20.0,
-    *,
-    title: str = "",
-    caption: str = "",
-    width: float = 560,
-    height: float = 440,
-) -> Figure:
-    """L_D against the temperature on a batch of logits (N, C), and the gradient that moves t, split into its two terms
-    (`kit.losses.temperature_gradient`, times t: per log t), with the current t marked."""
-    figure = style.sheet(width, height, title, caption)
-    upper, lower = figure.subplots(2, 1, height_ratios=(2, 3))
-    GradientTerms(upper, lower, zt, zs, K).update(t, K)
-    return style.settle(figure)

@@ -25,7 +25,7 @@ INK, MUTED, RULE, ZEBRA = "#1a1a1a", "#555555", "#b5b5b5", "#f4f5f7"
 
 # Okabe & Ito (2008): told apart by colour-blind readers, and in this order.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#666666"
+PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 
 COLOURS = {"adaptive": VERMILLION, "T=20": BLUE, "T=5": GREEN, "hard labels": GREY, "schedule": PURPLE}
 SPARE = (ORANGE, SKY, PURPLE, "#7A5C00", "#004B73", "#8C3B00")  # for labels that name none of the above

@@ -18,6 +18,7 @@ from kit.paper.printed import TABLE_4
 from kit.paper.table4 import BUDGETS, Comparison, is_default, search_log
 from kit.runs.store import Result, find
 from kit.show import style
+from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5
 from kit.show.plots import Measure, accuracy_curves, compare_table, in_style, table_picture, temperature_trace
 from kit.show.style import INK, MUTED, SMALL, source_line
 from kit.show.tables import curves
@@ -245,8 +246,8 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
         cells,
         ["method", "title"],
         [
-            Measure("test_top1", "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
-            Measure("test_top5", "test Top-5 %", scale=100),
+            TEST_TOP1,
+            TEST_TOP5,
             Measure("seconds_total", "CPU s, whole"),
             Measure("seconds_student", "student alone"),
             Measure("tflop", "TFLOP, whole", digits=2),
@@ -259,7 +260,7 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
         width=1640,
         caption=caption(
             comparison,
-            "intervals: 95 % t over seeds",
+            BAND,
             f"one search a seed, shared by both tables: {search_size(comparison)}",
             "time: process CPU seconds, candidates and assistants in, the explained model's and the small teacher's "
             "own training out",

@@ -84,6 +84,10 @@ class Spent:
         self._agreed = tuple(then + more for then, more in zip(self._agreed, fresh, strict=True))
         self.wall_s, self.cpu_s, self.gpu_s = self._agreed
 
+    def so_far(self) -> dict[str, Any]:
+        """As an epoch's line has it."""
+        return {name: value for name, value in self.record().items() if not name.startswith("cached")}
+
     def record(self) -> dict[str, Any]:
         """All of it by name, as plain numbers: `Spent(**record)` goes on from there."""
         return {f.name: copy(getattr(self, f.name)) for f in fields(self) if f.init and not f.name.startswith("_")}

@@ -9,10 +9,17 @@ from torch import Tensor, nn
 
 from kit.data.augment import normalise
 from kit.data.base import Split
-from kit.losses import kl_divergence, topk_correct
+from kit.losses import kl_divergence
 from kit.parallel.ranks import ALONE, Ranks
 
 EVALUATION_BATCH = 500
+
+
+def topk_correct(z: Tensor, y: Tensor, ks: tuple[int, ...] = (1, 5)) -> Tensor:
+    """How many of the N images have their label among the k largest logits, for each k: shape (len(ks),)."""
+    ranked = z.topk(min(max(ks), z.shape[1]), dim=-1).indices  # (N, k)
+    correct = ranked == y[:, None]
+    return torch.stack([correct[:, :k].any(-1).sum() for k in ks])
 
 
 @dataclass(frozen=True)

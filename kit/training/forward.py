@@ -53,13 +53,3 @@ def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> 
 def single(logits: Tensor) -> Tensor:
     """Logits in float32 where they were less, for losses that sum exponentials; else as they are."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def sgd(network: nn.Module, lr: float, momentum: float, weight_decay: float, **options: bool) -> torch.optim.SGD:
-    """SGD with weight decay for weights of convolutions and linear layers, none for biases and batch norms."""
-    parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, **options)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kit.losses import topk_correct
 from kit.parallel.ranks import Ranks
+from kit.recipe import Recipe
+from kit.training.evaluation import topk_correct
+from kit.training.moment import Moment
+from kit.training.optimiser import learning_rate
 from kit.training.thermostat import Thermostat
 
 
@@ -21,23 +23,6 @@ class Diverged(RuntimeError):
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss is not a finite number at step {step}")
         self.step = step
-
-
-@dataclass
-class StageRecord:
-    """How a stage went. `ended_by` is `temperature` or `budget`; steps are counted from the run's start."""
-
-    name: str
-    first_step: int
-    t_start: float | None
-    steps: int = 0
-    t_end: float | None = None
-    ended_by: str | None = None
-
-    def row(self, steps_per_epoch: int) -> dict[str, Any]:
-        """As metrics have it, with epochs."""
-        row = {"name": self.name, "epochs": self.steps / steps_per_epoch, "steps": self.steps}
-        return row | {"ended_by": self.ended_by, "t_start": self.t_start, "t_end": self.t_end}
 
 
 class History:
@@ -54,12 +39,10 @@ class History:
         self.traces: dict[str, Tensor] = {}  # each (steps,)
         self._agreed = 0  # steps of which loss and correct are those of all ranks
 
-    def record(
-        self, step: int, loss: Tensor, zs: Tensor, y: Tensor, stage: int, thermostat: Thermostat | None
-    ) -> None:
-        """Writes down a batch: its loss (), the student's logits zs (N, C) and labels y (N,)."""
+    def record(self, step: int, loss: Tensor, at: Moment, stage: int, thermostat: Thermostat | None) -> None:
+        """Writes down a batch and its loss ()."""
         self.loss[step] = loss
-        self.correct[step] = topk_correct(zs, y)
+        self.correct[step] = topk_correct(at.zs, at.y)
         self.stage[step] = stage
         if thermostat is not None:
             trace = thermostat.trace()
@@ -73,19 +56,14 @@ class History:
         self.loss[new], self.correct[new] = ranks.mean(self.loss[new]), ranks.sum(self.correct[new])
         self._agreed = step
 
-    def check(self, first: int, end: int) -> None:
-        """Raises Diverged where a loss of these steps is not a number."""
+    def accuracy(self, first: int, end: int, batch: int) -> list[float]:
+        """Top-1 and Top-5 over these steps' batches, as fractions. Raises Diverged where a loss is not a number."""
         not_finite = (~torch.isfinite(self.loss[first:end])).nonzero()
         if len(not_finite):
             raise Diverged(first + int(not_finite[0]) + 1)
-
-    def accuracy(self, first: int, end: int, batch: int) -> list[float]:
-        """Running Top-1 and Top-5 over these steps' augmented batches, as fractions."""
         return (self.correct[first:end].sum(0).double() / (batch * (end - first))).tolist()
 
-    def rows(
-        self, steps: int, names: Sequence[str], steps_per_epoch: int, batch: int, lr: Callable[[int], float]
-    ) -> list[dict[str, Any]]:
+    def rows(self, recipe: Recipe, steps: int, steps_per_epoch: int, batch: int) -> list[dict[str, Any]]:
         """One row a batch: step, epoch, stage, loss, t, t_used, lr, batch_top1, and the traces there are."""
         loss, correct = self.loss[:steps].tolist(), self.correct[:steps].tolist()
         temperatures, stages = self.temperatures[:steps].tolist(), self.stage[:steps].tolist()
@@ -94,11 +72,11 @@ class History:
             {
                 "step": i + 1,
                 "epoch": (i + 1) / steps_per_epoch,
-                "stage": names[stages[i]],
+                "stage": recipe.stages[stages[i]].name,
                 "loss": loss[i],
                 "t": temperatures[i][0],
                 "t_used": temperatures[i][1],
-                "lr": lr(i),
+                "lr": learning_rate(recipe, i, len(self.loss)),
                 "batch_top1": correct[i][0] / batch,
                 **{name: trace[i] for name, trace in traces.items()},
             }

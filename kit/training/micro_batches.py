@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kit.errors import KitError
 from kit.parallel.ranks import Ranks
+
+if TYPE_CHECKING:
+    from kit.trainer import Training
 from kit.recipe import Recipe, Stage
 
 SMALLEST = 2  # images that a batch norm needs
@@ -31,15 +34,19 @@ class MicroBatches:
         of_names = [{name: parts[i] for name, parts in split.items()} for i in range(self.count)]
         return list(zip(*(tensor.tensor_split(self.count) for tensor in batch), of_names, strict=True))
 
-    def run(self, attempt: Callable[[], Any], stage: Stage, images: int, note: Callable[[str], None]) -> Any:
+    def run(self, training: Training, attempt: Callable[[], Any]) -> Any:
         """What `attempt` gives, tried again in smaller parts while memory runs out. KitError at the end of it."""
         while True:
             try:
                 return attempt()
             except torch.OutOfMemoryError:
                 pass  # and out of this block, so that what the error holds on to is free
-            self.split_further(stage, images)
-            note(f"batches were taken {images // self.count} images at a time, which changes what batch norms see")
+            images = training.batch // self.ranks.count
+            self.split_further(training.stage, images)
+            training.notes.append(
+                f"out of memory at step {training.step + 1}: from there on batches were taken {images // self.count} "
+                f"images at a time, which changes what batch norms see"
+            )
 
     def split_further(self, stage: Stage, images: int) -> None:
         size = images // self.count

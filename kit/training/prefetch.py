@@ -11,7 +11,7 @@ from kit.data.base import Split, begin_batch
 
 
 class Prefetch:
-    """A split's batches on a device, the next one fetched while the present one is worked on.
+    """Prefetches a split's batches to a device: the next one comes while the present one is worked on.
 
     Images that are decoded on the fly are decoded a batch ahead, by threads. To a GPU the next batch is copied out of
     pinned memory and on a stream of its own, so that the copy delays no result.
@@ -34,7 +34,7 @@ class Prefetch:
         self._expected = indices
 
     def take(self, indices: Tensor, following: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The batch's pixels, uint8 (B, H, W, 3), and labels, int64 (B,), on the device.
+        """Returns the batch's pixels, uint8 (B, H, W, 3), and labels, int64 (B,), on the device.
 
         The images of the `following` batch, where they take time, begin to come: one batch waits, never more.
         """
@@ -55,7 +55,7 @@ class Prefetch:
         return images(), self.split.labels[indices]
 
     def _begin(self, indices: Tensor | None) -> Callable[[], Tensor] | None:
-        """What gives the batch's images; they begin to come now, unless they have begun."""
+        """Lets the batch's images begin to come, unless they have begun; returns what gives them."""
         if indices is None:
             self._begun = None
         elif self._begun is None or self._begun[0] is not indices:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.training.cost import Spent
-from kit.training.history import StageRecord
+from kit.training.course import StageRecord
 from kit.training.steering import Event
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def training_state(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """See `Training.state`."""
+    """All that the next step hangs on, and the history: tensors by name, and the rest as plain JSON."""
+    training.agree()
     tensors = network_state("student", training.student, training.optimiser)
     if training.teachers.learning is not None:
         tensors |= network_state("teacher", training.teachers.learning, training.teachers.optimiser)
@@ -40,7 +41,7 @@ def training_state(training: Training) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def restore_training(training: Training, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """See `Training.restore`."""
+    """Puts a training made with the same arguments where its state was taken; torch's own stream with it."""
     training.events = [Event(**event) for event in plain["events"]]
     training.planned = [event for event in training.planned if event.step >= plain["step"]]
     *before, current = (StageRecord(**record) for record in plain["stages"])

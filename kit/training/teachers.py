@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from kit.networks.folding import folded
 from kit.recipe import Objective, Recipe, Stage
-from kit.temperature import Moment
 from kit.training.cost import Cost, Spent
-from kit.training.forward import frozen, sgd, teach
+from kit.training.forward import Machine, frozen, teach
+from kit.training.moment import Moment
+from kit.training.optimiser import sgd
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,13 @@ class Teachers:
         self,
         networks: Mapping[str, nn.Module],
         recipe: Recipe,
-        device: torch.device,
+        machine: Machine,
         cached: Mapping[str, CachedLogits],
         dtype: torch.dtype,
     ) -> None:
-        self.recipe, self.device, self.cached, self.dtype = recipe, device, cached, dtype
-        self.networks = {name: frozen(networks[name], device) for name in dict.fromkeys((*recipe.teachers, *networks))}
+        self.recipe, self.device, self.dtype = recipe, torch.device(machine.device), dtype
+        self.cached = cached if machine.ranks.count == 1 else {}
+        self.networks = {name: frozen(networks[name], self.device) for name in dict.fromkeys((*recipe.teachers, *networks))}
         self._folded = {name: folded(self.networks[name]) for name in recipe.teachers}
         self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
 
@@ -56,15 +58,14 @@ class Teachers:
         if stage.objective.trains_teacher:
             (name,) = stage.teachers
             self.present[name] = copy.deepcopy(self.networks[name]).requires_grad_()
-            recipe, lr = self.recipe, stage.objective.teacher_lr
-            self.optimiser = sgd(self.present[name], lr, recipe.momentum, recipe.weight_decay)
+            self.optimiser = sgd(self.present[name], self.recipe, stage.objective.teacher_lr)
 
     @property
     def learning(self) -> nn.Module | None:
         """The teacher that learns along, if one does."""
         return next(iter(self.present.values())) if self.optimiser else None
 
-    def known(self, epoch: int, batch: int, images: int, steps: int, spent: Spent) -> dict[str, Tensor]:
+    def known(self, epoch: int, batch: int, images: int, spent: Spent) -> dict[str, Tensor]:
         """By teacher, the logits (N, C) of an epoch's batch that are cached, charged at what they took."""
         known = {}
         for name in self.present if not needs_graph(self.stage.objective) else ():
@@ -74,7 +75,7 @@ class Teachers:
                 self._epochs[name] = epoch, self.cached[name](epoch)
             read = self._epochs[name][1]
             if read is not None:
-                spent.charge(read.cost, 1 / steps, images, self.device)
+                spent.charge(read.cost, images / len(read.logits), images, self.device)
                 rows = read.logits[batch * images : (batch + 1) * images]
                 known[name] = rows.to(self.device, torch.float32)
         return known

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from kit.losses import Sides, sides
-from kit.temperature import Moment, Policy, State
+from kit.temperature import Policy, State
+from kit.training.moment import Moment
 
 
 class Thermostat:

@@ -22,13 +22,13 @@ class Window(NamedTuple):
 
 
 def crop_window(box: Box) -> Window:
-    """The square around a box's centre, `CONTEXT` times as wide as the box's longer side, in whole pixels."""
+    """Returns the square around a box's centre, `CONTEXT` times as wide as its longer side, in whole pixels."""
     side = max(1, round(CONTEXT * max(box.xmax - box.xmin, box.ymax - box.ymin)))
     return Window(round((box.xmin + box.xmax - side) / 2), round((box.ymin + box.ymax - side) / 2), side)
 
 
 def cut(pixels: np.ndarray, window: Window) -> np.ndarray:
-    """The window's pixels, (side, side, …); over the border the image is continued by its mirror image."""
+    """Cuts the window's pixels out, (side, side, …); over the border the image is continued by its mirror image."""
     rows, columns = (
         _mirrored(np.arange(start, start + window.side), length)
         for start, length in zip((window.y, window.x), pixels.shape, strict=False)
@@ -44,7 +44,7 @@ def _mirrored(index: np.ndarray, length: int) -> np.ndarray:
 
 
 def cut_mask(mask: np.ndarray, window: Window, px: int, least: float = 0.5, mirrored: bool = False) -> np.ndarray:
-    """The window of a mask, bool (px, px): pixels covered by at least the share `least`.
+    """Cuts the window of a mask out, bool (px, px): pixels covered by at least the share `least`.
 
     Nothing lies over the border unless `mirrored`, as the image is. A mask too thin keeps the pixels it covers most.
     """
@@ -62,7 +62,7 @@ def resized_image(pixels: np.ndarray, px: int, how: Image.Resampling) -> np.ndar
 
 
 def hull_mask(scene: Scene, ship: Ship, segmentation: np.ndarray | None) -> tuple[np.ndarray, bool]:
-    """The ship's pixels, bool (H, W), and whether they come from the segmentation; else they are its oriented box."""
+    """Returns the ship's pixels, bool (H, W), and whether they are a segmentation's; else they are its oriented box."""
     width, height = scene.size
     if segmentation is not None and ship.seg_color is not None:
         if segmentation.ndim == 2 and len(ship.seg_color) == 1:

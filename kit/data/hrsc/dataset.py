@@ -70,7 +70,7 @@ def hrsc_dataset(
     level: Level = "type",
     strict: bool = False,
 ) -> HrscDataset:
-    """The HRSC2016 tree at `root` as uint8 images (N, px, px, 3), with boxes and masks for the test split.
+    """Loads the HRSC2016 tree at `root` as uint8 images (N, px, px, 3), with boxes and masks for the test split.
 
     `…_per_class` takes at most that many examples of a class, in a fixed shuffle. Classes are those with a training
     example, in the class table's order. Damaged files are left out and named in `skipped`; with `strict` the first one
@@ -122,7 +122,7 @@ def hrsc_dataset(
 
 
 class _Damage:
-    """Damaged files met while loading: collected, or raised at once."""
+    """Keeps damaged files met while loading: collected, or raised at once."""
 
     def __init__(self, root: Path, strict: bool) -> None:
         self.root, self.strict, self.found = root, strict, []
@@ -146,7 +146,7 @@ def _read_scenes(half: Sequence[tuple[Path, str]], damage: _Damage) -> list[tupl
 
 
 def _examples(scenes: Sequence[tuple[Path, Scene]], level: Level) -> tuple[list[_Example], Counter[int]]:
-    """What can be labelled at the level, and how many ships of which Class_ID cannot."""
+    """Lists what can be labelled at the level, and how many ships of which Class_ID cannot."""
     examples, too_coarse = [], Counter()
     for folder, scene in scenes:
         for ship in scene.ships:
@@ -177,7 +177,7 @@ def _chosen(examples: Sequence[_Example], per_class: int | None, class_ids: Sequ
 def _read_each(
     read: Callable[[Path, Scene], np.ndarray | None], examples: Sequence[_Example], damage: _Damage
 ) -> Iterator[tuple[_Example, np.ndarray | None]]:
-    """Each example with what is read of its scene, once a scene; None where that is damaged."""
+    """Yields each example with what is read of its scene, once a scene; None where that is damaged."""
     scene, pixels = None, None
     for example in examples:
         if example.scene is not scene:
@@ -193,7 +193,7 @@ def _read_each(
 def _rendered(
     half: str, examples: Sequence[_Example], class_ids: Sequence[int], px: int, damage: _Damage
 ) -> tuple[tuple[Tensor, Tensor], list[_Example]]:
-    """(images uint8 (N, px, px, 3), labels int64 (N,)), and the N examples whose images are not damaged."""
+    """Renders (images uint8 (N, px, px, 3), labels int64 (N,)), and the N examples whose images are not damaged."""
     pixels, seen = [], []
     for example, image in _read_each(read_image, examples, damage):
         if image is not None:
@@ -206,7 +206,7 @@ def _rendered(
 
 
 def _scored(examples: Sequence[_Example], px: int, damage: _Damage) -> dict[str, Tensor | bool]:
-    """What a heat map is scored against, by the names of HrscDataset's fields."""
+    """Renders what a heat map is scored against, by the names of HrscDataset's fields."""
     boxes, masks, shortcuts, from_hull = [], [], [], []
     segmentations = _read_each(read_segmentation, examples, damage)
     marks = _read_each(read_shortcuts, examples, damage)

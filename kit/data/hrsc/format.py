@@ -86,7 +86,7 @@ _PARENTS = {row.parent for row in CLASSES.values()}
 
 
 def class_at(class_id: int, level: Level) -> int | None:
-    """The Class_ID that stands for `class_id` at a level, or None where the label is too coarse for it."""
+    """Returns the Class_ID that stands for `class_id` at a level, or None where the label is too coarse for it."""
     row = CLASSES[class_id]
     if level == "type":
         return class_id if class_id not in _PARENTS else None
@@ -130,7 +130,7 @@ class OrientedBox(NamedTuple):
     angle: float
 
     def corners(self) -> np.ndarray:
-        """The corners c ± (w/2)(cos, sin) ± (h/2)(−sin, cos) in order around the box, (4, 2)."""
+        """Returns the corners c ± (w/2)(cos, sin) ± (h/2)(−sin, cos) in order around the box, (4, 2)."""
         along = self.w / 2 * np.array([math.cos(self.angle), math.sin(self.angle)])
         across = self.h / 2 * np.array([-math.sin(self.angle), math.cos(self.angle)])
         return np.array([self.cx, self.cy]) + np.stack(
@@ -138,7 +138,7 @@ class OrientedBox(NamedTuple):
         )
 
     def covers(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Which points (x, y) lie inside; bool, of the shape that x and y broadcast to."""
+        """Says which points (x, y) lie inside; bool, of the shape that x and y broadcast to."""
         dx, dy, cos, sin = x - self.cx, y - self.cy, math.cos(self.angle), math.sin(self.angle)
         return (np.abs(dx * cos + dy * sin) <= self.w / 2) & (np.abs(dy * cos - dx * sin) <= self.h / 2)
 
@@ -166,7 +166,7 @@ class Scene:
 
 
 def read_annotation(path: str | Path) -> Scene:
-    """Read one HRSC2016 annotation.
+    """Reads one HRSC2016 annotation.
 
     White space around values is dropped, and `mbox` is swapped where it is higher than wide, so that `w` is the long
     side. Raises DamagedFile (a KitError, one line with file, field, value and what is allowed) where the file is not
@@ -288,7 +288,7 @@ class HrscTree:
 
 
 def find_hrsc(folder: Path) -> Path | None:
-    """The root of the HRSC2016 tree at `folder`, or in its hrsc2016/ or HRSC2016/; None where there is none."""
+    """Finds the root of the HRSC2016 tree at `folder`, or in its hrsc2016/ or HRSC2016/; None where there is none."""
     for root in (folder, folder / "hrsc2016", folder / "HRSC2016"):
         published = (root / "FullDataSet" / "Annotations").is_dir() and (root / "ImageSets").is_dir()
         if published or all((root / half / "Annotations").is_dir() for half in ("Train", "Test")):
@@ -297,7 +297,7 @@ def find_hrsc(folder: Path) -> Path | None:
 
 
 def open_tree(root: Path) -> HrscTree:
-    """The tree's splits: train on trainval.txt and test on test.txt, or on train.txt and val.txt where one is missing.
+    """Reads a tree's splits: trainval.txt trains and test.txt tests, or train.txt and val.txt where one is missing.
 
     A copy without ImageSets is split by its folders Train and Test. Raises KitError where the lists are missing or
     empty, name something that is no Img_ID, or share an image.
@@ -325,7 +325,7 @@ def open_tree(root: Path) -> HrscTree:
 
 
 def _image_ids(path: Path) -> list[str]:
-    """A split file's ids, one a line, each once; a byte order mark, Windows newlines and empty lines are no matter."""
+    """Reads a split file's ids, each once; a byte order mark, Windows newlines and empty lines are no matter."""
     try:
         ids = list(dict.fromkeys(path.read_text(encoding="utf-8-sig").split()))
     except (OSError, UnicodeDecodeError) as error:
@@ -337,7 +337,7 @@ def _image_ids(path: Path) -> list[str]:
 
 
 def read_image(folder: Path, scene: Scene) -> np.ndarray:
-    """A scene's pixels, uint8 (H, W, 3). Raises DamagedFile where the BMP is damaged or not of the scene's size."""
+    """Reads a scene's pixels, uint8 (H, W, 3). Raises DamagedFile where the BMP is damaged or of another size."""
     return _read_pixels(folder / "AllImages" / f"{scene.image_id}.bmp", scene.size, "RGB", ("BMP",))
 
 
@@ -357,7 +357,7 @@ def _read_pixels(path: Path, size: tuple[int, int], mode: str | None, formats: S
 
 
 def read_segmentation(folder: Path, scene: Scene) -> np.ndarray | None:
-    """The hulls' pixels, uint8 (H, W) or (H, W, 3), or None where the scene has none."""
+    """Reads the hulls' pixels, uint8 (H, W) or (H, W, 3), or None where the scene has none."""
     for suffix, kind in ((".png", "PNG"), (".bmp", "BMP")):
         path = folder / "Segmentations" / f"{scene.image_id}{suffix}"
         if path.is_file():
@@ -367,6 +367,6 @@ def read_segmentation(folder: Path, scene: Scene) -> np.ndarray | None:
 
 
 def read_shortcuts(folder: Path, scene: Scene) -> np.ndarray | None:
-    """Planted marks, uint8 (H, W): at each pixel the number of the ship a mark is for, or 0. None on real data."""
+    """Reads planted marks, uint8 (H, W): at each pixel the number of the mark's ship, or 0. None on real data."""
     path = folder / "Shortcuts" / f"{scene.image_id}.png"
     return _read_pixels(path, scene.size, "L", ("PNG",)) if path.is_file() else None

@@ -25,7 +25,7 @@ VERSION = 1  # of the pictures: a change that alters any byte counts it up
 
 
 @dataclass(frozen=True)
-class Plan:
+class TreePlan:
     """What a generated tree holds. The same plan gives the same bytes."""
 
     train_scenes: int = 160
@@ -35,11 +35,11 @@ class Plan:
     seed: int = 0
 
 
-PLAN = Plan()  # of the embedded stand-in
+PLAN = TreePlan()  # of the embedded stand-in
 
 
-def write_tree(folder: str | Path, plan: Plan = PLAN) -> None:
-    """Write a tree in HRSC2016's format into an empty or new folder; one scene in sixty holds no ship."""
+def write_tree(folder: str | Path, plan: TreePlan = PLAN) -> None:
+    """Writes a tree in HRSC2016's format into an empty or new folder; one scene in sixty holds no ship."""
     folder = Path(folder)
     full = folder / "FullDataSet"
     for name in ("AllImages", "Annotations", "Segmentations", "Shortcuts"):
@@ -81,7 +81,7 @@ def _write_xml(path: Path, root: ElementTree.Element) -> None:
 
 
 def _add(parent: ElementTree.Element, **fields: object) -> ElementTree.Element:
-    """Append one child element per field, in order."""
+    """Appends one child element per field, in order."""
     for name, value in fields.items():
         ElementTree.SubElement(parent, name).text = str(value)
     return parent
@@ -127,7 +127,7 @@ def _system_data() -> ElementTree.Element:
 
 
 def stand_in() -> Path:
-    """The root of the generated tree in the kit's cache, made on the first call (some 17 s, 80 MB).
+    """Returns the root of the generated tree in the kit's cache, made on the first call (some 17 s, 80 MB).
 
     Every later call compares every file with its sha256, and builds anew what differs.
     """
@@ -142,7 +142,7 @@ def _build(tree: Path) -> None:
 
 
 def _is_whole(tree: Path) -> bool:
-    """Whether the tree is there, made by PLAN, and every file as its mark says."""
+    """Says whether the tree is there, made by PLAN, and every file as its mark says."""
     try:
         mark = json.loads((tree / STAND_IN_MARK).read_text(encoding="utf-8"))
         return mark["plan"] == _as_json(PLAN) and mark["files"] == _digests(tree)
@@ -150,11 +150,11 @@ def _is_whole(tree: Path) -> bool:
         return False
 
 
-def _as_json(plan: Plan) -> dict:
+def _as_json(plan: TreePlan) -> dict:
     return json.loads(json.dumps({**asdict(plan), "version": VERSION}))
 
 
 def _digests(tree: Path) -> dict[str, str]:
-    """The sha256 of every file of a tree but its mark, by path."""
+    """Computes the sha256 of every file of a tree but its mark, by path."""
     files = sorted(path for path in tree.rglob("*") if path.is_file() and path != tree / STAND_IN_MARK)
     return {path.relative_to(tree).as_posix(): sha256(path) for path in files}

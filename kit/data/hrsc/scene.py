@@ -40,13 +40,13 @@ class PlacedShip:
     moored: bool
 
     def axes(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where pixels lie on the ship's own axes: (u, v)."""
+        """Returns where pixels lie on the ship's own axes: (u, v)."""
         dx, dy = (x - self.x) / self.length, (y - self.y) / self.length
         cos, sin = math.cos(self.heading), math.sin(self.heading)
         return (dx * cos + dy * sin).astype(np.float32), (dy * cos - dx * sin).astype(np.float32)
 
     def point(self, u: float, v: float) -> tuple[float, float]:
-        """The pixel position of (u, v)."""
+        """Returns the pixel position of (u, v)."""
         cos, sin = math.cos(self.heading), math.sin(self.heading)
         return self.x + self.length * (u * cos - v * sin), self.y + self.length * (u * sin + v * cos)
 
@@ -87,7 +87,7 @@ HEIGHTS, WIDTHS = (288, 300, 320), (375, 384, 400)  # of scenes, in pixels; prod
 def generate_scene(
     rng: np.random.Generator, kinds: Sequence[ShipType], shortcut_share: float, shortcut_tells: bool
 ) -> GeneratedScene:
-    """One scene with (about) the ships asked for: one for which no free water is found is left out.
+    """Draws a scene with (about) the ships asked for: one for which no free water is found is left out.
 
     `shortcut_share` of the ships get a float: of their own type's colour if `shortcut_tells`, else of a random one.
     """
@@ -123,7 +123,7 @@ def generate_scene(
 def _place(
     rng: np.random.Generator, kinds: Sequence[ShipType], land: np.ndarray, edge: tuple[float, float] | None
 ) -> tuple[tuple[PlacedShip, ...], np.ndarray]:
-    """Ships on free water, some along a quay's edge; and what land, ships and a rim around them take, bool (H, W)."""
+    """Places ships on free water, some along a quay; and what land, ships and a rim around them take, bool (H, W)."""
     height, width = land.shape
     taken, ships = land.copy(), []
     for kind in kinds:
@@ -153,7 +153,7 @@ def _place(
 
 
 def _draw_wake(rng: np.random.Generator, picture: np.ndarray, ship: PlacedShip, land: np.ndarray) -> None:
-    """Foam astern and the two arms of a bow wave; a ship at anchor has none."""
+    """Draws foam astern and the two arms of a bow wave; a ship at anchor has none."""
     strength = rng.uniform(-0.5, 1.0)
     if strength < 0.05:
         return
@@ -176,7 +176,7 @@ def _draw_wake(rng: np.random.Generator, picture: np.ndarray, ship: PlacedShip, 
 def _draw_ship(
     rng: np.random.Generator, picture: np.ndarray, ship: PlacedShip, sun: float, hulls: np.ndarray, number: int
 ) -> None:
-    """The ship, its shadow on the water, and its pixels in `hulls`: those that it covers at least to a half."""
+    """Draws the ship, its shadow on the water, and its pixels in `hulls`: those that it covers at least to a half."""
     (rows, columns), x, y = patch(ship.x, ship.y, 0.62 * ship.length, hulls.shape)
     u, v = ship.axes(x, y)
     water, cover = picture[rows, columns], ship.cover(u, v)  # (h, w, 3), (h, w)
@@ -212,7 +212,7 @@ def _plant_floats(
     share: float,
     tells: bool,
 ) -> tuple[np.ndarray, tuple[int | None, ...]]:
-    """Draw a float beside a share of the ships, on free water in the ship's crop and, if possible, in no other's."""
+    """Draws a float beside a share of the ships, on free water in the ship's crop and, if possible, in no other's."""
     marks, types = np.zeros(taken.shape, np.uint8), []
     windows = [crop_window(box) for box in boxes]
     for number, (ship, window) in enumerate(zip(ships, windows, strict=True), 1):

@@ -13,7 +13,7 @@ from kit.data.hrsc.ships import BOXES, Colour
 def random_field(
     rng: np.random.Generator, shape: tuple[int, int], size: float, angle: float | None = None
 ) -> np.ndarray:
-    """Random waves, (H, W), mean 0 and deviation 1: about `size` pixels long, running along `angle` or anywhere."""
+    """Draws random waves, (H, W), mean 0, deviation 1, about `size` pixels long, running along `angle` or anywhere."""
     height, width = shape
     noise = fft.rfft2(rng.standard_normal(shape, np.float32))
     ky, kx = fft.fftfreq(height).astype(np.float32)[:, None], fft.rfftfreq(width).astype(np.float32)[None]
@@ -30,7 +30,7 @@ def random_field(
 def patch(
     x: float, y: float, reach: float, shape: tuple[int, int]
 ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-    """The pixels within `reach` of a point, as slices, and their centres x (w,) and y (h, 1)."""
+    """Returns the pixels within `reach` of a point, as slices, and their centres x (w,) and y (h, 1)."""
     rows, columns = (
         slice(min(max(0, int(at - reach)), size), max(0, min(size, math.ceil(at + reach))))
         for at, size in ((y, shape[0]), (x, shape[1]))
@@ -48,7 +48,7 @@ WATERS = (
 
 
 def sea(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Open water, float (H, W, 3)."""
+    """Draws open water, float (H, W, 3)."""
     wind = rng.uniform(0, math.pi)
     rough = rng.uniform(0.4, 1.3)
     swell = random_field(rng, shape, rng.uniform(10, 18), wind)
@@ -67,7 +67,7 @@ def sea(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def coast(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Draw a stretch of coast into the picture; returns where it is land, bool (H, W)."""
+    """Draws a stretch of coast into the picture; returns where it is land, bool (H, W)."""
     height, width = shape = picture.shape[:2]
     side, share = rng.uniform(0, 2 * math.pi), rng.uniform(0.26, 0.36)
     x, y = np.arange(width) - width / 2, np.arange(height)[:, None] - height / 2
@@ -92,7 +92,7 @@ def coast(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
 
 def quay(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Draw a quay along one side; returns where it is land, bool (H, W), and (a, d): its edge is x cos a + y sin a = d.
+    """Draws a quay along a side; returns where it is land, bool (H, W), and (a, d): its edge is x cos a + y sin a = d.
 
     (cos a, sin a) points from the water inland; d is in pixels.
     """
@@ -108,7 +108,7 @@ def quay(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, tup
     concrete = np.array([158, 154, 146]) * rng.uniform(0.8, 1.1) + 4 * grain[..., None] + 7 * stains[..., None]
 
     def fill(near: float, far: float, start: float, end: float, colour: Colour) -> None:
-        """A rectangle from `near` to `far` inland and `start` to `end` along the edge."""
+        """Fills a rectangle from `near` to `far` inland and `start` to `end` along the edge."""
         middle_in, middle_along = (near + far) / 2 + d, (start + end) / 2
         centre = middle_in * cos - middle_along * sin, middle_in * sin + middle_along * cos
         here, _, _ = patch(*centre, math.hypot(far - near, end - start) / 2 + 2, shape)
@@ -145,7 +145,7 @@ def quay(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, tup
 
 
 def clouds(rng: np.random.Generator, picture: np.ndarray) -> None:
-    """Thin clouds and their shadows."""
+    """Draws thin clouds and their shadows."""
     shape = picture.shape[:2]
     thick = np.clip(0.8 * random_field(rng, shape, 55) + 0.35 * random_field(rng, shape, 20) - 1.1, 0, 1.0)
     picture *= (1 - 0.25 * np.roll(thick, (14, 22), (0, 1)))[..., None]

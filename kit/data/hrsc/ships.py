@@ -14,7 +14,7 @@ import numpy as np
 
 Colour = Sequence[float]  # red, green, blue in 0…255
 
-WHITE, BLACK = (238, 238, 234), (28, 29, 32)
+WHITE = (238, 238, 234)
 
 
 # ---- drawing on a ship's deck --------------------------------------------------------------------------------------
@@ -32,15 +32,15 @@ class Deck:
         self.rgb[:] = hull
 
     def paint(self, cover: np.ndarray, colour: Colour) -> None:
-        """Lay a colour over the pixels, as far as each is covered, 0…1 (n,)."""
+        """Lays a colour over the pixels, as far as each is covered, 0…1 (n,)."""
         self.rgb += cover[..., None] * (np.asarray(colour, np.float32) - self.rgb)
 
     def soft(self, inside: np.ndarray) -> np.ndarray:
-        """The share of each pixel covered by a shape, from its distance inside the shape's edge."""
+        """Returns the share of each pixel covered by a shape, from its distance inside the shape's edge."""
         return np.clip(0.5 + inside / self.pixel, 0, 1).astype(np.float32)
 
     def box(self, u: float, v: float, length: float, width: float, colour: Colour, high: float = 0.0) -> None:
-        """A box around (u, v) along the ship; `high` lets it throw a shadow and catch light on its sunny edge."""
+        """Draws a box around (u, v) along the ship; `high` lets it throw a shadow and catch light on its sunny edge."""
 
         def cover(du: float, dv: float) -> np.ndarray:
             ends, sides = length / 2 - np.abs(self.u - u - du), width / 2 - np.abs(self.v - v - dv)
@@ -79,7 +79,7 @@ Outline = Sequence[tuple[float, float]]  # (u, breadth): the hull's edge from st
 def hull_cover(
     u: np.ndarray, v: np.ndarray, port: Outline, starboard: Outline, beam: float, pixel: float
 ) -> np.ndarray:
-    """The share of each pixel that a hull covers; u, v and the result have one shape."""
+    """Returns the share of each pixel that a hull covers; u, v and the result have one shape."""
     inside = 0.5 - np.abs(u)
     for side, outline in ((-v, port), (v, starboard)):
         at, breadth = np.array(outline).T
@@ -120,7 +120,7 @@ def _aircraft(deck: Deck, rng: np.random.Generator, spots: Sequence[tuple[float,
 
 
 def _flight_deck(deck: Deck, rng: np.random.Generator, island: float, angled: float, catapults: int) -> None:
-    """Markings, an island to starboard at u = `island`, and parked aircraft."""
+    """Draws markings, an island to starboard at u = `island`, and parked aircraft."""
     mark = (208, 206, 196)
     deck.line(-0.47, 0.020, 0.16, -0.063 - angled, 0.007, mark)
     deck.line(-0.47, -0.035, 0.14, -0.100 - angled, 0.005, mark)

@@ -16,12 +16,12 @@ from kit.data.hrsc import generated
 from kit.data.hrsc.crops import crop_window
 from kit.data.hrsc.dataset import hrsc_dataset
 from kit.data.hrsc.format import class_at, open_tree, read_annotation, read_image, read_segmentation, read_shortcuts
-from kit.data.hrsc.generated import Plan, stand_in, write_tree
+from kit.data.hrsc.generated import TreePlan, stand_in, write_tree
 from kit.data.hrsc.scene import FLOATS, generate_scene
 from kit.data.hrsc.ships import TYPES
 from kit.errors import KitError
 
-SMALL = Plan(train_scenes=9, test_scenes=4)
+SMALL = TreePlan(train_scenes=9, test_scenes=4)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def test_the_same_plan_gives_the_same_bytes(tree, tmp_path):
     def contents(root: Path) -> dict[str, bytes]:
         return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
-    few = Plan(train_scenes=2, test_scenes=1)
-    for name, plan in (("a", few), ("b", few), ("c", Plan(train_scenes=2, test_scenes=1, seed=1))):
+    few = TreePlan(train_scenes=2, test_scenes=1)
+    for name, plan in (("a", few), ("b", few), ("c", TreePlan(train_scenes=2, test_scenes=1, seed=1))):
         write_tree(tmp_path / name, plan)
     a, b, c = (contents(tmp_path / name) for name in "abc")
     assert a == b and len(a) == 3 * 4 + 4 + 1
@@ -145,7 +145,7 @@ def test_the_loader_reads_the_stand_in_from_the_cache(tmp_path, monkeypatch):
 
 def test_a_half_written_or_altered_tree_is_built_anew_once(tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_CACHE", str(tmp_path))
-    monkeypatch.setattr(generated, "PLAN", Plan(train_scenes=1, test_scenes=1))
+    monkeypatch.setattr(generated, "PLAN", TreePlan(train_scenes=1, test_scenes=1))
     built = []
     write = generated.write_tree
     monkeypatch.setattr(generated, "write_tree", lambda folder, plan: (built.append(folder), write(folder, plan)))
@@ -164,14 +164,14 @@ def test_a_half_written_or_altered_tree_is_built_anew_once(tmp_path, monkeypatch
     (root / "stand-in.json").unlink()
     stand_in()
     assert len(built) == 3
-    monkeypatch.setattr(generated, "PLAN", Plan(train_scenes=1, test_scenes=2))
+    monkeypatch.setattr(generated, "PLAN", TreePlan(train_scenes=1, test_scenes=2))
     stand_in()
     assert len(built) == 4
     assert sorted(p.name for p in root.parent.iterdir()) in (["hrsc2016-v1"], ["hrsc2016-v1", "hrsc2016-v1.lock"])
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(folder: Path, plan: Plan) -> None:
+    def full(folder: Path, plan: TreePlan) -> None:
         (folder / "some.bmp").write_bytes(b"BM")
         raise OSError(errno.ENOSPC, "No space left on device")
 

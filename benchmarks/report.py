@@ -1,0 +1,67 @@
+"""What every benchmark's report and command line have in common."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import typer
+
+from kit.errors import KitError, not_one_of
+
+
+class Ended(RuntimeError):
+    """A process that was to be measured ended or raised; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with the least and the largest value beside it."""
+
+    median: float
+    least: float
+    largest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values))
+
+    @classmethod
+    def of_ratio(cls, above: Iterable[float], below: Iterable[float]) -> Spread:
+        """Round by round: what disturbs a round disturbs both."""
+        return cls.of([a / b for a, b in zip(above, below, strict=True)])
+
+    def rounded(self) -> dict[str, float]:
+        return {"min": round(self.least, 3), "median": round(self.median, 3), "max": round(self.largest, 3)}
+
+
+def table(head: str, spreads: Mapping[str, Spread | None], digits: int = 3, width: int = 32) -> None:
+    """Prints a line for each spread, `—` for what could not be measured."""
+    print(f"{head:{width}} {'median':>8} {'min':>8} {'max':>8}")
+    for name, of in spreads.items():
+        numbers = ("—", "—", "—") if of is None else (f"{x:.{digits}f}" for x in (of.median, of.least, of.largest))
+        print(f"{name:{width}} " + " ".join(f"{number:>8}" for number in numbers))
+
+
+def words(found: object) -> str:
+    """`min 1.1  median 1.2  max 1.3` of a rounded spread; anything else as it is."""
+    return "  ".join(f"{name} {value}" for name, value in found.items()) if isinstance(found, dict) else str(found)
+
+
+def pairs_wanted(pair: str | None, allowed: Iterable[str]) -> list[str]:
+    """The pair of networks that was asked for, or all. KitError for one that is not known."""
+    allowed = list(allowed)
+    if pair is not None and pair not in allowed:
+        raise not_one_of("pair", pair, allowed)
+    return [pair] if pair else allowed
+
+
+def command(main: Callable[..., None]) -> None:
+    """Runs a benchmark's command line; wrong input is one line and status 2, what ended too early status 1."""
+    try:
+        typer.run(main)
+    except (KitError, Ended) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, KitError) else 1)
