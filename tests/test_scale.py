@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from kit.pace import passes_of
 from torch import nn
 
 from kit.__main__ import main
 from kit.errors import KitError
+from kit.grid.durations import passes_of
 from kit.methods import METHODS
 from kit.models import MODELS, ModelSpec
 from kit.paper import scale, table4
