@@ -30,17 +30,19 @@ from typing import Annotated
 
 import torch
 import typer
+from kit.engines import Progress
 from tqdm.auto import tqdm
 
 from benchmarks.report import Ended, Spread, command, words
 from benchmarks.task import on_digits
 from kit import recipe
-from kit.grid.engines import LocalProcesses, Progress, Task, default_jobs
-from kit.grid.schedule import urgency
+from kit.grid import critical_path
+from kit.grid.engines import LocalProcesses, Task
 from kit.grid.training import train_all
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import store
 from kit.runs.training import start
+from kit.runtime.machine import cores
 
 ARMS = ("alone", "side_by_side", "one_after_another")
 
@@ -77,7 +79,7 @@ class Alone:
         self.tasks.append(task)
         return future
 
-    def heard(self):
+    def progress(self):
         return iter(())
 
     def __enter__(self) -> Alone:
@@ -90,18 +92,18 @@ class Alone:
 def alone(epochs: int) -> dict[str, float]:
     engine = Alone()
     train_all(grid(epochs), show_progress=False, jobs=engine)
-    chains = urgency(engine.tasks, lambda task: engine.seconds[task.key])
+    chains = critical_path(engine.tasks, lambda task: engine.seconds[task.key])
     return {"wall_s": sum(engine.seconds.values()), "chain_s": max(chains.values())}
 
 
 def side_by_side(epochs: int) -> dict[str, float]:
     begun = time.perf_counter()
-    with LocalProcesses(default_jobs()) as engine:
+    with LocalProcesses(cores()) as engine:
         wait([engine.submit(Task(str(n), "nothing", nothing, None)) for n in range(engine.slots)])
         start_up_s = time.perf_counter() - begun
     runs = grid(epochs)
     begun = time.perf_counter()
-    train_all(runs, jobs=default_jobs(), show_progress=False)
+    train_all(runs, jobs=cores(), show_progress=False)
     return {"wall_s": time.perf_counter() - begun, "start_up_s": start_up_s}
 
 
@@ -111,7 +113,7 @@ def nothing(about: None, tick: Progress) -> None:
 
 def one_after_another(epochs: int) -> dict[str, float]:
     runs = with_teachers(grid(epochs))
-    torch.set_num_threads(default_jobs())
+    torch.set_num_threads(cores())
     begun = time.perf_counter()
     for run in runs:
         store(run, start(run).run())
@@ -133,7 +135,7 @@ def measure(arm: str, epochs: int, logits_gb: float) -> dict[str, float]:
 
 
 def ideal_s(alone: dict[str, float]) -> float:
-    packed = alone["wall_s"] / default_jobs()
+    packed = alone["wall_s"] / cores()
     return packed + max(0.0, alone["chain_s"] - packed)
 
 
@@ -161,7 +163,7 @@ def main(
         return Spread.of([one[name] for one in seen[of]]).rounded()
 
     found = {
-        "cores": default_jobs(),
+        "cores": cores(),
         "runs": len(with_teachers(grid(epochs))),
         "repeats": repeats,
         "grid_over_ideal": over(("side_by_side", 0), ("alone", 0), ideal_s),

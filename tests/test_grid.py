@@ -59,7 +59,7 @@ class Clock:
         self._running[future] = task
         return future
 
-    def heard(self):
+    def progress(self):
         return iter(())
 
     def wait(self, futures, **_):
@@ -87,7 +87,7 @@ def packed(tasks: list[Task], slots: int, **how) -> tuple[Clock, dict[str, str |
         heard[task.key] = reason
 
     with patch.object(grid, "wait", clock.wait):
-        grid.carry_out(tasks, clock, lambda task: task.about, ended, **how)
+        grid.run_tasks(tasks, clock, lambda task: task.about, ended, **how)
     return clock, heard
 
 
@@ -132,8 +132,8 @@ def longest_chains(tasks: list[Task]) -> dict[str, float]:
 
 @given(tasks=graphs())
 @settings(max_examples=50, deadline=None)
-def test_urgency_is_the_longest_chain_that_begins_with_a_task(tasks):
-    assert grid.urgency(tasks, lambda task: task.about) == pytest.approx(longest_chains(tasks))
+def test_critical_path_is_the_longest_chain_that_begins_with_a_task(tasks):
+    assert grid.critical_path(tasks, lambda task: task.about) == pytest.approx(longest_chains(tasks))
 
 
 def test_a_long_chain_begins_before_long_tasks():
@@ -180,7 +180,7 @@ def test_the_longest_chain_of_runs_is_the_most_urgent():
     forward, backward = flops_per_image(big.student, 8)
     own = 3 * 32 * (flops_per_image(student.student, 8)[1] * 1 + forward * 0.8) / NOMINAL["cpu"]
     assert student.recipe.stages[-1].teacher is None and student.recipe.stages[-2].until == 0.8
-    chains = grid.urgency(runs.tasks, runs.cost)
+    chains = grid.critical_path(runs.tasks, runs.cost)
     assert chains[student.hash] == pytest.approx(own)
     assert chains[big.hash] == pytest.approx(2 * 32 * backward / NOMINAL["cpu"] + own)
     assert chains[alone.hash] == pytest.approx(2 * 32 * flops_per_image(alone.student, 8)[1] / NOMINAL["cpu"])
@@ -243,12 +243,12 @@ def test_a_decision_among_five_hundred_runs_is_made_at_once():
     assert len(runs.tasks) == 504
     train(teachers[0])
     runs.results[teachers[0]] = find(teachers[0])
-    grid.urgency(runs.tasks, runs.cost)
+    grid.critical_path(runs.tasks, runs.cost)
     took = []
     for _ in range(5):
         begun = time.process_time()
         runs._learn(runs.results[teachers[0]])
-        grid.urgency(runs.tasks, runs.cost)
+        grid.critical_path(runs.tasks, runs.cost)
         took.append(time.process_time() - begun)
     assert min(took) < 0.1
 

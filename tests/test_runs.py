@@ -89,7 +89,7 @@ class Here:
         future.set_result(task.work(task.about, lambda share: None))
         return future
 
-    def heard(self):
+    def progress(self):
         return iter(())
 
     def __enter__(self):

@@ -17,10 +17,10 @@ def doctor() -> None:
 
     from kit.data.roles import ROLES
     from kit.files import cache_folder
-    from kit.grid.engines import default_jobs
     from kit.paper.plan import Plan
+    from kit.runtime.machine import cores
 
-    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {default_jobs()} cores")
+    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {cores()} cores")
     for name in PACKAGES:
         print(f"{name} {version(name)}")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (presets smoke and quick need none)"

@@ -37,6 +37,7 @@ from kit.recipe import Recipe
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import folder_of
 from kit.runs.training import teacher_logits
+from kit.runtime.machine import cores
 from kit.runtime.threads import threads
 from kit.trainer import Training
 from kit.training.forward import frozen, teach
@@ -79,7 +80,7 @@ def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
     batch = max(2, min(batch, affordable))
     rates = []
     for work in (_training, _teaching):
-        for count in (1, default_jobs()):
+        for count in (1, cores()):
             with threads(count):
                 rates.append(rate(work(network, px, batch, seconds), batch, seconds))
     return Speed(network, px, batch, *rates)

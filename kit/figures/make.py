@@ -27,8 +27,8 @@ from kit.figures.manifest import Manifest, entry_of, fingerprint
 from kit.figures.needs import FOLLOWING, NEEDS, Request, chosen, parameters_of
 from kit.files import cache_folder, locked
 from kit.grid.durations import expected_drawing, note_drawing
-from kit.grid.engines import Engine, Lent, LocalProcesses, Task, default_jobs
-from kit.grid.schedule import BAR, carry_out
+from kit.grid.engines import BorrowedEngine, Engine, LocalProcesses, Task, default_jobs
+from kit.grid.schedule import BAR, run_tasks
 from kit.grid.training import Grid
 from kit.paper.plan import runs_of
 from kit.runs.spec import Run
@@ -72,7 +72,7 @@ def make(
             for book in books:
                 if book.name in FOLLOWING:
                     try:
-                        further = FOLLOWING[book.name](plan, request.seeds, Lent(entered))
+                        further = FOLLOWING[book.name](plan, request.seeds, BorrowedEngine(entered))
                     except KitError as error:  # the other notebooks do not depend on it
                         schedule.failures[book.name] = f"{book.name}: {error}"
                         continue
@@ -115,7 +115,7 @@ class Book:
 
 
 class Schedule:
-    """A grid's runs, and the notebooks that show them, for `carry_out`: a notebook needs its runs and nothing else."""
+    """A grid's runs, and the notebooks that show them, for `run_tasks`: a notebook needs its runs and nothing else."""
 
     def __init__(self, grid: Grid, manifest: Manifest, preset: str, force: bool) -> None:
         self.grid, self.manifest, self.preset, self.force = grid, manifest, preset, force
@@ -137,7 +137,7 @@ class Schedule:
         drawn = f"drawing {len(drawings)} notebooks" if drawings else ""
         total, desc = sum(map(self.cost, tasks)), ", ".join(filter(None, (runs, drawn)))
         with tqdm(total=total, desc=desc, bar_format=BAR) as bar:
-            carry_out(tasks, engine, self.cost, self.ended, self.skip, bar)
+            run_tasks(tasks, engine, self.cost, self.ended, self.skip, bar)
 
     def _drawing(self, book: Book) -> Task:
         out = self.manifest.out

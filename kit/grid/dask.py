@@ -3,8 +3,9 @@
 results = train_all(runs, jobs=DaskCluster("tcp://host:8786"))  # somebody's `dask scheduler` and `dask worker`s
 results = train_all(runs, jobs=DaskCluster("local"))            # one made for this, on this machine alone
 
-A worker trains into its own cache. If that is the client's (a shared file system), nothing is sent. If not, it says
-which teachers it lacks and is sent them; what it has trained it sends back. Whatever arrives is checked like an import.
+A run is a Dask task whose result is its folder: the client fetches it where its own cache lacks the run. Teachers that
+a worker lacks are dependencies of the task. Dask moves both, and does anew what a lost worker did. Folders that arrive
+are checked like an import before a cache takes them.
 """
 
 from __future__ import annotations
@@ -16,23 +17,24 @@ import re
 import sys
 import threading
 import time
-import traceback
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
+from tempfile import NamedTemporaryFile
 
 import dask.config
 import distributed
-from distributed import Client, KilledWorker, LocalCluster, Worker, get_worker
+from distributed import Client, KilledWorker, LocalCluster, Reschedule, get_worker
 from distributed.core import Status
 from distributed.versions import VersionMismatchWarning
 
 from kit.errors import KitError
-from kit.files import cache_folder, write, writing_to
+from kit.files import cache_folder, writing_to
 from kit.grid.engines import LocalProcesses, Task, default_jobs
 from kit.grid.shared import SharedLogits
 from kit.runs.checkpoint import difference
@@ -43,48 +45,15 @@ from kit.runs.transfer import Parcel, packed, unpacked
 ALLOWED = "local, tcp://HOST:PORT or tls://HOST:PORT"
 ADDRESS = r"(tcp|tls)://([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
 CONNECT_S = 5.0  # until nobody is there
-LOOK_S = 0.5  # between two looks of a worker at whether its task is still wanted, and two words about its progress
-APPEAR_S = 10.0  # until what another machine wrote is seen through a shared file system
-MANY = 1000  # tasks under way; each is waited for by a thread
+LOOK_S = 0.5  # between two looks at who is there, or at whether a task is still wanted
 
 
-# ---- what travels -------------------------------------------------------------------------------------------------
+class Lost(KitError):
+    """The scheduler does not answer any more."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """A task for a worker: where to tell of it, how to know the client's cache, and what the worker may lack."""
-
-    task: Task
-    topic: str
-    token: str  # a file in the client's cache
-    identity: Mapping[str, str]
-    parcels: Mapping[str, Parcel]  # teachers, by hash
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The task has been done, or could not be for a reason. `parcel` is the run, where it is in another cache."""
-
-    reason: str | None = None
-    parcel: Parcel | None = None
-
-
-@dataclass(frozen=True)
-class Again:
-    """The worker cannot do it as it is: it lacks these runs, or it was leaving."""
-
-    worker: str
-    lacks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class NeedsClient:
-    """The task reads or writes the client's files, which this worker does not see."""
-
-
-class Stopped(Exception):
-    """Whoever asked for the task does not want it any more."""
+class Lacks(Exception):
+    """A worker does not see the client's cache, and the task needs what is in it."""
 
 
 def identity() -> dict[str, str]:
@@ -94,7 +63,7 @@ def identity() -> dict[str, str]:
     return own | versions() | {"distributed": distributed.__version__}
 
 
-# ---- where tasks are handed out -----------------------------------------------------------------------------------
+# ---- the client: where tasks are handed out ------------------------------------------------------------------------
 
 
 class DaskCluster:
@@ -110,52 +79,116 @@ class DaskCluster:
         self.address, self.jobs = address, jobs
 
     def __enter__(self) -> DaskCluster:
-        self._leaving = False
-        self._identity = identity()
-        self._fits: dict[str, bool] = {}  # workers that have been looked at: whether their versions are these
-        self._fit: list[str] = []  # those that are there
-        self._looked, self._look_lock = -LOOK_S, threading.Lock()
-        self._waits = False
-        self._shares: SimpleQueue[tuple[str, float]] = SimpleQueue()
+        self._fits: dict[str, bool] = {}  # whether the versions of the workers that are there are these
+        self._looked, self._look_lock, self._waits = -LOOK_S, threading.Lock(), False
+        self._running: set[distributed.Future] = set()  # Dask takes back what nobody holds
+        self._sent: dict[str, distributed.Future] = {}  # teachers, by hash
         self._here: LocalProcesses | None = None
-        self._here_lock = threading.Lock()
-        name = uuid.uuid4().hex
-        self._topic, self._token = f"small-teacher-kit-{name}", f".client-{name}"
+        self._told: SimpleQueue[tuple[str, float]] = SimpleQueue()
         with ExitStack() as stack:
             stack.enter_context(_hushed())
             stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}))
-            stack.enter_context(_token_in_cache(self._token))
-            self._threads = ThreadPoolExecutor(MANY, thread_name_prefix="kit-cluster")
-            stack.callback(self._threads.shutdown, cancel_futures=True)
+            with writing_to(cache_folder()):
+                cache_folder().mkdir(parents=True, exist_ok=True)
+                token = stack.enter_context(NamedTemporaryFile(prefix=".client-", dir=cache_folder()))
+            self._client_is = {"token": Path(token.name).name, "identity": identity()}
             self._client = stack.enter_context(self._connected(stack))
             self._check_scheduler()
-            self._client.subscribe_topic(self._topic, lambda event: self._shares.put(tuple(event[1])))
+            self._client.subscribe_topic(self._client_is["token"], lambda event: self._told.put(tuple(event[1])))
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Closing the client takes back its tasks; workers notice within a second, at their next batch."""
-        self._leaving = kind is not None
         if self._here is not None:
             self._stack.push(self._here)
-        self._stack.__exit__(kind, *raised)
+        self._stack.__exit__(*raised)
 
     @property
     def slots(self) -> int:
         """How many workers fit, and never less than one: a task may wait for the first worker to come."""
-        return max(1, min(len(self._look()), self.jobs or MANY, MANY))
+        return max(1, min(len(self._look()), self.jobs or sys.maxsize))
 
     def submit(self, task: Task) -> Future[str | None]:
-        return self._threads.submit(self._carry, task)
+        done: Future[str | None] = Future()
+        self._start(task, done)
+        return done
 
-    def heard(self) -> Iterator[tuple[str, float]]:
+    def progress(self) -> Iterator[tuple[str, float]]:
         self._look()
-        while not self._shares.empty():
-            yield self._shares.get()
+        while not self._told.empty():
+            yield self._told.get()
         if self._here is not None:
-            yield from self._here.heard()
+            yield from self._here.progress()
 
-    # ---- connecting -------------------------------------------------------------------------------------------
+    # ---- a task, from its beginning to its end ------------------------------------------------------------------
+
+    def _start(self, task: Task, done: Future, teachers: Mapping[str, distributed.Future] | None = None) -> None:
+        while not (workers := self._look()):
+            time.sleep(LOOK_S)
+        future = self._submit(task.key, workers, _work, task, self._client_is, teachers)
+        self._running.add(future)
+        future.add_done_callback(partial(self._ended, task, done))
+
+    def _submit(self, name: str, workers: list[str], what: Callable, *about: object) -> distributed.Future:
+        """To one of these workers, or to another where they have all gone."""
+        key = f"{name}-{uuid.uuid4().hex}"  # somebody else's task for the same run is another task
+        try:
+            return self._client.submit(what, *about, key=key, workers=workers, allow_other_workers=True, pure=False)
+        except Exception:
+            raise self._lost() from None
+
+    def _ended(self, task: Task, done: Future, future: distributed.Future) -> None:
+        """In Dask's own thread: `done` gives None, as the run is in the cache, or why not; or the task goes on."""
+        self._running.discard(future)
+        with _settling(done):
+            if future.status not in ("finished", "error"):
+                raise self._lost()
+            match future.exception():
+                case None:
+                    done.set_result(self._fetched(task, future))
+                case Lacks() if isinstance(task.about, Run):
+                    self._start(task, done, self._teachers_of(task.about))
+                case Lacks():
+                    self._do_here(task, done)
+                case KitError() as error:
+                    done.set_result(str(error))
+                case KilledWorker() as error:
+                    lost = f"{error.allowed_failures + 1} of them, the last at {error.last_worker.address}"
+                    done.set_result(f"its workers were lost while they trained it ({lost})")
+                case error:
+                    done.set_result(f"a worker could not do it: {_said(error)}")
+
+    def _fetched(self, task: Task, future: distributed.Future) -> str | None:
+        """Takes the run's folder over from the worker, unless it is there: the worker's cache may be this one."""
+        if not isinstance(task.about, Run) or folder_of(task.key).exists():
+            return None
+        try:
+            folder = future.result()
+        except Exception:
+            raise self._lost() from None
+        why = unpacked(task.key, folder)
+        return why and f"it arrived damaged: {why}"
+
+    def _teachers_of(self, run: Run) -> dict[str, distributed.Future]:
+        """Its teachers' folders on the cluster. They are this cache's: nobody trains anew what a lost worker kept."""
+        for name in (teacher.hash for teacher in run.teachers.values()):
+            if name not in self._sent:
+                self._sent[name] = self._submit(name, self._look(), dict, packed(name))
+        return {teacher.hash: self._sent[teacher.hash] for teacher in run.teachers.values()}
+
+    def _do_here(self, task: Task, done: Future) -> None:
+        """No worker need see the client's files: a task that reads or writes them is done in a process of its own."""
+        if self._here is None:
+            self._here = LocalProcesses(default_jobs()).__enter__()
+
+        def ended(here: Future) -> None:
+            with _settling(done):
+                done.set_result(here.result())
+
+        self._here.submit(task).add_done_callback(ended)
+
+    # ---- who is there -------------------------------------------------------------------------------------------
 
     @property
     def _where(self) -> str:
@@ -164,21 +197,14 @@ class DaskCluster:
     def _connected(self, stack: ExitStack) -> Client:
         where = self.address
         if where == "local":
-            where = stack.enter_context(
-                LocalCluster(
-                    n_workers=self.jobs or default_jobs(),
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    dashboard_address=None,
-                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # of its health page, at any free port
-                    memory_limit=0,  # as without a cluster
-                    silence_logs=logging.CRITICAL,
-                )
-            )
+            anywhere = {"dashboard_address": "127.0.0.1:0"}  # of its health page: any free port
+            processes = {"n_workers": self.jobs or default_jobs(), "threads_per_worker": 1, "processes": True}
+            open_to = {"host": "127.0.0.1", "dashboard_address": None, "scheduler_kwargs": anywhere}
+            made = LocalCluster(**processes, **open_to, memory_limit=0, silence_logs=logging.CRITICAL)
+            where = stack.enter_context(made)
         try:
-            if where == self.address:  # somebody's; in a thread, as a notebook's own has an event loop already
-                self._threads.submit(lambda: asyncio.run(_shake_hands(where))).result()
+            if where == self.address:  # somebody's
+                _shake_hands(where)
             return Client(where, timeout=CONNECT_S, set_as_default=False)
         except Exception as error:  # whatever the other side is, it is no scheduler
             raise KitError(f"no Dask scheduler answers at {self.address}: {_said(error)}") from None
@@ -188,129 +214,61 @@ class DaskCluster:
             theirs = self._client.run_on_scheduler(identity)
         except Exception as error:
             raise KitError(f"{self._where} has no such kit as this one: {_said(error)}") from None
-        if theirs != self._identity:
-            raise KitError(f"{self._where} has other versions: {difference(theirs, self._identity)}")
+        if theirs != identity():
+            raise KitError(f"{self._where} has other versions: {difference(theirs, identity())}")
 
     def _look(self) -> list[str]:
-        """The workers of these versions that are there now. Raises KitError where there are, and were, only others."""
+        """The workers of these versions that are there now. Raises KitError where there are only others."""
         with self._look_lock:
-            if time.monotonic() - self._looked < LOOK_S:
-                return self._fit
-            try:
-                workers = self._client.scheduler_info()["workers"]
-                new = [address for address in workers if address not in self._fits]
-                answers = self._client.run(identity, workers=new, on_error="return") if new else {}
-            except Exception:
-                raise self._lost() from None
-            for address, theirs in answers.items():
-                if not isinstance(theirs, OSError):  # else it has gone meanwhile, or will answer next time
-                    self._fits[address] = self._judged(address, theirs, workers[address]["nthreads"])
-            self._fit = [address for address in workers if self._fits.get(address)]
-            if workers and not any(self._fits.get(address, True) for address in {*workers, *self._fits}):
-                raise KitError(f"none of the {len(workers)} workers of {self._where} has the versions of this kit")
-            if not self._fit and not self._waits:
+            if time.monotonic() - self._looked >= LOOK_S:
+                try:
+                    threads = self._client.nthreads()  # by worker
+                    new = [worker for worker in threads if worker not in self._fits]
+                    answers = self._client.run(identity, workers=new, on_error="return") if new else {}
+                except Exception:
+                    raise self._lost() from None
+                there = {w: theirs for w, theirs in answers.items() if not isinstance(theirs, OSError)}
+                judged = self._fits | {w: self._fit(w, theirs, threads[w]) for w, theirs in there.items()}
+                self._fits = {worker: fits for worker, fits in judged.items() if worker in threads}
+                if threads and len(self._fits) == len(threads) and not any(self._fits.values()):
+                    raise KitError(f"none of the {len(threads)} workers of {self._where} has the versions of this kit")
+                self._looked = time.monotonic()
+            fit = [worker for worker, fits in self._fits.items() if fits]
+            if not fit and not self._waits:
                 print(f"no worker is connected to {self._where}; waiting for one", file=sys.stderr)
-            self._waits = not self._fit
-            self._looked = time.monotonic()
-            return self._fit
+            self._waits = not fit
+            return fit
 
-    def _judged(self, address: str, theirs: Mapping[str, str] | Exception, threads: int) -> bool:
+    def _fit(self, worker: str, theirs: Mapping[str, str] | Exception, threads: int) -> bool:
         """Whether a worker can be used; says so where it cannot, or only in part."""
         why = None
         if isinstance(theirs, Exception):
             why = f"is not used: it has no such kit as this one: {_said(theirs)}"
-        elif theirs != self._identity:
-            why = f"is not used: it has other versions: {difference(theirs, self._identity)}"
+        elif theirs != identity():
+            why = f"is not used: it has other versions: {difference(theirs, identity())}"
         elif threads > 1:
             why = f"has {threads} threads but trains one run at a time; start it with --nthreads 1 --nworkers {threads}"
         if why is not None:
-            print(f"warning: worker {address} {why}", file=sys.stderr)
-        return theirs == self._identity
+            print(f"warning: worker {worker} {why}", file=sys.stderr)
+        return theirs == identity()
 
-    def _lost(self) -> KitError:
-        return KitError(
+    def _lost(self) -> Lost:
+        return Lost(
             f"the connection to {self._where} was lost; finished runs are kept, and the others go on when the same is "
             f"asked again"
         )
 
-    # ---- a task, from its order to its end; in a thread of its own -----------------------------------------------
 
-    def _carry(self, task: Task) -> str | None:
-        parcels: dict[str, Parcel] = {}
-        preferred: list[str] = []
-        while not self._leaving:
-            workers = preferred or self._look()
-            if not workers:
-                time.sleep(LOOK_S)
-                continue
-            answer = self._ask(Order(task, self._topic, self._token, self._identity, parcels), workers)
-            try:
-                if isinstance(answer, Ended):
-                    return self._taken(task, answer)
-                if isinstance(answer, NeedsClient):
-                    return self._done_here(task)
-                if answer.lacks and parcels.keys() >= set(answer.lacks):
-                    return f"worker {answer.worker} could not keep the teachers that it was sent"
-                parcels |= {name: packed(name) for name in answer.lacks}
-                preferred = [answer.worker] if answer.lacks else []
-            except KitError as error:
-                return str(error)
-        return "stopped"
-
-    def _ask(self, order: Order, workers: list[str]) -> Ended | Again | NeedsClient:
-        """The answer of one of these workers, or of another where they have all gone."""
-        key = f"{order.task.key}-{uuid.uuid4().hex}"  # somebody else's task for the same run is another task
-        try:
-            future = self._client.submit(_work, order, key=key, workers=workers, allow_other_workers=True, pure=False)
-        except Exception as error:
-            raise self._lost() from error
-        try:
-            return future.result()
-        except KilledWorker as error:
-            count, last = error.allowed_failures + 1, error.last_worker.address
-            return Ended(f"its workers were lost while they trained it ({count} of them, the last at {last})")
-        except Exception as error:
-            if future.status == "error":
-                return Ended(f"a worker could not do it: {_said(error)}")
-            raise self._lost() from None
-
-    def _taken(self, task: Task, answer: Ended) -> str | None:
-        if answer.reason is not None or not isinstance(task.about, Run):
-            return answer.reason
-        if answer.parcel is not None:
-            why = unpacked(task.key, answer.parcel)
-            return why and f"it arrived damaged: {why}"
-        until = time.monotonic() + APPEAR_S
-        while not folder_of(task.key).exists():
-            if time.monotonic() > until:
-                return f"a worker keeps it in the same cache, but it does not appear in {cache_folder()}"
-            time.sleep(0.1)
-        return None
-
-    def _done_here(self, task: Task) -> str | None:
-        with self._here_lock:
-            if self._here is None:
-                self._here = LocalProcesses(default_jobs()).__enter__()
-        return self._here.submit(task).result()
-
-
-async def _shake_hands(address: str) -> None:
+def _shake_hands(address: str) -> None:
     """Raises where nobody listens, or who listens does not speak as Dask does; `Client` would wait without end."""
-    options = distributed.Security().get_connection_args("client")
-    comm = await asyncio.wait_for(distributed.comm.connect(address, timeout=CONNECT_S, **options), CONNECT_S)
-    await comm.close()
 
+    async def shake() -> None:
+        options = distributed.Security().get_connection_args("client")
+        comm = await asyncio.wait_for(distributed.comm.connect(address, timeout=CONNECT_S, **options), CONNECT_S)
+        await comm.close()
 
-@contextmanager
-def _token_in_cache(name: str) -> Iterator[None]:
-    path = cache_folder() / name
-    with writing_to(cache_folder()):
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        write(path, "a worker that sees this file has the same cache as its client\n")
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+    with ThreadPoolExecutor(1) as apart:  # a notebook's own thread has an event loop already
+        apart.submit(lambda: asyncio.run(shake())).result()
 
 
 @contextmanager
@@ -328,65 +286,67 @@ def _hushed() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+@contextmanager
+def _settling(done: Future) -> Iterator[None]:
+    """What is raised inside is what `done` raises; gives, where it is about this one task."""
+    try:
+        yield
+    except KitError as error:
+        done.set_exception(error) if isinstance(error, Lost) else done.set_result(str(error))
+    except BaseException as error:
+        done.set_exception(error)
+
+
 def _said(error: BaseException) -> str:
     """An error in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}{': ' + lines[0] if lines else ''}"
 
 
-# ---- in a worker --------------------------------------------------------------------------------------------------
+# ---- the worker: where they are done ---------------------------------------------------------------------------------
 
 _alone = threading.Lock()  # torch's random stream and its number of threads are the process's
 
 
-def _work(order: Order) -> Ended | Again | NeedsClient:
-    worker = get_worker()
-    tick = Telling(worker, order)
+def _work(task: Task, client: Mapping, teachers: Mapping[str, Parcel] | None) -> Parcel | None:
+    """Does the task for a client; gives the run's folder. Raises KitError where it cannot be done, and Lacks."""
+    progress = Told(client["token"], task.key)
+    while not _alone.acquire(timeout=LOOK_S):
+        progress(0.0)
     try:
-        while not _alone.acquire(timeout=LOOK_S):
-            tick(0.0)
-        try:
-            return _done(order, worker, tick)
-        finally:
-            _alone.release()
-    except Stopped:  # nobody waits for this answer, unless the worker was leaving
-        return Again(worker.address)
-    except Exception as error:  # as words: not every error can be pickled
-        traceback.print_exc()  # in the worker's own log
-        return Ended(f"worker {worker.address} could not do it: {_said(error)}")
+        if client["identity"] != identity():
+            raise KitError(f"a worker has other versions: {difference(identity(), client['identity'])}")
+        sees_the_clients = (cache_folder() / client["token"]).exists()
+        if isinstance(task.about, SharedLogits) and not sees_the_clients:
+            return None  # nobody else would find them: each run asks its teachers itself
+        if not isinstance(task.about, Run) and not sees_the_clients:
+            raise Lacks
+        if isinstance(task.about, Run):
+            _take(task.about, teachers)
+        reason = task.work(task.about, progress)
+        if reason is not None:
+            raise KitError(reason)
+        return packed(task.key) if isinstance(task.about, Run) else None
+    finally:
+        _alone.release()
 
 
-def _done(order: Order, worker: Worker, tick: Telling) -> Ended | Again | NeedsClient:
-    task, about = order.task, order.task.about
-    if order.identity != identity():
-        return Ended(f"worker {worker.address} has other versions: {difference(identity(), order.identity)}")
-    if (cache_folder() / order.token).exists():
-        return Ended(task.work(about, tick))
-    if isinstance(about, SharedLogits):
-        return Ended()  # nobody else would find them: each run asks its teachers itself
-    if not isinstance(about, Run):
-        return NeedsClient()
-    try:
-        for name, parcel in order.parcels.items():
-            why = unpacked(name, parcel)
-            if why is not None:
-                return Ended(f"its teacher, run {name}, arrived damaged: {why}")
-        if found(about) is None:
-            lacks = tuple(each.hash for each in about.teachers.values() if not isinstance(found(each), Result))
-            if lacks:
-                return Again(worker.address, lacks)
-        reason = task.work(about, tick)
-        return Ended(reason, packed(about.hash) if reason is None else None)
-    except KitError as error:
-        return Ended(str(error))
+def _take(run: Run, teachers: Mapping[str, Parcel] | None) -> None:
+    """Sees to it that the run can be trained here: with these teachers or, where none were sent, with its own."""
+    for name, parcel in (teachers or {}).items():
+        why = unpacked(name, parcel)
+        if why is not None:
+            raise KitError(f"its teacher, run {name}, arrived damaged: {why}")
+    if teachers is None and found(run) is None and not all(isinstance(found(t), Result) for t in run.teachers.values()):
+        raise Lacks
 
 
-class Telling:
-    """A worker's `tick`: tells the client of progress, and raises Stopped when the task is not wanted any more."""
+class Told:
+    """A worker's `progress`: tells the client of it, and ends the task when it is not wanted any more, or not here."""
 
-    def __init__(self, worker: Worker, order: Order) -> None:
-        self._worker, self._order = worker, order
-        self._key = worker.get_current_task()
+    def __init__(self, topic: str, key: str) -> None:
+        self._worker, self._topic, self._key = get_worker(), topic, key
+        self._dask_key = self._worker.get_current_task()
         self._share, self._next = 0.0, 0.0
 
     def __call__(self, share: float) -> None:
@@ -395,9 +355,9 @@ class Telling:
         if now < self._next:
             return
         self._next = now + LOOK_S
-        state = self._worker.state.tasks.get(self._key)
+        state = self._worker.state.tasks.get(self._dask_key)
         if state is None or state.state == "cancelled" or self._worker.status not in (Status.running, Status.paused):
-            raise Stopped
+            raise Reschedule  # to another worker, where somebody still waits for it
         if self._share:
-            self._worker.log_event(self._order.topic, [self._order.task.key, self._share])
+            self._worker.log_event(self._topic, [self._key, self._share])
             self._share = 0.0

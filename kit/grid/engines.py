@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
 from typing import Any, Protocol
 
 from kit.errors import KitError
 from kit.runtime.collector import collect_rarely, keep_what_is_there
+from kit.runtime.machine import cores, free_memory
 from kit.runtime.progress import Progress
+
+# Bytes of memory that worker processes take at preset quick: the first together with what all of them share.
+FIRST_WORKER, FURTHER_WORKER = 1_200 * 2**20, 800 * 2**20
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Something to do, in another process: `work(about, tick)` gives None, or in one line why it could not be done.
+    """Something to do, in another process: `work(about, progress)` gives None, or in one line why it could not be done.
 
     `work` is a function of a module and `about` can be pickled. `needs` are keys of tasks that must have ended first.
     """
@@ -41,7 +50,7 @@ class Engine(Protocol):
 
     def submit(self, task: Task) -> Future[str | None]: ...
 
-    def heard(self) -> Iterator[tuple[str, float]]:
+    def progress(self) -> Iterator[tuple[str, float]]:
         """What running tasks have told since the last call: keys and shares."""
 
     def __enter__(self) -> Engine: ...
@@ -49,35 +58,51 @@ class Engine(Protocol):
     def __exit__(self, *raised: object) -> None: ...
 
 
-def default_jobs() -> int:
-    """As many tasks side by side as the process may use cores."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+def default_jobs(tasks: int | None = None) -> int:
+    """As many of the tasks side by side as there are cores, and as free memory holds; in a line where memory bounds."""
+    wanted = max(1, min(cores(), tasks or sys.maxsize))
+    jobs = max(1, min(wanted, 1 + (free_memory() - FIRST_WORKER) // FURTHER_WORKER))
+    if jobs < wanted:
+        _say_bounded(wanted, jobs)
+    return jobs
+
+
+@cache
+def _say_bounded(wanted: int, jobs: int) -> None:
+    free, needed = free_memory() / 2**30, (FIRST_WORKER + (wanted - 1) * FURTHER_WORKER) / 2**30
+    print(
+        f"warning: {jobs} jobs side by side, not {wanted}: {free:.1f} GB of memory are free, {wanted} may need "
+        f"{needed:.1f} GB; another number can be given",
+        file=sys.stderr,
+    )
 
 
 def engine_for(jobs: int | Engine | None, tasks: int) -> Engine:
     """The engine that `jobs` is, or so many processes of this machine, as far as there are tasks for them."""
     if jobs is None or isinstance(jobs, int):
-        return LocalProcesses(min(jobs or default_jobs(), tasks))
+        return LocalProcesses(min(jobs, tasks) if jobs else default_jobs(tasks))
     return jobs
 
 
 class LocalProcesses:
-    """Processes of this machine, one thread each."""
+    """Processes of this machine, one thread each. On Linux they are forked from one that has imported all they need."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
 
     def __enter__(self) -> LocalProcesses:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        if sys.platform == "linux":
+            _start_fork_server()
         self._told = context.SimpleQueue()
-        self._pool = ProcessPoolExecutor(self.slots, context, initializer=_begin_worker, initargs=(self._told,))
+        own = self._told, dict(os.environ)
+        self._pool = ProcessPoolExecutor(self.slots, context, initializer=_begin_worker, initargs=own)
         return self
 
     def submit(self, task: Task) -> Future[str | None]:
         return self._pool.submit(_work, task)
 
-    def heard(self) -> Iterator[tuple[str, float]]:
+    def progress(self) -> Iterator[tuple[str, float]]:
         while not self._told.empty():
             yield self._told.get()
 
@@ -93,7 +118,7 @@ class LocalProcesses:
             ) from None
 
 
-class Lent:
+class BorrowedEngine:
     """An engine that somebody else has entered and will leave, for several turns of work."""
 
     def __init__(self, engine: Engine) -> None:
@@ -106,39 +131,58 @@ class Lent:
     def submit(self, task: Task) -> Future[str | None]:
         return self._engine.submit(task)
 
-    def heard(self) -> Iterator[tuple[str, float]]:
-        return self._engine.heard()
+    def progress(self) -> Iterator[tuple[str, float]]:
+        return self._engine.progress()
 
-    def __enter__(self) -> Lent:
+    def __enter__(self) -> BorrowedEngine:
         return self
 
     def __exit__(self, *raised: object) -> None:
         pass  # what raised goes on to the one who leaves it
 
 
+def _start_fork_server() -> None:
+    """Starts the process that workers are forked from, once, with this one's modules in sight and torch on one thread.
+    Where another library has started it already, workers import by themselves."""
+    server = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", **ONE_THREAD}
+    before = dict(os.environ)
+    forkserver.set_forkserver_preload(["kit.grid.preload"])
+    os.environ.update(server)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 _told: Any = None  # in a worker process: the queue to whoever submits tasks
 
 
-def _begin_worker(told: Any) -> None:
-    """Torch is imported with the first task that needs it, and has one thread then."""
+def _begin_worker(told: Any, environment: Mapping[str, str]) -> None:
+    """The environment is that of whoever submits; where it was not forked, torch is imported with the first task."""
     global _told
     _told = told
+    os.environ.clear()
+    os.environ.update(environment | ONE_THREAD)
     collect_rarely()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    """Nobody would hear of what an orphan does; the run goes on from its checkpoint when it is asked for again."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+def end_with_parent() -> None:
+    """Nobody would hear of what an orphan does: from now on this process ends when its parent does."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _work(task: Task) -> str | None:
     keep_what_is_there()  # what the first task needs has been imported to read it
 
-    def tick(share: float) -> None:
+    def progress(share: float) -> None:
         if share > 0:
             _told.put((task.key, share))
 
-    return task.work(task.about, tick)
+    return task.work(task.about, progress)

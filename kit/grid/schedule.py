@@ -16,7 +16,7 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 # ---- any tasks ----------------------------------------------------------------------------------------------------
 
 
-def carry_out(
+def run_tasks(
     tasks: Iterable[Task],
     engine: Engine,
     cost: Callable[[Task], float],
@@ -44,7 +44,7 @@ def carry_out(
         unfinished = waiting.keys() | {task.key for task in running.values()}
         can_begin = [task for task in waiting.values() if not task.needs & unfinished]
         if can_begin and len(running) < engine.slots:
-            chains = urgency(waiting.values(), cost)
+            chains = critical_path(waiting.values(), cost)
             can_begin.sort(key=lambda task: -chains[task.key])
             for task in can_begin:
                 if len(running) >= engine.slots:
@@ -56,7 +56,7 @@ def carry_out(
                 else:
                     ended(task, reason)
         finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-        for key, share in engine.heard():
+        for key, share in engine.progress():
             tell(key, share * whole[key])
         for future in finished:
             task = running.pop(future)
@@ -64,7 +64,7 @@ def carry_out(
             tell(task.key, whole[task.key])
 
 
-def urgency(tasks: Iterable[Task], cost: Callable[[Task], float]) -> dict[str, float]:
+def critical_path(tasks: Iterable[Task], cost: Callable[[Task], float]) -> dict[str, float]:
     """For each task the cost of the costliest chain of tasks that begins with it."""
     tasks = list(tasks)
     heirs: dict[str, list[Task]] = defaultdict(list)

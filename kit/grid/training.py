@@ -12,7 +12,7 @@ from kit.errors import KitError
 from kit.files import cache_folder
 from kit.grid.durations import Pace, seen_at, seen_in
 from kit.grid.engines import Engine, Task, engine_for
-from kit.grid.schedule import BAR, carry_out
+from kit.grid.schedule import BAR, run_tasks
 from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
 from kit.grid.together import tell, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
@@ -40,7 +40,7 @@ def train_all(
         about, total = f"training {len(grid.missing)} runs", sum(map(grid.cost, grid.tasks))
         engine = engine_for(jobs, len(grid.tasks))
         with engine, tqdm(total=total, desc=about, disable=not show_progress, bar_format=BAR) as bar:
-            carry_out(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
+            run_tasks(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
     return {run: grid.results[run] for run in runs}
 
 

@@ -14,7 +14,6 @@ import atexit
 import contextlib
 import copy
 import multiprocessing
-import os
 import queue
 import signal
 import sys
@@ -35,6 +34,7 @@ from kit.data.augment import normalise
 from kit.data.base import Split, sample
 from kit.data.throughput import rate as images_a_second
 from kit.errors import KitError, one_line
+from kit.grid.engines import end_with_parent
 from kit.losses import hard_cross_entropy
 from kit.paper.settings import Settings
 from kit.runs.spec import Run, replayed, with_teachers
@@ -429,7 +429,7 @@ def _teach(missing: list[Run], sender: Connection) -> None:
     """In a process of its own: trains what is missing and sends the share done, or why it could not."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the kernel does not mean this
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     done, total = 0.0, sum(run.cost for run in missing)
     with sender:
         for run in missing:
@@ -444,11 +444,6 @@ def _teach(missing: list[Run], sender: Connection) -> None:
             except (Diverged, KitError) as error:
                 sender.send((done, str(error)))
                 return
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def announcement(missing: Sequence[Run]) -> str:

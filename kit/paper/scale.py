@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from kit.errors import KitError
-from kit.grid.durations import Spec, passes_of
+from kit.grid.durations import Spec
 from kit.losses import hard_cross_entropy
+from kit.grid.durations import passes_of
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.presets import preset_named

@@ -1,0 +1,13 @@
+"""Imported once, by the process that `kit.engines` forks its workers from: what these would each import otherwise.
+
+Torch and what comes with it take seconds and 400 MB, which forked workers share as long as nobody writes to them.
+"""
+# ruff: noqa: E402, F401
+
+from kit.runtime.collector import collect_rarely
+
+collect_rarely()
+
+from kit.data import digits, generated, generated_tree
+from kit.data.hrsc import dataset
+from kit.grid.training import train_in_worker
