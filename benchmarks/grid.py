@@ -30,7 +30,6 @@ from typing import Annotated
 
 import torch
 import typer
-from kit.engines import Progress
 from tqdm.auto import tqdm
 
 from benchmarks.report import Ended, Spread, command, words
@@ -43,6 +42,7 @@ from kit.runs.spec import Run, with_teachers
 from kit.runs.store import store
 from kit.runs.training import start
 from kit.runtime.machine import cores
+from kit.runtime.progress import Progress
 
 ARMS = ("alone", "side_by_side", "one_after_another")
 
