@@ -29,7 +29,7 @@ from kit.recipe import Recipe
 from kit.runs.spec import DataSpec, Run, with_teachers
 from kit.runs.store import Failure, Result, cached, find, folder_of
 from kit.runs.training import train
-from kit.temperature import Adaptive
+from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.training.evaluation import evaluate
 from kit.training.history import Diverged
 
@@ -122,11 +122,18 @@ def changed(run: Run, path: str, value: object) -> Run:
 
 
 def described(description: dict) -> Run:
-    kinds = {"hard": recipe.HardLabels, "eq1": recipe.Eq1, "improved": recipe.Improved}
+    objectives = {"hard": recipe.HardLabels, "eq1": recipe.Eq1, "improved": recipe.Improved}
+    policies = {"fixed": Fixed, "adaptive": Adaptive, "schedule": Scheduled}
+
+    def made(part: dict | None, kinds: dict) -> object:
+        return part and kinds[part["kind"]](**part)
 
     def stages(of: dict) -> dict:
         built = [
-            recipe.Stage(**stage | {"objective": kinds[stage["objective"]["kind"]](**stage["objective"])})
+            recipe.Stage(
+                **stage
+                | {"objective": made(stage["objective"], objectives), "temperature": made(stage["temperature"], policies)}
+            )
             for stage in of["recipe"]["stages"]
         ]
         return of | {"recipe": of["recipe"] | {"stages": built}}
