@@ -145,14 +145,15 @@ def _start_fork_server() -> None:
     """Starts the process that workers are forked from, once, with this one's modules in sight and torch on one thread.
     Where another library has started it already, workers import by themselves."""
     server = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", **ONE_THREAD}
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in server}
     forkserver.set_forkserver_preload(["kit.preload"])
     os.environ.update(server)
     try:
         forkserver.ensure_running()
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            del os.environ[name]
+            os.environ |= {} if value is None else {name: value}
 
 
 _told: Any = None  # in a worker process: the queue to whoever submits tasks

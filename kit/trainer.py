@@ -31,7 +31,7 @@ from kit.recipe import Moment, Objective, Recipe, Stage
 from kit.steering import Event, checked, steered
 from kit.temperature import Thermostat
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 100  # of five times as many, the activations are most of a process' memory
 SMALLEST_PART = 2  # images that a batch norm needs
 
 Precision = Literal["float32", "bfloat16"]
