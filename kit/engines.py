@@ -21,8 +21,9 @@ from kit.errors import KitError
 from kit.garbage import collect_rarely, keep_what_is_there
 from kit.machine import cores, free_memory
 
-# Bytes of memory that worker processes take at preset quick: the first together with what all of them share.
-FIRST_WORKER, FURTHER_WORKER = 1_200 * 2**20, 800 * 2**20
+# Bytes of memory that worker processes take at preset quick: the first, and each other, which on Linux shares half.
+FIRST_WORKER = 1000 * 2**20
+FURTHER_WORKER = 500 * 2**20 if sys.platform == "linux" else FIRST_WORKER
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 Progress = Callable[[float], None]  # is told the share of the task done since it was last called, often none
