@@ -67,7 +67,7 @@ def test_the_student_is_near_that_of_single_precision_and_another():
         for precision in ("float32", "bfloat16")
     )
     assert not same_weights(single.student, half.student)
-    away = (single.loss - half.loss).abs() / single.loss
+    away = (single.history.loss - half.history.loss).abs() / single.history.loss
     assert 0 < away.max() < 2**-5  # bfloat16 has 8 bits of precision; six steps
 
 
