@@ -107,9 +107,8 @@ def test_learning_rate_schedule():
     rising = [learning_rate(training.recipe, step, training.total_steps) for step in range(4)]
     assert rising == pytest.approx([0.08, 0.16, 0.24, 0.32])
     assert learning_rate(training.recipe, 4, training.total_steps) == pytest.approx(0.4)
-    assert learning_rate(training.recipe, 8, training.total_steps) == pytest.approx(
-        0.4 * (2 + 1) / 4
-    )  # a third of the way: cos 60° = 1/2
+    # a third of the way: cos 60° = 1/2
+    assert learning_rate(training.recipe, 8, training.total_steps) == pytest.approx(0.4 * (2 + 1) / 4)
     assert learning_rate(training.recipe, 10, training.total_steps) == pytest.approx(0.2)
     assert learning_rate(training.recipe, 16, training.total_steps) == pytest.approx(0.0)
     flat = Training(hard(1, warmup=0.0), DATA, cnn(0), {}, seed=0)
@@ -375,9 +374,8 @@ def test_out_of_memory_a_batch_is_taken_in_parts_with_the_same_gradient(holds, p
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.history.loss, split_up.history.loss, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.history.temperatures, split_up.history.temperatures, rtol=1e-4, atol=0)
-    assert (
-        whole.history.correct - split_up.history.correct
-    ).abs().sum() <= 1  # two logits as near as rounding may be ranked either way
+    # two logits as near as rounding may be ranked either way
+    assert (whole.history.correct - split_up.history.correct).abs().sum() <= 1
     assert whole.spent.student_images == split_up.spent.student_images
     assert whole.spent.teacher_images == split_up.spent.teacher_images
     assert whole.notes == []
