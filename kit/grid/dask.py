@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import NamedTemporaryFile
+from types import TracebackType
 
 import dask.config
 import distributed
@@ -39,7 +40,7 @@ from kit.grid.engines import LocalProcesses, Task, default_jobs
 from kit.grid.shared import SharedLogits
 from kit.runs.checkpoint import difference
 from kit.runs.spec import NUMERICS, Run, versions
-from kit.runs.store import FORMAT, Result, folder_of, found
+from kit.runs.store import FORMAT, clear_damage, find, folder_of, lookup
 from kit.runs.transfer import Parcel, packed, unpacked
 
 ALLOWED = "local, tcp://HOST:PORT or tls://HOST:PORT"
@@ -99,11 +100,13 @@ class DaskCluster:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        """Closing the client takes back its tasks; workers notice within a second, at their next batch."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the client, which takes back its tasks; workers notice within a second, at their next batch."""
         if self._here is not None:
             self._stack.push(self._here)
-        self._stack.__exit__(*raised)
+        self._stack.__exit__(kind, error, trace)
 
     @property
     def slots(self) -> int:
@@ -336,8 +339,15 @@ def _take(run: Run, teachers: Mapping[str, Parcel] | None) -> None:
         why = unpacked(name, parcel)
         if why is not None:
             raise KitError(f"its teacher, run {name}, arrived damaged: {why}")
-    if teachers is None and found(run) is None and not all(isinstance(found(t), Result) for t in run.teachers.values()):
-        raise Lacks
+    if teachers is not None:
+        return
+    clear_damage(run)
+    if lookup(run) is not None:
+        return
+    for teacher in run.teachers.values():
+        clear_damage(teacher)
+        if find(teacher) is None:
+            raise Lacks
 
 
 class Told:

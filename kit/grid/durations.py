@@ -99,7 +99,7 @@ class Pace:
 
     def with_rates(self, rates: Mapping[Work, float]) -> Pace:
         """The same with rates measured in another way where it has none of its own."""
-        return Pace({work.kind: rate for work, rate in rates.items()} | self.rates, self.makes)
+        return Pace({**{work.kind: rate for work, rate in rates.items()}, **self.rates}, self.makes)
 
     def seconds(self, run: Run, read: Mapping[str, float] | None = None) -> float:
         """Expected seconds of the run's training, comparable with `Result.seconds`; its teachers' training is apart.
@@ -107,7 +107,8 @@ class Pace:
         `read` says, by teacher, for which share of its forward passes the run reads logits that are known instead. Of
         a make of run that was never seen, a stage that ends when its temperature is cold counts with its whole budget.
         """
-        parts = [(each.flops / self.rate(each.work), (read or {}).get(each.spared_by, 0.0)) for each in passes_of(run)]
+        shares = dict[str | None, float]((read or {}).items())
+        parts = [(each.flops / self.rate(each.work), shares.get(each.spared_by, 0.0)) for each in passes_of(run)]
         whole, spared = math.fsum(s for s, _ in parts), math.fsum(s * share for s, share in parts)
         known = self.makes.get(make_of(run))
         return (whole if known is None else images_of(run) * known) * (1 - spared / whole)

@@ -56,7 +56,7 @@ class Engine(Protocol):
 
     def __enter__(self) -> Engine: ...
 
-    def __exit__(self, *raised: object) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None: ...
 
 
 def default_jobs(tasks: int | None = None) -> int:
@@ -165,16 +165,19 @@ def _begin_worker(told: Any, environment: Mapping[str, str]) -> None:
     global _told
     _told = told
     os.environ.clear()
-    os.environ.update(environment | ONE_THREAD)
+    os.environ.update({**environment, **ONE_THREAD})
     collect_rarely()
     end_with_parent()
 
 
 def end_with_parent() -> None:
-    """Nobody would hear of what an orphan does: from now on this process ends when its parent does."""
+    """Ends this worker process as soon as its parent has ended: nobody would read what an orphan computes."""
+    parent = multiprocessing.parent_process()
+    if parent is None:  # not a worker
+        return
 
     def wait() -> None:
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -1,4 +1,4 @@
-"""TODO"""
+"""The runs of a grid: which of them are missing, and the tasks that train those."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kit.grid.schedule import BAR, run_tasks
 from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
 from kit.grid.together import tell, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
-from kit.runs.store import Failure, Result, found, outcome
+from kit.runs.store import Failure, Result, clear_damage, lookup
 from kit.runs.training import compute_logits, teacher_logits, train
 from kit.runtime.progress import Progress
 from kit.training.history import Diverged
@@ -52,16 +52,20 @@ class Grid:
 
     def __init__(self, runs: Iterable[Run]) -> None:
         everything = with_teachers(runs)
-        known = {run: found(run) for run in everything}
-        self.results: dict[Run, Result | Failure] = {run: each for run, each in known.items() if each is not None}
-        for each in self.results.values():
-            if isinstance(each, Failure):
-                tell(each)
+        self.results: dict[Run, Result | Failure] = {}
+        for run in everything:
+            clear_damage(run)
+            outcome = lookup(run)
+            if outcome is not None:
+                self.results[run] = outcome
+            if isinstance(outcome, Failure):
+                tell(outcome)
         self.missing = [run for run in everything if run not in self.results]
         shared = shared_logits(self.missing)
         self.tasks = [self._training(run, shared) for run in self.missing] + [self._computing(each) for each in shared]
         self._seen = list(seen_in(cache_folder())) if self.missing else []
-        self._pace, self._costs = Pace.from_runs(self._seen), {}
+        self._pace = Pace.from_runs(self._seen)
+        self._costs: dict[str, float] = {}
         epochs = {each.key: set(each.epochs) for each in shared}
         self._read = {run: dict(_share_read(run, epochs)) for run in self.missing}
 
@@ -100,11 +104,14 @@ class Grid:
                 print(f"warning: {task.title} are not shared: {reason}", file=sys.stderr)
             return
         run = task.about
-        self.results[run] = outcome(run) if reason is None else Failure(run, reason)
-        if isinstance(self.results[run], Failure):
-            tell(self.results[run])
+        outcome = lookup(run) if reason is None else Failure(run, reason)
+        if outcome is None:
+            outcome = Failure(run, "its engine did not leave it in the cache")
+        self.results[run] = outcome
+        if isinstance(outcome, Failure):
+            tell(outcome)
         else:
-            self._learn(self.results[run])
+            self._learn(outcome)
 
     def _learn(self, result: Result) -> None:
         """What is left to do is expected to go as what has been done."""

@@ -45,7 +45,7 @@ class Checkpoints:
         """Called after every step: writes a checkpoint when one is due. A full disk costs a note, not the training."""
         ended = training.step % training.steps_per_epoch == 0
         due = time.monotonic() - self._last >= (self._at_epoch_end if ended else self._within_epoch)
-        if not training.ranks.told(due):
+        if not training.ranks.broadcast(due):
             return
         try:
             self.save(training)
@@ -82,7 +82,7 @@ class Checkpoints:
                 why = f"it was written under {difference(content['of'], self.identity)}"
             self._note(f"checkpoint {folder.name} is not used: {why}")
         training.notes += self.notes
-        steps = training.ranks.stacked(torch.tensor(training.step))
+        steps = training.ranks.all_gather(torch.tensor(training.step))
         if steps.unique().numel() > 1:
             raise KitError(
                 f"checkpoints in {self.folder} are not the same for all processes (steps {steps.tolist()}); allowed: a "

@@ -159,15 +159,15 @@ def normalised(ranks: Ranks, **options: object) -> dict:
         network = synchronised(network, ranks)
     came = {"keys": list(network.state_dict())}
     for i, batch in enumerate(whole):
-        x = ranks.share(batch).clone().requires_grad_()
+        x = ranks.shard(batch).clone().requires_grad_()
         network.zero_grad()
         y = network(x)
-        (y**2 * ranks.share(weighing)).sum().backward()
+        (y**2 * ranks.shard(weighing)).sum().backward()
         came |= {f"y{i}": y.detach(), f"dx{i}": x.grad}
         came |= {f"{name}{i}": ranks.sum(p.grad) for name, p in network.named_parameters()}
     came |= {name: buffer.clone() for name, buffer in network.named_buffers()}
     network.eval()
-    return came | {"y": network(ranks.share(whole[0])).detach()}
+    return came | {"y": network(ranks.shard(whole[0])).detach()}
 
 
 def dropped(ranks: Ranks) -> dict:
@@ -175,7 +175,7 @@ def dropped(ranks: Ranks) -> dict:
     if ranks.count > 1:
         layer = synchronised(layer, ranks)
     torch.manual_seed(5)
-    x = ranks.share(torch.arange(1.0, 49).reshape(8, 6)).clone().requires_grad_()
+    x = ranks.shard(torch.arange(1.0, 49).reshape(8, 6)).clone().requires_grad_()
     first, second = layer(x), layer(x)
     second.sum().backward()
     return {"first": first.detach(), "second": second.detach(), "dx": x.grad, "then": torch.rand(1)}
