@@ -15,6 +15,7 @@ from kit.errors import KitError
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
 from kit.models import ModelSpec
+from kit.paper.claims import percent
 from kit.paper.presets import Preset, preset_named
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
@@ -142,20 +143,18 @@ def rows(
     small: str | None = None,
     epochs: int | None = None,
     group: str = "",
+    own: Mapping[tuple[str, str], Stages] | None = None,
 ) -> list[Row]:
-    """The named procedures on one configuration, each from `seeds` seeds."""
-    return [
-        Row(
-            label,
-            reading,
-            tuple(
-                plan.student(student, role, PROCEDURES[label, reading], big, small, seed, epochs)
-                for seed in range(seeds)
-            ),
-            group,
-        )
-        for label, reading in procedures
-    ]
+    """The named procedures on one configuration, then the reader's own, each from `seeds` seeds."""
+    own = own or {}
+    for label, reading in own.keys() & PROCEDURES.keys():
+        raise KitError(f"procedure '{label}, {reading}' is one of the paper's; allowed: another label or reading")
+    stages = {name: PROCEDURES[name] for name in procedures} | own
+
+    def runs(of: Stages) -> tuple[Run, ...]:
+        return tuple(plan.student(student, role, of, big, small, seed, epochs) for seed in range(seeds))
+
+    return [Row(*name, runs(of), group) for name, of in stages.items()]
 
 
 def runs_of(table: Sequence[Row]) -> list[Run]:
@@ -192,6 +191,21 @@ def cells(cell: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
     said = "".join(f", {count} {ending}" for ending, count in endings.items())
     shown = columns if finished else dict.fromkeys(columns, ended(cell))
     return {**shown, "seeds": f"{finished}{said}"}
+
+
+def accuracies(cell: pd.DataFrame, *names: str) -> dict[str, str]:
+    """The named columns of a table's row, such as `train Top-1`, in % with half their intervals."""
+    return {name: percent(cell[name.lower().replace(" top-", "_top")]) for name in names}
+
+
+def data_of(cell: pd.DataFrame) -> str:
+    """`objects (embedded)`: what filled the role."""
+    return f"{cell['data'].iloc[0]} ({cell['source'].iloc[0]})"
+
+
+def soft_ends(cell: pd.DataFrame) -> str:
+    """When the soft stages of a table's row ended, and by what: the first three answers."""
+    return " | ".join(sorted(set(cell["soft_ends"].dropna()) - {""})[:3])
 
 
 def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
