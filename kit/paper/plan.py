@@ -68,8 +68,8 @@ class Plan:
     def teacher(self, model: str, role: str, seed: int = 0) -> Run:
         """A network trained on hard labels for as long as teachers are: also a cell of Table 1."""
         size = self.preset.roles[role]
-        epochs = size.teacher_epochs or TABLE_1[model, role].epochs
-        return self._run(model, role, self.preset.teacher_width, epochs, recipe.hard_labels(), {}, seed)
+        how = {"epochs": size.teacher_epochs or TABLE_1[model, role].epochs, "width": self.preset.teacher_width}
+        return self._run(model, role, recipe.hard_labels(), {}, seed, **how)
 
     def student(
         self,
@@ -87,32 +87,30 @@ class Plan:
         `changes` to width, batch or lr override the preset; None leaves it as it is.
         """
         epochs = self.preset.roles[role].epochs if epochs is None else epochs
-        built = stages(epochs)
-        names = {"big": big, "small": small}
+        built, named = stages(epochs), {"small": small, "big": big}
         needed = {name for stage in built for name in stage.teachers}
-        teachers = {name: self.teacher(names[name], role) for name in ("small", "big") if name in needed}
+        teachers = {name: self.teacher(network, role) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
-        width = changes.pop("width", self.preset.student_width)
-        return self._run(model, role, width, epochs, built, teachers, seed, **changes)
+        return self._run(model, role, built, teachers, seed, epochs=epochs, **changes)
 
     def _run(
         self,
         model: str,
         role: str,
-        width: int,
-        epochs: int,
         stages: Sequence[Stage],
         teachers: Mapping[str, Run],
         seed: int,
-        **changes: float,
+        width: int | None = None,
+        **how: float,
     ) -> Run:
         size, data = self.preset.roles[role], self.data(role)
         if data.classes < 2:
             raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
+        width = self.preset.student_width if width is None else width
         return Run(
             data=data,
             student=ModelSpec(name=model, classes=data.classes, width=width, stem=size.stem),
-            recipe=Recipe(**{"stages": tuple(stages), "epochs": epochs, "batch": size.batch} | changes),
+            recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch} | how),
             teachers=dict(teachers),
             seed=seed,
             preset=self.preset.name,
