@@ -87,3 +87,10 @@ def test_fingerprints_are_the_same_in_another_process():
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     here = [load(r, px=16, train_per_class=3, test_per_class=2).fingerprint for r in ("cifar-10", "cifar-100")]
     assert json.loads(run.stdout) == here
+
+
+def test_the_package_alone_imports_no_torch():
+    program = "import sys, kit.data; kit.data.ROLES; print(kit.data.__all__); assert 'torch' not in sys.modules"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert all(f"'{name}'" in run.stdout for name in ("ROLES", "SOURCES", "Dataset", "Split", "TensorImages", "load"))
+    assert callable(load)  # the function, whatever has been imported before
