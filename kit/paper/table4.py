@@ -146,9 +146,10 @@ def compare(
     for outcome in teachers.values():
         if isinstance(outcome, Failure):
             raise KitError(f"a teacher of all rows ({outcome.run.title}) did not finish: {outcome.reason}")
-    each = [(method, seed) for method in methods for seed in range(seeds)]
-    searches = {(method.label, seed): method.search(given, seed) for method, seed in each if method.search}
+    searching = [(method, seed) for seed in range(seeds) for method in methods if method.search]
+    searches = {(method.label, seed): method.search(given, seed) for method, seed in searching}
     found = dict(zip(searches, search_all(list(searches.values()), *how), strict=True))
+    each = [(method, seed) for method in methods for seed in range(seeds)]
     rows = _trained("steps", given, dict.fromkeys(each, given.epochs), found, how)
     budgets = _epochs_for_equal_time(given, each, _frame(given, rows, teachers), found)
     rows += _trained("time", given, budgets, found, how)
