@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kit.paper import table1, table3
+from kit.paper import table1, table2, table3
 from kit.paper.plan import Plan, Row, ended
-from kit.paper.printed import TABLE_1, TABLE_2, TABLE_3
+from kit.paper.printed import TABLE_1, TABLE_2
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.show.plots import Measure, accuracy_curves, compare_table, sensitivity, table_picture, temperature_trace
@@ -91,10 +91,7 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     )
     columns = ["train_top1", "test_top1", "test_top5", "seconds", "tflop", "ratio"]
     cells = _cells(frame, ["temperature", "reading"], columns)
-    printed = [
-        TABLE_2.get(label) if reading != "three steps" else None
-        for label, reading in zip(cells["temperature"], cells["reading"], strict=True)
-    ]
+    printed = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
     paper = pd.DataFrame(
         {
             "train_top1": [p.top1 if p else float("nan") for p in printed],
@@ -123,12 +120,12 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
     cells = _cells(frame, ["group", "temperature", "reading"], columns)
     cells["procedure"] = cells["temperature"] + ", " + cells["reading"]
-    printed = {table3.title(configuration): entries for configuration, entries in TABLE_3.items()}
-    entries = [(printed[g], printed[g][T]) for g, T in zip(cells["group"], cells["temperature"], strict=True)]
+    printed = [table3.printed(*of) for of in zip(cells["group"], cells["temperature"], cells["reading"], strict=True)]
+    slowest = [table3.PRINTED[group]["T=5"] for group in cells["group"]]
     paper = pd.DataFrame(
         {
-            "train_top5": [entry.top5 for _, entry in entries],
-            "ratio": [entry.seconds / every["T=5"].seconds for every, entry in entries],
+            "train_top5": [p.top5 if p else float("nan") for p in printed],
+            "ratio": [p.seconds / t5.seconds if p else float("nan") for p, t5 in zip(printed, slowest, strict=True)],
         },
         index=cells.index,
     )
