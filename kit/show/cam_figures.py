@@ -22,8 +22,8 @@ from kit.runs.store import Failure, Result
 from kit.runtime.threads import one_thread
 from kit.show import style
 from kit.show.paper_figures import BAND, caption
-from kit.show.plots import Measure, compare_table, in_style, table_picture
 from kit.show.style import DPI, MUTED, RULE, SMALL, TEXT
+from kit.show.table_pictures import Measure, compare_table, table_picture
 from kit.show.tables import with_interval
 
 COLOURS = "inferno"
@@ -76,7 +76,7 @@ def look(
 TILE, GAP, LEFT, RIGHT, EDGE = 94, 8, 112, 52, 12  # px
 
 
-@in_style
+@style.styled()
 def fig2(
     seen: Sequence[Subject],
     scenes: Scenes,

@@ -12,8 +12,9 @@ from kit.paper.plan import Plan, Row, ended
 from kit.paper.printed import TABLE_1, TABLE_2, TABLE_3
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
-from kit.show.plots import Measure, accuracy_curves, compare_table, sensitivity, table_picture, temperature_trace
+from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
 from kit.show.style import source_line
+from kit.show.table_pictures import Measure, compare_table, table_picture
 from kit.show.tables import interval
 
 BAND = "intervals: 95 % t over seeds"

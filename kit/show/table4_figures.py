@@ -19,8 +19,9 @@ from kit.paper.table4 import BUDGETS, Comparison, is_default, search_log
 from kit.runs.store import Result, find
 from kit.show import style
 from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5
-from kit.show.plots import Measure, accuracy_curves, compare_table, in_style, table_picture, temperature_trace
+from kit.show.plots import accuracy_curves, temperature_trace
 from kit.show.style import INK, MUTED, SMALL, source_line
+from kit.show.table_pictures import Measure, compare_table, table_picture
 from kit.show.tables import curves
 
 CURVE_HEIGHT = 360  # px
@@ -62,7 +63,7 @@ def chain_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     return figure, curves(hops, ["train_top1", "test_top1"])
 
 
-@in_style
+@style.styled()
 def complexity_figure(comparison: Comparison, images: int = 500) -> tuple[Figure, pd.DataFrame]:
     """[10]: how steep the loss is at test images, n = ‖∂CE/∂x‖₂, for the explained model and three students."""
     labels = [label_of(comparison, "hinton"), label_of(comparison, "[10]"), label_of(comparison, "[10]", 1)]
@@ -91,7 +92,7 @@ def complexity_figure(comparison: Comparison, images: int = 500) -> tuple[Figure
     return style.settle(figure), pd.DataFrame(norms).rename_axis("test image").reset_index()
 
 
-@in_style
+@style.styled()
 def search_figure(comparison: Comparison) -> Figure:
     """[11]: the best reward after each sample, the controller beside its random twin; and what every sample costs."""
     log = search_log(comparison)
@@ -129,7 +130,7 @@ def search_figure(comparison: Comparison) -> Figure:
     return style.settle(figure)
 
 
-@in_style
+@style.styled()
 def removal_figure(comparison: Comparison, seed: int = 0) -> tuple[Figure, pd.DataFrame]:
     """[12]: each candidate's layers, kept or removed, then shrunk; beside it the reward and what it is made of."""
     log = comparison.found[label_of(comparison, "[12]"), seed].log
@@ -181,7 +182,7 @@ def layers_kept(log: pd.DataFrame) -> np.ndarray:
     return np.stack(rows)
 
 
-@in_style
+@style.styled()
 def annealing_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     """[13]: Φ(T) along the run, and the accuracy of both readings beside ordinary distillation."""
     labels = [label_of(comparison, "[13]"), label_of(comparison, "[13]", 1), label_of(comparison, "hinton")]

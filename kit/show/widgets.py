@@ -21,7 +21,7 @@ from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_e
 from kit.runtime.threads import one_thread
 from kit.show import style
 from kit.show.artefacts import LivePicture, pixels_png
-from kit.show.plots import GradientTerms, Softened
+from kit.show.panels import GradientTerms, Softened
 
 K_MAX = 40
 WIDTH = 1140  # px: fits JupyterLab's cell at 1280
