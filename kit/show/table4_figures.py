@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,7 +16,7 @@ from kit.paper.printed import TABLE_4
 from kit.paper.table4 import BUDGETS, Comparison, is_default, search_log
 from kit.runs.store import Result, find
 from kit.show import style
-from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5
+from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, printed
 from kit.show.plots import accuracy_curves, temperature_trace
 from kit.show.style import INK, MUTED, SMALL, source_line
 from kit.show.table_pictures import Measure, compare_table, table_picture
@@ -232,16 +230,13 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
     here = here.assign(ratio=here["seconds_total"] / here["seed"].map(ours), tflop=here["flops"] / 1e12)
     columns = ["test_top1", "test_top5", "seconds_total", "seconds_student", "tflop", "ratio", "steps"]
     cells = here.groupby(["method", "title", "label"], sort=False)[columns].agg(list).reset_index()
-    printed = [
-        TABLE_4.get(key) if is_default(frame, label) else None for key, label in cells[["method", "label"]].to_numpy()
-    ]
-    paper = pd.DataFrame(
-        {
-            "test_top1": [row.top1 if row else math.nan for row in printed],
-            "test_top5": [row.top5 if row else math.nan for row in printed],
-            "ratio": [row.seconds / TABLE_4["ours"].seconds if row else math.nan for row in printed],
-        },
-        index=cells.index,
+    labels = cells[["method", "label"]].to_numpy()
+    entries = [TABLE_4.get(key) if is_default(frame, label) else None for key, label in labels]
+    paper = printed(
+        entries,
+        test_top1=lambda row: row.top1,
+        test_top5=lambda row: row.top5,
+        ratio=lambda row: row.seconds / TABLE_4["ours"].seconds,
     )
     return compare_table(
         cells,
