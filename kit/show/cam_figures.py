@@ -100,15 +100,17 @@ def fig2(
         "outlined: the hull; under each map: its energy inside, ✓ the network predicts the class, ✗ another",
     )
     title = "Fig. 2 · Where explained models and their ResNet-34 students look"
-    page = Page(LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT, HEADS + len(chosen) * ROW, title, text)
-    ax, first = page.axes, page.head + HEADS
+    width = LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT
+    head, foot = style.frame_heights(width, title, text)
+    page = Page(width, head + HEADS + len(chosen) * ROW + foot, title, text)
+    ax, first = page.axes, head + HEADS
     _column_heads(ax, columns, first)
     score = frame.set_index([*BY, "seed", "image"]).sort_index()
     before = None
     for r, (image, reason) in enumerate(chosen.items()):
         top = first + r * ROW
         if reason != before:
-            ax.plot([EDGE, page.width - RIGHT - GAP], [top - 3, top - 3], color=RULE, lw=0.8)
+            ax.plot([EDGE, width - RIGHT - GAP], [top - 3, top - 3], color=RULE, lw=0.8)
             ax.text(EDGE, top + 12, style.wrapped(reason, LEFT - EDGE - 6, TEXT, bold=True), weight="bold", va="top")
         before = reason
         name = f"{scenes.data.classes[int(scenes.labels[image])]}\nimage {image}"
@@ -119,7 +121,7 @@ def fig2(
             _outline_hull(_tile(page, left, top, overlay(scenes.pixels[image], each.heat.maps[image])), scenes, image)
             line = score.loc[(each.teacher, each.temperature, each.reading, each.seed, image)]
             ax.text(left + TILE / 2, top + TILE + 10, _under(line), ha="center", va="center", size=SMALL)
-    bar = page.place(page.width - 40, first + 2 * (ROW - TILE), 10, 2 * TILE)
+    bar = page.place(width - 40, first + 2 * ROW, 10, 2 * TILE)
     page.figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 0.5, 1])
     bar.set_title("heat", size=SMALL, loc="center", color=MUTED)
     bar.tick_params(labelsize=SMALL, length=2, pad=2)
@@ -163,7 +165,7 @@ def _column_heads(ax: Axes, columns: Sequence[tuple[float, Subject]], bottom: fl
 
 def _tile(page: Page, left: float, top: float, pixels: np.ndarray) -> Axes:
     """A TILE × TILE px picture."""
-    ax = page.place(left, top, TILE, TILE)
+    ax = page.place(left, top + TILE, TILE, TILE)
     px = len(pixels)
     ax.imshow(pixels, extent=(0, px, px, 0), interpolation="nearest", aspect="auto")
     ax.set(xlim=(0, px), ylim=(px, 0))

@@ -17,23 +17,19 @@ EDGE = 12  # px left free at the sides
 
 
 class Page:
-    """A figure with `height` px of content between its title and caption; `axes` covers it, in px, y downwards.
-
-    The content begins `head` px below the upper edge.
-    """
+    """A figure of so many px with its title and caption; `axes` covers it all, in px, y downwards."""
 
     def __init__(self, width: float, height: float, title: str, caption: str) -> None:
-        self.head, foot = style.frame_heights(width, title, caption)
-        self.width, self.height = width, self.head + height + foot
-        self.figure = style.new_figure(self.width, self.height)
+        self.width, self.height = width, height
+        self.figure = style.new_figure(width, height)
         style.frame(self.figure, title, caption)
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, self.width), ylim=(self.height, 0))
         self.axes.set_axis_off()
 
-    def place(self, left: float, top: float, width: float, height: float, **options: Any) -> Axes:
-        """New axes at (left, top) of so many px."""
-        bottom = 1 - (top + height) / self.height
-        return self.figure.add_axes((left / self.width, bottom, width / self.width, height / self.height), **options)
+    def place(self, left: float, bottom: float, width: float, height: float, **options: Any) -> Axes:
+        """New axes of so many px, whose lower left corner is at (left, bottom)."""
+        corner = left / self.width, 1 - bottom / self.height
+        return self.figure.add_axes((*corner, width / self.width, height / self.height), **options)
 
     def write(
         self, x: float, middle: float, text: str, align: str, size: float = TEXT, colour: str = INK, bold: bool = False
@@ -72,12 +68,14 @@ def contact_sheet(
     tile_height = tile * tall / wide
     above = [height + 4 if height else 0.0 for _, height in sizes]
     rows = [max(above[first : first + columns]) + tile_height + gap for first in range(0, n, columns)]
-    page = Page(max(2 * EDGE + columns * step - gap, 300), sum(rows), title, caption)
+    width = max(2 * EDGE + columns * step - gap, 300)
+    head, foot = style.frame_heights(width, title, caption)
+    page = Page(width, head + sum(rows) + foot, title, caption)
     for i, (image, name) in enumerate(zip(images, names, strict=True)):
         x = EDGE + (i % columns) * step
-        top = page.head + sum(rows[: i // columns + 1]) - gap - tile_height
-        place = page.place(x, top, tile, tile_height)
+        bottom = head + sum(rows[: i // columns + 1]) - gap
+        place = page.place(x, bottom, tile, tile_height)
         place.imshow(image, interpolation="nearest" if wide <= 2 * tile else "antialiased", aspect="auto")
         place.set_axis_off()
-        page.write(x, top - 2 - sizes[i][1] / 2, name, "left", SMALL)
+        page.write(x, bottom - tile_height - 2 - sizes[i][1] / 2, name, "left", SMALL)
     return page.figure

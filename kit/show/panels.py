@@ -83,9 +83,7 @@ class GradientTerms:
     def __init__(self, loss_ax: Axes, slope_ax: Axes, zt: Tensor, zs: Tensor, k_max: float, points: int = 121) -> None:
         self.zt, self.zs = zt.detach().double(), zs.detach().double()
         self.t = np.geomspace(1, max(k_max, 1.05), points)
-        self.loss = np.array([float(soft_cross_entropy(self.zt, self.zs, t)) for t in self.t])
-        terms = [self._terms(t) for t in self.t]
-        self.mismatch, self.spread = np.array(terms).T  # (points,) each
+        self.loss, self.mismatch, self.spread = np.array([self._terms(t) for t in self.t]).T  # (points,) each
         self.loss_ax, self.slope_ax = loss_ax, slope_ax
         loss_ax.plot(self.t, self.loss, color=INK, lw=1.5)
         slope_ax.axhline(0, color=MUTED, lw=0.8)
@@ -111,10 +109,10 @@ class GradientTerms:
         self.moving = [*self.lines, *self.marks, legend, *self.titles]  # what most updates change
         self.background: tuple = ()  # changes with everything else
 
-    def _terms(self, t: float) -> tuple[float, float]:
-        """The two terms of ∂L_D/∂log t."""
+    def _terms(self, t: float) -> tuple[float, float, float]:
+        """L_D, and the two terms of ∂L_D/∂log t."""
         mismatch, spread = temperature_gradient(self.zt, self.zs, t)
-        return t * float(mismatch), t * float(spread)
+        return float(soft_cross_entropy(self.zt, self.zs, t)), t * float(mismatch), t * float(spread)
 
     @one_thread()
     def update(self, t: float, k: float) -> None:
@@ -129,8 +127,8 @@ class GradientTerms:
             _set_limits(self.loss_ax, self.loss[seen])
             both = self.mismatch + self.spread
             _set_limits(self.slope_ax, np.concatenate([self.mismatch[seen], self.spread[seen], both[seen], [0]]), 0.3)
-        mismatch, spread = self._terms(t)
-        loss, total = float(soft_cross_entropy(self.zt, self.zs, t)), mismatch + spread
+        loss, mismatch, spread = self._terms(t)
+        total = mismatch + spread
         for mark, line, value in zip(self.marks, self.lines, (loss, total), strict=True):
             mark.set_data([t], [value])
             line.set_xdata([t, t])

@@ -131,15 +131,15 @@ def temperature_trace(
     ax.set_ylim(0, max(k, highest) * 1.08)
     ax.set_ylabel("temperature")
     ax.set_xlabel(f"step (batches; {round(batches_per_epoch(runs[0]))} make an epoch)", loc="right")
-    lines = {}
+    lines = {}  # by name, from below to above
     for other in runs[1:]:
         name = f"other seeds' t ({len(runs) - 1})"
         lines[name] = _by_stage(ax, other.steps, "t", color=style.VERMILLION, lw=0.8, alpha=0.45)
     if moves:
         look = {"color": style.BLUE, "lw": 1.6, "zorder": 3, "drawstyle": "steps-post"}
-        lines = {"⌊t⌋, which the losses use": _by_stage(ax, runs[0].steps, "t_used", **look)} | lines
+        lines["⌊t⌋, which the losses use"] = _by_stage(ax, runs[0].steps, "t_used", **look)
     name = "t, which the gradient moves" if moves else "T, fixed"
-    lines = {name: _by_stage(ax, runs[0].steps, "t", color=style.VERMILLION, lw=1.5, zorder=4)} | lines
+    lines[name] = _by_stage(ax, runs[0].steps, "t", color=style.VERMILLION, lw=1.5, zorder=4)
     if len(values):
         sign = "K" if moves else "T"
         for level in (1, k):
@@ -149,7 +149,8 @@ def temperature_trace(
         ax.yaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{sign}={t:g}" if t == k else f"{t:g}"))
         below = ax.transAxes + ScaledTranslation(0, -22 / 72, figure.dpi_scale_trans)
         look = {"loc": "upper left", "ncols": 3, "borderaxespad": 0, "handlelength": 1.6}
-        ax.legend(lines.values(), lines.keys(), bbox_to_anchor=(0, 0), bbox_transform=below, **look)
+        named = list(lines.values())[::-1], list(lines)[::-1]
+        ax.legend(*named, bbox_to_anchor=(0, 0), bbox_transform=below, **look)
     else:
         ax.set_yticks([])
         ax.text(0.5, 0.5, "no temperature: hard labels only", transform=ax.transAxes, ha="center", color=MUTED)

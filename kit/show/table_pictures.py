@@ -79,11 +79,12 @@ def _fit(columns: list[_Column], width: float) -> None:
         widest.cells = cells
 
 
-def _heights(columns: list[_Column]) -> np.ndarray:
-    """The heights of header and rows in px, (1 + rows,)."""
-    head = max(style.text_size(c.header, HEADER)[1] for c in columns)
-    rows = [max(style.text_size(cell)[1] for cell in cells) for cells in zip(*(c.cells for c in columns), strict=True)]
-    return np.array([head, *rows]) + ROW_PAD
+def _tops(columns: list[_Column], top: float) -> np.ndarray:
+    """Where the rows begin and the last one ends, (rows + 1,), in px; the header begins at `top`."""
+    head = max(style.text_size(c.header, HEADER)[1] for c in columns) + ROW_PAD
+    rows = zip(*(c.cells for c in columns), strict=True)
+    heights = [max(style.text_size(cell)[1] for cell in cells) + ROW_PAD for cells in rows]
+    return top + head + np.cumsum([0.0, *heights])
 
 
 def _repeats_blank(df: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -143,10 +144,12 @@ def table_picture(
     shown, repeats = _repeats_blank(df, merge)
     columns = _as_columns(shown)
     _fit(columns, max_width)
-    table, heights = _width(columns), _heights(columns)
+    table = _width(columns)
     width = max(table, min(max_width, max(420, style.text_size(title, style.TITLE, bold=True)[0] + 2 * EDGE)))
-    page = Page(width, heights.sum() + 6, title, caption)
-    _draw_table(page, columns, page.head + heights.cumsum(), repeats, table - EDGE, table - EDGE)
+    head, foot = style.frame_heights(width, title, caption)
+    tops = _tops(columns, head)
+    page = Page(width, tops[-1] + foot + 6, title, caption)
+    _draw_table(page, columns, tops, repeats, table - EDGE, table - EDGE)
     return page.figure
 
 
@@ -201,33 +204,28 @@ def compare_table(
     dotted = [measure for measure in measures if measure.dots]
     gap, least, most = 30, 130, 330  # px between panels, and how wide they may be
     _fit(columns, width - len(dotted) * (least + gap))
-    table, heights = _width(columns), _heights(columns)
+    table = _width(columns)
     panel = min(most, max(least, (width - table) / len(dotted) - gap)) if dotted else 0
     key, ticks = (14, 26) if dotted else (0, 0)  # the line that says what dots are; the dots' scale
-    page = Page(table + len(dotted) * (panel + gap), key + heights.sum() + ticks + 6, title, caption)
-    right = page.width - EDGE
-    tops = page.head + key + heights.cumsum()
+    width = table + len(dotted) * (panel + gap)
+    head, foot = style.frame_heights(width, title, caption)
+    tops, right = _tops(columns, head + key), width - EDGE
+    page = Page(width, tops[-1] + ticks + foot + 6, title, caption)
     _draw_table(page, columns, tops, repeats, table - EDGE, right)
+    middles = (tops[:-1] + tops[1:]) / 2
     names = df[label or text[-1]].astype(str)
-    looks = style.looks(names)
+    looks = names.map(style.looks(names)).tolist()
     for i, measure in enumerate(dotted):
         left = table - EDGE + gap + i * (panel + gap)
-        ax = page.place(left, tops[0], panel, tops[-1] - tops[0], facecolor="none", ylim=(tops[-1], tops[0]))
+        ax = page.place(left, tops[-1], panel, tops[-1] - tops[0], facecolor="none", ylim=(tops[-1], tops[0]))
         values = np.array([interval(np.asarray(v, float) * measure.scale) for v in df[measure.column]])  # (rows, 3)
         printed = paper[measure.column].to_numpy(float) if measure.column in paper else None
-        _draw_dots(
-            ax,
-            (tops[:-1] + tops[1:]) / 2,
-            values.clip(*measure.limits),
-            [looks[name] for name in names],
-            printed,
-            measure.reference,
-        )
+        _draw_dots(ax, middles, values.clip(*measure.limits), looks, printed, measure.reference)
         ax.set_yticks([])
         _write_header(page, left, tops[0], measure.title, "left")
     if dotted:
         diamonds = "   ◇ the paper's figure" if any(m.column in paper for m in dotted) else ""
-        page.write(right, page.head + 2, "● mean and 95 % t-interval" + diamonds, "right", SMALL, MUTED)
+        page.write(right, head + 2, "● mean and 95 % t-interval" + diamonds, "right", SMALL, MUTED)
     return page.figure
 
 
