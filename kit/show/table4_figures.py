@@ -151,10 +151,8 @@ def removal_figure(comparison: Comparison, seed: int = 0) -> tuple[Figure, pd.Da
     rows = np.arange(len(log))
     right.plot(log["reward"], rows, color=style.VERMILLION, marker="o", ls="", label="reward")
     right.plot(log["accuracy"], rows, color=style.BLUE, marker="s", ls="", mfc="white", label="held-out Top-1")
-    whole = parameter_count(LayeredSpec.of(comparison.setting.student).build())
-    right.plot(
-        1 - log["params"] / whole, rows, color=style.GREEN, marker="D", ls="", mfc="white", label="compression C"
-    )
+    compression = 1 - log["params"] / parameter_count(LayeredSpec.of(comparison.setting.student).build())
+    right.plot(compression, rows, color=style.GREEN, marker="D", ls="", mfc="white", label="compression C")
     right.set_ylim(left.get_ylim())
     right.set_yticks([])
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
@@ -203,10 +201,9 @@ def annealing_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     for label, curve in numbers.groupby("label", sort=False):
         look = looks[label]
         right.plot(curve["iteration"], curve["test_top1"], color=look.colour, ls=look.line, label=label)
-        if curve["test_top1_low"].notna().all():
-            right.fill_between(
-                curve["iteration"], curve["test_top1_low"], curve["test_top1_high"], color=look.colour, alpha=0.13, lw=0
-            )
+        low, high = curve["test_top1_low"], curve["test_top1_high"]
+        if low.notna().all():
+            right.fill_between(curve["iteration"], low, high, color=look.colour, alpha=0.13, lw=0)
     right.set(xlabel="step", ylabel="test Top-1 %", ylim=(0, 1.35 * numbers["test_top1"].max()))
     right.legend(loc="upper left")
     return style.settle(figure), numbers
