@@ -14,7 +14,6 @@ from kit.recipe import Recipe
 from kit.training.evaluation import topk_correct
 from kit.training.moment import Moment
 from kit.training.optimiser import learning_rate
-from kit.training.thermostat import Thermostat
 
 
 class Diverged(RuntimeError):
@@ -39,16 +38,17 @@ class History:
         self.traces: dict[str, Tensor] = {}  # each (steps,)
         self._agreed = 0  # steps of which loss and correct are those of all ranks
 
-    def record(self, step: int, loss: Tensor, at: Moment, stage: int, thermostat: Thermostat | None) -> None:
+    def record(self, step: int, loss: Tensor, at: Moment, stage: int) -> None:
         """Writes down a batch and its loss ()."""
         self.loss[step] = loss
         self.correct[step] = topk_correct(at.zs, at.y)
         self.stage[step] = stage
-        if thermostat is not None:
-            trace = thermostat.trace()
-            self.temperatures[step] = torch.tensor([trace.pop("t"), trace.pop("t_used")], dtype=torch.float64)
-            for name, value in trace.items():
-                self.traces.setdefault(name, torch.full_like(self.temperatures[:, 0], math.nan))[step] = value
+
+    def trace(self, step: int, numbers: dict[str, float]) -> None:
+        """Writes down a batch's temperatures: t, t_used, and others by their names."""
+        self.temperatures[step] = torch.tensor([numbers.pop("t"), numbers.pop("t_used")], dtype=torch.float64)
+        for name, value in numbers.items():
+            self.traces.setdefault(name, torch.full_like(self.temperatures[:, 0], math.nan))[step] = value
 
     def agree(self, step: int, ranks: Ranks) -> None:
         """What ranks have recorded, each of its own share, becomes what is true of all; before anything is read."""
@@ -67,7 +67,7 @@ class History:
         """One row a batch: step, epoch, stage, loss, t, t_used, lr, batch_top1, and the traces there are."""
         loss, correct = self.loss[:steps].tolist(), self.correct[:steps].tolist()
         temperatures, stages = self.temperatures[:steps].tolist(), self.stage[:steps].tolist()
-        traces = {name: trace[:steps].tolist() for name, trace in self.traces.items()}
+        traces = {name: trace[:steps].tolist() for name, trace in sorted(self.traces.items())}
         return [
             {
                 "step": i + 1,
@@ -86,7 +86,7 @@ class History:
     def tensors(self, steps: int) -> dict[str, Tensor]:
         """What has been written so far, by name: what `restore` needs."""
         own = {f"history.{name}": getattr(self, name) for name in ("loss", "correct", "temperatures", "stage")}
-        traces = {f"trace.{name}": trace for name, trace in self.traces.items()}
+        traces = {f"trace.{name}": trace for name, trace in sorted(self.traces.items())}
         return {name: tensor[:steps] for name, tensor in (own | traces).items()}
 
     def restore(self, tensors: Mapping[str, Tensor], steps: int) -> None:
