@@ -28,6 +28,7 @@ from kit.runs.spec import with_teachers
 from kit.runs.store import find
 from kit.runs.training import train
 from kit.show import style
+from kit.temperature import Adaptive
 from kit.training.steering import Event
 
 PATIENCE = 60
@@ -249,7 +250,7 @@ def state(n: int, **changes) -> State:
     steps = np.arange(n, dtype=float)
     history = History(900 - steps, steps / n, 20 - steps / n, np.floor(20 - steps / n), -steps / n / 9, steps / n)
     return State(step=n, total=2 * n, steps_per_epoch=5, history=history, stages=(("small teacher", 0),),
-                 **{"t": 19.0, "used": 19.0, "k": 20.0} | changes)  # fmt: skip
+                 **{"policy": Adaptive(k=20, rate=1), "at": 19.0} | changes)  # fmt: skip
 
 
 def test_curves_show_the_history_and_where_it_was_steered():
@@ -257,7 +258,7 @@ def test_curves_show_the_history_and_where_it_was_steered():
         figure = style.new_figure(1136, 430)
         curves = LiveCurves(figure, [(x, y, 0.4, 0.35) for y in (0.6, 0.1) for x in (0.05, 0.55)])
         events = (Event(step=10, name="k", value=12.0), Event(step=10, name="alpha", value=0.5))
-        one = state(40, events=events)
+        one = state(40, events=events, run=Settings(**SMALL).run())
         curves.update([one])
     assert isinstance(figure, Figure)
     lane = curves.lanes[0]
@@ -299,7 +300,7 @@ def test_thinning_keeps_means():
 
 
 def test_a_sentence_says_how_it_stands():
-    assert "t = 7.25 (⌊t⌋ = 7)" in sentence(state(4, phase="running", t=7.25, used=7.0))
+    assert "t = 7.25 (⌊t⌋ = 7)" in sentence(state(4, phase="running", at=7.25))
     assert "&lt;b&gt;" in sentence(State(message="<b>"))
     assert "waiting for a page" in sentence(State(phase="paused", held=True))
     assert "37%" in sentence(State(phase="teachers", share=0.371, history=NOTHING))
