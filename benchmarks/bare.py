@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from benchmarks.task import Loop, Pictures, Task
+from benchmarks.task import Loop, Pictures, Task, nesterov
 from kit.networks.folding import folded
 from kit.runtime.malloc import keep_freed_memory
-from kit.trainer import parameter_groups
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
     student = student.train().to(memory_format=memory)
     teacher = (folded(teacher) if tricks.teacher_folded else teacher.eval()).requires_grad_(False)
     teacher = teacher.to(memory_format=memory)
-    groups = parameter_groups(student, task.weight_decay)
-    optimiser = torch.optim.SGD(groups, lr=task.lr, momentum=task.momentum, nesterov=True, fused=tricks.fused_optimiser)
+    optimiser = nesterov(student, task, fused=tricks.fused_optimiser)
     forward = torch.compile(student) if tricks.compiled else student
     ask = torch.compile(teacher) if tricks.compiled else teacher
     batches = (Batches if tricks.batched_augmentation else OneByOne)(task)

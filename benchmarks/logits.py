@@ -47,7 +47,7 @@ def runs_of(student: str, epochs: int) -> tuple[Run, Run]:
 def trained(arm: str, hard: Run, taught: Run) -> Training:
     training = start(hard if arm == "hard" else taught)
     if arm == "live":
-        training.recall.clear()
+        training.teachers.cached.clear()
     with one_thread():
         return training.run()
 

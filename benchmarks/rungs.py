@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from benchmarks import bare
 from benchmarks.bare import BARE, bare_loop
-from benchmarks.task import Loop, Pictures, Task
+from benchmarks.task import Loop, Pictures, Task, nesterov
 from kit.recipe import Eq1, Improved, Objective, Recipe, Stage
 from kit.runs.logits import Drawn, TeacherLogits
 from kit.temperature import Adaptive, Fixed, Policy
-from kit.trainer import Training, parameter_groups
+from kit.trainer import Training
 from kit.training.forward import Machine, Precision
 from kit.training.teachers import EpochLogits
 
@@ -44,8 +44,7 @@ def tutorial(task: Task, workers: int) -> Loop:
     loader = DataLoader(
         Pictures(task), task.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
     )
-    groups = parameter_groups(student, task.weight_decay)
-    optimiser = torch.optim.SGD(groups, lr=task.lr, momentum=task.momentum, nesterov=True)
+    optimiser = nesterov(student, task)
     cross_entropy, kl_divergence = nn.CrossEntropyLoss(), nn.KLDivLoss(reduction="batchmean")
     teacher.eval()
 

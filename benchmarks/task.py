@@ -103,6 +103,16 @@ def on_digits(
     return Run(data=data, student=student, recipe=recipe, teachers=teachers, seed=seed)
 
 
+def nesterov(student: nn.Module, task: Task, **options: bool) -> torch.optim.SGD:
+    """The kit's optimiser for a loop that has no recipe: biases and batch norms do not decay."""
+    parameters = list(student.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": task.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=task.lr, momentum=task.momentum, nesterov=True, **options)
+
+
 @dataclass(frozen=True)
 class Loop:
     """A training loop that is ready to go: each item of an epoch is one step done."""

@@ -35,8 +35,8 @@ def layers() -> list[list[str]]:
 
 
 def edges() -> Edges:
-    """Which room imports which, room by room; `import kit` itself is no room."""
-    graph = grimp.build_graph("kit")
+    """Which room imports which, room by room, types aside; `import kit` itself is no room."""
+    graph = grimp.build_graph("kit", exclude_type_checking_imports=True)
     found: Edges = {room.removeprefix("kit."): set() for room in graph.find_children("kit")}
     for module in graph.modules - {"kit"}:
         for imported in graph.find_modules_directly_imported_by(module) - {"kit"}:

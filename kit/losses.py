@@ -44,8 +44,9 @@ def cross_entropies(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
 def soft_cross_entropy(zt: Tensor, zs: Tensor, t: Temperature, weight: Scalar = 1.0) -> Tensor:
     """L_D(p(zt, t), p(zs, t)): the paper's "soft log cross-entropy". `weight` is a number, or (N, 1) by image."""
     losses = cross_entropies(zt, zs, t)  # (N,)
-    by_image = isinstance(weight, Tensor) and weight.ndim > 0
-    return (weight.flatten() * losses).mean() if by_image else weight * losses.mean()
+    if isinstance(weight, Tensor) and weight.ndim > 0:
+        return (weight.flatten() * losses).mean()
+    return weight * losses.mean()
 
 
 def kl_divergence(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:

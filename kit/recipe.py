@@ -31,7 +31,7 @@ class Objective(Described):
     steerable: ClassVar[tuple[str, ...]] = ()  # fields that may be changed while a student trains
     needs_teacher: ClassVar[bool] = True
     needs_input_gradient: ClassVar[bool] = False  # x.requires_grad is set first, and zt keeps its graph to x
-    trains_teacher: ClassVar[bool] = False  # a copy of the teacher learns along, by `teacher_loss` at `teacher_lr`
+    trains_teacher: ClassVar[bool] = False  # a copy of the teacher learns along, by `teacher_loss` at its `teacher_lr`
     student_work: ClassVar[float] = 1  # a step's FLOPs, as a multiple of the student's forward and backward pass
     teacher_work: ClassVar[float] = 1  # likewise, of the teacher's forward pass
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -21,7 +21,7 @@ from kit.training.moment import Moment
 COLD = 1.0  # the temperature at which a soft stage is over
 LARGEST_EXPONENT = 700.0  # exp of more is no float: a diverging student's gradient asks for it
 
-State = float | dict[str, float]  # what of a temperature moves: one number, or one a teacher
+State = Any  # what of a temperature moves: a number, or a dictionary of one a teacher
 
 
 class Policy(Described):

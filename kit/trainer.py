@@ -21,7 +21,7 @@ from kit.recipe import Recipe
 from kit.runtime.malloc import keep_freed_memory
 from kit.training.cost import Spent
 from kit.training.course import Course
-from kit.training.forward import Machine, answering, augmented, single
+from kit.training.forward import Machine, answering, augmented, on_device, single
 from kit.training.history import History
 from kit.training.micro_batches import MicroBatches, check_shareable
 from kit.training.moment import Moment
@@ -62,7 +62,7 @@ class Training(Course):
         self.steps_per_epoch = len(data.train) // self.batch
         super().__init__(recipe, recipe.epochs * self.steps_per_epoch, events)
         self.device = torch.device(machine.device)
-        self.student = student.to(self.device, memory_format=torch.channels_last)
+        self.student = on_device(student, self.device)
         self.learner = self.ranks.wrap(self.student)  # answers for the student; its backward pass averages over ranks
         self.teachers = Teachers(teachers, recipe, machine, cached_logits or {}, logits)
         self.optimiser = sgd(student, recipe, recipe.lr, nesterov=recipe.momentum > 0, fused=True)
@@ -116,14 +116,13 @@ class Training(Course):
         self.optimiser.zero_grad(set_to_none=True)
         known = self.teachers.known(*divmod(self.step, self.steps_per_epoch), len(indices), self.spent)
         parts = self.micro_batches.of((indices, *self.images.take(indices, following)), known)
-        seen = [self._part(plan, *part, share=len(part[0]) / len(indices)) for part in parts]
-        losses, moments = zip(*seen, strict=True)
+        losses, moments = zip(*[self._part(plan, len(part[0]) / len(indices), *part) for part in parts], strict=True)
         logits = {name: torch.cat([at.logits[name].detach() for at in moments]) for name in moments[0].logits}
         y, zs = torch.cat([at.y for at in moments]), torch.cat([at.zs.detach() for at in moments])
-        return sum(losses), replace(moments[0], x=None, y=y, zs=zs, logits=logits, temperatures={})
+        return sum(losses), replace(moments[0], x=torch.empty(0), y=y, zs=zs, logits=logits, temperatures={})
 
     def _part(
-        self, plan: EpochPlan, indices: Tensor, pixels: Tensor, y: Tensor, known: Mapping[str, Tensor], share: float
+        self, plan: EpochPlan, share: float, indices: Tensor, pixels: Tensor, y: Tensor, known: Mapping[str, Tensor]
     ) -> tuple[Tensor, Moment]:
         """Adds a part's share to the student's gradient; its share of the loss, and the moment it comes from."""
         stage, first = self.stage, self.stages[-1].first_step

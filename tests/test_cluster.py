@@ -38,7 +38,7 @@ PATIENCE_S = 240.0
 # In a worker: a line for each training that begins (and at which step) and for each that reaches its end.
 WITNESS = """
     import os
-    from kit import checkpoint, runs
+    from kit.runs import checkpoint, training as runs
     def say(*words):
         handle = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(handle, (" ".join(map(str, words)) + "\\n").encode())
@@ -252,7 +252,7 @@ def test_a_run_that_loses_its_workers_again_and_again_is_a_failure_and_the_other
     for _ in range(3):
         lab.worker(own_cache, f"""
             import os, signal
-            from kit import runs
+            from kit.runs import training as runs
             def starting(run, *how, start=runs.start):
                 return os.kill(os.getpid(), signal.SIGKILL) if run.hash == "{deadly.hash}" else start(run, *how)
             runs.start = starting

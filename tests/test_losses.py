@@ -21,8 +21,8 @@ from kit.losses import (
     soft_cross_entropy,
     softened,
     temperature_gradient,
-    topk_correct,
 )
+from kit.training.evaluation import topk_correct
 
 pytestmark = pytest.mark.numerics
 

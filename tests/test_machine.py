@@ -74,11 +74,11 @@ def test_a_container_of_both_has_what_its_limit_leaves_of_a_large_machine(made, 
 
 def test_a_container_of_the_older_kind(made):
     cpu = {"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}
-    stat = f"inactive_file 1\ntotal_inactive_file {GB // 2}\n"
+    stat = f"inactive_file 1\ntotal_inactive_file {GB // 8}\n"
     memory = {"memory.limit_in_bytes": f"{2 * GB}\n", "memory.usage_in_bytes": f"{GB}\n", "memory.stat": stat}
     made(64, 60.0, cpu | {f"memory/{name}": content for name, content in memory.items()}, V1)
     assert cores() == 2  # a core and a half
-    assert free_memory() == 3 * GB // 2
+    assert free_memory() == 9 * GB // 8
     assert default_jobs() == 1
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import kit.data
+from kit.runs import train, with_teachers
 from kit.models import build
 from kit.paper import table4
 from kit.paper.plan import Plan
@@ -19,6 +20,14 @@ def test_the_example_of_an_own_loss_trains(capsys):
     code = next(code for code in examples() if "Objective" in code)
     exec(code, {"data": data, "student": student, "teacher": teacher})
     assert "'test_top1'" in capsys.readouterr().out
+
+
+def test_the_example_of_an_own_temperature_trains():
+    names = {}
+    exec(next(code for code in examples() if "Policy" in code), names)
+    *_, result = [train(run) for run in with_teachers([names["run"]])]
+    soft = result.steps[result.steps["stage"] == "big teacher"]
+    assert (soft["t_least"] < soft["t_used"]).all() and (soft["t_used"] < soft["t_most"]).all()
 
 
 def test_the_example_of_an_own_method_is_a_row_of_table_4():

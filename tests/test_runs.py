@@ -19,17 +19,18 @@ from safetensors.torch import load_file
 from sklearn.metrics import top_k_accuracy_score
 
 import kit.data
-from kit import recipe, runs
+from kit import recipe
 from kit.errors import KitError
 from kit.grid.engines import Task
 from kit.grid.training import train_all
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.recipe import Recipe
+from kit.runs import training as trainings
 from kit.runs.spec import DataSpec, Run, with_teachers
-from kit.runs.store import Failure, Result, cached, find, folder_of
-from kit.runs.training import train
-from kit.temperature import Adaptive
+from kit.runs.store import FILES, FORMAT, Failure, Result, cached, find, folder_of, store
+from kit.runs.training import start, train
+from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.training.evaluation import evaluate
 from kit.training.history import Diverged
 
@@ -103,7 +104,7 @@ def no_training(monkeypatch) -> None:
     def refuse(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(runs, "Training", refuse)
+    monkeypatch.setattr(trainings, "Training", refuse)
 
 
 # ---- identity --------------------------------------------------------------------------------------------------------
@@ -122,11 +123,18 @@ def changed(run: Run, path: str, value: object) -> Run:
 
 
 def described(description: dict) -> Run:
-    kinds = {"hard": recipe.HardLabels, "eq1": recipe.Eq1, "improved": recipe.Improved}
+    objectives = {"hard": recipe.HardLabels, "eq1": recipe.Eq1, "improved": recipe.Improved}
+    policies = {"fixed": Fixed, "adaptive": Adaptive, "schedule": Scheduled}
+
+    def made(part: dict | None, kinds: dict) -> object:
+        return part and kinds[part["kind"]](**part)
 
     def stages(of: dict) -> dict:
         built = [
-            recipe.Stage(**stage | {"objective": kinds[stage["objective"]["kind"]](**stage["objective"])})
+            recipe.Stage(
+                **stage
+                | {"objective": made(stage["objective"], objectives), "temperature": made(stage["temperature"], policies)}
+            )
             for stage in of["recipe"]["stages"]
         ]
         return of | {"recipe": of["recipe"] | {"stages": built}}
@@ -239,8 +247,8 @@ def test_asked_twice_it_is_trained_once(monkeypatch):
 
 
 def test_asked_twice_at_once_it_is_trained_once(monkeypatch):
-    begun, real = [], runs.Training
-    monkeypatch.setattr(runs, "Training", lambda *a, **k: begun.append(1) or real(*a, **k))
+    begun, real = [], trainings.Training
+    monkeypatch.setattr(trainings, "Training", lambda *a, **k: begun.append(1) or real(*a, **k))
     threads = [Thread(target=train, args=(hard(),)) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -252,8 +260,8 @@ def test_asked_twice_at_once_it_is_trained_once(monkeypatch):
 
 def test_the_stored_student_is_the_trained_one(own_cache):
     run = hard()
-    training = runs.start(run).run()
-    runs.store(run, training)
+    training = start(run).run()
+    store(run, training)
     result = find(run)
     stored = result.student()
     assert not stored.training
@@ -276,7 +284,7 @@ def test_what_is_stored(own_cache):
     ticks = []
     result = train(run, ticks.append)
     assert sum(ticks) == pytest.approx(1)
-    assert sorted(path.name for path in result.folder.iterdir()) == sorted((*runs.FILES, "checksums.json"))
+    assert sorted(path.name for path in result.folder.iterdir()) == sorted((*FILES, "checksums.json"))
     description = json.loads((result.folder / "run.json").read_text())
     assert description["title"] == run.title
     assert description["versions"]["torch"] == torch.__version__.split("+")[0]
@@ -302,9 +310,9 @@ def test_flops_are_those_of_the_images_seen():
 
 def test_a_student_learns_from_its_stored_teacher():
     teacher = train(hard(width=4))
-    training = runs.start(taught(teacher.run))
+    training = start(taught(teacher.run))
     weights = load_file(teacher.folder / "student.safetensors")
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in training.teachers["big"].state_dict().items())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in training.teachers.networks["big"].state_dict().items())
 
 
 def test_a_student_before_its_teacher_is_refused():
@@ -435,7 +443,7 @@ def test_weights_of_another_network_are_refused_in_one_line():
 def test_a_newer_kits_folder_is_refused_by_its_format_and_left_alone():
     result = train(hard())
     description = json.loads((result.folder / "run.json").read_text())
-    assert description["format"] == runs.FORMAT == 1
+    assert description["format"] == FORMAT == 1
     resealed(result.folder, "run.json", json.dumps(description | {"format": 2}))
     before = {path.name: path.read_bytes() for path in result.folder.iterdir()}
     for use in (find, train, lambda run: train_all([run], show_progress=False)):

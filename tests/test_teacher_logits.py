@@ -13,7 +13,7 @@ from test_runs import Here, hard, spec
 from kit import recipe
 from kit.data.augment import mixed
 from kit.errors import KitError
-from kit.grid.shared import shared_logits
+from kit.grid.shared import epochs_with, shared_logits
 from kit.grid.training import train_all
 from kit.models import ModelSpec
 from kit.recipe import Recipe
@@ -202,7 +202,7 @@ def reseal(place: Path) -> None:
 
 def test_epochs_with_a_teacher():
     def epochs(stages, teacher):
-        return Recipe(stages=stages, epochs=20).epochs_with(teacher)
+        return epochs_with(Recipe(stages=stages, epochs=20), teacher)
 
     moving, still = Adaptive(rate=1), Fixed(T=5)
     assert epochs(recipe.eq1(5), "big") == range(20)

@@ -566,7 +566,7 @@ def test_metrics_say_where_the_student_stands():
     training = Training(three_steps(2, 20), DATA, cnn(0), teachers(), seed=0).run()
     metrics = training.metrics()
     test = evaluate(training.student, DATA.test, *DATA.mean_std)
-    big = evaluate(training.teachers["big"], DATA.test, *DATA.mean_std)
+    big = evaluate(training.teachers.networks["big"], DATA.test, *DATA.mean_std)
     assert (metrics["test_top1"], metrics["test_top5"]) == (test.top1, test.top5)
     assert metrics["agreement"] == agreement(big.logits, test.logits)
     assert [s["name"] for s in metrics["stages"]] == ["small teacher", "big teacher", "hard labels"]

@@ -79,7 +79,8 @@ class DaskCluster:
         self.address, self.jobs = address, jobs
 
     def __enter__(self) -> DaskCluster:
-        self._fits: dict[str, bool] = {}  # whether the versions of the workers that are there are these
+        self._fits: dict[str, bool] = {}  # workers that have been looked at: whether their versions are these
+        self._there: list[str] = []  # of them those that fit, and are there
         self._looked, self._look_lock, self._waits = -LOOK_S, threading.Lock(), False
         self._running: set[distributed.Future] = set()  # Dask takes back what nobody holds
         self._sent: dict[str, distributed.Future] = {}  # teachers, by hash
@@ -218,7 +219,7 @@ class DaskCluster:
             raise KitError(f"{self._where} has other versions: {difference(theirs, identity())}")
 
     def _look(self) -> list[str]:
-        """The workers of these versions that are there now. Raises KitError where there are only others."""
+        """The workers of these versions that are there now. Raises KitError where there are, and were, only others."""
         with self._look_lock:
             if time.monotonic() - self._looked >= LOOK_S:
                 try:
@@ -228,16 +229,14 @@ class DaskCluster:
                 except Exception:
                     raise self._lost() from None
                 there = {w: theirs for w, theirs in answers.items() if not isinstance(theirs, OSError)}
-                judged = self._fits | {w: self._fit(w, theirs, threads[w]) for w, theirs in there.items()}
-                self._fits = {worker: fits for worker, fits in judged.items() if worker in threads}
-                if threads and len(self._fits) == len(threads) and not any(self._fits.values()):
+                self._fits |= {worker: self._fit(worker, theirs, threads[worker]) for worker, theirs in there.items()}
+                if threads and not any(self._fits.get(worker, True) for worker in {*threads, *self._fits}):
                     raise KitError(f"none of the {len(threads)} workers of {self._where} has the versions of this kit")
-                self._looked = time.monotonic()
-            fit = [worker for worker, fits in self._fits.items() if fits]
-            if not fit and not self._waits:
+                self._looked, self._there = time.monotonic(), [each for each in threads if self._fits.get(each)]
+            if not self._there and not self._waits:
                 print(f"no worker is connected to {self._where}; waiting for one", file=sys.stderr)
-            self._waits = not fit
-            return fit
+            self._waits = not self._there
+            return self._there
 
     def _fit(self, worker: str, theirs: Mapping[str, str] | Exception, threads: int) -> bool:
         """Whether a worker can be used; says so where it cannot, or only in part."""

@@ -22,8 +22,9 @@ from kit.runtime.collector import collect_rarely, keep_what_is_there
 from kit.runtime.machine import cores, free_memory
 from kit.runtime.progress import Progress
 
-# Bytes of memory that worker processes take at preset quick: the first together with what all of them share.
-FIRST_WORKER, FURTHER_WORKER = 1_200 * 2**20, 800 * 2**20
+# Bytes of memory that worker processes take at preset quick: the first, and each other, which on Linux shares half.
+FIRST_WORKER = 1000 * 2**20
+FURTHER_WORKER = 500 * 2**20 if sys.platform == "linux" else FIRST_WORKER
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -145,14 +146,15 @@ def _start_fork_server() -> None:
     """Starts the process that workers are forked from, once, with this one's modules in sight and torch on one thread.
     Where another library has started it already, workers import by themselves."""
     server = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", **ONE_THREAD}
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in server}
     forkserver.set_forkserver_preload(["kit.grid.preload"])
     os.environ.update(server)
     try:
         forkserver.ensure_running()
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            del os.environ[name]
+            os.environ |= {} if value is None else {name: value}
 
 
 _told: Any = None  # in a worker process: the queue to whoever submits tasks

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from kit.recipe import Recipe
 from kit.runs.logits import TeacherLogits, limit
 from kit.runs.spec import Run
 from kit.runs.training import teacher_logits
@@ -37,10 +39,22 @@ def read_from(run: Run) -> list[str]:
     ]
 
 
+def epochs_with(recipe: Recipe, teacher: str) -> range:
+    """The epochs, counted from 0, in which a run may learn from the teacher; a stage whose t moves may end early."""
+    spans, begin = [], 0.0
+    for stage in recipe.stages:
+        if teacher in stage.teachers:
+            spans.append((begin, stage.until))
+        moves = stage.temperature is not None and stage.temperature.moves
+        begin = begin if moves else stage.until
+    first, last = min(begin for begin, _ in spans), max(until for _, until in spans)
+    return range(math.floor(first * recipe.epochs), math.ceil(last * recipe.epochs))
+
+
 def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tuple[str, float]]:
     """By teacher, for which share of its epochs logits are there, or will be when the run begins."""
     for name in read_from(run):
-        kept, epochs = teacher_logits(run, name), run.recipe.epochs_with(name)
+        kept, epochs = teacher_logits(run, name), epochs_with(run.recipe, name)
         apart = computed_apart.get(kept.key, set())
         yield name, sum(epoch in apart or kept.place(epoch).is_dir() for epoch in epochs) / len(epochs)
 
@@ -63,7 +77,7 @@ def shared_logits(
         kept = teacher_logits(run, name)
         counts: dict[int, int] = defaultdict(int)
         for each, its_name in users:
-            for epoch in each.recipe.epochs_with(its_name):
+            for epoch in epochs_with(each.recipe, its_name):
                 counts[epoch] += 1
         epochs = missing(kept, [epoch for epoch in sorted(counts) if counts[epoch] >= SHARED_BY])
         if epochs and len(epochs) * kept.bytes_an_epoch <= left:

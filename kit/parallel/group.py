@@ -10,17 +10,13 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kit.errors import KitError
 from kit.parallel.layers import synchronised
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 from kit.parallel.ranks import ALONE, Ranks
 
 TIMEOUT = timedelta(minutes=30)  # how long a process waits for the others before it gives up
@@ -35,7 +31,7 @@ LOST = (
 class Group(Ranks):
     """The processes that torchrun started, on CPUs (gloo) or on a GPU each (nccl), put together by Accelerate."""
 
-    accelerator: Accelerator | None = None
+    accelerator: Any = None  # Accelerate's, which is imported where there is a group
 
     def share(self, batch: Tensor) -> Tensor:
         return batch.tensor_split(self.count)[self.number]

@@ -5,7 +5,7 @@ In evaluation mode they are torch's own, and they have its state-dict keys.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,9 @@ def synchronised(network: nn.Module, ranks: Ranks) -> nn.Module:
         elif type(module) is nn.Dropout:
             network.set_submodule(name, WholeBatchDropout(module.p, ranks))
     return nn.SyncBatchNorm.convert_sync_batchnorm(network) if on_gpu else network
+
+
+BUFFERS = ("num_batches_tracked", "running_mean", "running_var")
 
 
 class WholeBatchNorm(_BatchNorm):
@@ -60,10 +63,11 @@ class WholeBatchNorm(_BatchNorm):
     @torch.no_grad()
     def _follow(self, mean: Tensor, var: Tensor, n: int) -> None:
         """Running statistics, the variance unbiased, as torch has them; n values of a channel."""
-        self.num_batches_tracked += 1
-        weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, weight)
-        self.running_var.lerp_(var * (n / max(1, n - 1)), weight)
+        count, running_mean, running_var = (self.get_buffer(name) for name in BUFFERS)
+        count += 1
+        weight = 1 / float(count) if self.momentum is None else self.momentum
+        running_mean.lerp_(mean, weight)
+        running_var.lerp_(var * (n / max(1, n - 1)), weight)
 
 
 class Normalise(torch.autograd.Function):
@@ -74,13 +78,15 @@ class Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, ranks: Ranks):
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, ranks: Ranks
+    ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, var)
         ctx.eps, ctx.ranks = eps, ranks
         return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
 
     @staticmethod
-    def backward(ctx, dy: Tensor):
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = ctx.saved_tensors
         dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(  # of mean and var as constants
             dy, x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]

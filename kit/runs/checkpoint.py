@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ WITHIN_EPOCH = 300.0
 class Checkpoints:
     """A run's checkpoints in a folder. `identity` is what must agree for one to be gone on from: run and versions."""
 
-    def __init__(self, folder: Path, identity: dict[str, object]) -> None:
+    def __init__(self, folder: Path, identity: Mapping[str, object]) -> None:
         self.folder = folder
         self.identity = {"format": FORMAT, **identity}
         self.notes: list[str] = []  # what could not be used or written, in a line each
@@ -113,7 +114,7 @@ def intervals() -> tuple[float, float]:
     return seconds, seconds
 
 
-def difference(theirs: dict[str, object], ours: dict[str, object]) -> str:
+def difference(theirs: Mapping[str, object], ours: Mapping[str, object]) -> str:
     """`torch 2.9.0, here 2.14.1`: the first thing in which two identities differ."""
     name = next(name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name))
     return f"{name} {theirs.get(name)}, here {ours.get(name)}"

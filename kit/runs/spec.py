@@ -20,7 +20,7 @@ from kit.networks.flops import flops_per_image
 from kit.networks.layered import LayeredSpec
 from kit.recipe import Recipe
 from kit.training.forward import Precision
-from kit.training.steering import Event
+from kit.training.steering import Event, checked
 
 NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
@@ -52,11 +52,11 @@ class DataSpec(BaseModel):
         test_per_class: int | None = None,
         source: str = "auto",
         folder: Path | None = None,
-        **options: str,
+        **options: Any,
     ) -> DataSpec:
         """What fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
-        sizes = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
-        data = roles.load(role, **sizes, source=source, folder=folder, **options)
+        sizes: dict[str, Any] = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
+        data = roles.load(role, source=source, folder=folder, **sizes, **options)
         return cls(
             role=role,
             name=data.name,
@@ -70,15 +70,15 @@ class DataSpec(BaseModel):
         )
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """What else `kit.data.load` must be told."""
         return {}
 
     def load(self) -> Dataset:
         """The dataset. Raises KitError where the images on disk are no longer the ones described."""
-        sizes = {"px": self.px, "train_per_class": self.train_per_class, "test_per_class": self.test_per_class}
+        sizes: dict[str, Any] = {name: getattr(self, name) for name in ("px", "train_per_class", "test_per_class")}
         folder = Path(self.folder) if self.folder else None
-        data = roles.load(self.role, **sizes, source=self.source, folder=folder, **self.options)
+        data = roles.load(self.role, source=self.source, folder=folder, **sizes, **self.options)
         if data.fingerprint != self.fingerprint:
             raise KitError(
                 f"data for role {self.role!r} has fingerprint {data.fingerprint[:12]}, "
@@ -93,7 +93,7 @@ class LevelSpec(DataSpec):
     level: str
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         return {"level": self.level}
 
 
@@ -150,6 +150,8 @@ class Run(BaseModel):
         at = [event.step for event in self.events]
         if at != sorted(at) or (at and at[-1] >= batches):
             raise ValueError(f"events must be in order and before the last of {batches} batches: got steps {at}")
+        for event in self.events:
+            checked(event.name, event.value, self.recipe.stages)
         return self
 
     @cached_property

@@ -26,7 +26,7 @@ from kit.training.history import Diverged
 
 def start(run: Run, ranks: Ranks = ALONE) -> Training:
     """A run's training, not yet begun. Its teachers must be in the cache; their logits are used where they are, too."""
-    teachers = {name: _trained(run, name).student() for name in run.teachers}
+    teachers = {name: _trained(run.teachers[name], name).student() for name in run.teachers}
     cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
     student, data = run.student.build(run.seed), run.data.load()
     machine = Machine(run.device, run.precision, ranks)
@@ -35,10 +35,12 @@ def start(run: Run, ranks: Ranks = ALONE) -> Training:
     )
 
 
-def _trained(run: Run, name: str) -> Result:
-    result = find(run.teachers[name])
+def _trained(run: Run, name: str = "") -> Result:
+    """The run's result; `name` is what it is called as a teacher. KitError where there is none."""
+    result = find(run)
     if result is None:
-        raise KitError(f"teacher {name!r} ({run.teachers[name].title}) has not been trained yet")
+        what = f"teacher {name!r}" if name else f"run {run.hash}"
+        raise KitError(f"{what} ({run.title}) has not been trained yet")
     return result
 
 
@@ -63,7 +65,7 @@ def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
     """Computes what is missing of the teacher's logits, on one thread, as the run would; gives each epoch. KitError."""
     kept = teacher_logits(run, name)
     with locked(kept.folder), one_thread():
-        teacher, device = _trained(run, name).student(), torch.device(run.device)
+        teacher, device = _trained(run.teachers[name], name).student(), torch.device(run.device)
         yield from kept.compute(epochs, teacher, run.data.load(), _drawn(run), device, run.precision)
 
 
@@ -85,10 +87,10 @@ def train(run: Run, progress: Progress = lambda share: None) -> Result:
             known = usable(run)  # another process may have trained it meanwhile
             if known is None:
                 train_missing(run, progress)
-                return find(run)
+                return _trained(run)
     progress(1.0)
     if isinstance(known, Failure):
-        raise Diverged(known.step)
+        raise Diverged(known.step or 0)
     return known
 
 

@@ -87,7 +87,7 @@ class Course:
         if self.step >= self.total_steps:
             raise KitError(f"{name} cannot be steered any more: all {self.total_steps} batches are done")
         self.events.append(Event(step=self.step, name=name, value=value))
-        if self.thermostat is not None:
+        if self.thermostat is not None and self.stage.temperature is not None:
             self.thermostat.steer(self.stage.temperature)
 
     def steer_as_planned(self) -> None:

@@ -12,7 +12,7 @@ from kit.data.base import Split
 from kit.losses import kl_divergence
 from kit.parallel.ranks import ALONE, Ranks
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 100  # of five times as many, the activations are most of a process' memory
 
 
 def topk_correct(z: Tensor, y: Tensor, ks: tuple[int, ...] = (1, 5)) -> Tensor:

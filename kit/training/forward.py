@@ -28,9 +28,14 @@ class Machine:
             raise not_one_of("precision", self.precision, get_args(Precision))
 
 
+def on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network itself, moved to the device, its maps stored channels last."""
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def frozen(network: nn.Module, device: torch.device) -> nn.Module:
     """A teacher: in evaluation mode, without gradients."""
-    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return on_device(network, device).eval().requires_grad_(False)
 
 
 def augmented(plan: EpochPlan, indices: Tensor, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:

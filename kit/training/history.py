@@ -67,7 +67,7 @@ class History:
         """One row a batch: step, epoch, stage, loss, t, t_used, lr, batch_top1, and the traces there are."""
         loss, correct = self.loss[:steps].tolist(), self.correct[:steps].tolist()
         temperatures, stages = self.temperatures[:steps].tolist(), self.stage[:steps].tolist()
-        traces = {name: trace[:steps].tolist() for name, trace in self.traces.items()}
+        traces = {name: trace[:steps].tolist() for name, trace in sorted(self.traces.items())}
         return [
             {
                 "step": i + 1,
@@ -86,7 +86,7 @@ class History:
     def tensors(self, steps: int) -> dict[str, Tensor]:
         """What has been written so far, by name: what `restore` needs."""
         own = {f"history.{name}": getattr(self, name) for name in ("loss", "correct", "temperatures", "stage")}
-        traces = {f"trace.{name}": trace for name, trace in self.traces.items()}
+        traces = {f"trace.{name}": trace for name, trace in sorted(self.traces.items())}
         return {name: tensor[:steps] for name, tensor in (own | traces).items()}
 
     def restore(self, tensors: Mapping[str, Tensor], steps: int) -> None:

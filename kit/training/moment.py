@@ -19,8 +19,8 @@ class Moment:
     `zt`, `t` and `teacher` are those of the first teacher, for objectives that know but one.
     """
 
-    x: Tensor | None
-    y: Tensor | None
+    x: Tensor
+    y: Tensor
     zs: Tensor
     logits: Mapping[str, Tensor] = field(default_factory=dict)
     temperatures: Mapping[str, Sides] = field(default_factory=dict)

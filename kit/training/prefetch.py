@@ -38,10 +38,10 @@ class Prefetch:
 
         The images of the `following` batch, where they take time, begin to come: one batch waits, never more.
         """
-        if self._expected is not indices:
+        if self._copying is None or self._arriving is None or self._expected is not indices:
             pixels, labels = self._gather(indices, following)
             return pixels.to(self.device), labels.to(self.device)
-        self._begin(following)
+        self._go_on_with(following)
         now = torch.cuda.current_stream(self.device)
         now.wait_stream(self._copying)
         arrived, self._expected, self._arriving = self._arriving, None, None
@@ -51,13 +51,17 @@ class Prefetch:
 
     def _gather(self, indices: Tensor, following: Tensor | None = None) -> tuple[Tensor, Tensor]:
         images = self._begin(indices)
-        self._begin(following)  # behind the images that are waited for
+        self._go_on_with(following)  # behind the images that are waited for
         return images(), self.split.labels[indices]
 
-    def _begin(self, indices: Tensor | None) -> Callable[[], Tensor] | None:
-        """Lets the batch's images begin to come, unless they have begun; returns what gives them."""
-        if indices is None:
+    def _go_on_with(self, following: Tensor | None) -> None:
+        if following is None:
             self._begun = None
-        elif self._begun is None or self._begun[0] is not indices:
+        else:
+            self._begin(following)
+
+    def _begin(self, indices: Tensor) -> Callable[[], Tensor]:
+        """Lets the batch's images begin to come, unless they have begun; returns what gives them."""
+        if self._begun is None or self._begun[0] is not indices:
             self._begun = indices, begin_batch(self.split.images, indices)
-        return self._begun and self._begun[1]
+        return self._begun[1]

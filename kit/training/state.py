@@ -21,8 +21,8 @@ def training_state(training: Training) -> tuple[dict[str, Tensor], dict[str, Any
     """All that the next step hangs on, and the history: tensors by name, and the rest as plain JSON."""
     training.agree()
     tensors = network_state("student", training.student, training.optimiser)
-    if training.teachers.learning is not None:
-        tensors |= network_state("teacher", training.teachers.learning, training.teachers.optimiser)
+    if training.teachers.learning:
+        tensors |= network_state("teacher", *training.teachers.learning)
     tensors |= training.history.tensors(training.step)
     tensors["random.cpu"] = torch.get_rng_state()  # dropout draws from torch's own stream
     if training.device.type == "cuda":
@@ -50,8 +50,8 @@ def restore_training(training: Training, tensors: Mapping[str, Tensor], plain: M
     training.stages[-1], training.step = current, plain["step"]
     training.micro_batches.count, training.notes = plain["micro_batches"], list(plain["notes"])
     restore_network("student", training.student, training.optimiser, tensors)
-    if training.teachers.learning is not None:
-        restore_network("teacher", training.teachers.learning, training.teachers.optimiser, tensors)
+    if training.teachers.learning:
+        restore_network("teacher", *training.teachers.learning, tensors)
     if training.thermostat is not None:
         training.thermostat.restore(plain["thermostat"])
     training.history.restore(tensors, training.step)

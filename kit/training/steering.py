@@ -84,11 +84,11 @@ def steered(stage: Stage, values: Mapping[str, float]) -> Stage:
     if not values:
         return stage
     changed = {}
-    for name, part in (("temperature", stage.temperature), ("objective", stage.objective)):
-        of_part = {field: values[field] for field in part.steerable if field in values} if part is not None else {}
-        if of_part:
-            changed[name] = part.model_copy(update=of_part)
-    return stage.model_copy(update=changed) if changed else stage
+    for part in parts(stage):
+        of_part = {field: values[field] for field in part.steerable if field in values}
+        name = "objective" if part is stage.objective else "temperature"
+        changed[name] = part.model_copy(update=of_part) if of_part else part
+    return stage.model_copy(update=changed)
 
 
 def read(path: Path) -> tuple[Event, ...]:

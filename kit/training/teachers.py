@@ -58,12 +58,12 @@ class Teachers:
         if stage.objective.trains_teacher:
             (name,) = stage.teachers
             self.present[name] = copy.deepcopy(self.networks[name]).requires_grad_()
-            self.optimiser = sgd(self.present[name], self.recipe, stage.objective.teacher_lr)
+            self.optimiser = sgd(self.present[name], self.recipe, getattr(stage.objective, "teacher_lr"))
 
     @property
-    def learning(self) -> nn.Module | None:
-        """The teacher that learns along, if one does."""
-        return next(iter(self.present.values())) if self.optimiser else None
+    def learning(self) -> tuple[nn.Module, torch.optim.SGD] | None:
+        """The teacher that learns along, and its optimiser, if one does."""
+        return (next(iter(self.present.values())), self.optimiser) if self.optimiser else None
 
     def known(self, epoch: int, batch: int, images: int, spent: Spent) -> dict[str, Tensor]:
         """By teacher, the logits (N, C) of an epoch's batch that are cached, charged at what they took."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -65,11 +66,11 @@ class Thermostat:
     def _slope(self, name: str, at: Moment) -> float | None:
         """∂loss/∂t of the temperatures given for a teacher, over all parts of the batch and both sides."""
         tensors = (t for given in self._given for t in given.get(name, ()) if isinstance(t, Tensor))
-        leaves = {id(t): t for t in tensors if t.is_leaf and t.grad is not None}
-        return sum(float(at.ranks.mean(t.grad.sum())) for t in leaves.values()) if leaves else None
+        gradients = {id(t): t.grad for t in tensors if t.is_leaf and t.grad is not None}
+        return math.fsum(float(at.ranks.mean(grad.sum())) for grad in gradients.values()) if gradients else None
 
 
-def mean(t: object) -> float:
+def mean(t: Any) -> float:
     """One number for a temperature: itself, or its mean over images, sides and teachers."""
     if isinstance(t, Mapping):
         t = list(t.values())

@@ -226,12 +226,12 @@ def test_the_teacher_held_near_moves_and_the_explained_model_does_not(setting):
         {"big": train(setting.big).student()},
         seed=0,
     )
-    before = {name: weight.clone() for name, weight in training.teachers["big"].state_dict().items()}
+    before = {name: weight.clone() for name, weight in training.teachers.networks["big"].state_dict().items()}
     training.run()
-    explained, moved = training.teachers["big"].state_dict(), training.teacher.state_dict()
+    explained, moved = training.teachers.networks["big"].state_dict(), training.teachers.present["big"].state_dict()
     assert all(torch.equal(before[name], explained[name]) for name in before)
     assert any(not torch.equal(before[name], moved[name]) for name in before)
-    assert not any(p.requires_grad for p in training.teachers["big"].parameters())
+    assert not any(p.requires_grad for p in training.teachers.networks["big"].parameters())
 
 
 def test_each_of_the_two_losses_trains_its_own_network_only():

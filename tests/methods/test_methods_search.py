@@ -390,11 +390,10 @@ def test_layers_are_shrunk_from_the_best_cut_network(setting):
 
 def test_table_4_at_smoke_has_every_row_and_equal_steps(monkeypatch):
     """In this process, so that no worker has to start."""
-    from kit import runs
     from kit.methods import search
 
     def one_by_one(wanted, jobs=None, show_progress=True, engine=None):
-        return {run: [train(each) for each in runs.with_teachers([run])] and train(run) for run in wanted}
+        return {run: [train(each) for each in with_teachers([run])] and train(run) for run in wanted}
 
     monkeypatch.setattr(table4, "train_all", one_by_one)
     monkeypatch.setattr(search, "train_all", one_by_one)

@@ -1,0 +1,17 @@
+from .errors import KitError as KitError
+from .grid import train_all as train_all
+from .models import ModelSpec as ModelSpec
+from .models import build as build
+from .paper import Plan as Plan
+from .paper import Settings as Settings
+from .recipe import Objective as Objective
+from .recipe import Recipe as Recipe
+from .recipe import Stage as Stage
+from .runs import Run as Run
+from .runs import train as train
+from .temperature import Adaptive as Adaptive
+from .temperature import Fixed as Fixed
+from .temperature import Policy as Policy
+from .temperature import Scheduled as Scheduled
+from .trainer import Training as Training
+from .recipe import Moment as Moment
