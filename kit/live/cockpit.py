@@ -645,10 +645,11 @@ def slider(policy: Policy, field: str) -> widgets.FloatSlider:
     above, least, most = (steering.limit(info, kind) for kind in ("gt", "ge", "le"))
     low = max(above, least) if math.isfinite(max(above, least)) else min(0.0, 2 * value)
     high = most if math.isfinite(most) else max(0.0, 2 * value)
-    step = (high - low) / 100 or 0.01
+    high = high if high > low else low + 1
+    step = (high - low) / 100
     first = low if low > above else min(low + step, value)  # the limit itself is not allowed
-    ends = {"min": first, "max": max(high, low + step), "step": step}
-    return widgets.FloatSlider(value=value, description=field, readout_format=".4", **ends, **WIDE)
+    return widgets.FloatSlider(value=value, min=first, max=high, step=step, description=field, readout_format=".4",
+                               **WIDE)  # fmt: skip
 
 
 def boxes(bottoms: Sequence[float], height: float) -> list[Box]:
