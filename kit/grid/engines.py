@@ -28,7 +28,6 @@ FURTHER_WORKER = 500 * 2**20 if sys.platform == "linux" else FIRST_WORKER
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-
 @dataclass(frozen=True, eq=False)
 class Task:
     """Something to do, in another process: `work(about, progress)` gives None, or in one line why it could not be done.
