@@ -77,9 +77,9 @@ def train(run: Run, progress: Progress = lambda share: None) -> Result:
     """Trains one run on one thread, or finds it. Its teachers must be in the cache.
 
     `progress` is called with each epoch's share, and with 0 after every other batch and while another process has the
-    run: what it raises stops the training there, and its checkpoint stays. A run that was killed goes on from its newest
-    checkpoint, to the same result; a damaged result is set aside. Raises Diverged when the loss stops being a number,
-    now or when the run was first tried, and KitError where the cache cannot be written.
+    run: what it raises stops the training there, and its checkpoint stays. A run that was killed goes on from its
+    newest checkpoint, to the same result; a damaged result is set aside. Raises Diverged when the loss stops being a
+    number, now or when the run was first tried, and KitError where the cache cannot be written.
     """
     clear_damage(run)
     known = lookup(run)  # without the lock: a cache that cannot be written can be read
