@@ -26,7 +26,7 @@ from made_cache import make_all
 from pydantic import BaseModel
 
 from kit import recipe
-from kit.data.hrsc.generated import Plan as Scenes
+from kit.data.hrsc.generated import TreePlan as Scenes
 from kit.data.hrsc.generated import write_tree
 from kit.figures import FOLLOWING, NEEDS
 from kit.files import sha256
