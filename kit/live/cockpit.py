@@ -40,7 +40,7 @@ from kit.paper.settings import Settings
 from kit.show import style
 from kit.show.artefacts import LivePicture, pixels_png, save
 from kit.show.cam_figures import enlarged, overlay
-from kit.show.plots import Softened
+from kit.show.panels import Softened
 from kit.show.widgets import WIDTH, Coalesced
 from kit.training import steering
 
@@ -419,7 +419,9 @@ class Cockpit(widgets.VBox):
     def _chosen(self) -> Settings:
         names = ("role", "teacher", "small_teacher", "student", "seed")
         source = self._sources.get(self.role.value, "auto")
-        return self._settings.model_copy(update={"source": source} | {name: getattr(self, name).value for name in names})
+        return self._settings.model_copy(
+            update={"source": source} | {name: getattr(self, name).value for name in names}
+        )
 
     def _described(self) -> None:
         """A choice that makes another run: at once where nothing has begun, else at the next Reset."""

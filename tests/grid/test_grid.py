@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_runs import Here, hard, left_in, taught
+from small_runs import Here, hard, left_in, taught
 
 from kit import grid, recipe
 from kit.grid import engines
@@ -27,12 +27,7 @@ from kit.runs.store import Failure, Result, find
 from kit.runs.training import train
 from kit.training.history import Diverged
 
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("KIT_DATA", raising=False)
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 # ---- packing, on an engine without workers and a clock of its own ----------------------------------------------------

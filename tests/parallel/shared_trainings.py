@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from test_trainer import dataset, teachers
+from small_trainings import dataset, teachers
 from torch import nn
 
 from kit import parallel, recipe
@@ -76,8 +76,16 @@ def of(training: Training) -> dict:
     epochs = [{name: value for name, value in epoch.items() if not name.endswith("_s")} for epoch in training.epochs]
     seconds = [[epoch[name] for name in ("wall_s", "cpu_s")] for epoch in training.epochs]
     weights = {name: tensor.clone() for name, tensor in training.student.state_dict().items()}
-    return {"weights": weights, "t": training.history.temperatures, "loss": training.history.loss,
-            "hits": training.history.correct, "stage": training.history.stage, "metrics": metrics, "epochs": epochs, "seconds": seconds}  # fmt: skip
+    return {
+        "weights": weights,
+        "t": training.history.temperatures,
+        "loss": training.history.loss,
+        "hits": training.history.correct,
+        "stage": training.history.stage,
+        "metrics": metrics,
+        "epochs": epochs,
+        "seconds": seconds,
+    }
 
 
 def three_steps(ranks: Ranks) -> dict:
@@ -126,7 +134,9 @@ def elsewhere(ranks: Ranks, folder: Path) -> str:
 
 def diverging(ranks: Ranks) -> dict:
     made = Recipe(stages=(Stage(name="n", objective=NanOnOne(), until=1),), epochs=2, batch=8, pad=1)
-    training = Training(made, DATA, build("cnn", len(DATA.classes), 2, "small", seed=0), {}, seed=0, machine=Machine(ranks=ranks))
+    training = Training(
+        made, DATA, build("cnn", len(DATA.classes), 2, "small", seed=0), {}, seed=0, machine=Machine(ranks=ranks)
+    )
     try:
         training.run()
     except Diverged as error:
