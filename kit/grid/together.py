@@ -1,4 +1,4 @@
-"""One run after another, each by all of torchrun's processes."""
+"""Data-parallel training: one run after another, each by all of torchrun's processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kit.training.history import Diverged
 
 
 def without_a_teacher(teachers: Iterable[Run], results: Mapping[Run, Result | Failure]) -> str | None:
-    """Why nobody can learn from these teachers, if one of them has failed."""
+    """Says why a run cannot be trained, where one of its teachers has failed."""
     for outcome in map(results.__getitem__, teachers):
         if isinstance(outcome, Failure):
             return f"its teacher ({outcome.run.title}) did not finish: {outcome.reason}"

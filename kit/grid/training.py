@@ -25,7 +25,7 @@ from kit.training.history import Diverged
 def train_all(
     runs: Iterable[Run], jobs: int | Engine | None = None, show_progress: bool = True
 ) -> Mapping[Run, Result | Failure]:
-    """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
+    """Trains the missing runs, side by side in `jobs` processes of one thread each, and returns every run's result.
 
     `jobs` may be an engine instead: `kit.grid.DaskCluster` trains on the machines of a Dask cluster. Teachers shared
     by several runs are trained once, and their logits in an epoch computed once. A run that diverges becomes a Failure;
@@ -45,7 +45,7 @@ def train_all(
 
 
 class Grid:
-    """Runs and all they learn from: what is known of them, and the tasks that find out the rest.
+    """Holds runs and their teachers: the results that are cached, and the tasks that train the rest.
 
     A task costs the seconds that it is expected to take, by the pace of the runs that have finished so far, here too.
     """
@@ -81,7 +81,7 @@ class Grid:
         return Task(shared.key, title, compute_in_worker, shared, frozenset({teacher.hash}))
 
     def cost(self, task: Task) -> float:
-        """Expected seconds of one thread; a run that reads logits computed apart costs less by that."""
+        """Predicts the seconds of one thread; a run that reads cached logits costs less by that."""
         if task.key not in self._costs:
             self._costs[task.key] = self._seconds(task.about)
         return self._costs[task.key]
@@ -93,7 +93,7 @@ class Grid:
         return self._pace.seconds(about, self._read[about])
 
     def skip(self, task: Task) -> str | None:
-        """Where a teacher has failed there is nobody to learn from."""
+        """Says why a task is left out: one of its teachers has failed."""
         about = task.about
         needed = about.teachers.values() if isinstance(about, Run) else [about.run.teachers[about.teacher]]
         return without_a_teacher(needed, self.results)
@@ -114,7 +114,7 @@ class Grid:
             self._learn(outcome)
 
     def _learn(self, result: Result) -> None:
-        """What is left to do is expected to go as what has been done."""
+        """Updates the predicted durations by a run that has finished."""
         one = seen_at(result.folder)
         if one is not None:
             self._seen.append(one)
@@ -126,7 +126,7 @@ class Grid:
 
 
 def train_in_worker(run: Run, tick: Progress) -> str | None:
-    """Trains a run; None when its outcome is in the cache, else why not."""
+    """Trains a run; returns None when its outcome is in the cache, else why not."""
     try:
         train(run, tick)
     except Diverged:
@@ -137,7 +137,7 @@ def train_in_worker(run: Run, tick: Progress) -> str | None:
 
 
 def compute_in_worker(shared: SharedLogits, tick: Progress) -> str | None:
-    """Computes logits that runs share; None when they are in the cache, else why not."""
+    """Computes logits that runs share; returns None when they are in the cache, else why not."""
     try:
         for _ in compute_logits(shared.run, shared.teacher, shared.epochs):
             tick(1 / len(shared.epochs))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_runs import Here, hard, left_in, taught
 
 from kit import grid, recipe
-from kit.grid import engines
+from kit.grid import engines, schedule
 from kit.grid.durations import NOMINAL
 from kit.grid.engines import Task, default_jobs
 from kit.grid.training import train_all
@@ -81,7 +81,7 @@ def packed(tasks: list[Task], slots: int, **how) -> tuple[Clock, dict[str, str |
         assert task.key not in heard
         heard[task.key] = reason
 
-    with patch.object(grid, "wait", clock.wait):
+    with patch.object(schedule, "wait", clock.wait):
         grid.run_tasks(tasks, clock, lambda task: task.about, ended, **how)
     return clock, heard
 
