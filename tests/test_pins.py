@@ -26,7 +26,7 @@ from made_cache import make_all
 from pydantic import BaseModel
 
 from kit import recipe
-from kit.data.hrsc.generated import write_tree
+from kit.data.hrsc.generated import TreePlan, write_tree
 from kit.figures import FOLLOWING, NEEDS
 from kit.files import sha256
 from kit.grid.training import train_all
