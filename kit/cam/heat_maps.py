@@ -150,7 +150,8 @@ def _protect(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
 
 
 def convolutions(network: nn.Module) -> list[str]:
-    """Lists the names of the network's convolutions, in the order in which they are defined. Raises KitError where it has none."""
+    """Lists the names of the network's convolutions, in the order in which they are defined. Raises KitError where it
+    has none."""
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     if not names:
         raise KitError(f"{type(network).__name__} has no convolution; allowed: a network with at least one nn.Conv2d")
@@ -158,7 +159,8 @@ def convolutions(network: nn.Module) -> list[str]:
 
 
 def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
-    """Finds every module that gives one map (N, C, h, w) in a pass over images x (N, 3, H, W), in the order they finish.
+    """Finds every module that gives one map (N, C, h, w) in a pass over images x (N, 3, H, W), in the order they
+    finish.
 
     A module that runs more than once in a pass, such as the one ReLU of a ResNet's block, is none. KitError where the
     network has no convolution or does not take such images.
@@ -202,7 +204,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | None = None) -> str:
-    """Chooses the deepest convolution with at least CELLS × CELLS cells, after its norm and ReLU (see the module's text).
+    """Chooses the deepest convolution with at least CELLS × CELLS cells, after its norm and ReLU (see the module's
+    text).
 
     Where no map is that large, the deepest of the largest. `sizes` are `feature_maps(network, x)`, if at hand.
     """

@@ -54,7 +54,8 @@ def energy(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def iou(maps: np.ndarray, regions: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """Computes intersection over union of the region and the pixels at or above `threshold` times the map's largest value."""
+    """Computes intersection over union of the region and the pixels at or above `threshold` times the map's largest
+    value."""
     values, inside = _pair(maps, regions)
     highest = values.max(1, keepdims=True)
     hot = (values >= threshold * highest) & (highest > 0)
@@ -62,12 +63,14 @@ def iou(maps: np.ndarray, regions: np.ndarray, threshold: float = THRESHOLD) -> 
 
 
 def best_iou(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Computes the IoU at each image's own best threshold of THRESHOLDS: an upper bound, as it looks at the region to choose."""
+    """Computes the IoU at each image's own best threshold of THRESHOLDS: an upper bound, as it looks at the region to
+    choose."""
     return np.max([iou(maps, regions, threshold) for threshold in THRESHOLDS], axis=0)
 
 
 def boxes_as_regions(boxes: Tensor | np.ndarray, px: int) -> np.ndarray:
-    """Converts boxes (N, 4) xmin, ymin, xmax, ymax in pixels to regions (N, px, px): pixels whose centre lies inside."""
+    """Converts boxes (N, 4) xmin, ymin, xmax, ymax in pixels to regions (N, px, px): pixels whose centre lies
+    inside."""
     xmin, ymin, xmax, ymax = np.asarray(boxes, float).T[:, :, None, None]  # (N, 1, 1) each
     centre = np.arange(px) + 0.5
     rows, columns = centre[None, :, None], centre[None, None, :]

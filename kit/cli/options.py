@@ -56,7 +56,8 @@ RoleData = Annotated[
 ]
 Role = Annotated[str, typer.Argument(callback=check_role)]
 Jobs = Annotated[
-    int | None, typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: as cores and memory allow")
+    int | None,
+    typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: as cores and memory allow"),
 ]
 Scheduler = Annotated[
     str | None,

@@ -31,7 +31,8 @@ class Drawing:
 
 
 def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
-    """Executes a notebook; returns None when all is drawn, else one line that says what went wrong. KitError where the disk cannot take it."""
+    """Executes a notebook; returns None when all is drawn, else one line that says what went wrong. KitError where the
+    disk cannot take it."""
     path = drawing.path
     with writing_to(drawing.scratch.parent):
         drawing.executed.parent.mkdir(parents=True, exist_ok=True)

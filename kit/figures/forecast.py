@@ -65,7 +65,8 @@ class Speed:
 
 
 def networks_of(runs: Iterable[Run]) -> list[tuple[ModelSpec, int]]:
-    """Lists each named network at each image size, once: of those that differ in classes alone, the one with the most."""
+    """Lists each named network at each image size, once: of those that differ in classes alone, the one with the
+    most."""
     named = [run for run in with_teachers(runs) if isinstance(run.student, ModelSpec)]
     named.sort(key=lambda run: (run.data.px, run.student.name, run.student.width, run.student.classes))
     return list({Work(run.student, run.data.px).kind: (run.student, run.data.px) for run in named}.values())
@@ -227,8 +228,8 @@ class Prediction:
 
 
 def whole(run: Run, pace: Pace, plan: Plan, users: Mapping[str, int]) -> float:
-    """Predicts the seconds of one thread: training, evaluating after each epoch, and what is around it. Of a teacher's logits that
-    many `users` read each is charged an equal part."""
+    """Predicts the seconds of one thread: training, evaluating after each epoch, and what is around it. Of a teacher's
+    logits that many `users` read each is charged an equal part."""
     spared = {name: 1 - 1 / users.get(teacher_logits(run, name).key, 1) for name in read_from(run)}
     return pace.seconds(run, spared) + pace.evaluating(run, test_images(plan, run)) + AROUND_A_RUN
 

@@ -50,7 +50,8 @@ def fingerprint(path: Path, parameters: Mapping[str, Any], outcomes: Sequence[Re
 
 
 def _is_listing(content: object) -> bool:
-    """Checks whether this is what a manifest holds, as far as it is used; artefacts have plain names, so they stay inside."""
+    """Checks whether this is what a manifest holds, as far as it is used; artefacts have plain names, so they stay
+    inside."""
     if not isinstance(content, dict) or not all(isinstance(content.get(p), dict) for p in ("notebooks", "artefacts")):
         return False
     entries, artefacts = content["notebooks"].values(), content["artefacts"].items()

@@ -149,7 +149,8 @@ def foreign_format(folder: Path) -> str | None:
 
 
 def _outcome_in(folder: Path) -> dict[str, Any]:
-    """Reads a whole folder's metrics, or the step at which it diverged. Raises ValueError or KeyError where they are neither."""
+    """Reads a whole folder's metrics, or the step at which it diverged. Raises ValueError or KeyError where they are
+    neither."""
     diverged = folder / "diverged.json"
     if diverged.exists():
         return {"diverged": int(json.loads(diverged.read_text())["step"])}

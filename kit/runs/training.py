@@ -62,7 +62,8 @@ def teacher_logits(run: Run, name: str) -> TeacherLogits:
 
 
 def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
-    """Computes what is missing of the teacher's logits, on one thread, as the run would; yields each epoch. KitError."""
+    """Computes what is missing of the teacher's logits, on one thread, as the run would; yields each epoch.
+    KitError."""
     kept = teacher_logits(run, name)
     with locked(kept.folder), one_thread():
         teacher, device = _trained(run.teachers[name], name).student(), torch.device(run.device)
@@ -77,9 +78,9 @@ def train(run: Run, progress: Progress = lambda share: None) -> Result:
     """Trains one run on one thread, or finds it. Its teachers must be in the cache.
 
     `progress` is called with each epoch's share, and with 0 after every other batch and while another process has the
-    run: what it raises stops the training there, and its checkpoint stays. A run that was killed goes on from its newest
-    checkpoint, to the same result; a damaged result is set aside. Raises Diverged when the loss stops being a number,
-    now or when the run was first tried, and KitError where the cache cannot be written.
+    run: what it raises stops the training there, and its checkpoint stays. A run that was killed goes on from its
+    newest checkpoint, to the same result; a damaged result is set aside. Raises Diverged when the loss stops being a
+    number, now or when the run was first tried, and KitError where the cache cannot be written.
     """
     clear_damage(run)
     known = lookup(run)  # without the lock: a cache that cannot be written can be read

@@ -18,8 +18,8 @@ def collect_rarely() -> None:
 
 
 def keep_what_is_there() -> None:
-    """Ends `collect_rarely`: freezes the present objects, and collects new ones as usual. Does nothing where that has ended,
-    as garbage of now would be kept, too."""
+    """Ends `collect_rarely`: freezes the present objects, and collects new ones as usual. Does nothing where that has
+    ended, as garbage of now would be kept, too."""
     if gc.get_threshold() == RARELY:
         gc.freeze()
         gc.set_threshold(*USUAL)

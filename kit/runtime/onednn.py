@@ -1,4 +1,4 @@
-"""A slow kernel of oneDNN, avoided."""
+"""A kernel of oneDNN that writes past its memory, avoided."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import torch
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Sets torch's number of threads in the calling thread (a training thread keeps its own), and restores it afterwards."""
+    """Sets torch's number of threads in the calling thread (a training thread keeps its own), and restores it
+    afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
