@@ -118,8 +118,7 @@ class Search:
         self.policy_seconds = 0.0
         self._best: tuple[float, LayeredSpec] | None = None
         self._tried: set[str] = set()
-        self._candidates: list[Candidate] = []
-        self._runs: list[Run | None] = []
+        self._asked: list[tuple[Candidate, Run | None]] = []
         self._round = 0
 
     @property
@@ -148,21 +147,17 @@ class Search:
 
     def ask(self) -> list[Run]:
         """This round's runs. Candidates without a network have none."""
-        begun = time.process_time()
-        size = self.setting.search
-        self._candidates = self.proposer.propose(size.candidates, self._round, size.rounds)
-        self._runs = [None if candidate.spec is None else self._run(candidate.spec) for candidate in self._candidates]
+        begun, size = time.process_time(), self.setting.search
+        proposed = self.proposer.propose(size.candidates, self._round, size.rounds)
+        self._asked = [(each, None if each.spec is None else self._run(each.spec)) for each in proposed]
         self.policy_seconds += time.process_time() - begun
-        return [run for run in self._runs if run is not None]
+        return [run for _, run in self._asked if run is not None]
 
     def tell(self, results: Mapping[Run, Result | Failure]) -> None:
         """Rewards the round's candidates and lets the proposer learn."""
         begun = time.process_time()
-        rewards = [
-            self._enter(candidate, run, None if run is None else results[run])
-            for candidate, run in zip(self._candidates, self._runs, strict=True)
-        ]
-        self.proposer.learn(self._candidates, rewards)
+        rewards = [self._enter(each, run, None if run is None else results[run]) for each, run in self._asked]
+        self.proposer.learn([each for each, _ in self._asked], rewards)
         self._round += 1
         self.policy_seconds += time.process_time() - begun
 

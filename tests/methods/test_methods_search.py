@@ -26,7 +26,7 @@ from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import Layer, LayeredSpec, shrunk, without
 from kit.paper import table4
 from kit.paper.plan import Plan
-from kit.runs.spec import HeldOutSpec
+from kit.runs.spec import HeldOutSpec, with_teachers
 from kit.runs.store import Failure
 from kit.runs.training import train
 
