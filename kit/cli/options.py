@@ -1,4 +1,4 @@
-"""What several commands are given alike, and the words of a command line as what they mean."""
+"""Options that several commands share, and how words of a command line are parsed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_model(model: str | None) -> str | None:
 
 
 def refuse_damage(strict: bool) -> bool:
-    """Loaders, in this process and in those that train, read KIT_STRICT."""
+    """Sets KIT_STRICT, which loaders read in this process and in workers."""
     if strict:
         os.environ["KIT_STRICT"] = "1"
     return strict
@@ -72,7 +72,7 @@ Json = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 
 
 def pairs(words: list[str] | None, what: str) -> dict[str, str]:
-    """`NAME=VALUE` words as a dictionary."""
+    """Parses `NAME=VALUE` words into a dictionary."""
     for word in words or []:
         if "=" not in word:
             raise KitError(f"{what} {word!r} is not of the form NAME=VALUE")
@@ -80,7 +80,7 @@ def pairs(words: list[str] | None, what: str) -> dict[str, str]:
 
 
 def literal(text: str) -> Any:
-    """A parameter's value: JSON where it is JSON (3, 0.5, true, null, "x", [1, 2]), else the text itself."""
+    """Parses a parameter's value: JSON where it is JSON (3, 0.5, true, null, "x", [1, 2]), else the text itself."""
     try:
         return json.loads(text)
     except ValueError:
@@ -88,7 +88,7 @@ def literal(text: str) -> Any:
 
 
 def sources(words: list[str] | None) -> dict[str, str]:
-    """What fills which role, from `ROLE=SOURCE` words."""
+    """Parses `ROLE=SOURCE` words: what fills which role."""
     from kit.data.roles import SOURCES
 
     found = pairs(words, "role data")
@@ -100,7 +100,7 @@ def sources(words: list[str] | None) -> dict[str, str]:
 
 
 def engine_at(scheduler: str | None, jobs: int | None) -> Engine | None:
-    """The Dask cluster of a scheduler, of whose workers at most `jobs` are used; None: this machine's processes."""
+    """Returns the Dask cluster of a scheduler, of whose workers at most `jobs` are used; without one, None."""
     if scheduler is None:
         return None
     from kit.grid.dask import DaskCluster

@@ -143,7 +143,8 @@ class DaskCluster:
             raise self._lost() from None
 
     def _ended(self, task: Task, done: Future, future: distributed.Future) -> None:
-        """Settles `done`, in Dask's own thread: None where the run is in the cache, else why not; or submits the task again."""
+        """Settles `done`, in Dask's own thread: None where the run is in the cache, else why not; or submits the task
+        again."""
         self._running.discard(future)
         with _settling(done):
             if future.status not in ("finished", "error"):
@@ -222,7 +223,8 @@ class DaskCluster:
             raise KitError(f"{self._where} has other versions: {difference(theirs, identity())}")
 
     def _look(self) -> list[str]:
-        """Lists the workers of these versions that are there now. Raises KitError where there are, and were, only others."""
+        """Lists the workers of these versions that are there now. Raises KitError where there are, and were, only
+        others."""
         with self._look_lock:
             if time.monotonic() - self._looked >= LOOK_S:
                 try:

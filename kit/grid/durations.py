@@ -41,7 +41,8 @@ NOT_A_RUN = (OSError, ValueError, TypeError, KeyError, AttributeError, Arithmeti
 
 
 class Work(NamedTuple):
-    """A kind of pass: a network's forward and backward pass of a training step, or (`teaching`) a teacher's forward pass."""
+    """A kind of pass: a network's forward and backward pass of a training step, or (`teaching`) a teacher's forward
+    pass."""
 
     network: Spec
     px: int
@@ -81,7 +82,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Pace:
-    """Predicts durations from `rates`, FLOP/s by kind of work, and `makes`, seconds an image of the student's training, by the make of run."""
+    """Predicts durations from `rates`, FLOP/s by kind of work, and `makes`, seconds an image of the student's training,
+    by the make of run."""
 
     rates: Mapping[Work, float] = field(default_factory=dict)
     makes: Mapping[str, float] = field(default_factory=dict)
@@ -102,7 +104,8 @@ class Pace:
         return Pace({**{work.kind: rate for work, rate in rates.items()}, **self.rates}, self.makes)
 
     def seconds(self, run: Run, read: Mapping[str, float] | None = None) -> float:
-        """Predicts the seconds of the run's training, comparable with `Result.seconds`; its teachers' training is apart.
+        """Predicts the seconds of the run's training, comparable with `Result.seconds`; its teachers' training is
+        apart.
 
         `read` says, by teacher, for which share of its forward passes the run reads logits that are known instead. Of
         a make of run that was never seen, a stage that ends when its temperature is cold counts with its whole budget.
@@ -236,7 +239,8 @@ def expected_drawing(cache: Path, preset: str) -> Callable[[str], float]:
 
 
 def drawing_seconds(cache: Path) -> dict[tuple[str, str], float]:
-    """Reads the seconds that each notebook last took to draw, by (preset, notebook). A damaged ledger counts as none."""
+    """Reads the seconds that each notebook last took to draw, by (preset, notebook). A damaged ledger counts as
+    none."""
     try:
         noted = json.loads((cache / LEDGER).read_text(encoding="utf-8"))["drawing"]
         found = {(preset, book): float(seconds) for preset, of in noted.items() for book, seconds in of.items()}

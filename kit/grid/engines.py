@@ -30,7 +30,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Something to do, in another process: `work(about, progress)` returns None, or in one line why it could not be done.
+    """Something to do, in another process: `work(about, progress)` returns None, or in one line why it could not be
+    done.
 
     `work` is a function of a module and `about` can be pickled. `needs` are keys of tasks that must have ended first.
     """
@@ -59,7 +60,8 @@ class Engine(Protocol):
 
 
 def default_jobs(tasks: int | None = None) -> int:
-    """Chooses how many tasks run side by side: as cores and free memory allow; prints a line where memory is the limit."""
+    """Chooses how many tasks run side by side: as cores and free memory allow; prints a line where memory is the
+    limit."""
     wanted = max(1, min(cores(), tasks or sys.maxsize))
     jobs = max(1, min(wanted, 1 + (free_memory() - FIRST_WORKER) // FURTHER_WORKER))
     if jobs < wanted:
@@ -85,7 +87,8 @@ def engine_for(jobs: int | Engine | None, tasks: int) -> Engine:
 
 
 class LocalProcesses:
-    """Does tasks in processes of this machine, one thread each. On Linux these are forked from one that has imported torch."""
+    """Does tasks in processes of this machine, one thread each. On Linux these are forked from one that has imported
+    torch."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots

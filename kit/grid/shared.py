@@ -30,7 +30,8 @@ class SharedLogits:
 
 
 def read_from(run: Run) -> list[str]:
-    """Lists the teachers, by name, whose cached logits the run can read; the others' forward passes it computes itself."""
+    """Lists the teachers, by name, whose cached logits the run can read; the others' forward passes it computes
+    itself."""
     stages = run.recipe.stages
     return [
         name
@@ -40,7 +41,8 @@ def read_from(run: Run) -> list[str]:
 
 
 def epochs_with(recipe: Recipe, teacher: str) -> range:
-    """Returns the epochs, counted from 0, in which a run may learn from the teacher; a stage whose t moves may end early."""
+    """Returns the epochs, counted from 0, in which a run may learn from the teacher; a stage whose t moves may end
+    early."""
     spans, begin = [], 0.0
     for stage in recipe.stages:
         if teacher in stage.teachers:

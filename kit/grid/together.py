@@ -44,7 +44,7 @@ def train_together(runs: list[Run], show_progress: bool) -> Mapping[Run, Result 
         check_shareable(run.recipe, run.data.train_images, Ranks(count=parallel.count()))
     done: dict[Run, Result | Failure] = {}
     for run in everything:
-        ranks, reason = parallel.ranks(run.device), without_a_teacher(run.teachers.values(), done)
+        ranks, reason = parallel.ranks_on(run.device), without_a_teacher(run.teachers.values(), done)
         if reason is not None:
             outcome: Result | Failure = Failure(run, reason)
         else:

@@ -59,7 +59,8 @@ class LayeredSpec(BaseModel):
 
     @classmethod
     def of(cls, model: ModelSpec) -> LayeredSpec:
-        """Describes the layers of a VGG or ResNet with the small stem (a VGG's with batch norm, less its useless biases)."""
+        """Describes the layers of a VGG or ResNet with the small stem (a VGG's with batch norm, less its useless
+        biases)."""
         if model.stem != "small" or model.name not in (*VGG_STAGES, *RESNET_STAGES):
             allowed = ", ".join((*VGG_STAGES, *RESNET_STAGES))
             raise KitError(
@@ -77,7 +78,8 @@ class LayeredSpec(BaseModel):
         )
 
     def build(self, seed: int | None = None) -> nn.Module:
-        """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream alone."""
+        """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
+        alone."""
         if seed is None:
             return Layered(self.layers, self.classes)
         with torch.random.fork_rng(devices=[]):
@@ -120,7 +122,8 @@ class Layered(nn.Module):
 
 
 def shrinking(layers: Sequence[Layer]) -> int:
-    """Computes by how much these layers shrink the image, but for the last one's pool, which comes after its residual."""
+    """Computes by how much these layers shrink the image, but for the last one's pool, which comes after its
+    residual."""
     return math.prod(layer.stride for layer in layers) * 2 ** sum(layer.pool for layer in layers[:-1])
 
 

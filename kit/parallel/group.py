@@ -87,7 +87,7 @@ def lost_a_peer(error: RuntimeError) -> bool:
     return "gloo/transport" in str(error) or "gloo::" in str(error) or "Gloo" in str(error)
 
 
-def ranks(device: str) -> Ranks:
+def ranks_on(device: str) -> Ranks:
     """Gives the processes that torchrun started, to train on such a device; ALONE where it started none or one.
 
     Raises KitError where there is no GPU for each, or the first call was for another device.

@@ -32,7 +32,8 @@ WITHIN_EPOCH = 300.0
 
 
 class Checkpoints:
-    """Keeps a run's checkpoints in a folder. To be resumed from, one must have the same `identity`: run and versions."""
+    """Keeps a run's checkpoints in a folder. To be resumed from, one must have the same `identity`: run and
+    versions."""
 
     def __init__(self, folder: Path, identity: Mapping[str, object]) -> None:
         self.folder = folder
@@ -55,8 +56,8 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def save(self, training: Training) -> None:
-        """Writes a checkpoint of the training; of several ranks, which all call it, the first does. Raises KitError where
-        the disk cannot take it."""
+        """Writes a checkpoint of the training; of several ranks, which all call it, the first does. Raises KitError
+        where the disk cannot take it."""
         tensors, plain = training_state(training)
         if not training.ranks.is_first:
             return
@@ -101,7 +102,8 @@ class Checkpoints:
 
 
 def intervals() -> tuple[float, float]:
-    """Reads the least seconds between checkpoints, at epoch ends and within an epoch; KIT_CHECKPOINT_S sets both. KitError."""
+    """Reads the least seconds between checkpoints, at epoch ends and within an epoch; KIT_CHECKPOINT_S sets both.
+    KitError."""
     word = os.environ.get("KIT_CHECKPOINT_S")
     if word is None:
         return AT_EPOCH_END, WITHIN_EPOCH

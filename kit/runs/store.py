@@ -33,7 +33,7 @@ DIVERGED_FILES = ("run.json", "steps.csv", "diverged.json")
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run, read from its folder."""
+    """A finished run's result, read from its folder."""
 
     run: Run
     folder: Path
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """What the student's procedure took: process CPU seconds on one thread, or a GPU's own clock."""
+        """Seconds that the student's procedure took: process CPU seconds on one thread, or a GPU's own clock."""
         return self.metrics["gpu_s"] if self.run.device == "cuda" else self.metrics["cpu_s"]
 
     @property
@@ -103,7 +103,7 @@ _whole: dict[Path, tuple[tuple[int, ...], ...]] = {}  # folders verified in this
 
 def fault(folder: Path) -> str | None:
     """Says in a few words what is wrong with a run's folder; None when it is whole, unaltered, the run's own, and of
-    this format. A process computes its checksums once, and again when one of its files has changed."""
+    this format. A process verifies its checksums once, and again when one of its files has changed."""
     stamps = _stamps(folder)
     if stamps and _whole.get(folder) == stamps:
         return None
@@ -114,7 +114,7 @@ def fault(folder: Path) -> str | None:
 
 
 def _stamps(folder: Path) -> tuple[tuple[int, ...], ...]:
-    """What the system changes about a file whenever somebody alters or replaces it, for each of a folder's files."""
+    """Reads inode, size and times of each of a folder's files, which change when somebody alters or replaces one."""
     try:
         stats = [path.lstat() for path in sorted(folder.glob("*"))]
     except OSError:  # another process moves it away
@@ -123,7 +123,7 @@ def _stamps(folder: Path) -> tuple[tuple[int, ...], ...]:
 
 
 def _verified(folder: Path) -> str | None:
-    """Reads a run's whole folder, and says what is wrong with it."""
+    """Reads a run's whole folder and says what is wrong with it; None where nothing is."""
     why = complaint(folder, DIVERGED_FILES if (folder / "diverged.json").exists() else FILES)
     if why is not None:
         return why
@@ -139,7 +139,7 @@ def _verified(folder: Path) -> str | None:
 
 
 def foreign_format(folder: Path) -> str | None:
-    """`cache format 2; this kit reads 1`, where another kit wrote the folder and its `run.json` is unaltered."""
+    """Says `cache format 2; this kit reads 1` where another kit wrote the folder and its `run.json` is unaltered."""
     try:
         unaltered = json.loads((folder / CHECKSUMS).read_text())["run.json"] == sha256(folder / "run.json")
         written = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("format", 1)
@@ -149,7 +149,8 @@ def foreign_format(folder: Path) -> str | None:
 
 
 def _outcome_in(folder: Path) -> dict[str, Any]:
-    """A whole folder's metrics, or where it diverged. Raises ValueError or KeyError where they are neither."""
+    """Reads a whole folder's metrics, or the step at which it diverged. Raises ValueError or KeyError where they are
+    neither."""
     diverged = folder / "diverged.json"
     if diverged.exists():
         return {"diverged": int(json.loads(diverged.read_text())["step"])}
@@ -233,7 +234,7 @@ class Entry:
 
 
 def cached() -> list[Entry]:
-    """Every run in the cache, newest first."""
+    """Lists every run in the cache, newest first."""
     folders = (path for path in (cache_folder() / "runs").glob("*") if path.is_dir() and not path.name.startswith("."))
     return [entry_of(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
 
@@ -286,7 +287,7 @@ def _describe(run: Run, training: Training, draft: Path) -> None:
 
 
 def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, int]) -> dict[str, int]:
-    """Counted FLOPs of the student's procedure: its own training, and its teachers' forward passes apart."""
+    """Counts the FLOPs of the student's procedure: its own training, and its teachers' forward passes apart."""
     px = run.data.px
     of_teachers = [n * flops_per_image(run.teachers[name].student, px)[0] for name, n in teacher_images.items()]
     return {
@@ -296,7 +297,7 @@ def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, 
 
 
 def priced(run: Run, record: dict[str, Any]) -> dict[str, Any]:
-    """A record of the trainer's with FLOPs in place of its image counts."""
+    """Puts FLOPs in place of the image counts of a trainer's record."""
     rest = {name: value for name, value in record.items() if name not in ("student_images", "teacher_images")}
     return rest | procedure_flops(run, record["student_images"], record["teacher_images"])
 
@@ -313,7 +314,7 @@ class Stored:
         return self.description["title"]
 
     def data(self, folder: Path | None = None) -> DataSpec:
-        """The data that it was trained on; `folder` is where real images lie on this machine."""
+        """Describes the data that it was trained on; `folder` is where real images lie on this machine."""
         fields = self.description["data"]
         kind = LevelSpec if "level" in fields else HeldOutSpec if "held_out" in fields else DataSpec
         return kind(**fields, folder=str(folder) if folder else None)
@@ -327,7 +328,7 @@ class Stored:
 
 
 def stored(run_hash: str) -> Stored:
-    """The run in the cache with this hash. Raises KitError where there is none, or its folder is damaged."""
+    """Finds the run in the cache with this hash. Raises KitError where there is none, or its folder is damaged."""
     folder = folder_of(run_hash)
     if not re.fullmatch("[0-9a-f]{16}", run_hash) or not folder.is_dir():
         raise KitError(

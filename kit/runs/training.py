@@ -25,7 +25,7 @@ from kit.training.history import Diverged
 
 
 def start(run: Run, ranks: Ranks = ALONE) -> Training:
-    """A run's training, not yet begun. Its teachers must be in the cache; their logits are used where they are, too."""
+    """Builds a run's training, not yet begun. Its teachers must be in the cache; cached logits of theirs are used."""
     teachers = {name: _trained(run.teachers[name], name).student() for name in run.teachers}
     cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
     student, data = run.student.build(run.seed), run.data.load()
@@ -36,7 +36,7 @@ def start(run: Run, ranks: Ranks = ALONE) -> Training:
 
 
 def _trained(run: Run, name: str = "") -> Result:
-    """The run's result; `name` is what it is called as a teacher. KitError where there is none."""
+    """Returns the run's result; `name` is what it is called as a teacher. KitError where there is none."""
     result = find(run)
     if result is None:
         what = f"teacher {name!r}" if name else f"run {run.hash}"
@@ -45,7 +45,7 @@ def _trained(run: Run, name: str = "") -> Result:
 
 
 def teacher_logits(run: Run, name: str) -> TeacherLogits:
-    """Where the logits are kept that this teacher gives in this run, and in every other in which they are the same."""
+    """Returns the cache of this teacher's logits in this run, and in every other run in which they are the same."""
     drawn = _drawn(run)
     decided_by = asdict(drawn) | {
         "teacher": run.teachers[name].hash,
@@ -62,7 +62,8 @@ def teacher_logits(run: Run, name: str) -> TeacherLogits:
 
 
 def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
-    """Computes what is missing of the teacher's logits, on one thread, as the run would; gives each epoch. KitError."""
+    """Computes what is missing of the teacher's logits, on one thread, as the run would; yields each epoch.
+    KitError."""
     kept = teacher_logits(run, name)
     with locked(kept.folder), one_thread():
         teacher, device = _trained(run.teachers[name], name).student(), torch.device(run.device)
@@ -125,7 +126,7 @@ def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:
 
 @contextmanager
 def own_stream(run: Run) -> Iterator[None]:
-    """Torch's own random stream, which dropout draws from, seeded for this run and put back afterwards."""
+    """Seeds torch's own random stream, which dropout draws from, for this run, and restores it afterwards."""
     with torch.random.fork_rng(devices=[run.device] if run.device == "cuda" else []):
         torch.manual_seed(mixed(run.seed, -1))  # epochs are counted from 0
         yield

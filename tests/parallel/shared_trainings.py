@@ -199,5 +199,5 @@ def scenarios(ranks: Ranks, folder: Path) -> dict[str, dict]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    ours, out = parallel.ranks("cpu"), Path(sys.argv[1])
+    ours, out = parallel.ranks_on("cpu"), Path(sys.argv[1])
     torch.save(scenarios(ours, out), out / f"{ours.number}.pt")

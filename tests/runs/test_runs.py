@@ -332,6 +332,25 @@ def test_a_damaged_run_is_set_aside_and_trained_anew(damage, use, own_cache, mon
     assert sorted(path.name for path in aside.parent.iterdir()) == [f"{hurt.run.hash}-{n}" for n in (1, 2)]
 
 
+def test_a_folder_is_verified_once_a_process_until_it_changes(monkeypatch):
+    result = train(hard())
+    copy = result.folder.with_name("copy")
+    shutil.copytree(result.folder, copy)
+    computed, real = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: computed.append(file.name) or real(file, kind))
+    for use in (find, find, train, lambda run: train_all([run], show_progress=False)):
+        use(hard())
+    assert computed == []  # storing it, `train` has read it back
+    shutil.rmtree(result.folder)
+    copy.rename(result.folder)
+    assert find(hard()).metrics == result.metrics and len(computed) == len(FILES)
+    find(hard())
+    assert len(computed) == len(FILES)
+    cut(result.folder / "student.safetensors")
+    with pytest.raises(KitError, match="student.safetensors does not match its checksum"):
+        find(hard())
+
+
 def test_a_damaged_teacher_is_trained_anew_first(monkeypatch, capsys):
     teacher = train(hard(width=4))
     weights = (teacher.folder / "student.safetensors").read_bytes()
