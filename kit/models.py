@@ -94,10 +94,9 @@ class VGG(torchvision.models.VGG):
 
     def __init__(self, stages: Sequence[int], classes: int, width: int, stem: Stem, batch_norm: bool) -> None:
         nn.Module.__init__(self)
-        config: list[int | str] = []
-        for convolutions, factor in zip(stages, (1, 2, 4, 8, 8), strict=True):
-            config += [factor * width] * convolutions + ["M"]
-        self.features = make_layers(config, batch_norm)
+        widths = zip(stages, (1, 2, 4, 8, 8), strict=True)
+        layers = [layer for count, factor in widths for layer in (*[factor * width] * count, "M")]
+        self.features = make_layers(layers, batch_norm)
         if stem == "imagenet":
             hidden = 64 * width
             self.avgpool = nn.AdaptiveAvgPool2d(7)

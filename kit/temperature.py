@@ -44,7 +44,7 @@ class Policy(Described):
         return t
 
     def given(self, t: State, at: Moment) -> Temperature | Mapping[str, Temperature]:
-        """The temperature in a batch's losses: a number, a tensor (N, 1), `Sides` of these, or one of them a teacher."""
+        """What a batch's losses are given: a number, a tensor (N, 1), `Sides` of these, or one of them a teacher."""
         return self.used(t)
 
     def next(self, t: State, at: Moment) -> State:

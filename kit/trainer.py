@@ -10,29 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from kit.data.augment import EpochPlan
 from kit.data.base import Dataset
+from kit.losses import Sides
 from kit.recipe import Recipe
 from kit.runtime.malloc import keep_freed_memory
-from kit.training.cost import Spent
-from kit.training.course import Course
-from kit.training.forward import Machine, answering, augmented, on_device, single
-from kit.training.history import History
+from kit.training.forward import ON_CPU, Machine, answering, augmented, on_device, single
 from kit.training.micro_batches import MicroBatches, check_shareable
 from kit.training.moment import Moment
 from kit.training.optimiser import learning_rate, sgd
 from kit.training.prefetch import Prefetch
-from kit.training.record import epoch_line, metrics
+from kit.training.record import Recorded
 from kit.training.steering import Event
 from kit.training.teachers import CachedLogits, Teachers
 
 
-class Training(Course):
+class Training(Recorded):
     """A student, its teachers and a recipe, at some step of the way.
 
     `student` and `teachers` map images (N, 3, px, px) to logits (N, C). A teacher called "big" is the explained model:
@@ -51,7 +49,7 @@ class Training(Course):
         teachers: Mapping[str, nn.Module],
         seed: int,
         events: Sequence[Event] = (),
-        machine: Machine = Machine(),  # noqa: B008: frozen
+        machine: Machine = ON_CPU,
         cached_logits: Mapping[str, CachedLogits] | None = None,
         logits: torch.dtype = torch.float32,
     ) -> None:
@@ -60,8 +58,8 @@ class Training(Course):
         self.data, self.seed, self.machine, self.ranks = data, seed, machine, machine.ranks
         self.batch = min(recipe.batch, len(data.train))
         self.steps_per_epoch = len(data.train) // self.batch
-        super().__init__(recipe, recipe.epochs * self.steps_per_epoch, events)
         self.device = torch.device(machine.device)
+        super().__init__(recipe, recipe.epochs * self.steps_per_epoch, events, self.device)
         self.student = on_device(student, self.device)
         self.learner = self.ranks.wrap(self.student)  # answers for the student; its backward pass averages over ranks
         self.teachers = Teachers(teachers, recipe, machine, cached_logits or {}, logits)
@@ -69,23 +67,19 @@ class Training(Course):
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
         self.images = Prefetch(data.train, self.device)
         self.micro_batches = MicroBatches(data.px, self.ranks)
-        self.spent = Spent()
-        self.history = History(self.total_steps, self.device)
-        self.epochs: list[dict[str, Any]] = []
-        self.notes: list[str] = []  # what a reader of the result should know, in a line each
         self.enter_stage(0)
 
     def __iter__(self) -> Iterator[int]:
         while self.step < self.total_steps:
             epoch, done = divmod(self.step, self.steps_per_epoch)
             plan = EpochPlan(len(self.data.train), self.seed, epoch, self.recipe.pad, self.data.flip)
-            batches = [self.ranks.share(indices) for indices in plan.batches(self.batch)][done:]
+            batches = [self.ranks.shard(indices) for indices in plan.batches(self.batch)][done:]
             for indices, following in zip(batches, [*batches[1:], None], strict=True):
                 self.steer_as_planned()
                 with self.spent.clock(self.device):
                     self._train_on(plan, indices, following)
                 if self.step % self.steps_per_epoch == 0:
-                    self._end_epoch(epoch + 1)  # before the caller sees the step, who may stop here and go on later
+                    self.end_epoch(epoch + 1)  # before the caller sees the step, who may stop here and go on later
                 yield self.step
 
     def run(self) -> Training:
@@ -102,24 +96,29 @@ class Training(Course):
         self.student.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, self.total_steps)
-        loss, at = self.micro_batches.run(self, lambda: self._gradient(plan, indices, following))
+        known = self.teachers.known(*divmod(self.step, self.steps_per_epoch), len(indices), self.spent)
+        attempt = partial(self._gradient, plan, indices, following, known)
+        loss, at, given = self.micro_batches.run(self, attempt)
         self.optimiser.step()
         self.images.expect(following)  # now, as the temperature's step waits for a GPU that still works on this one
-        self.history.record(self.step, loss, at, len(self.stages) - 1, self.thermostat)
+        self.history.record(self.step, loss, at, len(self.stages) - 1)
         if self.thermostat is not None:
-            self.thermostat.observe(at)
+            self.history.trace(self.step, self.thermostat.trace(given))
+            self.thermostat.observe(at, given)
         self.spent.step(self.stage, len(indices) * self.ranks.count)
         self.end_step()
 
-    def _gradient(self, plan: EpochPlan, indices: Tensor, following: Tensor | None) -> tuple[Tensor, Moment]:
-        """The batch's gradient, in parts that add up to it; its loss (), and what the temperature sees of it."""
+    def _gradient(
+        self, plan: EpochPlan, indices: Tensor, following: Tensor | None, known: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Moment, list[Mapping[str, Sides]]]:
+        """The batch's gradient, in parts that add up to it; its loss (), its moment, and the temperatures by part."""
         self.optimiser.zero_grad(set_to_none=True)
-        known = self.teachers.known(*divmod(self.step, self.steps_per_epoch), len(indices), self.spent)
         parts = self.micro_batches.of((indices, *self.images.take(indices, following)), known)
         losses, moments = zip(*[self._part(plan, len(part[0]) / len(indices), *part) for part in parts], strict=True)
         logits = {name: torch.cat([at.logits[name].detach() for at in moments]) for name in moments[0].logits}
         y, zs = torch.cat([at.y for at in moments]), torch.cat([at.zs.detach() for at in moments])
-        return sum(losses), replace(moments[0], x=torch.empty(0), y=y, zs=zs, logits=logits, temperatures={})
+        whole = replace(moments[0], x=torch.empty(0), y=y, zs=zs, logits=logits, temperatures={})
+        return sum(losses), whole, [at.temperatures for at in moments]
 
     def _part(
         self, plan: EpochPlan, share: float, indices: Tensor, pixels: Tensor, y: Tensor, known: Mapping[str, Tensor]
@@ -141,25 +140,3 @@ class Training(Course):
         loss.backward()
         self.teachers.learn(at)
         return loss.detach(), at
-
-    # ---- the record -------------------------------------------------------------------------------------------
-
-    def agree(self) -> None:
-        """What ranks have recorded, each of its own share, becomes what is true of all; before anything is read."""
-        self.spent.settle()
-        if self.ranks.count > 1:
-            self.history.agree(self.step, self.ranks)
-            self.spent.agree(self.ranks)
-
-    def _end_epoch(self, epoch: int) -> None:
-        self.agree()
-        self.epochs.append(epoch_line(self, epoch))
-
-    def steps(self) -> list[dict[str, Any]]:
-        """The history so far, one row a batch."""
-        return self.history.rows(self.recipe, self.step, self.steps_per_epoch, self.batch)
-
-    def metrics(self) -> dict[str, Any]:
-        """Where the student stands: accuracies on both splits (clean images), cost, stages, likeness to its teacher."""
-        self.agree()
-        return metrics(self)

@@ -96,16 +96,16 @@ def maps(
     with torch.enable_grad():
         if not network(x[:1].to(next(network.parameters()).device)).requires_grad:
             raise KitError(f"layer {layer!r} has no part in the logits; allowed: one that has")
-    found, logits = [], []
+    maps, answers = [], []
     for start in range(0, len(x), batch):
         here = slice(start, start + batch)
         targets = None if wanted is None else [_Class(int(c)) for c in wanted[here]]
         with torch.enable_grad(), _quiet(method):
-            found.append(cam(x[here], targets))
-        logits.append(cam.outputs.detach().cpu())
-    logits = torch.cat(logits)
+            maps.append(cam(x[here], targets))
+        answers.append(cam.outputs.detach().cpu())
+    logits = torch.cat(answers)
     labels = logits.argmax(1) if wanted is None else wanted
-    return HeatMaps(np.concatenate(found), labels, logits, method, layer, sizes[layer])
+    return HeatMaps(np.concatenate(maps), labels, logits, method, layer, sizes[layer])
 
 
 def _quiet(method: str) -> contextlib.AbstractContextManager:
@@ -167,8 +167,8 @@ def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
     calls: dict[str, list[Cells | None]] = {}
 
     def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
-        is_map = isinstance(output, Tensor) and output.ndim == 4
-        calls.setdefault(name, []).append((output.shape[2], output.shape[3]) if is_map else None)
+        cells = (output.shape[2], output.shape[3]) if isinstance(output, Tensor) and output.ndim == 4 else None
+        calls.setdefault(name, []).append(cells)
 
     handles = [
         module.register_forward_hook(partial(note, name)) for name, module in network.named_modules() if name != ""

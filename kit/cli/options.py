@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from inspect import Parameter, signature
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from kit.errors import KitError, not_one_of
 
@@ -54,7 +56,8 @@ RoleData = Annotated[
 ]
 Role = Annotated[str, typer.Argument(callback=check_role)]
 Jobs = Annotated[
-    int | None, typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: as cores and memory allow")
+    int | None,
+    typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: as cores and memory allow"),
 ]
 Scheduler = Annotated[
     str | None,
@@ -112,22 +115,24 @@ def of(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., 
     """
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
         def run(**given: Any) -> None:
             command(model(**{name: given.pop(name) for name in model.model_fields}), **given)
 
-        theirs = []
-        for name, field in model.model_fields.items():
-            kind = str if field.annotation not in PLAIN else field.annotation
-            default = Parameter.empty if field.is_required() else field.default
-            option = Annotated[kind, typer.Option(help=field.description)]
-            theirs.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=option))
-        own = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in list(signature(command, eval_str=True).parameters.values())[1:]]
-        run.__signature__ = signature(run).replace(parameters=[*theirs, *own])
-        run.__annotations__ = {each.name: each.annotation for each in (*theirs, *own)}
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        _, *own = signature(command, eval_str=True).parameters.values()
+        options = [_option(name, field) for name, field in model.model_fields.items()]
+        options += [each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
+        run.__annotations__ = {each.name: each.annotation for each in options}
+        vars(run)["__signature__"] = Signature(options)
         return run
 
     return decorated
+
+
+def _option(name: str, field: FieldInfo) -> Parameter:
+    default = typer.Option(... if field.is_required() else field.default, help=field.description)
+    kind = field.annotation if field.annotation in PLAIN else str
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 PLAIN = (str, bool, int, float, str | None, int | None, float | None)  # what a word of a command line can be made into

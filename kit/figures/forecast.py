@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
@@ -86,14 +86,14 @@ def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
     return Speed(network, px, batch, *rates)
 
 
-def _training(network: ModelSpec, px: int, batch: int, seconds: float):
+def _training(network: ModelSpec, px: int, batch: int, seconds: float) -> Callable[[int], object]:
     epochs = 2 + int(seconds * FASTEST / STEPS)
     made = Recipe(stages=recipe.hard_labels(), epochs=epochs, batch=batch)
     steps = iter(Training(made, _made_up(px, network.classes, batch), network.build(0), {}, seed=0))
     return lambda _: next(steps)
 
 
-def _teaching(network: ModelSpec, px: int, batch: int, seconds: float):
+def _teaching(network: ModelSpec, px: int, batch: int, seconds: float) -> Callable[[int], object]:
     teacher = folded(frozen(network.build(0), torch.device("cpu")))
     x = torch.randn(batch, 3, px, px).to(memory_format=torch.channels_last)
     return lambda _: teach(teacher, x)

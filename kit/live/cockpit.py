@@ -39,7 +39,7 @@ from kit.paper.settings import Settings
 from kit.show import style
 from kit.show.artefacts import LivePicture, pixels_png, save
 from kit.show.cam_figures import enlarged, overlay
-from kit.show.plots import Softened
+from kit.show.panels import Softened
 from kit.show.widgets import WIDTH, Coalesced
 from kit.temperature import Policy
 from kit.training import steering

@@ -81,11 +81,12 @@ class Settings(BaseModel):
         return changed(run, logits=self.logits) if self.logits != run.logits else run
 
     def policy(self, epochs: int) -> Policy:
-        """The temperature of a run of so many epochs. KitError and ValidationError, also of options it has no use for."""
+        """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""
         from kit.recipe import adaptive
         from kit.temperature import Fixed, Policy, Scheduled
 
-        following = adaptive(epochs, self.k, self.rate, follows=self.follows, optimiser=self.optimiser, floor=self.floor)
+        readings = {"follows": self.follows, "optimiser": self.optimiser, "floor": self.floor}
+        following = adaptive(epochs, self.k, self.rate, **readings)
         if isinstance(self.temperature, Policy):
             return self.temperature
         if self.temperature == "adaptive":

@@ -1,4 +1,4 @@
-"""TODO"""
+"""The cache's folder of a run: how it is written, verified, looked up and set aside."""
 
 from __future__ import annotations
 
@@ -98,8 +98,32 @@ def folder_of(run_hash: str) -> Path:
     return cache_folder() / "runs" / run_hash
 
 
+_whole: dict[Path, tuple[tuple[int, ...], ...]] = {}  # folders verified in this process, with their files' stamps
+
+
 def fault(folder: Path) -> str | None:
-    """What is wrong with a run's folder, in a few words; None when it is whole, unaltered and the run's own."""
+    """Says in a few words what is wrong with a run's folder; None when it is whole, unaltered, the run's own, and of
+    this format. A process computes its checksums once, and again when one of its files has changed."""
+    stamps = _stamps(folder)
+    if stamps and _whole.get(folder) == stamps:
+        return None
+    why = _verified(folder)
+    if why is None:
+        _whole[folder] = stamps
+    return why and (foreign_format(folder) or why)
+
+
+def _stamps(folder: Path) -> tuple[tuple[int, ...], ...]:
+    """What the system changes about a file whenever somebody alters or replaces it, for each of a folder's files."""
+    try:
+        stats = [path.lstat() for path in sorted(folder.glob("*"))]
+    except OSError:  # another process moves it away
+        return ()
+    return tuple((each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in stats)
+
+
+def _verified(folder: Path) -> str | None:
+    """Reads a run's whole folder, and says what is wrong with it."""
     why = complaint(folder, DIVERGED_FILES if (folder / "diverged.json").exists() else FILES)
     if why is not None:
         return why
@@ -109,7 +133,9 @@ def fault(folder: Path) -> str | None:
         _outcome_in(folder)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "its files are not those of a run"
-    return None if described == folder.name else f"run.json describes run {described}"
+    if described != folder.name:
+        return f"run.json describes run {described}"
+    return None if description.get("format", 1) == FORMAT else "it is of another format"
 
 
 def foreign_format(folder: Path) -> str | None:
@@ -133,38 +159,48 @@ def _outcome_in(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def outcome(run: Run) -> Result | Failure | None:
-    """How the run ended, if it has been trained. Raises Damaged when its folder is cut short, altered or another's,
-    and KitError when it is of another format."""
+def lookup(run: Run) -> Result | Failure | None:
+    """Looks up how the run ended; None where it has not been trained. Raises Damaged when its folder is cut short,
+    altered or another's, and KitError when it is of another format."""
     folder = folder_of(run.hash)
     if not folder.exists():
         return None
-    foreign = foreign_format(folder)
-    if foreign is not None:
-        raise KitError(f"run {run.hash} in {folder.parent} is of {foreign}")
     why = fault(folder)
     if why is not None:
-        raise Damaged(run, why)
-    found = _outcome_in(folder)
-    if "diverged" in found:
-        return Failure(run, str(Diverged(found["diverged"])), found["diverged"])
-    return Result(run, folder, found)
+        foreign = foreign_format(folder)
+        raise Damaged(run, why) if foreign is None else KitError(f"run {run.hash} in {folder.parent} is of {foreign}")
+    outcome = _outcome_in(folder)
+    if "diverged" in outcome:
+        return Failure(run, str(Diverged(outcome["diverged"])), outcome["diverged"])
+    return Result(run, folder, outcome)
 
 
 def find(run: Run) -> Result | None:
-    """The run's result if it has been trained to its end. Raises as `outcome` does."""
-    found = outcome(run)
-    return found if isinstance(found, Result) else None
+    """Finds the run's result if it has been trained to its end. Raises as `lookup` does."""
+    outcome = lookup(run)
+    return outcome if isinstance(outcome, Result) else None
 
 
-def usable(run: Run) -> Result | Failure | None:
-    """As `outcome`, but a damaged folder is set aside, whole, and said to be. For holders of the run's lock."""
+def clear_damage(run: Run) -> None:
+    """Sets the run's folder aside, whole, where it is damaged, and says so; for that, and then alone, it takes the
+    run's lock."""
+    if _damage(run) is None:
+        return
+    with locked(folder_of(run.hash)):
+        damage = _damage(run)  # another process may have trained it anew meanwhile
+        if damage is not None:
+            aside = set_aside(folder_of(run.hash))
+            print(
+                f"warning: run {run.hash} ({run.title}): {damage.why}; moved to {aside}, trained anew", file=sys.stderr
+            )
+
+
+def _damage(run: Run) -> Damaged | None:
     try:
-        return outcome(run)
+        lookup(run)
     except Damaged as error:
-        aside = set_aside(folder_of(run.hash))
-        print(f"warning: run {run.hash} ({run.title}): {error.why}; moved to {aside}, trained anew", file=sys.stderr)
-        return None
+        return error
+    return None
 
 
 def set_aside(folder: Path) -> Path:
@@ -203,7 +239,7 @@ def cached() -> list[Entry]:
 
 
 def entry_of(folder: Path) -> Entry:
-    why = foreign_format(folder) or fault(folder)
+    why = fault(folder)
     if why:
         return Entry(folder.name, folder, "", why)
     description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -297,18 +333,9 @@ def stored(run_hash: str) -> Stored:
         raise KitError(
             f"run {run_hash!r} is not in the cache, {cache_folder()}; allowed: what 'python -m kit cache list' lists"
         )
-    why = foreign_format(folder) or fault(folder)
+    why = fault(folder)
     if why is not None:
         raise KitError(f"run {run_hash}: {why}; only whole, unaltered runs are used")
     if (folder / "diverged.json").exists():
         raise KitError(f"run {run_hash} diverged, so it has no student; allowed: runs that finished")
     return Stored(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
-
-
-def found(run: Run) -> Result | Failure | None:
-    """As `usable`, taking the lock only where something is to be set aside."""
-    try:
-        return outcome(run)
-    except Damaged:
-        with locked(folder_of(run.hash)):
-            return usable(run)

@@ -16,7 +16,7 @@ from kit.parallel.ranks import ALONE, Ranks
 from kit.runs.checkpoint import Checkpoints
 from kit.runs.logits import DTYPES, Drawn, TeacherLogits
 from kit.runs.spec import Run, hash_of, versions
-from kit.runs.store import Failure, Result, find, folder_of, found, store, store_diverged, usable
+from kit.runs.store import Failure, Result, clear_damage, find, folder_of, lookup, store, store_diverged
 from kit.runtime.progress import Progress
 from kit.runtime.threads import one_thread
 from kit.trainer import Training
@@ -76,15 +76,16 @@ def _drawn(run: Run) -> Drawn:
 def train(run: Run, progress: Progress = lambda share: None) -> Result:
     """Trains one run on one thread, or finds it. Its teachers must be in the cache.
 
-    `progress` hears each epoch's share, and 0 after every other batch and while another process has the run: what it raises
-    stops the training there, its checkpoint left in place. A run that was killed goes on from its newest checkpoint,
-    and ends as it would have ended; a damaged result is set aside. Raises Diverged when the loss stops being a number,
-    now or when the run was first tried, and KitError where the cache cannot be written.
+    `progress` is called with each epoch's share, and with 0 after every other batch and while another process has the
+    run: what it raises stops the training there, and its checkpoint stays. A run that was killed goes on from its
+    newest checkpoint, to the same result; a damaged result is set aside. Raises Diverged when the loss stops being a
+    number, now or when the run was first tried, and KitError where the cache cannot be written.
     """
-    known = found(run)  # without the lock: a cache that cannot be written can be read
+    clear_damage(run)
+    known = lookup(run)  # without the lock: a cache that cannot be written can be read
     if known is None:
         with locked(folder_of(run.hash), progress):
-            known = usable(run)  # another process may have trained it meanwhile
+            known = lookup(run)  # another process may have trained it meanwhile
             if known is None:
                 train_missing(run, progress)
                 return _trained(run)

@@ -1,23 +1,18 @@
 """What a reader sees: figures, tables and widgets. The only part of the kit that imports matplotlib and ipywidgets.
 
 - `style`: sizes, colours per label, captions (`source_line`)
-- `plots`: functions of runs, frames and logits that return a Figure
+- `plots`, `table_pictures`, `pages`: functions of runs and frames that return a Figure: curves, tables, images
+- `panels`: parts of a figure that a widget updates
 - `tables`: means with 95 % intervals as text
 - `artefacts`: a Figure as files (PNG, SVG and the CSV behind it, byte-stable) and as a notebook's picture
 - `widgets`: sliders over a finished run, imported on their own: `from kit.show.widgets import temperature_explorer`
 """
 
 from kit.show.artefacts import picture, png_bytes, save, show
-from kit.show.plots import (
-    Measure,
-    accuracy_curves,
-    compare_table,
-    contact_sheet,
-    sensitivity,
-    table_picture,
-    temperature_trace,
-)
+from kit.show.pages import contact_sheet
+from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
 from kit.show.style import source_line
+from kit.show.table_pictures import Measure, compare_table, table_picture
 from kit.show.tables import curves, interval, with_interval
 
 __all__ = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from itertools import groupby, pairwise
 
 import numpy as np
 import pandas as pd
@@ -21,9 +20,10 @@ from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.runtime.threads import one_thread
 from kit.show import style
+from kit.show.pages import EDGE, Page
 from kit.show.paper_figures import BAND, caption
-from kit.show.plots import Measure, compare_table, in_style, table_picture
-from kit.show.style import DPI, MUTED, RULE, SMALL, TEXT
+from kit.show.style import MUTED, RULE, SMALL, TEXT
+from kit.show.table_pictures import Measure, compare_table, table_picture
 from kit.show.tables import with_interval
 
 COLOURS = "inferno"
@@ -73,10 +73,10 @@ def look(
 
 # ---- Fig. 2 ----------------------------------------------------------------------------------------------------------
 
-TILE, GAP, LEFT, RIGHT, EDGE = 94, 8, 112, 52, 12  # px
+TILE, GAP, LEFT, RIGHT, HEADS, ROW = 94, 8, 112, 52, 58, 118  # px
 
 
-@in_style
+@style.styled()
 def fig2(
     seen: Sequence[Subject],
     scenes: Scenes,
@@ -90,108 +90,98 @@ def fig2(
     """Fig. 2's grid. Rows: images, and why they are shown. Columns: the image with its ship's box, each explained
     model, then its students by T = 5, T = 20 and adaptive; under each map what `frame` has for it."""
     columns = _columns(seen, reading, seed)
-    wide = LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT
-    method, layers = columns[0].heat.method, {each.student: each.heat.layer for each in columns}
-    title = "Fig. 2 · Where explained models and their ResNet-34 students look"
+    subjects = [each for _, each in columns]
+    layers = {each.student: each.heat.layer for each in subjects}
     text = caption(
         plan,
         rows,
-        f"{method} for the true class, seed {seed}, T = 5 and T = 20 by Eq. (1) {reading}",
+        f"{subjects[0].heat.method} for the true class, seed {seed}, T = 5 and T = 20 by Eq. (1) {reading}",
         "layers: " + ", ".join(f"{name} {layer}" for name, layer in layers.items()),
         "outlined: the hull; under each map: its energy inside, ✓ the network predicts the class, ✗ another",
     )
-    head, foot = style.frame_heights(wide, title, text)
-    labels, row_height = 58, TILE + 24
-    figure = style.new_figure(wide, head + labels + len(chosen) * row_height + foot)
-    style.frame(figure, title, text)
-    high = figure.get_figheight() * DPI
-    page = figure.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(high, 0))
-    page.set_axis_off()
-    lefts = _lefts(columns)
-    _column_heads(page, columns, lefts, head + labels)
+    title = "Fig. 2 · Where explained models and their ResNet-34 students look"
+    width = LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT
+    head, foot = style.frame_heights(width, title, text)
+    page = Page(width, head + HEADS + len(chosen) * ROW + foot, title, text)
+    ax, first = page.axes, head + HEADS
+    _column_heads(ax, columns, first)
     score = frame.set_index([*BY, "seed", "image"]).sort_index()
-    reasons = list(chosen.values())
+    before = None
     for r, (image, reason) in enumerate(chosen.items()):
-        top = head + labels + r * row_height
-        if r == 0 or reasons[r - 1] != reason:
-            page.plot([EDGE, wide - RIGHT - GAP], [top - 3, top - 3], color=RULE, lw=0.8)
-            page.text(EDGE, top + 12, style.wrapped(reason, LEFT - EDGE - 6, TEXT, bold=True), weight="bold", va="top")
-        name = scenes.data.classes[int(scenes.labels[image])]
-        name = style.wrapped(f"{name}\nimage {image}", LEFT - EDGE - 6, SMALL)
-        page.text(EDGE, top + TILE, name, va="bottom", size=SMALL, color=MUTED, parse_math=False)
-        _tile(figure, (LEFT, top, wide, high), scenes.pixels[image], scenes, image, with_box=True)
-        for left, each in zip(lefts[1:], columns, strict=True):
-            mixed = overlay(scenes.pixels[image], each.heat.maps[image])
-            _tile(figure, (left, top, wide, high), mixed, scenes, image)
+        top = first + r * ROW
+        if reason != before:
+            ax.plot([EDGE, width - RIGHT - GAP], [top - 3, top - 3], color=RULE, lw=0.8)
+            ax.text(EDGE, top + 12, style.wrapped(reason, LEFT - EDGE - 6, TEXT, bold=True), weight="bold", va="top")
+        before = reason
+        name = f"{scenes.data.classes[int(scenes.labels[image])]}\nimage {image}"
+        name = style.wrapped(name, LEFT - EDGE - 6, SMALL)
+        ax.text(EDGE, top + TILE, name, va="bottom", size=SMALL, color=MUTED, parse_math=False)
+        _outline_box(_tile(page, LEFT, top, scenes.pixels[image]), scenes, image)
+        for left, each in columns:
+            _outline_hull(_tile(page, left, top, overlay(scenes.pixels[image], each.heat.maps[image])), scenes, image)
             line = score.loc[(each.teacher, each.temperature, each.reading, each.seed, image)]
-            page.text(left + TILE / 2, top + TILE + 10, _under(line), ha="center", va="center", size=SMALL)
-    bar = figure.add_axes((1 - 40 / wide, 1 - (head + labels + 2 * row_height) / high, 10 / wide, 2 * TILE / high))
-    figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 0.5, 1])
+            ax.text(left + TILE / 2, top + TILE + 10, _under(line), ha="center", va="center", size=SMALL)
+    bar = page.place(width - 40, first + 2 * ROW, 10, 2 * TILE)
+    page.figure.colorbar(ScalarMappable(cmap=COLOURS), cax=bar, ticks=[0, 0.5, 1])
     bar.set_title("heat", size=SMALL, loc="center", color=MUTED)
     bar.tick_params(labelsize=SMALL, length=2, pad=2)
-    return figure
+    return page.figure
 
 
-def _columns(seen: Sequence[Subject], reading: str, seed: int) -> list[Subject]:
-    """The explained models, then for each of them its students, T = 5, T = 20, adaptive."""
+def _columns(seen: Sequence[Subject], reading: str, seed: int) -> list[tuple[float, Subject]]:
+    """Right of the image the explained models, then for each of them its students by T = 5, T = 20 and adaptive.
+
+    Each with its left edge in px: groups are a little apart.
+    """
     explained = [each for each in seen if each.temperature == "teacher"]
-    of_seed = [each for each in seen if each.seed == seed]
-    students = [
-        each
-        for big in explained
-        for temperature in ("T=5", "T=20", "adaptive")
-        for each in of_seed
-        if each.teacher == big.teacher and each.temperature == temperature and each.reading in (reading, "three steps")
-    ]
-    return explained + students
+    groups = [explained]
+    for big in explained:
+        of = [each for each in seen if each.teacher == big.teacher and each.seed == seed]
+        of = [each for each in of if each.reading in (reading, "three steps")]
+        groups.append([each for T in ("T=5", "T=20", "adaptive") for each in of if each.temperature == T])
+    columns, left = [], LEFT + TILE + GAP
+    for group in filter(None, groups):
+        columns += [(left + i * (TILE + GAP), each) for i, each in enumerate(group)]
+        left += len(group) * (TILE + GAP) + GAP / 2
+    return columns
 
 
-def _lefts(columns: Sequence[Subject]) -> list[float]:
-    """Where each picture of a row begins, in px: the image, then the columns, each group of them a little apart."""
-    groups = ["explained" if each.temperature == "teacher" else each.teacher for each in columns]
-    apart = [0.0, 0.0]
-    for before, group in pairwise(groups):
-        apart.append(apart[-1] + (GAP / 2 if group != before else 0))
-    return [LEFT + c * (TILE + GAP) + more for c, more in enumerate(apart)]
-
-
-def _column_heads(page: Axes, columns: Sequence[Subject], lefts: Sequence[float], bottom: float) -> None:
+def _column_heads(ax: Axes, columns: Sequence[tuple[float, Subject]], bottom: float) -> None:
     """A name over each column, and over each explained model's students whose they are."""
     centred = {"ha": "center", "va": "bottom", "size": TEXT}
-    page.text(lefts[0] + TILE / 2, bottom - 10, "image, box", **centred)
-    for left, each in zip(lefts[1:], columns, strict=True):
-        if each.temperature == "teacher":
-            page.text(left + TILE / 2, bottom - 10, f"{each.teacher}\nexplained", **centred)
-        else:
-            look = {"color": style.COLOURS[each.temperature], "weight": "bold"}
-            page.text(left + TILE / 2, bottom - 10, each.temperature, **centred, **look)
-    students = [(left, each) for left, each in zip(lefts[1:], columns, strict=True) if each.temperature != "teacher"]
-    for teacher, group in groupby(students, key=lambda pair: pair[1].teacher):
-        of = list(group)
-        start, end = of[0][0], of[-1][0] + TILE
-        page.plot([start, end], [bottom - 31, bottom - 31], color=MUTED, lw=0.8)
-        page.text((start + end) / 2, bottom - 35, f"{of[0][1].student} taught by {teacher}", **centred)
+    ax.text(LEFT + TILE / 2, bottom - 10, "image, box", **centred)
+    lefts: dict[tuple[str, str], list[float]] = {}  # of students, by themselves and their teacher
+    for left, each in columns:
+        name, look = f"{each.teacher}\nexplained", {}
+        if each.temperature != "teacher":
+            name, look = each.temperature, {"color": style.COLOURS[each.temperature], "weight": "bold"}
+            lefts.setdefault((each.student, each.teacher), []).append(left)
+        ax.text(left + TILE / 2, bottom - 10, name, **centred, **look)
+    for (student, teacher), of in lefts.items():
+        start, end = of[0], of[-1] + TILE
+        ax.plot([start, end], [bottom - 31, bottom - 31], color=MUTED, lw=0.8)
+        ax.text((start + end) / 2, bottom - 35, f"{student} taught by {teacher}", **centred)
 
 
-def _tile(
-    figure: Figure, place: tuple[float, float, float, float], pixels: np.ndarray, scenes: Scenes, image: int,
-    with_box: bool = False,
-) -> None:  # fmt: skip
-    """A TILE × TILE px picture at (left, top) on a page (wide, high), with the hull's outline or the ship's box."""
-    left, top, wide, high = place
-    ax = figure.add_axes((left / wide, 1 - (top + TILE) / high, TILE / wide, TILE / high))
+def _tile(page: Page, left: float, top: float, pixels: np.ndarray) -> Axes:
+    """A TILE × TILE px picture."""
+    ax = page.place(left, top + TILE, TILE, TILE)
     px = len(pixels)
     ax.imshow(pixels, extent=(0, px, px, 0), interpolation="nearest", aspect="auto")
-    ax.set_xlim(0, px)
-    ax.set_ylim(px, 0)
+    ax.set(xlim=(0, px), ylim=(px, 0))
     ax.set_axis_off()
-    if scenes.masks is None:
-        return
-    if with_box:
+    return ax
+
+
+def _outline_box(ax: Axes, scenes: Scenes, image: int) -> None:
+    if scenes.masks is not None:
         xmin, ymin, xmax, ymax = scenes.data.boxes[image].tolist()
         ax.add_patch(Rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, ec=BOX, lw=1.4))
-    else:
-        fine = scenes.masks[image].repeat(4, 0).repeat(4, 1).astype(float)
+
+
+def _outline_hull(ax: Axes, scenes: Scenes, image: int) -> None:
+    if scenes.masks is not None:
+        fine, px = scenes.masks[image].repeat(4, 0).repeat(4, 1).astype(float), scenes.data.px
         ax.contour(fine, [0.5], colors=[BOX], linewidths=0.9, extent=(0, px, 0, px))
 
 
@@ -207,27 +197,26 @@ def _under(line: pd.Series) -> str:
 
 def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
     """Every score over the whole test split, mean and t-interval over seeds, for students, teachers and controls."""
-    means = by_seed(frame[frame["temperature"] != "oracle"])
+    measures = [
+        Measure("accuracy", "test Top-1 %", scale=100),
+        Measure("energy_mask", "on hull %", scale=100, dots=True),
+        Measure("energy_box", "in box %", scale=100),
+        Measure("pointing", "pointing %", scale=100),
+        Measure("iou", "IoU %", scale=100),
+        Measure("road", "ROAD ×100", scale=100),
+        Measure("energy_shortcut", "on shortcut %", scale=100),
+        Measure("agreement", "ρ to teacher ×100", scale=100, dots=True),
+        Measure("empty", "empty %", scale=100),
+    ]
+    columns = [measure.column for measure in measures]  # data without regions have not all of them
+    means = by_seed(frame[frame["temperature"] != "oracle"]).reindex(columns=[*BY, *columns])
     means = means.sort_values("teacher", key=lambda names: names.map(list(names.unique()).index), kind="stable")
-    columns = [name for name in means.columns if name not in (*BY, "seed")]
-    cells = means.groupby(BY, sort=False)[columns].agg(list).reset_index()
+    cells = means.groupby(BY, sort=False).agg(list).reset_index()
     cells["maps of"] = [_name(t, r) for t, r in zip(cells["temperature"], cells["reading"], strict=True)]
-    for column in ("energy_mask", "energy_box", "energy_shortcut", "pointing", "iou", "accuracy"):
-        cells[column] = cells[column] if column in cells else [[] for _ in range(len(cells))]
     return compare_table(
         cells.rename(columns={"teacher": "explained model"}),
         ["explained model", "maps of"],
-        [
-            Measure("accuracy", "test Top-1 %", scale=100),
-            Measure("energy_mask", "on hull %", scale=100, dots=True),
-            Measure("energy_box", "in box %", scale=100),
-            Measure("pointing", "pointing %", scale=100),
-            Measure("iou", "IoU %", scale=100),
-            Measure("road", "ROAD ×100", scale=100),
-            Measure("energy_shortcut", "on shortcut %", scale=100),
-            Measure("agreement", "ρ to teacher ×100", scale=100, dots=True),
-            Measure("empty", "empty %", scale=100),
-        ],
+        measures,
         title="Where they look, as numbers: means over the whole test split",
         caption=caption(
             plan,
@@ -254,17 +243,14 @@ def _name(temperature: str, reading: str) -> str:
 
 def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
     """Rank correlation and SSIM with the teacher's maps, on right and on wrong predictions."""
-    means = by_seed(frame)
+    shown = {
+        "rank correlation": "agreement", "where the student is right": "agreement_right",
+        "where it is wrong": "agreement_wrong", "SSIM": "ssim",
+    }  # fmt: skip
     lines = [
-        {
-            "explained model": teacher,
-            "maps of": _name(temperature, reading),
-            "rank correlation": with_interval(cell["agreement"], percent=False, digits=2),
-            "where the student is right": with_interval(cell["agreement_right"], percent=False, digits=2),
-            "where it is wrong": with_interval(cell["agreement_wrong"], percent=False, digits=2),
-            "SSIM": with_interval(cell["ssim"], percent=False, digits=2),
-        }
-        for (teacher, temperature, reading), cell in means.groupby(BY, sort=False)
+        {"explained model": teacher, "maps of": _name(temperature, reading)}
+        | {title: with_interval(cell[column], percent=False, digits=2) for title, column in shown.items()}
+        for (teacher, temperature, reading), cell in by_seed(frame).groupby(BY, sort=False)
         if cell["agreement"].notna().any()
     ]
     return table_picture(

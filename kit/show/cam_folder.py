@@ -32,7 +32,7 @@ from kit.runs.store import Stored, stored
 from kit.show import style
 from kit.show.artefacts import csv_bytes, pixels_png, png_bytes
 from kit.show.cam_figures import enlarged, overlay
-from kit.show.plots import contact_sheet
+from kit.show.pages import contact_sheet
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation, the usual ones
 ON_SHEET = 48  # images at most

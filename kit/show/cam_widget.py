@@ -25,16 +25,6 @@ SIDE = 320  # px
 KEPT = 64  # maps
 
 
-def cam_explorer(networks: Mapping[str, nn.Module], scenes: Scenes, images: Sequence[int]) -> CamExplorer:
-    """Drop-downs over named networks and some of a test split's images; a slider from the image to the map."""
-    if not networks or not len(images):
-        raise KitError("nothing to look at; allowed: at least one network and one image")
-    for image in images:
-        if not 0 <= image < len(scenes):
-            raise KitError(f"image {image} is not there; allowed: 0 to {len(scenes) - 1}")
-    return CamExplorer(networks, scenes, images)
-
-
 def named(subjects: Sequence[Subject], seed: int = 0) -> dict[str, nn.Module]:
     """The explained models and one seed's students (trained and not), by what a reader calls them."""
     found = {}
@@ -48,11 +38,19 @@ def named(subjects: Sequence[Subject], seed: int = 0) -> dict[str, nn.Module]:
 
 
 class CamExplorer(widgets.VBox):
-    """See `cam_explorer`. The controls are `network`, `image`, `target`, `method`, `layer` and `blend`; the displays
-    `picture` and `numbers`; `computed` counts maps and `draws` pictures."""
+    """Drop-downs over named networks and some of a test split's images; a slider from the image to the map.
+
+    The controls are `network`, `image`, `target`, `method`, `layer` and `blend`; the displays `picture` and `numbers`;
+    `computed` counts maps and `draws` pictures.
+    """
 
     @one_thread()
     def __init__(self, networks: Mapping[str, nn.Module], scenes: Scenes, images: Sequence[int]) -> None:
+        if not networks or not len(images):
+            raise KitError("nothing to look at; allowed: at least one network and one image")
+        for image in images:
+            if not 0 <= image < len(scenes):
+                raise KitError(f"image {image} is not there; allowed: 0 to {len(scenes) - 1}")
         self._networks, self._scenes = dict(networks), scenes
         self._maps: dict[tuple, HeatMaps] = {}
         self._shown: tuple = ()
@@ -75,12 +73,14 @@ class CamExplorer(widgets.VBox):
         self.picture = widgets.Image(format="png", layout=widgets.Layout(width=f"{SIDE}px", max_width="100%"))
         self.numbers = widgets.HTML()
         self._offer_layers()
-        controls = [self.network, self.image, self.target, self.method, self.layer, self.blend]
+        self._controls = [self.network, self.image, self.target, self.method, self.layer, self.blend]
         side_by_side = widgets.Layout(grid_gap="16px", flex_flow="row wrap")  # below each other where it is narrow
-        super().__init__([widgets.HBox([widgets.VBox(controls), self.picture, self.numbers], layout=side_by_side)])
+        super().__init__(
+            [widgets.HBox([widgets.VBox(self._controls), self.picture, self.numbers], layout=side_by_side)]
+        )
         self._redraw = Coalesced(self.draw)
         self.network.observe(lambda _: self._offer_layers(), "value")
-        for control in controls:
+        for control in self._controls:
             control.observe(lambda _: self._redraw(), "value")
         self.draw()
 
@@ -98,13 +98,11 @@ class CamExplorer(widgets.VBox):
 
     def heat(self) -> HeatMaps:
         """The chosen map of one image, computed once."""
-        key = (self.network.value, self.image.value, self.target.value, self.method.value, self.layer.value)
+        key = network, i, target, method, layer = tuple(control.value for control in self._controls[:-1])
         if key not in self._maps:
-            network, i, target, method, layer = key
             wanted = self._scenes.labels[i : i + 1] if target == "true" else target
-            found = maps(self._networks[network], self._scenes.x[i : i + 1], wanted, method, layer)
+            self._maps[key] = maps(self._networks[network], self._scenes.x[i : i + 1], wanted, method, layer)
             self.computed += 1
-            self._maps[key] = found
             if len(self._maps) > KEPT:
                 del self._maps[next(iter(self._maps))]
         return self._maps[key]
@@ -112,8 +110,7 @@ class CamExplorer(widgets.VBox):
     @one_thread()
     def draw(self) -> None:
         """Brings picture and numbers up to date."""
-        controls = (self.network, self.image, self.target, self.method, self.layer, self.blend)
-        state = tuple(control.value for control in controls)
+        state = tuple(control.value for control in self._controls)
         if state == self._shown:
             return
         found, i = self.heat(), self.image.value
@@ -123,6 +120,9 @@ class CamExplorer(widgets.VBox):
         self.numbers.value = _numbers(found, self._scenes, i)
         self._shown = state
         self.draws += 1
+
+
+cam_explorer = CamExplorer  # as a notebook calls it
 
 
 def _cells(size: tuple[int, int]) -> str:

@@ -6,7 +6,7 @@ from kit.data.base import sample
 from kit.paper.plan import Plan
 from kit.runs.spec import DataSpec
 from kit.runs.store import Result, find
-from kit.show.plots import contact_sheet
+from kit.show.pages import contact_sheet
 from kit.show.widgets import TemperatureExplorer, temperature_explorer
 from kit.training.evaluation import evaluate
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kit.paper import table1, table3
+from kit.paper import table1, table2, table3
 from kit.paper.plan import Plan, Row, ended
-from kit.paper.printed import TABLE_1, TABLE_2, TABLE_3
+from kit.paper.printed import TABLE_1, TABLE_2
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
-from kit.show.plots import Measure, accuracy_curves, compare_table, sensitivity, table_picture, temperature_trace
+from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
 from kit.show.style import source_line
+from kit.show.table_pictures import Measure, compare_table, table_picture
 from kit.show.tables import interval
 
 BAND = "intervals: 95 % t over seeds"
@@ -71,12 +75,12 @@ def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     """Table 1: the paper's training Top-5 beside this kit's accuracies."""
     cells = _cells(frame, ["group", "temperature"], ["train_top5", "train_top1", "test_top5", "test_top1"])
     cells = cells.rename(columns={"group": "role", "temperature": "model"})
-    printed = [TABLE_1[table1.NAMES[m], r].top5 for r, m in zip(cells["role"], cells["model"], strict=True)]
+    entries = [TABLE_1[table1.NAMES[m], r] for r, m in zip(cells["role"], cells["model"], strict=True)]
     return compare_table(
         cells,
         ["role", "model"],
         [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1],
-        pd.DataFrame({"train_top5": printed}, index=cells.index),
+        printed(entries, train_top5=lambda entry: entry.top5),
         title="Table 1 · Five networks trained on hard labels",
         caption=caption(plan, rows, "paper: training Top-5 after 150 to 1,000 epochs on the real datasets"),
     )
@@ -84,31 +88,22 @@ def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
 
 def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     """Table 2: accuracies and time of each procedure, the paper's beside them, time as a ratio to T=5."""
-    baseline = frame.query("temperature == 'T=5' and reading == 'printed'").set_index("seed")["seconds"]
-    frame = frame.assign(
-        ratio=frame["seconds"] / frame["seed"].map(baseline),
-        tflop=(frame["student_flops"] + frame["teacher_flops"]) / 1e12,
-    )
+    tflop = (frame["student_flops"] + frame["teacher_flops"]) / 1e12
     columns = ["train_top1", "test_top1", "test_top5", "seconds", "tflop", "ratio"]
+    frame = frame.assign(ratio=_ratio(frame), tflop=tflop)
     cells = _cells(frame, ["temperature", "reading"], columns)
-    printed = [
-        TABLE_2.get(label) if reading != "three steps" else None
-        for label, reading in zip(cells["temperature"], cells["reading"], strict=True)
-    ]
-    paper = pd.DataFrame(
-        {
-            "train_top1": [p.top1 if p else float("nan") for p in printed],
-            "ratio": [p.seconds / TABLE_2["T=5"].seconds if p else float("nan") for p in printed],
-        },
-        index=cells.index,
-    )
-    cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
     cells["name"] = cells["temperature"] + ", " + cells["reading"]
+    entries = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
+    cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
     return compare_table(
         cells,
         ["temperature", "reading"],
         [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, cpu, tflop, TIME_RATIO],
-        paper,
+        printed(
+            entries,
+            train_top1=lambda entry: entry.top1,
+            ratio=lambda entry: entry.seconds / TABLE_2["T=5"].seconds,
+        ),
         label="name",
         title="Table 2 · ResNet-50 teaches ResNet-34",
         caption=caption(plan, rows, BAND, "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy", TIME),
@@ -117,26 +112,21 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
 
 def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     """Table 3: eight configurations by five procedures; time as a ratio to T = 5 as printed, the paper's beside it."""
-    baseline = frame.query("temperature == 'T=5' and reading == 'printed'").set_index(["group", "seed"])["seconds"]
-    index = pd.MultiIndex.from_frame(frame[["group", "seed"]])
-    frame = frame.assign(ratio=frame["seconds"].to_numpy() / baseline.reindex(index).to_numpy())
     columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
-    cells = _cells(frame, ["group", "temperature", "reading"], columns)
+    cells = _cells(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], columns)
     cells["procedure"] = cells["temperature"] + ", " + cells["reading"]
-    printed = {table3.title(configuration): entries for configuration, entries in TABLE_3.items()}
-    entries = [(printed[g], printed[g][T]) for g, T in zip(cells["group"], cells["temperature"], strict=True)]
-    paper = pd.DataFrame(
-        {
-            "train_top5": [entry.top5 for _, entry in entries],
-            "ratio": [entry.seconds / every["T=5"].seconds for every, entry in entries],
-        },
-        index=cells.index,
-    )
+    slowest = [table3.PRINTED[group]["T=5"] for group in cells["group"]]
+    entries = [table3.printed(*of) for of in zip(cells["group"], cells["temperature"], cells["reading"], strict=True)]
+    pairs = [entry and (t5, entry) for t5, entry in zip(slowest, entries, strict=True)]
     return compare_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
         [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO],
-        paper,
+        printed(
+            pairs,
+            train_top5=lambda pair: pair[1].top5,
+            ratio=lambda pair: pair[1].seconds / pair[0].seconds,
+        ),
         title="Table 3 · Small teachers: eight configurations",
         width=1480,
         caption=caption(
@@ -185,6 +175,20 @@ def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[
         caption=caption(plan, rows, BAND),
     )
     return figure, swept
+
+
+def printed(entries: Sequence[Any], **columns: Callable[[Any], float]) -> pd.DataFrame:
+    """The paper's figures for `compare_table`: a row an entry of its table, NaN where it has none (None)."""
+    return pd.DataFrame(
+        {name: [math.nan if entry is None else of(entry) for entry in entries] for name, of in columns.items()}
+    )
+
+
+def _ratio(frame: pd.DataFrame) -> np.ndarray:
+    """Each run's seconds over those of T = 5 as printed with the same seed, in the same group."""
+    by = ["group", "seed"]
+    baseline = frame.query("temperature == 'T=5' and reading == 'printed'").set_index(by)["seconds"]
+    return frame["seconds"].to_numpy() / baseline.reindex(pd.MultiIndex.from_frame(frame[by])).to_numpy()
 
 
 def _cells(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:

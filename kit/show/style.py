@@ -149,14 +149,13 @@ def wrapped(text: str, width: float, size: float = TEXT, bold: bool = False) -> 
     """`text` with line breaks between words so that each line is at most `width` px wide, where words allow it."""
     lines = []
     for paragraph in text.replace(" %", "\u00a0%").split("\n"):
-        line = ""
-        for word in paragraph.split(" "):
+        line, *words = paragraph.split(" ")
+        for word in words:
             longer = f"{line} {word}" if line else word
             if line and text_size(longer, size, bold)[0] > width:
                 lines.append(line)
-                line = word
-            else:
-                line = longer
+                longer = word
+            line = longer
         lines.append(line)
     return "\n".join(lines)
 

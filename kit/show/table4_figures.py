@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,9 +16,10 @@ from kit.paper.printed import TABLE_4
 from kit.paper.table4 import BUDGETS, Comparison, is_default, search_log
 from kit.runs.store import Result, find
 from kit.show import style
-from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5
-from kit.show.plots import Measure, accuracy_curves, compare_table, in_style, table_picture, temperature_trace
+from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, printed
+from kit.show.plots import accuracy_curves, temperature_trace
 from kit.show.style import INK, MUTED, SMALL, source_line
+from kit.show.table_pictures import Measure, compare_table, table_picture
 from kit.show.tables import curves
 
 CURVE_HEIGHT = 360  # px
@@ -62,7 +61,7 @@ def chain_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     return figure, curves(hops, ["train_top1", "test_top1"])
 
 
-@in_style
+@style.styled()
 def complexity_figure(comparison: Comparison, images: int = 500) -> tuple[Figure, pd.DataFrame]:
     """[10]: how steep the loss is at test images, n = ‖∂CE/∂x‖₂, for the explained model and three students."""
     labels = [label_of(comparison, "hinton"), label_of(comparison, "[10]"), label_of(comparison, "[10]", 1)]
@@ -91,7 +90,7 @@ def complexity_figure(comparison: Comparison, images: int = 500) -> tuple[Figure
     return style.settle(figure), pd.DataFrame(norms).rename_axis("test image").reset_index()
 
 
-@in_style
+@style.styled()
 def search_figure(comparison: Comparison) -> Figure:
     """[11]: the best reward after each sample, the controller beside its random twin; and what every sample costs."""
     log = search_log(comparison)
@@ -129,7 +128,7 @@ def search_figure(comparison: Comparison) -> Figure:
     return style.settle(figure)
 
 
-@in_style
+@style.styled()
 def removal_figure(comparison: Comparison, seed: int = 0) -> tuple[Figure, pd.DataFrame]:
     """[12]: each candidate's layers, kept or removed, then shrunk; beside it the reward and what it is made of."""
     log = comparison.found[label_of(comparison, "[12]"), seed].log
@@ -152,10 +151,8 @@ def removal_figure(comparison: Comparison, seed: int = 0) -> tuple[Figure, pd.Da
     rows = np.arange(len(log))
     right.plot(log["reward"], rows, color=style.VERMILLION, marker="o", ls="", label="reward")
     right.plot(log["accuracy"], rows, color=style.BLUE, marker="s", ls="", mfc="white", label="held-out Top-1")
-    whole = parameter_count(LayeredSpec.of(comparison.setting.student).build())
-    right.plot(
-        1 - log["params"] / whole, rows, color=style.GREEN, marker="D", ls="", mfc="white", label="compression C"
-    )
+    compression = 1 - log["params"] / parameter_count(LayeredSpec.of(comparison.setting.student).build())
+    right.plot(compression, rows, color=style.GREEN, marker="D", ls="", mfc="white", label="compression C")
     right.set_ylim(left.get_ylim())
     right.set_yticks([])
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
@@ -181,7 +178,7 @@ def layers_kept(log: pd.DataFrame) -> np.ndarray:
     return np.stack(rows)
 
 
-@in_style
+@style.styled()
 def annealing_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     """[13]: Φ(T) along the run, and the accuracy of both readings beside ordinary distillation."""
     labels = [label_of(comparison, "[13]"), label_of(comparison, "[13]", 1), label_of(comparison, "hinton")]
@@ -204,10 +201,9 @@ def annealing_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     for label, curve in numbers.groupby("label", sort=False):
         look = looks[label]
         right.plot(curve["iteration"], curve["test_top1"], color=look.colour, ls=look.line, label=label)
-        if curve["test_top1_low"].notna().all():
-            right.fill_between(
-                curve["iteration"], curve["test_top1_low"], curve["test_top1_high"], color=look.colour, alpha=0.13, lw=0
-            )
+        low, high = curve["test_top1_low"], curve["test_top1_high"]
+        if low.notna().all():
+            right.fill_between(curve["iteration"], low, high, color=look.colour, alpha=0.13, lw=0)
     right.set(xlabel="step", ylabel="test Top-1 %", ylim=(0, 1.35 * numbers["test_top1"].max()))
     right.legend(loc="upper left")
     return style.settle(figure), numbers
@@ -231,16 +227,13 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
     here = here.assign(ratio=here["seconds_total"] / here["seed"].map(ours), tflop=here["flops"] / 1e12)
     columns = ["test_top1", "test_top5", "seconds_total", "seconds_student", "tflop", "ratio", "steps"]
     cells = here.groupby(["method", "title", "label"], sort=False)[columns].agg(list).reset_index()
-    printed = [
-        TABLE_4.get(key) if is_default(frame, label) else None for key, label in cells[["method", "label"]].to_numpy()
-    ]
-    paper = pd.DataFrame(
-        {
-            "test_top1": [row.top1 if row else math.nan for row in printed],
-            "test_top5": [row.top5 if row else math.nan for row in printed],
-            "ratio": [row.seconds / TABLE_4["ours"].seconds if row else math.nan for row in printed],
-        },
-        index=cells.index,
+    labels = cells[["method", "label"]].to_numpy()
+    entries = [TABLE_4.get(key) if is_default(frame, label) else None for key, label in labels]
+    paper = printed(
+        entries,
+        test_top1=lambda row: row.top1,
+        test_top5=lambda row: row.top5,
+        ratio=lambda row: row.seconds / TABLE_4["ours"].seconds,
     )
     return compare_table(
         cells,

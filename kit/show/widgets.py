@@ -21,66 +21,54 @@ from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_e
 from kit.runtime.threads import one_thread
 from kit.show import style
 from kit.show.artefacts import LivePicture, pixels_png
-from kit.show.plots import GradientTerms, Softened
+from kit.show.panels import GradientTerms, Softened
 
 K_MAX = 40
 WIDTH = 1140  # px: fits JupyterLab's cell at 1280
 
 
-def temperature_explorer(
-    teacher_logits: Tensor,
-    student_logits: Tensor,
-    labels: Tensor,
-    classes: Sequence[str],
-    k: int = 20,
-    alpha: float = 0.5,
-    images: np.ndarray | None = None,
-) -> TemperatureExplorer:
+class TemperatureExplorer(widgets.VBox):
     """Sliders for K, α and t on a batch of logits (N, C) with labels (N,), and a drop-down for one of its images.
 
     Shows at once the image's softened distributions, the losses (Eq. (1) in both readings, and the improved loss), and
     what moves t. `images` (N, H, W, 3) uint8 are shown beside the drop-down.
+
+    The controls are `k`, `alpha`, `t` and `image`; the displays `bars`, `gradient`, `losses` and `thumbnail`; `draws`
+    counts pictures.
     """
-    teacher_logits, student_logits = torch.as_tensor(teacher_logits), torch.as_tensor(student_logits)
-    labels = torch.as_tensor(labels)
-    n, c = teacher_logits.shape
-    for what, shape, wanted in (
-        ("student_logits", tuple(student_logits.shape), (n, c)),
-        ("labels", tuple(labels.shape), (n,)),
-        ("classes", (len(classes),), (c,)),
-        ("images", (n,) if images is None else (len(images),), (n,)),
-    ):
-        if shape != wanted:
-            raise KitError(
-                f"{what} of shape {shape} is not allowed; allowed: {wanted}, to go with the teacher's logits"
-            )
-    if not 1 <= k <= K_MAX:
-        raise KitError(f"k {k!r} is not allowed; allowed: 1 to {K_MAX}")
-    if not 0 <= alpha <= 1:
-        raise KitError(f"alpha {alpha!r} is not allowed; allowed: 0 to 1")
-    return TemperatureExplorer(teacher_logits, student_logits, labels, classes, k, alpha, images)
-
-
-class TemperatureExplorer(widgets.VBox):
-    """See `temperature_explorer`. The controls are `k`, `alpha`, `t` and `image`; the displays `bars`, `gradient`,
-    `losses` and `thumbnail`; `draws` counts pictures."""
 
     def __init__(
         self,
-        zt: Tensor,
-        zs: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor,
         labels: Tensor,
         classes: Sequence[str],
-        k: int,
-        alpha: float,
-        images: np.ndarray | None,
+        k: int = 20,
+        alpha: float = 0.5,
+        images: np.ndarray | None = None,
     ) -> None:
+        zt, zs, labels = (torch.as_tensor(given) for given in (teacher_logits, student_logits, labels))
+        n, c = zt.shape
+        for what, shape, wanted in (
+            ("student_logits", tuple(zs.shape), (n, c)),
+            ("labels", tuple(labels.shape), (n,)),
+            ("classes", (len(classes),), (c,)),
+            ("images", (n,) if images is None else (len(images),), (n,)),
+        ):
+            if shape != wanted:
+                raise KitError(
+                    f"{what} of shape {shape} is not allowed; allowed: {wanted}, to go with the teacher's logits"
+                )
+        if not 1 <= k <= K_MAX:
+            raise KitError(f"k {k!r} is not allowed; allowed: 1 to {K_MAX}")
+        if not 0 <= alpha <= 1:
+            raise KitError(f"alpha {alpha!r} is not allowed; allowed: 0 to 1")
         self._zt, self._zs, self._labels = zt.detach().double(), zs.detach().double(), labels.long()
         self._images = images
         self.draws = 0
         wide = {"style": {"description_width": "112px"}, "layout": widgets.Layout(width="400px", max_width="100%")}
-        names = [f"{i}: {classes[y]}" for i, y in enumerate(labels.tolist())]
-        self.image = widgets.Dropdown(options=[(name, i) for i, name in enumerate(names)], description="image", **wide)
+        names = [(f"{i}: {classes[y]}", i) for i, y in enumerate(labels.tolist())]
+        self.image = widgets.Dropdown(options=names, description="image", **wide)
         self.k = widgets.IntSlider(
             value=k, min=1, max=K_MAX, description="K, threshold", tooltip="K: the highest temperature allowed", **wide
         )
@@ -164,6 +152,9 @@ class TemperatureExplorer(widgets.VBox):
 
     def _draw_losses(self, i: int, t: float, alpha: float) -> None:
         self.losses.value = losses_table(self._zt, self._zs, self._labels, t, alpha, i)
+
+
+temperature_explorer = TemperatureExplorer  # as a notebook calls it
 
 
 class Coalesced:

@@ -28,6 +28,9 @@ class Machine:
             raise not_one_of("precision", self.precision, get_args(Precision))
 
 
+ON_CPU = Machine()
+
+
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:
     """The network itself, moved to the device, its maps stored channels last."""
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

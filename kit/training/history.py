@@ -14,7 +14,6 @@ from kit.recipe import Recipe
 from kit.training.evaluation import topk_correct
 from kit.training.moment import Moment
 from kit.training.optimiser import learning_rate
-from kit.training.thermostat import Thermostat
 
 
 class Diverged(RuntimeError):
@@ -39,16 +38,17 @@ class History:
         self.traces: dict[str, Tensor] = {}  # each (steps,)
         self._agreed = 0  # steps of which loss and correct are those of all ranks
 
-    def record(self, step: int, loss: Tensor, at: Moment, stage: int, thermostat: Thermostat | None) -> None:
+    def record(self, step: int, loss: Tensor, at: Moment, stage: int) -> None:
         """Writes down a batch and its loss ()."""
         self.loss[step] = loss
         self.correct[step] = topk_correct(at.zs, at.y)
         self.stage[step] = stage
-        if thermostat is not None:
-            trace = thermostat.trace()
-            self.temperatures[step] = torch.tensor([trace.pop("t"), trace.pop("t_used")], dtype=torch.float64)
-            for name, value in trace.items():
-                self.traces.setdefault(name, torch.full_like(self.temperatures[:, 0], math.nan))[step] = value
+
+    def trace(self, step: int, numbers: dict[str, float]) -> None:
+        """Writes down a batch's temperatures: t, t_used, and others by their names."""
+        self.temperatures[step] = torch.tensor([numbers.pop("t"), numbers.pop("t_used")], dtype=torch.float64)
+        for name, value in numbers.items():
+            self.traces.setdefault(name, torch.full_like(self.temperatures[:, 0], math.nan))[step] = value
 
     def agree(self, step: int, ranks: Ranks) -> None:
         """What ranks have recorded, each of its own share, becomes what is true of all; before anything is read."""

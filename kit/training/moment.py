@@ -30,7 +30,9 @@ class Moment:
     stage_steps: int = 1  # the stage's budget
     steps_per_epoch: int = 1
     memory: dict[str, float] = field(default_factory=dict)  # plain numbers that a policy keeps during the stage
-    slopes: Mapping[str, float] = field(default_factory=dict)  # ∂loss/∂t by teacher, of temperatures that required a gradient
+    slopes: Mapping[str, float] = field(
+        default_factory=dict
+    )  # ∂loss/∂t by teacher, of temperatures that required a gradient
     ranks: Ranks = ALONE
 
     @property

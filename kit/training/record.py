@@ -1,38 +1,74 @@
-"""What a training comes to: a line an epoch, and metrics at its end."""
+"""A training as it is written down: history, cost, a line an epoch, and metrics at its end."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from kit.data.base import Split
+from kit.data.base import Dataset, Split
+from kit.parallel.ranks import Ranks
+from kit.recipe import Recipe
+from kit.training.cost import Spent
+from kit.training.course import Course
 from kit.training.evaluation import Evaluation, agreement, evaluate
-
-if TYPE_CHECKING:
-    from kit.trainer import Training
-
-
-def epoch_line(training: Training, epoch: int) -> dict[str, Any]:
-    """Accuracies and costs at the end of an epoch, counted from 1. Raises Diverged where a loss was not a number."""
-    first, history = (epoch - 1) * training.steps_per_epoch, training.history
-    top1, top5 = history.accuracy(first, training.step, training.batch)  # running, of augmented batches
-    stage = training.recipe.stages[int(history.stage[training.step - 1])].name
-    line = {"epoch": epoch, "stage": stage, "train_top1": top1, "train_top5": top5}
-    return line | evaluated(training, training.data.test).scores("test") | training.spent.so_far()
+from kit.training.history import History
+from kit.training.steering import Event
+from kit.training.teachers import Teachers
 
 
-def metrics(training: Training) -> dict[str, Any]:
-    """See `Training.metrics`."""
-    train, test = evaluated(training, training.data.train), evaluated(training, training.data.test)
-    stages = {"stages": [stage.row(training.steps_per_epoch) for stage in training.stages]}
-    metrics = train.scores("train") | test.scores("test") | training.spent.record() | stages
-    if "big" in training.teachers.networks:
-        big = evaluated(training, training.data.test, training.teachers.networks["big"])
-        metrics["agreement"] = agreement(big.logits, test.logits)
-    return metrics
+class Recorded(Course):
+    """A course whose student is taught, and of which everything is recorded. Subclasses do the teaching."""
 
+    data: Dataset
+    student: nn.Module
+    teachers: Teachers
+    ranks: Ranks
+    mean: Tensor  # of the training images, (3,), in 0…255
+    std: Tensor
+    batch: int
+    steps_per_epoch: int
 
-def evaluated(training: Training, split: Split, network: nn.Module | None = None) -> Evaluation:
-    """How the student, or another network, answers on a split."""
-    return evaluate(network or training.student, split, training.mean, training.std, training.ranks)
+    def __init__(self, recipe: Recipe, total_steps: int, events: Sequence[Event], device: torch.device) -> None:
+        super().__init__(recipe, total_steps, events)
+        self.spent = Spent()
+        self.history = History(total_steps, device)
+        self.epochs: list[dict[str, Any]] = []
+        self.notes: list[str] = []  # what a reader of the result should know, in a line each
+
+    def agree(self) -> None:
+        """What ranks have recorded, each of its own share, becomes what is true of all; before anything is read."""
+        self.spent.settle()
+        if self.ranks.count > 1:
+            self.history.agree(self.step, self.ranks)
+            self.spent.agree(self.ranks)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Writes down an epoch, counted from 1. Raises Diverged where a loss was not a number."""
+        self.agree()
+        first = (epoch - 1) * self.steps_per_epoch
+        top1, top5 = self.history.accuracy(first, self.step, self.batch)  # running, of augmented batches
+        stage = self.recipe.stages[int(self.history.stage[self.step - 1])].name
+        line = {"epoch": epoch, "stage": stage, "train_top1": top1, "train_top5": top5}
+        self.epochs.append(line | self.evaluated(self.data.test).scores("test") | self.spent.so_far())
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The history so far, one row a batch."""
+        return self.history.rows(self.recipe, self.step, self.steps_per_epoch, self.batch)
+
+    def metrics(self) -> dict[str, Any]:
+        """Where the student stands: accuracies on both splits (clean images), cost, stages, likeness to its teacher."""
+        self.agree()
+        train, test = self.evaluated(self.data.train), self.evaluated(self.data.test)
+        stages = {"stages": [stage.row(self.steps_per_epoch) for stage in self.stages]}
+        metrics = train.scores("train") | test.scores("test") | self.spent.record() | stages
+        if "big" in self.teachers.networks:
+            big = self.evaluated(self.data.test, self.teachers.networks["big"])
+            metrics["agreement"] = agreement(big.logits, test.logits)
+        return metrics
+
+    def evaluated(self, split: Split, network: nn.Module | None = None) -> Evaluation:
+        """How the student, or another network, answers on a split."""
+        return evaluate(network or self.student, split, self.mean, self.std, self.ranks)

@@ -1,4 +1,4 @@
-"""Whom a student learns from: frozen networks that answer, cached logits in their place, a teacher that learns along."""
+"""Whom a student learns from: frozen networks, cached logits in their place, a teacher that learns along."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class Teachers:
     ) -> None:
         self.recipe, self.device, self.dtype = recipe, torch.device(machine.device), dtype
         self.cached = cached if machine.ranks.count == 1 else {}
-        self.networks = {name: frozen(networks[name], self.device) for name in dict.fromkeys((*recipe.teachers, *networks))}
+        self.networks = {
+            name: frozen(networks[name], self.device) for name in dict.fromkeys((*recipe.teachers, *networks))
+        }
         self._folded = {name: folded(self.networks[name]) for name in recipe.teachers}
         self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
 
@@ -58,7 +60,7 @@ class Teachers:
         if stage.objective.trains_teacher:
             (name,) = stage.teachers
             self.present[name] = copy.deepcopy(self.networks[name]).requires_grad_()
-            self.optimiser = sgd(self.present[name], self.recipe, getattr(stage.objective, "teacher_lr"))
+            self.optimiser = sgd(self.present[name], self.recipe, stage.objective.teacher_lr)  # type: ignore[attr-defined]
 
     @property
     def learning(self) -> tuple[nn.Module, torch.optim.SGD] | None:

@@ -10,8 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from kit.losses import Sides, sides
+from kit.parallel.ranks import Ranks
 from kit.temperature import Policy, State
 from kit.training.moment import Moment
+
+Given = Sequence[Mapping[str, Sides]]  # by part of a batch, the temperatures by teacher
 
 
 class Thermostat:
@@ -21,24 +24,21 @@ class Thermostat:
         self.policy, self.teachers = policy, tuple(teachers)
         self.t: State = policy.begin(self.teachers)
         self.memory: dict[str, float] = {}
-        self._given: list[dict[str, Sides]] = []  # the temperatures of the batch that is being learnt from, by part
 
     def given(self, at: Moment) -> dict[str, Sides]:
         """By teacher, the temperatures in the losses of a batch or a part of it."""
         given = self.policy.given(self.t, replace(at, memory=self.memory))
         of = given if isinstance(given, Mapping) else dict.fromkeys(self.teachers, given)
-        self._given.append({name: sides(t) for name, t in of.items()})
-        return self._given[-1]
+        return {name: sides(t) for name, t in of.items()}
 
-    def observe(self, at: Moment) -> None:
-        """Moves t after a batch, whose losses may have left gradients in the temperatures given for it."""
-        slopes = {name: slope for name in self.teachers if (slope := self._slope(name, at)) is not None}
+    def observe(self, at: Moment, given: Given = ()) -> None:
+        """Moves t after a batch, whose losses may have left gradients in the temperatures given for it, by part."""
+        slopes = {name: slope for name in self.teachers if (slope := slope_of(name, given, at.ranks)) is not None}
         self.t = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
-        self._given.clear()
 
-    def trace(self) -> dict[str, float]:
-        """Numbers to record of a batch: t, and what was used (a mean); by teacher, and the range over images, if any."""
-        used = [side for given in self._given for each in given.values() for side in each]
+    def trace(self, given: Given) -> dict[str, float]:
+        """Numbers to record of a batch: t, and what was used (a mean); by teacher, and over images, where there are."""
+        used = [side for part in given for each in part.values() for side in each]
         numbers = {"t": mean(self.t), "t_used": mean(used or self.policy.used(self.t))}
         if isinstance(self.t, dict):
             numbers |= {f"t_{name}": t for name, t in self.t.items()}
@@ -63,11 +63,12 @@ class Thermostat:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.t, self.memory = state["t"], dict(state["memory"])
 
-    def _slope(self, name: str, at: Moment) -> float | None:
-        """∂loss/∂t of the temperatures given for a teacher, over all parts of the batch and both sides."""
-        tensors = (t for given in self._given for t in given.get(name, ()) if isinstance(t, Tensor))
-        gradients = {id(t): t.grad for t in tensors if t.is_leaf and t.grad is not None}
-        return math.fsum(float(at.ranks.mean(grad.sum())) for grad in gradients.values()) if gradients else None
+
+def slope_of(name: str, given: Given, ranks: Ranks) -> float | None:
+    """∂loss/∂t of the temperatures given for a teacher, over all parts of a batch and both sides."""
+    tensors = (t for part in given for t in part.get(name, ()) if isinstance(t, Tensor))
+    gradients = {id(t): t.grad for t in tensors if t.is_leaf and t.grad is not None}
+    return math.fsum(float(ranks.mean(grad.sum())) for grad in gradients.values()) if gradients else None
 
 
 def mean(t: Any) -> float:

@@ -26,7 +26,7 @@ from scipy import stats
 
 from kit.errors import KitError
 from kit.losses import eq1_hinton, eq1_printed, softened, temperature_gradient
-from kit.show import plots, style, tables
+from kit.show import pages, panels, plots, style, table_pictures, tables
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
 from kit.show.widgets import temperature_explorer
 
@@ -193,14 +193,16 @@ def test_saving_twice_gives_the_same_bytes_and_nothing_personal(tmp_path: Path):
 
 
 def test_pictures_of_text_are_saved_small_and_look_the_same(tmp_path: Path):
-    table = plots.table_picture(pd.DataFrame({"claim": ["it holds here"] * 30, "measured": np.arange(30.0)}), "A table")
+    table = table_pictures.table_picture(
+        pd.DataFrame({"claim": ["it holds here"] * 30, "measured": np.arange(30.0)}), "A table"
+    )
     image, _ = save(table, "table", tmp_path)
     whole = png_bytes(table, scale=2)
     assert image.stat().st_size < 0.6 * len(whole)
     pixels = [np.asarray(Image.open(source).convert("RGB"), int) for source in (image, io.BytesIO(whole))]
     assert np.abs(pixels[0] - pixels[1]).max() <= 8  # of 255
     noise = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    image, _ = save(plots.contact_sheet(noise), "sheet", tmp_path)
+    image, _ = save(pages.contact_sheet(noise), "sheet", tmp_path)
     assert Image.open(image).mode != "P"  # colours that a palette would lose
 
 
@@ -221,7 +223,7 @@ def test_csv_has_fixed_digits_and_line_ends():
 
 
 def test_notebook_picture_is_sharp_and_described():
-    figure = plots.table_picture(pd.DataFrame({"a": [1]}), title="Table 9")
+    figure = table_pictures.table_picture(pd.DataFrame({"a": [1]}), title="Table 9")
     shown = picture(figure)
     width = int.from_bytes(shown.data[16:20], "big")
     assert abs(width - 2 * shown.width) <= 2 and shown.alt == "Table 9"
@@ -258,21 +260,21 @@ def frame_of_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), pd.DataFrame({"top1": [np.nan, 88.9, np.nan, 92.1, np.nan, 95.32] * 2})
 
 
-@plots.in_style
+@style.styled()
 def softened_bars(
     zt, zs, t: float, top: int = 8, true: int | None = None, title: str = "", caption: str = ""
 ) -> Figure:
     """The explorer's bars as a figure of their own."""
     figure = style.sheet(560, 340, title, caption)
-    plots.Softened(figure.subplots(), CLASSES, top).update(zt, zs, t, true)
+    panels.Softened(figure.subplots(), CLASSES, top).update(zt, zs, t, true)
     return style.settle(figure)
 
 
-@plots.in_style
+@style.styled()
 def gradient_terms(zt, zs, t: float, k: float, title: str = "", caption: str = ""):
     """The explorer's gradient as a figure of its own."""
     figure = style.sheet(560, 440, title, caption)
-    plots.GradientTerms(*figure.subplots(2, 1, height_ratios=(2, 3)), zt, zs, k).update(t, k)
+    panels.GradientTerms(*figure.subplots(2, 1, height_ratios=(2, 3)), zt, zs, k).update(t, k)
     return style.settle(figure)
 
 
@@ -286,8 +288,8 @@ def all_figures() -> dict[str, Figure]:
     sweep = sweep.assign(acc_low=sweep["acc"] - 1, acc_high=sweep["acc"] + 1)
     method = "a loss that minimises the complexity gap between teacher and student " * 3
     measures = [
-        plots.Measure("top1", "test Top-1 %", 100, dots=True),
-        plots.Measure("ratio", "time / T=20", digits=2, dots=True, reference=1),
+        table_pictures.Measure("top1", "test Top-1 %", 100, dots=True),
+        table_pictures.Measure("ratio", "time / T=20", digits=2, dots=True, reference=1),
     ]
     images = np.zeros((11, 16, 24, 3), np.uint8)
     return {
@@ -297,12 +299,14 @@ def all_figures() -> dict[str, Figure]:
         "trace with short stages": plots.temperature_trace(fake_run("adaptive", epochs=40, ends=(0.03, 0.06)), **text),
         "trace at fixed T": plots.temperature_trace(runs["T=5 (printed)"], **text),
         "trace without t": plots.temperature_trace(runs["hard labels"], **text),
-        "comparison": plots.compare_table(rows, ["dataset", "student", "temperature"], measures, paper, **text),
-        "table": plots.table_picture(
+        "comparison": table_pictures.compare_table(
+            rows, ["dataset", "student", "temperature"], measures, paper, **text
+        ),
+        "table": table_pictures.table_picture(
             pd.DataFrame({"ref": ["[10]", "[11]"], "method": method, "s": [18040, None]}), **text
         ),
         "sweep": plots.sensitivity(sweep, "rate", ["acc", "s"], reference={"acc": {"T=20": 56.7, "T=5": 56.8}}, **text),
-        "images": plots.contact_sheet(images, [f"class {i}: something" for i in range(11)], 4, **text),
+        "images": pages.contact_sheet(images, [f"class {i}: something" for i in range(11)], 4, **text),
         "bars": softened_bars(zt[0], zs[0], 4, true=3, **text),
         "gradient": gradient_terms(zt, zs, 7, 20, **text),
         "gradient at K=1": gradient_terms(zt, zs, 1, 1, **text),
@@ -359,12 +363,12 @@ def test_comparison_shows_ours_beside_the_papers(figures: dict[str, Figure]):
     assert tables.with_interval(rows["top1"][5]) in texts and "95.32" in texts
     assert texts.count("ResNet-34") == 1 and texts.count("adaptive") == 2  # repeats left of the last column are blank
     with pytest.raises(KitError, match="paper has 1 rows and df 12"):
-        plots.compare_table(rows, ["temperature"], [], pd.DataFrame({"top1": [1.0]}))
+        table_pictures.compare_table(rows, ["temperature"], [], pd.DataFrame({"top1": [1.0]}))
 
 
 def test_contact_sheet_refuses_what_is_no_image():
     with pytest.raises(KitError, match="allowed: \\(N, H, W, 3\\) uint8"):
-        plots.contact_sheet(np.zeros((3, 8, 8, 3)))
+        pages.contact_sheet(np.zeros((3, 8, 8, 3)))
 
 
 def test_bars_are_the_softened_distributions():
@@ -374,7 +378,7 @@ def test_bars_are_the_softened_distributions():
     teacher = [bar.get_width() for bar in ax.containers[0]]
     assert teacher[0] == pytest.approx(float(softened(zt[0].double(), 4.0).max()))
     assert ax.get_yticklabels()[0].get_text().startswith("✓ ")
-    panel = plots.Softened(style.new_figure(300, 200).add_axes((0, 0, 1, 1)), CLASSES, top=4)
+    panel = panels.Softened(style.new_figure(300, 200).add_axes((0, 0, 1, 1)), CLASSES, top=4)
     low = int(zt[0].argmin())
     first = int(zs[0].argmax())
     assert {low, first} <= set(panel.chosen(zt[0], zs[0], low)) and len(panel.chosen(zt[0], zs[0], low)) == 4
@@ -382,7 +386,7 @@ def test_bars_are_the_softened_distributions():
 
 def test_gradient_panel_has_the_closed_form():
     zt, zs, _ = logits()
-    panel = plots.GradientTerms(*style.new_figure(300, 200).subplots(2), zt, zs, 20)
+    panel = panels.GradientTerms(*style.new_figure(300, 200).subplots(2), zt, zs, 20)
     i = 60
     t = panel.t[i]
     terms = temperature_gradient(zt.double(), zs.double(), t)
@@ -473,7 +477,7 @@ def test_drawing_leaves_a_training_threads_threads_alone():
         thread = threading.Thread(target=train)
         thread.start()
         started.wait(10)
-        with plots.one_thread():
+        with panels.one_thread():
             assert torch.get_num_threads() == 1
             go_on.set()
             thread.join()

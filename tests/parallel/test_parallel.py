@@ -193,7 +193,7 @@ def test_one_process_is_left_as_it_is():
     assert ALONE.wrap(network) is network
     assert all(method(x) is x for method in (ALONE.share, ALONE.sum, ALONE.mean))
     assert ALONE.part(3).tolist() == [0, 1, 2]
-    assert ALONE.told(True) and not ALONE.told(False)
+    assert ALONE.broadcast(True) and not ALONE.broadcast(False)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
