@@ -53,25 +53,15 @@ ATTENTION = 1.0  # seconds between two Grad-CAMs
 K_MAX = 40
 FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
 
-TEMPERATURES = {
+TEMPERATURES: dict[str, tuple[str | Policy, str]] = {  # with the reading of Eq. (1)
     "adaptive": ("adaptive", "printed"),
     "schedule": ("schedule", "printed"),
-    "T = 5, Eq. (1) printed": ("5", "printed"),
-    "T = 5, Eq. (1) hinton": ("5", "hinton"),
-    "T = 20, Eq. (1) printed": ("20", "printed"),
-    "T = 20, Eq. (1) hinton": ("20", "hinton"),
+    **{f"T = {T}, Eq. (1) {reading}": (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")},
 }
-Temperatures = Mapping[str, tuple[Policy, str]]  # of one's own, by name, with the reading of Eq. (1)
 PHASES = {
-    "loading": "loading images",
-    "ready": "ready",
-    "teachers": "training teachers",
-    "running": "training",
-    "paused": "paused",
-    "finished": "finished",
-    "failed": "stopped",
-    "closed": "closed",
-}
+    "loading": "loading images", "teachers": "training teachers", "running": "training", "failed": "stopped",
+}  # fmt: skip
+Policies = Mapping[str, Policy]  # of one's own, by name
 NARROW = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="244px", max_width="100%")}
 WIDE = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="334px", max_width="100%")}
 BUTTON = widgets.Layout(width="96px")
@@ -92,7 +82,7 @@ def cockpit(
     data: str | None = None,
     compact: bool = False,
     folder: str | Path = "snapshots",
-    temperatures: Mapping[str, Policy] | None = None,
+    temperatures: Policies | None = None,
 ) -> Cockpit:
     """Controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to `folder`.
     `sources` says what fills which role, as a plan's do. `temperatures` are policies of one's own to choose from, by
@@ -108,12 +98,11 @@ def cockpit(
     for name, policy in (temperatures or {}).items():
         if not isinstance(policy, Policy):
             raise KitError(f"temperature {name!r} {policy!r} is not allowed; allowed: a Policy")
-    own = {name: (policy, "printed") for name, policy in (temperatures or {}).items()}
     settings = Settings(
         role=role, student=student, teacher=teacher, small_teacher=small_teacher, seed=seed, epochs=epochs,
         preset=preset, source=(sources or {}).get(role, "auto"), data=data,
     )  # fmt: skip
-    opened = Cockpit(settings, sources or {}, own, compact, Path(folder))
+    opened = Cockpit(settings, sources or {}, temperatures or {}, compact, Path(folder))
     _current = weakref.ref(opened)
     return opened
 
@@ -122,10 +111,10 @@ class Lane:
     """One session with its own temperature and sliders, its distributions, and where its networks look."""
 
     def __init__(
-        self, name: str, settings: Settings, own: Temperatures, hear: Callable[[], None], moved: Callable[[], None]
+        self, name: str, settings: Settings, own: Policies, hear: Callable[[], None], moved: Callable[[], None]
     ) -> None:
         self.name, self._moved = name, moved
-        self._temperatures = TEMPERATURES | own
+        self._temperatures = TEMPERATURES | {option: (policy, "printed") for option, policy in own.items()}
         self.temperature = widgets.Dropdown(options=list(self._temperatures), description="temperature", **WIDE)
         self.k = widgets.FloatSlider(value=settings.k, min=1, max=K_MAX, step=1, description="K, threshold",
                                      readout_format=".4", **WIDE)  # fmt: skip
@@ -135,7 +124,7 @@ class Lane:
         self._usual = {"k": self.k, "alpha": self.alpha, "rate": self.rate}
         self._further = {
             option: {field: slider(policy, field) for field in policy.steerable if field not in self._usual}
-            for option, (policy, _) in own.items()
+            for option, policy in own.items()
         }
         self.controls = widgets.HBox(layout=GAP)
         self.session = Session(settings, hear=hear)
@@ -173,6 +162,14 @@ class Lane:
             if values and values[0] != self._defaults.get(name):
                 self._defaults[name] = values[0]
                 self._set(name, values[0])
+
+    def follow(self, other: Lane, base: Settings) -> None:
+        """Takes over what another lane's controls have."""
+        self.temperature.value = other.temperature.value
+        self.describe(base)
+        self.rate.index = other.rate.index
+        for name in (self.sliders.keys() & other.sliders.keys()) - {"rate"}:
+            self.sliders[name].value = other.sliders[name].value
 
     def _set(self, name: str, value: float) -> None:
         if name == "rate":
@@ -328,7 +325,7 @@ class Cockpit(widgets.VBox):
     counts redraws of the curves."""
 
     def __init__(
-        self, settings: Settings, sources: Mapping[str, str], own: Temperatures, compact: bool, folder: Path
+        self, settings: Settings, sources: Mapping[str, str], own: Policies, compact: bool, folder: Path
     ) -> None:
         self._settings, self._sources, self._own = settings, sources, own
         self._compact, self._folder = compact, folder
@@ -460,9 +457,7 @@ class Cockpit(widgets.VBox):
     def _beside(self, on: bool) -> None:
         if on and len(self.lanes) == 1:
             first, second = self.lanes[0], self._lane("B", self._chosen())
-            second.temperature.value = first.temperature.value
-            for name, control in first.sliders.items():
-                second.sliders[name].value = control.value
+            second.follow(first, self._chosen())
             self.lanes.append(second)
             if first.begun:
                 self._note = "Reset, then Start, sets both off together"
@@ -693,7 +688,7 @@ def answers(classes: Sequence[str], look: Look, t: float) -> str:
 
 def sentence(state: State, name: str = "") -> str:
     """How a session stands, as a line of HTML."""
-    words = [f"<b>{name + ': ' if name else ''}{PHASES[state.phase]}</b>"]
+    words = [f"<b>{name + ': ' if name else ''}{PHASES.get(state.phase, state.phase)}</b>"]
     if state.held:
         words.append("waiting for a page to watch")
     if state.message:

@@ -64,7 +64,7 @@ class LiveCurves:
         if traces:
             names = [name.removeprefix("t_").replace("_", " ") for name in traces]
             self.t.add_artist(self.t.get_legend())
-            self.t.legend(first.traces.values(), names, loc="upper right", title="t, apart", handlelength=1.8)
+            self.t.legend(first.traces.values(), names, loc="upper right", title="each t", handlelength=1.8)
         if lanes > 1:
             names = ["A, whose stages are shaded", "B"]
             self.loss.legend([lane.loss for lane in self.lanes], names, ncols=2, **LEGEND)
@@ -147,9 +147,9 @@ class _Lane:
         self.loss, self.top1 = line(curves.loss), line(curves.accuracy, lw=1.1, alpha=0.75)
         self.test = line(curves.accuracy, ls="", marker="s" if second else "o", ms=5, mec="white", mew=0.6)
         self.used = line(curves.t, lw=1.0, alpha=0.6, drawstyle="steps-post")
+        self.t = line(curves.t, lw=2.0)
         looks = zip(traces, cycle((PURPLE, GREEN, BLUE, MUTED)), strict=False)
         self.traces = {name: line(curves.t, colour, lw=1.2) for name, colour in looks}
-        self.t = line(curves.t, lw=2.0)
         self.k = line(curves.t, INK, lw=1.0, ls=(0, (1, 1)), drawstyle="steps-post")
         self.mismatch = line(curves.slope, PURPLE, ls=(0, (5, 2)), lw=1.4, visible=not second)  # of B only the sum
         self.spread = line(curves.slope, GREEN, ls=(0, (1.5, 1.2)), lw=1.4, visible=not second)

@@ -244,6 +244,7 @@ class Session:
         self._owed: float = 0  # batches to train before it pauses
         self._early: list[tuple[str, float]] = []  # what was steered before it was set up
         self._said_at = self._said_cost = self._sketched_at = 0.0
+        self._done_at = 0.0, 0  # when it went on last, or its speed was measured, and after how many batches
         held = self.state.held
         self.state = State(number=self.state.number, held=held)
         self._publish(message="loading images")
@@ -403,11 +404,8 @@ class Session:
         }
 
     def _speed(self, n: int) -> float:
-        if self.state.phase != "running":
-            return self.state.images_a_second
-        then, done = self._done_at
-        now = time.perf_counter()
-        if n - done < 1 or now - then < INTERVAL:
+        now, (then, done) = time.perf_counter(), self._done_at
+        if self.state.phase != "running" or n == done or now - then < INTERVAL:
             return self.state.images_a_second
         self._done_at = now, n
         return (n - done) * self._training.batch / (now - then)

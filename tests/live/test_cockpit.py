@@ -247,6 +247,9 @@ def test_a_policy_of_ones_own_is_chosen_steered_drawn_and_saved(opened):
     assert result.run.hash == saved["run"]
     assert result.steps["loss"].to_numpy() == pytest.approx(state.history.loss)
 
+    one.compare.value = True
+    assert one.lanes[1].settings == lane.settings
+    one.compare.value = False
     lane.temperature.value = "adaptive"  # all is over: the next start is another run
     one.start()
     wait(lambda: lane.session.described.temperature == "adaptive")
