@@ -57,7 +57,7 @@ class LiveCurves:
         self.accuracy.set_title("Top-1 %: line batches, dots test split")
         self.slope.set_title(r"$\partial L_D\,/\,\partial\log t$: above 0, t falls")
         self.title = self.t.set_title("")
-        self.lanes = [_Lane(self, *LANES[i], traces) for i in range(lanes)]
+        self.lanes = [_Lane(self, colour, dash, traces) for colour, dash in LANES[:lanes]]
         first = self.lanes[0]
         self.slope.legend([first.mismatch, first.spread, first.both], ["mismatch", "spread", "sum"], ncols=3, **LEGEND)
         self.t.legend([first.t, first.used, first.k], ["t", "⌊t⌋ in the losses", "K"], ncols=3, **LEGEND)

@@ -236,12 +236,12 @@ class Session:
         except Exception as error:  # a thread has nobody to raise to: whoever watches is told
             self._publish(phase="failed", message=f"{type(error).__name__}: {error}", share=0.0)
         while True:
-            self._owed = 0
+            self._owed = 0.0
             self._obey()
 
     def _begin(self) -> None:
         self.run = self._training = None
-        self._owed: float = 0  # batches to train before it pauses
+        self._owed = 0.0  # batches to train before it pauses
         self._early: list[tuple[str, float]] = []  # what was steered before it was set up
         self._said_at = self._said_cost = self._sketched_at = 0.0
         self._done_at = 0.0, 0  # when it went on last, or its speed was measured, and after how many batches

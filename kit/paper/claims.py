@@ -41,12 +41,12 @@ class Estimate:
 
 def t_interval(values: Sequence[float]) -> Estimate:
     """Student's t interval of the mean. One value alone has no interval (NaN), and none has no mean either."""
-    values = np.asarray(values, dtype=float)
-    n = len(values)
-    mean = float(values.mean()) if n else math.nan
+    found = np.asarray(values, dtype=float)
+    n = len(found)
+    mean = float(found.mean()) if n else math.nan
     if n < 2:
         return Estimate(mean, math.nan, math.nan, n)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * found.std(ddof=1) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
 
 

@@ -29,6 +29,7 @@ from kit.cam import scores as cam_scores
 from kit.cam.heat_maps import HeatMaps, maps
 from kit.data.augment import normalise
 from kit.data.base import Dataset
+from kit.data.hrsc.dataset import HrscDataset
 from kit.models import TITLES
 from kit.paper.claims import Claim, Estimate, judged, t_interval
 from kit.paper.plan import Plan, Row, rows
@@ -85,12 +86,16 @@ class Scenes:
     boxes: np.ndarray | None = None  # as regions
     shortcuts: np.ndarray | None = None
 
+    def box(self, image: int) -> list[float] | None:
+        """The labelled ship's box, xmin, ymin, xmax, ymax in pixels; None where the data has none."""
+        return self.data.boxes[image].tolist() if isinstance(self.data, HrscDataset) else None
+
     @classmethod
     def of(cls, data: Dataset) -> Scenes:
         """Any role; only hrsc2016 has regions."""
         pixels = data.test.images.take(torch.arange(len(data.test)))
         regions = {}
-        if hasattr(data, "masks"):
+        if isinstance(data, HrscDataset):
             regions = {
                 "masks": data.masks.numpy(),
                 "boxes": cam_scores.boxes_as_regions(data.boxes, data.px),

@@ -152,7 +152,7 @@ def rows(
     def runs(of: Stages) -> tuple[Run, ...]:
         return tuple(plan.student(student, role, of, big, small, seed, epochs) for seed in range(seeds))
 
-    return [Row(*name, runs(of), group) for name, of in stages.items()]
+    return [Row(label, reading, runs(of), group) for (label, reading), of in stages.items()]
 
 
 def runs_of(table: Sequence[Row]) -> list[Run]:

@@ -67,10 +67,10 @@ def claims(frame: pd.DataFrame, test_images: dict[str, int]) -> list[Claim]:
                 continue
             names = TITLES[first], TITLES[second]
             if here["seed"].nunique() > 1:
-                measured = gain(here, *((name, "no teacher") for name in names), "test_top1")
+                measured = gain(here, (names[0], "no teacher"), (names[1], "no teacher"), "test_top1")
             else:
                 top1 = here.set_index("temperature")["test_top1"]
-                measured = two_proportions(*top1[list(names)], test_images[role])
+                measured = two_proportions(top1[names[0]], top1[names[1]], test_images[role])
             better, worse = names if printed > 0 else names[::-1]
             text = f"{better} is better than {worse} on {ROLE_TITLES[role]}"
             measured = measured if printed > 0 else -measured
