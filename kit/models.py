@@ -1,4 +1,11 @@
-"""TODO"""
+"""The paper's five networks: CNN, VGG-16, VGG-19, ResNet-34, ResNet-50, from one builder.
+
+They are torchvision's architectures with a width factor and a choice of stem. `width=64, stem="imagenet"` has
+torchvision's layers, parameter names and count, so its state dicts load. `stem="small"` suits 16–64 px images: ResNets
+start with a stride-1 3×3 convolution and no pooling, VGGs end in global average pooling and one linear layer.
+The paper says nothing of its "CNN"; ours is four convolutions. Its VGGs are read as the batch-normalised ones
+(torchvision's vgg16_bn, vgg19_bn), as plain ones hardly train from scratch; `batch_norm=False` gives the plain ones.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +15,12 @@ from typing import Literal
 
 import torch
 import torchvision.models
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.vgg import make_layers
 
-from kit.errors import not_one_of
+from kit.errors import Described, not_one_of
 from kit.runtime.onednn import SAFE_CHANNELS, PickingConv2d
 
 MODELS = ("cnn", "vgg16", "vgg19", "resnet34", "resnet50")
@@ -26,10 +33,8 @@ VGG_STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 RESNET_STAGES = {"resnet34": (BasicBlock, (3, 4, 6, 3)), "resnet50": (Bottleneck, (3, 4, 6, 3))}
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Described):
     """Which network, how wide, and for how many classes: all that `build` needs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["cnn", "vgg16", "vgg19", "resnet34", "resnet50"]
     classes: int = Field(ge=2)

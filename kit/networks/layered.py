@@ -12,21 +12,19 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from kit.errors import KitError
+from kit.errors import Described, KitError
 from kit.models import RESNET_STAGES, VGG_STAGES, ModelSpec, initialise, shortcut
 
 
-class Layer(BaseModel):
+class Layer(Described):
     """A convolution with batch norm and ReLU, then max-pooling by 2 where `pool`.
 
     `back` > 0 ends a residual: what went into the layer so many layers back (1: this one) is added before the ReLU.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: int = Field(ge=1)
     kernel: int = Field(default=3, ge=1, le=7)
@@ -41,10 +39,8 @@ class Layer(BaseModel):
         return self
 
 
-class LayeredSpec(BaseModel):
+class LayeredSpec(Described):
     """Describes a searched network: like `ModelSpec`, it has all that `build` needs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: tuple[Layer, ...] = Field(min_length=1)
     classes: int = Field(ge=2)

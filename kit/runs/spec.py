@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from kit.data import roles
 from kit.data.base import Dataset, held_out
-from kit.errors import KitError
+from kit.errors import Described, KitError
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import LayeredSpec
@@ -27,10 +27,8 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 ABOUT = ("title", "versions", "format", "notes")  # in `run.json` beside the description
 
 
-class DataSpec(BaseModel):
+class DataSpec(Described):
     """Describes a dataset: enough to load it again, and the fingerprint that it must then have."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: str
     name: str
@@ -112,13 +110,11 @@ class HeldOutSpec(DataSpec):
         return held_out(super().load(), self.held_out)
 
 
-class Run(BaseModel):
+class Run(Described):
     """Describes one training. Teachers are runs themselves, so a run names its whole ancestry.
 
     `teachers` are those its recipe learns from; one called "big" may be there only to measure agreement with it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: SerializeAsAny[DataSpec]
     student: ModelSpec | LayeredSpec
