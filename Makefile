@@ -29,8 +29,9 @@ numerics: install
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
 
 # The method, and what is committed beside it: the tests that are quick and find most.
-FAST := tests/test_losses.py tests/test_temperature.py tests/test_recipe.py tests/test_models.py tests/test_steering.py \
-	tests/data/test_augment.py tests/test_claims.py tests/test_pins.py::test_descriptions_and_hashes \
+FAST := tests/test_losses.py tests/test_temperature.py tests/test_recipe.py tests/test_models.py \
+	tests/training/test_steering.py tests/data/test_augment.py tests/paper/test_claims.py \
+	tests/test_pins.py::test_descriptions_and_hashes \
 	tests/test_environment.py tests/test_docs.py tests/test_security.py
 
 check: lint

@@ -10,7 +10,7 @@
 
 | rooms, from the ground up | |
 |---|---|
-| `kit.errors`, `kit.files`, `kit.runtime` | `KitError`; atomic files, locks, the cache's place; threads and memory of a process |
+| `kit.errors`, `kit.files`, `kit.runtime` | `KitError`; atomic files, locks, the cache; threads and memory |
 | `kit.parallel`, `kit.networks` | one training on several processes; searched networks, folding, FLOPs |
 | `kit.data` | `load(role, px=…)`: images of the paper's four roles, real or stand-ins |
 | `kit.training` | what surrounds the loop: moments, thermostat, steering, history, cost, evaluation |
@@ -19,7 +19,7 @@
 | `kit.cam`, `kit.derivation` | heat maps and their scores; Section 1.1 by sympy and tensors |
 | `kit.methods` | the methods that Table 4 compares with |
 | `kit.paper` | `Plan`, `Settings`, `TABLES`: presets, printed numbers, tables, claims and their verdicts |
-| `kit.show`, `kit.live`, `kit.figures`, `kit.cli` | pictures; the cockpit; notebooks drawn headlessly; the command line |
+| `kit.show`, `kit.live`, `kit.figures`, `kit.cli` | pictures; the cockpit; notebooks, headlessly; commands |
 
 Importing this package imports none of them: a name is loaded when it is first used.
 """

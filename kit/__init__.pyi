@@ -4,6 +4,7 @@ from .models import ModelSpec as ModelSpec
 from .models import build as build
 from .paper import Plan as Plan
 from .paper import Settings as Settings
+from .recipe import Moment as Moment
 from .recipe import Objective as Objective
 from .recipe import Recipe as Recipe
 from .recipe import Stage as Stage
@@ -14,4 +15,3 @@ from .temperature import Fixed as Fixed
 from .temperature import Policy as Policy
 from .temperature import Scheduled as Scheduled
 from .trainer import Training as Training
-from .recipe import Moment as Moment

@@ -73,7 +73,7 @@ class Training(Recorded):
         while self.step < self.total_steps:
             epoch, done = divmod(self.step, self.steps_per_epoch)
             plan = EpochPlan(len(self.data.train), self.seed, epoch, self.recipe.pad, self.data.flip)
-            batches = [self.ranks.share(indices) for indices in plan.batches(self.batch)][done:]
+            batches = [self.ranks.shard(indices) for indices in plan.batches(self.batch)][done:]
             for indices, following in zip(batches, [*batches[1:], None], strict=True):
                 self.steer_as_planned()
                 with self.spent.clock(self.device):

@@ -11,6 +11,15 @@ os.environ["KIT_PRESET"] = "smoke"
 os.environ.pop("KIT_DATA", None)
 os.environ.pop("KIT_STRICT", None)
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def own_cache(monkeypatch, tmp_path):
+    """An empty cache for one test, and no real data."""
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KIT_DATA", raising=False)
+    return tmp_path / "cache"

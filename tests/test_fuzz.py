@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
-from test_runs import hard
-from test_trainer import DATA, history, linear, same_weights
+from small_runs import hard
+from small_trainings import DATA, history, linear, same_weights
 
 from kit.data.decode import decode_file
 from kit.data.hrsc.format import CLASSES, DamagedFile, read_annotation

@@ -26,8 +26,7 @@ from made_cache import make_all
 from pydantic import BaseModel
 
 from kit import recipe
-from kit.data.hrsc.generated import TreePlan as Scenes
-from kit.data.hrsc.generated import write_tree
+from kit.data.hrsc.generated import TreePlan, write_tree
 from kit.figures import FOLLOWING, NEEDS
 from kit.files import sha256
 from kit.grid.training import train_all
@@ -243,7 +242,7 @@ def test_the_committed_manifest_lists_these_runs():
 
 def test_ship_scenes(tmp_path):
     """A small tree of ship scenes, drawn, read, cropped: its fingerprint, as a part of what is left out above."""
-    write_tree(tmp_path, Scenes(train_scenes=4, test_scenes=2))
+    write_tree(tmp_path, TreePlan(train_scenes=4, test_scenes=2))
     found = {
         level: LevelSpec.of("hrsc2016", 24, source="real", folder=tmp_path, level=level) for level in ("ship", "type")
     }

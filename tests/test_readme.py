@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import kit.data
-from kit.runs import train, with_teachers
 from kit.models import build
 from kit.paper import table4
 from kit.paper.plan import Plan
+from kit.runs import train, with_teachers
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,11 +11,12 @@ import pytest
 import torch
 from scipy.stats import entropy
 from sklearn.metrics import top_k_accuracy_score
+from small_trainings import DATA, PX, cnn, dataset, hard, history, linear, same_weights, teachers, three_steps
 from torch import nn
 
 from kit import recipe
 from kit.data.augment import EpochPlan
-from kit.data.base import Dataset, Split, TensorImages
+from kit.data.base import Split
 from kit.errors import KitError
 from kit.models import build
 from kit.recipe import HardLabels, Improved, Moment, Objective, Recipe, Stage
@@ -28,48 +29,6 @@ from kit.training.optimiser import learning_rate, sgd
 
 pytestmark = pytest.mark.numerics
 
-PX = 8
-
-
-def split(n: int, classes: int, seed: int) -> Split:
-    """Noise, with a bright block whose place and colour are the class: easy to tell apart."""
-    rng = np.random.RandomState(seed)
-    labels = np.arange(n) % classes
-    pixels = rng.randint(0, 90, (n, PX, PX, 3))
-    for image, label in zip(pixels, labels, strict=True):
-        image[2:6, 2:6, label % 3] += 60 + 100 * (label // 3 % 2)
-    return Split(TensorImages(torch.from_numpy(pixels.astype(np.uint8))), torch.from_numpy(labels))
-
-
-def dataset(classes: int = 6, train: int = 48, test: int = 30, flip: bool = True) -> Dataset:
-    return Dataset(
-        role="cifar-10",
-        name="blocks",
-        source="embedded",
-        fingerprint="0" * 64,
-        classes=tuple(map(str, range(classes))),
-        train=split(train, classes, 0),
-        test=split(test, classes, 1),
-        px=PX,
-        flip=flip,
-    )
-
-
-DATA = dataset()
-
-
-def cnn(seed: int, width: int = 2) -> nn.Module:
-    return build("cnn", len(DATA.classes), width=width, stem="small", seed=seed)
-
-
-def linear(seed: int, scale: float = 1.0) -> nn.Module:
-    """Without batch norm, so that training and evaluation mode are the same function."""
-    torch.manual_seed(seed)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * PX * PX, len(DATA.classes)))
-    with torch.no_grad():
-        network[1].weight.mul_(scale)
-    return network
-
 
 class Copy(nn.Module):
     """A teacher that says what another network says at that moment."""
@@ -80,28 +39,6 @@ class Copy(nn.Module):
 
     def forward(self, x):
         return self.original[0](x)
-
-
-def three_steps(epochs: int, rate: float, batch: int = 8, soft_ends=(0.45, 0.8), **changes) -> Recipe:
-    stages = recipe.small_teacher(Adaptive(rate=rate), soft_ends=soft_ends)
-    return Recipe(**{"stages": stages, "epochs": epochs, "batch": batch, "pad": 1} | changes)
-
-
-def hard(epochs: int, batch: int = 8, **changes) -> Recipe:
-    return Recipe(**{"stages": recipe.hard_labels(), "epochs": epochs, "batch": batch, "pad": 1} | changes)
-
-
-def teachers() -> dict[str, nn.Module]:
-    return {"small": cnn(101, 3), "big": cnn(102, 4)}
-
-
-def same_weights(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
-def history(training: Training) -> str:
-    timeless = [{k: v for k, v in row.items() if k not in ("wall_s", "cpu_s")} for row in training.epochs]
-    return repr(training.steps()) + repr(timeless)
 
 
 # ---- one step is what it should be -----------------------------------------------------------------------------------
@@ -170,7 +107,8 @@ def test_learning_rate_schedule():
     rising = [learning_rate(training.recipe, step, training.total_steps) for step in range(4)]
     assert rising == pytest.approx([0.08, 0.16, 0.24, 0.32])
     assert learning_rate(training.recipe, 4, training.total_steps) == pytest.approx(0.4)
-    assert learning_rate(training.recipe, 8, training.total_steps) == pytest.approx(0.4 * (2 + 1) / 4)  # a third of the way: cos 60° = 1/2
+    # a third of the way: cos 60° = 1/2
+    assert learning_rate(training.recipe, 8, training.total_steps) == pytest.approx(0.4 * (2 + 1) / 4)
     assert learning_rate(training.recipe, 10, training.total_steps) == pytest.approx(0.2)
     assert learning_rate(training.recipe, 16, training.total_steps) == pytest.approx(0.0)
     flat = Training(hard(1, warmup=0.0), DATA, cnn(0), {}, seed=0)
@@ -436,7 +374,8 @@ def test_out_of_memory_a_batch_is_taken_in_parts_with_the_same_gradient(holds, p
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.history.loss, split_up.history.loss, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole.history.temperatures, split_up.history.temperatures, rtol=1e-4, atol=0)
-    assert (whole.history.correct - split_up.history.correct).abs().sum() <= 1  # two logits as near as rounding may be ranked either way
+    # two logits as near as rounding may be ranked either way
+    assert (whole.history.correct - split_up.history.correct).abs().sum() <= 1
     assert whole.spent.student_images == split_up.spent.student_images
     assert whole.spent.teacher_images == split_up.spent.teacher_images
     assert whole.notes == []

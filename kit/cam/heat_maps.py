@@ -69,7 +69,7 @@ def maps(
     layer: str | None = None,
     batch: int = BATCH,
 ) -> HeatMaps:
-    """Heat maps of images x (N, 3, H, W), normalised as the network wants them, `batch` at a time.
+    """Computes heat maps of images x (N, 3, H, W), normalised as the network wants them, `batch` at a time.
 
     classes: labels (N,), one class for all, or `predicted`. layer: a module's name; None is the default reading. The
     network itself is left as it is: maps are made on a copy in evaluation mode, and the same input gives the same maps.
@@ -96,25 +96,25 @@ def maps(
     with torch.enable_grad():
         if not network(x[:1].to(next(network.parameters()).device)).requires_grad:
             raise KitError(f"layer {layer!r} has no part in the logits; allowed: one that has")
-    found, logits = [], []
+    maps, answers = [], []
     for start in range(0, len(x), batch):
         here = slice(start, start + batch)
         targets = None if wanted is None else [_Class(int(c)) for c in wanted[here]]
         with torch.enable_grad(), _quiet(method):
-            found.append(cam(x[here], targets))
-        logits.append(cam.outputs.detach().cpu())
-    logits = torch.cat(logits)
+            maps.append(cam(x[here], targets))
+        answers.append(cam.outputs.detach().cpu())
+    logits = torch.cat(answers)
     labels = logits.argmax(1) if wanted is None else wanted
-    return HeatMaps(np.concatenate(found), labels, logits, method, layer, sizes[layer])
+    return HeatMaps(np.concatenate(maps), labels, logits, method, layer, sizes[layer])
 
 
 def _quiet(method: str) -> contextlib.AbstractContextManager:
-    """Score-CAM draws a bar for every image; standard error is every thread's, so it is taken away for that alone."""
+    """Silences stderr for Score-CAM alone, which draws a bar for every image; other threads write there, too."""
     return contextlib.redirect_stderr(io.StringIO()) if method == "score-cam" else contextlib.nullcontext()
 
 
 def _as_labels(classes: Tensor | int | str, n: int) -> Tensor | None:
-    """int64 (n,), or None for `predicted`."""
+    """Converts classes to labels, int64 (n,), or None for `predicted`."""
     if isinstance(classes, str):
         if classes != "predicted":
             raise not_one_of("classes", classes, ("predicted", "a class's number", "labels (N,)"))
@@ -127,7 +127,7 @@ def _as_labels(classes: Tensor | int | str, n: int) -> Tensor | None:
 
 
 class _Class(ClassifierOutputTarget):
-    """A class's logit. Raises KitError where the network has no such class."""
+    """Selects a class's logit. Raises KitError where the network has no such class."""
 
     def __call__(self, logits: Tensor) -> Tensor:  # (C,)
         if logits.ndim != 1 or not 0 <= self.category < len(logits):
@@ -150,7 +150,8 @@ def _protect(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
 
 
 def convolutions(network: nn.Module) -> list[str]:
-    """The names of its convolutions, in the order in which they are defined. Raises KitError where it has none."""
+    """Lists the names of the network's convolutions, in the order in which they are defined. Raises KitError where it
+    has none."""
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     if not names:
         raise KitError(f"{type(network).__name__} has no convolution; allowed: a network with at least one nn.Conv2d")
@@ -158,7 +159,8 @@ def convolutions(network: nn.Module) -> list[str]:
 
 
 def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
-    """Every module that gives one map (N, C, h, w) in a pass over images x (N, 3, H, W), in the order they finish.
+    """Finds every module that gives one map (N, C, h, w) in a pass over images x (N, 3, H, W), in the order they
+    finish.
 
     A module that runs more than once in a pass, such as the one ReLU of a ResNet's block, is none. KitError where the
     network has no convolution or does not take such images.
@@ -167,8 +169,8 @@ def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
     calls: dict[str, list[Cells | None]] = {}
 
     def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
-        is_map = isinstance(output, Tensor) and output.ndim == 4
-        calls.setdefault(name, []).append((output.shape[2], output.shape[3]) if is_map else None)
+        cells = (output.shape[2], output.shape[3]) if isinstance(output, Tensor) and output.ndim == 4 else None
+        calls.setdefault(name, []).append(cells)
 
     handles = [
         module.register_forward_hook(partial(note, name)) for name, module in network.named_modules() if name != ""
@@ -191,7 +193,7 @@ def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode; afterwards each of its modules is in the mode it was in."""
+    """Puts the network into evaluation mode; afterwards each of its modules is in the mode it was in."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -202,7 +204,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | None = None) -> str:
-    """The deepest convolution with at least CELLS × CELLS cells, after its norm and ReLU (see the module's text).
+    """Chooses the deepest convolution with at least CELLS × CELLS cells, after its norm and ReLU (see the module's
+    text).
 
     Where no map is that large, the deepest of the largest. `sizes` are `feature_maps(network, x)`, if at hand.
     """
@@ -220,5 +223,5 @@ def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | No
 
 
 def nameable(network: nn.Module, sizes: Mapping[str, Cells]) -> list[str]:
-    """Of the layers that maps can be made at, those worth offering: convolutions, residual blocks and stages."""
+    """Lists those of the layers that are worth offering: convolutions, residual blocks and stages."""
     return [name for name in sizes if any(isinstance(m, nn.Conv2d) for m in network.get_submodule(name).modules())]

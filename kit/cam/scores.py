@@ -1,4 +1,4 @@
-"""Heat maps as numbers: against a hull's mask, a ship's box, a planted mark, the network, another map.
+"""Scores of heat maps: against a hull's mask, a ship's box, a planted mark, the network, another map.
 
 Maps are (N, H, W), 0 … 1; regions are bool (N, H, W). Every score is (N,) float64, a number per image. A map that is 0
 everywhere points at nothing: it misses (pointing, IoU: 0) and has no shares, order or likeness (NaN); how many do is a
@@ -27,12 +27,12 @@ SSIM_WINDOW = 7  # px
 
 
 def empty(maps: np.ndarray) -> np.ndarray:
-    """1 where a map is 0 everywhere, else 0."""
+    """Returns 1 where a map is 0 everywhere, else 0."""
     return (_flat(maps).max(1) <= 0).astype(float)
 
 
 def area(regions: np.ndarray) -> np.ndarray:
-    """The region's share of the image: pointing game and energy of a map that is the same everywhere."""
+    """Computes the region's share of the image: pointing game and energy of a map that is the same everywhere."""
     return _flat(regions).mean(1)
 
 
@@ -46,7 +46,7 @@ def pointing(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def energy(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """The share of the map's sum that lies inside."""
+    """Computes the share of the map's sum that lies inside."""
     values, inside = _pair(maps, regions)
     total = values.sum(1)
     with np.errstate(invalid="ignore"):
@@ -54,7 +54,8 @@ def energy(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def iou(maps: np.ndarray, regions: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """Intersection over union of the region and the pixels at or above `threshold` times the map's largest value."""
+    """Computes intersection over union of the region and the pixels at or above `threshold` times the map's largest
+    value."""
     values, inside = _pair(maps, regions)
     highest = values.max(1, keepdims=True)
     hot = (values >= threshold * highest) & (highest > 0)
@@ -62,12 +63,14 @@ def iou(maps: np.ndarray, regions: np.ndarray, threshold: float = THRESHOLD) -> 
 
 
 def best_iou(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """IoU at each image's own best threshold of THRESHOLDS: an upper bound, as it looks at the region to choose."""
+    """Computes the IoU at each image's own best threshold of THRESHOLDS: an upper bound, as it looks at the region to
+    choose."""
     return np.max([iou(maps, regions, threshold) for threshold in THRESHOLDS], axis=0)
 
 
 def boxes_as_regions(boxes: Tensor | np.ndarray, px: int) -> np.ndarray:
-    """Boxes (N, 4) xmin, ymin, xmax, ymax in pixels as regions (N, px, px): pixels whose centre lies inside."""
+    """Converts boxes (N, 4) xmin, ymin, xmax, ymax in pixels to regions (N, px, px): pixels whose centre lies
+    inside."""
     xmin, ymin, xmax, ymax = np.asarray(boxes, float).T[:, :, None, None]  # (N, 1, 1) each
     centre = np.arange(px) + 0.5
     rows, columns = centre[None, :, None], centre[None, None, :]
@@ -85,7 +88,7 @@ def through_cells(regions: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
 
 
 def rank_correlation(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation over the pixels, −1 … 1; NaN where either map is the same everywhere."""
+    """Computes Spearman's rank correlation over the pixels, −1 … 1; NaN where either map is the same everywhere."""
     a, b = (rankdata(_flat(maps), axis=1) for maps in _same(ours, theirs))
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     norm = np.sqrt((a**2).sum(1) * (b**2).sum(1))
@@ -143,7 +146,7 @@ def road(network: nn.Module, x: Tensor, maps: np.ndarray, classes: Tensor, seed:
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
-    """(N, H·W)."""
+    """Flattens the pixels: (N, H·W)."""
     images = np.asarray(images)
     return images.reshape(len(images), -1)
 

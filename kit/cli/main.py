@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def ended(argv: list[str] | None) -> tuple[str, int]:
-    """Runs a command. How it ended: a line for stderr, empty where all went well, and the exit status."""
+    """Runs a command; returns a line for stderr, empty where all went well, and the exit status."""
     try:
         status = app(argv, standalone_mode=False, prog_name="python -m kit") or 0
         message = STOPPED if status == 130 else ""  # typer makes 130 of a KeyboardInterrupt
@@ -76,7 +76,7 @@ def ended(argv: list[str] | None) -> tuple[str, int]:
 
 
 def run() -> int:
-    """`main` as a process of its own, which ends with it."""
+    """Runs `main` as a process of its own, which ends with it."""
     collect_rarely()
     try:
         return main()

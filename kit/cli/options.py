@@ -1,16 +1,18 @@
-"""What several commands are given alike, and the words of a command line as what they mean."""
+"""Options that several commands share, and how words of a command line are parsed."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable
-from inspect import Parameter, signature
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from kit.errors import KitError, not_one_of
 
@@ -41,7 +43,7 @@ def check_model(model: str | None) -> str | None:
 
 
 def refuse_damage(strict: bool) -> bool:
-    """Loaders, in this process and in those that train, read KIT_STRICT."""
+    """Sets KIT_STRICT, which loaders read in this process and in workers."""
     if strict:
         os.environ["KIT_STRICT"] = "1"
     return strict
@@ -54,7 +56,8 @@ RoleData = Annotated[
 ]
 Role = Annotated[str, typer.Argument(callback=check_role)]
 Jobs = Annotated[
-    int | None, typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: as cores and memory allow")
+    int | None,
+    typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: as cores and memory allow"),
 ]
 Scheduler = Annotated[
     str | None,
@@ -69,7 +72,7 @@ Json = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 
 
 def pairs(words: list[str] | None, what: str) -> dict[str, str]:
-    """`NAME=VALUE` words as a dictionary."""
+    """Parses `NAME=VALUE` words into a dictionary."""
     for word in words or []:
         if "=" not in word:
             raise KitError(f"{what} {word!r} is not of the form NAME=VALUE")
@@ -77,7 +80,7 @@ def pairs(words: list[str] | None, what: str) -> dict[str, str]:
 
 
 def literal(text: str) -> Any:
-    """A parameter's value: JSON where it is JSON (3, 0.5, true, null, "x", [1, 2]), else the text itself."""
+    """Parses a parameter's value: JSON where it is JSON (3, 0.5, true, null, "x", [1, 2]), else the text itself."""
     try:
         return json.loads(text)
     except ValueError:
@@ -85,7 +88,7 @@ def literal(text: str) -> Any:
 
 
 def sources(words: list[str] | None) -> dict[str, str]:
-    """What fills which role, from `ROLE=SOURCE` words."""
+    """Parses `ROLE=SOURCE` words: what fills which role."""
     from kit.data.roles import SOURCES
 
     found = pairs(words, "role data")
@@ -97,7 +100,7 @@ def sources(words: list[str] | None) -> dict[str, str]:
 
 
 def engine_at(scheduler: str | None, jobs: int | None) -> Engine | None:
-    """The Dask cluster of a scheduler, of whose workers at most `jobs` are used; None: this machine's processes."""
+    """Returns the Dask cluster of a scheduler, of whose workers at most `jobs` are used; without one, None."""
     if scheduler is None:
         return None
     from kit.grid.dask import DaskCluster
@@ -112,22 +115,24 @@ def of(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., 
     """
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
         def run(**given: Any) -> None:
             command(model(**{name: given.pop(name) for name in model.model_fields}), **given)
 
-        theirs = []
-        for name, field in model.model_fields.items():
-            kind = str if field.annotation not in PLAIN else field.annotation
-            default = Parameter.empty if field.is_required() else field.default
-            option = Annotated[kind, typer.Option(help=field.description)]
-            theirs.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=option))
-        own = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in list(signature(command, eval_str=True).parameters.values())[1:]]
-        run.__signature__ = signature(run).replace(parameters=[*theirs, *own])
-        run.__annotations__ = {each.name: each.annotation for each in (*theirs, *own)}
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        _, *own = signature(command, eval_str=True).parameters.values()
+        options = [_option(name, field) for name, field in model.model_fields.items()]
+        options += [each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
+        run.__annotations__ = {each.name: each.annotation for each in options}
+        vars(run)["__signature__"] = Signature(options)
         return run
 
     return decorated
+
+
+def _option(name: str, field: FieldInfo) -> Parameter:
+    default = typer.Option(... if field.is_required() else field.default, help=field.description)
+    kind = field.annotation if field.annotation in PLAIN else str
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 PLAIN = (str, bool, int, float, str | None, int | None, float | None)  # what a word of a command line can be made into

@@ -27,6 +27,6 @@ def complain(lines: Iterable[str]) -> None:
 
 
 def tell_skipped(data: Dataset) -> None:
-    """One line on the damaged files that a dataset was filled without."""
+    """Prints a line on the damaged files that a dataset leaves out."""
     if data.skipped:
         complain([f"warning: {data.role}: {len(data.skipped)} damaged files left out, first {data.skipped[0]}"])

@@ -31,7 +31,8 @@ class Drawing:
 
 
 def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
-    """None when all is drawn, else one line that says what went wrong. KitError where the disk cannot take it."""
+    """Executes a notebook; returns None when all is drawn, else one line that says what went wrong. KitError where the
+    disk cannot take it."""
     path = drawing.path
     with writing_to(drawing.scratch.parent):
         drawing.executed.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
 
 @contextmanager
 def kernels_on_one_thread() -> Iterator[None]:
-    """Kernels started inside have one thread for tensors, as the workers that run beside them."""
+    """Gives kernels started inside one thread for tensors, as the workers that run beside them have."""
     before = os.environ.get(THREADS)
     os.environ[THREADS] = "1"
     try:
@@ -72,7 +73,7 @@ def kernels_on_one_thread() -> Iterator[None]:
 
 @contextmanager
 def quiet_papermill() -> Iterator[None]:
-    """papermill logs each notebook it reads and warns of parameters that `kit.figures` has already checked."""
+    """Silences papermill, which logs each notebook and warns of parameters that `kit.figures` has already checked."""
     logger = logging.getLogger("papermill")
     level = logger.level
     logger.setLevel(logging.ERROR)

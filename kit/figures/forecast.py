@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
@@ -65,14 +65,15 @@ class Speed:
 
 
 def networks_of(runs: Iterable[Run]) -> list[tuple[ModelSpec, int]]:
-    """Each named network at each image size, once: of those that differ in classes alone, the one with the most."""
+    """Lists each named network at each image size, once: of those that differ in classes alone, the one with the
+    most."""
     named = [run for run in with_teachers(runs) if isinstance(run.student, ModelSpec)]
     named.sort(key=lambda run: (run.data.px, run.student.name, run.student.width, run.student.classes))
     return list({Work(run.student, run.data.px).kind: (run.student, run.data.px) for run in named}.values())
 
 
 def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
-    """Measured by the trainer itself on made-up images, each of four numbers for so many seconds.
+    """Measures a network by the trainer itself on made-up images, each of four numbers for so many seconds.
 
     Where a whole batch would take far longer than that, as at the paper's sizes, it is a smaller one.
     """
@@ -86,21 +87,21 @@ def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
     return Speed(network, px, batch, *rates)
 
 
-def _training(network: ModelSpec, px: int, batch: int, seconds: float):
+def _training(network: ModelSpec, px: int, batch: int, seconds: float) -> Callable[[int], object]:
     epochs = 2 + int(seconds * FASTEST / STEPS)
     made = Recipe(stages=recipe.hard_labels(), epochs=epochs, batch=batch)
     steps = iter(Training(made, _made_up(px, network.classes, batch), network.build(0), {}, seed=0))
     return lambda _: next(steps)
 
 
-def _teaching(network: ModelSpec, px: int, batch: int, seconds: float):
+def _teaching(network: ModelSpec, px: int, batch: int, seconds: float) -> Callable[[int], object]:
     teacher = folded(frozen(network.build(0), torch.device("cpu")))
     x = torch.randn(batch, 3, px, px).to(memory_format=torch.channels_last)
     return lambda _: teach(teacher, x)
 
 
 def _made_up(px: int, classes: int, batch: int) -> Dataset:
-    """Noise, an epoch of STEPS batches, and as good as nothing to be tested on."""
+    """Makes a dataset of noise: an epoch of STEPS batches, and two test images."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (STEPS * batch, px, px, 3), generator=generator, dtype=torch.uint8)
     train, test = (Split(TensorImages(pixels[:n]), torch.arange(n) % classes) for n in (STEPS * batch, 2))
@@ -124,7 +125,7 @@ def speeds_table(speeds: Sequence[Speed]) -> pd.DataFrame:
 
 
 def measured_rates(speeds: Iterable[Speed]) -> dict[Work, float]:
-    """FLOP/s of each measured network on one thread, in training and as a teacher."""
+    """Computes the FLOP/s of each measured network on one thread, in training and as a teacher."""
     rates = {}
     for each in speeds:
         forward, both = flops_per_image(each.network, each.px)
@@ -161,7 +162,7 @@ class Prediction:
 
     @classmethod
     def of(cls, plan: Plan, pace: Pace, jobs: int | None = None, seeds: int | None = None) -> Prediction:
-        """Runs are counted where `figures` meets them first. Nothing is trained.
+        """Predicts what notebooks take; a run counts with the first that shows it. Nothing is trained.
 
         Which networks a search proposes, only it can tell: its runs are taken to be there once its notebook was drawn,
         as long as all of those are that are known beforehand.
@@ -198,12 +199,12 @@ class Prediction:
 
     @property
     def training(self) -> float:
-        """Seconds of all training from an empty cache, runs side by side; starting processes left out."""
+        """Predicts the seconds of all training from an empty cache, runs side by side; starting processes left out."""
         return sum(each.seconds for each in self.notebooks) / self.jobs
 
     @property
     def left(self) -> float:
-        """Seconds of what is left to do, drawing included."""
+        """Predicts the seconds of what is left to do, drawing included."""
         return max(sum(each.left for each in self.notebooks) / self.jobs, self.longest) + self.starting + self.drawing
 
     @property
@@ -227,21 +228,21 @@ class Prediction:
 
 
 def whole(run: Run, pace: Pace, plan: Plan, users: Mapping[str, int]) -> float:
-    """Seconds of one thread: training, evaluating after each epoch, and what is around it. Of a teacher's logits that
-    many `users` read each is charged an equal part."""
+    """Predicts the seconds of one thread: training, evaluating after each epoch, and what is around it. Of a teacher's
+    logits that many `users` read each is charged an equal part."""
     spared = {name: 1 - 1 / users.get(teacher_logits(run, name).key, 1) for name in read_from(run)}
     return pace.seconds(run, spared) + pace.evaluating(run, test_images(plan, run)) + AROUND_A_RUN
 
 
 def users_of_logits(runs: Sequence[Run]) -> Mapping[str, int]:
-    """How many of the runs read the same logits, by these' key, where none were there and they are computed once."""
+    """Counts, by the key of cached logits, how many of the runs read them."""
     shared = {each.key for each in shared_logits(runs, missing=lambda kept, epochs: epochs)}
     wanted = Counter(teacher_logits(run, name).key for run in runs for name in read_from(run))
     return {key: wanted[key] for key in shared}
 
 
 def test_images(plan: Plan, run: Run) -> int:
-    """How many there are; at most, where that is cheaper to tell."""
+    """Counts the test images, or an upper bound of them where that is cheaper."""
     if isinstance(plan, PublishedPlan):
         return PUBLISHED[run.data.role].test_images
     return len(plan.data(run.data.role).load().test)
@@ -253,7 +254,7 @@ def is_finished(run: Run) -> bool:
 
 @cache
 def starting_seconds() -> float:
-    """How long a fresh process takes until it can train, measured by starting one."""
+    """Measures how long a fresh process takes until it can train, by starting one."""
     begun = time.perf_counter()
     process = multiprocessing.get_context("spawn").Process(target=import_module, args=("kit.runs",))
     process.start()
@@ -270,7 +271,7 @@ def duration(seconds: float) -> str:
 
 
 def verdict(prediction: Prediction) -> str:
-    """One line on what is left to do, and whether to wait for it."""
+    """Says in one line what is left to do, and whether to wait for it."""
     took = f"left to do: about {duration(prediction.left)} on {prediction.jobs} cores"
     is_hopeless = prediction.left > HOPELESS_DAYS * 86400
     return f"{took}: hopeless here; it wants a GPU (see PAPER.md)" if is_hopeless else took

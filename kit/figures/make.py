@@ -40,7 +40,7 @@ UP_TO_DATE = "its pictures are up to date"
 def make(
     names: Sequence[str], request: Request, out: Path, force: bool = False, engine: Engine | None = None
 ) -> list[str]:
-    """Executes the notebooks into `out`; gives one line for each that failed.
+    """Executes the notebooks into `out`; returns one line for each that failed.
 
     A notebook is skipped when its text, its parameters, its runs and the kit are what they were and its pictures are
     unaltered. Runs are trained on the engine, where there is one. Raises KitError for unknown notebooks and
@@ -84,7 +84,7 @@ def make(
 
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
-    """Waits for others that draw into the same folder, and clears away what was begun: by killed ones, and here."""
+    """Waits for others that draw into the same folder, and removes drafts: those of killed ones, and its own."""
     with locked(cache_folder() / "figures" / hashlib.sha256(str(out).encode()).hexdigest()[:16]):
         _clear(out)
         try:
@@ -103,7 +103,7 @@ def _clear(out: Path) -> None:
 
 @dataclass(frozen=True)
 class Book:
-    """A notebook to draw: what it is told, and the runs that it shows."""
+    """A notebook to draw: its parameters, and the runs that it shows."""
 
     path: Path
     parameters: Mapping[str, Any]
@@ -146,13 +146,13 @@ class Schedule:
         return Task(f"notebook {book.name}", book.name, execute, about, frozenset(run.hash for run in book.runs))
 
     def cost(self, task: Task) -> float:
-        """Expected seconds; a notebook's are those that it took last, in tens: less than that is chance."""
+        """Predicts seconds; a notebook's are those that it took last, in tens, as less than that is chance."""
         if not isinstance(task.about, Drawing):
             return self.grid.cost(task)
         return 10 * math.ceil(self._expected(task.title) / 10)
 
     def skip(self, task: Task) -> str | None:
-        """A notebook that is up to date need not be drawn; its runs have ended."""
+        """Leaves out a notebook that is up to date."""
         if not isinstance(task.about, Drawing):
             return self.grid.skip(task)
         book = self._books[task.title]
@@ -162,7 +162,7 @@ class Schedule:
         return UP_TO_DATE if current else None
 
     def ended(self, task: Task, reason: str | None) -> None:
-        """A notebook's pictures are put in their place."""
+        """Moves a notebook's pictures to their place."""
         if not isinstance(task.about, Drawing):
             self.grid.ended(task, reason)
         elif reason is None:

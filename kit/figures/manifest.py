@@ -24,7 +24,7 @@ DRAWING = ("matplotlib", "pandas", "scipy", "sympy")
 def entry_of(
     inputs: str, parameters: Mapping[str, Any], runs: Sequence[Run], results: Mapping[Run, Result | Failure]
 ) -> dict[str, Any]:
-    """What the manifest says of a notebook."""
+    """Returns what the manifest says of a notebook."""
     data = {run.data.role: run.data for run in runs}
     return {
         "inputs": inputs,
@@ -37,7 +37,7 @@ def entry_of(
 
 
 def fingerprint(path: Path, parameters: Mapping[str, Any], outcomes: Sequence[Result | Failure]) -> str:
-    """Of all that a notebook's pictures follow from: its text, the kit's code, the parameters, the runs' results.
+    """Hashes all that a notebook's pictures follow from: its text, the kit's code, the parameters, the runs' results.
 
     Results, not only descriptions: the same run trained on another machine has other seconds, and perhaps other digits.
     """
@@ -50,7 +50,8 @@ def fingerprint(path: Path, parameters: Mapping[str, Any], outcomes: Sequence[Re
 
 
 def _is_listing(content: object) -> bool:
-    """Whether this is what a manifest holds, as far as it is used; artefacts have plain names, so they stay inside."""
+    """Checks whether this is what a manifest holds, as far as it is used; artefacts have plain names, so they stay
+    inside."""
     if not isinstance(content, dict) or not all(isinstance(content.get(p), dict) for p in ("notebooks", "artefacts")):
         return False
     entries, artefacts = content["notebooks"].values(), content["artefacts"].items()

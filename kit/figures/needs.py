@@ -36,7 +36,7 @@ ALLOWED = {
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, by the names that the notebooks' parameters have."""
+    """A request for figures: the notebooks' parameters, by their names."""
 
     preset: str
     seeds: int | None
@@ -46,7 +46,7 @@ class Request:
     extra: Mapping[str, Any]
 
     def settled(self) -> Request:
-        """The request with what `extra` sets anew in place, so that training and notebooks mean the same. KitError."""
+        """Returns the request with what `extra` sets, so that training and notebooks use the same values. KitError."""
         own = {name: self.extra[name] for name in ALLOWED if name in self.extra}
         for name, value in own.items():
             is_allowed, allowed = ALLOWED[name]
@@ -80,7 +80,7 @@ def _start_here(plan: Plan, seeds: int | None) -> list[Row]:
 
 
 def _rows(module: ModuleType) -> Callable[[Plan, int | None], list[Row]]:
-    """All rows of a table's or a figure's module."""
+    """Returns all rows of a table's or a figure's module."""
     return lambda plan, seeds: module.table(plan, seeds or module.seeds(plan))
 
 
@@ -110,12 +110,12 @@ FOLLOWING = {"06_table4_methods": _table4_searched}
 
 
 def notebooks() -> dict[str, Path]:
-    """The notebooks by name, in order."""
+    """Lists the notebooks by name, in order."""
     return {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
 
 
 def chosen(names: Sequence[str]) -> dict[str, Path]:
-    """The named notebooks (a name, its number, or its file), in order; all of them when none is named."""
+    """Chooses the named notebooks (a name, its number, or its file), in order; all of them when none is named."""
     known = notebooks()
     if not names:
         return known
@@ -130,5 +130,5 @@ def chosen(names: Sequence[str]) -> dict[str, Path]:
 
 
 def parameters_of(notebook: Path) -> set[str]:
-    """The names in a notebook's cell tagged `parameters`."""
+    """Lists the names in a notebook's cell tagged `parameters`."""
     return set(papermill.inspect_notebook(str(notebook)))

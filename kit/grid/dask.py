@@ -1,4 +1,4 @@
-"""Beyond one machine: an engine whose tasks are done by the workers of a Dask cluster.
+"""An engine whose tasks are done by the workers of a Dask cluster, on other machines too.
 
 results = train_all(runs, jobs=DaskCluster("tcp://host:8786"))  # somebody's `dask scheduler` and `dask worker`s
 results = train_all(runs, jobs=DaskCluster("local"))            # one made for this, on this machine alone
@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import NamedTemporaryFile
+from types import TracebackType
 
 import dask.config
 import distributed
@@ -39,7 +40,7 @@ from kit.grid.engines import LocalProcesses, Task, default_jobs
 from kit.grid.shared import SharedLogits
 from kit.runs.checkpoint import difference
 from kit.runs.spec import NUMERICS, Run, versions
-from kit.runs.store import FORMAT, Result, folder_of, found
+from kit.runs.store import FORMAT, clear_damage, find, folder_of, lookup
 from kit.runs.transfer import Parcel, packed, unpacked
 
 ALLOWED = "local, tcp://HOST:PORT or tls://HOST:PORT"
@@ -57,7 +58,7 @@ class Lacks(Exception):
 
 
 def identity() -> dict[str, str]:
-    """What must be the same on both sides: results of other versions are other results."""
+    """Lists the versions that client and workers must share: others would train to other results."""
     python = ".".join(platform.python_version_tuple()[:2])
     own = {"numerics": str(NUMERICS), "cache format": str(FORMAT), "python": python}
     return own | versions() | {"distributed": distributed.__version__}
@@ -99,15 +100,17 @@ class DaskCluster:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        """Closing the client takes back its tasks; workers notice within a second, at their next batch."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the client, which takes back its tasks; workers notice within a second, at their next batch."""
         if self._here is not None:
             self._stack.push(self._here)
-        self._stack.__exit__(*raised)
+        self._stack.__exit__(kind, error, trace)
 
     @property
     def slots(self) -> int:
-        """How many workers fit, and never less than one: a task may wait for the first worker to come."""
+        """Counts the workers of these versions; at least 1, as a task may wait for the first worker to come."""
         return max(1, min(len(self._look()), self.jobs or sys.maxsize))
 
     def submit(self, task: Task) -> Future[str | None]:
@@ -132,7 +135,7 @@ class DaskCluster:
         future.add_done_callback(partial(self._ended, task, done))
 
     def _submit(self, name: str, workers: list[str], what: Callable, *about: object) -> distributed.Future:
-        """To one of these workers, or to another where they have all gone."""
+        """Submits to one of these workers, or to another where they have all gone."""
         key = f"{name}-{uuid.uuid4().hex}"  # somebody else's task for the same run is another task
         try:
             return self._client.submit(what, *about, key=key, workers=workers, allow_other_workers=True, pure=False)
@@ -140,7 +143,8 @@ class DaskCluster:
             raise self._lost() from None
 
     def _ended(self, task: Task, done: Future, future: distributed.Future) -> None:
-        """In Dask's own thread: `done` gives None, as the run is in the cache, or why not; or the task goes on."""
+        """Settles `done`, in Dask's own thread: None where the run is in the cache, else why not; or submits the task
+        again."""
         self._running.discard(future)
         with _settling(done):
             if future.status not in ("finished", "error"):
@@ -172,14 +176,14 @@ class DaskCluster:
         return why and f"it arrived damaged: {why}"
 
     def _teachers_of(self, run: Run) -> dict[str, distributed.Future]:
-        """Its teachers' folders on the cluster. They are this cache's: nobody trains anew what a lost worker kept."""
+        """Sends the teachers' folders from this cache to the cluster, so that a lost worker's are not trained anew."""
         for name in (teacher.hash for teacher in run.teachers.values()):
             if name not in self._sent:
                 self._sent[name] = self._submit(name, self._look(), dict, packed(name))
         return {teacher.hash: self._sent[teacher.hash] for teacher in run.teachers.values()}
 
     def _do_here(self, task: Task, done: Future) -> None:
-        """No worker need see the client's files: a task that reads or writes them is done in a process of its own."""
+        """Does a task that reads or writes the client's files in a process of this machine."""
         if self._here is None:
             self._here = LocalProcesses(default_jobs()).__enter__()
 
@@ -219,7 +223,8 @@ class DaskCluster:
             raise KitError(f"{self._where} has other versions: {difference(theirs, identity())}")
 
     def _look(self) -> list[str]:
-        """The workers of these versions that are there now. Raises KitError where there are, and were, only others."""
+        """Lists the workers of these versions that are there now. Raises KitError where there are, and were, only
+        others."""
         with self._look_lock:
             if time.monotonic() - self._looked >= LOOK_S:
                 try:
@@ -239,7 +244,7 @@ class DaskCluster:
             return self._there
 
     def _fit(self, worker: str, theirs: Mapping[str, str] | Exception, threads: int) -> bool:
-        """Whether a worker can be used; says so where it cannot, or only in part."""
+        """Checks whether a worker has these versions; warns where it has not, or has threads that are not used."""
         why = None
         if isinstance(theirs, Exception):
             why = f"is not used: it has no such kit as this one: {_said(theirs)}"
@@ -259,7 +264,7 @@ class DaskCluster:
 
 
 def _shake_hands(address: str) -> None:
-    """Raises where nobody listens, or who listens does not speak as Dask does; `Client` would wait without end."""
+    """Raises where nobody listens, or who listens does not speak Dask's protocol; `Client` would wait without end."""
 
     async def shake() -> None:
         options = distributed.Security().get_connection_args("client")
@@ -272,7 +277,7 @@ def _shake_hands(address: str) -> None:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """What this engine has to say it says itself, in a line; Dask's loggers in this process are still."""
+    """Silences Dask's loggers in this process: the engine prints its own warnings, a line each."""
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
     names = ["distributed", *(name for name in logging.root.manager.loggerDict if name.startswith("distributed."))]
     levels = {name: logging.getLogger(name).level for name in names}
@@ -287,7 +292,7 @@ def _hushed() -> Iterator[None]:
 
 @contextmanager
 def _settling(done: Future) -> Iterator[None]:
-    """What is raised inside is what `done` raises; gives, where it is about this one task."""
+    """Hands what is raised inside to the future `done`: as its result, a reason, where it concerns this task alone."""
     try:
         yield
     except KitError as error:
@@ -297,7 +302,7 @@ def _settling(done: Future) -> Iterator[None]:
 
 
 def _said(error: BaseException) -> str:
-    """An error in one line."""
+    """Describes an error in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}{': ' + lines[0] if lines else ''}"
 
@@ -308,7 +313,7 @@ _alone = threading.Lock()  # torch's random stream and its number of threads are
 
 
 def _work(task: Task, client: Mapping, teachers: Mapping[str, Parcel] | None) -> Parcel | None:
-    """Does the task for a client; gives the run's folder. Raises KitError where it cannot be done, and Lacks."""
+    """Does a client's task and returns the run's folder. Raises KitError where it cannot be done, and Lacks."""
     progress = Told(client["token"], task.key)
     while not _alone.acquire(timeout=LOOK_S):
         progress(0.0)
@@ -331,17 +336,24 @@ def _work(task: Task, client: Mapping, teachers: Mapping[str, Parcel] | None) ->
 
 
 def _take(run: Run, teachers: Mapping[str, Parcel] | None) -> None:
-    """Sees to it that the run can be trained here: with these teachers or, where none were sent, with its own."""
+    """Puts the run's teachers into this worker's cache. Raises Lacks where none were sent and they are not there."""
     for name, parcel in (teachers or {}).items():
         why = unpacked(name, parcel)
         if why is not None:
             raise KitError(f"its teacher, run {name}, arrived damaged: {why}")
-    if teachers is None and found(run) is None and not all(isinstance(found(t), Result) for t in run.teachers.values()):
-        raise Lacks
+    if teachers is not None:
+        return
+    clear_damage(run)
+    if lookup(run) is not None:
+        return
+    for teacher in run.teachers.values():
+        clear_damage(teacher)
+        if find(teacher) is None:
+            raise Lacks
 
 
 class Told:
-    """A worker's `progress`: tells the client of it, and ends the task when it is not wanted any more, or not here."""
+    """Reports a worker's progress to the client, and ends a task that was cancelled or has moved to another worker."""
 
     def __init__(self, topic: str, key: str) -> None:
         self._worker, self._topic, self._key = get_worker(), topic, key

@@ -1,4 +1,4 @@
-"""How long a run will take on this machine: counted FLOPs over the rates that finished runs of a network had.
+"""Predicted durations of runs on this machine: counted FLOPs over the FLOP/s of finished runs.
 
     pace = Pace.from_cache(cache_folder())
     pace.seconds(run)      # expected seconds of its training: one thread's, or a GPU's
@@ -41,7 +41,8 @@ NOT_A_RUN = (OSError, ValueError, TypeError, KeyError, AttributeError, Arithmeti
 
 
 class Work(NamedTuple):
-    """A network at work: a training step's forward and backward pass, or (`teaching`) a teacher's forward pass."""
+    """A kind of pass: a network's forward and backward pass of a training step, or (`teaching`) a teacher's forward
+    pass."""
 
     network: Spec
     px: int
@@ -50,12 +51,12 @@ class Work(NamedTuple):
 
     @property
     def kind(self) -> Work:
-        """The same of a network for two classes: how many there are hardly changes how fast it is."""
+        """The same work of a network for two classes: how many there are hardly changes how fast it is."""
         return self._replace(network=self.network.model_copy(update={"classes": 2}))
 
     @property
     def family(self) -> tuple[str, str]:
-        """Networks of a family are built alike; all searched ones are of one."""
+        """Names the family of the network, of similar FLOP/s; all searched networks are one family."""
         name = self.network.name.rstrip("0123456789") if isinstance(self.network, ModelSpec) else "searched"
         return name, self.device
 
@@ -70,7 +71,7 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """A finished run, as far as its duration is concerned."""
+    """What a finished run tells of durations."""
 
     make: str
     work: Work  # its student's
@@ -81,14 +82,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Pace:
-    """`rates`: FLOP/s by kind of work; `makes`: seconds an image of the student's training, by the make of run."""
+    """Predicts durations from `rates`, FLOP/s by kind of work, and `makes`, seconds an image of the student's training,
+    by the make of run."""
 
     rates: Mapping[Work, float] = field(default_factory=dict)
     makes: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_cache(cls, cache: Path) -> Pace:
-        """From the finished runs in a cache folder. Those that are damaged, or are no runs, are passed over."""
+        """Measures the finished runs in a cache folder. Those that are damaged, or are no runs, are left out."""
         return cls.from_runs(seen_in(cache))
 
     @classmethod
@@ -98,34 +100,36 @@ class Pace:
         return cls(rates, _medians((one.make, one.seconds / one.images) for one in seen))
 
     def with_rates(self, rates: Mapping[Work, float]) -> Pace:
-        """The same with rates measured in another way where it has none of its own."""
-        return Pace({work.kind: rate for work, rate in rates.items()} | self.rates, self.makes)
+        """Adds rates measured in another way, for the kinds of work that it has none of."""
+        return Pace({**{work.kind: rate for work, rate in rates.items()}, **self.rates}, self.makes)
 
     def seconds(self, run: Run, read: Mapping[str, float] | None = None) -> float:
-        """Expected seconds of the run's training, comparable with `Result.seconds`; its teachers' training is apart.
+        """Predicts the seconds of the run's training, comparable with `Result.seconds`; its teachers' training is
+        apart.
 
         `read` says, by teacher, for which share of its forward passes the run reads logits that are known instead. Of
         a make of run that was never seen, a stage that ends when its temperature is cold counts with its whole budget.
         """
-        parts = [(each.flops / self.rate(each.work), (read or {}).get(each.spared_by, 0.0)) for each in passes_of(run)]
+        shares = dict[str | None, float]((read or {}).items())
+        parts = [(each.flops / self.rate(each.work), shares.get(each.spared_by, 0.0)) for each in passes_of(run)]
         whole, spared = math.fsum(s for s, _ in parts), math.fsum(s * share for s, share in parts)
         known = self.makes.get(make_of(run))
         return (whole if known is None else images_of(run) * known) * (1 - spared / whole)
 
     def asking(self, run: Run, name: str, images: int) -> float:
-        """Expected seconds in which a run's teacher gives so many images' logits."""
+        """Predicts the seconds of a teacher's forward passes over so many images."""
         teacher, px = run.teachers[name].student, run.data.px
         return images * flops_per_image(teacher, px)[0] / self.rate(Work(teacher, px, True, run.device))
 
     def evaluating(self, run: Run, test_images: int) -> float:
-        """Expected seconds of what its recorded time leaves out: the test split after every epoch, and at the end both
+        """Predicts the seconds that its recorded time leaves out: the test split after every epoch, and at the end both
         splits and the explained model's logits."""
         px, passes = run.data.px, test_images * (run.recipe.epochs + 1) + run.data.train_images
         own = passes * flops_per_image(run.student, px)[0] / self.rate(Work(run.student, px, True, run.device))
         return own + (self.asking(run, "big", test_images) if "big" in run.teachers else 0.0)
 
     def rate(self, work: Work) -> float:
-        """FLOP/s: the network's own, its family's median, the median of all, or a nominal one."""
+        """Looks up FLOP/s: the network's own, its family's median, the median of all, or a nominal one."""
         for same in (work.kind, work.kind._replace(teaching=not work.teaching)):
             if same in self.rates:
                 return self.rates[same]
@@ -146,7 +150,7 @@ def _medians(pairs: Iterable[tuple[Any, float]]) -> dict[Any, float]:
 
 @lru_cache(maxsize=4096)
 def passes_of(run: Run) -> tuple[Passes, ...]:
-    """The run's counted FLOPs, by stage: its student's training and its teachers' forward passes, to every budget."""
+    """Counts the run's FLOPs by stage: its student's training and its teachers' forward passes, to every budget."""
     images, px, begun, passes = images_of(run), run.data.px, 0.0, []
     for stage in run.recipe.stages:
         in_stage, begun, objective = images * (stage.until - begun), stage.until, stage.objective
@@ -161,7 +165,7 @@ def passes_of(run: Run) -> tuple[Passes, ...]:
 
 
 def images_of(run: Run) -> int:
-    """Training images that the student sees; an epoch leaves out what does not fill a batch."""
+    """Counts the training images that the student sees; an epoch leaves out what does not fill a batch."""
     return _images(run.recipe.epochs, run.recipe.batch, run.data.train_images)
 
 
@@ -176,7 +180,7 @@ def make_of(run: Run) -> str:
 
 
 def _make(described: Mapping[str, Any]) -> str:
-    """What runs have in common that differ in seed, epochs or the numbers of losses and temperatures, as JSON."""
+    """Describes, as JSON, what runs share that differ in seed, epochs or the numbers of losses and temperatures."""
     stages = [
         stage | {part: (stage[part] or {}).get("kind") for part in ("objective", "temperature")}
         for stage in described["recipe"]["stages"]
@@ -190,12 +194,12 @@ def _make(described: Mapping[str, Any]) -> str:
 
 
 def seen_in(cache: Path) -> Iterator[Seen]:
-    """Every finished run in a cache folder that can be read; checksums are not looked at."""
+    """Reads every finished run in a cache folder that can be read; checksums are not verified."""
     return (one for folder in (cache / "runs").glob("[0-9a-f]*") if (one := seen_at(folder)) is not None)
 
 
 def seen_at(folder: Path) -> Seen | None:
-    """The finished run in a folder; None where there is none that can be read."""
+    """Reads the finished run in a folder; None where there is none that can be read."""
     try:
         described, metrics = (
             json.loads((folder / name).read_text(encoding="utf-8")) for name in ("run.json", "metrics.json")
@@ -229,13 +233,14 @@ UNKNOWN_DRAWING_S = 10  # of a notebook that is not one of these
 
 
 def expected_drawing(cache: Path, preset: str) -> Callable[[str], float]:
-    """Seconds that a notebook, by its name, will take to draw: what it took last in this cache, or takes elsewhere."""
+    """Predicts the seconds that a notebook, by its name, takes to draw: as last time in this cache, or as elsewhere."""
     seen = drawing_seconds(cache)
     return lambda notebook: seen.get((preset, notebook), TYPICAL_DRAWING_S.get(notebook, UNKNOWN_DRAWING_S))
 
 
 def drawing_seconds(cache: Path) -> dict[tuple[str, str], float]:
-    """Seconds that a notebook last took to draw, by (preset, notebook). A damaged ledger is as good as none."""
+    """Reads the seconds that each notebook last took to draw, by (preset, notebook). A damaged ledger counts as
+    none."""
     try:
         noted = json.loads((cache / LEDGER).read_text(encoding="utf-8"))["drawing"]
         found = {(preset, book): float(seconds) for preset, of in noted.items() for book, seconds in of.items()}

@@ -1,4 +1,4 @@
-"""Where tasks are done: an engine has so many slots, takes a task for each, and says how far they are.
+"""Engines, which do tasks: each has so many slots, takes a task for each, and reports their progress.
 
 An engine is entered before its first task. Left by an exception it stops what it is doing; else all is done by then.
 """
@@ -28,10 +28,10 @@ FURTHER_WORKER = 500 * 2**20 if sys.platform == "linux" else FIRST_WORKER
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Something to do, in another process: `work(about, progress)` gives None, or in one line why it could not be done.
+    """Something to do, in another process: `work(about, progress)` returns None, or in one line why it could not be
+    done.
 
     `work` is a function of a module and `about` can be pickled. `needs` are keys of tasks that must have ended first.
     """
@@ -44,7 +44,7 @@ class Task:
 
 
 class Engine(Protocol):
-    """Futures give what `work` gives; they raise KitError where a task was lost for good."""
+    """Does tasks. Its futures return what `work` returns; they raise KitError where a task was lost for good."""
 
     @property
     def slots(self) -> int: ...
@@ -52,15 +52,16 @@ class Engine(Protocol):
     def submit(self, task: Task) -> Future[str | None]: ...
 
     def progress(self) -> Iterator[tuple[str, float]]:
-        """What running tasks have told since the last call: keys and shares."""
+        """Yields the progress of running tasks since the last call: keys and shares."""
 
     def __enter__(self) -> Engine: ...
 
-    def __exit__(self, *raised: object) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None: ...
 
 
 def default_jobs(tasks: int | None = None) -> int:
-    """As many of the tasks side by side as there are cores, and as free memory holds; in a line where memory bounds."""
+    """Chooses how many tasks run side by side: as cores and free memory allow; prints a line where memory is the
+    limit."""
     wanted = max(1, min(cores(), tasks or sys.maxsize))
     jobs = max(1, min(wanted, 1 + (free_memory() - FIRST_WORKER) // FURTHER_WORKER))
     if jobs < wanted:
@@ -79,14 +80,15 @@ def _say_bounded(wanted: int, jobs: int) -> None:
 
 
 def engine_for(jobs: int | Engine | None, tasks: int) -> Engine:
-    """The engine that `jobs` is, or so many processes of this machine, as far as there are tasks for them."""
+    """Returns the engine that `jobs` is, or else so many processes of this machine, at most one a task."""
     if jobs is None or isinstance(jobs, int):
         return LocalProcesses(min(jobs, tasks) if jobs else default_jobs(tasks))
     return jobs
 
 
 class LocalProcesses:
-    """Processes of this machine, one thread each. On Linux they are forked from one that has imported all they need."""
+    """Does tasks in processes of this machine, one thread each. On Linux these are forked from one that has imported
+    torch."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
@@ -120,7 +122,7 @@ class LocalProcesses:
 
 
 class BorrowedEngine:
-    """An engine that somebody else has entered and will leave, for several turns of work."""
+    """Passes tasks to an engine that somebody else has entered and will leave, for several grids in turn."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -161,20 +163,23 @@ _told: Any = None  # in a worker process: the queue to whoever submits tasks
 
 
 def _begin_worker(told: Any, environment: Mapping[str, str]) -> None:
-    """The environment is that of whoever submits; where it was not forked, torch is imported with the first task."""
+    """Gives a worker the environment of the process that submits tasks, on one thread."""
     global _told
     _told = told
     os.environ.clear()
-    os.environ.update(environment | ONE_THREAD)
+    os.environ.update({**environment, **ONE_THREAD})
     collect_rarely()
     end_with_parent()
 
 
 def end_with_parent() -> None:
-    """Nobody would hear of what an orphan does: from now on this process ends when its parent does."""
+    """Ends this worker process as soon as its parent has ended: nobody would read what an orphan computes."""
+    parent = multiprocessing.parent_process()
+    if parent is None:  # not a worker
+        return
 
     def wait() -> None:
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

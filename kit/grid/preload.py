@@ -1,4 +1,4 @@
-"""Imported once, by the process that `kit.grid.engines` forks its workers from: what these would each import otherwise.
+"""Imports once, in the process that `kit.grid.engines` forks workers from, what each of them would import otherwise.
 
 Torch and what comes with it take seconds and 400 MB, which forked workers share as long as nobody writes to them.
 """

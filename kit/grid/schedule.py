@@ -1,4 +1,4 @@
-"""Tasks on an engine's slots: of those that can begin, the one with the costliest chain first."""
+"""The order of tasks on an engine's slots: the critical path first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_tasks(
     skip: Callable[[Task], str | None] = lambda task: None,
     bar: tqdm | None = None,
 ) -> None:
-    """Does the tasks as slots get free, of those that can begin always the one that begins the costliest chain.
+    """Runs the tasks as slots get free: of those whose needs are met, the one that begins the costliest chain.
 
     `ended` hears of each task, and why it failed if it did; `skip` may say, just before a task, why it is pointless.
     `bar` counts in the costs that the tasks have when this begins.
@@ -65,7 +65,7 @@ def run_tasks(
 
 
 def critical_path(tasks: Iterable[Task], cost: Callable[[Task], float]) -> dict[str, float]:
-    """For each task the cost of the costliest chain of tasks that begins with it."""
+    """Computes for each task the cost of the costliest chain of tasks that begins with it."""
     tasks = list(tasks)
     heirs: dict[str, list[Task]] = defaultdict(list)
     for task in tasks:

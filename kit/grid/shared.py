@@ -1,4 +1,4 @@
-"""Teachers' logits that several runs read, computed once."""
+"""Teachers' logits that several runs read, cached before these begin."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class SharedLogits:
 
 
 def read_from(run: Run) -> list[str]:
-    """The teachers, by name, whose logits the run reads where they are known; the others it asks itself in any case."""
+    """Lists the teachers, by name, whose cached logits the run can read; the others' forward passes it computes
+    itself."""
     stages = run.recipe.stages
     return [
         name
@@ -40,7 +41,8 @@ def read_from(run: Run) -> list[str]:
 
 
 def epochs_with(recipe: Recipe, teacher: str) -> range:
-    """The epochs, counted from 0, in which a run may learn from the teacher; a stage whose t moves may end early."""
+    """Returns the epochs, counted from 0, in which a run may learn from the teacher; a stage whose t moves may end
+    early."""
     spans, begin = [], 0.0
     for stage in recipe.stages:
         if teacher in stage.teachers:
@@ -52,7 +54,7 @@ def epochs_with(recipe: Recipe, teacher: str) -> range:
 
 
 def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tuple[str, float]]:
-    """By teacher, for which share of its epochs logits are there, or will be when the run begins."""
+    """Yields by teacher the share of epochs whose logits are cached, or will be when the run begins."""
     for name in read_from(run):
         kept, epochs = teacher_logits(run, name), epochs_with(run.recipe, name)
         apart = computed_apart.get(kept.key, set())
@@ -62,7 +64,7 @@ def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tu
 def shared_logits(
     runs: Iterable[Run], missing: Callable[[TeacherLogits, list[int]], list[int]] = TeacherLogits.missing
 ) -> list[SharedLogits]:
-    """What of their teachers' logits to compute apart: what several of these runs want and nobody has computed.
+    """Selects the teachers' logits to compute apart: those that several of these runs read and that are not cached.
 
     The most wanted first, as far as they are let (`kit.runs.logits.limit`).
     """

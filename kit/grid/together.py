@@ -1,4 +1,4 @@
-"""One run after another, each by all of torchrun's processes."""
+"""Data-parallel training: one run after another, each by all of torchrun's processes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from kit.files import cache_folder, locked
 from kit.grid.schedule import BAR
 from kit.parallel.ranks import Ranks
 from kit.runs.spec import Run, with_teachers
-from kit.runs.store import Failure, Result, folder_of, outcome, usable
+from kit.runs.store import Failure, Result, clear_damage, folder_of, lookup
 from kit.runs.training import train_missing
 from kit.trainer import check_shareable
 from kit.training.history import Diverged
 
 
 def without_a_teacher(teachers: Iterable[Run], results: Mapping[Run, Result | Failure]) -> str | None:
-    """Why nobody can learn from these teachers, if one of them has failed."""
-    failed = next((results[run] for run in teachers if isinstance(results[run], Failure)), None)
-    return failed and f"its teacher ({failed.run.title}) did not finish: {failed.reason}"
+    """Says why a run cannot be trained, where one of its teachers has failed."""
+    for outcome in map(results.__getitem__, teachers):
+        if isinstance(outcome, Failure):
+            return f"its teacher ({outcome.run.title}) did not finish: {outcome.reason}"
+    return None
 
 
 def tell(failure: Failure) -> None:
@@ -42,29 +44,32 @@ def train_together(runs: list[Run], show_progress: bool) -> Mapping[Run, Result 
         check_shareable(run.recipe, run.data.train_images, Ranks(count=parallel.count()))
     done: dict[Run, Result | Failure] = {}
     for run in everything:
-        ranks, reason = parallel.ranks(run.device), without_a_teacher(run.teachers.values(), done)
+        ranks, reason = parallel.ranks_on(run.device), without_a_teacher(run.teachers.values(), done)
         if reason is not None:
-            done[run] = Failure(run, reason)
+            outcome: Result | Failure = Failure(run, reason)
         else:
             with ranks.together():
-                done[run] = _train_shared(run, ranks, show_progress)
-        if isinstance(done[run], Failure) and ranks.is_first:
-            tell(done[run])
+                outcome = _train_shared(run, ranks, show_progress)
+        if isinstance(outcome, Failure) and ranks.is_first:
+            tell(outcome)
+        done[run] = outcome
     return {run: done[run] for run in runs}
 
 
 def _train_shared(run: Run, ranks: Ranks, show_progress: bool) -> Result | Failure:
+    if ranks.is_first:
+        clear_damage(run)
     with locked(folder_of(run.hash)) if ranks.is_first else nullcontext():
-        if ranks.told(ranks.is_first and usable(run) is None):
+        if ranks.broadcast(ranks.is_first and lookup(run) is None):
             quiet = not (show_progress and ranks.is_first)
             bar = tqdm(total=100, desc=f"training {run.title}", unit="%", disable=quiet, bar_format=BAR)
             with closing(bar), suppress(Diverged):  # that is written down
                 train_missing(run, lambda share: bar.update(100 * share), ranks)
         ranks.wait()  # for the first to have written
-    ended = outcome(run)
-    if ended is None:
+    outcome = lookup(run)
+    if outcome is None:
         raise KitError(
             f"run {run.hash} is not in {cache_folder()}, though the first process has stored it; allowed: a cache, by "
             f"KIT_CACHE, in a folder that all processes see"
         )
-    return ended
+    return outcome

@@ -1,4 +1,4 @@
-"""TODO"""
+"""The runs of a grid: which of them are missing, and the tasks that train those."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kit.grid.schedule import BAR, run_tasks
 from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
 from kit.grid.together import tell, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
-from kit.runs.store import Failure, Result, found, outcome
+from kit.runs.store import Failure, Result, clear_damage, lookup
 from kit.runs.training import compute_logits, teacher_logits, train
 from kit.runtime.progress import Progress
 from kit.training.history import Diverged
@@ -25,7 +25,7 @@ from kit.training.history import Diverged
 def train_all(
     runs: Iterable[Run], jobs: int | Engine | None = None, show_progress: bool = True
 ) -> Mapping[Run, Result | Failure]:
-    """Trains what is missing, side by side in `jobs` processes of one thread each, and gives every run's result.
+    """Trains the missing runs, side by side in `jobs` processes of one thread each, and returns every run's result.
 
     `jobs` may be an engine instead: `kit.grid.DaskCluster` trains on the machines of a Dask cluster. Teachers shared
     by several runs are trained once, and their logits in an epoch computed once. A run that diverges becomes a Failure;
@@ -45,23 +45,27 @@ def train_all(
 
 
 class Grid:
-    """Runs and all they learn from: what is known of them, and the tasks that find out the rest.
+    """Holds runs and their teachers: the results that are cached, and the tasks that train the rest.
 
     A task costs the seconds that it is expected to take, by the pace of the runs that have finished so far, here too.
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
         everything = with_teachers(runs)
-        known = {run: found(run) for run in everything}
-        self.results: dict[Run, Result | Failure] = {run: each for run, each in known.items() if each is not None}
-        for each in self.results.values():
-            if isinstance(each, Failure):
-                tell(each)
+        self.results: dict[Run, Result | Failure] = {}
+        for run in everything:
+            clear_damage(run)
+            outcome = lookup(run)
+            if outcome is not None:
+                self.results[run] = outcome
+            if isinstance(outcome, Failure):
+                tell(outcome)
         self.missing = [run for run in everything if run not in self.results]
         shared = shared_logits(self.missing)
         self.tasks = [self._training(run, shared) for run in self.missing] + [self._computing(each) for each in shared]
         self._seen = list(seen_in(cache_folder())) if self.missing else []
-        self._pace, self._costs = Pace.from_runs(self._seen), {}
+        self._pace = Pace.from_runs(self._seen)
+        self._costs: dict[str, float] = {}
         epochs = {each.key: set(each.epochs) for each in shared}
         self._read = {run: dict(_share_read(run, epochs)) for run in self.missing}
 
@@ -77,7 +81,7 @@ class Grid:
         return Task(shared.key, title, compute_in_worker, shared, frozenset({teacher.hash}))
 
     def cost(self, task: Task) -> float:
-        """Expected seconds of one thread; a run that reads logits computed apart costs less by that."""
+        """Predicts the seconds of one thread; a run that reads cached logits costs less by that."""
         if task.key not in self._costs:
             self._costs[task.key] = self._seconds(task.about)
         return self._costs[task.key]
@@ -89,7 +93,7 @@ class Grid:
         return self._pace.seconds(about, self._read[about])
 
     def skip(self, task: Task) -> str | None:
-        """Where a teacher has failed there is nobody to learn from."""
+        """Says why a task is left out: one of its teachers has failed."""
         about = task.about
         needed = about.teachers.values() if isinstance(about, Run) else [about.run.teachers[about.teacher]]
         return without_a_teacher(needed, self.results)
@@ -100,14 +104,17 @@ class Grid:
                 print(f"warning: {task.title} are not shared: {reason}", file=sys.stderr)
             return
         run = task.about
-        self.results[run] = outcome(run) if reason is None else Failure(run, reason)
-        if isinstance(self.results[run], Failure):
-            tell(self.results[run])
+        outcome = lookup(run) if reason is None else Failure(run, reason)
+        if outcome is None:
+            outcome = Failure(run, "its engine did not leave it in the cache")
+        self.results[run] = outcome
+        if isinstance(outcome, Failure):
+            tell(outcome)
         else:
-            self._learn(self.results[run])
+            self._learn(outcome)
 
     def _learn(self, result: Result) -> None:
-        """What is left to do is expected to go as what has been done."""
+        """Updates the predicted durations by a run that has finished."""
         one = seen_at(result.folder)
         if one is not None:
             self._seen.append(one)
@@ -119,7 +126,7 @@ class Grid:
 
 
 def train_in_worker(run: Run, tick: Progress) -> str | None:
-    """Trains a run; None when its outcome is in the cache, else why not."""
+    """Trains a run; returns None when its outcome is in the cache, else why not."""
     try:
         train(run, tick)
     except Diverged:
@@ -130,7 +137,7 @@ def train_in_worker(run: Run, tick: Progress) -> str | None:
 
 
 def compute_in_worker(shared: SharedLogits, tick: Progress) -> str | None:
-    """Computes logits that runs share; None when they are in the cache, else why not."""
+    """Computes logits that runs share; returns None when they are in the cache, else why not."""
     try:
         for _ in compute_logits(shared.run, shared.teacher, shared.epochs):
             tick(1 / len(shared.epochs))

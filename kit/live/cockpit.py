@@ -25,13 +25,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from kit import recipe
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
 from kit.data.roles import ROLES
 from kit.errors import KitError
 from kit.live.page import Page
-from kit.live.plots import LiveCurves, table
+from kit.live.plots import Box, LiveCurves, table
 from kit.live.session import Look, Session, State
 from kit.losses import softened
 from kit.models import MODELS, TITLES
@@ -42,7 +41,9 @@ from kit.show.artefacts import LivePicture, pixels_png, save
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.panels import Softened
 from kit.show.widgets import WIDTH, Coalesced
+from kit.temperature import Policy
 from kit.training import steering
+from kit.training.thermostat import mean
 
 INTERVAL = 0.2  # seconds between two redraws
 SCALE = 1.25  # pixels of a picture to one of the page: most of what drawing costs is packing them
@@ -52,26 +53,18 @@ ATTENTION = 1.0  # seconds between two Grad-CAMs
 K_MAX = 40
 FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
 
-TEMPERATURES = {
+TEMPERATURES: dict[str, tuple[str | Policy, str]] = {  # with the reading of Eq. (1)
     "adaptive": ("adaptive", "printed"),
     "schedule": ("schedule", "printed"),
-    "T = 5, Eq. (1) printed": ("5", "printed"),
-    "T = 5, Eq. (1) hinton": ("5", "hinton"),
-    "T = 20, Eq. (1) printed": ("20", "printed"),
-    "T = 20, Eq. (1) hinton": ("20", "hinton"),
+    **{f"T = {T}, Eq. (1) {reading}": (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")},
 }
 PHASES = {
-    "loading": "loading images",
-    "ready": "ready",
-    "teachers": "training teachers",
-    "running": "training",
-    "paused": "paused",
-    "finished": "finished",
-    "failed": "stopped",
-    "closed": "closed",
-}
+    "loading": "loading images", "teachers": "training teachers", "running": "training", "failed": "stopped",
+}  # fmt: skip
+Policies = Mapping[str, Policy]  # of one's own, by name
 NARROW = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="244px", max_width="100%")}
 WIDE = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="334px", max_width="100%")}
+BUTTON = widgets.Layout(width="96px")
 GAP = widgets.Layout(grid_gap="4px 12px", flex_flow="row wrap")
 
 _current: weakref.ref[Cockpit] | None = None
@@ -89,9 +82,11 @@ def cockpit(
     data: str | None = None,
     compact: bool = False,
     folder: str | Path = "snapshots",
+    temperatures: Policies | None = None,
 ) -> Cockpit:
     """Controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to `folder`.
-    `sources` says what fills which role, as a plan's do.
+    `sources` says what fills which role, as a plan's do. `temperatures` are policies of one's own to choose from, by
+    name: K, α, the rate and further sliders move what they call `steerable`.
 
     A kernel has one cockpit: calling again, as when a cell is run again, ends the former one's training. KitError.
     """
@@ -100,25 +95,38 @@ def cockpit(
     if former is not None:
         former.close()
     preset_named(preset)
+    for name, policy in (temperatures or {}).items():
+        if not isinstance(policy, Policy):
+            raise KitError(f"temperature {name!r} {policy!r} is not allowed; allowed: a Policy")
     settings = Settings(
         role=role, student=student, teacher=teacher, small_teacher=small_teacher, seed=seed, epochs=epochs,
         preset=preset, source=(sources or {}).get(role, "auto"), data=data,
     )  # fmt: skip
-    opened = Cockpit(settings, sources or {}, compact, Path(folder))
+    opened = Cockpit(settings, sources or {}, temperatures or {}, compact, Path(folder))
     _current = weakref.ref(opened)
     return opened
 
 
 class Lane:
-    """One session with its own temperature, K, α and rate, its distributions, and where its networks look."""
+    """One session with its own temperature and sliders, its distributions, and where its networks look."""
 
-    def __init__(self, name: str, settings: Settings, hear: Callable[[], None], moved: Callable[[], None]) -> None:
-        self.name, self._moved, self._base = name, moved, settings
-        self.temperature = widgets.Dropdown(options=list(TEMPERATURES), description="temperature", **WIDE)
-        self.k = widgets.IntSlider(value=round(settings.k), min=1, max=K_MAX, description="K, threshold", **WIDE)
+    def __init__(
+        self, name: str, settings: Settings, own: Policies, hear: Callable[[], None], moved: Callable[[], None]
+    ) -> None:
+        self.name, self._moved = name, moved
+        self._temperatures = TEMPERATURES | {option: (policy, "printed") for option, policy in own.items()}
+        self.temperature = widgets.Dropdown(options=list(self._temperatures), description="temperature", **WIDE)
+        self.k = widgets.FloatSlider(value=settings.k, min=1, max=K_MAX, step=1, description="K, threshold",
+                                     readout_format=".4", **WIDE)  # fmt: skip
         self.alpha = widgets.FloatSlider(value=1, min=0, max=1, step=0.05, description="α, soft share", **WIDE)
         # a page rounds what a FloatLogSlider has to its own grid: of a selection it only knows the place
-        self.rate = widgets.SelectionSlider(options=[("1", 1.0)], description="rate of log t", **WIDE)
+        self.rate = widgets.SelectionSlider(options=FACTORS, value=1, description="rate of log t", **WIDE)
+        self._usual = {"k": self.k, "alpha": self.alpha, "rate": self.rate}
+        self._further = {
+            option: {field: slider(policy, field) for field in policy.steerable if field not in self._usual}
+            for option, policy in own.items()
+        }
+        self.controls = widgets.HBox(layout=GAP)
         self.session = Session(settings, hear=hear)
         self.bars = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width="540px"))
         self.words = widgets.HTML()  # what the bars say, for those who hear the page
@@ -128,46 +136,72 @@ class Lane:
         self._going = False  # Start or Step has been pressed: what is moved from then on is steered
         self._panel: tuple[object, Softened, LivePicture] | None = None
         self._shown: dict[str, object] = {}
-        self._defaults: dict[str, float] = {}  # of α and the rate
-        self._attending: Future | None = None
+        self._defaults: dict[str, float] = {}  # of what the sliders move
+        self._attending: tuple[Future, Sequence[str]] | None = None
         self._attended_at = self._attention_cost = 0.0
         self.describe(settings)
-        for control, what in ((self.k, "k"), (self.alpha, "alpha"), (self.rate, "rate")):
-            control.observe(lambda _, what=what: self._steer(what), "value")
+        for sliders in (self._usual, *self._further.values()):
+            for field, moving in sliders.items():
+                moving.observe(lambda _, field=field: self._steer(field), "value")
 
     # ---- settings ----------------------------------------------------------------------------------------------
 
     def describe(self, base: Settings) -> None:
-        """Takes role and networks from `base`; α, the rate and which sliders act follow from them."""
+        """Takes role and networks from `base`; which sliders there are and act, and from where, follows from them."""
         self._base = base
-        word, _ = TEMPERATURES[self.temperature.value]
-        self.k.disabled = not base.teacher or word not in ("adaptive", "schedule")
-        self.rate.disabled = not base.teacher or word != "adaptive"
-        self.alpha.disabled = not base.teacher
-        alpha = recipe.ALPHA if word.isdigit() and not base.small_teacher else 1.0
-        rate = recipe.RATE / max(1, base.epochs or preset_named(base.preset).roles[base.role].epochs)
-        if alpha != self._defaults.get("alpha"):
-            self._defaults["alpha"] = self.alpha.value = alpha
-        if rate != self._defaults.get("rate"):
-            at = self.rate.index if "rate" in self._defaults else FACTORS.index(1)
-            self._defaults["rate"] = rate
-            self.rate.options = [(f"{rate * factor:.3g}", rate * factor) for factor in FACTORS]
+        temperature, reading = self._temperatures[self.temperature.value]
+        described = base.model_copy(update={"temperature": temperature, "reading": reading})
+        stages = described.stages(base.epochs or preset_named(base.preset).roles[base.role].epochs)
+        parts = [part for stage in stages for part in steering.parts(stage)]
+        self._begins = next((stage for stage in stages if stage.temperature is not None), None)
+        self.sliders = self._usual | self._further.get(self.temperature.value, {})
+        self.controls.children = tuple(self.sliders.values())
+        for name, slider in self.sliders.items():
+            values = [getattr(part, name) for part in parts if name in part.steerable]
+            slider.disabled = not values
+            if values and values[0] != self._defaults.get(name):
+                self._defaults[name] = values[0]
+                self._set(name, values[0])
+
+    def follow(self, other: Lane, base: Settings) -> None:
+        """Takes over what another lane's controls have."""
+        self.temperature.value = other.temperature.value
+        self.describe(base)
+        self.rate.index = other.rate.index
+        for name in (self.sliders.keys() & other.sliders.keys()) - {"rate"}:
+            self.sliders[name].value = other.sliders[name].value
+
+    def _set(self, name: str, value: float) -> None:
+        if name == "rate":
+            at = self.rate.index
+            self.rate.options = [(f"{value * factor:.3g}", value * factor) for factor in FACTORS]
             self.rate.index = at
+        else:
+            self.sliders[name].max = max(self.sliders[name].max, value)
+            self.sliders[name].value = value
 
     @property
     def settings(self) -> Settings:
         """As the controls have it. A slider that stands where it stood is no option given."""
-        word, reading = TEMPERATURES[self.temperature.value]
-        given = {
-            name: None if self.value(name) == self._defaults[name] or control.disabled else self.value(name)
-            for name, control in (("alpha", self.alpha), ("rate", self.rate))
-        }
-        k = recipe.K if self.k.disabled else self.value("k")
-        return self._base.model_copy(update={"temperature": word, "reading": reading, "k": k} | given)
+        temperature, reading = self._temperatures[self.temperature.value]
+        moved = self.moved
+        if isinstance(temperature, Policy):
+            fields = {name: moved.pop(name) for name in temperature.steerable if name in moved}
+            temperature = type(temperature).model_validate(dict(temperature) | fields)
+        return self._base.model_copy(update={"temperature": temperature, "reading": reading} | moved)
+
+    @property
+    def moved(self) -> dict[str, float]:
+        """What the sliders have that act and stand elsewhere than they stood, by name."""
+        acting = (name for name, slider in self.sliders.items() if not slider.disabled)
+        return {name: value for name in acting if (value := self.value(name)) != self._defaults[name]}
 
     def value(self, name: str) -> float:
         """Of a slider, without what is left of the page's own arithmetic."""
-        return {"k": float(self.k.value), "alpha": round(self.alpha.value, 2), "rate": self.rate.value}[name]
+        value = self.sliders[name].value
+        if math.isclose(value, self._defaults.get(name, value)):
+            return self._defaults.get(name, value)
+        return value if name == "rate" else round(value, 12)
 
     @property
     def begun(self) -> bool:
@@ -182,7 +216,7 @@ class Lane:
         """`go`es, from the start and as the controls have it where nothing has begun or all is over."""
         state = self.session.state
         if state.phase in ("finished", "failed") or (not state.step and self.settings != self.session.described):
-            self.session.reset(self.settings)
+            self.reset(self._base)
         self._going = True
         go()
 
@@ -196,13 +230,14 @@ class Lane:
 
     @property
     def t(self) -> float:
-        """The temperature to show: the training's, already under the K asked for; before it begins, where it starts."""
-        state, word = self.session.state, TEMPERATURES[self.temperature.value][0]
-        if not self._base.teacher or (self.begun and state.t is None):
+        """The temperature to show: the training's, as the sliders have it; before it begins, where it starts."""
+        state = self.session.state
+        policy = state.policy if state.step else self._begins and self._begins.temperature
+        if policy is None:
             return 1.0
-        if not self.begun:
-            return float(word) if word.isdigit() else self.value("k")
-        return min(state.t, self.value("k")) if state.k is not None else state.t
+        policy = policy.model_copy(update={name: at for name, at in self.moved.items() if name in policy.steerable})
+        at = policy.steered(state.at) if state.step else policy.begin(self._begins.teachers)
+        return at.get(state.look and state.look.teacher, mean(at)) if isinstance(at, dict) else at
 
     def draw_bars(self) -> None:
         """The softened distributions, if they are not what is shown."""
@@ -219,10 +254,7 @@ class Lane:
                 panel = Softened(figure.add_axes((0.27, 0.17, 0.69, 0.72)), run.data.load().classes)
                 self._panel = run.data, panel, LivePicture(figure, panel.moving, SCALE)
             _, panel, picture = self._panel
-            label = int(state.pictures.labels[look.image])
-            panel.update(look.zs if look.zt is None else look.zt, look.zs, t, label)
-            for bar in panel.teacher:
-                bar.set_visible(look.zt is not None)
+            show_answers(panel, state, t)
             self.words.value = f'<div class="kit-words">{answers(panel.classes, look, t)}</div>'
             self.bars.value = picture.png(panel.background)
         self._shown["bars"] = key
@@ -231,35 +263,28 @@ class Lane:
         """Grad-CAM on another thread, on copies of the networks; its pictures are put up at a later call."""
         now, state = time.perf_counter(), self.session.state
         if self._attending is not None:
-            if self._attending.done():
-                self._put_up(*self._attending.result())
+            attending, captions = self._attending
+            if attending.done():
+                pictures, self._attention_cost = attending.result()
+                for image, caption, picture, text in zip(self.eyes, self.captions, pictures, captions, strict=True):
+                    image.value = picture
+                    caption.value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{html.escape(text)}</div>'
                 self._attending, self._attended_at = None, now
             return
-        if state.look is None or state.weights is None or now - self._attended_at < self._pause:
+        pause = max(ATTENTION, self._attention_cost / DRAWING)
+        if state.look is None or state.weights is None or now - self._attended_at < pause:
             return
-        networks, pictures, run = state.networks, state.pictures, state.run
-        key = (run, state.look.image, state.look.teacher)
+        run, look, networks = state.run, state.look, state.networks
+        key = (run, look.image, look.teacher)
         if self._shown.get("attention") == key and self._shown["weights"] is state.weights:
             return
         self._shown |= {"attention": key, "weights": state.weights}
-        pixels, label = pictures.images.pixels[state.look.image], int(pictures.labels[state.look.image])
-        data = run.data.load()
-        teacher = networks.get(state.look.teacher)
-        name = run.teachers[state.look.teacher].student.title if teacher is not None else "no teacher"
-        self._attending = pool.submit(
-            attention, pixels, label, data.mean_std, teacher, networks["student"], state.weights,
-            (f"test image {state.look.image}: {data.classes[label]}", name, f"student {run.student.title}"),
-        )  # fmt: skip
-
-    @property
-    def _pause(self) -> float:
-        return max(ATTENTION, self._attention_cost / DRAWING)
-
-    def _put_up(self, pictures: Sequence[bytes], captions: Sequence[str], cost: float) -> None:
-        self._attention_cost = cost
-        for image, caption, picture, text in zip(self.eyes, self.captions, pictures, captions, strict=True):
-            image.value = picture
-            caption.value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{html.escape(text)}</div>'
+        pixels, label = state.pictures.images.pixels[look.image], int(state.pictures.labels[look.image])
+        data, teacher = run.data.load(), networks.get(look.teacher)
+        name = run.teachers[look.teacher].student.title if teacher is not None else "no teacher"
+        captions = f"test image {look.image}: {data.classes[label]}", name, f"student {run.student.title}"
+        work = pixels, label, data.mean_std, teacher, networks["student"], state.weights
+        self._attending = pool.submit(attention, *work), captions
 
     def row(self, named: bool) -> widgets.Widget:
         """Distributions and attention side by side, or below each other where it is narrow."""
@@ -282,8 +307,7 @@ def attention(
     teacher: nn.Module | None,
     student: nn.Module,
     weights: dict[str, Tensor],
-    captions: Sequence[str],
-) -> tuple[list[bytes], Sequence[str], float]:
+) -> tuple[list[bytes], float]:
     """The image (H, W, 3) alone and with the heat of teacher and student on it, as PNGs; and the seconds it took."""
     torch.set_num_threads(1)
     begin = time.thread_time()
@@ -293,30 +317,32 @@ def attention(
     heats = [None if network is None else maps(network, x, label).maps[0] for network in (teacher, student)]
     seen = [image, *(image if heat is None else overlay(image, heat) for heat in heats)]
     side = -(-EYE // max(image.shape[:2])) * max(image.shape[:2])  # a whole factor
-    return [pixels_png(enlarged(each, side=side)) for each in seen], captions, time.thread_time() - begin
+    return [pixels_png(enlarged(each, side=side)) for each in seen], time.thread_time() - begin
 
 
 class Cockpit(widgets.VBox):
     """See `cockpit`. `lanes` are its sessions with their controls; `curves` is the picture of their curves; `draws`
     counts redraws of the curves."""
 
-    def __init__(self, settings: Settings, sources: Mapping[str, str], compact: bool, folder: Path) -> None:
-        self._sources = sources
-        self._settings, self._compact, self._folder = settings, compact, folder
+    def __init__(
+        self, settings: Settings, sources: Mapping[str, str], own: Policies, compact: bool, folder: Path
+    ) -> None:
+        self._settings, self._sources, self._own = settings, sources, own
+        self._compact, self._folder = compact, folder
         self.draws = 0
-        self._loop = _running_loop()
+        self._loop = None  # in a script nothing is redrawn by itself
+        with contextlib.suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         self._moved_at = -math.inf  # when a control was moved last
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="attention")
         self._note = ""
-        self._shown: object = None
         self._asked: object = None
         self._redraw = Coalesced(self._draw_now)
         self.lanes = [self._lane("A", settings)]
         self._build_controls(settings)
         self._build_pictures()
         self.page = Page(self._page_told)
-        self._arrange()
         super().__init__(self._parts(), layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"))
         self._drawer = self._loop.create_task(self._draw_on()) if self._loop else None
         if self._drawer is not None:
@@ -326,27 +352,27 @@ class Cockpit(widgets.VBox):
     # ---- what it is made of ------------------------------------------------------------------------------------
 
     def _lane(self, name: str, settings: Settings) -> Lane:
-        lane = Lane(name, settings, self._heard, lambda: self._redraw())
+        lane = Lane(name, settings, self._own, self._heard, self._redraw)
         lane.temperature.observe(lambda _: self._described(), "value")
         return lane
 
     def _build_controls(self, settings: Settings) -> None:
+        def choice(what: str, options: Sequence[object], value: object) -> widgets.Dropdown:
+            return widgets.Dropdown(options=options, value=value, description=what, **NARROW)
+
         models = [(TITLES[model], model) for model in MODELS]
-        self.role = widgets.Dropdown(options=list(ROLES), value=settings.role, description="role", **NARROW)
-        self.teacher = widgets.Dropdown(options=[*models, ("none", None)], value=settings.teacher,
-                                        description="teacher", **NARROW)  # fmt: skip
-        self.small_teacher = widgets.Dropdown(options=[*models, ("none", None)], value=settings.small_teacher,
-                                              description="small teacher", **NARROW)  # fmt: skip
-        self.student = widgets.Dropdown(options=models, value=settings.student, description="student", **NARROW)
+        self.role = choice("role", list(ROLES), settings.role)
+        self.teacher = choice("teacher", [*models, ("none", None)], settings.teacher)
+        self.small_teacher = choice("small teacher", [*models, ("none", None)], settings.small_teacher)
+        self.student = choice("student", models, settings.student)
         self.seed = widgets.BoundedIntText(value=settings.seed, min=0, max=9999, description="seed", **NARROW)
-        self.image = widgets.Dropdown(options=[("…", 0)], description="image", **NARROW)
+        self.image = choice("image", [("…", 0)], 0)
         for control in (self.role, self.teacher, self.small_teacher, self.student, self.seed):
             control.observe(lambda _: self._described(), "value")
         self.image.observe(lambda change: self._look_at(change["new"]), "value")
 
         def button(text: str, press: Callable[[], None], style: str = "") -> widgets.Button:
-            made = widgets.Button(description=text, button_style=style,
-                                  layout=widgets.Layout(width="96px"))  # fmt: skip
+            made = widgets.Button(description=text, button_style=style, layout=BUTTON)
             made.on_click(lambda _: press())
             return made
 
@@ -355,46 +381,35 @@ class Cockpit(widgets.VBox):
         self.step_button = button("Step", self.step)
         self.reset_button = button("Reset", self.reset)
         self.snapshot_button = button("Snapshot", self._snap)
-        self.compare = widgets.ToggleButton(description="Compare", tooltip="a second session beside it",
-                                            layout=widgets.Layout(width="96px"))  # fmt: skip
+        self.compare = widgets.ToggleButton(description="Compare", tooltip="a second session beside it", layout=BUTTON)
         self.compare.observe(lambda change: self._beside(change["new"]), "value")
         self.progress = widgets.FloatProgress(min=0, max=1, description="stage", **WIDE)
         self.status = widgets.HTML(layout=widgets.Layout(width="auto"))
-
-    def _build_pictures(self) -> None:
-        height = 240 if self._compact else 430
-        with style.styled():
-            figure = style.new_figure(WIDTH - 4, height)
-            left, right, width = 0.055, 0.56, 0.425
-            if self._compact:
-                boxes = [(left, 0.19, width, 0.68), (right, 0.19, width, 0.68)]
-                boxes = [boxes[0], boxes[1], (0, 0, 1e-3, 1e-3), (0, 0, 1e-3, 1e-3)]
-            else:
-                boxes = [(x, y, width, 0.355) for y in (0.585, 0.115) for x in (left, right)]
-            self._live_curves = LiveCurves(figure, boxes, len(self.lanes), compact=self._compact)
-        self._curves_picture = LivePicture(figure, self._live_curves.moving, SCALE)
-        self._shown = None
-        if not hasattr(self, "curves"):
-            self.curves = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width=f"{WIDTH - 4}px"))
-
-    def _arrange(self) -> None:
-        chosen = [self.role, self.teacher, self.small_teacher, self.student]
+        self.curves = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width=f"{WIDTH - 4}px"))
         buttons = [self.start_button, self.pause_button, self.step_button, self.reset_button, self.snapshot_button]
-        buttons += [] if self._compact else [self.compare]
-        self._choices = [] if self._compact else [widgets.HBox(chosen, layout=GAP)]
-        self._buttons = widgets.HBox([*buttons, self.progress], layout=GAP)
+        self._buttons = widgets.HBox([*buttons, *([] if self._compact else [self.compare]), self.progress], layout=GAP)
+        self._choices = widgets.HBox([self.role, self.teacher, self.small_teacher, self.student], layout=GAP)
+
+    def _build_pictures(self, traces: Sequence[str] = ()) -> None:
+        with style.styled():
+            figure = style.new_figure(WIDTH - 4, 240 if self._compact else 430)
+            panels = boxes([0.19], 0.68) if self._compact else boxes([0.585, 0.115], 0.355)
+            self._live_curves = LiveCurves(figure, panels, len(self.lanes), traces)
+        self._curves_picture = LivePicture(figure, self._live_curves.moving, SCALE)
+        self._traces, self._shown = traces, None
 
     def _parts(self) -> list[widgets.Widget]:
-        several, sliders = len(self.lanes) > 1, []
+        several, sliders = len(self.lanes) > 1, [] if self._compact else [self._choices]
         for lane in self.lanes:
-            first = [self.seed, self.image] if lane is self.lanes[0] else []
-            choices = [self.image] if self._compact else [lane.temperature, *first]
+            choices = [] if self._compact and not self._own else [lane.temperature]
+            if lane is self.lanes[0]:
+                choices += [self.image] if self._compact else [self.seed, self.image]
             sliders += [widgets.HTML(f"<b>session {lane.name}</b>")] if several else []
-            sliders += [widgets.HBox(each, layout=GAP) for each in (choices, [lane.k, lane.alpha, lane.rate])]
+            sliders += [widgets.HBox(choices, layout=GAP), lane.controls]
         rows = []
         for lane in self.lanes:
             rows += [lane.bars, lane.words] if self._compact else [lane.row(several)]
-        return [*self._choices, *sliders, self._buttons, self.status, self.curves, *rows, self.page]
+        return [*sliders, self._buttons, self.status, self.curves, *rows, self.page]
 
     # ---- what is pressed ---------------------------------------------------------------------------------------
 
@@ -419,9 +434,8 @@ class Cockpit(widgets.VBox):
     def _chosen(self) -> Settings:
         names = ("role", "teacher", "small_teacher", "student", "seed")
         source = self._sources.get(self.role.value, "auto")
-        return self._settings.model_copy(
-            update={"source": source} | {name: getattr(self, name).value for name in names}
-        )
+        chosen = {name: getattr(self, name).value for name in names}
+        return self._settings.model_copy(update={"source": source} | chosen)
 
     def _described(self) -> None:
         """A choice that makes another run: at once where nothing has begun, else at the next Reset."""
@@ -443,8 +457,7 @@ class Cockpit(widgets.VBox):
     def _beside(self, on: bool) -> None:
         if on and len(self.lanes) == 1:
             first, second = self.lanes[0], self._lane("B", self._chosen())
-            second.temperature.value = first.temperature.value
-            second.k.value, second.alpha.value, second.rate.index = first.k.value, first.alpha.value, first.rate.index
+            second.follow(first, self._chosen())
             self.lanes.append(second)
             if first.begun:
                 self._note = "Reset, then Start, sets both off together"
@@ -497,7 +510,7 @@ class Cockpit(widgets.VBox):
     def _drawer_ended(self, drawer: asyncio.Task) -> None:
         if not drawer.cancelled() and drawer.exception() is not None:
             self._note = f"drawing has stopped: {drawer.exception()!r}"
-            self._tell([lane.session.state for lane in self.lanes])
+            self._tell()
 
     def _draw_now(self) -> None:
         """After a control was moved: the distributions at once, the rest as soon as it may be."""
@@ -514,7 +527,10 @@ class Cockpit(widgets.VBox):
     def _draw_curves(self) -> None:
         states = [lane.session.state for lane in self.lanes]
         self._name_images()
-        self._tell(states)
+        self._tell()
+        traces = traces_of(states)
+        if traces != self._traces:
+            self._build_pictures(traces)
         key = tuple((state.step, state.total, state.events, state.stages) for state in states)
         if key != self._shown:
             with style.styled():
@@ -540,19 +556,13 @@ class Cockpit(widgets.VBox):
             self.image.options = names
             self.image.value = min(chosen, len(names) - 1)
 
-    def _tell(self, states: Sequence[State]) -> None:
-        self._put(self.progress, "value", states[0].share if states[0].phase == "teachers" else states[0].progress)
-        self._put(self.progress, "description", "teachers" if states[0].phase == "teachers" else "stage")
-        lines = [sentence(state, lane.name if len(states) > 1 else "") for lane, state in zip(self.lanes, states,
-                                                                                              strict=True)]  # fmt: skip
+    def _tell(self) -> None:
+        first, *others = states = [lane.session.state for lane in self.lanes]
+        self.progress.value = first.share if first.phase == "teachers" else first.progress
+        self.progress.description = "teachers" if first.phase == "teachers" else "stage"
+        lines = [sentence(state, lane.name if others else "") for lane, state in zip(self.lanes, states, strict=True)]
         lines += [html.escape(self._note)] if self._note else []
-        text = "<br>".join(lines)
-        self._put(self.status, "value", f'<div role="status" style="line-height:1.4">{text}</div>')
-
-    @staticmethod
-    def _put(widget: widgets.Widget, trait: str, value: object) -> None:
-        if getattr(widget, trait) != value:
-            setattr(widget, trait, value)
+        self.status.value = f'<div role="status" style="line-height:1.4">{"<br>".join(lines)}</div>'
 
     # ---- leaving -----------------------------------------------------------------------------------------------
 
@@ -563,7 +573,7 @@ class Cockpit(widgets.VBox):
             self._note = str(error)
         else:
             self._note = f"saved in {place}: {command}"
-        self._tell([lane.session.state for lane in self.lanes])
+        self._tell()
 
     def snapshot(self) -> tuple[Path, str]:
         """Writes what is shown: `cockpit.png`, `.svg`, `.csv`, `settings.json`, and where something was steered
@@ -580,22 +590,21 @@ class Cockpit(widgets.VBox):
         place = next(path for path in taken if not path.exists())
         frames = [pd.DataFrame(table(state.history)).assign(session=lane.name) for lane, state in lanes]
         save(self._figure(lanes), "cockpit", place, pd.concat(frames, ignore_index=True))
-        described, commands = {}, []
+        described = {}
         for lane, state in lanes:
             events = None
             if state.events:
                 events = place / ("events.json" if len(lanes) == 1 else f"events-{lane.name}.json")
                 events.write_text(steering.text(state.events), encoding="utf-8")
-            commands.append(lane.session.described.command(str(events) if events else None))
             described[lane.name] = {
-                "settings": vars(lane.session.described),
+                "settings": lane.session.described.model_dump(mode="json"),
                 "events": [event.model_dump() for event in state.events],
                 "run": lane.session.replay.hash,
                 "step": state.step,
-                "command": commands[-1],
+                "command": again(lane.session.described, events),
             }
         (place / "settings.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        return place, commands[0]
+        return place, described[first.name]["command"]
 
     def _figure(self, lanes: Sequence[tuple[Lane, State]]) -> object:
         """Curves and distributions as one figure with its caption."""
@@ -606,15 +615,12 @@ class Cockpit(widgets.VBox):
         with style.styled():
             figure = style.new_figure(WIDTH, 780)
             style.frame(figure, f"{run.title}, after {state.step} of {state.total} batches", source)
-            boxes = [(x, y, 0.425, 0.2) for y in (0.71, 0.45) for x in (0.055, 0.56)]
-            LiveCurves(figure, boxes, len(lanes)).update([state for _, state in lanes])
+            states = [state for _, state in lanes]
+            LiveCurves(figure, boxes([0.71, 0.45], 0.2), len(lanes), traces_of(states)).update(states)
             for i, (lane, state) in enumerate(lanes):
                 panel = Softened(figure.add_axes((0.13 + 0.505 * i, 0.105, 0.345, 0.255)), run.data.load().classes)
-                look, label = state.look, int(state.pictures.labels[state.look.image])
-                panel.update(look.zs if look.zt is None else look.zt, look.zs, lane.t, label)
-                for bar in panel.teacher:
-                    bar.set_visible(look.zt is not None)
-                panel.title.set_text(f"{lane.name}: {panel.title.get_text()}, test image {look.image}")
+                show_answers(panel, state, lane.t)
+                panel.title.set_text(f"{lane.name}: {panel.title.get_text()}, test image {state.look.image}")
         return figure
 
     def close(self) -> None:
@@ -626,6 +632,48 @@ class Cockpit(widgets.VBox):
             lane.session.close()
         self.page.close()
         super().close()
+
+
+def slider(policy: Policy, field: str) -> widgets.FloatSlider:
+    """For a policy's field, between the field's limits; 0 and twice the value stand in for those it has not."""
+    info, value = type(policy).model_fields[field], getattr(policy, field)
+    above, least, most = (steering.limit(info, kind) for kind in ("gt", "ge", "le"))
+    low = max(above, least) if math.isfinite(max(above, least)) else min(0.0, 2 * value)
+    high = most if math.isfinite(most) else max(0.0, 2 * value)
+    high = high if high > low else low + 1
+    step = (high - low) / 100
+    first = low if low > above else min(low + step, value)  # the limit itself is not allowed
+    return widgets.FloatSlider(value=value, min=first, max=high, step=step, description=field, readout_format=".4",
+                               **WIDE)  # fmt: skip
+
+
+def boxes(bottoms: Sequence[float], height: float) -> list[Box]:
+    """Places for panels of curves, two beside each other at each of these heights."""
+    return [(left, bottom, 0.425, height) for bottom in bottoms for left in (0.055, 0.56)]
+
+
+def traces_of(states: Sequence[State]) -> tuple[str, ...]:
+    """The further temperatures of the sessions, by name."""
+    return tuple(dict.fromkeys(name for state in states for name in state.history.traces))
+
+
+def again(settings: Settings, events: Path | None) -> str:
+    """The line that trains the same student again: a command, or Python where no command can name its temperature."""
+    if not isinstance(settings.temperature, Policy):
+        return settings.command(str(events) if events else None)
+    fields = Settings.model_fields
+    given = ", ".join(f"{name}={value!r}" for name, value in settings if value != fields[name].default)
+    run = f"Settings({given}).run()"
+    run = f"replayed({run}, steering.read(Path({str(events)!r})))" if events else run
+    return f"no command can name a temperature of one's own; in Python: train({run})"
+
+
+def show_answers(panel: Softened, state: State, t: float) -> None:
+    """Bars of the picked image's logits at t; in a run without a teacher the student's alone."""
+    look = state.look
+    panel.update(look.zs if look.zt is None else look.zt, look.zs, t, int(state.pictures.labels[look.image]))
+    for bar in panel.teacher:
+        bar.set_visible(look.zt is not None)
 
 
 def answers(classes: Sequence[str], look: Look, t: float) -> str:
@@ -640,7 +688,7 @@ def answers(classes: Sequence[str], look: Look, t: float) -> str:
 
 def sentence(state: State, name: str = "") -> str:
     """How a session stands, as a line of HTML."""
-    words = [f"<b>{name + ': ' if name else ''}{PHASES[state.phase]}</b>"]
+    words = [f"<b>{name + ': ' if name else ''}{PHASES.get(state.phase, state.phase)}</b>"]
     if state.held:
         words.append("waiting for a page to watch")
     if state.message:
@@ -652,18 +700,13 @@ def sentence(state: State, name: str = "") -> str:
         if state.stages:
             words.append(f"stage: {html.escape(state.stages[-1][0])}")
         if state.t is not None:
-            used = "" if state.used == state.t else f" (⌊t⌋ = {state.used:.0f})"
-            words.append(f"t = {state.t:.2f}{used}")
+            apart = [f"{name} {t:.2f}" for name, t in state.at.items()] if isinstance(state.at, dict) else []
+            floor = state.used == math.floor(state.t)
+            apart += [] if state.used == state.t else [f"⌊t⌋ = {state.used:.0f}" if floor else f"used {state.used:.2f}"]
+            words.append(f"t = {state.t:.2f}" + (f" ({html.escape(', '.join(apart))})" if apart else ""))
         if state.images_a_second:
             words.append(f"{state.images_a_second:,.0f} images/s")
         if state.events:
             last = state.events[-1]
             words.append(f"steered {len(state.events)}×, last {last.name} = {last.value:.3g} after batch {last.step}")
     return " · ".join(words)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

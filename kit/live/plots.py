@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from kit.live.session import History, State
 from kit.show import style
@@ -17,75 +18,70 @@ from kit.show.style import BLUE, GREEN, INK, MUTED, PURPLE, VERMILLION, stage_sh
 
 POINTS = 500  # a line has at most so many: there are no more pixels
 LANES = ((VERMILLION, "-"), (BLUE, (0, (5, 2))))  # colour and line of session A and of B
-SYMBOLS = {"k": "K", "alpha": "α", "rate": "rate"}
+SYMBOLS = {"k": "K", "alpha": "α"}
+LEGEND = {
+    "loc": "lower right", "bbox_to_anchor": (1, 1), "handlelength": 1.8, "borderaxespad": 0.3, "borderpad": 0,
+    "columnspacing": 1.2,
+}  # fmt: skip
+Box = tuple[float, float, float, float]  # left, bottom, width and height, as shares of a figure's
+NOWHERE: tuple[Box, Box] = ((0, 0, 1e-3, 1e-3),) * 2  # for panels that are not shown
 
 
 class LiveCurves:
-    """Loss, accuracy, t and what moves t, each against step, in four panels of a figure.
+    """Loss, accuracy, t and what moves t, each against step, in four panels of a figure; of two panels loss and t.
 
-    `update` moves lines (`moving`); what seldom changes (axes, bands) is in the key `background`.
+    `update` moves lines (`moving`); what seldom changes (axes, bands) is in the key `background`. `traces` are the
+    names of further temperatures to show.
     """
 
-    def __init__(
-        self,
-        figure: Figure,
-        panels: Sequence[tuple[float, float, float, float]],
-        lanes: int = 1,
-        compact: bool = False,
-    ) -> None:
-        self.loss, self.t, self.accuracy, self.slope = (figure.add_axes(box) for box in panels)
-        self.axes = (self.loss, self.t, self.accuracy, self.slope)
-        if compact:  # loss and t alone
-            self.accuracy.set_visible(False)
-            self.slope.set_visible(False)
+    def __init__(self, figure: Figure, panels: Sequence[Box], lanes: int = 1, traces: Sequence[str] = ()) -> None:
+        self.axes = tuple(figure.add_axes(box) for box in [*panels, *NOWHERE][:4])
+        self.loss, self.t, self.accuracy, self.slope = self.axes
+        for ax in self.axes[len(panels) :]:
+            ax.set_visible(False)
         for ax in self.axes:
             ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        for ax in (self.loss, self.t):
-            ax.tick_params(labelbottom=compact)
-        for ax in (self.loss, self.t) if compact else (self.accuracy, self.slope):
+        lowest = self.axes[: len(panels)][-2:]
+        for ax in lowest:
             ax.set_xlabel("batches")
+        for ax in (self.loss, self.t):
+            ax.tick_params(labelbottom=ax in lowest)
         self.loss.set_yscale("log")
         self.loss.yaxis.set_minor_locator(NullLocator())
-        self.loss.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        for ax in (self.loss, self.slope):
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         self.accuracy.set_ylim(0, 1.02)
-        self.accuracy.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
-        self.slope.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        self.accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=None))
         self.slope.axhline(0, color=MUTED, lw=0.8)
-        self.titles = [
-            ax.set_title(text)
-            for ax, text in (
-                (self.loss, "loss of the batch (log scale)"),
-                (self.t, ""),
-                (self.accuracy, "Top-1 %: line batches, dots test split"),
-                (self.slope, r"$\partial L_D\,/\,\partial\log t$: above 0, t falls"),
-            )
-        ]
-        self.lanes = [_Lane(self, *LANES[i]) for i in range(lanes)]
+        self.loss.set_title("loss of the batch (log scale)")
+        self.accuracy.set_title("Top-1 %: line batches, dots test split")
+        self.slope.set_title(r"$\partial L_D\,/\,\partial\log t$: above 0, t falls")
+        self.title = self.t.set_title("")
+        self.lanes = [_Lane(self, colour, dash, traces) for colour, dash in LANES[:lanes]]
         first = self.lanes[0]
-        self.slope.legend([first.mismatch, first.spread, first.both], ["mismatch", "spread", "sum"],
-                          loc="lower right", bbox_to_anchor=(1, 1), ncols=3, handlelength=1.8, borderaxespad=0.3,
-                          borderpad=0, columnspacing=1.2)  # fmt: skip
-        self.t.legend([first.t, first.used, first.k], ["t", "⌊t⌋ in the losses", "K"], loc="lower right", ncols=3,
-                      bbox_to_anchor=(1, 1), handlelength=1.8, borderaxespad=0.3, borderpad=0,
-                      columnspacing=1.2)  # fmt: skip
+        self.slope.legend([first.mismatch, first.spread, first.both], ["mismatch", "spread", "sum"], ncols=3, **LEGEND)
+        self.t.legend([first.t, first.used, first.k], ["t", "⌊t⌋ in the losses", "K"], ncols=3, **LEGEND)
+        if traces:
+            names = [name.removeprefix("t_").replace("_", " ") for name in traces]
+            self.t.add_artist(self.t.get_legend())
+            self.t.legend(first.traces.values(), names, loc="upper right", title="each t", handlelength=1.8)
         if lanes > 1:
             names = ["A, whose stages are shaded", "B"]
-            self.loss.legend([lane.loss for lane in self.lanes], names, loc="lower right", bbox_to_anchor=(1, 1),
-                             ncols=2, handlelength=1.8, borderaxespad=0.3, borderpad=0, columnspacing=1.2)  # fmt: skip
+            self.loss.legend([lane.loss for lane in self.lanes], names, ncols=2, **LEGEND)
         self.marks = [ax.plot([], [], color=INK, lw=0.9, ls=(0, (1, 1.5)), zorder=1.5)[0] for ax in self.axes]
         self.last = self.t.text(0, 0, "", fontsize=style.SMALL, color=INK, ha="left", va="bottom", zorder=6,
                                 transform=self.t.get_xaxis_transform(), clip_on=True)  # fmt: skip
         self.bands: list = []
-        moving = [line for lane in self.lanes for line in lane.lines] + [*self.marks, self.last, self.titles[1]]
+        moving = [line for lane in self.lanes for line in lane.lines] + [*self.marks, self.last, self.title]
         self.moving = [artist for artist in moving if artist.axes.get_visible()]
         self.background: tuple = ()
 
-    def update(self, states: Sequence[State], k: float | None = None) -> None:
-        """Shows the sessions; `k` is the bound asked for, which may be newer than the first one's."""
+    def update(self, states: Sequence[State]) -> None:
+        """Shows the sessions."""
         total = max(1, *(state.total for state in states))
         histories = [state.history for state in states]
-        top = max([*(float(np.nanmax(h.t, initial=1)) for h in histories), k or 1, *(s.k or 1 for s in states)])
-        t_top = max(2.0, math.ceil(top * 1.05))
+        temperatures = [np.append(t, state.k or 1) for state in states for t in state.history.temperatures]
+        t_top = max(2.0, math.ceil(1.05 * max(float(np.nanmax(t)) for t in temperatures)))
         low, high = _decades(np.concatenate([h.loss for h in histories]))
         reach = _nice(max((float(np.nanmax(np.abs(h.mismatch + h.spread), initial=0)) for h in histories), default=0))
         names = states[0].stages
@@ -101,9 +97,9 @@ class LiveCurves:
         for lane, state in zip(self.lanes, states, strict=True):
             lane.update(state)
         self._mark(states[0])
-        self.titles[1].set_text(
-            "t is 1: hard labels" if states[0].t is None and len(histories[0]) else _t_title(states)
-        )
+        hard = states[0].t is None and len(histories[0])
+        values = " and ".join(f"{state.t:.2f}" for state in states if state.t is not None)
+        self.title.set_text("t is 1: hard labels" if hard else f"temperature {values}")
 
     def _shade(self, stages: Sequence[tuple[str, int]], total: int) -> None:
         for band in self.bands:
@@ -129,65 +125,59 @@ class LiveCurves:
         for ax, line in zip(self.axes, self.marks, strict=True):
             low, high = ax.get_ylim()
             line.set_data(np.repeat(at, 3).astype(float), np.tile([low, high, np.nan], len(at)))
+        self.last.set_text("")
         if state.events:
             event = state.events[-1]
-            self.last.set_text(f" {SYMBOLS[event.name]} → {event.value:.3g}")
+            self.last.set_text(f" {SYMBOLS.get(event.name, event.name)} → {event.value:.3g}")
             right = event.step > 0.75 * state.total
             self.last.set(position=(event.step, 0.07), ha="right" if right else "left")
-        else:
-            self.last.set_text("")
 
 
 class _Lane:
     """One session's lines."""
 
-    def __init__(self, curves: LiveCurves, colour: str, dash: object) -> None:
+    def __init__(self, curves: LiveCurves, colour: str, dash: object, traces: Sequence[str]) -> None:
+        self.lines: list[Line2D] = []
+
         def line(ax: Axes, colour: str = colour, **look: object) -> Line2D:
-            return ax.plot([], [], **{"color": colour, "ls": dash, "lw": 1.6} | look)[0]
+            self.lines += ax.plot([], [], **{"color": colour, "ls": dash, "lw": 1.6} | look)
+            return self.lines[-1]
 
         second = colour != LANES[0][0]
         self.loss, self.top1 = line(curves.loss), line(curves.accuracy, lw=1.1, alpha=0.75)
         self.test = line(curves.accuracy, ls="", marker="s" if second else "o", ms=5, mec="white", mew=0.6)
         self.used = line(curves.t, lw=1.0, alpha=0.6, drawstyle="steps-post")
         self.t = line(curves.t, lw=2.0)
+        looks = zip(traces, cycle((PURPLE, GREEN, BLUE, MUTED)), strict=False)
+        self.traces = {name: line(curves.t, colour, lw=1.2) for name, colour in looks}
         self.k = line(curves.t, INK, lw=1.0, ls=(0, (1, 1)), drawstyle="steps-post")
-        self.mismatch = line(curves.slope, PURPLE, ls=(0, (5, 2)), lw=1.4)
-        self.spread = line(curves.slope, GREEN, ls=(0, (1.5, 1.2)), lw=1.4)
+        self.mismatch = line(curves.slope, PURPLE, ls=(0, (5, 2)), lw=1.4, visible=not second)  # of B only the sum
+        self.spread = line(curves.slope, GREEN, ls=(0, (1.5, 1.2)), lw=1.4, visible=not second)
         self.both = line(curves.slope, BLUE if second else INK, lw=1.2)
-        self.mismatch.set_visible(not second)  # of B only the sum is shown
-        self.spread.set_visible(not second)
-        self.lines = [self.loss, self.top1, self.test, self.used, self.t, self.k, self.mismatch, self.spread, self.both]
 
     def update(self, state: State) -> None:
         history = state.history
         x = thinned(np.arange(1.0, len(history) + 1))
-        for line, values in (
-            (self.loss, history.loss),
-            (self.top1, history.top1),
-            (self.t, history.t),
-            (self.mismatch, history.mismatch),
-            (self.spread, history.spread),
-            (self.both, history.mismatch + history.spread),
-        ):
-            line.set_data(x, thinned(values))
+        for name in ("loss", "top1", "t", "mismatch", "spread"):
+            getattr(self, name).set_data(x, thinned(getattr(history, name)))
+        self.both.set_data(x, thinned(history.mismatch + history.spread))
         self.used.set_data(x, thinned(history.used, mean=False))
+        for name, line in self.traces.items():
+            line.set_data(x, thinned(history.traces.get(name, np.full(len(history), np.nan))))
         self.test.set_data(*np.array(state.epochs, float).reshape(-1, 2).T)
         self.test.set_markersize(5 if len(state.epochs) <= 40 else 3)
         self.k.set_data(*bound(state))
 
 
-def bound(state: State) -> tuple[np.ndarray, np.ndarray]:
-    """K against step as a staircase, from the start to where it stands; empty where t does not move."""
-    t = state.history.t[np.isfinite(state.history.t)]
-    if state.k is None and not (len(t) and t.min() < t.max()):
-        return np.empty(0), np.empty(0)
-    first = float(state.history.t[0]) if len(state.history) and state.history.t[0] >= 1 else state.k or np.nan
-    steps, values = [0.0], [first]
-    for event in state.events:
-        if event.name == "k":
-            steps.append(float(event.step))
-            values.append(event.value)
-    return np.array([*steps, max(steps[-1], float(state.step))]), np.array([*values, values[-1]])
+def bound(state: State) -> tuple[list[float], list[float]]:
+    """K against step as a staircase, from the start to where it stands; empty in a run without a K."""
+    policies = [stage.temperature for stage in state.run.recipe.stages] if state.run else []
+    values = [policy.k for policy in policies if hasattr(policy, "k")][:1]
+    if not values:
+        return [], []
+    moved = [event for event in state.events if event.name == "k"]
+    values += [event.value for event in moved]
+    return [0.0, *(float(event.step) for event in moved), float(state.step)], [*values, values[-1]]
 
 
 def thinned(values: np.ndarray, mean: bool = True) -> np.ndarray:
@@ -200,10 +190,6 @@ def thinned(values: np.ndarray, mean: bool = True) -> np.ndarray:
         return padded[:, 0]
     counts = np.isfinite(padded).sum(1)
     return np.where(counts > 0, np.nansum(padded, 1) / np.maximum(counts, 1), np.nan)
-
-
-def _t_title(states: Sequence[State]) -> str:
-    return "temperature " + " and ".join(f"{state.t:.2f}" for state in states if state.t is not None)
 
 
 def _decades(loss: np.ndarray) -> tuple[float, float]:
@@ -224,10 +210,13 @@ def _nice(reach: float) -> float:
 
 def table(history: History) -> dict[str, np.ndarray]:
     """A history as columns of a CSV."""
-    columns = {"step": np.arange(1, len(history) + 1), "loss": history.loss, "batch_top1": history.top1}
-    return columns | {
+    return {
+        "step": np.arange(1, len(history) + 1),
+        "loss": history.loss,
+        "batch_top1": history.top1,
         "t": history.t,
         "t_used": history.used,
         "dlogt_mismatch": history.mismatch,
         "dlogt_spread": history.spread,
+        **history.traces,
     }

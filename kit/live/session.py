@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import copy
+import math
 import multiprocessing
 import queue
 import signal
@@ -32,16 +33,17 @@ from torch import Tensor, nn
 
 from kit.data.augment import normalise
 from kit.data.base import Split, sample
-from kit.data.throughput import rate as images_a_second
 from kit.errors import KitError, one_line
 from kit.grid.engines import end_with_parent
-from kit.losses import hard_cross_entropy
 from kit.paper.settings import Settings
+from kit.recipe import hard_labels
 from kit.runs.spec import Run, replayed, with_teachers
 from kit.runs.store import find
 from kit.runs.training import start, train
+from kit.temperature import Policy
+from kit.temperature import State as Temperature
 from kit.trainer import Training
-from kit.training.forward import teach
+from kit.training.forward import Machine, teach
 from kit.training.history import Diverged
 from kit.training.steering import Event, checked
 from kit.training.thermostat import mean
@@ -50,6 +52,7 @@ PICTURES = 48  # test images to pick from
 INTERVAL = 0.2  # seconds from one state to the next while batches go by
 SWITCHING = 0.002  # seconds after which the training gives way to who waits, such as whoever moves a slider
 WATCHING = 0.02  # at most this share of the thread's time goes into saying how it stands
+MEASURING = 0.15  # seconds of a teacher's training, to tell how long it will take
 SKETCHING = 1.0  # seconds between two copies of the student's weights
 
 Phase = Literal["loading", "ready", "teachers", "running", "paused", "finished", "failed", "closed"]
@@ -68,9 +71,14 @@ class History:
     used: np.ndarray  # what the losses saw: ⌊t⌋, or T
     mismatch: np.ndarray  # the two terms of ∂L_D/∂log t, NaN where t does not follow a gradient
     spread: np.ndarray
+    traces: Mapping[str, np.ndarray] = field(default_factory=dict)  # further temperatures, such as one a teacher
 
     def __len__(self) -> int:
         return len(self.loss)
+
+    @property
+    def temperatures(self) -> list[np.ndarray]:
+        return [self.t, *self.traces.values()]
 
 
 NOTHING = History(*(np.empty(0) for _ in range(6)))
@@ -106,20 +114,29 @@ class State:
     progress: float = 0.0  # of the stage's budget
     epochs: tuple[tuple[int, float], ...] = ()  # step, Top-1 of the test split
     events: tuple[Event, ...] = ()
-    t: float | None = None
-    used: float | None = None
-    k: float | None = None
+    policy: Policy | None = None  # of the stage's temperature, as steered
+    at: Temperature | None = None  # the temperature: a number, or one a teacher
     images_a_second: float = 0.0
     look: Look | None = None
     weights: dict[str, Tensor] | None = None  # the student's, not older than SKETCHING
 
+    @property
+    def t(self) -> float | None:
+        """The temperature as one number; None in a stage without one."""
+        return None if self.at is None else mean(self.at)
+
+    @property
+    def used(self) -> float | None:
+        """What the losses use of t."""
+        return None if self.policy is None else mean(self.policy.used(self.at))
+
+    @property
+    def k(self) -> float | None:
+        return getattr(self.policy, "k", None)
+
 
 class _Reset(BaseException):
-    """Unwinds a life to begin the next."""
-
-
-class _Closed(BaseException):
-    """Unwinds the thread."""
+    """Unwinds a life to begin the next, or the thread where there is nothing to begin."""
 
 
 _STARTING = threading.Lock()  # fresh weights are drawn from torch's one stream
@@ -137,7 +154,7 @@ class Session:
     def __init__(self, described: Settings | Run, image: int = 0, hear: Callable[[], None] = lambda: None) -> None:
         self._controls: queue.SimpleQueue[tuple] = queue.SimpleQueue()
         self.described, self._image, self._hear = described, image, hear
-        self._run: Run | None = None
+        self.run: Run | None = None  # what it trains, as described at its start; None while its images are loaded
         self._training: Training | None = None
         self.state = State()
         self._threads, self._interval = torch.get_num_threads(), sys.getswitchinterval()
@@ -151,10 +168,10 @@ class Session:
 
     def start(self) -> None:
         """Trains on; first the teachers that are missing."""
-        self._controls.put(("go", True))
+        self._controls.put(("go", math.inf))
 
     def pause(self) -> None:
-        self._controls.put(("go", False))
+        self._controls.put(("go", 0))
 
     def step(self) -> None:
         """One batch, then a pause."""
@@ -162,7 +179,9 @@ class Session:
 
     def steer(self, name: str, value: float) -> None:
         """See `Training.steer`. Raises KitError for what is not allowed; after the end it does nothing."""
-        self._controls.put(("steer", name, checked(name, value)))
+        described = self.described
+        known = described.recipe.stages if isinstance(described, Run) else described.stages(described.epochs or 1)
+        self._controls.put(("steer", name, checked(name, value, known)))
 
     def look_at(self, image: int) -> None:
         """Picks one of the state's `pictures`."""
@@ -179,43 +198,36 @@ class Session:
 
     def close(self, timeout: float = 1.0) -> bool:
         """Ends the thread; True when it has ended within so many seconds. It ends after the batch it is at."""
-        self._controls.put(("close",))
+        self._controls.put(("reset", None))
         self._thread.join(timeout)
         torch.set_num_threads(self._threads)
         sys.setswitchinterval(self._interval)
         return not self._thread.is_alive()
 
     @property
-    def run(self) -> Run | None:
-        """What it trains, as described at its start; None while its images are loaded."""
-        return self._run
-
-    @property
     def replay(self) -> Run:
         """The run that trains the same student again, with what was steered up to now."""
-        return replayed(self._run, self.state.events)
+        return replayed(self.run, self.state.events)
 
     # ---- on its own thread -------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         torch.set_num_threads(1)
-        described = self.described
-        try:
-            while True:
-                try:
-                    self._live(described)
-                except _Reset as reset:
-                    (described,) = reset.args
-        except _Closed:
-            self._training = None
-            self.state = State(number=self.state.number)
-            self._publish(phase="closed")
+        described: Settings | Run | None = self.described
+        while described is not None:
+            try:
+                self._live(described)
+            except _Reset as reset:
+                (described,) = reset.args
+        self._training = None
+        self.state = State(number=self.state.number)
+        self._publish(phase="closed")
 
     def _live(self, described: Settings | Run) -> None:
         """From a reset to the next."""
         self._begin()
         try:
-            self._run = described if isinstance(described, Run) else described.run()
+            self.run = described if isinstance(described, Run) else described.run()
             self._train()
         except ValidationError as error:
             self._publish(phase="failed", message=one_line(error))
@@ -224,21 +236,23 @@ class Session:
         except Exception as error:  # a thread has nobody to raise to: whoever watches is told
             self._publish(phase="failed", message=f"{type(error).__name__}: {error}", share=0.0)
         while True:
-            self._goes, self._owed = False, 0
+            self._owed = 0.0
             self._obey()
 
     def _begin(self) -> None:
-        self._run = self._training = None
-        self._goes, self._owed, self._early = False, 0, []
+        self.run = self._training = None
+        self._owed = 0.0  # batches to train before it pauses
+        self._early: list[tuple[str, float]] = []  # what was steered before it was set up
         self._said_at = self._said_cost = self._sketched_at = 0.0
+        self._done_at = 0.0, 0  # when it went on last, or its speed was measured, and after how many batches
         held = self.state.held
         self.state = State(number=self.state.number, held=held)
         self._publish(message="loading images")
 
     def _train(self) -> None:
-        data = self._run.data.load()
-        self._publish(run=self._run, pictures=sample(data, PICTURES))
-        missing = [run for run in with_teachers([self._run])[:-1] if find(run) is None]
+        data = self.run.data.load()
+        self._publish(run=self.run, pictures=sample(data, PICTURES))
+        missing = [run for run in with_teachers([self.run])[:-1] if find(run) is None]
         if missing:
             self._publish(phase="ready", message=announcement(missing))
             self._obey()
@@ -256,7 +270,7 @@ class Session:
 
     def _set_up(self) -> None:
         with _STARTING:
-            training = start(self._run)
+            training = start(self.run)
         self._terms = np.full((training.total_steps, 2), np.nan)
         self._copies = {name: copy.deepcopy(net) for name, net in training.teachers.networks.items()}
         self._copies["student"] = copy.deepcopy(training.student).eval()
@@ -280,24 +294,29 @@ class Session:
     def _obey(self) -> None:
         """Does what came in; returns when it is to go on."""
         while True:
-            waits = self.state.held or not (self._goes or self._owed)
+            waits = self.state.held or not self._owed
             if waits and self.state.phase == "running":
                 self._publish(phase="paused")
-            try:
-                control, *arguments = self._controls.get(block=waits)
-            except queue.Empty:
-                if self.state.phase == "paused":
-                    self._done_at = time.perf_counter(), self._training.step
-                    self._publish(phase="running")
-                return
-            getattr(self, f"_on_{control}")(*arguments)
+            if not self._do_next(waits):
+                break
+        if self.state.phase == "paused":
+            self._done_at = time.perf_counter(), self._training.step
+            self._publish(phase="running")
 
-    def _on_go(self, goes: bool) -> None:
-        self._goes, self._owed = goes, 0
+    def _do_next(self, wait: bool) -> bool:
+        """Does what was asked for first; False where nothing was."""
+        try:
+            control, *arguments = self._controls.get(block=wait)
+        except queue.Empty:
+            return False
+        getattr(self, f"_on_{control}")(*arguments)
+        return True
+
+    def _on_go(self, batches: float) -> None:
+        self._owed = batches
 
     def _on_step(self) -> None:
-        self._goes = False
-        self._owed += 1
+        self._owed = 1 if self._owed == math.inf else self._owed + 1
 
     def _on_hold(self, held: bool) -> None:
         if held != self.state.held:
@@ -314,11 +333,8 @@ class Session:
             self._training.steer(name, value)
             self._publish()
 
-    def _on_reset(self, described: Settings | Run) -> None:
+    def _on_reset(self, described: Settings | Run | None) -> None:
         raise _Reset(described)
-
-    def _on_close(self) -> None:
-        raise _Closed
 
     # ---- teachers ----------------------------------------------------------------------------------------------
 
@@ -329,23 +345,19 @@ class Session:
         process = context.Process(target=_teach, args=(list(missing), sender), daemon=True)
         process.start()
         sender.close()
-        self._publish(phase="teachers", message=self.state.message)
+        self._publish(phase="teachers")
+        complaint = None
         try:
-            while True:
-                if receiver.poll(0.05):
-                    try:
+            with contextlib.suppress(EOFError):  # it has ended
+                while complaint is None:
+                    if receiver.poll(0.05):
                         share, complaint = receiver.recv()
-                    except EOFError:
-                        break
-                    if complaint:
-                        raise KitError(f"a teacher could not be trained: {complaint}")
-                    self._publish(share=share)
-                with contextlib.suppress(queue.Empty):
-                    control, *arguments = self._controls.get(block=False)
-                    getattr(self, f"_on_{control}")(*arguments)
+                        self._publish(share=share)
+                    self._do_next(wait=False)
             process.join()
-            if process.exitcode:
-                raise KitError(f"a teacher could not be trained: its process ended with status {process.exitcode}")
+            if complaint or process.exitcode:
+                reason = complaint or f"its process ended with status {process.exitcode}"
+                raise KitError(f"a teacher could not be trained: {reason}")
         finally:
             process.kill()
             process.join()
@@ -365,17 +377,16 @@ class Session:
 
     def _standing(self) -> dict[str, Any]:
         training, n = self._training, self._training.step
-        first = training.stages[-1].first_step
-        temperatures = training.history.temperatures[:n].numpy()
+        first, written, thermostat = training.stages[-1].first_step, training.history, training.thermostat
         history = History(
-            loss=training.history.loss[:n].cpu().numpy(),
-            top1=training.history.correct[:n, 0].cpu().numpy() / training.batch,
-            t=temperatures[:, 0],
-            used=temperatures[:, 1],
+            loss=written.loss[:n].cpu().numpy(),
+            top1=written.correct[:n, 0].cpu().numpy() / training.batch,
+            t=written.temperatures[:n, 0].numpy(),
+            used=written.temperatures[:n, 1].numpy(),
             mismatch=self._terms[:n, 0],
             spread=self._terms[:n, 1],
+            traces={name: trace[:n].numpy() for name, trace in written.traces.items()},
         )
-        thermostat = training.thermostat
         return {
             "step": n,
             "total": training.total_steps,
@@ -385,20 +396,16 @@ class Session:
             "progress": (n - first) / max(1, training.last_step - first),
             "epochs": tuple((e["epoch"] * training.steps_per_epoch, e["test_top1"]) for e in training.epochs),
             "events": tuple(training.events),
-            "t": mean(thermostat.t) if thermostat else None,
-            "used": mean(thermostat.policy.used(thermostat.t)) if thermostat else None,
-            "k": getattr(thermostat.policy, "k", None) if thermostat else None,
+            "policy": thermostat and thermostat.policy,
+            "at": thermostat and copy.copy(thermostat.t),
             "images_a_second": self._speed(n),
             "look": self._seen(),
             **self._sketch(),
         }
 
     def _speed(self, n: int) -> float:
-        if self.state.phase != "running":
-            return self.state.images_a_second
-        then, done = self._done_at
-        now = time.perf_counter()
-        if n - done < 1 or now - then < INTERVAL:
+        now, (then, done) = time.perf_counter(), self._done_at
+        if self.state.phase != "running" or n == done or now - then < INTERVAL:
             return self.state.images_a_second
         self._done_at = now, n
         return (n - done) * self._training.batch / (now - then)
@@ -420,7 +427,7 @@ class Session:
     def _logits(self, network: nn.Module, which: slice) -> Tensor:
         """Of the chosen pictures (n, C); the trainer puts its student back into training mode before each batch."""
         device = next(network.parameters()).device
-        mean_std = (stat.to(device) for stat in self._run.data.load().mean_std)
+        mean_std = (stat.to(device) for stat in self.run.data.load().mean_std)
         x = normalise(self.state.pictures.images.pixels[which].to(device), *mean_std)
         return teach(network, x).cpu()
 
@@ -453,20 +460,17 @@ def announcement(missing: Sequence[Run]) -> str:
 
 
 def seconds(run: Run) -> float:
-    """About how long a run on hard labels takes here, from a few of its batches."""
-    data = run.data.load()
+    """About how long a run takes here, from a few of its batches on hard labels."""
     with _STARTING:
-        network = run.student.build(run.seed)
-    network = network.to(run.device, memory_format=torch.channels_last).train()
-    mean_std = (stat.to(run.device) for stat in data.mean_std)
-    indices = torch.arange(min(run.recipe.batch, len(data.train)))
-    x = normalise(data.train.images.take(indices).to(run.device), *mean_std)
-    y = data.train.labels[indices].to(run.device)
-
-    def step(_: int) -> None:
-        hard_cross_entropy(network(x), y).backward()
-
-    return run.recipe.epochs * run.data.train_images / images_a_second(step, len(y), 0.15)
+        student = run.student.build(run.seed)
+    recipe = run.recipe.model_copy(update={"stages": hard_labels()})
+    training = Training(recipe, run.data.load(), student, {}, run.seed, machine=Machine(run.device, run.precision))
+    steps = iter(training)
+    next(steps)  # it sets up what the others find
+    begin = time.perf_counter()
+    while time.perf_counter() < begin + MEASURING and next(steps, None):
+        pass
+    return training.total_steps * (time.perf_counter() - begin) / max(1, training.step - 1)
 
 
 @atexit.register

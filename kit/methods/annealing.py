@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.methods.base import Method, straight
-from kit.recipe import HardLabels, Moment, Objective, Stage
+from kit.recipe import Moment, Objective, Stage, hard_labels
 from kit.temperature import Scheduled
 
 SOFT_END = 0.7  # the share of the run that stage I takes
@@ -40,7 +40,7 @@ def stages(T_max: float, soft_end: float = SOFT_END) -> tuple[Stage, ...]:
             temperature=Scheduled(k=T_max, floor=False),
             until=soft_end,
         ),
-        Stage(name="hard labels", objective=HardLabels(), until=1),
+        *hard_labels(),
     )
 
 

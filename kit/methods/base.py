@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kit.errors import KitError
 from kit.methods.search import Found, Search
@@ -22,6 +22,10 @@ class Procedure:
     found: Found | None = None  # a search's outcome; its cost is the procedure's too
     notes: tuple[str, ...] = ()  # warnings and fallbacks, for the record
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return (*self.before, self.final)
+
 
 @dataclass(frozen=True)
 class Method:
@@ -33,11 +37,10 @@ class Method:
     cite: str  # the paper, and how certain it is that this paper is meant
     build: Callable[..., Procedure]  # (setting, seed), or (setting, seed, found)
     search: Callable[[Setting, int], Search] | None = None
-    name: str = field(default="")  # tells readings of one key apart
 
     @property
     def label(self) -> str:
-        return f"{self.key} {self.name or self.title}"
+        return f"{self.key} {self.title}"
 
 
 def straight(stages: Callable[[float], Sequence[Stage]]) -> Callable[[Setting, int], Procedure]:
@@ -51,11 +54,10 @@ def straight(stages: Callable[[float], Sequence[Stage]]) -> Callable[[Setting, i
 
 def in_full(setting: Setting, seed: int, found: Found) -> Procedure:
     """The network that a search found, distilled as the candidates were, with what the search left of the budget."""
-    notes = found.notes
-    per_epoch_left = setting.left_after(found.steps)
-    if per_epoch_left == 1 and setting.epochs > 1:
+    left, notes = setting.left_after(found.spent.steps), found.notes
+    if left == 1 and setting.epochs > 1:
         notes = (*notes, "the search took (nearly) the whole budget: the final student has one epoch")
-    run = setting.run(eq1(setting.T, "hinton"), {"big": setting.big}, seed, epochs=per_epoch_left, student=found.chosen)
+    run = setting.run(eq1(setting.T, "hinton"), {"big": setting.big}, seed, epochs=left, student=found.chosen)
     return Procedure(run, found=found, notes=notes)
 
 

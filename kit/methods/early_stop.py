@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from kit import recipe
 from kit.methods.base import Method, straight
-from kit.recipe import Eq1, HardLabels, Stage
-from kit.temperature import Fixed
+from kit.recipe import Stage
 
 SOFT_END = 0.5  # where the teacher is dropped, as a share of the run
 
 
 def stages(T: float, soft_end: float = SOFT_END, alpha: float = recipe.ALPHA) -> tuple[Stage, ...]:
     """Ordinary distillation at a fixed T up to `soft_end`, then hard labels alone."""
-    return (
-        Stage(
-            name="big teacher",
-            teacher="big",
-            objective=Eq1(reading="hinton", alpha=alpha),
-            temperature=Fixed(T=T),
-            until=soft_end,
-        ),
-        Stage(name="hard labels", objective=HardLabels(), until=1),
-    )
+    (distilled,) = recipe.eq1(T, "hinton", alpha)
+    return (distilled.model_copy(update={"until": soft_end}), *recipe.hard_labels())
 
 
 METHOD = Method(

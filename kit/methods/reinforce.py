@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kit.runtime.threads import one_thread
 
 
-class Policy(Protocol):
+class Controller(Protocol):
     """A distribution over tuples of choices: of choice d, `sizes[d]` are open."""
 
     sizes: Sequence[int]
@@ -36,7 +36,7 @@ def reinforce_loss(log_prob: Tensor, rewards: Tensor, baseline: Tensor | float) 
 class Reinforce:
     """A policy that learns: `propose` samples choices, `learn` is told their rewards."""
 
-    def __init__(self, policy: Policy, seed: int, lr: float = 0.03, keep: float = 0.8) -> None:
+    def __init__(self, policy: Controller, seed: int, lr: float = 0.03, keep: float = 0.8) -> None:
         self.policy, self.keep = policy, keep
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=lr)
         self.generator = torch.Generator().manual_seed(seed)

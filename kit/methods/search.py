@@ -9,26 +9,45 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from functools import cached_property
+from operator import add
 from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
 
 from kit.errors import KitError
-from kit.files import cache_folder, write
+from kit.files import cache_folder, in_cache, write_atomically
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
 from kit.methods.setting import Setting
 from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
-from kit.recipe import Stage, eq1
+from kit.recipe import eq1
 from kit.runs.spec import NUMERICS, Run
 from kit.runs.store import Failure, Result
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What trainings took: student gradient steps, process CPU seconds, seconds of the clock, FLOPs of all networks."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    wall_s: float = 0.0
+    flops: int = 0
+
+    @classmethod
+    def of(cls, result: Result) -> Spent:
+        metrics = result.metrics
+        steps = sum(stage["steps"] for stage in metrics["stages"])
+        return cls(steps, result.seconds, metrics["wall_s"], metrics["student_flops"] + metrics["teacher_flops"])
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)
@@ -81,39 +100,25 @@ class Found:
     notes: tuple[str, ...] = ()
 
     @property
-    def seconds(self) -> float:
-        return float(self.log["seconds"].sum()) + self.policy_seconds
-
-    @property
-    def wall_s(self) -> float:
-        return float(self.log["wall_s"].sum()) + self.policy_seconds
-
-    @property
-    def steps(self) -> int:
-        return int(self.log["steps"].sum())
-
-    @property
-    def flops(self) -> int:
-        return int(self.log["flops"].sum())
+    def spent(self) -> Spent:
+        """On all candidates' trainings, and on proposing and learning."""
+        on_candidates = {field.name: self.log[field.name].sum().item() for field in fields(Spent)}
+        return Spent(**on_candidates) + Spent(seconds=self.policy_seconds, wall_s=self.policy_seconds)
 
 
 class Search:
     """A proposer, from one seed, in one setting. `ask` for a round's candidates, `tell` their results, until `is_over`.
 
-    Candidates are distilled from the explained model by `stages` (default: ordinary distillation).
+    Candidates are distilled from the explained model by ordinary distillation.
     """
 
-    def __init__(
-        self, setting: Setting, proposer: Proposer, seed: int, stages: tuple[Stage, ...] | None = None
-    ) -> None:
+    def __init__(self, setting: Setting, proposer: Proposer, seed: int) -> None:
         self.setting, self.proposer, self.seed = setting, proposer, seed
-        self.stages = eq1(setting.T, "hinton") if stages is None else stages
         self.lines: list[dict[str, Any]] = []
         self.policy_seconds = 0.0
         self._best: tuple[float, LayeredSpec] | None = None
         self._tried: set[str] = set()
-        self._candidates: list[Candidate] = []
-        self._runs: list[Run | None] = []
+        self._asked: list[tuple[Candidate, Run | None]] = []
         self._round = 0
 
     @property
@@ -123,7 +128,7 @@ class Search:
     @cached_property
     def hash(self) -> str:
         """16 hex digits over everything that can change what it finds."""
-        likely = self.setting.candidate(self.stages, self.proposer.fallback, self.seed)
+        likely = self._run(self.proposer.fallback)
         identity = {
             "proposer": dict(self.proposer.identity),
             "size": self.setting.search.model_dump(),
@@ -137,43 +142,39 @@ class Search:
         """Where the cache has what it found."""
         return cache_folder() / "searches" / f"{self.hash}.json"
 
+    def _run(self, student: LayeredSpec) -> Run:
+        return self.setting.candidate(eq1(self.setting.T, "hinton"), student, self.seed)
+
     def ask(self) -> list[Run]:
         """This round's runs. Candidates without a network have none."""
-        begun = time.process_time()
-        size = self.setting.search
-        self._candidates = self.proposer.propose(size.candidates, self._round, size.rounds)
-        self._runs = [
-            None if candidate.spec is None else self.setting.candidate(self.stages, candidate.spec, self.seed)
-            for candidate in self._candidates
-        ]
+        begun, size = time.process_time(), self.setting.search
+        proposed = self.proposer.propose(size.candidates, self._round, size.rounds)
+        self._asked = [(each, None if each.spec is None else self._run(each.spec)) for each in proposed]
         self.policy_seconds += time.process_time() - begun
-        return [run for run in self._runs if run is not None]
+        return [run for _, run in self._asked if run is not None]
 
     def tell(self, results: Mapping[Run, Result | Failure]) -> None:
         """Rewards the round's candidates and lets the proposer learn."""
         begun = time.process_time()
-        rewards = [
-            self._enter(candidate, run, None if run is None else results[run])
-            for candidate, run in zip(self._candidates, self._runs, strict=True)
-        ]
-        self.proposer.learn(self._candidates, rewards)
+        rewards = [self._enter(each, run, None if run is None else results[run]) for each, run in self._asked]
+        self.proposer.learn([each for each, _ in self._asked], rewards)
         self._round += 1
         self.policy_seconds += time.process_time() - begun
 
     def _enter(self, candidate: Candidate, run: Run | None, outcome: Result | Failure | None) -> float:
         """A line of the log. A network that was tried before costs nothing again: its run is in the cache."""
         is_new = run is not None and run.hash not in self._tried
-        note, accuracy, reward = candidate.note, None, DEGENERATE
+        note, accuracy, reward, paid = candidate.note, None, DEGENERATE, Spent()
+        if run is not None:
+            self._tried.add(run.hash)
         if isinstance(outcome, Result):
             accuracy = outcome.metrics["test_top1"]  # of the held-out images
             reward = self.proposer.reward(candidate, accuracy)
+            paid = Spent.of(outcome) if is_new else paid
             if self._best is None or reward > self._best[0]:
                 self._best = (reward, candidate.spec)
         elif isinstance(outcome, Failure):
             note = outcome.reason
-        paid = outcome.metrics if is_new and isinstance(outcome, Result) else None
-        if run is not None:
-            self._tried.add(run.hash)
         self.lines.append(
             {
                 "round": self._round + 1,
@@ -186,10 +187,7 @@ class Search:
                 "best": None if self._best is None else self._best[0],
                 "cost": candidate.cost,
                 "params": candidate.params,
-                "steps": sum(stage["steps"] for stage in paid["stages"]) if paid else 0,
-                "seconds": outcome.seconds if paid else 0.0,
-                "wall_s": paid["wall_s"] if paid else 0.0,
-                "flops": paid["student_flops"] + paid["teacher_flops"] if paid else 0,
+                **asdict(paid),
                 "run": run.hash if run else "",
                 "note": note if is_new or run is None else f"{note} tried before".strip(),
             }
@@ -224,17 +222,15 @@ def search_all(searches: Sequence[Search], jobs: int | Engine | None = None, sho
 
 def remember(search: Search) -> Found:
     """Writes what a search found into the cache, whole or not at all."""
-    found, place = search.found(), search.place
-    place.parent.mkdir(parents=True, exist_ok=True)
+    found = search.found()
     content = {
         "chosen": found.chosen.model_dump(mode="json"),
         "log": search.lines,
         "policy_seconds": found.policy_seconds,
         "notes": list(found.notes),
     }
-    draft = place.with_suffix(f".{os.getpid()}.draft")
-    write(draft, json.dumps(content | {"sha256": _digest(content)}, indent=1))
-    os.replace(draft, place)
+    with in_cache("searches"):
+        write_atomically(search.place, json.dumps(content | {"sha256": _digest(content)}, indent=1))
     return found
 
 

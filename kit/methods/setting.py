@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from kit.errors import Described
 from kit.models import ModelSpec
 from kit.networks.layered import LayeredSpec
 from kit.recipe import Recipe, Stage
-from kit.runs.spec import DataSpec, HeldOutSpec, Run
-from kit.training.forward import Precision
+from kit.runs.spec import DataSpec, HeldOutSpec, Run, changed
 
 Spec = ModelSpec | LayeredSpec
 
 
-class SearchSize(BaseModel):
+class SearchSize(Described):
     """How much a search may spend: rounds of so many candidates, each trained for so many epochs.
 
     Candidates train on the training images less the held-out share, and are judged on that share.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rounds: int = Field(ge=1)
     candidates: int = Field(ge=1, description="a round")
@@ -32,21 +30,27 @@ class SearchSize(BaseModel):
 
 @dataclass(frozen=True)
 class Setting:
-    """What all methods are given alike: data, networks, T, and a budget of student gradient steps, in epochs."""
+    """What all methods are given alike: networks, T, and a budget of student gradient steps, in epochs.
 
-    data: DataSpec
+    Data, batch, preset, device and precision are those of the explained model's own training.
+    """
+
     student: ModelSpec
     big: Run  # the explained model
     small: Run  # the small teacher
     assistants: tuple[ModelSpec, ...]
     T: float
     epochs: int  # the budget of the whole procedure
-    batch: int
     search: SearchSize
     cost_target: float | None = None  # of a searched student, in FLOPs an image; None: the table student's own
-    preset: str = "custom"
-    device: str = "cpu"
-    precision: Precision = "float32"
+
+    @property
+    def data(self) -> DataSpec:
+        return self.big.data
+
+    @property
+    def batch(self) -> int:
+        return self.big.recipe.batch
 
     def run(
         self,
@@ -59,16 +63,9 @@ class Setting:
         data: DataSpec | None = None,
     ) -> Run:
         """A training in this setting; by default of the table's student, on all training images, for the budget."""
-        return Run(
-            data=data or self.data,
-            student=student or self.student,
-            recipe=Recipe(stages=tuple(stages), epochs=epochs or self.epochs, batch=self.batch),
-            teachers=dict(teachers),
-            seed=seed,
-            preset=self.preset,
-            device=self.device,
-            precision=self.precision,
-        )
+        recipe = Recipe(stages=tuple(stages), epochs=epochs or self.epochs, batch=self.batch)
+        of_student = {"student": student or self.student, "data": data or self.data, "recipe": recipe, "seed": seed}
+        return changed(self.big, teachers=dict(teachers), **of_student)
 
     def candidate(self, stages: Sequence[Stage], student: Spec, seed: int) -> Run:
         """A search's short training, judged on held-out training images: its "test" accuracy never saw the test."""

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from kit.errors import KitError
+from kit.errors import Described, KitError
 from kit.methods.base import Method, in_full
 from kit.methods.reinforce import Autoregressive, Reinforce, UniformChoice
 from kit.methods.search import Candidate, Search
@@ -25,10 +25,8 @@ from kit.networks.layered import Layer, LayeredSpec
 W = -0.07  # how much the cost weighs in the reward
 
 
-class Space(BaseModel):
+class Space(Described):
     """The students to choose from: one family, and a depth, a width and a kernel for each stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     families: tuple[Literal["plain", "residual"], ...] = Field(default=("plain", "residual"), min_length=1)
     depths: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1)  # convolutions in a stage
@@ -67,13 +65,9 @@ class Space(BaseModel):
 
     def cheapest(self, px: int) -> int:
         """FLOPs of one image through the cheapest student. All are least at once: no choice makes another cheaper."""
-        least = [
-            min(range(len(options)), key=options.__getitem__) for options in (self.depths, self.widths, self.kernels)
-        ]
-        return min(
-            flops_per_image(self.network((family, *(least * len(self.channels))))[0], px)[0]
-            for family in range(len(self.families))
-        )
+        least = [options.index(min(options)) for options in (self.depths, self.widths, self.kernels)]
+        cheap = ((family, *least * len(self.channels)) for family in range(len(self.families)))
+        return min(flops_per_image(self.network(choices)[0], px)[0] for choices in cheap)
 
 
 class StudentSearch:
@@ -100,10 +94,8 @@ class StudentSearch:
                 f"takes {least:,}; allowed: that or more"
             )
         self.name = "random search" if random else "search"
-        if random:
-            self._learner = UniformChoice(space.sizes, seed)
-        else:
-            self._learner = Reinforce(Autoregressive(space.sizes, seed), seed, lr=lr)
+        sizes = space.sizes
+        self._learner = UniformChoice(sizes, seed) if random else Reinforce(Autoregressive(sizes, seed), seed, lr=lr)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -111,11 +103,8 @@ class StudentSearch:
         return own | {"space": self.space.model_dump(mode="json")}
 
     def propose(self, n: int, round: int, rounds: int) -> list[Candidate]:
-        return [self._candidate(choices) for choices in self._learner.propose(n)]
-
-    def _candidate(self, choices: tuple[int, ...]) -> Candidate:
-        spec, what = self.space.network(choices)
-        return Candidate.of(choices, what, spec, self.px)
+        proposed = [(choices, *self.space.network(choices)) for choices in self._learner.propose(n)]
+        return [Candidate.of(choices, what, spec, self.px) for choices, spec, what in proposed]
 
     def reward(self, candidate: Candidate, accuracy: float) -> float:
         """accuracy · (cost / target)^w, w < 0: half the cost is worth about 5 % of the accuracy."""

@@ -1,1 +1,1 @@
-"""Networks beside the five: layer by layer, folded for answering, and what they cost."""
+"""Networks beside the five: described layer by layer, with batch norm folded for inference, and their FLOPs."""

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and counted FLOPs."""
+"""Counted FLOPs of a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parameter_count(network: nn.Module) -> int:
 
 @cache
 def flops_per_image(spec: ModelSpec, px: int) -> tuple[int, int]:
-    """Counted FLOPs for one image of px × px: (forward, forward and backward); a multiply-add counts as two.
+    """Counts the FLOPs of one image of px × px: (forward, forward and backward); a multiply-add counts as two.
 
     Counted by torch on shapes alone (the meta device), so exactly what is executed: convolutions and matrix products.
     """

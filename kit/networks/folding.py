@@ -1,4 +1,4 @@
-"""A teacher's batch norms taken into its convolutions: the same logits to rounding, in one pass less over each map."""
+"""Batch norm folded into convolutions for inference: the same logits to rounding, one pass less over each map."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Place = tuple[nn.Module, str]  # a module, by the one that holds it and its name
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """A copy for evaluation, each batch norm that is known to follow a convolution folded into it.
+    """Copies a network for evaluation, with each batch norm that is known to follow a convolution folded into it.
 
     In evaluation mode BN(conv(x)) = γ (Wx + b − μ)/σ + β is one convolution with weights γW/σ and bias
     γ(b − μ)/σ + β. Known are the kit's networks and what stands in an nn.Sequential. A network that somebody listens
@@ -51,7 +51,7 @@ def folded(network: nn.Module) -> nn.Module:
 
 
 def followed(module: nn.Module) -> Iterator[tuple[Place, Place]]:
-    """Pairs of modules of which the first's output is the second's input and nobody else's."""
+    """Finds the pairs of modules of which the first's output is the second's input, and no other module's."""
     if type(module) is nn.Sequential:
         for before, after in pairwise(module._modules):
             yield (module, before), (module, after)

@@ -1,4 +1,4 @@
-"""Networks described layer by layer: what a search may build, cut and shrink. Every description gives a valid network.
+"""Networks described layer by layer, which a search may build, cut and shrink. Every description is a valid network.
 
 Each layer's input channels follow from what is before it. A residual whose two ends differ in shape gets a projection,
 so nothing that removes layers or changes channels can leave a mismatch. The end is always global average pooling and
@@ -42,7 +42,7 @@ class Layer(BaseModel):
 
 
 class LayeredSpec(BaseModel):
-    """A searched network: like `ModelSpec`, all that `build` needs."""
+    """Describes a searched network: like `ModelSpec`, it has all that `build` needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,7 +59,8 @@ class LayeredSpec(BaseModel):
 
     @classmethod
     def of(cls, model: ModelSpec) -> LayeredSpec:
-        """The layers of a VGG or ResNet with the small stem (a VGG's with batch norm, less its useless biases)."""
+        """Describes the layers of a VGG or ResNet with the small stem (a VGG's with batch norm, less its useless
+        biases)."""
         if model.stem != "small" or model.name not in (*VGG_STAGES, *RESNET_STAGES):
             allowed = ", ".join((*VGG_STAGES, *RESNET_STAGES))
             raise KitError(
@@ -70,14 +71,15 @@ class LayeredSpec(BaseModel):
 
     @cached_property
     def widths(self) -> str:
-        """Channels in order, `p` for a pool or stride, `+` for a residual's end: `8 8p 16 16+p`."""
+        """Lists the channels in order, `p` for a pool or stride, `+` for a residual's end: `8 8p 16 16+p`."""
         return " ".join(
             f"{layer.channels}{'+' if layer.back else ''}{'p' if layer.pool or layer.stride > 1 else ''}"
             for layer in self.layers
         )
 
     def build(self, seed: int | None = None) -> nn.Module:
-        """The network with fresh weights; the same seed gives the same weights and leaves torch's own stream alone."""
+        """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
+        alone."""
         if seed is None:
             return Layered(self.layers, self.classes)
         with torch.random.fork_rng(devices=[]):
@@ -120,12 +122,13 @@ class Layered(nn.Module):
 
 
 def shrinking(layers: Sequence[Layer]) -> int:
-    """By how much these layers shrink the image, but for the last one's pool, which comes after its residual."""
+    """Computes by how much these layers shrink the image, but for the last one's pool, which comes after its
+    residual."""
     return math.prod(layer.stride for layer in layers) * 2 ** sum(layer.pool for layer in layers[:-1])
 
 
 def without(spec: LayeredSpec, keep: Sequence[bool]) -> LayeredSpec | None:
-    """The network with only the layers that are kept; None where none is.
+    """Removes all layers but those that are kept; None where none is.
 
     A removed layer's down-sampling becomes stride of the next kept one. A residual ends at the last kept layer of its
     span and starts before the first; with no layer left inside, it is gone (x + x teaches nothing new).
@@ -150,7 +153,7 @@ def without(spec: LayeredSpec, keep: Sequence[bool]) -> LayeredSpec | None:
 
 
 def shrunk(spec: LayeredSpec, factors: Sequence[float]) -> LayeredSpec:
-    """The network with each layer's channels times its factor, at least 1."""
+    """Multiplies each layer's channels by its factor; at least 1 is left."""
     layers = tuple(
         layer.model_copy(update={"channels": max(1, round(layer.channels * factor))})
         for layer, factor in zip(spec.layers, factors, strict=True)

@@ -27,18 +27,26 @@ class Estimate:
     high: float
     n: int
 
+    @property
+    def bounds(self) -> str:
+        """`[+1.0, +5.0]`, or that there is no interval."""
+        return f"none (n = {self.n})" if math.isnan(self.low) else f"[{self.low:+.1f}, {self.high:+.1f}]"
+
+    def __neg__(self) -> Estimate:
+        return Estimate(-self.mean, -self.high, -self.low, self.n)
+
     def __str__(self) -> str:
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+        return f"{self.mean:+.1f} {self.bounds}"
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
     """Student's t interval of the mean. One value alone has no interval (NaN), and none has no mean either."""
-    values = np.asarray(values, dtype=float)
-    n = len(values)
-    mean = float(values.mean()) if n else math.nan
+    found = np.asarray(values, dtype=float)
+    n = len(found)
+    mean = float(found.mean()) if n else math.nan
     if n < 2:
         return Estimate(mean, math.nan, math.nan, n)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * found.std(ddof=1) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -91,18 +99,15 @@ class Claim:
     against: str  # the baseline and its reading
 
     def line(self) -> dict[str, object]:
-        measured = self.measured
         return {
             "claim": self.text,
             "where": self.where,
             "against": self.against,
             "paper": self.paper,
-            "measured": f"{measured.mean:+.1f} {self.unit}",
-            "95 % interval": f"none (n = {measured.n})"
-            if math.isnan(measured.low)
-            else f"[{measured.low:+.1f}, {measured.high:+.1f}]",
-            "n": measured.n,
-            "verdict": verdict(measured),
+            "measured": f"{self.measured.mean:+.1f} {self.unit}",
+            "95 % interval": self.measured.bounds,
+            "n": self.measured.n,
+            "verdict": verdict(self.measured),
         }
 
 
@@ -112,20 +117,22 @@ def judged(claims: Sequence[Claim]) -> pd.DataFrame:
 
 def gain(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> Estimate:
     """Our accuracy less theirs, in points, paired by seed. `ours` and `theirs` are (temperature, reading)."""
-    a, b = _paired(frame, ours, theirs, column)
+    a, b = paired(frame, ours, theirs, column)
     return t_interval(100 * (a - b))
 
 
 def saving(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> Estimate:
     """What ours saves of theirs, in % (positive is cheaper), paired by seed; columns may be a sum like 'a+b'."""
-    a, b = _paired(frame, ours, theirs, column)
+    a, b = paired(frame, ours, theirs, column)
     return t_interval(100 * (1 - a / b))
 
 
-def _paired(
+def paired(
     frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str
 ) -> tuple[np.ndarray, np.ndarray]:
+    """A column, or a sum of columns, of two procedures at the seeds at which both finished."""
     values = sum(frame[part] for part in column.split("+"))
     by_seed = frame.assign(value=values).pivot_table(index="seed", columns=["temperature", "reading"], values="value")
     both = by_seed.reindex(columns=[ours, theirs]).dropna()  # a procedure that failed at every seed has no column
-    return both[ours].to_numpy(), both[theirs].to_numpy()
+    first, second = both.to_numpy().T
+    return first, second

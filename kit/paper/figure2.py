@@ -29,6 +29,7 @@ from kit.cam import scores as cam_scores
 from kit.cam.heat_maps import HeatMaps, maps
 from kit.data.augment import normalise
 from kit.data.base import Dataset
+from kit.data.hrsc.dataset import HrscDataset
 from kit.models import TITLES
 from kit.paper.claims import Claim, Estimate, judged, t_interval
 from kit.paper.plan import Plan, Row, rows
@@ -85,12 +86,16 @@ class Scenes:
     boxes: np.ndarray | None = None  # as regions
     shortcuts: np.ndarray | None = None
 
+    def box(self, image: int) -> list[float] | None:
+        """The labelled ship's box, xmin, ymin, xmax, ymax in pixels; None where the data has none."""
+        return self.data.boxes[image].tolist() if isinstance(self.data, HrscDataset) else None
+
     @classmethod
     def of(cls, data: Dataset) -> Scenes:
         """Any role; only hrsc2016 has regions."""
         pixels = data.test.images.take(torch.arange(len(data.test)))
         regions = {}
-        if hasattr(data, "masks"):
+        if isinstance(data, HrscDataset):
             regions = {
                 "masks": data.masks.numpy(),
                 "boxes": cam_scores.boxes_as_regions(data.boxes, data.px),
@@ -157,6 +162,9 @@ class Subject:
     heat: HeatMaps
 
 
+WHICH = ("teacher", "student", "temperature", "reading", "seed")
+
+
 def subjects(
     rows: Sequence[Row],
     results: Mapping[Run, Result | Failure],
@@ -165,21 +173,23 @@ def subjects(
     layer: str | None = None,
 ) -> Iterator[Subject]:
     """Each explained model's maps, then its finished students', then those of the students' starting weights."""
+
+    def seen(network: nn.Module, group: str, student: str, label: str, reading: str = "", seed: int = 0) -> Subject:
+        heat = maps(network, scenes.x, scenes.labels, method, layer)
+        return Subject(group, student, label, reading, seed, network, heat)
+
     for group in dict.fromkeys(row.group for row in rows):
         of_group = [row for row in rows if row.group == group]
         first = of_group[0].runs[0]
-        teacher = find(first.teachers["big"]).student().to(first.device)
-        yield Subject(group, group, "teacher", "", 0, teacher, maps(teacher, scenes.x, scenes.labels, method, layer))
+        yield seen(find(first.teachers["big"]).student().to(first.device), group, group, "teacher")
         for row in of_group:
             for run in row.runs:
                 if isinstance(results[run], Result):
                     network = results[run].student().to(run.device)
-                    heat = maps(network, scenes.x, scenes.labels, method, layer)
-                    yield Subject(group, run.student.title, row.label, row.reading, run.seed, network, heat)
+                    yield seen(network, group, run.student.title, row.label, row.reading, run.seed)
         for run in of_group[0].runs:
             network = run.student.build(run.seed).to(run.device)
-            heat = maps(network, scenes.x, scenes.labels, method, layer)
-            yield Subject(group, run.student.title, "random weights", "", run.seed, network, heat)
+            yield seen(network, group, run.student.title, "random weights", seed=run.seed)
 
 
 def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
@@ -197,8 +207,8 @@ def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
         columns = against_regions(heat, scenes) | {"road": road_of(each.network, scenes, heat, some)}
         if each.temperature != "teacher":
             columns |= likeness(heat, teachers[each.teacher])
-        right = (each.heat.predicted == scenes.labels).numpy()
-        found.append(_lines(each.teacher, each.student, each.temperature, each.reading, each.seed, right, columns))
+        which = {name: getattr(each, name) for name in WHICH}
+        found.append(_lines(which, (each.heat.predicted == scenes.labels).numpy(), columns))
     if scenes.masks is not None:
         for group in teachers:
             cells = [each.heat.cells for each in seen if each.teacher == group][-1]  # a student's, trained or not
@@ -207,7 +217,9 @@ def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
                 "coarse oracle": cam_scores.through_cells(scenes.masks, cells),
                 "oracle": scenes.masks.astype(float),
             }
-            found += [_lines(group, "", name, "", 0, None, against_regions(m, scenes)) for name, m in drawn.items()]
+            for name, heat in drawn.items():
+                which = dict(zip(WHICH, (group, "", name, "", 0), strict=True))
+                found.append(_lines(which, None, against_regions(heat, scenes)))
     frame = pd.concat(found, ignore_index=True)
     classes = np.array(scenes.data.classes)[scenes.labels.numpy()]
     frame.insert(6, "class", classes[frame["image"]])
@@ -215,18 +227,9 @@ def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
     return frame[order]
 
 
-def _lines(
-    teacher: str,
-    student: str,
-    temperature: str,
-    reading: str,
-    seed: int,
-    right: np.ndarray | None,
-    columns: Mapping[str, np.ndarray],
-) -> pd.DataFrame:
-    which = {"teacher": teacher, "student": student, "temperature": temperature, "reading": reading, "seed": seed}
-    n = len(columns["empty"])
-    return pd.DataFrame(which | {"image": np.arange(n), "correct": right} | dict(columns))
+def _lines(which: Mapping[str, object], right: np.ndarray | None, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    images = np.arange(len(columns["empty"]))
+    return pd.DataFrame({**which, "image": images, "correct": right, **columns})
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -240,11 +243,14 @@ def by_seed(frame: pd.DataFrame) -> pd.DataFrame:
     `agreement` stands also for right and wrong predictions apart. `accuracy` is the share of right predictions.
     """
     columns = [name for name in (*SCORES, "empty") if name in frame]
-    means = frame.groupby([*BY, "seed"], sort=False)[columns].mean()
-    of_right = frame[frame["correct"].eq(True)].groupby([*BY, "seed"], sort=False)["agreement"].mean()
-    of_wrong = frame[frame["correct"].eq(False)].groupby([*BY, "seed"], sort=False)["agreement"].mean()
-    accuracy = frame.assign(correct=frame["correct"].astype(float)).groupby([*BY, "seed"], sort=False)["correct"].mean()
-    return means.assign(agreement_right=of_right, agreement_wrong=of_wrong, accuracy=accuracy).reset_index()
+    agreement, correct = frame["agreement"], frame["correct"]
+    split = frame.assign(
+        agreement_right=agreement.where(correct.eq(True)),
+        agreement_wrong=agreement.where(correct.eq(False)),
+        accuracy=correct.astype(float),
+    )
+    columns += ["agreement_right", "agreement_wrong", "accuracy"]
+    return split.groupby([*BY, "seed"], sort=False)[columns].mean().reset_index()
 
 
 @dataclass(frozen=True)
@@ -296,8 +302,7 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
     for teacher, temperature, reading in fixed.itertuples(index=False):
         line = {"explained model": teacher, "adaptive against": f"{temperature}, {reading}"}
         for column in (column for column in titles if column in frame):
-            measured = compared(frame, teacher, OURS, (temperature, reading), column).wider
-            line[titles[column]] = f"{measured.mean:+.1f} {_bounds(measured)}"
+            line[titles[column]] = str(compared(frame, teacher, OURS, (temperature, reading), column).wider)
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -305,12 +310,12 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Section 2.5's claims, judged by the wider of the two intervals; the one over images and its test stand beside."""
     found = claims(frame)
-    judgement = judged([claim for claim, _ in found])
-    judgement["over seeds"] = [_bounds(each.over_seeds) for _, each in found]
-    judgement["over images"] = [_bounds(each.over_images) for _, each in found]
-    judgement["p over images"] = [_p(each.p) for _, each in found]
-    order = ["claim", "against", "measured", "over seeds", "over images", "p over images", "verdict"]
-    return judgement[order]
+    beside = {
+        "over seeds": [measured.over_seeds.bounds for _, measured in found],
+        "over images": [measured.over_images.bounds for _, measured in found],
+        "p over images": [_p(measured.p) for _, measured in found],
+    }
+    return judged([claim for claim, _ in found]).assign(**beside)[["claim", "against", "measured", *beside, "verdict"]]
 
 
 def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
@@ -334,19 +339,18 @@ def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
         ("adaptive has less of its energy on the shortcut", "energy_shortcut", -1),
         ("adaptive's map is more like its teacher's", "agreement", 1),
     )
-    for text, column, sign in relative:
-        if column not in frame:
-            continue
+    for text, column, sign in (claim for claim in relative if claim[1] in frame):
         for T in fixed:
             name = f"T=5, Eq. (1) {T[1]}"
-            differences = [
-                sign * (per_image(frame, teacher, OURS, column) - per_image(frame, teacher, T, column))
+            scores = {
+                teacher: [per_image(frame, teacher, procedure, column) for procedure in (OURS, T)]
                 for teacher in teachers
-            ]
-            for teacher, difference in zip(teachers, differences, strict=True):
+            }
+            differences = {teacher: sign * (ours - theirs) for teacher, (ours, theirs) in scores.items()}
+            for teacher, difference in differences.items():
                 claim(text, f"{name} · {teacher}", difference)
             if column == "energy_mask" and len(teachers) > 1:
-                claim(text, f"{name} · mean of both", sum(differences) / len(differences))
+                claim(text, f"{name} · mean of both", sum(differences.values()) / len(differences))
     absolute = (
         ("adaptive's energy is mostly on the hull", "one half", 1, [OURS]),
         ("adaptive's energy is drawn to the hull", "chance", 1, [OURS]),
@@ -362,12 +366,6 @@ def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
                 name = level if procedure == OURS else f"{level}, Eq. (1) {procedure[1]}"
                 claim(text, f"{name} · {teacher}", sign * difference)
     return found
-
-
-def _bounds(estimate: Estimate) -> str:
-    if math.isnan(estimate.low):
-        return f"none (n = {estimate.n})"
-    return f"[{estimate.low:+.1f}, {estimate.high:+.1f}]"
 
 
 def _p(p: float) -> str:

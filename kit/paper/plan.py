@@ -15,6 +15,7 @@ from kit.errors import KitError
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
 from kit.models import ModelSpec
+from kit.paper.claims import percent
 from kit.paper.presets import Preset, preset_named
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
@@ -67,8 +68,8 @@ class Plan:
     def teacher(self, model: str, role: str, seed: int = 0) -> Run:
         """A network trained on hard labels for as long as teachers are: also a cell of Table 1."""
         size = self.preset.roles[role]
-        epochs = size.teacher_epochs or TABLE_1[model, role].epochs
-        return self._run(model, role, self.preset.teacher_width, epochs, recipe.hard_labels(), {}, seed)
+        how = {"epochs": size.teacher_epochs or TABLE_1[model, role].epochs, "width": self.preset.teacher_width}
+        return self._run(model, role, recipe.hard_labels(), {}, seed, **how)
 
     def student(
         self,
@@ -86,32 +87,30 @@ class Plan:
         `changes` to width, batch or lr override the preset; None leaves it as it is.
         """
         epochs = self.preset.roles[role].epochs if epochs is None else epochs
-        built = stages(epochs)
-        names = {"big": big, "small": small}
+        built, named = stages(epochs), {"small": small, "big": big}
         needed = {name for stage in built for name in stage.teachers}
-        teachers = {name: self.teacher(names[name], role) for name in ("small", "big") if name in needed}
+        teachers = {name: self.teacher(network, role) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
-        width = changes.pop("width", self.preset.student_width)
-        return self._run(model, role, width, epochs, built, teachers, seed, **changes)
+        return self._run(model, role, built, teachers, seed, epochs=epochs, **changes)
 
     def _run(
         self,
         model: str,
         role: str,
-        width: int,
-        epochs: int,
         stages: Sequence[Stage],
         teachers: Mapping[str, Run],
         seed: int,
-        **changes: float,
+        width: int | None = None,
+        **how: float,
     ) -> Run:
         size, data = self.preset.roles[role], self.data(role)
         if data.classes < 2:
             raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
+        width = self.preset.student_width if width is None else width
         return Run(
             data=data,
             student=ModelSpec(name=model, classes=data.classes, width=width, stem=size.stem),
-            recipe=Recipe(**{"stages": tuple(stages), "epochs": epochs, "batch": size.batch} | changes),
+            recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch} | how),
             teachers=dict(teachers),
             seed=seed,
             preset=self.preset.name,
@@ -142,20 +141,18 @@ def rows(
     small: str | None = None,
     epochs: int | None = None,
     group: str = "",
+    own: Mapping[tuple[str, str], Stages] | None = None,
 ) -> list[Row]:
-    """The named procedures on one configuration, each from `seeds` seeds."""
-    return [
-        Row(
-            label,
-            reading,
-            tuple(
-                plan.student(student, role, PROCEDURES[label, reading], big, small, seed, epochs)
-                for seed in range(seeds)
-            ),
-            group,
-        )
-        for label, reading in procedures
-    ]
+    """The named procedures on one configuration, then the reader's own, each from `seeds` seeds."""
+    own = own or {}
+    for label, reading in own.keys() & PROCEDURES.keys():
+        raise KitError(f"procedure '{label}, {reading}' is one of the paper's; allowed: another label or reading")
+    stages = {name: PROCEDURES[name] for name in procedures} | own
+
+    def runs(of: Stages) -> tuple[Run, ...]:
+        return tuple(plan.student(student, role, of, big, small, seed, epochs) for seed in range(seeds))
+
+    return [Row(label, reading, runs(of), group) for (label, reading), of in stages.items()]
 
 
 def runs_of(table: Sequence[Row]) -> list[Run]:
@@ -192,6 +189,21 @@ def cells(cell: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
     said = "".join(f", {count} {ending}" for ending, count in endings.items())
     shown = columns if finished else dict.fromkeys(columns, ended(cell))
     return {**shown, "seeds": f"{finished}{said}"}
+
+
+def accuracies(cell: pd.DataFrame, *names: str) -> dict[str, str]:
+    """The named columns of a table's row, such as `train Top-1`, in % with half their intervals."""
+    return {name: percent(cell[name.lower().replace(" top-", "_top")]) for name in names}
+
+
+def data_of(cell: pd.DataFrame) -> str:
+    """`objects (embedded)`: what filled the role."""
+    return f"{cell['data'].iloc[0]} ({cell['source'].iloc[0]})"
+
+
+def soft_ends(cell: pd.DataFrame) -> str:
+    """When the soft stages of a table's row ended, and by what: the first three answers."""
+    return " | ".join(sorted(set(cell["soft_ends"].dropna()) - {""})[:3])
 
 
 def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:

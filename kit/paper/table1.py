@@ -8,8 +8,8 @@ import pandas as pd
 
 from kit.grid.engines import Engine
 from kit.models import MODELS, TITLES
-from kit.paper.claims import Claim, gain, judged, percent, two_proportions
-from kit.paper.plan import Plan, Row, cells, measured
+from kit.paper.claims import Claim, gain, judged, two_proportions
+from kit.paper.plan import Plan, Row, accuracies, cells, data_of, measured
 from kit.paper.printed import ROLE_TITLES, TABLE_1
 
 ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
@@ -39,25 +39,15 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for (role, title), cell in frame.groupby(["group", "temperature"], sort=False):
         paper = TABLE_1[NAMES[title], role]
-        lines.append(
-            {
-                "role": role,
-                "data": f"{cell['data'].iloc[0]} ({cell['source'].iloc[0]})",
-                "model": title,
-                "paper train Top-5": f"{paper.top5:.2f}",
-                "paper epochs": str(paper.epochs),
-                "epochs": str(cell["epochs"].iloc[0]),
-            }
-            | cells(
-                cell,
-                {
-                    "train Top-5": percent(cell["train_top5"]),
-                    "train Top-1": percent(cell["train_top1"]),
-                    "test Top-5": percent(cell["test_top5"]),
-                    "test Top-1": percent(cell["test_top1"]),
-                },
-            )
-        )
+        line = {
+            "role": role,
+            "data": data_of(cell),
+            "model": title,
+            "paper train Top-5": f"{paper.top5:.2f}",
+            "paper epochs": str(paper.epochs),
+            "epochs": str(cell["epochs"].iloc[0]),
+        }
+        lines.append(line | cells(cell, accuracies(cell, "train Top-5", "train Top-1", "test Top-5", "test Top-1")))
     return pd.DataFrame(lines)
 
 
@@ -70,31 +60,20 @@ def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 def claims(frame: pd.DataFrame, test_images: dict[str, int]) -> list[Claim]:
     """What Table 1 says by its order: the CNN is weakest, and ResNets beat VGGs. `test_images` counts them by role."""
     found = []
-    for role in frame["group"].unique():
-        here = frame[frame["group"] == role]
-        for better, worse in (("vgg16", "cnn"), ("resnet34", "vgg19"), ("vgg19", "vgg16"), ("resnet50", "resnet34")):
-            ours, theirs = (TITLES[better], "no teacher"), (TITLES[worse], "no teacher")
-            if here["seed"].nunique() > 1:
-                gap = gain(here, ours, theirs, "test_top1")
-            else:
-                first, second = (
-                    here.loc[here["temperature"] == name, "test_top1"].iloc[0] for name, _ in (ours, theirs)
-                )
-                gap = two_proportions(first, second, test_images[role])
-            printed_gap = TABLE_1[better, role].top5 - TABLE_1[worse, role].top5
-            if printed_gap == 0:
+    for role, here in frame.groupby("group", sort=False):
+        for first, second in (("vgg16", "cnn"), ("resnet34", "vgg19"), ("vgg19", "vgg16"), ("resnet50", "resnet34")):
+            printed = TABLE_1[first, role].top5 - TABLE_1[second, role].top5
+            if printed == 0:
                 continue
-            above, below = (better, worse) if printed_gap > 0 else (worse, better)
-            if printed_gap < 0:
-                gap = type(gap)(-gap.mean, -gap.high, -gap.low, gap.n)
-            found.append(
-                Claim(
-                    text=f"{TITLES[above]} is better than {TITLES[below]} on {ROLE_TITLES[role]}",
-                    where="Table 1",
-                    paper=f"{abs(printed_gap):+.2f} points (training Top-5)",
-                    unit="points (test Top-1)",
-                    measured=gap,
-                    against="no teacher",
-                )
-            )
+            names = TITLES[first], TITLES[second]
+            if here["seed"].nunique() > 1:
+                measured = gain(here, (names[0], "no teacher"), (names[1], "no teacher"), "test_top1")
+            else:
+                top1 = here.set_index("temperature")["test_top1"]
+                measured = two_proportions(top1[names[0]], top1[names[1]], test_images[role])
+            better, worse = names if printed > 0 else names[::-1]
+            text = f"{better} is better than {worse} on {ROLE_TITLES[role]}"
+            measured = measured if printed > 0 else -measured
+            paper = f"{abs(printed):+.2f} points (training Top-5)"
+            found.append(Claim(text, "Table 1", paper, "points (test Top-1)", measured, "no teacher"))
     return found

@@ -1,4 +1,4 @@
-"""TODO"""
+"""`Group`: the processes that torchrun started, and what they print only once."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ LOST = (
 
 @dataclass(frozen=True)
 class Group(Ranks):
-    """The processes that torchrun started, on CPUs (gloo) or on a GPU each (nccl), put together by Accelerate."""
+    """Joins the processes that torchrun started, on CPUs (gloo) or on a GPU each (nccl), through Accelerate."""
 
     accelerator: Any = None  # Accelerate's, which is imported where there is a group
 
-    def share(self, batch: Tensor) -> Tensor:
+    def shard(self, batch: Tensor) -> Tensor:
         return batch.tensor_split(self.count)[self.number]
 
     def wrap(self, network: nn.Module) -> nn.Module:
@@ -50,7 +50,7 @@ class Group(Ranks):
     def mean(self, x: Tensor) -> Tensor:
         return (self.sum(x.double()) / self.count).to(x.dtype)
 
-    def stacked(self, x: Tensor) -> Tensor:
+    def all_gather(self, x: Tensor) -> Tensor:
         every = x.new_empty(self.count, *x.shape)
         torch.distributed.all_gather(list(every.unbind()), x.detach().contiguous())
         return every
@@ -59,10 +59,10 @@ class Group(Ranks):
         size = -(-n // self.count)
         return torch.arange(self.number * size, (self.number + 1) * size).clamp_max(n - 1)
 
-    def joined(self, x: Tensor, n: int) -> Tensor:
-        return self.stacked(x).flatten(0, 1)[:n]
+    def gather(self, x: Tensor, n: int) -> Tensor:
+        return self.all_gather(x).flatten(0, 1)[:n]
 
-    def told(self, answer: bool) -> bool:
+    def broadcast(self, answer: bool) -> bool:
         word = torch.tensor(answer)
         torch.distributed.broadcast(word, src=0)
         return bool(word)
@@ -81,14 +81,14 @@ class Group(Ranks):
 
 
 def lost_a_peer(error: RuntimeError) -> bool:
-    """Whether a collective failed for want of the others, rather than anything in here. Gloo says so in words alone."""
+    """Is true where a collective failed because another rank is gone; of gloo's errors only the message tells."""
     if isinstance(error, torch.distributed.DistError):
         return True
     return "gloo/transport" in str(error) or "gloo::" in str(error) or "Gloo" in str(error)
 
 
-def ranks(device: str) -> Ranks:
-    """The processes that torchrun started, to train on such a device; ALONE where it started none or one.
+def ranks_on(device: str) -> Ranks:
+    """Gives the processes that torchrun started, to train on such a device; ALONE where it started none or one.
 
     Raises KitError where there is no GPU for each, or the first call was for another device.
     """
@@ -96,7 +96,7 @@ def ranks(device: str) -> Ranks:
 
 
 def count() -> int:
-    """How many processes torchrun started; 1 where it is not in play."""
+    """Counts the processes that torchrun started; 1 without it."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
@@ -122,7 +122,7 @@ def _group(device: str) -> Group:
 
 @contextmanager
 def first_speaks() -> Iterator[None]:
-    """Of torchrun's processes only the first prints. A traceback that leaves this block is printed by any."""
+    """Silences all of torchrun's processes but the first. A traceback that leaves this block is printed by any."""
     with ExitStack() as stack:
         if os.environ["RANK"] != "0":
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
@@ -132,7 +132,7 @@ def first_speaks() -> Iterator[None]:
 
 
 def say_once(line: str) -> None:
-    """What ended this process, to stderr, unless another of torchrun's processes has said already what ended it.
+    """Prints to stderr what ended this process, unless another of torchrun's processes has said what ended it.
 
     They agree through torchrun's own store; where that is gone, the first process speaks.
     """

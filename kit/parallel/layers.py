@@ -1,4 +1,4 @@
-"""Layers that look at a whole batch while each process holds a share of it: batch norm, and dropout's masks.
+"""Synchronised layers: batch norm by the whole batch's statistics, and dropout by its mask, on a shard of it.
 
 In evaluation mode they are torch's own, and they have its state-dict keys.
 """
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 def synchronised(network: nn.Module, ranks: Ranks) -> nn.Module:
-    """The network with its layers of these kinds exchanged, in place, weights and all. On a GPU batch norms become
-    torch's SyncBatchNorm, which knows no CPU."""
+    """Exchanges a network's batch norms and dropouts, in place and with their weights, for synchronised ones. On a GPU
+    batch norms become torch's SyncBatchNorm, which does not run on a CPU."""
     on_gpu = any(p.is_cuda for p in network.parameters())
     for name, module in list(network.named_modules()):
         if isinstance(module, _BatchNorm) and not on_gpu:
-            network.set_submodule(name, WholeBatchNorm(module, ranks))
+            network.set_submodule(name, SyncBatchNormCPU(module, ranks))
         elif type(module) is nn.Dropout:
-            network.set_submodule(name, WholeBatchDropout(module.p, ranks))
+            network.set_submodule(name, SyncDropout(module.p, ranks))
     return nn.SyncBatchNorm.convert_sync_batchnorm(network) if on_gpu else network
 
 
 BUFFERS = ("num_batches_tracked", "running_mean", "running_var")
 
 
-class WholeBatchNorm(_BatchNorm):
-    """Batch norm by mean and variance of all ranks' images, equally many on each. x (N, C, …)."""
+class SyncBatchNormCPU(_BatchNorm):
+    """Normalises by mean and variance of all ranks' images, as torch's SyncBatchNorm does on a GPU. x (N, C, …)."""
 
     def __init__(self, norm: _BatchNorm, ranks: Ranks) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
@@ -42,7 +42,7 @@ class WholeBatchNorm(_BatchNorm):
         self.train(norm.training)
 
     def _check_input_dim(self, x: Tensor) -> None:
-        """torch's own layers know one number of dimensions each; this one stands for all of them."""
+        """Allows any number of dimensions: the layer stands for torch's BatchNorm1d, 2d and 3d."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training and self.track_running_stats:
@@ -54,15 +54,15 @@ class WholeBatchNorm(_BatchNorm):
         return Normalise.apply(x, weight, bias, mean, var, self.eps, self.ranks)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and (biased) variance of each channel over all ranks, float32 (C,)."""
+        """Computes mean and (biased) variance of each channel over all ranks, float32 (C,)."""
         own = torch.stack(torch.batch_norm_update_stats(x.detach(), None, None, 0.0))  # (2, C)
-        means, variances = self.ranks.stacked(own.double()).unbind(1)  # (ranks, C)
+        means, variances = self.ranks.all_gather(own.double()).unbind(1)  # (ranks, C)
         mean = means.mean(0)
         return mean.to(own.dtype), (variances + (means - mean) ** 2).mean(0).to(own.dtype)
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, var: Tensor, n: int) -> None:
-        """Running statistics, the variance unbiased, as torch has them; n values of a channel."""
+        """Updates the running statistics, the variance unbiased, as torch does; n values of a channel."""
         count, running_mean, running_var = (self.get_buffer(name) for name in BUFFERS)
         count += 1
         weight = 1 / float(count) if self.momentum is None else self.momentum
@@ -71,7 +71,7 @@ class WholeBatchNorm(_BatchNorm):
 
 
 class Normalise(torch.autograd.Function):
-    """y = (x − mean) / √(var + eps) · weight + bias, where mean and var are those of all ranks' x.
+    """Computes y = (x − mean) / √(var + eps) · weight + bias, where mean and var are those of all ranks' x.
 
     With x̂ the normalised x, ∂S/∂x = weight / √(var + eps) · (dy − ⟨dy⟩ − x̂ ⟨dy x̂⟩) for the sum S of all ranks'
     losses; ⟨·⟩ is the mean over all ranks' images and positions (Ioffe and Szegedy 2015, Section 3).
@@ -101,10 +101,11 @@ class Normalise(torch.autograd.Function):
         return dx, dweight, dbias, None, None, None, None
 
 
-class WholeBatchDropout(nn.Dropout):
-    """Dropout whose mask is drawn for the whole batch and then shared out. x (N, …).
+class SyncDropout(nn.Dropout):
+    """Drops by this rank's shard of a mask that is drawn for the whole batch. x (N, …).
 
-    All ranks draw alike from torch's own stream, which so is one and the same in all of them, as in one process.
+    All ranks draw the same mask from torch's own random stream, so that it stays the same in all of them, as in one
+    process.
     """
 
     def __init__(self, p: float, ranks: Ranks) -> None:
@@ -116,5 +117,5 @@ class WholeBatchDropout(nn.Dropout):
             return x
         kept = 1 - self.p
         mask = torch.empty(self.ranks.count * len(x), *x.shape[1:], dtype=torch.bool, device=x.device)
-        mask = self.ranks.share(mask.bernoulli_(kept))
+        mask = self.ranks.shard(mask.bernoulli_(kept))
         return x * mask * (1 / kept if kept else 0.0)

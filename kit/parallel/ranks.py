@@ -1,70 +1,68 @@
-"""How a batch is shared among processes, as the trainer sees it; `ALONE` is one process."""
+"""`Ranks`: the collective operations of data-parallel training, as the trainer sees them; `ALONE` is one process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Ranks:
-    """How a batch is shared among `count` processes, of which this is number `number`. By default there is but one."""
+    """Shards batches among `count` processes, of which this is number `number`. By default there is but one."""
 
     number: int = 0
     count: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+        """Is true of rank 0, which alone writes and prints."""
         return self.number == 0
 
-    def share(self, batch: Tensor) -> Tensor:
-        """This rank's share of a batch (N, …), of which `count` is a divisor: rows in order, equally many each."""
+    def shard(self, batch: Tensor) -> Tensor:
+        """Gives this rank's shard of a batch (N, …), of which `count` is a divisor: rows in order, as many each."""
         return batch
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network to train by: gradients are averaged in its backward pass. The network itself, already on its
-        device, keeps the weights; its layers that look at the whole batch are exchanged in place."""
+        """Wraps a network, already on its device, for training: its backward pass averages gradients over ranks.
+
+        The network itself keeps the weights; its batch norms and dropouts are exchanged in place for synchronised ones.
+        """
         return network
 
     def sum(self, x: Tensor) -> Tensor:
-        """x summed over all ranks, in x's own type."""
+        """Sums x over all ranks, in x's own type."""
         return x
 
     def mean(self, x: Tensor) -> Tensor:
-        """x's mean over all ranks, taken in double precision."""
+        """Averages x over all ranks, in double precision."""
         return x
 
-    def stacked(self, x: Tensor) -> Tensor:
-        """Every rank's x, in order: (count, …)."""
+    def all_gather(self, x: Tensor) -> Tensor:
+        """Gathers every rank's x, in order: (count, …)."""
         return x[None]
 
     def part(self, n: int) -> Tensor:
-        """Which of n things this rank looks at, int64. All ranks look at equally many, if need be at the last again."""
+        """Gives the indices, int64, of this rank's part of n things; as many on each rank, padded by the last one."""
         return torch.arange(n)
 
-    def joined(self, x: Tensor, n: int) -> Tensor:
-        """What all ranks found out about their `part` of n things, (n, …) in order."""
+    def gather(self, x: Tensor, n: int) -> Tensor:
+        """Gathers all ranks' results on their `part` of n things: (n, …) in order, without the padding."""
         return x
 
-    def told(self, answer: bool) -> bool:
-        """The first rank's answer."""
+    def broadcast(self, answer: bool) -> bool:
+        """Broadcasts the first rank's answer."""
         return answer
 
     def wait(self) -> None:
-        """Until all ranks have come here."""
+        """Waits until all ranks have come here: a barrier."""
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is done inside ends with KitError where another process has ended before its time."""
+        """Raises KitError where another process ends while this one works inside."""
         yield
 
 

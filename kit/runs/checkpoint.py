@@ -1,4 +1,4 @@
-"""Where an unfinished training stands, on disk: what a killed process goes on from.
+"""Checkpoints of unfinished trainings, which a killed run is resumed from.
 
 Each checkpoint is a sealed folder of its own, `step-<n>`, with `state.safetensors` (every tensor) and `state.json` (the
 rest, and which run, format and versions it is of). The two newest are kept; a damaged one falls back to the one before.
@@ -32,7 +32,8 @@ WITHIN_EPOCH = 300.0
 
 
 class Checkpoints:
-    """A run's checkpoints in a folder. `identity` is what must agree for one to be gone on from: run and versions."""
+    """Keeps a run's checkpoints in a folder. To be resumed from, one must have the same `identity`: run and
+    versions."""
 
     def __init__(self, folder: Path, identity: Mapping[str, object]) -> None:
         self.folder = folder
@@ -42,10 +43,10 @@ class Checkpoints:
         self._at_epoch_end, self._within_epoch = intervals()
 
     def offer(self, training: Training) -> None:
-        """Called after every step: writes a checkpoint when one is due. A full disk costs a note, not the training."""
+        """Writes a checkpoint when one is due; to be called after every step. A full disk becomes a note, no error."""
         ended = training.step % training.steps_per_epoch == 0
         due = time.monotonic() - self._last >= (self._at_epoch_end if ended else self._within_epoch)
-        if not training.ranks.told(due):
+        if not training.ranks.broadcast(due):
             return
         try:
             self.save(training)
@@ -55,8 +56,8 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def save(self, training: Training) -> None:
-        """Writes where the training stands; of several ranks, which all call it, the first does. Raises KitError where
-        the disk cannot take it."""
+        """Writes a checkpoint of the training; of several ranks, which all call it, the first does. Raises KitError
+        where the disk cannot take it."""
         tensors, plain = training_state(training)
         if not training.ranks.is_first:
             return
@@ -71,7 +72,7 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
     def resume(self, training: Training) -> None:
-        """Puts a fresh training where the newest usable checkpoint stands; leaves it alone where there is none."""
+        """Resumes a fresh training from the newest usable checkpoint, if there is one."""
         for folder in self._newest_first():
             why = complaint(folder, FILES)
             if why is None:
@@ -82,7 +83,7 @@ class Checkpoints:
                 why = f"it was written under {difference(content['of'], self.identity)}"
             self._note(f"checkpoint {folder.name} is not used: {why}")
         training.notes += self.notes
-        steps = training.ranks.stacked(torch.tensor(training.step))
+        steps = training.ranks.all_gather(torch.tensor(training.step))
         if steps.unique().numel() > 1:
             raise KitError(
                 f"checkpoints in {self.folder} are not the same for all processes (steps {steps.tolist()}); allowed: a "
@@ -101,7 +102,8 @@ class Checkpoints:
 
 
 def intervals() -> tuple[float, float]:
-    """Least seconds between checkpoints, at epoch ends and within an epoch; KIT_CHECKPOINT_S sets both. KitError."""
+    """Reads the least seconds between checkpoints, at epoch ends and within an epoch; KIT_CHECKPOINT_S sets both.
+    KitError."""
     word = os.environ.get("KIT_CHECKPOINT_S")
     if word is None:
         return AT_EPOCH_END, WITHIN_EPOCH
@@ -115,6 +117,6 @@ def intervals() -> tuple[float, float]:
 
 
 def difference(theirs: Mapping[str, object], ours: Mapping[str, object]) -> str:
-    """`torch 2.9.0, here 2.14.1`: the first thing in which two identities differ."""
+    """Names the first thing in which two identities differ, as `torch 2.9.0, here 2.14.1`."""
     name = next(name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name))
     return f"{name} {theirs.get(name)}, here {ours.get(name)}"

@@ -1,4 +1,4 @@
-"""A teacher's logits of whole epochs, computed once and read by every run that would compute the same.
+"""The cache of teachers' logits: an epoch's are computed once and read by every run that would compute the same.
 
 Augmentation is drawn from (seed, epoch), so a teacher's logits of an epoch's batches are the same in every run with the
 same teacher, images, seed, batch and padding. Each epoch is a sealed folder: `logits.bin`, memory-mapped when read, and
@@ -34,7 +34,7 @@ LARGEST_GB = 4.0  # of all cached logits together
 
 @dataclass(frozen=True)
 class TeacherLogits:
-    """Where one teacher's logits of one seed's epochs are kept: `(epoch) -> EpochLogits | None`.
+    """Caches one teacher's logits of one seed's epochs: `(epoch) -> EpochLogits | None`.
 
     Raises nothing for what is damaged or missing: a training then asks the teacher itself.
     """
@@ -63,7 +63,7 @@ class TeacherLogits:
 
     @property
     def key(self) -> str:
-        """Which logits these are: a hash of all that decides them."""
+        """Identifies the logits by a hash of all that decides them."""
         return self.folder.name
 
     @property
@@ -71,7 +71,7 @@ class TeacherLogits:
         return self.rows * self.classes * DTYPES[self.dtype].itemsize
 
     def missing(self, epochs: Iterable[int]) -> list[int]:
-        """Those of the epochs that are not there whole."""
+        """Lists those of the epochs that are not cached whole."""
         return [epoch for epoch in epochs if self._complaint(self.place(epoch)) is not None]
 
     def compute(
@@ -83,7 +83,7 @@ class TeacherLogits:
         device: torch.device,
         precision: Precision,
     ) -> Iterator[int]:
-        """Computes and keeps what is missing, and gives each epoch that is there. For a holder of the folder's lock.
+        """Computes and caches what is missing, and yields each epoch that is there. For a holder of the folder's lock.
 
         Raises KitError when the disk is full.
         """
@@ -122,7 +122,7 @@ class TeacherLogits:
 
 @dataclass(frozen=True)
 class Drawn:
-    """How batches are drawn: what, beside teacher and images, decides an epoch's logits."""
+    """Describes how batches are drawn, which with teacher and images decides an epoch's logits."""
 
     seed: int
     batch: int
@@ -130,7 +130,7 @@ class Drawn:
 
 
 def limit() -> int:
-    """How many bytes all cached logits may have; KIT_LOGITS_GB sets it, 0 keeps none. KitError."""
+    """Reads how many bytes all cached logits may have; KIT_LOGITS_GB sets it, 0 keeps none. KitError."""
     word = os.environ.get("KIT_LOGITS_GB", str(LARGEST_GB))
     try:
         size = float(word)

@@ -28,7 +28,7 @@ ABOUT = ("title", "versions", "format", "notes")  # in `run.json` beside the des
 
 
 class DataSpec(BaseModel):
-    """Which images: enough to load them again, and the fingerprint that they must then have."""
+    """Describes a dataset: enough to load it again, and the fingerprint that it must then have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +54,7 @@ class DataSpec(BaseModel):
         folder: Path | None = None,
         **options: Any,
     ) -> DataSpec:
-        """What fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
+        """Describes what fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
         sizes: dict[str, Any] = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
         data = roles.load(role, source=source, folder=folder, **sizes, **options)
         return cls(
@@ -71,11 +71,11 @@ class DataSpec(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What else `kit.data.load` must be told."""
+        """Further arguments for `kit.data.load`."""
         return {}
 
     def load(self) -> Dataset:
-        """The dataset. Raises KitError where the images on disk are no longer the ones described."""
+        """Loads the dataset. Raises KitError where the images on disk are no longer the ones described."""
         sizes: dict[str, Any] = {name: getattr(self, name) for name in ("px", "train_per_class", "test_per_class")}
         folder = Path(self.folder) if self.folder else None
         data = roles.load(self.role, source=self.source, folder=folder, **sizes, **self.options)
@@ -88,7 +88,7 @@ class DataSpec(BaseModel):
 
 
 class LevelSpec(DataSpec):
-    """hrsc2016 labelled at a level that was asked for: ship, category or type."""
+    """Describes hrsc2016 labelled at a given level: ship, category or type."""
 
     level: str
 
@@ -98,7 +98,7 @@ class LevelSpec(DataSpec):
 
 
 class HeldOutSpec(DataSpec):
-    """The training images alone, a share of them held out as test split: what a search judges its candidates by."""
+    """Describes the training images alone, a share of them held out as test split: a search's validation data."""
 
     held_out: float = Field(gt=0, lt=1)
 
@@ -113,7 +113,7 @@ class HeldOutSpec(DataSpec):
 
 
 class Run(BaseModel):
-    """One training, described. Teachers are runs themselves, so a run names its whole ancestry.
+    """Describes one training. Teachers are runs themselves, so a run names its whole ancestry.
 
     `teachers` are those its recipe learns from; one called "big" may be there only to measure agreement with it.
     """
@@ -160,7 +160,7 @@ class Run(BaseModel):
         return hash_of(self.model_dump(mode="json"))
 
     def model_copy(self, **changes: Any) -> Run:
-        """A copy, changed by `update={…}`: another run with a hash of its own."""
+        """Copies the run, changed by `update={…}`: another run with a hash of its own."""
         copied = super().model_copy(**changes)
         copied.__dict__.pop("hash", None)  # pydantic copies what is cached too
         return copied
@@ -180,26 +180,26 @@ class Run(BaseModel):
 
     @property
     def cost(self) -> float:
-        """Expected FLOPs, with every teacher in use all the time: for scheduling and progress, not for tables."""
+        """Estimates the FLOPs, with every teacher in use all the time: for scheduling and progress, not for tables."""
         images = self.recipe.epochs * self.data.train_images
         teacher = max((flops_per_image(t.student, self.data.px)[0] for t in self.teachers.values()), default=0)
         return images * (flops_per_image(self.student, self.data.px)[1] + teacher)
 
 
 def hash_of(description: Mapping[str, Any]) -> str:
-    """The hash of the run that a description, a run's JSON or a `run.json`, is of."""
+    """Computes the hash of the run that a description, a run's JSON or a `run.json`, is of."""
     fields = {name: value for name, value in description.items() if name not in ABOUT}
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def replayed(run: Run, events: Iterable[Event]) -> Run:
-    """The run with these changes made on the way. Raises ValidationError where they do not fit into it."""
+    """Returns the run with these steering events. Raises ValidationError where they do not fit into it."""
     return changed(run, events=tuple(events))
 
 
 def changed(run: Run, **fields: Any) -> Run:
-    """The run with other values in these fields, checked as a new one's are. Raises ValidationError."""
+    """Returns the run with other values in these fields, checked as a new one's are. Raises ValidationError."""
     return Run(**{name: getattr(run, name) for name in Run.model_fields} | fields)
 
 
@@ -209,7 +209,7 @@ def versions() -> dict[str, str]:
 
 
 def with_teachers(runs: Iterable[Run]) -> list[Run]:
-    """The runs and all they learn from, each once, teachers before students."""
+    """Lists the runs and all their teachers, each once, teachers before students."""
     ordered: dict[Run, None] = {}
     for run in runs:
         for teacher in with_teachers(run.teachers.values()):

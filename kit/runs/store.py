@@ -1,4 +1,4 @@
-"""TODO"""
+"""The cache's folder of a run: how it is written, verified, looked up and set aside."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DIVERGED_FILES = ("run.json", "steps.csv", "diverged.json")
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run, read from its folder."""
+    """A finished run's result, read from its folder."""
 
     run: Run
     folder: Path
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """What the student's procedure took: process CPU seconds on one thread, or a GPU's own clock."""
+        """Seconds that the student's procedure took: process CPU seconds on one thread, or a GPU's own clock."""
         return self.metrics["gpu_s"] if self.run.device == "cuda" else self.metrics["cpu_s"]
 
     @property
@@ -98,8 +98,32 @@ def folder_of(run_hash: str) -> Path:
     return cache_folder() / "runs" / run_hash
 
 
+_whole: dict[Path, tuple[tuple[int, ...], ...]] = {}  # folders verified in this process, with their files' stamps
+
+
 def fault(folder: Path) -> str | None:
-    """What is wrong with a run's folder, in a few words; None when it is whole, unaltered and the run's own."""
+    """Says in a few words what is wrong with a run's folder; None when it is whole, unaltered, the run's own, and of
+    this format. A process verifies its checksums once, and again when one of its files has changed."""
+    stamps = _stamps(folder)
+    if stamps and _whole.get(folder) == stamps:
+        return None
+    why = _verified(folder)
+    if why is None:
+        _whole[folder] = stamps
+    return why and (foreign_format(folder) or why)
+
+
+def _stamps(folder: Path) -> tuple[tuple[int, ...], ...]:
+    """Reads inode, size and times of each of a folder's files, which change when somebody alters or replaces one."""
+    try:
+        stats = [path.lstat() for path in sorted(folder.glob("*"))]
+    except OSError:  # another process moves it away
+        return ()
+    return tuple((each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in stats)
+
+
+def _verified(folder: Path) -> str | None:
+    """Reads a run's whole folder and says what is wrong with it; None where nothing is."""
     why = complaint(folder, DIVERGED_FILES if (folder / "diverged.json").exists() else FILES)
     if why is not None:
         return why
@@ -109,11 +133,13 @@ def fault(folder: Path) -> str | None:
         _outcome_in(folder)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "its files are not those of a run"
-    return None if described == folder.name else f"run.json describes run {described}"
+    if described != folder.name:
+        return f"run.json describes run {described}"
+    return None if description.get("format", 1) == FORMAT else "it is of another format"
 
 
 def foreign_format(folder: Path) -> str | None:
-    """`cache format 2; this kit reads 1`, where another kit wrote the folder and its `run.json` is unaltered."""
+    """Says `cache format 2; this kit reads 1` where another kit wrote the folder and its `run.json` is unaltered."""
     try:
         unaltered = json.loads((folder / CHECKSUMS).read_text())["run.json"] == sha256(folder / "run.json")
         written = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("format", 1)
@@ -123,7 +149,8 @@ def foreign_format(folder: Path) -> str | None:
 
 
 def _outcome_in(folder: Path) -> dict[str, Any]:
-    """A whole folder's metrics, or where it diverged. Raises ValueError or KeyError where they are neither."""
+    """Reads a whole folder's metrics, or the step at which it diverged. Raises ValueError or KeyError where they are
+    neither."""
     diverged = folder / "diverged.json"
     if diverged.exists():
         return {"diverged": int(json.loads(diverged.read_text())["step"])}
@@ -133,38 +160,48 @@ def _outcome_in(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def outcome(run: Run) -> Result | Failure | None:
-    """How the run ended, if it has been trained. Raises Damaged when its folder is cut short, altered or another's,
-    and KitError when it is of another format."""
+def lookup(run: Run) -> Result | Failure | None:
+    """Looks up how the run ended; None where it has not been trained. Raises Damaged when its folder is cut short,
+    altered or another's, and KitError when it is of another format."""
     folder = folder_of(run.hash)
     if not folder.exists():
         return None
-    foreign = foreign_format(folder)
-    if foreign is not None:
-        raise KitError(f"run {run.hash} in {folder.parent} is of {foreign}")
     why = fault(folder)
     if why is not None:
-        raise Damaged(run, why)
-    found = _outcome_in(folder)
-    if "diverged" in found:
-        return Failure(run, str(Diverged(found["diverged"])), found["diverged"])
-    return Result(run, folder, found)
+        foreign = foreign_format(folder)
+        raise Damaged(run, why) if foreign is None else KitError(f"run {run.hash} in {folder.parent} is of {foreign}")
+    outcome = _outcome_in(folder)
+    if "diverged" in outcome:
+        return Failure(run, str(Diverged(outcome["diverged"])), outcome["diverged"])
+    return Result(run, folder, outcome)
 
 
 def find(run: Run) -> Result | None:
-    """The run's result if it has been trained to its end. Raises as `outcome` does."""
-    found = outcome(run)
-    return found if isinstance(found, Result) else None
+    """Finds the run's result if it has been trained to its end. Raises as `lookup` does."""
+    outcome = lookup(run)
+    return outcome if isinstance(outcome, Result) else None
 
 
-def usable(run: Run) -> Result | Failure | None:
-    """As `outcome`, but a damaged folder is set aside, whole, and said to be. For holders of the run's lock."""
+def clear_damage(run: Run) -> None:
+    """Sets the run's folder aside, whole, where it is damaged, and says so; for that, and then alone, it takes the
+    run's lock."""
+    if _damage(run) is None:
+        return
+    with locked(folder_of(run.hash)):
+        damage = _damage(run)  # another process may have trained it anew meanwhile
+        if damage is not None:
+            aside = set_aside(folder_of(run.hash))
+            print(
+                f"warning: run {run.hash} ({run.title}): {damage.why}; moved to {aside}, trained anew", file=sys.stderr
+            )
+
+
+def _damage(run: Run) -> Damaged | None:
     try:
-        return outcome(run)
+        lookup(run)
     except Damaged as error:
-        aside = set_aside(folder_of(run.hash))
-        print(f"warning: run {run.hash} ({run.title}): {error.why}; moved to {aside}, trained anew", file=sys.stderr)
-        return None
+        return error
+    return None
 
 
 def set_aside(folder: Path) -> Path:
@@ -197,13 +234,13 @@ class Entry:
 
 
 def cached() -> list[Entry]:
-    """Every run in the cache, newest first."""
+    """Lists every run in the cache, newest first."""
     folders = (path for path in (cache_folder() / "runs").glob("*") if path.is_dir() and not path.name.startswith("."))
     return [entry_of(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
 def entry_of(folder: Path) -> Entry:
-    why = foreign_format(folder) or fault(folder)
+    why = fault(folder)
     if why:
         return Entry(folder.name, folder, "", why)
     description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -250,7 +287,7 @@ def _describe(run: Run, training: Training, draft: Path) -> None:
 
 
 def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, int]) -> dict[str, int]:
-    """Counted FLOPs of the student's procedure: its own training, and its teachers' forward passes apart."""
+    """Counts the FLOPs of the student's procedure: its own training, and its teachers' forward passes apart."""
     px = run.data.px
     of_teachers = [n * flops_per_image(run.teachers[name].student, px)[0] for name, n in teacher_images.items()]
     return {
@@ -260,7 +297,7 @@ def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, 
 
 
 def priced(run: Run, record: dict[str, Any]) -> dict[str, Any]:
-    """A record of the trainer's with FLOPs in place of its image counts."""
+    """Puts FLOPs in place of the image counts of a trainer's record."""
     rest = {name: value for name, value in record.items() if name not in ("student_images", "teacher_images")}
     return rest | procedure_flops(run, record["student_images"], record["teacher_images"])
 
@@ -277,7 +314,7 @@ class Stored:
         return self.description["title"]
 
     def data(self, folder: Path | None = None) -> DataSpec:
-        """The data that it was trained on; `folder` is where real images lie on this machine."""
+        """Describes the data that it was trained on; `folder` is where real images lie on this machine."""
         fields = self.description["data"]
         kind = LevelSpec if "level" in fields else HeldOutSpec if "held_out" in fields else DataSpec
         return kind(**fields, folder=str(folder) if folder else None)
@@ -291,24 +328,15 @@ class Stored:
 
 
 def stored(run_hash: str) -> Stored:
-    """The run in the cache with this hash. Raises KitError where there is none, or its folder is damaged."""
+    """Finds the run in the cache with this hash. Raises KitError where there is none, or its folder is damaged."""
     folder = folder_of(run_hash)
     if not re.fullmatch("[0-9a-f]{16}", run_hash) or not folder.is_dir():
         raise KitError(
             f"run {run_hash!r} is not in the cache, {cache_folder()}; allowed: what 'python -m kit cache list' lists"
         )
-    why = foreign_format(folder) or fault(folder)
+    why = fault(folder)
     if why is not None:
         raise KitError(f"run {run_hash}: {why}; only whole, unaltered runs are used")
     if (folder / "diverged.json").exists():
         raise KitError(f"run {run_hash} diverged, so it has no student; allowed: runs that finished")
     return Stored(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
-
-
-def found(run: Run) -> Result | Failure | None:
-    """As `usable`, taking the lock only where something is to be set aside."""
-    try:
-        return outcome(run)
-    except Damaged:
-        with locked(folder_of(run.hash)):
-            return usable(run)

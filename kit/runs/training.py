@@ -16,7 +16,7 @@ from kit.parallel.ranks import ALONE, Ranks
 from kit.runs.checkpoint import Checkpoints
 from kit.runs.logits import DTYPES, Drawn, TeacherLogits
 from kit.runs.spec import Run, hash_of, versions
-from kit.runs.store import Failure, Result, find, folder_of, found, store, store_diverged, usable
+from kit.runs.store import Failure, Result, clear_damage, find, folder_of, lookup, store, store_diverged
 from kit.runtime.progress import Progress
 from kit.runtime.threads import one_thread
 from kit.trainer import Training
@@ -25,7 +25,7 @@ from kit.training.history import Diverged
 
 
 def start(run: Run, ranks: Ranks = ALONE) -> Training:
-    """A run's training, not yet begun. Its teachers must be in the cache; their logits are used where they are, too."""
+    """Builds a run's training, not yet begun. Its teachers must be in the cache; cached logits of theirs are used."""
     teachers = {name: _trained(run.teachers[name], name).student() for name in run.teachers}
     cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
     student, data = run.student.build(run.seed), run.data.load()
@@ -36,7 +36,7 @@ def start(run: Run, ranks: Ranks = ALONE) -> Training:
 
 
 def _trained(run: Run, name: str = "") -> Result:
-    """The run's result; `name` is what it is called as a teacher. KitError where there is none."""
+    """Returns the run's result; `name` is what it is called as a teacher. KitError where there is none."""
     result = find(run)
     if result is None:
         what = f"teacher {name!r}" if name else f"run {run.hash}"
@@ -45,7 +45,7 @@ def _trained(run: Run, name: str = "") -> Result:
 
 
 def teacher_logits(run: Run, name: str) -> TeacherLogits:
-    """Where the logits are kept that this teacher gives in this run, and in every other in which they are the same."""
+    """Returns the cache of this teacher's logits in this run, and in every other run in which they are the same."""
     drawn = _drawn(run)
     decided_by = asdict(drawn) | {
         "teacher": run.teachers[name].hash,
@@ -62,7 +62,8 @@ def teacher_logits(run: Run, name: str) -> TeacherLogits:
 
 
 def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
-    """Computes what is missing of the teacher's logits, on one thread, as the run would; gives each epoch. KitError."""
+    """Computes what is missing of the teacher's logits, on one thread, as the run would; yields each epoch.
+    KitError."""
     kept = teacher_logits(run, name)
     with locked(kept.folder), one_thread():
         teacher, device = _trained(run.teachers[name], name).student(), torch.device(run.device)
@@ -76,15 +77,16 @@ def _drawn(run: Run) -> Drawn:
 def train(run: Run, progress: Progress = lambda share: None) -> Result:
     """Trains one run on one thread, or finds it. Its teachers must be in the cache.
 
-    `progress` hears each epoch's share, and 0 after every other batch and while another process has the run: what it raises
-    stops the training there, its checkpoint left in place. A run that was killed goes on from its newest checkpoint,
-    and ends as it would have ended; a damaged result is set aside. Raises Diverged when the loss stops being a number,
-    now or when the run was first tried, and KitError where the cache cannot be written.
+    `progress` is called with each epoch's share, and with 0 after every other batch and while another process has the
+    run: what it raises stops the training there, and its checkpoint stays. A run that was killed goes on from its
+    newest checkpoint, to the same result; a damaged result is set aside. Raises Diverged when the loss stops being a
+    number, now or when the run was first tried, and KitError where the cache cannot be written.
     """
-    known = found(run)  # without the lock: a cache that cannot be written can be read
+    clear_damage(run)
+    known = lookup(run)  # without the lock: a cache that cannot be written can be read
     if known is None:
         with locked(folder_of(run.hash), progress):
-            known = usable(run)  # another process may have trained it meanwhile
+            known = lookup(run)  # another process may have trained it meanwhile
             if known is None:
                 train_missing(run, progress)
                 return _trained(run)
@@ -124,7 +126,7 @@ def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:
 
 @contextmanager
 def own_stream(run: Run) -> Iterator[None]:
-    """Torch's own random stream, which dropout draws from, seeded for this run and put back afterwards."""
+    """Seeds torch's own random stream, which dropout draws from, for this run, and restores it afterwards."""
     with torch.random.fork_rng(devices=[run.device] if run.device == "cuda" else []):
         torch.manual_seed(mixed(run.seed, -1))  # epochs are counted from 0
         yield

@@ -1,1 +1,1 @@
-"""The process that trains: threads, freed memory, the garbage collector, and a kernel that is kept clear of."""
+"""Settings of the process that trains: threads, malloc, the garbage collector, and a faulty oneDNN kernel avoided."""

@@ -1,4 +1,4 @@
-"""What of this machine the process may use: cores, by affinity and quota, and free memory, by the machine and by limit.
+"""Cores and memory that the process may use: by affinity and quota, and by free memory and limit.
 
 Quotas and limits are those of the process's control groups (a container's, a batch job's, a service's), of version 1
 and 2, and of the groups around them. psutil knows none of them; joblib's and loky's `cpu_count` know the outermost
@@ -18,7 +18,7 @@ MEMBERSHIP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """As many as the process may run on, or have the time of: 1.5 cores' time is 2 cores."""
+    """Counts the cores that affinity and quota allow; a quota of 1.5 cores counts as 2."""
     affinity = getattr(os, "sched_getaffinity", None)
     counts = [len(affinity(0)) if affinity else os.cpu_count() or 1]
     for group in _groups("cpu"):
@@ -29,7 +29,7 @@ def cores() -> int:
 
 
 def free_memory() -> int:
-    """Bytes that can still be had without swapping; files that the system only keeps in mind count as free."""
+    """Returns the bytes that can be allocated without swapping; the system's file cache counts as free."""
     free = [psutil.virtual_memory().available]
     for group in _groups("memory"):
         limit = _words(group / "memory.max") or _words(group / "memory.limit_in_bytes")
@@ -43,7 +43,7 @@ def free_memory() -> int:
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """The folders of the control groups that the process is in, innermost first; none outside Linux."""
+    """Lists the folders of the control groups that the process is in, innermost first; none outside Linux."""
     for line in _lines(MEMBERSHIP):
         _, controllers, path = line.split(":", 2)
         if not controllers or controller in controllers.split(","):

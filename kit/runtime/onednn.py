@@ -1,4 +1,4 @@
-"""A kernel of oneDNN's that is kept clear of."""
+"""A kernel of oneDNN that writes past its memory, avoided."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SAFE_CHANNELS = 16  # from which on oneDNN's own kernel stays within its workspa
 
 
 class PickingConv2d(nn.Conv2d):
-    """A 1 × 1 convolution that picks the pixels its stride falls on and then has none: the same to rounding.
+    """Computes a strided 1 × 1 convolution as an unstrided one of the picked pixels: the same to rounding.
 
     oneDNN does so inside, but for few channels its gradient writes past what it has allocated (its issue 6035),
     which ends a process of several threads whose number does not divide the batch.

@@ -1,4 +1,4 @@
-"""How far a piece of work is, told to whoever waits for it."""
+"""`Progress`: a callback that hears how far a piece of work is."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How many threads torch uses: one, wherever runs are compared, timed or drawn beside each other."""
+"""The number of torch's threads: one, wherever runs are compared, timed or drawn beside each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Torch on so many threads in the calling thread (a training thread that runs keeps its own), then as before."""
+    """Sets torch's number of threads in the calling thread (a training thread keeps its own), and restores it
+    afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -20,7 +21,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def one_thread() -> AbstractContextManager[None]:
-    """Torch on one thread; also a decorator.
+    """Sets torch to one thread, and restores it; also a decorator.
 
     On one machine the same run gives the same bits, however many of its cores are free. And for small tensors it is
     quicker: on a busy machine waking the other threads turns a softmax of 10 µs into 20 ms.

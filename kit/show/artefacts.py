@@ -6,11 +6,13 @@ import io
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from IPython.display import Image, display
 from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image as Pixels
 
@@ -93,14 +95,14 @@ class LivePicture:
 
     def __init__(self, fig: Figure, moving: Sequence[Artist], scale: float = 1.5) -> None:
         self._fig, self._moving = fig, list(moving)
-        self._background: object = None
+        self._background: tuple[Hashable, Any] | None = None
         fig.set_dpi(scale * DPI)
         for artist in self._moving:
             artist.set_animated(True)  # left out when the figure is drawn
 
     def png(self, background: Hashable) -> bytes:
         """The picture as it is now."""
-        canvas = self._fig.canvas
+        canvas = cast(FigureCanvasAgg, self._fig.canvas)
         with styled():
             if self._background is None or self._background[0] != background:
                 canvas.draw()

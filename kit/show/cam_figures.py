@@ -174,8 +174,9 @@ def _tile(page: Page, left: float, top: float, pixels: np.ndarray) -> Axes:
 
 
 def _outline_box(ax: Axes, scenes: Scenes, image: int) -> None:
-    if scenes.masks is not None:
-        xmin, ymin, xmax, ymax = scenes.data.boxes[image].tolist()
+    box = scenes.box(image)
+    if box is not None:
+        xmin, ymin, xmax, ymax = box
         ax.add_patch(Rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, ec=BOX, lw=1.4))
 
 

@@ -34,6 +34,7 @@ from kit.show.artefacts import csv_bytes, pixels_png, png_bytes
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.pages import contact_sheet
 
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of red, green, blue, in 0 … 1
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation, the usual ones
 ON_SHEET = 48  # images at most
 TILE = 140  # px
@@ -70,7 +71,9 @@ def of_run(run_hash: str, folder: Path | None = None) -> tuple[Explained, Datase
     return Explained(network, data.px, *data.mean_std, tuple(data.classes), found.title), data
 
 
-def of_weights(file: Path, spec: ModelSpec, px: int, classes: Sequence[str], normalised_by=IMAGENET) -> Explained:
+def of_weights(
+    file: Path, spec: ModelSpec, px: int, classes: Sequence[str], normalised_by: Normalisation = IMAGENET
+) -> Explained:
     """A model with a state dict from a safetensors file; mean and std are in 0 … 1. KitError where they do not fit."""
     try:
         weights = load_file(file)

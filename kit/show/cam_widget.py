@@ -114,9 +114,8 @@ class CamExplorer(widgets.VBox):
         if state == self._shown:
             return
         found, i = self.heat(), self.image.value
-        box = self._scenes.data.boxes[i] if self._scenes.boxes is not None else None
         mixed = overlay(self._scenes.pixels[i], found.maps[0], self.blend.value)
-        self.picture.value = pixels_png(enlarged(mixed, box, SIDE))
+        self.picture.value = pixels_png(enlarged(mixed, self._scenes.box(i), SIDE))
         self.numbers.value = _numbers(found, self._scenes, i)
         self._shown = state
         self.draws += 1

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from kit.data.base import sample
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from kit.data.base import Split, sample
 from kit.paper.plan import Plan
 from kit.runs.spec import DataSpec
 from kit.runs.store import Result, find
@@ -16,17 +20,22 @@ def explore(result: Result, images: int = 48) -> TemperatureExplorer:
     data = result.run.data.load()
     some = sample(data, images)
     teacher, student = find(result.run.teachers["big"]).student(), result.student()
-    logits = [evaluate(network, some, *data.mean_std).logits for network in (teacher, student)]
-    return temperature_explorer(*logits, some.labels, data.classes, images=some.images.pixels.numpy())
+    zt, zs = (evaluate(network, some, *data.mean_std).logits for network in (teacher, student))
+    return temperature_explorer(zt, zs, some.labels, data.classes, images=pixels_of(some))
 
 
-def sheet_of(plan: Plan, role: str, images: int = 20, columns: int = 10):
+def pixels_of(split: Split) -> np.ndarray:
+    """All images of a split, uint8 (N, H, W, 3)."""
+    return split.images.take(torch.arange(len(split))).numpy()
+
+
+def sheet_of(plan: Plan, role: str, images: int = 20, columns: int = 10) -> Figure:
     """A role's contact sheet: some test images under their class names, and what fills the role."""
     spec: DataSpec = plan.data(role)
     data = spec.load()
     some = sample(data, images)
     return contact_sheet(
-        some.images.pixels.numpy(),
+        pixels_of(some),
         [data.classes[i] for i in some.labels.tolist()],
         columns,
         title=f"The {role} role is filled by: {spec.name} ({spec.source})",

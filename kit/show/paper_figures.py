@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kit.paper import table1, table3
+from kit.paper import table1, table2, table3
 from kit.paper.plan import Plan, Row, ended
-from kit.paper.printed import TABLE_1, TABLE_2, TABLE_3
+from kit.paper.printed import TABLE_1, TABLE_2
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
@@ -93,10 +93,7 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     frame = frame.assign(ratio=_ratio(frame), tflop=tflop)
     cells = _cells(frame, ["temperature", "reading"], columns)
     cells["name"] = cells["temperature"] + ", " + cells["reading"]
-    entries = [
-        TABLE_2.get(label) if reading != "three steps" else None
-        for label, reading in zip(cells["temperature"], cells["reading"], strict=True)
-    ]
+    entries = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
     cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
     return compare_table(
         cells,
@@ -118,16 +115,17 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
     cells = _cells(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], columns)
     cells["procedure"] = cells["temperature"] + ", " + cells["reading"]
-    by_title = {table3.title(configuration): entries for configuration, entries in TABLE_3.items()}
-    entries = [(by_title[g], by_title[g][T]) for g, T in zip(cells["group"], cells["temperature"], strict=True)]
+    slowest = [table3.PRINTED[group]["T=5"] for group in cells["group"]]
+    entries = [table3.printed(*of) for of in zip(cells["group"], cells["temperature"], cells["reading"], strict=True)]
+    pairs = [entry and (t5, entry) for t5, entry in zip(slowest, entries, strict=True)]
     return compare_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
         [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO],
         printed(
-            entries,
-            train_top5=lambda entry: entry[1].top5,
-            ratio=lambda entry: entry[1].seconds / entry[0]["T=5"].seconds,
+            pairs,
+            train_top5=lambda pair: pair[1].top5,
+            ratio=lambda pair: pair[1].seconds / pair[0].seconds,
         ),
         title="Table 3 · Small teachers: eight configurations",
         width=1480,

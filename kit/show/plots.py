@@ -19,6 +19,9 @@ from kit.show import style
 from kit.show.style import DPI, INK, MUTED, SMALL, WIDTH
 from kit.show.tables import batches_per_epoch, curves
 
+# What a history calls the range of a temperature that each image has for itself.
+OVER_IMAGES = {"t_least": "t of the coldest image", "t_most": "t of the hottest image"}
+
 
 @style.styled()
 def accuracy_curves(
@@ -116,11 +119,12 @@ def temperature_trace(
 ) -> Figure:
     """t and ⌊t⌋ against the step, the stages shaded and named, with what ended each.
 
-    Of several runs the first gives the stages and ⌊t⌋; the others' t are thin lines. `k` is drawn as K (by default t's
-    highest value).
+    Of several runs the first gives the stages, ⌊t⌋ and further temperatures (one a teacher, or their range over
+    images); the others' t are thin lines. `k` is drawn as K (by default t's highest value).
     """
     runs = list(run) if isinstance(run, Sequence) else [run]
-    values = pd.concat([r.steps["t"] for r in runs]).dropna()
+    traces = [name for name in runs[0].steps if name.startswith("t_") and name != "t_used"]
+    values = pd.concat([r.steps["t"] for r in runs] + [runs[0].steps[name] for name in traces]).dropna()
     highest = float(values.max()) if len(values) else 1.0
     k = highest if k is None else k
     moves = values.nunique() > 1
@@ -137,8 +141,13 @@ def temperature_trace(
         lines[name] = _by_stage(ax, other.steps, "t", color=style.VERMILLION, lw=0.8, alpha=0.45)
     if moves:
         look = {"color": style.BLUE, "lw": 1.6, "zorder": 3, "drawstyle": "steps-post"}
-        lines["⌊t⌋, which the losses use"] = _by_stage(ax, runs[0].steps, "t_used", **look)
-    name = "t, which the gradient moves" if moves else "T, fixed"
+        lines["what the losses use" if traces else "⌊t⌋, which the losses use"] = _by_stage(
+            ax, runs[0].steps, "t_used", **look
+        )
+    for name, colour in zip(traces, (style.GREEN, style.PURPLE, style.ORANGE), strict=False):
+        title = OVER_IMAGES.get(name, f"t of teacher {name.removeprefix('t_')!r}")
+        lines[title] = _by_stage(ax, runs[0].steps, name, color=colour, lw=1.2, ls=(0, (4, 2)))
+    name = "t" if traces else "t, which the gradient moves" if moves else "T, fixed"
     lines[name] = _by_stage(ax, runs[0].steps, "t", color=style.VERMILLION, lw=1.5, zorder=4)
     if len(values):
         sign = "K" if moves else "T"
@@ -146,7 +155,7 @@ def temperature_trace(
             ax.axhline(level, color=MUTED, lw=0.8, ls=(0, (2, 2)))
         between = [t for t in MaxNLocator(5, integer=True).tick_values(0, k) if 1 < t < 0.94 * k]
         ax.set_yticks(sorted({1.0, *between, k}))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{sign}={t:g}" if t == k else f"{t:g}"))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{sign}={t:.4g}" if t == k else f"{t:g}"))
         below = ax.transAxes + ScaledTranslation(0, -22 / 72, figure.dpi_scale_trans)
         look = {"loc": "upper left", "ncols": 3, "borderaxespad": 0, "handlelength": 1.6}
         named = list(lines.values())[::-1], list(lines)[::-1]

@@ -174,16 +174,16 @@ def spread(wanted: Sequence[float], sizes: Sequence[float], low: float, high: fl
 
     They keep the order of `wanted`. Where they cannot all fit, they overlap evenly.
     """
-    wanted, sizes = np.asarray(wanted, float), np.asarray(sizes, float)
-    if not len(wanted):
-        return wanted
-    if sizes.sum() > high - low:
-        sizes = sizes * (high - low) / sizes.sum()
-    order = np.argsort(wanted, kind="stable")
-    offset = np.cumsum(sizes[order]) - sizes[order] / 2  # centres, were they packed from 0
-    slack = isotonic_regression(wanted[order] - offset).x  # nearest rising sequence: gaps ≥ 0
-    centres = np.empty_like(wanted)
-    centres[order] = np.clip(slack, low, high - sizes.sum()) + offset
+    places, widths = np.asarray(wanted, float), np.asarray(sizes, float)
+    if not len(places):
+        return places
+    if widths.sum() > high - low:
+        widths = widths * (high - low) / widths.sum()
+    order = np.argsort(places, kind="stable")
+    offset = np.cumsum(widths[order]) - widths[order] / 2  # centres, were they packed from 0
+    slack = isotonic_regression(places[order] - offset).x  # nearest rising sequence: gaps ≥ 0
+    centres = np.empty_like(places)
+    centres[order] = np.clip(slack, low, high - widths.sum()) + offset
     return centres
 
 

@@ -46,7 +46,7 @@ def evaluate(network: nn.Module, split: Split, mean: Tensor, std: Tensor, ranks:
             for indices in ranks.part(len(split)).split(EVALUATION_BATCH)
         ]
     ).cpu()  # (N, C), of this rank's part
-    logits = ranks.joined(logits, len(split))
+    logits = ranks.gather(logits, len(split))
     top1, top5 = (topk_correct(logits, split.labels).double() / len(split)).tolist()
     return Evaluation(top1, top5, logits)
 

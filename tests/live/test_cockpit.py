@@ -10,6 +10,8 @@ import random
 import shlex
 import threading
 import time
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,17 +19,20 @@ import psutil
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from pydantic import Field, create_model
 
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.live.cockpit import cockpit, sentence
+from kit.live.cockpit import cockpit, sentence, slider
 from kit.live.page import SILENCE, Page
 from kit.live.plots import POINTS, LiveCurves, _nice, bound, thinned
 from kit.live.session import NOTHING, History, Settings, State
-from kit.runs.spec import with_teachers
+from kit.runs.spec import replayed, with_teachers
 from kit.runs.store import find
 from kit.runs.training import train
 from kit.show import style
+from kit.temperature import Adaptive, Policy
+from kit.training import steering
 from kit.training.steering import Event
 
 PATIENCE = 60
@@ -176,6 +181,97 @@ def test_wrong_settings_are_said_in_the_status(opened):
         cockpit(preset="huge")
 
 
+# ---- a temperature of one's own --------------------------------------------------------------------------------------
+
+
+class Pulled(Policy):
+    """One t a teacher, from 8 down towards 1: each batch takes a share of what is left."""
+
+    kind: Literal["pulled"] = "pulled"
+    pull: float = Field(default=0.1, ge=0, le=0.5)
+    steerable: ClassVar[tuple[str, ...]] = ("pull",)
+
+    @property
+    def start(self) -> float:
+        return 8.0
+
+    def begin(self, teachers):
+        return dict.fromkeys(teachers, self.start)
+
+    def next(self, t, at):
+        return {name: 1 + (1 - self.pull) * (each - 1) for name, each in t.items()}
+
+
+def test_a_policy_of_ones_own_is_chosen_steered_drawn_and_saved(opened):
+    one = opened(temperatures={"pulled": Pulled()})
+    lane = one.lanes[0]
+    assert [child.description for child in lane.controls.children] == ["K, threshold", "α, soft share", "rate of log t"]
+    lane.temperature.value = "pulled"
+    pull = lane.controls.children[-1]
+    assert (pull.description, pull.value, pull.min, pull.max) == ("pull", 0.1, 0, 0.5)
+    assert (lane.k.disabled, lane.rate.disabled, lane.alpha.disabled, pull.disabled) == (True, True, False, False)
+    assert lane.settings.temperature == Pulled()
+    pull.value = 0.2
+    assert lane.settings.temperature == Pulled(pull=0.2) and lane.t == 8
+    one.step()
+    wait(lambda: lane.session.state.phase == "paused")
+    assert lane.session.described.temperature == Pulled(pull=0.2) and lane.session.state.events == ()
+    assert lane.session.state.at == {"small": pytest.approx(6.6)} and lane.t == pytest.approx(6.6)
+    pull.value = 0.4
+    wait(lambda: len(lane.session.state.events) == 1)
+    one.draw()
+    assert "t = 6.60 (small 6.60)" in one.status.value and "last pull = 0.4 after batch 1" in one.status.value
+    one.start()
+    phase(one, "finished")
+    state, batches = lane.session.state, dict(lane.session.state.stages)
+    small, big = batches["big teacher"], batches["hard labels"] - batches["big teacher"]
+    wanted = np.full(state.total, np.nan)
+    wanted[:small] = 1 + 7 * np.append(1, 0.8 * 0.6 ** np.arange(small - 1))
+    assert state.history.traces["t_small"] == pytest.approx(wanted, nan_ok=True)
+    assert state.history.traces["t_big"][small : small + big] == pytest.approx(1 + 7 * 0.6 ** np.arange(big))
+    one.draw()
+    curves = one._live_curves
+    assert [text.get_text() for text in curves.t.get_legend().get_texts()] == ["small", "big"]
+    assert curves.lanes[0].traces["t_small"].get_ydata() == pytest.approx(wanted, nan_ok=True)
+    assert len(curves.lanes[0].k.get_xdata()) == 0 and curves.t.get_ylim()[1] >= 8
+    assert "pull → 0.4" in curves.last.get_text()
+
+    place, line = one.snapshot()
+    assert "\n" not in line and "no command can name" in line
+    saved = json.loads((place / "settings.json").read_text())["A"]
+    assert saved["settings"]["temperature"] == {"kind": "pulled", "pull": 0.2} and saved["settings"]["k"] == 20
+    assert [(event["step"], event["name"], event["value"]) for event in saved["events"]] == [(1, "pull", 0.4)]
+    assert pd.read_csv(place / "cockpit.csv")["t_small"].to_numpy() == pytest.approx(wanted, rel=1e-5, nan_ok=True)
+    names = {"Settings": Settings, "Pulled": Pulled, "Path": Path, "steering": steering, "replayed": replayed}
+    result = eval(line.partition("in Python: ")[2], names | {"train": train})
+    assert result.run.hash == saved["run"]
+    assert result.steps["loss"].to_numpy() == pytest.approx(state.history.loss)
+
+    one.compare.value = True
+    assert one.lanes[1].settings == lane.settings
+    one.compare.value = False
+    lane.temperature.value = "adaptive"  # all is over: the next start is another run
+    one.start()
+    wait(lambda: lane.session.described.temperature == "adaptive")
+    assert len(lane.controls.children) == 3 and not lane.k.disabled
+
+
+def test_what_is_no_policy_is_refused():
+    with pytest.raises(KitError, match=r"temperature 'mine' 5 is not allowed; allowed: a Policy"):
+        cockpit(temperatures={"mine": 5})
+
+
+@pytest.mark.parametrize(
+    ("limits", "value", "wanted"),
+    [({}, 3, (0, 6)), ({}, -3, (-6, 0)), ({}, 0, (0, 1)), ({"ge": 0}, 0, (0, 1)), ({"gt": 0}, 2, (0.04, 4)),
+     ({"gt": 0, "le": 1}, 0.001, (0.001, 1)), ({"ge": 5}, 5, (5, 10)), ({"ge": -5, "le": 5}, -3, (-5, 5))],
+)  # fmt: skip
+def test_a_slider_lies_within_its_fields_limits(limits, value, wanted):
+    policy = create_model("Mine", __base__=Policy, kind=(str, "mine"), pull=(float, Field(**limits)))(pull=value)
+    made = slider(policy, "pull")
+    assert made.value == value and (made.min, made.max) == pytest.approx(wanted)
+
+
 # ---- drawing ---------------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +345,7 @@ def state(n: int, **changes) -> State:
     steps = np.arange(n, dtype=float)
     history = History(900 - steps, steps / n, 20 - steps / n, np.floor(20 - steps / n), -steps / n / 9, steps / n)
     return State(step=n, total=2 * n, steps_per_epoch=5, history=history, stages=(("small teacher", 0),),
-                 **{"t": 19.0, "used": 19.0, "k": 20.0} | changes)  # fmt: skip
+                 **{"policy": Adaptive(k=20, rate=1), "at": 19.0} | changes)  # fmt: skip
 
 
 def test_curves_show_the_history_and_where_it_was_steered():
@@ -257,7 +353,7 @@ def test_curves_show_the_history_and_where_it_was_steered():
         figure = style.new_figure(1136, 430)
         curves = LiveCurves(figure, [(x, y, 0.4, 0.35) for y in (0.6, 0.1) for x in (0.05, 0.55)])
         events = (Event(step=10, name="k", value=12.0), Event(step=10, name="alpha", value=0.5))
-        one = state(40, events=events)
+        one = state(40, events=events, run=Settings(**SMALL).run())
         curves.update([one])
     assert isinstance(figure, Figure)
     lane = curves.lanes[0]
@@ -299,7 +395,7 @@ def test_thinning_keeps_means():
 
 
 def test_a_sentence_says_how_it_stands():
-    assert "t = 7.25 (⌊t⌋ = 7)" in sentence(state(4, phase="running", t=7.25, used=7.0))
+    assert "t = 7.25 (⌊t⌋ = 7)" in sentence(state(4, phase="running", at=7.25))
     assert "&lt;b&gt;" in sentence(State(message="<b>"))
     assert "waiting for a page" in sentence(State(phase="paused", held=True))
     assert "37%" in sentence(State(phase="teachers", share=0.371, history=NOTHING))

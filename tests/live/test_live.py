@@ -243,7 +243,7 @@ def test_the_command_line_of_settings_means_the_same_run(changes, monkeypatch, c
         asked.extend(runs)
         raise KitError("enough")
 
-    monkeypatch.setattr("kit.grid.train_all", not_now)
+    monkeypatch.setattr("kit.grid.training.train_all", not_now)
     assert main(shlex.split(settings.command())[3:]) == 2
     capsys.readouterr()
     (run,) = asked
@@ -267,7 +267,7 @@ def test_wrong_settings_are_one_line_and_not_the_end(changes, said, open_session
 
 
 def test_a_small_teacher_needs_a_big_one():
-    with pytest.raises(KitError, match="small teacher 'cnn' needs a big teacher"):
+    with pytest.raises(KitError, match="--small-teacher 'cnn' needs a big teacher"):
         Settings(student="cnn", teacher=None, small_teacher="cnn").run()
 
 

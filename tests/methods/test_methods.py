@@ -46,7 +46,15 @@ def setting():
 
 
 def moment(z_s, z_t, y, t=4.0, x=None, student=None, teacher=None):
-    return Moment(x=x, y=y, zs=z_s, logits={"big": z_t}, temperatures={"big": sides(t)}, student=student, teachers={"big": teacher})
+    return Moment(
+        x=x,
+        y=y,
+        zs=z_s,
+        logits={"big": z_t},
+        temperatures={"big": sides(t)},
+        student=student,
+        teachers={"big": teacher},
+    )
 
 
 class Smooth(nn.Module):

@@ -26,7 +26,7 @@ from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import Layer, LayeredSpec, shrunk, without
 from kit.paper import table4
 from kit.paper.plan import Plan
-from kit.runs.spec import HeldOutSpec
+from kit.runs.spec import HeldOutSpec, with_teachers
 from kit.runs.store import Failure
 from kit.runs.training import train
 
@@ -309,10 +309,10 @@ def test_a_search_is_repeated_from_its_seed_and_read_from_the_cache(setting):
         again.tell({run: train(run) for run in again.ask()})
     assert again.found().log.equals(found.log) and again.found().chosen == found.chosen
     assert again.hash == proposer.hash != student_search.search(setting, seed=12).hash
-    assert again.hash != student_search.random_search(setting, seed=11).hash
+    assert again.hash != student_search.search(setting, seed=11, random=True).hash
     (read,) = search_all([student_search.search(setting, seed=11)], jobs=1, show_progress=False)
     assert read.log["run"].tolist() == found.log["run"].tolist() and read.chosen == found.chosen
-    assert read.seconds == pytest.approx(found.seconds) and read.steps == found.steps
+    assert read.spent.seconds == pytest.approx(found.spent.seconds) and read.spent.steps == found.spent.steps
     best = found.log.loc[found.log["reward"].idxmax()]
     assert best["cost"] == flops_per_image(found.chosen, setting.data.px)[0]
     assert found.log["best"].is_monotonic_increasing
@@ -362,7 +362,7 @@ def test_a_policy_that_removes_all_layers_is_recorded_and_falls_back(setting):
     found = search.found()
     assert found.log["reward"].tolist() == [-1.0] * 3
     assert found.log["note"].str.contains("all layers removed").all()
-    assert found.chosen.layers == whole.layers and found.steps == 0
+    assert found.chosen.layers == whole.layers and found.spent.steps == 0
     (note,) = in_full(only_removal, 0, found).notes
     assert note == "none of 3 candidates was a network that trains: VGG-19 is taken as it is"
     assert proposer.propose(2, 0, 1)  # having learnt from that, it goes on

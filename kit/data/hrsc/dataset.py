@@ -219,5 +219,6 @@ def _scored(examples: Sequence[_Example], px: int, damage: _Damage) -> dict[str,
         planted = np.zeros(hull.shape, bool) if planted is None else planted > 0
         shortcuts.append(cut_mask(planted, window, px, least=0.25, mirrored=True))
         boxes.append((np.array(ship.box) - [window.x, window.y, window.x, window.y]) * px / window.side)
-    boxes, masks, shortcuts = (torch.from_numpy(np.stack(part)) for part in (boxes, masks, shortcuts))
-    return {"boxes": boxes.float(), "masks": masks, "shortcuts": shortcuts, "has_segmentation": all(from_hull)}
+    stacked = {"boxes": boxes, "masks": masks, "shortcuts": shortcuts}
+    scored = {name: torch.from_numpy(np.stack(part)) for name, part in stacked.items()}
+    return scored | {"boxes": scored["boxes"].float(), "has_segmentation": all(from_hull)}

@@ -9,9 +9,9 @@ import joblib
 import psutil
 import pytest
 
-from kit import machine
 from kit.grid import engines
 from kit.grid.engines import default_jobs
+from kit.runtime import machine
 from kit.runtime.machine import cores, free_memory
 
 GB = 2**30

@@ -13,8 +13,8 @@ from own_temperatures import ByImage, BySide, Graduating, Learned
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from scipy.special import log_softmax, softmax
-from test_runs import hard  # noqa: F401: a cache for each test
-from test_trainer import DATA, cnn, teachers
+from small_runs import hard
+from small_trainings import DATA, cnn, teachers
 
 from kit import recipe
 from kit.errors import KitError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_runs import hard, own_cache  # noqa: F401  (a fixture)
-from test_trainer import DATA, cnn, same_weights, teachers, three_steps
+from small_runs import hard
+from small_trainings import DATA, cnn, same_weights, teachers, three_steps
 from torch import nn
 
 from kit.__main__ import main
@@ -19,7 +19,7 @@ from kit.trainer import Training
 from kit.training.forward import Machine
 from kit.training.prefetch import Prefetch
 
-pytestmark = pytest.mark.numerics
+pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 
 
 class Listening(Improved):
@@ -63,11 +63,13 @@ def test_networks_answer_in_bfloat16_and_everything_else_is_single_precision():
 
 def test_the_student_is_near_that_of_single_precision_and_another():
     single, half = (
-        Training(three_steps(1, rate=20, lr=0.01), DATA, cnn(1), teachers(), seed=0, machine=Machine(precision=precision)).run()
+        Training(
+            three_steps(1, rate=20, lr=0.01), DATA, cnn(1), teachers(), seed=0, machine=Machine(precision=precision)
+        ).run()
         for precision in ("float32", "bfloat16")
     )
     assert not same_weights(single.student, half.student)
-    away = (single.loss - half.loss).abs() / single.loss
+    away = (single.history.loss - half.history.loss).abs() / single.history.loss
     assert 0 < away.max() < 2**-5  # bfloat16 has 8 bits of precision; six steps
 
 
@@ -82,7 +84,7 @@ def test_another_precision_is_refused():
         Training(three_steps(1, rate=20), DATA, cnn(1), teachers(), seed=0, machine=Machine(precision="half"))
 
 
-def test_it_is_part_of_a_runs_identity_and_of_older_descriptions_none(own_cache):  # noqa: F811
+def test_it_is_part_of_a_runs_identity_and_of_older_descriptions_none(own_cache):
     run = hard()
     halved = Run(**{name: getattr(run, name) for name in Run.model_fields} | {"precision": "bfloat16"})
     assert halved.hash != run.hash
@@ -93,7 +95,7 @@ def test_it_is_part_of_a_runs_identity_and_of_older_descriptions_none(own_cache)
     assert not same_weights(one, other)
 
 
-def test_the_command_line_knows_it(own_cache, capsys):  # noqa: F811
+def test_the_command_line_knows_it(own_cache, capsys):
     command = ["train", "--role", "cifar-10", "--student", "cnn", "--preset", "smoke", "--jobs", "1"]
     assert main([*command, "--precision", "half"]) == 2
     assert "precision: 'half' is not allowed" in capsys.readouterr().err

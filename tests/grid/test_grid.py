@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_runs import Here, hard, left_in, taught
+from small_runs import Here, hard, left_in, taught
 
 from kit import grid, recipe
-from kit.grid import engines
+from kit.grid import engines, schedule
 from kit.grid.durations import NOMINAL
 from kit.grid.engines import Task, default_jobs
 from kit.grid.training import train_all
@@ -27,12 +27,7 @@ from kit.runs.store import Failure, Result, find
 from kit.runs.training import train
 from kit.training.history import Diverged
 
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("KIT_DATA", raising=False)
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 # ---- packing, on an engine without workers and a clock of its own ----------------------------------------------------
@@ -86,7 +81,7 @@ def packed(tasks: list[Task], slots: int, **how) -> tuple[Clock, dict[str, str |
         assert task.key not in heard
         heard[task.key] = reason
 
-    with patch.object(grid, "wait", clock.wait):
+    with patch.object(schedule, "wait", clock.wait):
         grid.run_tasks(tasks, clock, lambda task: task.about, ended, **how)
     return clock, heard
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from test_trainer import dataset, teachers
+from small_trainings import dataset, teachers
 from torch import nn
 
 from kit import parallel, recipe
@@ -76,8 +76,16 @@ def of(training: Training) -> dict:
     epochs = [{name: value for name, value in epoch.items() if not name.endswith("_s")} for epoch in training.epochs]
     seconds = [[epoch[name] for name in ("wall_s", "cpu_s")] for epoch in training.epochs]
     weights = {name: tensor.clone() for name, tensor in training.student.state_dict().items()}
-    return {"weights": weights, "t": training.history.temperatures, "loss": training.history.loss,
-            "hits": training.history.correct, "stage": training.history.stage, "metrics": metrics, "epochs": epochs, "seconds": seconds}  # fmt: skip
+    return {
+        "weights": weights,
+        "t": training.history.temperatures,
+        "loss": training.history.loss,
+        "hits": training.history.correct,
+        "stage": training.history.stage,
+        "metrics": metrics,
+        "epochs": epochs,
+        "seconds": seconds,
+    }
 
 
 def three_steps(ranks: Ranks) -> dict:
@@ -126,7 +134,9 @@ def elsewhere(ranks: Ranks, folder: Path) -> str:
 
 def diverging(ranks: Ranks) -> dict:
     made = Recipe(stages=(Stage(name="n", objective=NanOnOne(), until=1),), epochs=2, batch=8, pad=1)
-    training = Training(made, DATA, build("cnn", len(DATA.classes), 2, "small", seed=0), {}, seed=0, machine=Machine(ranks=ranks))
+    training = Training(
+        made, DATA, build("cnn", len(DATA.classes), 2, "small", seed=0), {}, seed=0, machine=Machine(ranks=ranks)
+    )
     try:
         training.run()
     except Diverged as error:
@@ -149,15 +159,15 @@ def normalised(ranks: Ranks, **options: object) -> dict:
         network = synchronised(network, ranks)
     came = {"keys": list(network.state_dict())}
     for i, batch in enumerate(whole):
-        x = ranks.share(batch).clone().requires_grad_()
+        x = ranks.shard(batch).clone().requires_grad_()
         network.zero_grad()
         y = network(x)
-        (y**2 * ranks.share(weighing)).sum().backward()
+        (y**2 * ranks.shard(weighing)).sum().backward()
         came |= {f"y{i}": y.detach(), f"dx{i}": x.grad}
         came |= {f"{name}{i}": ranks.sum(p.grad) for name, p in network.named_parameters()}
     came |= {name: buffer.clone() for name, buffer in network.named_buffers()}
     network.eval()
-    return came | {"y": network(ranks.share(whole[0])).detach()}
+    return came | {"y": network(ranks.shard(whole[0])).detach()}
 
 
 def dropped(ranks: Ranks) -> dict:
@@ -165,7 +175,7 @@ def dropped(ranks: Ranks) -> dict:
     if ranks.count > 1:
         layer = synchronised(layer, ranks)
     torch.manual_seed(5)
-    x = ranks.share(torch.arange(1.0, 49).reshape(8, 6)).clone().requires_grad_()
+    x = ranks.shard(torch.arange(1.0, 49).reshape(8, 6)).clone().requires_grad_()
     first, second = layer(x), layer(x)
     second.sum().backward()
     return {"first": first.detach(), "second": second.detach(), "dx": x.grad, "then": torch.rand(1)}
@@ -189,5 +199,5 @@ def scenarios(ranks: Ranks, folder: Path) -> dict[str, dict]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    ours, out = parallel.ranks("cpu"), Path(sys.argv[1])
+    ours, out = parallel.ranks_on("cpu"), Path(sys.argv[1])
     torch.save(scenarios(ours, out), out / f"{ours.number}.pt")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_runs import Here, hard, spec
+from small_runs import Here, hard, spec
 
 from kit import recipe
 from kit.data.augment import mixed
@@ -24,16 +24,9 @@ from kit.runs.training import teacher_logits as kept_logits
 from kit.temperature import Adaptive, Fixed
 from kit.training.evaluation import evaluate
 
-pytestmark = pytest.mark.numerics
+pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 
 EPOCHS = 5
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("KIT_DATA", raising=False)
-    return tmp_path / "cache"
 
 
 def student(stages, seed: int = 0, width: int = 2, **changes) -> Run:

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import shutil
-from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 
@@ -17,11 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sklearn.metrics import top_k_accuracy_score
+from small_runs import Here, cut, hard, left_in, spec, taught
 
 import kit.data
 from kit import recipe
 from kit.errors import KitError
-from kit.grid.engines import Task
 from kit.grid.training import train_all
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
@@ -34,70 +33,13 @@ from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.training.evaluation import evaluate
 from kit.training.history import Diverged
 
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("KIT_DATA", raising=False)
-    return tmp_path / "cache"
-
-
-def spec(**changes) -> DataSpec:
-    return DataSpec.of(**{"role": "cifar-10", "px": 8, "train_per_class": 4, "test_per_class": 3, "source": "embedded",
-                          "folder": None} | changes)  # fmt: skip
-
-
-def hard(seed: int = 0, width: int = 2, epochs: int = 2, **changes) -> Run:
-    """A CNN on 40 digits of 8 px: trained in a blink."""
-    return Run(
-        data=spec(),
-        student=ModelSpec(name="cnn", classes=10, width=width, stem="small"),
-        recipe=Recipe(**{"stages": recipe.hard_labels(), "epochs": epochs, "batch": 16, "pad": 1} | changes),
-        seed=seed,
-    )
-
-
-def taught(big: Run, small: Run | None = None, seed: int = 0, **changes) -> Run:
-    policy = Adaptive(rate=20)
-    stages = recipe.small_teacher(policy) if small else recipe.big_teacher_only(policy)
-    return Run(
-        data=spec(),
-        student=ModelSpec(name="cnn", classes=10, width=2, stem="small"),
-        recipe=Recipe(**{"stages": stages, "epochs": 3, "batch": 16, "pad": 1} | changes),
-        teachers={"small": small, "big": big} if small else {"big": big},
-        seed=seed,
-    )
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def one_line(raised) -> str:
     message = str(raised.value)
     assert "\n" not in message
     return message
-
-
-def left_in(cache: Path) -> list[str]:
-    """What is in the cache of runs, locks aside."""
-    return sorted(path.name for path in (cache / "runs").iterdir() if path.suffix != ".lock")
-
-
-class Here:
-    """An engine without workers to start: each task is done where it is submitted."""
-
-    slots = 1
-
-    def submit(self, task: Task) -> Future:
-        future = Future()
-        future.set_result(task.work(task.about, lambda share: None))
-        return future
-
-    def progress(self):
-        return iter(())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *raised):
-        return None
 
 
 def no_training(monkeypatch) -> None:
@@ -133,7 +75,10 @@ def described(description: dict) -> Run:
         built = [
             recipe.Stage(
                 **stage
-                | {"objective": made(stage["objective"], objectives), "temperature": made(stage["temperature"], policies)}
+                | {
+                    "objective": made(stage["objective"], objectives),
+                    "temperature": made(stage["temperature"], policies),
+                }
             )
             for stage in of["recipe"]["stages"]
         ]
@@ -312,7 +257,9 @@ def test_a_student_learns_from_its_stored_teacher():
     teacher = train(hard(width=4))
     training = start(taught(teacher.run))
     weights = load_file(teacher.folder / "student.safetensors")
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in training.teachers.networks["big"].state_dict().items())
+    assert all(
+        torch.equal(tensor, weights[name]) for name, tensor in training.teachers.networks["big"].state_dict().items()
+    )
 
 
 def test_a_student_before_its_teacher_is_refused():
@@ -335,10 +282,6 @@ def test_training_leaves_the_number_of_threads_alone():
 
 
 # ---- damage and interruption -----------------------------------------------------------------------------------------
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
 
 
 def altered(path: Path) -> None:
@@ -387,6 +330,25 @@ def test_a_damaged_run_is_set_aside_and_trained_anew(damage, use, own_cache, mon
     do(again.folder)
     use(hard())
     assert sorted(path.name for path in aside.parent.iterdir()) == [f"{hurt.run.hash}-{n}" for n in (1, 2)]
+
+
+def test_a_folder_is_verified_once_a_process_until_it_changes(monkeypatch):
+    result = train(hard())
+    copy = result.folder.with_name("copy")
+    shutil.copytree(result.folder, copy)
+    computed, real = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: computed.append(file.name) or real(file, kind))
+    for use in (find, find, train, lambda run: train_all([run], show_progress=False)):
+        use(hard())
+    assert computed == []  # storing it, `train` has read it back
+    shutil.rmtree(result.folder)
+    copy.rename(result.folder)
+    assert find(hard()).metrics == result.metrics and len(computed) == len(FILES)
+    find(hard())
+    assert len(computed) == len(FILES)
+    cut(result.folder / "student.safetensors")
+    with pytest.raises(KitError, match="student.safetensors does not match its checksum"):
+        find(hard())
 
 
 def test_a_damaged_teacher_is_trained_anew_first(monkeypatch, capsys):
@@ -509,7 +471,9 @@ def test_a_removed_run_is_trained_again_to_the_same_weights():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, MemoryError])
-@pytest.mark.parametrize("moment", ["kit.runs.store.save_file", "kit.files.sha256", "kit.runs.store.write", "kit.files.write"])
+@pytest.mark.parametrize(
+    "moment", ["kit.runs.store.save_file", "kit.files.sha256", "kit.runs.store.write", "kit.files.write"]
+)
 def test_an_interrupted_store_leaves_nothing_behind(error, moment, monkeypatch, own_cache):
     kept = train(hard(seed=1))
 

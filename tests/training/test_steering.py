@@ -22,15 +22,9 @@ from kit.runs.training import start, train
 from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.training.steering import Event, read, steered, text
 
-pytestmark = pytest.mark.numerics
+pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 
 STEPS = 6  # a run's batches: 3 epochs of 2
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("KIT_DATA", raising=False)
 
 
 def network(stages, teachers, **changes) -> Run:

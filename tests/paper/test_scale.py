@@ -17,7 +17,7 @@ from kit.paper import scale, table4
 from kit.paper.plan import Plan
 from kit.runs.spec import hash_of
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -191,9 +191,9 @@ def test_what_ranks_cannot_share_is_refused_in_one_line(made, images, said):
 def test_one_process_is_left_as_it_is():
     network, x = nn.Sequential(nn.BatchNorm2d(2)), torch.rand(4)
     assert ALONE.wrap(network) is network
-    assert all(method(x) is x for method in (ALONE.share, ALONE.sum, ALONE.mean))
+    assert all(method(x) is x for method in (ALONE.shard, ALONE.sum, ALONE.mean))
     assert ALONE.part(3).tolist() == [0, 1, 2]
-    assert ALONE.told(True) and not ALONE.told(False)
+    assert ALONE.broadcast(True) and not ALONE.broadcast(False)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

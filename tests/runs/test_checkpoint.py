@@ -15,9 +15,9 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
-from test_runs import hard as hard_run
-from test_runs import own_cache, taught  # noqa: F401  (a fixture)
-from test_trainer import DATA, PX, cnn, hard, history, same_weights, teachers, three_steps
+from small_runs import hard as hard_run
+from small_runs import taught
+from small_trainings import DATA, PX, cnn, hard, history, same_weights, teachers, three_steps
 from torch import nn
 
 from kit import recipe
@@ -33,7 +33,7 @@ from kit.trainer import Training
 from kit.training.cost import CIRCUMSTANCES
 from kit.training.steering import Event
 
-pytestmark = pytest.mark.numerics
+pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 
 
 def steps(policy, **changes) -> Recipe:
@@ -251,7 +251,7 @@ def content(result) -> dict[str, object]:
     return files | {"metrics": timeless, "epochs": epochs}
 
 
-def test_a_run_stopped_by_the_keyboard_goes_on(monkeypatch, own_cache, tmp_path):  # noqa: F811
+def test_a_run_stopped_by_the_keyboard_goes_on(monkeypatch, own_cache, tmp_path):
     run = taught(train(hard_run(width=4)).run, train(hard_run(width=3)).run)
     monkeypatch.setenv("KIT_CHECKPOINT_S", "0")
 
@@ -275,7 +275,7 @@ def test_a_run_stopped_by_the_keyboard_goes_on(monkeypatch, own_cache, tmp_path)
     assert content(train(run)) == content(result)
 
 
-def test_waiting_for_anothers_run_it_hears_whether_that_is_still_wanted(own_cache):  # noqa: F811
+def test_waiting_for_anothers_run_it_hears_whether_that_is_still_wanted(own_cache):
     class NotWanted(Exception):
         pass
 
@@ -290,10 +290,10 @@ def test_waiting_for_anothers_run_it_hears_whether_that_is_still_wanted(own_cach
     train(hard_run())  # the lock is free
 
 
-LONG = "from test_runs import hard; from kit.runs import train; train(hard(epochs=200))"
+LONG = "from small_runs import hard; from kit.runs import train; train(hard(epochs=200))"
 
 
-def test_killed_by_the_system_it_ends_the_same(monkeypatch, own_cache, tmp_path):  # noqa: F811
+def test_killed_by_the_system_it_ends_the_same(monkeypatch, own_cache, tmp_path):
     """SIGKILL, twice, at moments that nobody chose; against a cache in which nothing was killed."""
     rng, reached = random.Random(11), [""]
     environment = os.environ | {"KIT_CHECKPOINT_S": "0", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_runs import cut, hard, own_cache, taught  # noqa: F401  (a fixture among them)
+from small_runs import cut, hard, taught
 
 from kit.__main__ import main
 from kit.errors import KitError
@@ -22,6 +22,8 @@ from kit.runs.store import cached, find
 from kit.runs.training import train
 from kit.runs.transfer import export_runs, import_runs, packed, prune, unpacked
 from kit.training.history import Diverged
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def folders(place: Path) -> dict[str, dict[str, bytes]]:
@@ -35,7 +37,7 @@ def folders(place: Path) -> dict[str, dict[str, bytes]]:
 # ---- removing --------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_kept_keeps_its_teachers(own_cache):  # noqa: F811
+def test_what_is_kept_keeps_its_teachers(own_cache):
     small, big = train(hard(width=3)).run, train(hard(width=4)).run
     student, other = train(taught(big, small)).run, train(hard(seed=5)).run
     with pytest.raises(KitError, match="run '0123' to keep is not in the cache, so nothing was removed"):
@@ -46,7 +48,7 @@ def test_what_is_kept_keeps_its_teachers(own_cache):  # noqa: F811
     assert find(other) is None
 
 
-def test_only_what_is_named_goes(own_cache):  # noqa: F811
+def test_only_what_is_named_goes(own_cache):
     whole, hurt = train(hard()), train(hard(seed=1))
     cut(hurt.folder / "metrics.json")
     with pytest.raises(Diverged):
@@ -66,7 +68,7 @@ def test_only_what_is_named_goes(own_cache):  # noqa: F811
 
 
 @pytest.fixture
-def colleague(own_cache, tmp_path, monkeypatch):  # noqa: F811
+def colleague(own_cache, tmp_path, monkeypatch):
     """A folder with a student, its teachers and a diverged run, and an empty cache to take it into."""
     student = train(taught(train(hard(width=4)).run, train(hard(width=3)).run))
     train(hard(seed=9))
@@ -78,7 +80,7 @@ def colleague(own_cache, tmp_path, monkeypatch):  # noqa: F811
     return folder, student
 
 
-def test_a_named_run_travels_with_its_teachers(own_cache, tmp_path):  # noqa: F811
+def test_a_named_run_travels_with_its_teachers(own_cache, tmp_path):
     student = train(taught(train(hard(width=4)).run, train(hard(width=3)).run))
     train(hard(seed=9))
     chosen = export_runs(tmp_path / "some", [student.run.hash])
@@ -88,7 +90,7 @@ def test_a_named_run_travels_with_its_teachers(own_cache, tmp_path):  # noqa: F8
         export_runs(tmp_path / "some", ["nothing"])
 
 
-def test_what_is_taken_in_is_what_was_given(colleague, own_cache, tmp_path):  # noqa: F811
+def test_what_is_taken_in_is_what_was_given(colleague, own_cache, tmp_path):
     folder, student = colleague
     taken, refused = import_runs(folder)
     assert (len(taken), refused) == (5, [])
@@ -98,7 +100,7 @@ def test_what_is_taken_in_is_what_was_given(colleague, own_cache, tmp_path):  # 
     assert export_runs(folder) != []  # likewise
 
 
-def test_a_parcel_holds_a_run_and_nothing_else(colleague, own_cache, tmp_path, monkeypatch):  # noqa: F811
+def test_a_parcel_holds_a_run_and_nothing_else(colleague, own_cache, tmp_path, monkeypatch):
     folder, _ = colleague
     for name in folders(folder):
         monkeypatch.setenv("KIT_CACHE", str(own_cache))
@@ -122,7 +124,7 @@ def test_a_parcel_holds_a_run_and_nothing_else(colleague, own_cache, tmp_path, m
         ({"diverged.json": b"{}"}, "checksums.json does not list the run's files"),
     ],
 )
-def test_a_damaged_parcel_is_refused(changed, why, own_cache, tmp_path, monkeypatch):  # noqa: F811
+def test_a_damaged_parcel_is_refused(changed, why, own_cache, tmp_path, monkeypatch):
     run = train(hard()).run
     parcel = {name: content for name, content in (packed(run.hash) | changed).items() if content is not None}
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "elsewhere"))
@@ -216,7 +218,7 @@ with ThreadPoolExecutor(10) as pool:
 """
 
 
-def test_two_processes_and_twenty_identical_requests_train_each_run_once(own_cache, tmp_path):  # noqa: F811
+def test_two_processes_and_twenty_identical_requests_train_each_run_once(own_cache, tmp_path):
     log = tmp_path / "begun"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -233,8 +235,8 @@ def test_two_processes_and_twenty_identical_requests_train_each_run_once(own_cac
     assert all(find(counted(log, seed)) is not None for seed in range(2))
 
 
-def test_a_killed_holders_lock_is_free(own_cache):  # noqa: F811
-    hold = "import time; from test_runs import hard; from kit.runs import folder_of, locked\n"
+def test_a_killed_holders_lock_is_free(own_cache):
+    hold = "import time; from small_runs import hard; from kit.runs import folder_of, locked\n"
     hold += "with locked(folder_of(hard().hash)):\n    print('held', flush=True)\n    time.sleep(600)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen([sys.executable, "-c", hold], env=environment, stdout=subprocess.PIPE)
@@ -288,7 +290,7 @@ def test_a_full_disk_is_told_in_one_line_and_harms_nothing(small_disk):
     assert train(hard(seed=1)).metrics["test_top1"] >= 0
 
 
-def test_a_disk_too_full_for_checkpoints_costs_them_alone(own_cache, monkeypatch, capsys):  # noqa: F811
+def test_a_disk_too_full_for_checkpoints_costs_them_alone(own_cache, monkeypatch, capsys):
     whole = train(hard(seed=1))
     monkeypatch.setenv("KIT_CHECKPOINT_S", "0")
     for _ in mounted(own_cache / "checkpoints", "-o", "size=4k"):

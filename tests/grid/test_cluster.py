@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import refused
 from distributed import LocalCluster
 from filelock import FileLock
-from test_cli import refused
-from test_runs import hard, own_cache, taught  # noqa: F401  (a fixture among them)
+from small_runs import hard, taught
 
 from kit import grid
 from kit.errors import KitError
@@ -32,7 +32,9 @@ from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, entry_of, find, folder_of
 from kit.runs.training import train
 
-ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
 
 # In a worker: a line for each training that begins (and at which step) and for each that reaches its end.
@@ -142,7 +144,7 @@ def trained_here(runs: list[Run], cache: Path, monkeypatch) -> dict[str, tuple[b
 
 
 def test_runs_of_workers_with_their_own_caches_come_back_as_they_would_be_here(
-    apart, own_cache, tmp_path, monkeypatch, capfd  # noqa: F811
+    apart, own_cache, tmp_path, monkeypatch, capfd
 ):  # fmt: skip
     """Five students of two teachers on two workers: each worker is sent the teachers that the other has trained."""
     big, small = hard(width=4), hard(width=3)
@@ -165,7 +167,7 @@ def test_runs_of_workers_with_their_own_caches_come_back_as_they_would_be_here(
     assert len(apart.seen("began")) - before <= 1  # the other worker may have been asked
 
 
-def test_a_teacher_that_is_damaged_on_the_way_is_a_failure_in_one_line(apart, own_cache, monkeypatch):  # noqa: F811
+def test_a_teacher_that_is_damaged_on_the_way_is_a_failure_in_one_line(apart, own_cache, monkeypatch):
     teacher = train(hard(width=5)).run
     packed = cluster.packed
 
@@ -181,7 +183,7 @@ def test_a_teacher_that_is_damaged_on_the_way_is_a_failure_in_one_line(apart, ow
     assert failed.reason == f"its teacher, run {teacher.hash}, arrived damaged: {damage}"
 
 
-def test_a_run_that_comes_back_damaged_is_a_failure_in_one_line(lab, own_cache):  # noqa: F811
+def test_a_run_that_comes_back_damaged_is_a_failure_in_one_line(lab, own_cache):
     lab.worker(lab.folder / "its-own", """
         from kit import cluster
         cluster.packed = lambda run, packed=cluster.packed: packed(run) | {"../../escaped": b""}
@@ -200,7 +202,7 @@ def where_done(about: str, tick: Callable[[float], None]) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_task_that_needs_the_clients_files_is_done_where_they_are(shared, lab, own_cache):  # noqa: F811
+def test_a_task_that_needs_the_clients_files_is_done_where_they_are(shared, lab, own_cache):
     worker = lab.worker(own_cache if shared else lab.folder / "its-own")
     lab.arrived(1)
     out, ended = lab.folder / "out", []
@@ -215,7 +217,7 @@ def test_a_task_that_needs_the_clients_files_is_done_where_they_are(shared, lab,
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_worker_is_killed_in_the_middle_of_a_grid(shared, lab, own_cache, tmp_path, monkeypatch):  # noqa: F811
+def test_a_worker_is_killed_in_the_middle_of_a_grid(shared, lab, own_cache, tmp_path, monkeypatch):
     """Nothing is lost, nothing is trained twice to its end, and with the same cache the run goes on where it was."""
     caches = [own_cache, own_cache] if shared else [lab.folder / "a", lab.folder / "b"]
     doomed, _ = (lab.worker(cache) for cache in caches)
@@ -245,7 +247,7 @@ def test_a_worker_is_killed_in_the_middle_of_a_grid(shared, lab, own_cache, tmp_
 
 
 def test_a_run_that_loses_its_workers_again_and_again_is_a_failure_and_the_others_go_on(
-    lab, own_cache, capfd  # noqa: F811
+    lab, own_cache, capfd
 ):  # fmt: skip
     lab.scheduler.allowed_failures = 1
     deadly = hard(seed=13)
@@ -271,7 +273,7 @@ CLIENT = """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
     from kit.grid import DaskCluster
     from kit.grid import train_all
-    from test_runs import hard
+    from small_runs import hard
     if __name__ == "__main__":
         engine = DaskCluster(sys.argv[1]) if sys.argv[1] != "here" else None
         train_all([hard(epochs=1_000_000)], jobs=engine, show_progress=False)
@@ -281,7 +283,7 @@ CLIENT = """
 @pytest.mark.parametrize(
     ("where", "by"), [("cluster", signal.SIGKILL), ("cluster", signal.SIGINT), ("here", signal.SIGKILL)]
 )
-def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cache):  # noqa: F811
+def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cache):
     """A million epochs, of which it does a few hundred: two seconds after the client is gone its run is free again."""
     if where == "cluster":
         worker = lab.worker(own_cache)
@@ -310,7 +312,7 @@ def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cac
         client.wait()
 
 
-def test_a_lost_scheduler_ends_everything_in_one_line(lab, own_cache):  # noqa: F811
+def test_a_lost_scheduler_ends_everything_in_one_line(lab, own_cache):
     lab.worker(own_cache)
     lab.arrived(1)
     with ThreadPoolExecutor(1) as pool:
@@ -328,7 +330,7 @@ def test_a_lost_scheduler_ends_everything_in_one_line(lab, own_cache):  # noqa: 
 # ---- who is there, and who fits --------------------------------------------------------------------------------------
 
 
-def test_it_waits_for_a_worker_and_says_so_and_what_it_thinks_of_one_with_threads(lab, own_cache, capfd):  # noqa: F811
+def test_it_waits_for_a_worker_and_says_so_and_what_it_thinks_of_one_with_threads(lab, own_cache, capfd):
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(
             train_all, [hard(seed=1), hard(seed=2)], jobs=DaskCluster(lab.address), show_progress=False
@@ -341,7 +343,7 @@ def test_it_waits_for_a_worker_and_says_so_and_what_it_thinks_of_one_with_thread
     assert threads.endswith("has 2 threads but trains one run at a time; start it with --nthreads 1 --nworkers 2")
 
 
-def test_a_worker_of_other_versions_is_not_used(lab, own_cache, capfd):  # noqa: F811
+def test_a_worker_of_other_versions_is_not_used(lab, own_cache, capfd):
     other = lab.worker(own_cache, "from kit import cluster\ncluster.NUMERICS = 999")
     lab.arrived(1)
     with pytest.raises(KitError) as raised:
@@ -358,7 +360,7 @@ def test_a_worker_of_other_versions_is_not_used(lab, own_cache, capfd):  # noqa:
     assert all("is not used: it has other versions: numerics 999, here " in line for line in lines)
 
 
-def test_a_cluster_of_this_machine_listens_on_loopback_alone(own_cache, capfd):  # noqa: F811
+def test_a_cluster_of_this_machine_listens_on_loopback_alone(own_cache, capfd):
     before = listening()
     engine, ended, at = DaskCluster("local", jobs=2), [], []
     tasks = grid.Grid([hard(seed=seed) for seed in range(2)]).tasks
@@ -388,7 +390,7 @@ def test_an_address_that_is_none(command, address, capsys):
 
 
 @pytest.mark.parametrize("silent", [True, False])
-def test_an_address_where_no_scheduler_answers(silent, own_cache, capsys, monkeypatch):  # noqa: F811
+def test_an_address_where_no_scheduler_answers(silent, own_cache, capsys, monkeypatch):
     """Nobody listens there, or somebody who says nothing."""
     monkeypatch.setattr(cluster, "CONNECT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -1,0 +1,65 @@
+"""A procedure of one's own, with a temperature of one's own, as a row of Tables 2 and 3."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+from caches import new_cache
+from made_cache import make_all
+
+from kit import recipe
+from kit.errors import KitError
+from kit.paper import printed, table2, table3
+from kit.paper.plan import Plan, runs_of
+from kit.runs.store import find
+from kit.show import paper_figures
+from kit.temperature import Fixed
+
+
+class ByImage(Fixed):
+    """Images of which the teacher is sure are softened more."""
+
+    kind: Literal["by image"] = "by image"
+
+    def given(self, t: float, at) -> torch.Tensor:
+        return 1 + (t - 1) * at.zt.softmax(1).amax(1, keepdim=True)  # (N, 1)
+
+
+MINE = ("mine", "by image")
+OWN = {MINE: lambda epochs: recipe.big_teacher_only(ByImage(T=5))}
+
+
+def test_a_temperature_of_ones_own_is_a_row_of_table_2(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_CACHE", str(new_cache(tmp_path / "cache")))
+    plan = Plan.of("smoke")
+    rows = table2.table(plan, 1, own=OWN)
+    make_all(runs_of(rows))  # that it trains is tested with the policies themselves
+    assert rows[:-1] == table2.table(plan, 1) and (rows[-1].label, rows[-1].reading) == MINE
+    frame = table2.run(plan, 1, jobs=1, own=OWN)
+    result = find(rows[-1].runs[0])
+    shown = table2.summary(frame).set_index(["temperature", "reading"])
+    assert shown.index.tolist() == [*table2.PROCEDURES, MINE]
+    assert shown.loc[MINE, "test Top-1"] == f"{100 * result.metrics['test_top1']:.1f}"
+    assert shown.loc[MINE, ["paper Top-1", "paper Top-5", "paper time s", "seeds"]].tolist() == ["", "", "", "1"]
+    without = frame[frame["temperature"] != "mine"]
+    assert shown.drop(index=[MINE]).reset_index().equals(table2.summary(without))
+    assert table2.verdicts(frame, plan).equals(table2.verdicts(without, plan))  # they are about the paper's rows
+    words = [text.get_text() for ax in paper_figures.table_2(plan, rows, frame).axes for text in ax.texts]
+    assert "mine" in words
+
+
+def test_it_stands_in_every_configuration_of_table_3():
+    some = list(printed.TABLE_3)[:2]
+    rows = table3.table(Plan.of("smoke"), 1, some, own=OWN)
+    assert [row.group for row in rows if (row.label, row.reading) == MINE] == [table3.title(each) for each in some]
+    assert [run.student.name for row in rows if row.label == "mine" for run in row.runs] == ["vgg16", "vgg19"]
+    assert table3.printed(table3.title(some[0]), *MINE) is None
+
+
+def test_a_name_of_the_papers_is_refused():
+    taken = {("T=5", "printed"): lambda epochs: recipe.eq1(5)}
+    for table in (table2, table3):
+        with pytest.raises(KitError, match=r"procedure 'T=5, printed' is one of the paper's; allowed: another"):
+            table.table(Plan.of("smoke"), 1, own=taken)

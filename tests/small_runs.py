@@ -1,0 +1,69 @@
+"""Runs that are trained in a blink, and an engine without workers."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+
+from kit import recipe
+from kit.grid.engines import Task
+from kit.models import ModelSpec
+from kit.recipe import Recipe
+from kit.runs.spec import DataSpec, Run
+from kit.temperature import Adaptive
+
+
+def spec(**changes) -> DataSpec:
+    return DataSpec.of(**{"role": "cifar-10", "px": 8, "train_per_class": 4, "test_per_class": 3, "source": "embedded",
+                          "folder": None} | changes)  # fmt: skip
+
+
+def hard(seed: int = 0, width: int = 2, epochs: int = 2, **changes) -> Run:
+    """A CNN on 40 digits of 8 px: trained in a blink."""
+    return Run(
+        data=spec(),
+        student=ModelSpec(name="cnn", classes=10, width=width, stem="small"),
+        recipe=Recipe(**{"stages": recipe.hard_labels(), "epochs": epochs, "batch": 16, "pad": 1} | changes),
+        seed=seed,
+    )
+
+
+def taught(big: Run, small: Run | None = None, seed: int = 0, **changes) -> Run:
+    policy = Adaptive(rate=20)
+    stages = recipe.small_teacher(policy) if small else recipe.big_teacher_only(policy)
+    return Run(
+        data=spec(),
+        student=ModelSpec(name="cnn", classes=10, width=2, stem="small"),
+        recipe=Recipe(**{"stages": stages, "epochs": 3, "batch": 16, "pad": 1} | changes),
+        teachers={"small": small, "big": big} if small else {"big": big},
+        seed=seed,
+    )
+
+
+def left_in(cache: Path) -> list[str]:
+    """What is in the cache of runs, locks aside."""
+    return sorted(path.name for path in (cache / "runs").iterdir() if path.suffix != ".lock")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+class Here:
+    """An engine without workers to start: each task is done where it is submitted."""
+
+    slots = 1
+
+    def submit(self, task: Task) -> Future:
+        future = Future()
+        future.set_result(task.work(task.about, lambda share: None))
+        return future
+
+    def progress(self):
+        return iter(())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        return None
