@@ -23,7 +23,8 @@ class Page:
         self.width, self.height = width, height
         self.figure = style.new_figure(width, height)
         style.frame(self.figure, title, caption)
-        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, self.width), ylim=(self.height, 0))
+        right, bottom = self.figure.get_size_inches() * DPI
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, right), ylim=(bottom, 0))
         self.axes.set_axis_off()
 
     def place(self, left: float, bottom: float, width: float, height: float, **options: Any) -> Axes:
