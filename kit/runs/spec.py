@@ -119,7 +119,7 @@ class Run(Described):
     data: SerializeAsAny[DataSpec]
     student: ModelSpec | LayeredSpec
     recipe: Recipe
-    teachers: dict[str, Run] = Field(default_factory=dict)
+    teachers: dict[str, Run] = Field(default={})
     seed: int = Field(default=0, ge=0, lt=2**63)
     preset: str = "custom"
     device: str = "cpu"

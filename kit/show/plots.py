@@ -151,11 +151,12 @@ def temperature_trace(
     lines[name] = _by_stage(ax, runs[0].steps, "t", color=style.VERMILLION, lw=1.5, zorder=4)
     if len(values):
         sign = "K" if moves else "T"
+        top = f"{k:.3g}" if traces else f"{sign}={k:g}"
         for level in (1, k):
             ax.axhline(level, color=MUTED, lw=0.8, ls=(0, (2, 2)))
         between = [t for t in MaxNLocator(5, integer=True).tick_values(0, k) if 1 < t < 0.94 * k]
         ax.set_yticks(sorted({1.0, *between, k}))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{sign}={t:.4g}" if t == k else f"{t:g}"))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda t, _: top if t == k else f"{t:g}"))
         below = ax.transAxes + ScaledTranslation(0, -22 / 72, figure.dpi_scale_trans)
         look = {"loc": "upper left", "ncols": 3, "borderaxespad": 0, "handlelength": 1.6}
         named = list(lines.values())[::-1], list(lines)[::-1]
