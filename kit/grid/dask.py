@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import platform
 import re
 import sys
@@ -130,7 +131,7 @@ class DaskCluster:
     def _start(self, task: Task, done: Future, teachers: Mapping[str, distributed.Future] | None = None) -> None:
         while not (workers := self._look()):
             time.sleep(LOOK_S)
-        future = self._submit(task.key, workers, _work, task, self._client_is, teachers)
+        future = self._submit(task.key, workers, _work, task.key, pickle.dumps(task), self._client_is, teachers)
         self._running.add(future)
         future.add_done_callback(partial(self._ended, task, done))
 
@@ -312,14 +313,19 @@ def _said(error: BaseException) -> str:
 _alone = threading.Lock()  # torch's random stream and its number of threads are the process's
 
 
-def _work(task: Task, client: Mapping, teachers: Mapping[str, Parcel] | None) -> Parcel | None:
-    """Does a client's task and returns the run's folder. Raises KitError where it cannot be done, and Lacks."""
-    progress = Told(client["token"], task.key)
+def _work(key: str, pickled: bytes, client: Mapping, teachers: Mapping[str, Parcel] | None) -> Parcel | None:
+    """Does a client's task and returns the run's folder. Raises KitError where it cannot be done, and Lacks.
+
+    The task is unpickled here: a module of the user's own that this worker lacks is an error of this task. In a message
+    of Dask's it would break the connection, again and again.
+    """
+    progress = Told(client["token"], key)
     while not _alone.acquire(timeout=LOOK_S):
         progress(0.0)
     try:
         if client["identity"] != identity():
             raise KitError(f"a worker has other versions: {difference(identity(), client['identity'])}")
+        task: Task = pickle.loads(pickled)
         sees_the_clients = (cache_folder() / client["token"]).exists()
         if isinstance(task.about, SharedLogits) and not sees_the_clients:
             return None  # nobody else would find them: each run asks its teachers itself

@@ -35,7 +35,8 @@ from kit.runs.training import train
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 240.0
+PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "grid")))
+PATIENCE_S = 120  # a busy machine starts a worker in a minute
 
 # In a worker: a line for each training that begins (and at which step) and for each that reaches its end.
 WITNESS = """
@@ -74,7 +75,7 @@ class Lab:
         """Starts a worker; `arrived` waits for it."""
         script = self.folder / f"preload-{len(self.processes)}.py"
         script.write_text(textwrap.dedent(preload))
-        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "KIT_CACHE": str(cache),
+        environment = os.environ | {"PYTHONPATH": PATHS, "KIT_CACHE": str(cache),
                                     "WITNESS": str(self.witness), "KIT_CHECKPOINT_S": "0.1"}  # fmt: skip
         words = [sys.executable, "-m", "distributed.cli.dask_worker", self.address, "--no-nanny", "--no-dashboard",
                  "--nthreads", str(threads), "--host", "127.0.0.1", "--memory-limit", "0",
@@ -185,7 +186,7 @@ def test_a_teacher_that_is_damaged_on_the_way_is_a_failure_in_one_line(apart, ow
 
 def test_a_run_that_comes_back_damaged_is_a_failure_in_one_line(lab, own_cache):
     lab.worker(lab.folder / "its-own", """
-        from kit import cluster
+        from kit.grid import dask as cluster
         cluster.packed = lambda run, packed=cluster.packed: packed(run) | {"../../escaped": b""}
     """)  # fmt: skip
     lab.arrived(1)
@@ -211,6 +212,23 @@ def test_a_task_that_needs_the_clients_files_is_done_where_they_are(shared, lab,
         run_tasks(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append((task.key, reason)))
     assert ended == [("a", None)]
     assert (int(out.read_text()) == worker.pid) == shared
+
+
+def test_a_module_that_a_worker_lacks_is_said_and_ends_the_task_alone(lab, own_cache, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def draw(about, tick): return None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    from only_here import draw
+
+    lab.worker(own_cache)
+    lab.arrived(1)
+    ended = []
+    tasks = [Task("a", "a picture", draw, ""), Task("b", "another", where_done, str(tmp_path / "out"))]
+    with DaskCluster(lab.address) as engine:
+        run_tasks(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append((task.key, reason)))
+    assert dict(ended) == {
+        "a": "a worker could not do it: ModuleNotFoundError: No module named 'only_here'",
+        "b": None,
+    }
 
 
 # ---- workers that die, and clients -----------------------------------------------------------------------------------
@@ -290,7 +308,10 @@ def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cac
         lab.arrived(1)
     script = lab.folder / "client.py"
     script.write_text(textwrap.dedent(CLIENT))
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "KIT_CHECKPOINT_S": "0.1"}
+    environment = os.environ | {
+        "PYTHONPATH": PATHS,
+        "KIT_CHECKPOINT_S": "0.1",
+    }
     words = [sys.executable, str(script), lab.address if where == "cluster" else "here"]
     client = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     run = hard(epochs=1_000_000)
@@ -344,7 +365,7 @@ def test_it_waits_for_a_worker_and_says_so_and_what_it_thinks_of_one_with_thread
 
 
 def test_a_worker_of_other_versions_is_not_used(lab, own_cache, capfd):
-    other = lab.worker(own_cache, "from kit import cluster\ncluster.NUMERICS = 999")
+    other = lab.worker(own_cache, "from kit.grid import dask as cluster\ncluster.NUMERICS = 999")
     lab.arrived(1)
     with pytest.raises(KitError) as raised:
         train_all([hard()], jobs=DaskCluster(lab.address), show_progress=False)
