@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 import platform
 import re
 import sys
@@ -28,11 +27,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import NamedTemporaryFile
 from types import TracebackType
+from typing import Any
 
 import dask.config
 import distributed
 from distributed import Client, KilledWorker, LocalCluster, Reschedule, get_worker
 from distributed.core import Status
+from distributed.protocol.serialize import pickle_dumps, pickle_loads
 from distributed.versions import VersionMismatchWarning
 
 from kit.errors import KitError
@@ -131,7 +132,7 @@ class DaskCluster:
     def _start(self, task: Task, done: Future, teachers: Mapping[str, distributed.Future] | None = None) -> None:
         while not (workers := self._look()):
             time.sleep(LOOK_S)
-        future = self._submit(task.key, workers, _work, task.key, pickle.dumps(task), self._client_is, teachers)
+        future = self._submit(task.key, workers, _work, task.key, pickle_dumps(task), self._client_is, teachers)
         self._running.add(future)
         future.add_done_callback(partial(self._ended, task, done))
 
@@ -313,7 +314,7 @@ def _said(error: BaseException) -> str:
 _alone = threading.Lock()  # torch's random stream and its number of threads are the process's
 
 
-def _work(key: str, pickled: bytes, client: Mapping, teachers: Mapping[str, Parcel] | None) -> Parcel | None:
+def _work(key: str, pickled: tuple[Any, ...], client: Mapping, teachers: Mapping[str, Parcel] | None) -> Parcel | None:
     """Does a client's task and returns the run's folder. Raises KitError where it cannot be done, and Lacks.
 
     The task is unpickled here: a module of the user's own that this worker lacks is an error of this task. In a message
@@ -325,7 +326,7 @@ def _work(key: str, pickled: bytes, client: Mapping, teachers: Mapping[str, Parc
     try:
         if client["identity"] != identity():
             raise KitError(f"a worker has other versions: {difference(identity(), client['identity'])}")
-        task: Task = pickle.loads(pickled)
+        task: Task = pickle_loads(*pickled)
         sees_the_clients = (cache_folder() / client["token"]).exists()
         if isinstance(task.about, SharedLogits) and not sees_the_clients:
             return None  # nobody else would find them: each run asks its teachers itself

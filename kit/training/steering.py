@@ -1,7 +1,7 @@
 """Changing a training while it runs, as data: what was changed to which value, and after how many batches.
 
-K, α and the temperature's rate can be steered, and what another policy or objective says of itself. An `Event` acts
-from the next batch on and lasts into later stages, so a run together with its events is an ordinary run: it can be
+K, α and the temperature's rate can be steered, and what another policy or objective says of itself. An `Event` acts at
+once, on the next batch, and lasts into later stages, so a run together with its events is an ordinary run: it can be
 described, hashed, and trained again, on the same machine bit for bit.
 """
 

@@ -215,8 +215,10 @@ def test_a_task_that_needs_the_clients_files_is_done_where_they_are(shared, lab,
 
 
 def test_a_module_that_a_worker_lacks_is_said_and_ends_the_task_alone(lab, own_cache, tmp_path, monkeypatch):
-    (tmp_path / "only_here.py").write_text("def draw(about, tick): return None\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    elsewhere = tmp_path / "elsewhere"  # a worker finds what is in the folder that it is started in
+    elsewhere.mkdir()
+    (elsewhere / "only_here.py").write_text("def draw(about, tick): return None\n")
+    monkeypatch.syspath_prepend(elsewhere)
     from only_here import draw
 
     lab.worker(own_cache)
