@@ -49,7 +49,7 @@ class Course:
     @property
     def last_step(self) -> int:
         """By which the stage ends at the latest."""
-        return round(self.stage.until * self.total_steps)
+        return round(self.recipe.stages[len(self.stages) - 1].until * self.total_steps)  # not to be steered
 
     def enter_stage(self, number: int) -> None:
         self.stages.append(StageRecord(self.recipe.stages[number].name, self.step, None))
