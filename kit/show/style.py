@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from scipy.optimize import isotonic_regression
 
 DPI = 100
@@ -194,12 +195,27 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+class SteadyLayout(ConstrainedLayoutEngine):
+    """A constrained layout whose boxes are the same bits each time.
+
+    Its solver adds up in the order of its variables' addresses; matplotlib names an SVG's clip paths by the last bit.
+    """
+
+    def execute(self, fig: Figure) -> None:
+        super().execute(fig)
+        for axes in fig.axes:
+            kept = axes.get_in_layout()
+            axes.set_position([round(side, 12) for side in axes.get_position(original=True).bounds])
+            axes.set_in_layout(kept)  # which a position that is set ends
+
+
+
 def sheet(width: float, height: float, title: str = "", caption: str = "") -> Figure:
     """A Figure with its title on top, its caption line(s) at the foot, and a constrained layout between them."""
     figure = new_figure(width, height)
     head, foot = frame(figure, title, caption)
     box = (6 / width, foot / height, 1 - 16 / width, 1 - (head + foot) / height)  # left, bottom, width, height
-    figure.set_layout_engine("constrained", rect=box)
+    figure.set_layout_engine(SteadyLayout(rect=box))
     return figure
 
 
