@@ -11,7 +11,7 @@ from kit.errors import Described
 from kit.models import ModelSpec
 from kit.networks.layered import LayeredSpec
 from kit.recipe import Recipe, Stage
-from kit.runs.spec import DataSpec, HeldOutSpec, Run, changed
+from kit.runs.spec import TEACHERS, DataSpec, HeldOutSpec, Run, changed
 
 Spec = ModelSpec | LayeredSpec
 
@@ -71,6 +71,10 @@ class Setting:
         """A search's short training, judged on held-out training images: its "test" accuracy never saw the test."""
         data = HeldOutSpec.split(self.data, self.search.held_out)
         return self.run(stages, {"big": self.big}, seed, epochs=self.search.epochs, student=student, data=data)
+
+    def assistants_seed(self, seed: int) -> int:
+        """Of the assistants of the student of this seed: one of their own, where its teachers have one."""
+        return seed if self.big.seed < TEACHERS else 2 * TEACHERS + seed
 
     def with_epochs(self, epochs: int) -> Setting:
         return replace(self, epochs=epochs)

@@ -32,7 +32,8 @@ def build(setting: Setting, seed: int, given: bool = False) -> Procedure:
                 for stage in recipe.eq1(setting.T, "hinton")
             )
             teachers = {"assistant": teacher, "big": setting.big}
-        teacher = setting.run(stages, teachers, seed, epochs=epochs, student=network)
+        own = seed if network is setting.student else setting.assistants_seed(seed)
+        teacher = setting.run(stages, teachers, own, epochs=epochs, student=network)
         chain.append(teacher)
     return Procedure(chain[-1], before=() if given else tuple(chain[:-1]), notes=tuple(notes))
 

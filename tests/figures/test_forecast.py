@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from unittest.mock import patch
 
 import pytest
 from caches import new_cache
@@ -96,6 +97,21 @@ def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
     assert prediction.training == pytest.approx(sum(each.seconds for each in prediction.notebooks) / 2)
     assert prediction.left == pytest.approx(prediction.training + prediction.starting + prediction.drawing)
     assert Prediction.of(plan, pace, jobs=1).training == pytest.approx(2 * prediction.training)
+
+
+def test_as_many_seeds_as_fit_and_never_none(plan):
+    rates = measured_rates(
+        [bench.Speed(spec, px, 32, 1000, 1, 3000, 1) for spec, px in networks_of(everything(plan, 1))]
+    )
+    pace = Pace().with_rates(rates)
+    within = Prediction.of(plan, pace, 2, 2).left / 60
+    with patch.object(bench.Pace, "from_cache", lambda folder: pace):
+        assert bench.rounds_within(1.001 * within, plan, 2) == 2
+        assert bench.rounds_within(0.999 * within, plan, 2) == bench.rounds_within(1e-3, plan, 2) == 1
+
+
+def everything(plan: Plan, seeds: int | None) -> list:
+    return with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, seeds))])
 
 
 def test_what_is_in_the_cache_is_not_left_to_do(plan):
@@ -193,6 +209,23 @@ def test_preset_paper_is_foreseen_without_its_images_and_called_hopeless():
 )
 def test_wrong_input_is_one_line_and_status_2(words, named, capsys):
     assert main(["bench", *words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and named in said[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--minutes", "0"], "--minutes 0"),
+        (["--minutes", "-3"], "--minutes -3"),
+        (["--minutes", "nan"], "--minutes nan"),
+        (["--minutes", "5", "--seeds", "2"], "--seeds 2"),
+        (["-p", "first_seed=-1"], "first_seed -1"),
+        (["-p", "one_teacher=2"], "one_teacher 2"),
+    ],
+)
+def test_draws_that_are_refused(words, named, capsys, tmp_path):
+    assert main(["figures", "--preset", "smoke", "--out", str(tmp_path / "out"), *words]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and named in said[0]
 

@@ -20,7 +20,7 @@ from kit.methods.complexity import ComplexityGap, input_gradient_norms
 from kit.methods.early_stop import stages as early_stop_stages
 from kit.methods.plain import ORDINARY
 from kit.methods.prokt import HeldNear
-from kit.methods.rows import METHODS
+from kit.methods.rows import METHODS, MORE
 from kit.methods.teacher_assistant import build as teacher_assistant
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
@@ -304,6 +304,23 @@ def test_every_row_of_the_paper_is_there_and_13_is_called_undescribed():
     assert set(table4.TABLE_4) <= set(keys) and {"hard labels", "hinton"} <= set(keys)
     assert len({method.label for method in METHODS}) == len(METHODS)
     assert all("does not say what [13] is" in method.cite for method in METHODS if method.key == "[13]")
+
+
+def test_an_assistant_that_is_given_is_not_charged_and_leaves_the_student_the_whole_budget(setting):
+    charged, given = teacher_assistant(setting, seed=0), teacher_assistant(setting, seed=0, given=True)
+    assert given.before == () and given.final.recipe.epochs == setting.epochs > charged.final.recipe.epochs
+    assistant = given.final.teachers["assistant"]
+    assert assistant.recipe.epochs == setting.small.recipe.epochs
+    assert assistant.teachers == {"big": setting.big}
+
+
+def test_the_small_teacher_alone_is_ordinary_distillation_from_it(setting):
+    (alone,) = (method for method in MORE if method.key == "small alone")
+    ordinary = ORDINARY.build(setting, 0).final
+    run = alone.build(setting, 0).final
+    assert run.recipe.teachers == ("small",)
+    assert run.recipe.stages[0].objective == ordinary.recipe.stages[0].objective
+    assert run.teachers == {"small": setting.small, "big": setting.big}
 
 
 def test_a_new_method_is_one_object(setting):

@@ -1,0 +1,52 @@
+"""Whose student a seed is: shared teachers, own teachers, fresh draws."""
+
+from __future__ import annotations
+
+import pytest
+from caches import new_cache
+
+from kit.data.augment import EpochPlan
+from kit.paper import figure2, table1, table2, table3, table4
+from kit.paper.plan import Plan, runs_of
+from kit.runs.spec import with_teachers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIT_CACHE", str(new_cache(tmp_path_factory.mktemp("cache"))))
+        yield
+
+
+def everything(plan: Plan, seeds: int) -> list:
+    tables = [module.table(plan, seeds) for module in (table1, table2, table3, figure2)]
+    return with_teachers([run for rows in [*tables, table4.known(plan, seeds)] for run in runs_of(rows)])
+
+
+@pytest.mark.parametrize("one_teacher", [True, False])
+def test_seeds_share_their_teachers_or_have_their_own(one_teacher):
+    plan = Plan.of("smoke", one_teacher=one_teacher)
+    rows = [*table2.table(plan, 3), *table3.table(plan, 3), *figure2.table(plan, 3), *table4.known(plan, 3)]
+    taught = [run for run in runs_of(rows) if run.teachers and "assistant" not in run.teachers and run.seed < 1000]
+    for run in taught:
+        wanted = 0 if one_teacher else 1000 + run.seed
+        assert {teacher.seed for teacher in run.teachers.values()} == {wanted}
+    cells = {run.hash for run in runs_of(table1.table(plan, 3))}
+    assert {teacher.hash for run in taught for teacher in run.teachers.values()} <= cells  # no teacher is trained apart
+
+
+def test_no_student_draws_what_its_own_teacher_drew():
+    plan = Plan.of("smoke", one_teacher=False)
+    for run in everything(plan, 2):
+        for teacher in run.teachers.values():
+            orders = [EpochPlan(100, each.seed, 0, 2, flip=False).order.tolist() for each in (run, teacher)]
+            assert orders[0] != orders[1]
+
+
+def test_a_fresh_draw_shares_no_run_but_teachers_that_all_share():
+    old, fresh = (everything(Plan.of("smoke", first_seed=first, one_teacher=False), 2) for first in (0, 100))
+    assert not {run.hash for run in old} & {run.hash for run in fresh}
+    assert {run.seed % 1000 for run in fresh} == {100, 101}
+    old, fresh = (everything(Plan.of("smoke", first_seed=first), 2) for first in (0, 100))
+    shared = {run.hash for run in old} & {run.hash for run in fresh}
+    assert shared == {teacher.hash for run in fresh for teacher in run.teachers.values() if teacher.seed == 0}
