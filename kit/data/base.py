@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+IMAGE_FOLDER = "image folder"  # begins the name of a tree of real images; the folder's own name follows
+
 
 class Images(Protocol):
     """A split's images, however they are stored. `take` gives a batch as uint8 (B, H, W, 3).
@@ -84,6 +86,7 @@ class Dataset:
     px: int  # height and width of every image
     flip: bool  # whether mirroring an image keeps its class (not for digits)
     skipped: Sequence[str] = field(default=())  # damaged files left out, each with its reason
+    passed_over: Sequence[str] = field(default=())  # what is no image of a class in a folder, each with its reason
 
     @cached_property
     def mean_std(self) -> tuple[Tensor, Tensor]:

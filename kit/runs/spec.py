@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_serializer, model_validator
 
 from kit.data import roles
-from kit.data.base import Dataset, held_out
+from kit.data.base import IMAGE_FOLDER, Dataset, held_out
 from kit.errors import Described, KitError
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
@@ -40,6 +40,11 @@ class DataSpec(Described):
     train_per_class: int | None
     test_per_class: int | None
     folder: str | None = Field(default=None, exclude=True)  # where they lie on this machine: not part of the identity
+
+    @field_serializer("name", when_used="json")
+    def _without_the_folders(self, name: str) -> str:
+        """A folder's name is for captions: moved or renamed, it holds the same images."""
+        return IMAGE_FOLDER if self.source == "real" and name.startswith(IMAGE_FOLDER) else name
 
     @classmethod
     def of(
