@@ -69,10 +69,10 @@ def find_tree(role: str, folder: Path) -> Path | None:
     for child in folders_in(folder):
         if spelt(child.name) == spelt(role):
             return tree_at(child) or child
-    tree = tree_at(folder)
-    if tree is None and folder.name.casefold() in TRAIN + TEST and split_of(folder.parent, TRAIN):
+    halves = [split_of(folder.parent, names) for names in (TRAIN, TEST)]
+    if all(halves) and any(half and folder in (half, half.parent) for half in halves):
         return folder.parent
-    return tree
+    return tree_at(folder)
 
 
 def tree_at(folder: Path) -> Path | None:
@@ -90,7 +90,9 @@ def split_of(root: Path, names: Sequence[str]) -> Path | None:
     """Finds the split's folder, in small letters or capitals: by the first of the names under which it has classes."""
     children = [] if is_annotated(root) else folders_in(root)
     called = [child for name in names for child in children if child.name.casefold() == name]
-    unpacked = [child / child.name if folders_in(child) == [child / child.name] else child for child in called]
+    unpacked = [
+        inner if folders_in(child) == [inner := child / child.name] and folders_in(inner) else child for child in called
+    ]
     return next(filter(folders_in, unpacked), next(iter(unpacked), None))
 
 
