@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kit.errors import KitError
+
 IMAGE_FOLDER = "image folder"  # begins the name of a tree of real images; the folder's own name follows
 
 
@@ -107,6 +109,10 @@ def held_out(dataset: Dataset, share: float) -> Dataset:
     for c in labels.unique():
         of_class = (labels == c).nonzero()[:, 0]
         is_held[of_class[max(1, round(len(of_class) * (1 - share))) :]] = True
+    if not is_held.any():
+        raise KitError(
+            f"{len(labels)} training images of {dataset.name} are too few to hold {share:.0%} of a class out"
+        )
     parts = [positions.nonzero()[:, 0] for positions in (~is_held, is_held)]
     train, test = (Split(ChosenImages(dataset.train.images, part), labels[part]) for part in parts)
     return replace(dataset, name=f"{dataset.name}, {share:.0%} of the training images held out", train=train, test=test)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from kit.training.steering import Event, checked
 
 NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+EXPECTED_DATA = "KIT_EXPECTED_DATA"  # tells a notebook's kernel the fingerprints of its runs' data, by what was asked
 ABOUT = ("title", "versions", "format", "notes")  # in `run.json` beside the description
 
 
@@ -60,7 +62,7 @@ class DataSpec(Described):
         """Describes what fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
         sizes: dict[str, Any] = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
         data = roles.load(role, source=source, folder=folder, **sizes, **options)
-        return cls(
+        found = cls(
             role=role,
             name=data.name,
             source=data.source,
@@ -71,6 +73,19 @@ class DataSpec(Described):
             **sizes,
             **options,
         )
+        expected = json.loads(os.environ.get(EXPECTED_DATA, "{}")).get(found.asked, data.fingerprint)
+        if data.fingerprint != expected:
+            raise KitError(
+                f"{role} is filled by {data.name} ({data.source}, fingerprint {data.fingerprint[:12]}), but the runs to "
+                f"be drawn were described with {expected[:12]}; allowed: the same images"
+            )
+        return found
+
+    @property
+    def asked(self) -> str:
+        """What was asked for, as JSON: all but what was found."""
+        found = {"name", "source", "fingerprint", "classes", "train_images"}
+        return json.dumps(self.model_dump(mode="json", exclude=found), sort_keys=True)
 
     @property
     def options(self) -> dict[str, Any]:
