@@ -76,8 +76,8 @@ class DataSpec(Described):
         expected = json.loads(os.environ.get(EXPECTED_DATA, "{}")).get(found.asked, data.fingerprint)
         if data.fingerprint != expected:
             raise KitError(
-                f"{role} is filled by {data.name} ({data.source}, fingerprint {data.fingerprint[:12]}), but the runs to "
-                f"be drawn were described with {expected[:12]}; allowed: the same images"
+                f"{role} is filled by {data.name} ({data.source}, fingerprint {data.fingerprint[:12]}), but the runs "
+                f"to be drawn were described with {expected[:12]}; allowed: the same images"
             )
         return found
 
