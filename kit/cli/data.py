@@ -20,9 +20,10 @@ def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
     """What fills each role here; exit status 2 when one cannot be filled."""
     import pandas as pd
 
-    from kit.data.roles import ROLES
+    from kit.data.roles import ROLES, real_folder
     from kit.paper.plan import Plan
 
+    real_folder(data)
     plan, found, wrong = Plan.of("quick", folder=data), [], {}
     for role in ROLES:
         try:
