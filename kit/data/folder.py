@@ -66,7 +66,8 @@ def folder_dataset(
 
     if not streamed:
         splits = [survey.pixels for survey in surveys]
-        return in_memory(role, name, source, tree.classes, *splits, True, skipped, tree.passed_over)
+        left = {"skipped": skipped, "passed_over": tree.passed_over}
+        return in_memory(role, name, source, tree.classes, splits[0], splits[1], True, **left)
     train, test = (
         Split(survey.images or FolderImages(survey.half.folder, survey.half.paths, px), survey.half.labels)
         for survey in surveys

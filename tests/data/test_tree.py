@@ -55,7 +55,7 @@ CLASSES = st.lists(
         [b"cat", b"dog", b"Dog", b"cafe", "café".encode(), b"\xff", b"0", b"10", b"train", b"a b", b"x.png"]
     ),
     min_size=1, max_size=4, unique=True,
-)  # fmt: skip
+).filter(lambda names: names != [b"train"])  # fmt: skip  # alone, it is a split that was unpacked into one
 SPLITS = st.tuples(
     st.sampled_from([b"train", b"Train", b"TRAINING", b"trainset"]),
     st.sampled_from([b"test", b"val", b"Valid", b"validation", b"TEST"]),
