@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kit.cli import options
-from kit.cli.output import complain, print_json
+from kit.cli.output import complain, counted_over, print_json
 from kit.errors import KitError
 
 
@@ -45,6 +45,7 @@ def cam(
 ) -> None:
     """Draw heat maps of a folder of images: overlays, a sheet and cam.csv."""
     from kit.models import ModelSpec
+    from kit.runs.store import stored
     from kit.show import cam_folder
 
     if (run is None) == (weights is None):
@@ -56,7 +57,7 @@ def cam(
             f"--out {str(out)!r} lies in --images; allowed: a folder outside, as what it gets are images too"
         )
     if run is not None:
-        explained, dataset = cam_folder.of_run(run, data)
+        explained = cam_folder.of_run(run, data)
     else:
         if model is None or classes is None:
             raise KitError("--weights needs --model and --classes")
@@ -64,14 +65,20 @@ def cam(
         names = [str(i) for i in range(int(classes))] if classes.isdecimal() else words
         spec = ModelSpec(name=model, classes=len(names), width=width, stem=stem)
         explained = cam_folder.of_weights(weights, spec, px, names)
-    pictures = cam_folder.of_test(dataset, limit) if images is None else cam_folder.of_folder(images, explained.px)
+    if images is None:
+        pictures = cam_folder.of_test(stored(run).data(data).load(), limit)
+    else:
+        pictures = cam_folder.of_folder(images, explained.px)
+    complain(f"warning: {each}" for each in pictures.warnings)
     frame = cam_folder.explain(explained, pictures, out, method, layer, of_class)
     print(f"{explained.title}: {len(frame)} maps by {method} at {frame['layer'].iloc[0]} in {out}")
-    if "energy_box" in frame:
+    if pictures.passed_over:
+        print(f"  {counted_over(pictures.passed_over)}")
+    if "energy_box" in frame and frame["pointing"].notna().any():
         means = frame[["pointing", "energy_box", "iou"]].mean()
         print(f"in the boxes: pointing {means.iloc[0]:.1%}, energy {means.iloc[1]:.1%}, IoU {means.iloc[2]:.1%}")
     complain(f"  damaged: {each}" for each in pictures.damaged)
     if as_json:
-        print_json({"out": out, "maps": frame, "damaged": list(pictures.damaged)})
+        print_json({"out": out, "maps": frame, "damaged": list(pictures.damaged), "warnings": list(pictures.warnings)})
     if pictures.damaged:
         raise typer.Exit(2)

@@ -9,25 +9,36 @@ from typing import Annotated
 import typer
 
 from kit.cli import options
-from kit.cli.output import complain, print_json, tell_skipped
+from kit.cli.output import complain, counted_over, print_json, tell_skipped
+from kit.errors import KitError
 
 app = typer.Typer(help="The roles' datasets: list, check, prepare, download.", no_args_is_help=True)
 
 
 @app.command("list")
 def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
-    """What fills each role here."""
+    """What fills each role here; exit status 2 when one cannot be filled."""
     import pandas as pd
 
-    from kit.data.roles import ROLES
+    from kit.data.roles import ROLES, real_folder
     from kit.paper.plan import Plan
 
-    plan = Plan.of("quick", folder=data)
-    found = [plan.data(role).model_dump() for role in ROLES]
-    frame = pd.DataFrame(found)[["role", "name", "source", "classes", "train_images", "px", "fingerprint"]]
-    print(frame.assign(fingerprint=frame["fingerprint"].str[:12]).to_string(index=False))
+    real_folder(data)
+    plan, found, wrong = Plan.of("quick", folder=data), [], {}
+    for role in ROLES:
+        try:
+            found.append(plan.data(role).model_dump())
+        except KitError as error:
+            wrong[role] = str(error)
+    if found:
+        frame = pd.DataFrame(found)[["role", "name", "source", "classes", "train_images", "px", "fingerprint"]]
+        print(frame.assign(fingerprint=frame["fingerprint"].str[:12]).to_string(index=False))
+    for role, why in wrong.items():
+        print(f"{role}: {why}")
     if as_json:
-        print_json(found)
+        print_json([*found, *({"role": role, "problem": why} for role, why in wrong.items())])
+    if wrong:
+        raise typer.Exit(2)
 
 
 @app.command("check")
@@ -42,6 +53,8 @@ def data_check(
     for split, counts in report.counts.items():
         least, most = min(counts.values(), default=0), max(counts.values(), default=0)
         print(f"  {split}: {sum(counts.values())} images, {len(counts)} classes, {least} to {most} a class")
+    if report.passed_over:
+        print(f"  {counted_over(report.passed_over)}")
     complain(f"  damaged: {path}: {reason}" for path, reason in report.damaged)
     complain(f"  problem: {problem}" for problem in report.problems)
     if as_json:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,12 +13,14 @@ if TYPE_CHECKING:
 
 
 def print_json(content: Any) -> None:
-    """Prints one line; a data frame becomes a list of objects, NaN null, and what JSON does not know its text."""
+    """Prints one line; a data frame becomes a list of objects, what is no number null, and what JSON does not know its
+    text."""
 
     def plain(value: Any) -> Any:
         return json.loads(value.to_json(orient="records")) if hasattr(value, "to_json") else str(value)
 
-    print(json.dumps(content, default=plain))
+    numbers = json.loads(json.dumps(content, default=plain), parse_constant=lambda word: None)  # NaN, Infinity
+    print(json.dumps(numbers, allow_nan=False))
 
 
 def complain(lines: Iterable[str]) -> None:
@@ -27,6 +30,15 @@ def complain(lines: Iterable[str]) -> None:
 
 
 def tell_skipped(data: Dataset) -> None:
-    """Prints a line on the damaged files that a dataset leaves out."""
+    """Prints a line on the damaged files that a dataset leaves out, and one on what is no image of a class."""
     if data.skipped:
         complain([f"warning: {data.role}: {len(data.skipped)} damaged files left out, first {data.skipped[0]}"])
+    if data.passed_over:
+        complain([f"note: {data.role}: {counted_over(data.passed_over)}"])
+
+
+def counted_over(passed: Sequence[str]) -> str:
+    """Counts what a folder holds besides images: `3 passed over (2 hidden, 1 no image by its name), first train/x`."""
+    reasons = Counter(line.rpartition(": ")[2] for line in passed)
+    each = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    return f"{len(passed)} passed over ({each}), first {passed[0].rpartition(': ')[0]}"

@@ -10,6 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kit.errors import KitError
+
+IMAGE_FOLDER = "image folder"  # begins the name of a tree of real images; the folder's own name follows
+
 
 class Images(Protocol):
     """A split's images, however they are stored. `take` gives a batch as uint8 (B, H, W, 3).
@@ -84,6 +88,7 @@ class Dataset:
     px: int  # height and width of every image
     flip: bool  # whether mirroring an image keeps its class (not for digits)
     skipped: Sequence[str] = field(default=())  # damaged files left out, each with its reason
+    passed_over: Sequence[str] = field(default=())  # what is no image of a class in a folder, each with its reason
 
     @cached_property
     def mean_std(self) -> tuple[Tensor, Tensor]:
@@ -104,6 +109,10 @@ def held_out(dataset: Dataset, share: float) -> Dataset:
     for c in labels.unique():
         of_class = (labels == c).nonzero()[:, 0]
         is_held[of_class[max(1, round(len(of_class) * (1 - share))) :]] = True
+    if not is_held.any():
+        raise KitError(
+            f"{len(labels)} training images of {dataset.name} are too few to hold {share:.0%} of a class out"
+        )
     parts = [positions.nonzero()[:, 0] for positions in (~is_held, is_held)]
     train, test = (Split(ChosenImages(dataset.train.images, part), labels[part]) for part in parts)
     return replace(dataset, name=f"{dataset.name}, {share:.0%} of the training images held out", train=train, test=test)

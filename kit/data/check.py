@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data.base import Dataset
+from kit.data.base import IMAGE_FOLDER, Dataset
 from kit.data.cifar import find_batches
 from kit.data.memory import fingerprint
 from kit.data.roles import check_arguments, load, real_folder
 from kit.data.survey import Survey, files_fingerprint, survey_files, survey_in_memory
-from kit.data.tree import find_tree, read_tree
+from kit.data.tree import find_tree, read_tree, shown
 from kit.errors import KitError
 
 
@@ -28,6 +28,7 @@ class Report:
     fingerprint: str = ""  # as of the dataset loaded whole at the size checked
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     damaged: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
+    passed_over: list[str] = field(default_factory=list)  # what is no image of a class, each with its reason
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -68,7 +69,7 @@ def check_dataset(data: Dataset) -> Report:
 def check_tree(role: str, root: Path, px: int) -> Report:
     """Reports on an ImageFolder tree: damaged files, emptied classes, and images that are in both splits."""
     tree = read_tree(root)
-    report = Report(role, name=f"image folder {root.name}")
+    report = Report(role, name=f"{IMAGE_FOLDER} {shown(root.name)}", passed_over=list(tree.passed_over))
     survey_of = survey_files if role == "imagenet" else survey_in_memory
     surveys = [survey_of(half, px) for half in (tree.train, tree.test)]
     for survey in surveys:
@@ -95,5 +96,7 @@ def shared_images(train: Survey, test: Survey) -> list[str]:
     shared = [(path, seen[h]) for path, h in zip(test.half.paths, test.hashes, strict=True) if h in seen]
     if not shared:
         return []
-    path, twin = shared[0]
-    return [f"{len(shared)} test images are training images too, first {test.half.folder.name}/{path} = train/{twin}"]
+    first, twin = (
+        shown(f"{half.folder.name}/{path}") for half, path in zip((test.half, train.half), shared[0], strict=True)
+    )
+    return [f"{len(shared)} test images are training images too, first {first} = {twin}"]

@@ -23,7 +23,7 @@ def find_batches(role: str, folder: Path) -> Path | None:
     if role not in PUBLISHED:
         return None
     kind, title = PUBLISHED[role]
-    for root in (folder / role, folder):
+    for root in (folder / role, folder, *([folder.parent] if folder.name == kind.base_folder else [])):
         batches = root / kind.base_folder
         if batches.is_dir():
             refuse_bad_files(batches, kind, title)

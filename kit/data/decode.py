@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import multiprocessing
 import os
 import sys
@@ -19,46 +18,41 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from kit.data.picture import read
 from kit.data.tree import Half
 
 MANY = 2000  # images from which worker processes are worth it
 
 
 class Decoded(NamedTuple):
-    """One file: its image uint8 (px, px, 3), or None and the reason; and "<size> <sha256>" of its bytes."""
+    """One file: its image uint8 (px, px, 3), or None and the reason; "<size> <sha256>" of its bytes, and how they were
+    read where Pillow alone would show another picture; and the whole picture's width and height.
+    """
 
     pixels: ndarray | None
     reason: str
     file_hash: str
-
-
-def decode(content: bytes, px: int) -> ndarray:
-    """Decodes an image file's bytes to uint8 (px, px, 3): RGB, shorter side resized to px (bilinear), centre crop."""
-    with Image.open(io.BytesIO(content)) as image:
-        image.draft(None, (2 * px, 2 * px))  # a much larger JPEG is decoded at a half, a quarter or an eighth
-        image = image.convert("RGB")
-        if image.size != (px, px):
-            image = ImageOps.fit(image, (px, px), Image.Resampling.BILINEAR)
-        return np.asarray(image)
+    size: tuple[int, int] = (0, 0)
 
 
 def decode_file(path: Path, px: int) -> Decoded:
-    """Reads and decodes one file; whatever is wrong with it becomes the reason."""
-    content = b""
+    """Reads and decodes one file: shorter side resized to px (bilinear), centre crop. Whatever is wrong with it becomes
+    the reason."""
+    content, pixels, size, how, reason = b"", None, (0, 0), "", ""
     try:
         content = path.read_bytes()
-        pixels, reason = decode(content, px), ""
+        image, size, how = read(content, px)
+        if image.size != (px, px):
+            image = ImageOps.fit(image, (px, px), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
     except UnidentifiedImageError:
-        pixels, reason = None, "not an image" if content else "an empty file"
+        reason = "not an image" if content else "an empty file"
     except OSError as error:
-        pixels, reason = None, error.strerror or str(error)
-    except (ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        pixels, reason = None, str(error) or type(error).__name__
-    return Decoded(pixels, reason.splitlines()[0] if reason else "", f"{len(content)} {_sha256(content)}")
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+        reason = error.strerror or str(error)
+    except Exception as error:  # of one file among many, from any of Pillow's plugins
+        reason = str(error) or type(error).__name__
+    file_hash = f"{len(content)} {hashlib.sha256(content).hexdigest()} {how}".strip()
+    return Decoded(pixels, reason.splitlines()[0] if reason else "", file_hash, size)
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from kit.data.base import Dataset, Split
+from kit.data.base import IMAGE_FOLDER, Dataset, Split
 from kit.data.decode import cores, decode_file
 from kit.data.memory import in_memory
 from kit.data.survey import files_fingerprint, survey_in_memory, survey_on_disk
-from kit.data.tree import read_tree
+from kit.data.tree import read_tree, shown
 from kit.errors import KitError
 
 BUDGET_MB = 2048  # for both splits' pixels on disk, unless KIT_IMAGE_BUDGET_MB says otherwise
@@ -48,7 +48,7 @@ def folder_dataset(
     """
     tree = read_tree(root)
     halves = [tree.train.choose(train_per_class), tree.test.choose(test_per_class)]
-    name = name or f"image folder {root.name}"
+    name = name or f"{IMAGE_FOLDER} {shown(root.name)}"
     if streamed:
         on_disk = sum(map(len, halves)) * px * px * 3 <= image_budget_mb() * 2**20
         surveys = [survey_on_disk(half, px, on_disk) for half in halves]
@@ -60,18 +60,22 @@ def folder_dataset(
         raise KitError(f"{root}: {skipped[0]}; allowed: readable images only, while KIT_STRICT is set")
     for survey in surveys:
         if lost := set(range(len(tree.classes))) - set(survey.half.labels.tolist()):
-            where = survey.half.folder / tree.classes[min(lost)]
-            raise KitError(f"{where} holds no readable image; allowed: one or more")
+            raise KitError(
+                f"{survey.half.folder / tree.classes[min(lost)]} holds no readable image; allowed: one or more"
+            )
 
     if not streamed:
         splits = [survey.pixels for survey in surveys]
-        return in_memory(role, name, source, tree.classes, *splits, flip=True, skipped=skipped)
+        left = {"skipped": skipped, "passed_over": tree.passed_over}
+        return in_memory(role, name, source, tree.classes, splits[0], splits[1], True, **left)
     train, test = (
         Split(survey.images or FolderImages(survey.half.folder, survey.half.paths, px), survey.half.labels)
         for survey in surveys
     )
     fingerprint = files_fingerprint(tree.classes, surveys)
-    return Dataset(role, name, source, fingerprint, tree.classes, train, test, px, flip=True, skipped=skipped)
+    return Dataset(
+        role, name, source, fingerprint, tree.classes, train, test, px, True, skipped, tree.passed_over
+    )  # fmt: skip
 
 
 def image_budget_mb() -> int:

@@ -24,6 +24,7 @@ def in_memory(
     test: tuple[Tensor, Tensor],
     flip: bool,
     skipped: Sequence[str] = (),
+    passed_over: Sequence[str] = (),
     kind: type[D] = Dataset,
     **more: object,
 ) -> D:
@@ -42,6 +43,7 @@ def in_memory(
         px=train[0].shape[1],
         flip=flip,
         skipped=tuple(skipped),
+        passed_over=tuple(passed_over),
         **more,
     )
 
@@ -75,7 +77,7 @@ def chosen(pixels: Tensor, labels: Tensor, per_class: int | None, px: int) -> tu
 
 def each_class(labels: Tensor) -> list[Tensor]:
     """Lists the positions of class 0's images, of class 1's, and so on."""
-    return [(labels == c).nonzero()[:, 0] for c in range(int(labels.max()) + 1)]
+    return list(labels.argsort(stable=True).split(torch.bincount(labels).tolist()))
 
 
 def shuffled(n: int) -> Tensor:
@@ -85,7 +87,7 @@ def shuffled(n: int) -> Tensor:
 
 def rank(key: object) -> bytes:
     """Hashes a key into what a fixed shuffle sorts by, so that adding items leaves the others' order alone."""
-    return hashlib.sha256(f"shuffle 1: {key}".encode()).digest()
+    return hashlib.sha256(f"shuffle 1: {key}".encode(errors="surrogateescape")).digest()
 
 
 def resized(pixels: Tensor, px: int) -> Tensor:

@@ -1,12 +1,14 @@
 """What fills a role: real images where they are on disk, else an embedded stand-in.
 
 A folder may be an ImageFolder tree or an HRSC2016 tree itself, hold one as `<role>/`, or hold CIFAR as torchvision
-extracts it.
+extracts it. One that is given and holds nothing for the role is an error; the environment's KIT_DATA may hold some
+roles only, and a line says where a stand-in is used for another.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,15 +37,15 @@ def load(
 ) -> Dataset:
     """Loads what fills a role, every image px × px, at most so many images a class (None: all there are).
 
-    source: `real` only from the folder, `embedded` only the stand-in, `auto` the real one where the folder has it.
+    source: `real` only from the folder, `embedded` only the stand-in, `auto` the real one where there is a folder.
     level: of hrsc2016's labels (ship, category, type; None: type), not for other roles.
     folder: where real images are; without it the environment's KIT_DATA, if set. The same arguments give the same
     object. KitError for what is not allowed, a folder that is missing, and real data that is missing or incomplete.
     """
     check_arguments(role, px, train_per_class, test_per_class, source, level)
-    folder = real_folder(folder)
+    given, found = folder is not None, None if source == "embedded" and folder is None else real_folder(folder)
     strict = os.environ.get("KIT_STRICT", "") not in ("", "0")
-    return _load(role, px, train_per_class, test_per_class, source, folder, strict, level)
+    return _load(role, px, train_per_class, test_per_class, source, found, given, strict, level)
 
 
 @lru_cache(maxsize=8)
@@ -54,6 +56,7 @@ def _load(
     test: int | None,
     source: str,
     folder: Path | None,
+    given: bool,
     strict: bool,
     level: str | None,
 ) -> Dataset:
@@ -62,8 +65,11 @@ def _load(
         real = _real(role, sizes, folder, level or "type", strict)
         if real is not None:
             return real
-    if source == "real":
-        where = f"in {folder}" if folder else "as no folder is given and KIT_DATA names none"
+        if given or source == "real":
+            raise KitError(f"{_nothing(role, folder)}; allowed: {_real_layout(role)}")
+        _warn(f"warning: KIT_DATA: {_nothing(role, folder)}; its stand-in is used")
+    elif source == "real":
+        where = "as no folder is given and KIT_DATA names none"
         raise KitError(f"no real images for {role} {where}; allowed: {_real_layout(role)}")
     return _embedded(role, sizes, level or "type")
 
@@ -86,11 +92,25 @@ def _real(role: str, sizes: Sizes, folder: Path, level: str, strict: bool) -> Da
     return None
 
 
+def _nothing(role: str, folder: Path) -> str:
+    from kit.data.tree import folders_in, shown
+
+    holds = [f"{shown(child.name)}/" for child in folders_in(folder)]
+    more = f" and {len(holds) - 8} more" if len(holds) > 8 else ""
+    return f"no real images for {role} in {folder}, which holds {', '.join(holds[:8]) or 'no folder'}{more}"
+
+
+@lru_cache
+def _warn(line: str) -> None:
+    """Says it once a process."""
+    print(line, file=sys.stderr)
+
+
 def _real_layout(role: str) -> str:
     if role == "hrsc2016":
         return "an HRSC2016 tree (FullDataSet/{AllImages,Annotations} and ImageSets) there or in hrsc2016/"
     published = "" if role == "imagenet" else f", or {role}'s batches as torchvision extracts them"
-    return f"an ImageFolder tree there or in {role}/{published}"
+    return f"an ImageFolder tree (train/ and test/ or val/, each with a folder a class) there or in {role}/{published}"
 
 
 def _embedded(role: str, sizes: Sizes, level: str) -> Dataset:
@@ -113,15 +133,13 @@ def _embedded(role: str, sizes: Sizes, level: str) -> Dataset:
 
 
 def real_folder(folder: Path | str | None) -> Path | None:
-    """Finds the folder for real data: the one given, which must exist, else KIT_DATA's, if that exists."""
-    if folder is not None:
-        if not Path(folder).is_dir():
-            raise KitError(f"folder {str(folder)!r} is not there; allowed: an existing folder with real images")
-        return Path(folder).resolve()
-    from_environment = os.environ.get("KIT_DATA")
-    if from_environment and Path(from_environment).is_dir():
-        return Path(from_environment).resolve()
-    return None
+    """Finds the folder for real data: the one given, else KIT_DATA's; None without either. KitError for no folder."""
+    what, named = ("folder", folder) if folder is not None else ("KIT_DATA", os.environ.get("KIT_DATA") or None)
+    if named is None:
+        return None
+    if not Path(named).is_dir():
+        raise KitError(f"{what} {str(named)!r} is not there; allowed: an existing folder with real images")
+    return Path(named).resolve()
 
 
 def check_arguments(

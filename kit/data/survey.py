@@ -16,9 +16,11 @@ from torch import Tensor
 
 from kit.data.base import TensorImages
 from kit.data.decode import decode_all
-from kit.data.tree import Half
+from kit.data.tree import Half, shown
 from kit.errors import KitError
 from kit.files import in_cache, sha256, write_atomically, written
+
+ANY_BYTES = "surrogateescape"  # a file's name need not be UTF-8
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,14 @@ class Survey:
 
     images: TensorImages | None  # None: to be decoded on the fly
     half: Half  # the readable files alone
-    hashes: list[str]  # of each: "<size> <sha256>"
+    hashes: list[str]  # of each: "<size> <sha256>", and how it is read where that is not plain
     damaged: list[tuple[str, str]]  # (path below the tree's root, reason)
 
     @classmethod
     def of(cls, half: Half, images: TensorImages | None, hashes: list[str], damaged: dict[int, str]) -> Survey:
         """Makes a half's survey; `damaged` has the reasons by position in it."""
         readable = half.only([i for i in range(len(half)) if i not in damaged])
-        named = [(f"{half.folder.name}/{half.paths[i]}", reason) for i, reason in damaged.items()]
+        named = [(shown(f"{half.folder.name}/{half.paths[i]}"), reason) for i, reason in damaged.items()]
         return cls(images, readable, hashes, named)
 
     @property
@@ -90,13 +92,13 @@ def survey_on_disk(half: Half, px: int, keep_pixels: bool) -> Survey:
 
 def survey_key(half: Half, px: int) -> str:
     """Names a survey by a hash of the size, date and path of every file."""
-    digest = hashlib.sha256(f"survey 1, px {px}, {half.folder.resolve()}".encode())
+    digest = hashlib.sha256(f"survey 2, px {px}, {half.folder.resolve()}".encode(errors=ANY_BYTES))
     for path in half.paths:
         try:
             status = (half.folder / path).stat()
-            digest.update(f"\n{path} {status.st_size} {status.st_mtime_ns}".encode())
+            digest.update(f"\n{path} {status.st_size} {status.st_mtime_ns}".encode(errors=ANY_BYTES))
         except OSError:
-            digest.update(f"\n{path} unreadable".encode())
+            digest.update(f"\n{path} unreadable".encode(errors=ANY_BYTES))
     return digest.hexdigest()[:32]
 
 
@@ -141,5 +143,5 @@ def files_fingerprint(classes: Sequence[str], surveys: Sequence[Survey]) -> str:
     for survey in surveys:
         digest.update(f"\n\n{len(survey.half)}".encode())
         for path, file_hash in sorted(zip(survey.half.paths, survey.hashes, strict=True)):
-            digest.update(f"\n{path} {file_hash}".encode())
+            digest.update(f"\n{path} {file_hash}".encode(errors=ANY_BYTES))
     return digest.hexdigest()

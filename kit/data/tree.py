@@ -1,19 +1,24 @@
-"""An ImageFolder tree on disk: `train/` and `test/` or `val/`, a folder a class."""
+"""An ImageFolder tree on disk: `train/` and `test/` or `val/`, a folder a class. `docs/images.md` says what counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from kit.data.memory import each_class, rank
+from kit.data.picture import EXTENSIONS
 from kit.errors import KitError
 
+TRAIN = ("train", "training", "trainset", "train_set", "training_set")
+TEST = ("test", "val", "valid", "validation", "testing", "testset", "test_set", "val_set", "eval", "dev")
 LAYOUT = "train/ and test/ or val/, each with a folder a class"
+SYSTEM = ("__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle")
 
 
 @dataclass(frozen=True)
@@ -37,49 +42,184 @@ class Half:
         return self.only(sorted(chosen))
 
     def only(self, indices: Sequence[int]) -> Half:
-        return Half(self.folder, tuple(self.paths[i] for i in indices), self.labels[torch.tensor(indices)])
+        return Half(
+            self.folder, tuple(self.paths[i] for i in indices), self.labels[torch.tensor(indices, dtype=torch.int64)]
+        )
 
 
 @dataclass(frozen=True)
 class Tree:
+    """A tree's two splits; `passed_over` are the files and folders that are in neither, each with its reason."""
+
     root: Path
     classes: tuple[str, ...]
     train: Half
     test: Half
+    passed_over: tuple[str, ...]
+
+
+# ---- where a tree is ------------------------------------------------------------------------------------------------
 
 
 def find_tree(role: str, folder: Path) -> Path | None:
-    """Finds an ImageFolder tree for the role: `<folder>/<role>`, else the folder itself, else nowhere."""
-    if (folder / role).is_dir():
-        return folder / role
-    return folder if (folder / "train").is_dir() else None
+    """Finds an ImageFolder tree for the role: a folder of the role's name, else the folder itself, else nowhere.
+
+    Either may hold the tree one folder further down; the folder may also be a split of the tree. KitError for several.
+    """
+    for child in folders_in(folder):
+        if spelt(child.name) == spelt(role):
+            return tree_at(child) or child
+    halves = [split_of(folder.parent, names) for names in (TRAIN, TEST)]
+    if all(halves) and any(half and folder in (half, half.parent) for half in halves):
+        return folder.parent
+    return tree_at(folder)
+
+
+def tree_at(folder: Path) -> Path | None:
+    """Finds a tree in the folder or, where there is just one, in a folder of it that no other role claims."""
+    if split_of(folder, TRAIN) or split_of(folder, TEST):
+        return folder
+    deeper = [child for child in folders_in(folder) if split_of(child, TRAIN) and spelt(child.name) not in CLAIMED]
+    if len(deeper) > 1:
+        names = ", ".join(f"{shown(child.name)}/" for child in deeper[:5])
+        raise KitError(f"{folder} holds {len(deeper)} trees, {names}; allowed: one of them")
+    return deeper[0] if deeper else None
+
+
+def split_of(root: Path, names: Sequence[str]) -> Path | None:
+    """Finds the split's folder, in small letters or capitals: by the first of the names under which it has classes."""
+    children = [] if is_annotated(root) else folders_in(root)
+    called = [child for name in names for child in children if child.name.casefold() == name]
+    unpacked = [
+        inner if folders_in(child) == [inner := child / child.name] and len(folders_in(inner)) > 1 else child
+        for child in called
+    ]
+    return next(filter(folders_in, unpacked), next(iter(unpacked), None))
+
+
+def is_annotated(root: Path) -> bool:
+    """Whether it is a tree of scenes and annotations, whose folders are no classes (see `kit.data.hrsc.format`)."""
+    halves = [(root / half / "Annotations").is_dir() for half in ("Train", "Test")]
+    return all(halves) or (root / "FullDataSet" / "Annotations").is_dir()
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Lists the folders in a folder, sorted, without the hidden and the system's; none where it cannot be read."""
+    try:
+        return sorted(child for child in folder.iterdir() if not is_hidden(child.name) and child.is_dir())
+    except OSError:
+        return []
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in SYSTEM
+
+
+def spelt(name: str) -> str:
+    """Spells a name without what people spell differently: CIFAR_10, cifar10 and cifar-10 are one."""
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+CLAIMED = {spelt(role) for role in ("cifar-10", "cifar-100", "imagenet", "hrsc2016")}
+
+
+def shown(name: str) -> str:
+    """Shows a file's name, whatever its bytes: those that are no UTF-8 as \\xff, accents composed."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+# ---- what is in it --------------------------------------------------------------------------------------------------
 
 
 def read_tree(root: Path) -> Tree:
-    """Lists a tree as torchvision's ImageFolder does: classes and files in sorted order.
+    """Lists a tree in the order of torchvision's ImageFolder: classes and files sorted.
 
     KitError for a missing split, a split without classes, a class without images, and splits whose classes differ.
     """
-    test_folder = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
-    if not (root / "train").is_dir() or test_folder is None:
-        missing = "test/ or val/" if (root / "train").is_dir() else "train/"
-        raise KitError(f"{root} has no {missing}; allowed: {LAYOUT}")
-    listed = {}
-    for folder in (root / "train", test_folder):
-        try:
-            classes, numbers = find_classes(str(folder))
-        except FileNotFoundError as error:
-            raise KitError(f"{folder} has no class folders; allowed: {LAYOUT}") from error
-        samples = make_dataset(str(folder), numbers, extensions=IMG_EXTENSIONS, allow_empty=True)
-        labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-        empty = sorted(set(range(len(classes))) - set(labels.tolist()))
-        if empty:
-            raise KitError(f"{folder / classes[empty[0]]} holds no images; allowed: {', '.join(IMG_EXTENSIONS)}")
-        paths = tuple(Path(path).relative_to(folder).as_posix() for path, _ in samples)
-        listed[folder] = classes, Half(folder, paths, labels)
-    (train_classes, train), (test_classes, test) = listed.values()
+    train_folder, test_folder = split_of(root, TRAIN), split_of(root, TEST)
+    if train_folder is None or test_folder is None:
+        missing = "test/ or val/" if train_folder else "train/"
+        holds = ", ".join(f"{shown(child.name)}/" for child in folders_in(root)[:8]) or "no folder"
+        raise KitError(f"{root} has no {missing}, but {holds}; allowed: {LAYOUT}")
+    passed: list[str] = []
+    train_classes, train = read_half(root, train_folder, passed)
+    test_classes, test = read_half(root, test_folder, passed)
     if train_classes != test_classes:
         lone = min(set(train_classes) ^ set(test_classes))
-        where = "train/" if lone in train_classes else f"{test_folder.name}/"
-        raise KitError(f"{root}: class {lone!r} is only in {where}; allowed: the same classes in both")
-    return Tree(root, tuple(train_classes), train, test)
+        here, there = (train_folder, test_classes) if lone in train_classes else (test_folder, train_classes)
+        alike = next((f" (the other has {name!r})" for name in there if spelt(name) == spelt(lone)), "")
+        where = f"{here.relative_to(root)}/"
+        raise KitError(f"{root}: class {lone!r} is only in {where}{alike}; allowed: the same classes in both")
+    kept = {train_folder, test_folder, *train_folder.parents, *test_folder.parents}
+    for folder in sorted({root, train_folder.parent, test_folder.parent}):
+        for path in sorted(folder.iterdir()):
+            if path not in kept and (path.is_dir() or path.name.lower().endswith(EXTENSIONS)):
+                passed.append(f"{shown(str(path.relative_to(root)))}: {'hidden' if is_hidden(path.name) else NO_SPLIT}")
+    return Tree(root, tuple(train_classes), train, test, tuple(passed))
+
+
+NO_SPLIT, NO_CLASS = "in neither split", "in no class's folder"
+LOOP, NO_IMAGE = "a folder that is read already", "no image by its name"
+
+
+def read_half(root: Path, split: Path, passed: list[str]) -> tuple[list[str], Half]:
+    """Lists a split's classes and images; what it passes over goes into `passed`."""
+    above = {split.resolve(), *split.resolve().parents}
+    folders: dict[str, Path] = {}
+
+    def passes(path: Path, reason: str) -> None:
+        passed.append(f"{shown(path.relative_to(root).as_posix())}: {reason}")
+
+    for path in sorted(split.iterdir()):
+        name = shown(path.name)
+        if is_hidden(path.name):
+            passes(path, "hidden")
+        elif not path.is_dir():
+            passes(path, NO_CLASS)
+        elif path.resolve() in above:
+            passes(path, LOOP)
+        elif name in folders:
+            raise KitError(f"{split} has two folders that read {name!r}; allowed: classes of different names")
+        else:
+            folders[name] = path
+    if not folders:
+        raise KitError(f"{split} has no class folders; allowed: {LAYOUT}")
+    classes, paths, labels = sorted(folders), [], []
+    for label, name in enumerate(classes):
+        found = list(images_below(folders[name], above, passes))
+        if not found:
+            raise KitError(f"{folders[name]} holds no images; allowed: {', '.join(EXTENSIONS)}")
+        paths += [path.relative_to(split).as_posix() for path in found]
+        labels += [label] * len(found)
+    return classes, Half(split, tuple(paths), torch.tensor(labels, dtype=torch.int64))
+
+
+def images_below(folder: Path, above: Collection[Path], passes: Callable[[Path, str], None]) -> Iterator[Path]:
+    """Yields a class's images, links followed, in torchvision's order; no folder is read twice, so no link loops."""
+    seen, found = {*above, folder.resolve()}, []
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unreadable(error, passes)):
+        kept = []
+        for path in sorted(Path(here, name) for name in folders):
+            if is_hidden(path.name):
+                passes(path, "hidden")
+            elif path.resolve() in seen:
+                passes(path, LOOP)
+            else:
+                seen.add(path.resolve())
+                kept.append(path.name)
+        folders[:] = kept
+        found.append((here, sorted(files)))
+    for here, files in sorted(found):
+        for path in (Path(here, name) for name in files):
+            if is_hidden(path.name):
+                passes(path, "hidden")
+            elif not path.name.lower().endswith(EXTENSIONS):
+                passes(path, NO_IMAGE)
+            elif path.exists() and not path.is_file():
+                passes(path, "no plain file")
+            else:
+                yield path
+
+
+def unreadable(error: OSError, passes: Callable[[Path, str], None]) -> None:
+    passes(Path(error.filename), f"cannot be read ({error.strerror})")

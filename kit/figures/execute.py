@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Drawing:
     executed: Path
     scratch: Path
     parameters: Mapping[str, Any]
+    told: Mapping[str, str] = field(default_factory=dict)  # variables of its kernel's environment
 
 
 def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
@@ -39,7 +40,7 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
         shutil.rmtree(drawing.scratch, ignore_errors=True)  # of an attempt whose worker vanished
         drawing.scratch.mkdir()
         try:
-            with quiet_papermill(), kernels_on_one_thread():
+            with quiet_papermill(), told_kernels({THREADS: "1", **drawing.told}):
                 papermill.execute_notebook(
                     str(path),
                     str(drawing.executed),
@@ -58,17 +59,19 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
 
 
 @contextmanager
-def kernels_on_one_thread() -> Iterator[None]:
-    """Gives kernels started inside one thread for tensors, as the workers that run beside them have."""
-    before = os.environ.get(THREADS)
-    os.environ[THREADS] = "1"
+def told_kernels(variables: Mapping[str, str]) -> Iterator[None]:
+    """Gives kernels started inside these variables: one thread for tensors, as the workers beside them have, and
+    what else they must know."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[THREADS]
-        else:
-            os.environ[THREADS] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -9,6 +9,7 @@ of them when figures are next made.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import shutil
 import sys
@@ -33,7 +34,7 @@ from kit.grid.engines import BorrowedEngine, Engine, LocalProcesses, Task, defau
 from kit.grid.schedule import BAR, run_tasks
 from kit.grid.training import Grid
 from kit.paper.plan import runs_of
-from kit.runs.spec import Run
+from kit.runs.spec import EXPECTED_DATA, Run
 
 DRAFT = ".drawing-"  # begins the name of the folder that a notebook draws into
 EVERY = 0.1 if sys.stderr.isatty() else 30.0  # seconds between the bar's updates; a file needs few
@@ -206,7 +207,9 @@ class Schedule:
     def drawing(self, book: Book) -> Task:
         out = self.manifest.out
         scratch, executed = out / f"{DRAFT}{book.name}", out / "executed" / book.path.name
-        about = Drawing(book.path, executed, scratch, book.parameters)
+        data = {run.data.asked: run.data.fingerprint for run in book.runs}
+        told = {EXPECTED_DATA: json.dumps(data)}
+        about = Drawing(book.path, executed, scratch, book.parameters, told)
         return Task(f"notebook {book.name}", book.name, execute, about, frozenset(run.hash for run in book.runs))
 
     def cost(self, task: Task) -> float:

@@ -85,7 +85,7 @@ class TeacherLogits:
     ) -> Iterator[int]:
         """Computes and caches what is missing, and yields each epoch that is there. For a holder of the folder's lock.
 
-        Raises KitError when the disk is full.
+        Raises KitError when the disk is full, and for logits that are not numbers.
         """
         network = folded(frozen(teacher, device))
         mean, std = (stat.to(device) for stat in data.mean_std)
@@ -101,7 +101,10 @@ class TeacherLogits:
                 with spent.clock(device), answering(device, precision):
                     logits.append(teach(network, x, DTYPES[self.dtype]))
             spent.settle()
-            self._keep(epoch, torch.cat(logits).to(DTYPES[self.dtype]).cpu(), spent)
+            answers = torch.cat(logits).to(DTYPES[self.dtype]).cpu()
+            if not answers.isfinite().all():
+                raise KitError(f"a teacher's logits as {self.dtype} are not finite numbers in epoch {epoch + 1}")
+            self._keep(epoch, answers, spent)
             yield epoch
 
     def _keep(self, epoch: int, logits: Tensor, spent: Spent) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_serializer, model_validator
 
 from kit.data import roles
-from kit.data.base import Dataset, held_out
+from kit.data.base import IMAGE_FOLDER, Dataset, held_out
 from kit.errors import Described, KitError
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
@@ -25,6 +26,7 @@ from kit.training.steering import Event, checked
 NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
 TEACHERS = 1000  # added to a seed for its own teachers, so that no student has its teacher's weights, batches and crops
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+EXPECTED_DATA = "KIT_EXPECTED_DATA"  # tells a notebook's kernel the fingerprints of its runs' data, by what was asked
 ABOUT = ("title", "versions", "format", "notes")  # in `run.json` beside the description
 
 
@@ -42,6 +44,11 @@ class DataSpec(Described):
     test_per_class: int | None
     folder: str | None = Field(default=None, exclude=True)  # where they lie on this machine: not part of the identity
 
+    @field_serializer("name", when_used="json")
+    def _without_the_folders(self, name: str) -> str:
+        """A folder's name is for captions: moved or renamed, it holds the same images."""
+        return IMAGE_FOLDER if self.source == "real" and name.startswith(IMAGE_FOLDER) else name
+
     @classmethod
     def of(
         cls,
@@ -56,7 +63,7 @@ class DataSpec(Described):
         """Describes what fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
         sizes: dict[str, Any] = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
         data = roles.load(role, source=source, folder=folder, **sizes, **options)
-        return cls(
+        found = cls(
             role=role,
             name=data.name,
             source=data.source,
@@ -67,6 +74,19 @@ class DataSpec(Described):
             **sizes,
             **options,
         )
+        expected = json.loads(os.environ.get(EXPECTED_DATA, "{}")).get(found.asked, data.fingerprint)
+        if data.fingerprint != expected:
+            raise KitError(
+                f"{role} is filled by {data.name} ({data.source}, fingerprint {data.fingerprint[:12]}), but the runs "
+                f"to be drawn were described with {expected[:12]}; allowed: the same images"
+            )
+        return found
+
+    @property
+    def asked(self) -> str:
+        """What was asked for, as JSON: all but what was found."""
+        found = {"name", "source", "fingerprint", "classes", "train_images"}
+        return json.dumps(self.model_dump(mode="json", exclude=found), sort_keys=True)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -63,15 +63,25 @@ class Result:
 
     def student(self) -> nn.Module:
         """The trained network, in evaluation mode."""
-        network = self.run.student.build(seed=0)
         try:
-            network.load_state_dict(load_file(self.folder / "student.safetensors"))
+            return with_weights(self.run.student, self.folder)
         except (SafetensorError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise KitError(
                 f"run {self.run.hash}: student.safetensors does not fit {self.run.student.title}: {first}"
             ) from None
-        return network.eval()
+
+
+def with_weights(spec: ModelSpec | LayeredSpec, folder: Path) -> nn.Module:
+    """Builds a run's student with the weights in its folder, in evaluation mode. KitError for weights that are none."""
+    weights, network = load_file(folder / "student.safetensors"), spec.build(seed=0)
+    if not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise KitError(
+            f"run {folder.name}: its student's weights are not finite numbers, so it neither answers nor teaches; "
+            f"allowed: the run trained anew, once {folder} is removed"
+        )
+    network.load_state_dict(weights)
+    return network.eval()
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,8 @@ def _outcome_in(folder: Path) -> dict[str, Any]:
     neither."""
     diverged = folder / "diverged.json"
     if diverged.exists():
-        return {"diverged": int(json.loads(diverged.read_text())["step"])}
+        outcome = json.loads(diverged.read_text(encoding="utf-8"))
+        return {"diverged": int(outcome["step"]), "reason": str(outcome.get("reason", ""))}
     metrics = json.loads((folder / "metrics.json").read_text())
     for name in ("train_top1", "train_top5", "test_top1", "test_top5", "wall_s", "cpu_s", "gpu_s"):
         float(metrics[name])
@@ -172,7 +183,7 @@ def lookup(run: Run) -> Result | Failure | None:
         raise Damaged(run, why) if foreign is None else KitError(f"run {run.hash} in {folder.parent} is of {foreign}")
     outcome = _outcome_in(folder)
     if "diverged" in outcome:
-        return Failure(run, str(Diverged(outcome["diverged"])), outcome["diverged"])
+        return Failure(run, str(Diverged(outcome["diverged"], outcome["reason"])), outcome["diverged"])
     return Result(run, folder, outcome)
 
 
@@ -257,7 +268,9 @@ def _ancestors(description: Mapping[str, Any]) -> Iterator[str]:
 def store(run: Run, training: Training) -> None:
     """Writes a finished training into the cache, all or nothing; of several ranks, which all call it, the first does.
     Raises KitError where the disk cannot take it."""
-    metrics = priced(run, training.metrics())
+    mean, std = training.data.mean_std  # what is asked of the student's answers for other images than these
+    images = {"mean": mean.tolist(), "std": std.tolist(), "classes": list(training.data.classes)}
+    metrics = priced(run, training.metrics()) | {"images": images}
     if not training.ranks.is_first:
         return
     weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
@@ -277,7 +290,10 @@ def store_diverged(run: Run, training: Training, error: Diverged) -> None:
         return
     with sealed(folder_of(run.hash)) as draft:
         _describe(run, training, draft)
-        write(draft / "diverged.json", json.dumps({"step": error.step}))
+        write(
+            draft / "diverged.json",
+            json.dumps({"step": error.step} | ({"reason": error.reason} if error.reason else {})),
+        )
 
 
 def _describe(run: Run, training: Training, draft: Path) -> None:
@@ -322,9 +338,12 @@ class Stored:
     def student(self) -> nn.Module:
         """The trained network, in evaluation mode."""
         fields = self.description["student"]
-        network = (LayeredSpec if "layers" in fields else ModelSpec)(**fields).build(seed=0)
-        network.load_state_dict(load_file(self.folder / "student.safetensors"))
-        return network.eval()
+        return with_weights((LayeredSpec if "layers" in fields else ModelSpec)(**fields), self.folder)
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """What the student must know of its training images: mean and std in 0 … 255, classes; None in older runs."""
+        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8")).get("images")
 
 
 def stored(run_hash: str) -> Stored:

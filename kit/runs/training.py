@@ -79,8 +79,8 @@ def train(run: Run, progress: Progress = lambda share: None) -> Result:
 
     `progress` is called with each epoch's share, and with 0 after every other batch and while another process has the
     run: what it raises stops the training there, and its checkpoint stays. A run that was killed goes on from its
-    newest checkpoint, to the same result; a damaged result is set aside. Raises Diverged when the loss stops being a
-    number, now or when the run was first tried, and KitError where the cache cannot be written.
+    newest checkpoint, to the same result; a damaged result is set aside. Raises Diverged when loss or logits stop being
+    numbers, now or when the run was first tried, and KitError where the cache cannot be written.
     """
     clear_damage(run)
     known = lookup(run)  # without the lock: a cache that cannot be written can be read
@@ -92,7 +92,7 @@ def train(run: Run, progress: Progress = lambda share: None) -> Result:
                 return _trained(run)
     progress(1.0)
     if isinstance(known, Failure):
-        raise Diverged(known.step or 0)
+        raise Diverged(known.step or 0, known.reason)
     return known
 
 
@@ -109,17 +109,17 @@ def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:
             for step in training:
                 checkpoints.offer(training)
                 progress(0.0 if step % training.steps_per_epoch else 1 / run.recipe.epochs)
+            for note in training.notes:
+                if note not in checkpoints.notes:  # those have been said
+                    print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
+            if ranks.count > 1:
+                training.notes.append(f"trained by {ranks.count} processes; seconds are the sum over them")
+            store(run, training)
         except Diverged as error:
             store_diverged(run, training, error)
             if ranks.is_first:
                 checkpoints.discard()
             raise
-        for note in training.notes:
-            if note not in checkpoints.notes:  # those have been said
-                print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
-        if ranks.count > 1:
-            training.notes.append(f"trained by {ranks.count} processes; seconds are the sum over them")
-        store(run, training)
     if ranks.is_first:
         checkpoints.discard()
 

@@ -2,7 +2,7 @@
 
 The network is a run's student from the cache, or one of the five models with weights from a safetensors file. Images
 are read as the loaders read them: the shorter side resized, the centre cropped. Where a folder holds `boxes.csv`
-(image, xmin, ymin, xmax, ymax in the image's own pixels), maps are scored against the boxes.
+(image, xmin, ymin, xmax, ymax in the upright image's own pixels), maps are scored against the boxes.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from kit.cam import scores as cam_scores
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
 from kit.data.base import Dataset
 from kit.data.decode import decode_file
+from kit.data.picture import EXTENSIONS
+from kit.data.tree import images_below, shown
 from kit.errors import KitError
 from kit.files import write_atomically
 from kit.models import ModelSpec
@@ -54,21 +54,35 @@ class Explained:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images uint8 (N, px, px, 3) by name. `boxes` (N, 4) are NaN where none is known; `damaged` were left out."""
+    """Images uint8 (N, px, px, 3) by name. `boxes` (N, 4) are NaN where none is known; `damaged` were left out.
+
+    `warnings` say what of `boxes.csv` is of no use, `passed_over` what in the folder is no image.
+    """
 
     names: tuple[str, ...]
     pixels: Tensor
     labels: Tensor | None = None
     boxes: np.ndarray | None = None
     damaged: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
+    passed_over: tuple[str, ...] = field(default=())
 
 
-def of_run(run_hash: str, folder: Path | None = None) -> tuple[Explained, Dataset]:
-    """A run's student and its data; `folder` is where real images lie. KitError for a run that is not in the cache."""
+def of_run(run_hash: str, folder: Path | None = None) -> Explained:
+    """A run's student, and how its images are prepared, both as stored; of an older run the latter is measured on its
+    data, `folder` being where real images lie. KitError for a run that is not in the cache, and for data that are not.
+    """
     found: Stored = stored(run_hash)
-    data = found.data(folder).load()
-    network = found.student()
-    return Explained(network, data.px, *data.mean_std, tuple(data.classes), found.title), data
+    kept, network = found.images, found.student()
+    if kept is None:
+        try:
+            data = found.data(folder).load()
+        except KitError as error:
+            why = "was stored without mean and deviation of its training images, which --data must hold"
+            raise KitError(f"run {run_hash} {why}: {error}") from None
+        kept = {"mean": data.mean_std[0], "std": data.mean_std[1], "classes": data.classes}
+    mean, std = (torch.as_tensor(kept[name], dtype=torch.float32) for name in ("mean", "std"))
+    return Explained(network, found.description["data"]["px"], mean, std, tuple(kept["classes"]), found.title)
 
 
 def of_weights(
@@ -95,46 +109,78 @@ def of_weights(
 def of_folder(folder: Path, px: int) -> Pictures:
     """Every image at or below a folder, in order. Damaged ones are left out and named. KitError where none is left."""
     if not folder.is_dir():
-        raise KitError(f"images {str(folder)!r} is no folder; allowed: a folder with {', '.join(IMG_EXTENSIONS)}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+        raise KitError(f"images {str(folder)!r} is no folder; allowed: a folder with {', '.join(EXTENSIONS)}")
+    table, passed = _boxes(folder), []
+    paths = sorted(images_below(folder, (), lambda path, why: passed.append(f"{_name(path, folder)}: {why}")))
     if not paths:
-        raise KitError(f"{folder} holds no images; allowed: {', '.join(IMG_EXTENSIONS)}")
-    names, pixels, damaged = [], [], []
+        raise KitError(f"{folder} holds no images; allowed: {', '.join(EXTENSIONS)}")
+    names, pixels, sizes, damaged = [], [], [], []
     for path in paths:
-        name, decoded = path.relative_to(folder).as_posix(), decode_file(path, px)
+        decoded = decode_file(path, px)
         if decoded.pixels is None:
-            damaged.append(f"{name}: {decoded.reason}")
+            damaged.append(f"{_name(path, folder)}: {decoded.reason}")
         else:
-            names.append(name)
+            names.append(_name(path, folder))
             pixels.append(torch.from_numpy(decoded.pixels.copy()))
+            sizes.append(decoded.size)
     if not pixels:
         raise KitError(f"{folder} holds no readable image, first {damaged[0]}")
-    boxes = _boxes(folder, names, px)
-    return Pictures(tuple(names), torch.stack(pixels), boxes=boxes, damaged=tuple(damaged))
+    passed = [line for line in passed if not line.startswith("boxes.csv: ")]  # which is read
+    boxes, warnings = (None, ()) if table is None else _cropped(table, names, sizes, px)
+    return Pictures(tuple(names), torch.stack(pixels), None, boxes, tuple(damaged), warnings, tuple(passed))
 
 
-def _boxes(folder: Path, names: Sequence[str], px: int) -> np.ndarray | None:
-    """`boxes.csv`'s boxes in the prepared images' pixels (N, 4); None where the folder has no such file."""
-    path = folder / "boxes.csv"
+def _name(path: Path, folder: Path) -> str:
+    return shown(path.relative_to(folder).as_posix())
+
+
+COLUMNS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _boxes(folder: Path) -> pd.DataFrame | None:
+    """`boxes.csv`'s boxes by image, in the image's own pixels; None where the folder has no such file.
+
+    KitError for a file that is no such table, for a box that none can be, and for an image's second.
+    """
+    path, columns = folder / "boxes.csv", f"columns image, {', '.join(COLUMNS)}, commas between them"
     if not path.is_file():
         return None
-    columns = ["xmin", "ymin", "xmax", "ymax"]
     try:
-        table = pd.read_csv(path).set_index("image")[columns].astype(float)
-    except (KeyError, ValueError) as error:
+        table = pd.read_csv(path, dtype={"image": str}, skipinitialspace=True)
+        table.columns = table.columns.str.strip().str.lower()
+        if missing := {"image", *COLUMNS} - {*table.columns}:
+            raise ValueError(f"no column {min(missing)!r} among {', '.join(map(repr, table.columns[:8]))}")
+        table["image"] = table["image"].str.strip().str.replace("\\", "/").str.removeprefix("./")
+        boxes = table.set_index("image")[list(COLUMNS)].astype(float)
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise KitError(f"{path} is not readable ({reason}); allowed: columns image, {', '.join(columns)}") from None
-    if not table.index.is_unique:
-        raise KitError(f"{path} has image {table.index[table.index.duplicated()][0]!r} twice; allowed: once")
-    boxes = np.full((len(names), 4), np.nan)
-    for i, name in enumerate(names):
-        if name in table.index:
-            with Image.open(folder / name) as image:
-                width, height = image.size
-            scale = px / min(width, height)
-            shift = np.array([(width - height) / 2, (height - width) / 2] * 2).clip(0)  # of the centre crop
-            boxes[i] = (table.loc[name].to_numpy() - shift) * scale
+        raise KitError(f"{path} is not readable ({reason}); allowed: {columns}") from None
+    for image, box in zip(boxes.index, boxes.to_numpy(), strict=True):
+        if not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
+            corners = ", ".join(f"{name} {value:g}" for name, value in zip(COLUMNS, box, strict=True))
+            raise KitError(f"{path}: box {corners} of {image!r} is none; allowed: numbers, xmin < xmax and ymin < ymax")
+    if not boxes.index.is_unique:
+        raise KitError(f"{path} has image {boxes.index[boxes.index.duplicated()][0]!r} twice; allowed: once")
     return boxes
+
+
+def _cropped(
+    table: pd.DataFrame, names: Sequence[str], sizes: Sequence[tuple[int, int]], px: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Turns boxes into those of the prepared images (N, 4), NaN where there is none; and what is said of the rest."""
+    sides = np.array(sizes, float)  # (N, 2): width, height
+    shift = np.tile((sides - sides.min(1, keepdims=True)) / 2, 2)  # of the centre crop
+    boxes = (table.reindex(names).to_numpy() - shift) * px / sides.min(1, keepdims=True)
+    said = []
+    if lone := [name for name in table.index if name not in names]:
+        said.append(f"boxes.csv: {len(lone)} of {len(table)} rows name no image that is drawn, first {lone[0]!r}")
+    if bare := np.flatnonzero(~np.isnan(boxes[:, 0]) & ~cam_scores.boxes_as_regions(boxes, px).any((1, 2))).tolist():
+        given = ", ".join(f"{value:g}" for value in table.loc[names[bare[0]]])
+        said.append(
+            f"boxes.csv: {len(bare)} of {len(table)} boxes hold no pixel of what is seen of their image, first {given} "
+            f"of {names[bare[0]]!r}; allowed: corners in pixels, in the square in the image's middle"
+        )
+    return boxes, tuple(said)
 
 
 def of_test(data: Dataset, limit: int) -> Pictures:
@@ -158,7 +204,7 @@ def class_number(word: str | None, explained: Explained, pictures: Pictures) -> 
         return explained.classes.index(word)
     if word.lstrip("-").isdecimal():
         return int(word)
-    names = ", ".join(explained.classes)
+    names = ", ".join(explained.classes[:20]) + (", …" if len(explained.classes) > 20 else "")
     raise KitError(f"class {word!r} is not known; allowed: predicted, 0 to {len(explained.classes) - 1}, or {names}")
 
 

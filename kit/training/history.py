@@ -17,11 +17,11 @@ from kit.training.optimiser import learning_rate
 
 
 class Diverged(RuntimeError):
-    """The loss stopped being a number; `step` says at which batch (counted from 1)."""
+    """What must be a number is none; `step` says at which batch (counted from 1). Without a reason it is the loss."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not a finite number at step {step}")
-        self.step = step
+    def __init__(self, step: int, reason: str = "") -> None:
+        super().__init__(reason or f"the loss is not a finite number at step {step}")
+        self.step, self.reason = step, reason
 
 
 class History:

@@ -14,7 +14,7 @@ from kit.recipe import Recipe
 from kit.training.cost import Spent
 from kit.training.course import Course
 from kit.training.evaluation import Evaluation, agreement, evaluate
-from kit.training.history import History
+from kit.training.history import Diverged, History
 from kit.training.steering import Event
 from kit.training.teachers import Teachers
 
@@ -46,7 +46,7 @@ class Recorded(Course):
             self.spent.agree(self.ranks)
 
     def end_epoch(self, epoch: int) -> None:
-        """Writes down an epoch, counted from 1. Raises Diverged where a loss was not a number."""
+        """Writes down an epoch, counted from 1. Raises Diverged where a loss or logits are not numbers."""
         self.agree()
         first = (epoch - 1) * self.steps_per_epoch
         top1, top5 = self.history.accuracy(first, self.step, self.batch)  # running, of augmented batches
@@ -70,5 +70,9 @@ class Recorded(Course):
         return metrics
 
     def evaluated(self, split: Split, network: nn.Module | None = None) -> Evaluation:
-        """How the student, or another network, answers on a split."""
-        return evaluate(network or self.student, split, self.mean, self.std, self.ranks)
+        """How the student, or another network, answers on a split. Raises Diverged where its logits are no numbers."""
+        found = evaluate(network or self.student, split, self.mean, self.std, self.ranks)
+        if not found.logits.isfinite().all():
+            whose = "the student's" if network is None else "the big teacher's"
+            raise Diverged(self.step, f"{whose} logits are not finite numbers after step {self.step}")
+        return found

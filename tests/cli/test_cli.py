@@ -125,10 +125,14 @@ def test_a_half_downloaded_cifar_is_refused(where, tmp_path, capsys, no_training
     folder = tmp_path / where
     folder.mkdir(parents=True)
     (folder / "data_batch_1").write_bytes(b"the first few bytes of it")
-    for arguments in (DISTIL, ["data", "list"], ["table", "1", "--preset", "smoke"]):
+    for arguments in (DISTIL, ["table", "1", "--preset", "smoke"]):
         line = refused([*arguments, "--data", str(tmp_path)], capsys)
         assert "data_batch_1 has another md5" in line
         assert str(folder) in line
+    assert main(["data", "list", "--data", str(tmp_path)]) == 2  # a line for each role that cannot be filled
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("cifar-10: ") and "data_batch_1 has another md5" in lines[0]
+    assert [line.split(":")[0] for line in lines] == ["cifar-10", "cifar-100", "imagenet", "hrsc2016"]
 
 
 def test_without_a_command_there_is_help(capsys):

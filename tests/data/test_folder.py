@@ -152,12 +152,12 @@ def test_malformed_trees_are_refused_by_name(tmp_path):
         read_tree(differing)
 
     no_test = build_tree(tmp_path / "no_test")
-    (no_test / "val").rename(no_test / "valid")
-    with pytest.raises(KitError, match="has no test/ or val/"):
+    (no_test / "val").rename(no_test / "holdout")
+    with pytest.raises(KitError, match="has no test/ or val/, but holdout/, train/; allowed"):
         read_tree(no_test)
 
     no_train = build_tree(tmp_path / "roles" / "imagenet")
-    (no_train / "train").rename(no_train / "training")
+    (no_train / "train").rename(no_train / "lessons")
     with pytest.raises(KitError, match="has no train/"):
         load("imagenet", px=8, folder=tmp_path / "roles")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from image_trees import build_tree, one_line
 
-from kit.data import load
+from kit.data import ROLES, load
 from kit.errors import KitError
 
 
@@ -37,23 +37,30 @@ def test_wrong_arguments_are_refused_in_one_line(change, said):
     assert "allowed:" in one_line(raised)
 
 
-def test_real_data_that_is_nowhere_is_an_error_only_when_asked_for(tmp_path):
-    assert load("cifar-10", px=8, folder=tmp_path).source == "embedded"
+def test_a_given_folder_that_holds_nothing_for_the_role_is_an_error(tmp_path):
+    (tmp_path / "holidays").mkdir()
+    for role in ROLES:
+        for source in ("auto", "real"):
+            with pytest.raises(KitError, match=f"no real images for {role} in {tmp_path}, which holds holidays/"):
+                load(role, px=8, source=source, folder=tmp_path)
     for role in ("cifar-10", "imagenet"):
-        with pytest.raises(KitError, match="no real images"):
-            load(role, px=8, source="real", folder=tmp_path)
         with pytest.raises(KitError, match="KIT_DATA"):
             load(role, px=8, source="real")
 
 
-def test_the_environment_names_a_folder_which_may_be_missing(tmp_path, monkeypatch):
+def test_the_environment_names_a_folder_that_may_hold_some_roles_only(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KIT_DATA", str(tmp_path / "gone"))
-    assert load("cifar-10", px=8).source == "embedded"
+    with pytest.raises(KitError, match="KIT_DATA .*gone' is not there"):
+        load("cifar-10", px=8)
     build_tree(tmp_path / "cifar-10")
     monkeypatch.setenv("KIT_DATA", str(tmp_path))
     assert load("cifar-10", px=8).source == "real"
     assert load("cifar-10", px=8, source="embedded").source == "embedded"
-    assert load("cifar-100", px=8, train_per_class=1, test_per_class=1).source == "embedded"
+    assert capsys.readouterr().err == ""
+    for px in (8, 9):  # said once
+        assert load("cifar-100", px=px, train_per_class=1, test_per_class=1).source == "embedded"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: KIT_DATA: no real images for cifar-100 in ") and "stand-in" in line
 
 
 def test_the_same_arguments_give_the_same_object():
@@ -65,7 +72,8 @@ def test_a_tree_is_found_by_role_or_as_the_folder_itself(tmp_path):
     build_tree(tmp_path / "one" / "cifar-100", classes=("x", "y"))
     assert load("cifar-100", px=8, folder=tmp_path / "one").classes == ("x", "y")
     assert load("cifar-100", px=8, folder=tmp_path / "one" / "cifar-100").name == "image folder cifar-100"
-    assert load("cifar-10", px=8, folder=tmp_path / "one").source == "embedded"
+    with pytest.raises(KitError, match="no real images for cifar-10 in .*, which holds cifar-100/"):
+        load("cifar-10", px=8, folder=tmp_path / "one")
 
 
 def test_loading_leaves_torchs_own_stream_alone(tmp_path):

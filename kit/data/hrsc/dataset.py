@@ -80,6 +80,8 @@ def hrsc_dataset(
     damage = _Damage(root, strict)
     tree = open_tree(root)
     train_scenes, test_scenes = (_read_scenes(half, damage) for half in (tree.train, tree.test))
+    _refuse_unreadable("training", tree.train, train_scenes, damage)
+    _refuse_unreadable("test", tree.test, test_scenes, damage)
     train, coarse = _examples(train_scenes, level)
     if not train:
         raise _no_label(root, train_scenes, level)
@@ -88,7 +90,12 @@ def hrsc_dataset(
     unknown = Counter(example.label for example in test if example.label not in class_ids)
     test = [example for example in test if example.label in class_ids]
     if not test:
-        raise KitError(f"{root}: no test image has a label at level {level!r} that occurs in training")
+        seen = ", ".join(sorted(CLASSES[class_id].name for class_id in unknown)) or "none"
+        learnt = ", ".join(CLASSES[class_id].name for class_id in class_ids)
+        raise KitError(
+            f"{root}: no test image has a label at level {level!r} that occurs in training; found: {seen}; "
+            f"allowed: {learnt}"
+        )
 
     train, test = (
         _chosen(half, per_class, class_ids) for half, per_class in ((train, train_per_class), (test, test_per_class))
@@ -139,7 +146,7 @@ def _read_scenes(half: Sequence[tuple[Path, str]], damage: _Damage) -> list[tupl
     scenes = []
     for folder, image_id in half:
         try:
-            scenes.append((folder, read_annotation(folder / "Annotations" / f"{image_id}.xml")))
+            scenes.append((folder, read_annotation(folder / "Annotations" / f"{image_id}.xml", damage)))
         except DamagedFile as error:
             damage(error)
     return scenes
@@ -158,14 +165,31 @@ def _examples(scenes: Sequence[tuple[Path, Scene]], level: Level) -> tuple[list[
     return examples, too_coarse
 
 
+def _refuse_unreadable(
+    half: str, listed: Sequence[tuple[Path, str]], scenes: Sequence[tuple[Path, Scene]], damage: _Damage
+) -> None:
+    """Raises KitError where a split has no ship because of what could not be read."""
+    if damage.found and not any(scene.ships for _, scene in scenes):
+        bad = len(listed) - len(scenes)
+        what = f"{bad} of {len(listed)} {half} annotations" if bad else f"every object of the {half} annotations"
+        first = next(
+            (line for line in damage.found if Path(line.partition(": ")[0]).stem in {i for _, i in listed}), ""
+        )
+        if first:
+            raise KitError(f"{damage.root}: {what} cannot be read, first {first}")
+
+
 def _no_label(root: Path, scenes: Sequence[tuple[Path, Scene]], level: Level) -> KitError:
+    """Says that no ship is labelled so finely, and at which levels there are classes to tell apart."""
     found = {ship.class_id for _, scene in scenes for ship in scene.ships}
     if not found:
-        return KitError(f"{root}: no training image holds a ship")
-    allowed = [other for other in LEVELS if any(class_at(class_id, other) is not None for class_id in found)]
+        return KitError(f"{root}: no training image holds a ship, in {len(scenes)} annotations that were read")
+    at = {other: {class_at(class_id, other) for class_id in found} - {None} for other in LEVELS}
+    possible = [other for other, classes in at.items() if len(classes) > 1]
+    names = ", ".join(repr(CLASSES[class_id].name) for class_id in sorted(found))
+    allowed = ", ".join(possible) or "annotations that tell at least two kinds of ship apart"
     return KitError(
-        f"{root}: level {level!r} is not possible, as no training ship is labelled that finely; "
-        f"allowed: {', '.join(allowed)}"
+        f"{root}: level {level!r} is not possible, as training ships are labelled only {names}; allowed: {allowed}"
     )
 
 

@@ -1,4 +1,4 @@
-"""HRSC2016's own files: its class table, its annotations (an XML per image), its splits and its pictures (BMPs).
+"""HRSC2016's own files: its class table, its annotations (an XML per image), its splits and its pictures.
 
 Labels have three levels, as the class table has three layers, and an annotation may stop at any of them.
     ship      layer 0: every ship is one class; all that some copies hold
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -22,6 +23,8 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 from PIL import Image
 
+from kit.data.picture import EXTENSIONS, read
+from kit.data.tree import folders_in, shown, spelt
 from kit.errors import KitError
 
 Level = Literal["ship", "category", "type"]
@@ -165,8 +168,8 @@ class Scene:
     ships: tuple[Ship, ...]
 
 
-def read_annotation(path: str | Path) -> Scene:
-    """Reads one HRSC2016 annotation.
+def read_annotation(path: str | Path, damage: Callable[[DamagedFile], None] | None = None) -> Scene:
+    """Reads one HRSC2016 annotation. Where `damage` is told of them, objects that cannot be read are left out.
 
     White space around values is dropped, and `mbox` is swapped where it is higher than wide, so that `w` is the long
     side. Raises DamagedFile (a KitError, one line with file, field, value and what is allowed) where the file is not
@@ -175,7 +178,7 @@ def read_annotation(path: str | Path) -> Scene:
     """
     path = Path(path)
     try:
-        root = fromstring(path.read_bytes(), forbid_dtd=True)
+        root = fromstring(decoded(path.read_bytes()), forbid_dtd=True)
     except OSError as error:
         raise DamagedFile(path, f"cannot be read ({error.strerror})") from None
     except DefusedXmlException:
@@ -191,9 +194,34 @@ def read_annotation(path: str | Path) -> Scene:
         raise image.wrong("Img_ID", image_id, f"{path.stem!r}, the file's own name")
     width = image.number("Img_SizeWidth", lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up")
     height = image.number("Img_SizeHeight", lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up")
-    objects = root.findall("HRSC_Objects/HRSC_Object")
-    ships = tuple(_ship(_Fields(path, node, f"object {i}, "), width, height) for i, node in enumerate(objects, 1))
-    return Scene(image_id, (int(width), int(height)), ships)
+    objects = root.find("HRSC_Objects")
+    if objects is None:
+        raise DamagedFile(path, "HRSC_Objects: is missing; allowed: one, empty where there is no ship")
+    ships = []
+    for i, node in enumerate(objects, 1):
+        try:
+            if node.tag != "HRSC_Object":
+                raise image.wrong("HRSC_Objects", node.tag, "HRSC_Object")
+            ships.append(_ship(_Fields(path, node, f"object {i}, "), width, height))
+        except DamagedFile as error:
+            if damage is None:
+                raise
+            damage(error)
+    return Scene(image_id, (int(width), int(height)), tuple(ships))
+
+
+def decoded(content: bytes) -> str:
+    """Decodes an XML file by the encoding that it declares, as UTF-8 where that is a lie, else as GB 18030, which has
+    GB2312 and GBK in it. LookupError for an encoding that is not known; UnicodeDecodeError (a ValueError)."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16")
+    declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)""", content)
+    name = declared[1].decode() if declared else "utf-8"
+    wide = name.lower().startswith(("utf-16", "utf-32", "ucs"))  # no ASCII could be read in them
+    for encoding in ("utf-8" if wide else name, "utf-8"):
+        with suppress(UnicodeDecodeError):
+            return content.decode(encoding).removeprefix("\ufeff")
+    return content.decode("gb18030")
 
 
 class _Fields:
@@ -278,8 +306,9 @@ def _one_line(error: Exception) -> str:
 class HrscTree:
     """An HRSC2016 tree on disk and its splits, as (folder, Img_ID) pairs.
 
-    Each folder holds AllImages/<id>.bmp and Annotations/<id>.xml, and perhaps Segmentations/<id>.png (or .bmp) and, in
-    generated trees, Shortcuts/<id>.png. Published as FullDataSet with ImageSets/*.txt; also read as Train and Test.
+    Each folder holds AllImages/<id>.bmp (or .png, .jpg, …) and Annotations/<id>.xml, and perhaps Segmentations/<id>.png
+    (or .bmp) and, in generated trees, Shortcuts/<id>.png. Published as FullDataSet with ImageSets/*.txt; also read as
+    Train and Test.
     """
 
     root: Path
@@ -288,8 +317,14 @@ class HrscTree:
 
 
 def find_hrsc(folder: Path) -> Path | None:
-    """Finds the root of the HRSC2016 tree at `folder`, or in its hrsc2016/ or HRSC2016/; None where there is none."""
-    for root in (folder, folder / "hrsc2016", folder / "HRSC2016"):
+    """Finds the root of the HRSC2016 tree: the folder, or its hrsc2016/, or one folder further down; else None.
+
+    The folder may also be one of the tree's own, FullDataSet, ImageSets, Train or Test.
+    """
+    named = [child for child in folders_in(folder) if spelt(child.name) == "hrsc2016"]
+    below = [deeper for child in (*named, folder) for deeper in folders_in(child)]
+    above = [folder.parent] if folder.name in ("FullDataSet", "ImageSets", "Train", "Test") else []
+    for root in (folder, *named, *below, *above):
         published = (root / "FullDataSet" / "Annotations").is_dir() and (root / "ImageSets").is_dir()
         if published or all((root / half / "Annotations").is_dir() for half in ("Train", "Test")):
             return root
@@ -337,20 +372,32 @@ def _image_ids(path: Path) -> list[str]:
 
 
 def read_image(folder: Path, scene: Scene) -> np.ndarray:
-    """Reads a scene's pixels, uint8 (H, W, 3). Raises DamagedFile where the BMP is damaged or of another size."""
-    return _read_pixels(folder / "AllImages" / f"{scene.image_id}.bmp", scene.size, "RGB", ("BMP",))
+    """Reads a scene's pixels, uint8 (H, W, 3). Raises DamagedFile where they are damaged or of another size."""
+    return _read_pixels(_ending(folder / "AllImages", scene.image_id, (".bmp", *EXTENSIONS)), scene.size, "RGB")
 
 
-def _read_pixels(path: Path, size: tuple[int, int], mode: str | None, formats: Sequence[str]) -> np.ndarray:
+def _ending(folder: Path, image_id: str, endings: Sequence[str]) -> Path:
+    """Finds the image's file by the first of these endings, in small letters or capitals; without one, the first."""
+    paths = [folder / f"{image_id}{case}" for ending in endings for case in (ending, ending.upper())]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _read_pixels(path: Path, size: tuple[int, int], mode: str | None) -> np.ndarray:
+    """Reads a picture's pixels: as a viewer shows them in RGB, as stored in another mode or None."""
     try:
-        with Image.open(path, formats=formats) as image:
-            if image.size == size:  # before any pixel is decoded
-                return np.asarray(image.convert(mode) if mode else image)
+        with Image.open(path) as image:
             found = image.size
+            if mode != "RGB" and found == size:  # before any pixel is decoded
+                return np.asarray(image.convert(mode) if mode else image)
+        if mode == "RGB" and sorted(found) == sorted(size):
+            upright, found, _ = read(path.read_bytes())
+            if found == size:
+                return np.asarray(upright)
     except FileNotFoundError:
-        raise DamagedFile(path, "is missing") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DamagedFile(path, f"is no readable {' or '.join(formats)} ({_one_line(error)[:100]})") from None
+        others = ", ".join(sorted(shown(each.name) for each in path.parent.glob(f"{path.stem}.*")))
+        raise DamagedFile(path, f"is missing{others and f', though {others} is there'}") from None
+    except Exception as error:  # of one file among many, from any of Pillow's plugins
+        raise DamagedFile(path, f"is no readable {path.suffix[1:].upper()} ({_one_line(error)[:100]})") from None
     raise DamagedFile(
         path, f"size {found[0]}×{found[1]} is not allowed; allowed: {size[0]}×{size[1]}, its annotation's"
     )
@@ -358,15 +405,14 @@ def _read_pixels(path: Path, size: tuple[int, int], mode: str | None, formats: S
 
 def read_segmentation(folder: Path, scene: Scene) -> np.ndarray | None:
     """Reads the hulls' pixels, uint8 (H, W) or (H, W, 3), or None where the scene has none."""
-    for suffix, kind in ((".png", "PNG"), (".bmp", "BMP")):
-        path = folder / "Segmentations" / f"{scene.image_id}{suffix}"
-        if path.is_file():
-            with_one_value = all(len(ship.seg_color or ()) == 1 for ship in scene.ships)
-            return _read_pixels(path, scene.size, None if with_one_value else "RGB", (kind,))
-    return None
+    path = _ending(folder / "Segmentations", scene.image_id, (".png", ".bmp"))
+    if not path.is_file():
+        return None
+    with_one_value = all(len(ship.seg_color or ()) == 1 for ship in scene.ships)
+    return _read_pixels(path, scene.size, None if with_one_value else "RGB")
 
 
 def read_shortcuts(folder: Path, scene: Scene) -> np.ndarray | None:
     """Reads planted marks, uint8 (H, W): at each pixel the number of the mark's ship, or 0. None on real data."""
     path = folder / "Shortcuts" / f"{scene.image_id}.png"
-    return _read_pixels(path, scene.size, "L", ("PNG",)) if path.is_file() else None
+    return _read_pixels(path, scene.size, "L") if path.is_file() else None

@@ -137,7 +137,7 @@ def test_damaged_files_are_skipped_named_and_fatal_when_strict(tree, monkeypatch
 def test_a_tree_of_coarse_labels_says_which_levels_it_allows(tree):
     for path in (tree / "FullDataSet" / "Annotations").glob("*.xml"):
         annotation(path.parent, ship_xml(100000001), path.stem)
-    with pytest.raises(KitError, match=r"level 'type' is not possible.*allowed: ship$"):
+    with pytest.raises(KitError, match=r"level 'type' is not possible.*only 'ship'; allowed: annotations that tell"):
         hrsc_dataset(tree, 16)
     assert hrsc_dataset(tree, 16, level="ship").classes == ("ship",)
 
