@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+T = TypeVar("T")
 
 
 class KitError(ValueError):
@@ -20,6 +23,19 @@ class Described(BaseModel):
 def not_one_of(what: str, value: object, allowed: Iterable[object]) -> KitError:
     """`model 'vgg17' is not known; allowed: cnn, vgg16, …` as an error to raise."""
     return KitError(f"{what} {value!r} is not known; allowed: {', '.join(map(str, allowed))}")
+
+
+def one_of(what: str, value: T, allowed: Iterable[object]) -> T:
+    """Returns the value. Raises KitError where it is none of those allowed."""
+    if value not in (known := tuple(allowed)):
+        raise not_one_of(what, value, known)
+    return value
+
+
+def said(error: BaseException) -> str:
+    """Describes any error in one line: its kind, and the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}{': ' + lines[0] if lines else ''}"
 
 
 def one_line(error: ValidationError) -> str:

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from kit.errors import KitError
+from kit.runtime.environment import absolute, folder_from
 from kit.runtime.progress import Progress
 
 CHECKSUMS = "checksums.json"
@@ -155,12 +156,31 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise KitError(f"cannot write to {folder}: {error.strerror}") from error
 
 
+def ready_folder(folder: Path) -> Path:
+    """Makes a folder, and tries whether files can be written there before what goes into it is made. KitError."""
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+
+
+def ready_file(path: Path) -> Path:
+    """Tries whether a file of this name can be written before its content is made; makes its folder. KitError."""
+    ready_folder(path.parent)
+    if path.is_dir():
+        raise KitError(f"cannot write to {path}: it is a folder; allowed: a file's name")
+    return path
+
+
 # ---- the cache -----------------------------------------------------------------------------------------------------
 
 
 def cache_folder() -> Path:
-    """`KIT_CACHE`, or the user's cache folder."""
-    return Path(os.environ.get("KIT_CACHE") or platformdirs.user_cache_dir("small-teacher-kit"))
+    """`KIT_CACHE`, or the user's cache folder; absolute. Raises KitError where the user has no home for one."""
+    try:
+        return folder_from("KIT_CACHE") or absolute(platformdirs.user_cache_dir("small-teacher-kit"))
+    except RuntimeError as error:  # of platformdirs: no HOME, and no entry in the system's list of users
+        raise KitError(f"there is no folder for the cache ({error}); allowed: KIT_CACHE=FOLDER, or HOME") from None
 
 
 WAITING_S = 0.5  # between two looks at a lock that somebody else holds

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -72,15 +73,57 @@ def maps(
     """Computes heat maps of images x (N, 3, H, W), normalised as the network wants them, `batch` at a time.
 
     classes: labels (N,), one class for all, or `predicted`. layer: a module's name; None is the default reading. The
-    network itself is left as it is: maps are made on a copy in evaluation mode, and the same input gives the same maps.
-    Raises KitError for a method or layer that is not known, a class out of range, and a network without convolution.
+    network is left as it is: maps are made on a copy in evaluation mode, of half-precision networks in float32; one
+    that cannot be copied is borrowed. The same input gives the same maps, in inference mode, too. Raises KitError for a
+    method or layer that is not known, a class out of range, and a network without convolution.
     """
     if method not in METHODS:
         raise not_one_of("method", method, METHODS)
     if x.ndim != 4 or not len(x):
         raise KitError(f"images of shape {tuple(x.shape)} are not allowed; allowed: (N, 3, H, W) with N from 1 up")
-    x = x.detach()
-    network = copy.deepcopy(network).eval().requires_grad_(False)
+    if type(batch) is not int or batch < 1:
+        raise KitError(f"batch {batch!r} is not allowed; allowed: a whole number from 1 up")
+    with torch.inference_mode(False), lent(network) as own:
+        return _maps(own, single_precision(x), classes, method, layer, batch)
+
+
+def single_precision(x: Tensor) -> Tensor:
+    """Detaches images, out of inference mode, and makes half precision float32."""
+    x = x.clone() if x.is_inference() else x.detach()
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+@contextlib.contextmanager
+def lent(network: nn.Module) -> Iterator[nn.Module]:
+    """Yields a frozen copy in evaluation mode, to be hooked into; where a network cannot be copied, itself.
+
+    A network of torch.nn.utils' weight norm, spectral norm or pruning, or one that keeps an activation, cannot. It is
+    then as it was once this ends: its modes, what of it wants gradients, and its hooks.
+    """
+    try:
+        copied = copy.deepcopy(network).eval().requires_grad_(False)
+    except RuntimeError:  # "Only Tensors created explicitly by the user support the deepcopy protocol"
+        copied = None
+    if copied is not None:
+        halves = {torch.float16, torch.bfloat16} & {each.dtype for each in copied.parameters()}
+        yield copied.float() if halves else copied
+        return
+    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    hooks = [(module, OrderedDict(module._forward_hooks)) for module in network.modules()]
+    try:
+        with evaluating(network):
+            yield network.requires_grad_(False)
+    finally:
+        for parameter, wants in wanted:
+            parameter.requires_grad_(wants)
+        for module, before in hooks:
+            module._forward_hooks = before
+
+
+def _maps(
+    network: nn.Module, x: Tensor, classes: Tensor | int | str, method: str, layer: str | None, batch: int
+) -> HeatMaps:
+    """The maps of a network that may be hooked into."""
     sizes = feature_maps(network, x)
     if layer is None:
         layer = default_layer(network, x, sizes)
@@ -119,7 +162,10 @@ def _as_labels(classes: Tensor | int | str, n: int) -> Tensor | None:
         if classes != "predicted":
             raise not_one_of("classes", classes, ("predicted", "a class's number", "labels (N,)"))
         return None
-    labels = torch.as_tensor(classes).cpu()
+    try:
+        labels = torch.as_tensor(classes).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise KitError(f"classes {classes!r} are not allowed; allowed: predicted, a whole number, or ({n},)") from None
     labels = labels.expand(n) if labels.ndim == 0 else labels
     if labels.shape != (n,) or labels.is_floating_point():
         raise KitError(f"classes of shape {tuple(labels.shape)} are not allowed; allowed: whole numbers ({n},)")

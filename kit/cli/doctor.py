@@ -5,6 +5,10 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
+import typer
+
+from kit.errors import KitError
+
 PACKAGES = (
     "torch", "torchvision", "jupyterlab", "ipykernel", "ipywidgets", "anywidget", "voila", "distributed", "accelerate",
     "papermill", "matplotlib", "grad-cam",
@@ -26,6 +30,14 @@ def doctor() -> None:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (presets smoke and quick need none)"
     print(f"GPU: {gpu}")
     print(f"cache: {cache_folder()}")
+    wrong = False
     for role in ROLES:
-        spec = Plan.of("smoke").data(role)
-        print(f"{role}: {spec.name} ({spec.source})")
+        try:
+            spec = Plan.of("smoke").data(role)
+        except KitError as error:
+            wrong, says = True, str(error)
+        else:
+            says = f"{spec.name} ({spec.source})"
+        print(f"{role}: {says}")
+    if wrong:
+        raise typer.Exit(2)

@@ -13,6 +13,7 @@ from kit.errors import KitError
 
 if TYPE_CHECKING:
     from kit.paper.plan import Plan
+    from kit.runtime.environment import absolute
 
 
 def above_zero(minutes: float | None) -> float | None:
@@ -42,6 +43,7 @@ def figures(
     """Execute the notebooks and write every figure and table."""
     from kit.figures.make import make
     from kit.figures.needs import Request
+    from kit.files import ready_folder
     from kit.paper.plan import Plan
 
     engine = options.engine_at(scheduler, jobs)
@@ -55,11 +57,11 @@ def figures(
         preset=preset,
         seeds=seeds,
         role_data=options.sources(role_data),
-        data=str(data.resolve()) if data else None,
+        data=str(absolute(data).resolve()) if data else None,
         jobs=jobs,
         extra={name: options.literal(value) for name, value in options.pairs(parameter, "parameter").items()},
     )
-    failures = make(notebooks or [], request, out.resolve(), force, engine)
+    failures = make(notebooks or [], request, ready_folder(absolute(out).resolve()), force, engine)
     complain(failures)
     if failures:
         raise typer.Exit(1)

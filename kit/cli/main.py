@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -78,6 +79,9 @@ def ended(argv: list[str] | None) -> tuple[str, int]:
 def run() -> int:
     """Runs `main` as a process of its own, which ends with it."""
     collect_rarely()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ⌊ or ← shows a question mark
     try:
         return main()
     finally:

@@ -33,12 +33,15 @@ def table(
     """Train what a table needs and print it, the paper's figures beside this kit's."""
     import pandas as pd
 
+    from kit.files import ready_file, writing_to
     from kit.paper.plan import Plan
     from kit.paper.tables import TABLES
 
     engine = options.engine_at(scheduler, jobs)
     if number not in TABLES:
         raise not_one_of("table", number, TABLES)
+    if csv:
+        ready_file(csv)
     plan = Plan.of(preset, options.sources(role_data), data)
     wanted = TABLES[number]
     extra: dict[str, Any] = {}
@@ -52,10 +55,11 @@ def table(
         tell_skipped(plan.data(role).load())
     frame = wanted.run(plan, seeds or wanted.seeds(plan), engine or jobs, **extra)
     shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
-    if csv:
-        frame.to_csv(csv, index=False, lineterminator="\n")
     with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
         print(shown.to_string(index=False))
         print(claims.to_string(index=False))
+    if csv:
+        with writing_to(csv):
+            frame.to_csv(csv, index=False, lineterminator="\n")
     if as_json:
         print_json({"table": number, "preset": preset, "rows": frame, "claims": claims})

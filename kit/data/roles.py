@@ -7,13 +7,13 @@ roles only, and a line says where a stand-in is used for another.
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.errors import KitError, not_one_of
+from kit.runtime.environment import absolute, folder_from, switch
 
 if TYPE_CHECKING:
     from kit.data.base import Dataset
@@ -44,7 +44,7 @@ def load(
     """
     check_arguments(role, px, train_per_class, test_per_class, source, level)
     given, found = folder is not None, None if source == "embedded" and folder is None else real_folder(folder)
-    strict = os.environ.get("KIT_STRICT", "") not in ("", "0")
+    strict = switch("KIT_STRICT")
     return _load(role, px, train_per_class, test_per_class, source, found, given, strict, level)
 
 
@@ -134,12 +134,12 @@ def _embedded(role: str, sizes: Sizes, level: str) -> Dataset:
 
 def real_folder(folder: Path | str | None) -> Path | None:
     """Finds the folder for real data: the one given, else KIT_DATA's; None without either. KitError for no folder."""
-    what, named = ("folder", folder) if folder is not None else ("KIT_DATA", os.environ.get("KIT_DATA") or None)
+    what, named = ("KIT_DATA", folder_from("KIT_DATA")) if folder is None else ("folder", absolute(folder))
     if named is None:
         return None
-    if not Path(named).is_dir():
+    if not named.is_dir():
         raise KitError(f"{what} {str(named)!r} is not there; allowed: an existing folder with real images")
-    return Path(named).resolve()
+    return named.resolve()
 
 
 def check_arguments(

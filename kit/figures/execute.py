@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets import default
 
 from kit.files import writing_to
-
-THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(frozen=True)
@@ -40,38 +42,49 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
         shutil.rmtree(drawing.scratch, ignore_errors=True)  # of an attempt whose worker vanished
         drawing.scratch.mkdir()
         try:
-            with quiet_papermill(), told_kernels({THREADS: "1", **drawing.told}):
+            with quiet_papermill(), told_kernels({**as_workers(), **drawing.told}):
                 papermill.execute_notebook(
                     str(path),
                     str(drawing.executed),
                     parameters={**drawing.parameters, "out": str(drawing.scratch)},
                     cwd=str(path.parent),
                     progress_bar=False,
-                    kernel_name="python3",
+                    kernel_name=NATIVE_KERNEL_NAME,
+                    kernel_manager_class=OwnPython,
                     start_timeout=120,
                     extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
                 )
         except PapermillExecutionError as error:  # counted from 0 after the cell put in for parameters: from 1 without
-            return f"{path.stem}: cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
+            return f"cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
         except DeadKernelError:
-            return f"{path.stem}: its kernel died"
+            return "its kernel died"
     return None
+
+
+class OwnPython(AsyncKernelManager):
+    """Starts kernels of the Python that runs the kit, whatever kernels else go by that name here."""
+
+    @default("kernel_spec_manager")
+    def _only_the_native_one(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
+
+
+def as_workers() -> dict[str, str]:
+    """The variables by which a kernel has this process' modules, and one thread for tensors as workers have."""
+    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @contextmanager
 def told_kernels(variables: Mapping[str, str]) -> Iterator[None]:
-    """Gives kernels started inside these variables: one thread for tensors, as the workers beside them have, and
-    what else they must know."""
+    """Gives kernels started inside these variables."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         yield
     finally:
         for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+            del os.environ[name]
+            os.environ |= {} if value is None else {name: value}
 
 
 @contextmanager

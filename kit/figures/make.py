@@ -35,6 +35,7 @@ from kit.grid.schedule import BAR, run_tasks
 from kit.grid.training import Grid
 from kit.paper.plan import runs_of
 from kit.runs.spec import EXPECTED_DATA, Run
+from kit.runs.store import Failure
 
 DRAFT = ".drawing-"  # begins the name of the folder that a notebook draws into
 EVERY = 0.1 if sys.stderr.isatty() else 30.0  # seconds between the bar's updates; a file needs few
@@ -44,7 +45,7 @@ UP_TO_DATE = "its pictures are up to date"
 def make(
     names: Sequence[str], request: Request, out: Path, force: bool = False, engine: Engine | None = None
 ) -> list[str]:
-    """Executes the notebooks into `out`; returns one line for each that failed.
+    """Executes the notebooks into `out`; returns one line for each that failed, or shows a run that did not finish.
 
     A notebook is skipped when its text, its parameters, its runs and the kit are what they were and its pictures are
     unaltered. Runs are trained on the engine, where there is one. Raises KitError for unknown notebooks and
@@ -88,7 +89,7 @@ def make(
                     grid.results |= further
                     later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
             schedule.work_off(later, entered)
-    return [schedule.failures[book.name] for book in books if book.name in schedule.failures]
+    return [line for book in books if (line := schedule.failure(book.name)) is not None]
 
 
 @contextmanager
@@ -235,7 +236,13 @@ class Schedule:
         elif reason is None:
             self._keep(self._books[task.title], task.about.scratch)
         elif reason != UP_TO_DATE:
-            self.failures[task.title] = reason
+            self.failures[task.title] = f"{task.title}: {reason}"
+
+    def failure(self, name: str) -> str | None:
+        """Says why a notebook could not be drawn, or how many of its runs did not finish; one that diverged did."""
+        outcomes = [self.grid.results.get(run) for run in self._books[name].runs] if name in self._books else []
+        lost = sum(isinstance(outcome, Failure) and outcome.step is None for outcome in outcomes)
+        return self.failures.get(name, f"{name}: {lost} of its {len(outcomes)} runs did not finish" if lost else None)
 
     def _keep(self, book: Book, scratch: Path) -> None:
         entry = entry_of(self._inputs[book.name], book.parameters, book.runs, self.grid.results)

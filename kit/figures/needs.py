@@ -122,8 +122,10 @@ FORESEEN = {"06_table4_methods": _table4_foreseen}  # about what that will be
 
 
 def notebooks() -> dict[str, Path]:
-    """Lists the notebooks by name, in order."""
-    return {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}
+    """Lists the notebooks by name, in order. Raises KitError where they have not been installed."""
+    if not (found := {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))}):
+        raise KitError(f"there are no notebooks in {NOTEBOOKS}; allowed: a checkout, by 'pip install --editable'")
+    return found
 
 
 def chosen(names: Sequence[str]) -> dict[str, Path]:

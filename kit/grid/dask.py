@@ -36,9 +36,9 @@ from distributed.core import Status
 from distributed.protocol.serialize import pickle_dumps, pickle_loads
 from distributed.versions import VersionMismatchWarning
 
-from kit.errors import KitError
+from kit.errors import KitError, said
 from kit.files import cache_folder, writing_to
-from kit.grid.engines import LocalProcesses, Task, default_jobs
+from kit.grid.engines import LocalProcesses, Task, attempted, default_jobs
 from kit.grid.shared import SharedLogits
 from kit.runs.checkpoint import difference
 from kit.runs.spec import NUMERICS, Run, versions
@@ -164,7 +164,7 @@ class DaskCluster:
                     lost = f"{error.allowed_failures + 1} of them, the last at {error.last_worker.address}"
                     done.set_result(f"its workers were lost while they trained it ({lost})")
                 case error:
-                    done.set_result(f"a worker could not do it: {_said(error)}")
+                    done.set_result(f"a worker could not do it: {said(error)}")
 
     def _fetched(self, task: Task, future: distributed.Future) -> str | None:
         """Takes the run's folder over from the worker, unless it is there: the worker's cache may be this one."""
@@ -214,13 +214,13 @@ class DaskCluster:
                 _shake_hands(where)
             return Client(where, timeout=CONNECT_S, set_as_default=False)
         except Exception as error:  # whatever the other side is, it is no scheduler
-            raise KitError(f"no Dask scheduler answers at {self.address}: {_said(error)}") from None
+            raise KitError(f"no Dask scheduler answers at {self.address}: {said(error)}") from None
 
     def _check_scheduler(self) -> None:
         try:
             theirs = self._client.run_on_scheduler(identity)
         except Exception as error:
-            raise KitError(f"{self._where} has no such kit as this one: {_said(error)}") from None
+            raise KitError(f"{self._where} has no such kit as this one: {said(error)}") from None
         if theirs != identity():
             raise KitError(f"{self._where} has other versions: {difference(theirs, identity())}")
 
@@ -249,7 +249,7 @@ class DaskCluster:
         """Checks whether a worker has these versions; warns where it has not, or has threads that are not used."""
         why = None
         if isinstance(theirs, Exception):
-            why = f"is not used: it has no such kit as this one: {_said(theirs)}"
+            why = f"is not used: it has no such kit as this one: {said(theirs)}"
         elif theirs != identity():
             why = f"is not used: it has other versions: {difference(theirs, identity())}"
         elif threads > 1:
@@ -303,12 +303,6 @@ def _settling(done: Future) -> Iterator[None]:
         done.set_exception(error)
 
 
-def _said(error: BaseException) -> str:
-    """Describes an error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}{': ' + lines[0] if lines else ''}"
-
-
 # ---- the worker: where they are done ---------------------------------------------------------------------------------
 
 _alone = threading.Lock()  # torch's random stream and its number of threads are the process's
@@ -334,7 +328,7 @@ def _work(key: str, pickled: tuple[Any, ...], client: Mapping, teachers: Mapping
             raise Lacks
         if isinstance(task.about, Run):
             _take(task.about, teachers)
-        reason = task.work(task.about, progress)
+        reason = attempted(task, progress, lets=Reschedule)
         if reason is not None:
             raise KitError(reason)
         return packed(task.key) if isinstance(task.about, Run) else None

@@ -9,22 +9,30 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver
 from typing import Any, Protocol
 
-from kit.errors import KitError
+from kit.errors import KitError, said
+from kit.files import cache_folder, write
 from kit.runtime.collector import collect_rarely, keep_what_is_there
+from kit.runtime.environment import folder_from
 from kit.runtime.machine import cores, free_memory
 from kit.runtime.progress import Progress
 
 # Bytes of memory that worker processes take at preset quick: the first, and each other, which on Linux shares half.
 FIRST_WORKER = 1000 * 2**20
 FURTHER_WORKER = 500 * 2**20 if sys.platform == "linux" else FIRST_WORKER
+KILLED = (
+    "its worker process was killed, by hand or for lack of memory; it goes on from its checkpoint when the same is "
+    "asked again (with fewer jobs it has more memory)"
+)
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -43,8 +51,27 @@ class Task:
     needs: frozenset[str] = frozenset()
 
 
+def attempted(task: Task, progress: Progress, lets: type[Exception] | tuple[()] = ()) -> str | None:
+    """Does a task; whatever it raises, but what this `lets` pass, is the reason why it could not be done. The traceback
+    of what is no KitError goes into a log, whose place the reason names."""
+    try:
+        return task.work(task.about, progress)
+    except lets:
+        raise
+    except KitError as error:
+        return str(error)
+    except (Exception, SystemExit) as error:
+        log = cache_folder() / "logs" / f"{task.key}.log"
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            write(log, f"{task.title}\n{traceback.format_exc()}")
+        except OSError as unwritten:
+            return f"{said(error)}; its log cannot be written ({unwritten.strerror})"
+        return f"{said(error)}; its log is {log}"
+
+
 class Engine(Protocol):
-    """Does tasks. Its futures return what `work` returns; they raise KitError where a task was lost for good."""
+    """Does tasks. Its futures return why a task could not be done, or None; they raise KitError where all are lost."""
 
     @property
     def slots(self) -> int: ...
@@ -94,31 +121,55 @@ class LocalProcesses:
         self.slots = slots
 
     def __enter__(self) -> LocalProcesses:
-        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        folder_from("KIT_DATA"), folder_from("KIT_CACHE")  # absolute, before workers are told of them
         if sys.platform == "linux":
             _start_fork_server()
-        self._told = context.SimpleQueue()
-        own = self._told, dict(os.environ)
-        self._pool = ProcessPoolExecutor(self.slots, context, initializer=_begin_worker, initargs=own)
+        self._environment, self._stopped = dict(os.environ), False
+        self._workers = [self._worker() for _ in range(self.slots)]
+        self._idle = list(range(self.slots))
+        self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="worker")
         return self
 
+    def _worker(self) -> tuple[ProcessPoolExecutor, Any]:
+        """A pool of one process, as one that is killed takes its pool with it; and the queue that it tells its progress
+        by. The process is started by the first task."""
+        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        told = context.SimpleQueue()
+        own = told, self._environment
+        return ProcessPoolExecutor(1, context, initializer=_begin_worker, initargs=own), told
+
     def submit(self, task: Task) -> Future[str | None]:
-        return self._pool.submit(_work, task)
+        return self._threads.submit(self._do, task)
+
+    def _do(self, task: Task) -> str | None:
+        """Waits, on a thread, for a worker that does the task. One that is killed is replaced."""
+        place = self._idle.pop()
+        try:
+            return self._workers[place][0].submit(attempted_in_worker, task).result()
+        except BrokenProcessPool:
+            if not self._stopped:
+                self._workers[place] = self._worker()
+            return KILLED
+        except Exception as error:  # the task or what it raised cannot travel between processes
+            return said(error)
+        finally:
+            self._idle.append(place)
 
     def progress(self) -> Iterator[tuple[str, float]]:
-        while not self._told.empty():
-            yield self._told.get()
+        for _, told in self._workers:
+            while not told.empty():
+                yield told.get()
 
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
-        if kind is not None:  # what is finished is in the cache; the rest is not worth waiting for
-            for process in list(self._pool._processes.values()):
-                process.terminate()
-        self._pool.shutdown()
-        if kind is not None and issubclass(kind, BrokenProcessPool):
-            raise KitError(
-                "a worker process was killed, by hand or for lack of memory; finished runs are kept and the others "
-                "go on from their checkpoints when the same is asked again (with fewer jobs they need less memory)"
-            ) from None
+        self._stopped = kind is not None
+        self._threads.shutdown(wait=not self._stopped, cancel_futures=self._stopped)
+        while len(self._idle) < self.slots:  # what is finished is in the cache; the rest is not worth waiting for
+            for pool, _ in self._workers:
+                for process in list(pool._processes.values()):
+                    process.terminate()
+            time.sleep(0.02)
+        for pool, _ in self._workers:
+            pool.shutdown()
 
 
 class BorrowedEngine:
@@ -185,11 +236,11 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _work(task: Task) -> str | None:
+def attempted_in_worker(task: Task) -> str | None:
     keep_what_is_there()  # what the first task needs has been imported to read it
 
     def progress(share: float) -> None:
         if share > 0:
             _told.put((task.key, share))
 
-    return task.work(task.about, progress)
+    return attempted(task, progress)

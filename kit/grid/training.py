@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from tqdm.auto import tqdm
 
 from kit import parallel
-from kit.errors import KitError
 from kit.files import cache_folder
 from kit.grid.durations import Pace, seen_at, seen_in
 from kit.grid.engines import Engine, Task, engine_for
@@ -28,9 +28,10 @@ def train_all(
     """Trains the missing runs, side by side in `jobs` processes of one thread each, and returns every run's result.
 
     `jobs` may be an engine instead: `kit.grid.DaskCluster` trains on the machines of a Dask cluster. Teachers shared
-    by several runs are trained once, and their logits in an epoch computed once. A run that diverges becomes a Failure;
-    the others go on. A damaged folder in the cache is set aside and its run trained anew. Processes that torchrun
-    started all call this, and train one run after another together.
+    by several runs are trained once, and their logits in an epoch computed once. A run that diverges, raises an
+    exception or whose process is killed becomes a Failure with its reason; the others go on. A damaged folder in the
+    cache is set aside and its run trained anew. Processes that torchrun started all call this, and train one run after
+    another together.
     """
     runs = list(runs)
     if parallel.count() > 1:
@@ -130,22 +131,13 @@ class Grid:
 # ---- in a worker process ------------------------------------------------------------------------------------------
 
 
-def train_in_worker(run: Run, tick: Progress) -> str | None:
-    """Trains a run; returns None when its outcome is in the cache, else why not."""
-    try:
+def train_in_worker(run: Run, tick: Progress) -> None:
+    """Trains a run; when this returns, its outcome is in the cache. Raises what kept it from that."""
+    with suppress(Diverged):  # that is written down
         train(run, tick)
-    except Diverged:
-        return None  # written down
-    except KitError as error:
-        return str(error)
-    return None
 
 
-def compute_in_worker(shared: SharedLogits, tick: Progress) -> str | None:
-    """Computes logits that runs share; returns None when they are in the cache, else why not."""
-    try:
-        for _ in compute_logits(shared.run, shared.teacher, shared.epochs):
-            tick(1 / len(shared.epochs))
-    except KitError as error:
-        return str(error)
-    return None
+def compute_in_worker(shared: SharedLogits, tick: Progress) -> None:
+    """Computes logits that runs share; when this returns, they are in the cache. Raises what kept them from it."""
+    for _ in compute_logits(shared.run, shared.teacher, shared.epochs):
+        tick(1 / len(shared.epochs))

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
-from kit.data.roles import ROLES
-from kit.errors import KitError
+from kit.data.roles import ROLES, SOURCES
+from kit.errors import KitError, one_of
 from kit.live.page import Page
 from kit.live.plots import Box, LiveCurves, table
 from kit.live.session import Look, Session, State
@@ -91,6 +91,14 @@ def cockpit(
     A kernel has one cockpit: calling again, as when a cell is run again, ends the former one's training. KitError.
     """
     global _current
+    one_of("role", role, ROLES)
+    for model in (student, *filter(None, (teacher, small_teacher))):
+        one_of("model", model, MODELS)
+    for filled, source in (sources or {}).items():
+        one_of(f"source of {one_of('role', filled, ROLES)}", source, SOURCES)
+    for name, value, least in (("epochs", epochs, 1), ("seed", seed, 0)):
+        if value is not None and (type(value) is not int or value < least):
+            raise KitError(f"{name} {value!r} is not allowed; allowed: a whole number from {least} up")
     former = _current() if _current else None
     if former is not None:
         former.close()

@@ -41,8 +41,8 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
         for folder in doomed:
             shutil.rmtree(folder)
     if not only:
-        shutil.rmtree(cache_folder() / "checkpoints", ignore_errors=True)
-        shutil.rmtree(cache_folder() / "teacher-logits", ignore_errors=True)
+        for further in ("checkpoints", "teacher-logits", "logs"):
+            shutil.rmtree(cache_folder() / further, ignore_errors=True)
     return len(doomed)
 
 

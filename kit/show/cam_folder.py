@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,20 @@ def class_number(word: str | None, explained: Explained, pictures: Pictures) -> 
     raise KitError(f"class {word!r} is not known; allowed: predicted, 0 to {len(explained.classes) - 1}, or {names}")
 
 
+LONGEST_NAME = 200  # bytes; file systems take 255
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Makes a file's name of each image's, all of them different, whatever a file system makes of capitals."""
+    taken, found = {"cam"}, []  # the sheet's
+    for name in names:
+        plain = name.replace("/", "_").encode()[-LONGEST_NAME:].decode(errors="ignore")
+        choices = (plain if number == 1 else f"{plain}-{number}" for number in count(1))
+        found.append(next(each for each in choices if each.casefold() not in taken))
+        taken.add(found[-1].casefold())
+    return found
+
+
 def explain(
     explained: Explained,
     pictures: Pictures,
@@ -242,11 +257,11 @@ def explain(
         ):  # fmt: skip
             frame[name] = score(found.maps, regions)
     out.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for i, name in enumerate(pictures.names):
+    drawn, files = [], file_names(pictures.names)
+    for i, file in enumerate(files):
         box = None if pictures.boxes is None or np.isnan(pictures.boxes[i]).any() else pictures.boxes[i]
         drawn.append(enlarged(overlay(pictures.pixels[i].numpy(), found.maps[i]), box))
-        write_atomically(out / f"{name.replace('/', '_')}.png", pixels_png(drawn[-1], compress=6))
+        write_atomically(out / f"{file}.png", pixels_png(drawn[-1], compress=6))
     sheet = contact_sheet(
         np.stack(drawn[:ON_SHEET]),
         [
