@@ -205,3 +205,65 @@ def test_the_rooms_face_has_the_function_not_a_module():
     from kit import cam
 
     assert cam.maps is maps and cam.METHODS is METHODS
+
+
+# ---- networks as they come -----------------------------------------------------------------------------------------
+
+
+def plain_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+@pytest.mark.parametrize("how", ["weight norm", "spectral norm", "pruned"])
+def test_a_network_that_cannot_be_copied_is_borrowed_and_given_back(how):
+    from torch.nn.utils import prune, spectral_norm, weight_norm
+
+    ways = {
+        "weight norm": weight_norm,
+        "spectral norm": spectral_norm,
+        "pruned": lambda conv: prune.l1_unstructured(conv, "weight", 0.5),
+    }
+    x, network = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)), plain_network()
+    ways[how](network[0])
+    network(x)  # computes the weight, which is what cannot be copied
+    network.train()
+    wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
+    hooks = [len(module._forward_hooks) for module in network.modules()]
+    same = plain_network()  # with the weights as they are in the end
+    with torch.no_grad():
+        network.eval()(x)
+        same[0].weight.copy_(network[0].weight)
+        same[0].bias.copy_(network[0].bias)
+        same[4].load_state_dict(network[4].state_dict())
+        network.train()
+    found = maps(network, x)
+    np.testing.assert_allclose(found.maps, maps(same, x).maps, atol=1e-6)
+    assert all(module.training for module in network.modules())
+    assert {name: parameter.requires_grad for name, parameter in network.named_parameters()} == wanted
+    assert [len(module._forward_hooks) for module in network.modules()] == hooks
+    network(x).sum().backward()  # it still learns
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_maps_of_half_precision_are_those_of_its_weights_in_float32(dtype):
+    x, network = torch.randn(2, 3, 16, 16), plain_network().to(dtype)
+    same = plain_network()
+    same.load_state_dict({name: value.float() for name, value in network.state_dict().items()})
+    np.testing.assert_array_equal(maps(network, x.to(dtype)).maps, maps(same, x.to(dtype).float()).maps)
+    assert next(network.parameters()).dtype == dtype
+
+
+def test_inference_mode_makes_no_difference():
+    x, network = torch.randn(2, 3, 16, 16), plain_network()
+    with torch.inference_mode():
+        inside = maps(network, x.clone()).maps
+        made_there = maps(plain_network(), x.clone()).maps
+    np.testing.assert_array_equal(inside, maps(network, x).maps)
+    np.testing.assert_array_equal(made_there, maps(plain_network(), x).maps)
+
+
+@pytest.mark.parametrize(("words", "named"), [({"classes": None}, "classes None"), ({"batch": 0}, "batch 0")])
+def test_words_that_are_refused(words, named):
+    with pytest.raises(KitError, match=named):
+        maps(plain_network(), torch.randn(2, 3, 16, 16), **words)

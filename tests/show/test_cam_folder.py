@@ -14,7 +14,7 @@ from kit.__main__ import main
 from kit.errors import KitError
 from kit.runs.store import FILES, folder_of, stored
 from kit.runs.training import train
-from kit.show.cam_folder import of_folder, of_run
+from kit.show.cam_folder import file_names, of_folder, of_run
 
 
 @pytest.fixture
@@ -158,3 +158,10 @@ def test_scores_of_no_box_are_not_printed_as_nan(own_cache, folder, tmp_path, ca
     said = capsys.readouterr()
     assert "nan" not in said.out.lower() and "warning: boxes.csv: 1 of 1 rows" in said.err
     assert json.loads(said.out.splitlines()[-1])["warnings"]
+
+
+def test_every_overlay_has_a_file_of_its_own():
+    names = ["a/b.png", "a_b.png", "A_B.png", "cam", "x" * 400, "y/" + "x" * 400, "猫" * 120]
+    files = file_names(names)
+    assert len({file.casefold() for file in files} | {"cam"}) == len(names) + 1
+    assert files[0] == "a_b.png" and all(len(f"{file}.png".encode()) < 255 for file in files)
