@@ -10,10 +10,10 @@ import typer
 from kit.cli import options
 from kit.cli.output import complain
 from kit.errors import KitError
+from kit.runtime.environment import absolute
 
 if TYPE_CHECKING:
     from kit.paper.plan import Plan
-    from kit.runtime.environment import absolute
 
 
 def above_zero(minutes: float | None) -> float | None:
