@@ -102,7 +102,7 @@ def lent(network: nn.Module) -> Iterator[nn.Module]:
     """
     try:
         copied = copy.deepcopy(network).eval().requires_grad_(False)
-    except RuntimeError:  # "Only Tensors created explicitly by the user support the deepcopy protocol"
+    except (RuntimeError, TypeError):  # "Only Tensors created explicitly by the user support the deepcopy protocol"
         copied = None
     if copied is not None:
         halves = {torch.float16, torch.bfloat16} & {each.dtype for each in copied.parameters()}

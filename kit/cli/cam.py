@@ -44,7 +44,6 @@ def cam(
     as_json: options.Json = False,
 ) -> None:
     """Draw heat maps of a folder of images: overlays, a sheet and cam.csv."""
-    from kit.files import ready_folder
     from kit.models import ModelSpec
     from kit.runs.store import stored
     from kit.show import cam_folder
@@ -57,7 +56,6 @@ def cam(
         raise KitError(
             f"--out {str(out)!r} lies in --images; allowed: a folder outside, as what it gets are images too"
         )
-    ready_folder(out)
     if run is not None:
         explained = cam_folder.of_run(run, data)
     else:

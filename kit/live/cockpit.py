@@ -96,9 +96,6 @@ def cockpit(
         one_of("model", model, MODELS)
     for filled, source in (sources or {}).items():
         one_of(f"source of {one_of('role', filled, ROLES)}", source, SOURCES)
-    for name, value, least in (("epochs", epochs, 1), ("seed", seed, 0)):
-        if value is not None and (type(value) is not int or value < least):
-            raise KitError(f"{name} {value!r} is not allowed; allowed: a whole number from {least} up")
     former = _current() if _current else None
     if former is not None:
         former.close()

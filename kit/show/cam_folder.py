@@ -27,7 +27,7 @@ from kit.data.decode import decode_file
 from kit.data.picture import EXTENSIONS
 from kit.data.tree import images_below, shown
 from kit.errors import KitError
-from kit.files import write_atomically
+from kit.files import write_atomically, writing_to
 from kit.models import ModelSpec
 from kit.runs.store import Stored, stored
 from kit.show import style
@@ -256,7 +256,8 @@ def explain(
             ("pointing", cam_scores.pointing), ("energy_box", cam_scores.energy), ("iou", cam_scores.iou)
         ):  # fmt: skip
             frame[name] = score(found.maps, regions)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
     drawn, files = [], file_names(pictures.names)
     for i, file in enumerate(files):
         box = None if pictures.boxes is None or np.isnan(pictures.boxes[i]).any() else pictures.boxes[i]
