@@ -20,8 +20,8 @@ def absolute(path: Path | str) -> Path:
 
 
 def folder_from(variable: str) -> Path | None:
-    """Returns the folder that an environment variable names, made absolute there, too: every process that is started
-    from here gets the same one, whatever its working folder. None where it names none."""
+    """Returns the folder that an environment variable names, made absolute there, too, so that every process that this
+    one starts gets the same one, whatever its working folder. None where it names none."""
     if not os.environ.get(variable):
         return None
     folder = absolute(os.environ[variable])

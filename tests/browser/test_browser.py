@@ -61,7 +61,7 @@ def drag(page: Page, name: str, by: float) -> None:
 def trains(page: Page) -> None:
     """It goes on: batches are counted up."""
     before = batch(page)
-    for _ in range(100):
+    for _ in range(400):  # a redraw is paid for by a pause, which is long where a machine is busy
         if batch(page) > before:
             return
         page.wait_for_timeout(100)
