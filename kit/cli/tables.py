@@ -33,6 +33,7 @@ def table(
     """Train what a table needs and print it, the paper's figures beside this kit's."""
     import pandas as pd
 
+    from kit.paper.claims import explained, readable, tally
     from kit.paper.plan import Plan
     from kit.paper.tables import TABLES
 
@@ -56,6 +57,6 @@ def table(
         frame.to_csv(csv, index=False, lineterminator="\n")
     with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
         print(shown.to_string(index=False))
-        print(claims.to_string(index=False))
+        print(f"{readable(claims).to_string(index=False)}\n{tally(claims)} · {explained(claims)}")
     if as_json:
         print_json({"table": number, "preset": preset, "rows": frame, "claims": claims})
