@@ -186,7 +186,7 @@ def judged(claims: Sequence[Claim]) -> pd.DataFrame:
     for quantity in set(quantities) - {""}:
         if (of := (quantities == quantity) & (n > 1)).any():
             variance[of], df[of] = moderated(by_seed[of])
-    method = [f"{'moderated ' if d > own else ''}t, {d:.3g} df" for own, d in zip(n - 1, df, strict=True)]
+    method = [f"{'moderated ' if d > own else ''}t, {round(d, 1):g} df" for own, d in zip(n - 1, df, strict=True)]
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt(variance / n)
         for i in (i for i, claim in enumerate(claims) if n[i] > 1 and len(claim.images) > 1):
@@ -244,7 +244,7 @@ def tally(frame: pd.DataFrame) -> str:
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """The columns of a verdict table that are to be read, with `at chance` where anything is."""
     quiet = [] if (frame["at chance"] != "").any() else ["at chance"]
-    return frame.drop(columns=[*NUMBERS, *quiet])
+    return frame.drop(columns=["where", *NUMBERS, *quiet], errors="ignore")
 
 
 def explained(frame: pd.DataFrame, n: str = "seeds") -> str:

@@ -317,4 +317,4 @@ def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row], n: str =
         "p: Wilcoxon's signed-rank test over images",
     )
     title = "Section 2.5's claims about heat maps, judged"
-    return verdicts_picture(claims, title, caption(plan, rows, *says), n, merge=["claim"], max_width=1340)
+    return verdicts_picture(claims, title, caption(plan, rows, *says), n, merge=["claim"], max_width=1240)

@@ -35,6 +35,7 @@ class _Line:
     text: str
     height: float
     numbers: pd.Series | None = None
+    indent: float = 0.0  # px
 
 
 @style.styled()
@@ -47,7 +48,7 @@ def claims_at_a_glance(frames: Mapping[str, pd.DataFrame], caption: str = "") ->
     blocks = [_block(name, frame) for name, frame in frames.items()]
     columns = _columns(blocks)
     title = f"All claims at a glance: {tally(pd.concat([frame[['verdict']] for frame in frames.values()]))}"
-    text = " · ".join(filter(None, ["across: effect / half its interval; grey band: the interval holds zero", caption]))
+    text = " · ".join(filter(None, [caption, "across: effect / half its interval; grey band: the interval holds zero"]))
     head, foot = style.frame_heights(WIDTH, title, text)
     top = head + 2 * LINE + 10  # under the legend and the scale
     bottom = top + max(sum(line.height for line in column) for column in columns)
@@ -70,13 +71,13 @@ def _block(name: str, frame: pd.DataFrame) -> list[_Line]:
             lines.append(_text(str(words), 2 * LABEL))
         for _, claim in claims.iterrows():
             of = claim["against"] if shared else words if alone else f"{words} · {claim['against']}"
-            lines.append(_text(str(of), LABEL - INDENT, claim))
+            lines.append(_text(str(of), LABEL - INDENT, claim, INDENT * shared))
     return lines
 
 
-def _text(text: str, width: float, numbers: pd.Series | None = None) -> _Line:
+def _text(text: str, width: float, numbers: pd.Series | None = None, indent: float = 0.0) -> _Line:
     wrapped = style.wrapped(text, width, SMALL)
-    return _Line(wrapped, LINE * (1 + wrapped.count("\n")), numbers)
+    return _Line(wrapped, LINE * (1 + wrapped.count("\n")), numbers, indent)
 
 
 def _columns(blocks: list[list[_Line]]) -> list[list[_Line]]:
@@ -121,7 +122,7 @@ def _draw_column(page: Page, lines: list[_Line], left: float, right: float, top:
         rows += 1
         ax.add_patch(Rectangle((at(-1), above), at(1) - at(-1), below - above, color="#e6e6e6", lw=0, zorder=0))
         ax.plot([at(0)] * 2, [above, below], color="#888888", lw=0.7, zorder=1)
-        page.write(left + INDENT, middle, line.text, "left", SMALL)
+        page.write(left + line.indent, middle, line.text, "left", SMALL)
         _draw_claim(page, line.numbers, middle, at)
 
 

@@ -280,7 +280,7 @@ def readings_figure(comparison: Comparison) -> Figure:
 def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str, n: str = "seeds") -> Figure:
     """Claims as a table: what the paper says, what was measured, and the verdict that follows."""
     claims = claims.reset_index(drop=True)
-    return verdicts_picture(claims, title, caption(comparison), n, max_width=style.WIDTH + 260)
+    return verdicts_picture(claims, title, caption(comparison), n, max_width=style.WIDTH + 80)
 
 
 def headline(claims: pd.DataFrame) -> pd.Series:

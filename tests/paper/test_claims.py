@@ -92,7 +92,6 @@ def test_a_claim_as_a_line():
     assert (line["level"], line["printed"]) == pytest.approx((0.05, 1.5))
     assert {name: line[name] for name in claims.readable(judged([claim]))} == {
         "claim": "it helps",
-        "where": "Table 9",
         "against": "T=5",
         "paper": "+1.5 points (printed)",
         "measured": "+2.0 points",
