@@ -143,7 +143,7 @@ class Claim:
 def moderated(differences: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Moderates the variances over seeds of some claims (claims × seeds): each claim's variance and degrees of freedom.
 
-    As in Smyth's moderated t (2004) a claim's variance is averaged with what all of them have, weighted by degrees of
+    As in Smyth's moderated t (2004) a claim's variance is averaged with the mean of all, weighted by degrees of
     freedom: d of its own, and of theirs as many as `prior_df` finds. Unlike genes, a table's claims are few, and share
     baselines: m whose differences have a mean squared correlation ρ² are worth m/(1 + (m−1)ρ²) independent ones (Box,
     1954). What the others know is only worth the others' degrees of freedom, so one claim alone has Student's t.
