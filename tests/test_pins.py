@@ -105,6 +105,7 @@ def kinds() -> dict[str, Run]:
         "three steps, t by adam": described(recipe.small_teacher(recipe.adaptive(3, optimiser="adam"))),
         "three steps, t follows kl": described(recipe.small_teacher(recipe.adaptive(3, follows="kl"))),
         "three steps, t not floored": described(recipe.small_teacher(recipe.adaptive(3, floor=False))),
+        "three steps, t per variance": described(recipe.small_teacher(recipe.adaptive(3, normalised=True))),
         "three steps, own K and rate": described(recipe.small_teacher(recipe.adaptive(3, k=8, rate=1.5))),
         "three steps, labels mixed in": described(recipe.small_teacher(t, 0.7, t_squared=False, soft_ends=(0.3, 0.6))),
         "three steps at fixed T": described(recipe.small_teacher(Fixed(T=4.5))),
@@ -187,7 +188,8 @@ def test_no_kind_is_missing():
                 usual = {json.dumps(field.default)} if not field.is_required() else set()
                 assert {json.dumps(word) for word in get_args(field.annotation)} - usual <= values, name
             if field.annotation is bool:
-                assert values == {"true", "false"}, (kind, name)
+                wanted = {"true", "false"} if field.exclude_if is None else {"true", "null"}  # null: not described
+                assert values == wanted, (kind, name)
             if field.exclude_if is not None:
                 assert values - {"null"}, f"{kind.__name__}.{name} has its default everywhere"
 

@@ -126,6 +126,7 @@ def test_adaptive_without_a_small_teacher():
 def test_the_default_rate_spreads_over_the_epochs():
     assert recipe.adaptive(12).rate == pytest.approx(5)
     assert recipe.adaptive(150).rate == pytest.approx(0.4)
+    assert recipe.adaptive(12, normalised=True).rate == pytest.approx(100)
     assert recipe.adaptive(12, rate=3).rate == 3
 
 

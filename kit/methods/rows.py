@@ -26,3 +26,6 @@ METHODS: tuple[Method, ...] = (
     early_stop.METHOD,
     plain.OURS,
 )
+# Rows that make the comparison fairer, and longer: the small teacher alone, [9] with its assistant given as the small
+# teacher is, and a random twin of [12]. `table4.compare(plan, methods=METHODS + MORE)`
+MORE: tuple[Method, ...] = (plain.SMALL_ALONE, teacher_assistant.GIVEN, layer_removal.RANDOM_TWIN)

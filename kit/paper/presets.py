@@ -33,6 +33,7 @@ class Preset:
     student_width: int
     seeds: int
     says: str  # what its numbers can and cannot show
+    lr: float = 0.1  # peak learning rate
 
 
 PRESETS = {

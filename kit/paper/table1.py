@@ -17,9 +17,9 @@ NAMES = {title: name for name, title in TITLES.items()}
 
 
 def table(plan: Plan, seeds: int = 1, roles: Sequence[str] = ROLES) -> list[Row]:
-    """One row a network and role. Seed 0 is the teacher that the other tables use."""
+    """One row a network and role. Seed 0 is the teacher that the other tables use, or each seed's own students do."""
     return [
-        Row(TITLES[model], "no teacher", tuple(plan.teacher(model, role, seed) for seed in range(seeds)), role)
+        Row(TITLES[model], "no teacher", tuple(plan.teacher(model, role, seed) for seed in plan.seeds(seeds)), role)
         for role in roles
         for model in MODELS
     ]
@@ -31,7 +31,7 @@ def run(plan: Plan, seeds: int, jobs: int | Engine | None = None) -> pd.DataFram
 
 
 def seeds(plan: Plan) -> int:
-    return 1  # each cell is a long training; `--seeds` asks for more
+    return 1 if plan.one_teacher else plan.preset.seeds  # each cell is a long training; `--seeds` asks for more
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

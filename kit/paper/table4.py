@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kit import recipe
@@ -50,12 +51,15 @@ EPOCHS = {"smoke": 2, "quick": 12, "paper": TABLE_4_EPOCHS}  # of an ordinary st
 Side = tuple[str, str]  # a row's key and title
 
 
-def setting(plan: Plan, assistants: Sequence[str] = (SMALL,), cost_target: float | None = None) -> Setting:
-    """What all rows share. Assistants are as wide as teachers are; `cost_target` is the student search's."""
+def setting(
+    plan: Plan, seed: int = 0, assistants: Sequence[str] = (SMALL,), cost_target: float | None = None
+) -> Setting:
+    """What all rows share at a seed. Assistants are as wide as teachers are; `cost_target` is the student search's."""
+    teachers = 0 if plan.one_teacher else seed
     return Setting(
         student=plan.student(STUDENT, ROLE, lambda epochs: recipe.hard_labels(), BIG).student,
-        big=plan.teacher(BIG, ROLE),
-        small=plan.teacher(SMALL, ROLE),
+        big=plan.teacher(BIG, ROLE, teachers),
+        small=plan.teacher(SMALL, ROLE, teachers),
         assistants=tuple(plan.teacher(name, ROLE).student for name in assistants),
         T=T,
         epochs=EPOCHS[plan.preset.name],
@@ -70,8 +74,8 @@ def seeds(plan: Plan) -> int:
 
 def known(plan: Plan, seeds: int) -> list[Row]:
     """Rows whose runs no search decides, for equal steps: they can be trained together with other tables' runs."""
-    given = setting(plan)
-    procedures = {m: [m.build(given, seed) for seed in range(seeds)] for m in METHODS if not m.search}
+    given = {seed: setting(plan, seed) for seed in plan.seeds(seeds)}
+    procedures = {m: [m.build(given[seed], seed) for seed in given] for m in METHODS if not m.search}
     return [Row(m.key, m.title, tuple(run for p in each for run in p.runs), ROLE) for m, each in procedures.items()]
 
 
@@ -109,10 +113,15 @@ class Comparison:
     """Table 4 here: its rows, what the searches found, and all of it as one frame."""
 
     plan: Plan
-    setting: Setting
+    settings: Mapping[int, Setting]  # by seed
     rows: tuple[Trial, ...]
     found: Mapping[tuple[str, int], Found]  # by the method's label and seed
     frame: pd.DataFrame
+
+    @property
+    def setting(self) -> Setting:
+        """The first seed's: only the teachers differ from seed to seed."""
+        return next(iter(self.settings.values()))
 
     @property
     def outcomes(self) -> dict[Run, Result | Failure]:
@@ -139,30 +148,35 @@ def compare(
     cost_target: float | None = None,
     methods: Sequence[Method] = METHODS,
     show_progress: bool = True,
+    equal_time: bool = True,
 ) -> Comparison:
-    """Trains and searches whatever is not in the cache. `cost_target`: FLOPs an image; None: the table student's."""
+    """Trains and searches whatever is not in the cache. `cost_target`: FLOPs an image; None: the table student's.
+
+    With `equal_time` every method is trained once more, for as long as ours takes.
+    """
     seeds = plan.preset.seeds if seeds is None else seeds
-    given = setting(plan, assistants, cost_target)
+    given = {seed: setting(plan, seed, assistants, cost_target) for seed in plan.seeds(seeds)}
     if cost_target is not None:
-        student_search.search(given, seed=0)  # refuses a target that cannot be met before anything is trained
+        student_search.search(given[plan.first_seed], seed=0)  # refuses a target that cannot be met before training
     how = (jobs, show_progress)
-    teachers = train_all([given.big, given.small], *how)
+    teachers = train_all([run for each in given.values() for run in (each.big, each.small)], *how)
     for outcome in teachers.values():
         if isinstance(outcome, Failure):
             raise KitError(f"a teacher of all rows ({outcome.run.title}) did not finish: {outcome.reason}")
-    searching = [(method, seed) for seed in range(seeds) for method in methods if method.search]
-    searches = {(method.label, seed): method.search(given, seed) for method, seed in searching}
+    searching = [(method, seed) for seed in given for method in methods if method.search]
+    searches = {(method.label, seed): method.search(given[seed], seed) for method, seed in searching}
     found = dict(zip(searches, search_all(list(searches.values()), *how), strict=True))
-    each = [(method, seed) for method in methods for seed in range(seeds)]
-    rows = _trained("steps", given, dict.fromkeys(each, given.epochs), found, how)
-    budgets = _epochs_for_equal_time(given, each, _frame(given, rows, teachers), found)
-    rows += _trained("time", given, budgets, found, how)
+    each = {(method, seed): given[seed].epochs for method in methods for seed in given}
+    rows = _trained("steps", given, each, found, how)
+    if equal_time:
+        budgets = _epochs_for_equal_time(given, list(each), _frame(given, rows, teachers), found)
+        rows += _trained("time", given, budgets, found, how)
     return Comparison(plan, given, tuple(rows), found, _frame(given, rows, teachers))
 
 
 def _trained(
     budget: str,
-    given: Setting,
+    given: Mapping[int, Setting],
     epochs: Mapping[tuple[Method, int], int],
     found: Mapping[tuple[str, int], Found],
     how: tuple[int | Engine | None, bool],
@@ -171,7 +185,7 @@ def _trained(
     procedures = {}
     for (method, seed), own in epochs.items():
         more = (found[method.label, seed],) if method.search else ()
-        procedures[method, seed] = method.build(given.with_epochs(own), seed, *more)
+        procedures[method, seed] = method.build(given[seed].with_epochs(own), seed, *more)
     results = train_all([run for procedure in procedures.values() for run in procedure.runs], *how)
     trials = []
     for (method, seed), procedure in procedures.items():
@@ -181,7 +195,7 @@ def _trained(
 
 
 def _epochs_for_equal_time(
-    given: Setting,
+    given: Mapping[int, Setting],
     each: Sequence[tuple[Method, int]],
     by_steps: pd.DataFrame,
     found: Mapping[tuple[str, int], Found],
@@ -191,7 +205,8 @@ def _epochs_for_equal_time(
     ours = next((method.label for method, _ in each if method.key == "ours"), None)
     if ours not in cells:
         return {}
-    time, per_epoch = cells[ours]["seconds_total"].mean(), steps_of(given.data, given.batch)
+    time, a_setting = cells[ours]["seconds_total"].mean(), next(iter(given.values()))
+    per_epoch = steps_of(a_setting.data, a_setting.batch)
     budgets = {}
     for method, seed in each:
         if method.label not in cells:
@@ -199,7 +214,7 @@ def _epochs_for_equal_time(
         cell = cells[method.label]
         training = (cell["seconds_total"] - cell["seconds_search"]).mean()
         trained = (cell["epochs_total"] * (time - cell["seconds_search"].mean()) / training).mean()
-        least = 1 + (len(given.assistants) if method.key == "[9]" else 0)
+        least = 1 + (len(a_setting.assistants) if method.key == "[9]" else 0)
         searched = math.ceil(found[method.label, seed].spent.steps / per_epoch) if method.search else 0
         budgets[method, seed] = max(least, round(trained)) + searched
     return budgets
@@ -208,8 +223,10 @@ def _epochs_for_equal_time(
 # ---- the frame ----------------------------------------------------------------------------------------------------
 
 
-def _frame(given: Setting, rows: Sequence[Trial], teachers: Mapping[Run, Result | Failure]) -> pd.DataFrame:
-    return pd.DataFrame([_line(given, row, teachers) for row in rows])
+def _frame(
+    given: Mapping[int, Setting], rows: Sequence[Trial], teachers: Mapping[Run, Result | Failure]
+) -> pd.DataFrame:
+    return pd.DataFrame([_line(given[row.seed], row, teachers) for row in rows])
 
 
 def _line(given: Setting, row: Trial, teachers: Mapping[Run, Result | Failure]) -> dict[str, object]:
@@ -364,10 +381,8 @@ def _pair_claims(frame: pd.DataFrame, classes: Mapping[str, int] | None) -> list
             first, second = (ours, theirs) if gap > 0 else (theirs, ours)
             text, paper = f"{first[0]} beats {second[0]} in {what}", f"{abs(gap):+.2f} points"
             for budget in frame["budget"].unique():
-                measured, against = (
-                    _between(frame, budget, (first, second), column, classes),
-                    f"{title}, equal {budget}",
-                )
+                measured = _between(frame, budget, (first, second), column, classes)
+                against = f"{title}, equal {budget}"
                 claims.append(Claim(text, "Table 4", paper, "points (test)", against=against, **measured))
     return claims
 
@@ -417,8 +432,7 @@ ORDINALS = {1: "best", 2: "second best", 3: "third best"}
 def _lead(wide: pd.DataFrame, place: int) -> pd.Series:
     """Ours less what it must beat to be among the best `place`: of the others, so many from the top, seed by seed."""
     others = wide.drop(columns="ours")
-    to_beat = others.apply(lambda values: values.nlargest(min(place, len(values))).iloc[-1], axis=1)
-    return wide["ours"] - to_beat
+    return wide["ours"] - np.sort(others, axis=1)[:, -min(place, others.shape[1])]
 
 
 def _printed_lead(column: str, place: int) -> float:
@@ -434,10 +448,12 @@ def _own_claims(frame: pd.DataFrame, classes: Mapping[str, int] | None) -> list[
     compared = [
         ("ours beats hard labels in Top-1", first.get("ours"), first.get("hard labels")),
         ("ours beats ordinary distillation in Top-1", first.get("ours"), first.get("hinton")),
+        ("ours beats its small teacher's ordinary distillation", first.get("ours"), first.get("small alone")),
         ("ordinary distillation beats hard labels in Top-1", first.get("hinton"), first.get("hard labels")),
     ]
-    if len(names.get("[11]", ())) == 2:
-        compared.append(("the controller of [11] beats random search in Top-1", *names["[11]"]))
+    for key in ("[11]", "[12]"):
+        if len(names.get(key, ())) == 2:
+            compared.append((f"the controller of {key} beats random search in Top-1", *names[key]))
     for budget in frame["budget"].unique():
         for text, better, worse in compared:
             if better and worse:

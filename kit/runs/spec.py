@@ -23,6 +23,7 @@ from kit.training.forward import Precision
 from kit.training.steering import Event, checked
 
 NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
+TEACHERS = 1000  # added to a seed for its own teachers, so that no student has its teacher's weights, batches and crops
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 ABOUT = ("title", "versions", "format", "notes")  # in `run.json` beside the description
 
