@@ -21,8 +21,9 @@ K = 20.0  # the paper's temperature threshold
 ALPHA = 0.5  # the paper's α in Eq. (1)
 
 # θ's learning rate over a whole run: spread over the epochs it is the default rate per epoch. It is set so that the two
-# soft stages end near 40 % and 65 % of the epochs; notebook 02 shows what other rates do.
-RATE = 60.0
+# soft stages end near 40 % and 65 % of the epochs; notebook 02 shows what other rates do. Without dividing the gradient
+# by the variance of the teacher's logits the rate depends on the teacher.
+RATE, RATE_OF_RAW = 1200.0, 60.0
 
 
 class Objective(Described):
@@ -150,15 +151,20 @@ def hard_labels() -> tuple[Stage, ...]:
     return (Stage(name="hard labels", objective=HardLabels(), until=1),)
 
 
-def eq1(T: float, reading: Literal["printed", "hinton"] = "printed", alpha: float = ALPHA) -> tuple[Stage, ...]:
+def eq1(
+    T: float, reading: Literal["printed", "hinton"] = "printed", alpha: float = ALPHA, teacher: str = "big"
+) -> tuple[Stage, ...]:
     """The text's "traditional method": the big teacher straight to the student by Eq. (1) at a fixed T."""
-    objective = Eq1(reading=reading, alpha=alpha)
-    return (Stage(name="big teacher", teacher="big", objective=objective, temperature=Fixed(T=T), until=1),)
+    name, objective = f"{teacher} teacher", Eq1(reading=reading, alpha=alpha)
+    return (Stage(name=name, teacher=teacher, objective=objective, temperature=Fixed(T=T), until=1),)
 
 
-def adaptive(epochs: int, k: float = K, rate: float | None = None, **readings: Any) -> Adaptive:
+def adaptive(
+    epochs: int, k: float = K, rate: float | None = None, normalised: bool = True, **readings: Any
+) -> Adaptive:
     """The adaptive temperature for a run of so many epochs. `rate` is per epoch; by default RATE / epochs."""
-    return Adaptive(k=k, rate=RATE / max(1, epochs) if rate is None else rate, **readings)
+    default = (RATE if normalised else RATE_OF_RAW) / max(1, epochs)
+    return Adaptive(k=k, rate=default if rate is None else rate, normalised=normalised, **readings)
 
 
 def small_teacher(

@@ -103,24 +103,28 @@ class Adaptive(Falling):
     rate: float = Field(gt=0, description="learning rate of θ in one epoch; a step takes rate / steps per epoch")
     optimiser: Literal["sgd", "adam"] = "sgd"
     follows: Literal["cross-entropy", "kl"] = "cross-entropy"  # whose gradient moves t; KL's drives t up to K
+    # whether the gradient is taken per variance of the teacher's logits: a rate then suits any teacher and number of
+    # classes. Runs from before this reading are described without it.
+    normalised: bool = Field(default=False, exclude_if=lambda normalised: not normalised)
     steerable: ClassVar[tuple[str, ...]] = ("k", "rate")
 
     def next(self, t: float, at: Moment) -> float:
-        terms = torch.stack([self._terms(zt, at.zs, t) for zt in at.logits.values()]).mean(0)  # (3,)
-        slope, mismatch, spread = (t * term for term in at.ranks.mean(terms).tolist())  # ∂L_D/∂θ = t · ∂L_D/∂t
+        terms = torch.stack([self._terms(zt, at.zs, t) for zt in at.logits.values()]).mean(0)  # (4,)
+        moving, slope, mismatch, spread = (t * term for term in at.ranks.mean(terms).tolist())  # ∂/∂θ = t · ∂/∂t
         at.memory.update(gradient=slope, mismatch=mismatch, spread=spread)
         if not math.isfinite(slope):
             return t  # the student has diverged: the trainer will say so
         step = self.rate / at.steps_per_epoch
         # θ ← θ − step·∂L_D/∂θ, written for t = exp(θ) so that t = K is exactly K
-        change = min(-step * self._direction(slope, at.memory, at.step + 1), LARGEST_EXPONENT)
+        change = min(-step * self._direction(moving, at.memory, at.step + 1), LARGEST_EXPONENT)
         return min(max(t * math.exp(change), COLD), self.k)
 
     def _terms(self, zt: Tensor, zs: Tensor, t: float) -> Tensor:
-        """The gradient that t follows, and the two terms of the cross-entropy's, (3,)."""
+        """What moves t, the gradient ∂L_D/∂t that it comes from, and the two terms of the cross-entropy's, (4,)."""
         terms = temperature_gradient(zt, zs, t)
         slope = terms.total if self.follows == "cross-entropy" else terms.total - entropy_gradient(zt, t)
-        return torch.stack([slope, *terms])
+        scale = zt.var(-1, correction=0).mean() if self.normalised else 1.0
+        return torch.stack([slope / scale, slope, *terms])
 
     def _direction(self, slope: float, memory: dict[str, float], seen: int) -> float:
         if self.optimiser == "sgd":

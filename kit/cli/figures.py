@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kit.cli import options
 from kit.cli.output import complain
+from kit.errors import KitError
+
+if TYPE_CHECKING:
+    from kit.paper.plan import Plan
+
+
+def above_zero(minutes: float | None) -> float | None:
+    if minutes is not None and not minutes > 0:
+        raise KitError(f"--minutes {minutes:g} is not allowed; allowed: above 0")
+    return minutes
 
 
 def figures(
@@ -18,6 +28,9 @@ def figures(
     jobs: options.Jobs = None,
     scheduler: options.Scheduler = None,
     seeds: options.Seeds = None,
+    minutes: Annotated[
+        float | None, typer.Option(callback=above_zero, help="as many seeds as fit into this time; not with --seeds")
+    ] = None,
     role_data: options.RoleData = None,
     data: options.Data = None,
     strict: options.Strict = False,
@@ -29,8 +42,15 @@ def figures(
     """Execute the notebooks and write every figure and table."""
     from kit.figures.make import make
     from kit.figures.needs import Request
+    from kit.paper.plan import Plan
 
     engine = options.engine_at(scheduler, jobs)
+    if minutes is not None:
+        if seeds is not None:
+            raise KitError(
+                f"--minutes {minutes:g} chooses the seeds, but --seeds {seeds} does, too; allowed: one of them"
+            )
+        seeds = _rounds(minutes, Plan.of(preset, options.sources(role_data), data), jobs)
     request = Request(
         preset=preset,
         seeds=seeds,
@@ -43,3 +63,12 @@ def figures(
     complain(failures)
     if failures:
         raise typer.Exit(1)
+
+
+def _rounds(minutes: float, plan: Plan, jobs: int | None) -> int:
+    from kit.figures.forecast import rounds_within
+
+    seeds = rounds_within(minutes, plan, jobs)
+    says = "1 seed, which gives no interval and no verdict" if seeds == 1 else f"{seeds} seeds"
+    print(f"{says}: as many as are expected to fit into {minutes:g} minutes")
+    return seeds

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any
 
 import pandas as pd
@@ -22,7 +22,8 @@ import torch
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
-from kit.figures import FOLLOWING, NEEDS, notebooks
+from kit.figures import NEEDS, notebooks
+from kit.figures.needs import FORESEEN
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, Pace, Work, drawing_seconds, expected_drawing
 from kit.grid.engines import default_jobs
@@ -170,7 +171,7 @@ class Prediction:
         preset, drawn = plan.preset.name, drawing_seconds(cache_folder())
         drawing = expected_drawing(cache_folder(), preset)
         needs = {name: with_teachers(runs_of(needed(plan, seeds))) for name, needed in NEEDS.items()}
-        foreseen = {name: table4.foreseen(plan, seeds or table4.seeds(plan)) for name in FOLLOWING}
+        foreseen = {name: runs(plan, seeds) for name, runs in FORESEEN.items()}
         everything = [*dict.fromkeys(chain(*needs.values())), *chain(*foreseen.values())]
         users = users_of_logits(everything)
         cost = {run: whole(run, pace, plan, users) for run in everything}
@@ -181,7 +182,7 @@ class Prediction:
             missing = [run for run in new if not is_finished(run)]
             left |= {run: cost[run] for run in missing}
             undecided = following if missing or (preset, name) not in drawn else []
-            starts += (table4.SEARCHES[preset].rounds + len(table4.BUDGETS)) if undecided else 0
+            starts += (table4.SEARCHES[preset].rounds + 1) if undecided else 0
             expected = Expected(
                 notebook=name,
                 runs=len(new) + len(following),
@@ -225,6 +226,25 @@ class Prediction:
             }
             for each in self.notebooks
         )
+
+
+MOST_ROUNDS, A_GLANCE = 100, 0.2  # seeds that are tried; seconds of a measurement where only the minutes matter
+
+
+def rounds_within(minutes: float, plan: Plan, jobs: int | None = None) -> int:
+    """Chooses how many seeds all tables can have within so many minutes, at least one, before anything is trained.
+
+    So it depends on time, never on results. What the cache has counts as done; networks that it has no times of are
+    measured first.
+    """
+    pace = Pace.from_cache(cache_folder())
+    if not pace.rates:
+        needed = [run for need in NEEDS.values() for run in runs_of(need(plan, 1))]
+        batch = next(iter(plan.preset.roles.values())).batch
+        speeds = [speed(network, px, batch, A_GLANCE) for network, px in networks_of(needed)]
+        pace = pace.with_rates(measured_rates(speeds))
+    fits = (Prediction.of(plan, pace, jobs, seeds).left <= 60 * minutes for seeds in range(2, MOST_ROUNDS + 1))
+    return 1 + sum(takewhile(bool, fits))
 
 
 def whole(run: Run, pace: Pace, plan: Plan, users: Mapping[str, int]) -> float:

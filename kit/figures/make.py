@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from kit.data.roles import real_folder
 from kit.errors import KitError, not_one_of
 from kit.figures.execute import Drawing, execute
 from kit.figures.manifest import Manifest, entry_of, fingerprint
-from kit.figures.needs import FOLLOWING, NEEDS, Request, chosen, parameters_of
+from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, parameters_of
 from kit.files import cache_folder, locked
 from kit.grid.durations import expected_drawing, note_drawing
 from kit.grid.engines import BorrowedEngine, Engine, LocalProcesses, Task, default_jobs
@@ -34,6 +36,7 @@ from kit.paper.plan import runs_of
 from kit.runs.spec import Run
 
 DRAFT = ".drawing-"  # begins the name of the folder that a notebook draws into
+EVERY = 0.1 if sys.stderr.isatty() else 30.0  # seconds between the bar's updates; a file needs few
 UP_TO_DATE = "its pictures are up to date"
 
 
@@ -65,14 +68,19 @@ def make(
             for name, path in todo.items()
         ]
         grid = Grid([run for book in books for run in book.runs])
-        schedule = Schedule(grid, manifest, request.preset, force)
-        with engine or LocalProcesses(request.jobs or default_jobs()) as entered:
-            schedule.work_off([book for book in books if book.name not in FOLLOWING], entered, grid.tasks)
+        first = [book for book in books if book.name not in FOLLOWING]
+        with engine or LocalProcesses(request.jobs or default_jobs()) as entered, closing(Bar()) as bar:
+            schedule = Schedule(grid, manifest, request.preset, force, bar)
+            for book in books:
+                if book.name in FOLLOWING and (grid.tasks or book.name not in manifest.content["notebooks"]):
+                    searched = [grid.pace.seconds(run) for run in FORESEEN[book.name](plan, request.seeds)]
+                    bar.expect(searched, schedule.cost(schedule.drawing(book)))
+            schedule.work_off(first, entered, grid.tasks)
             later = []
             for book in books:
                 if book.name in FOLLOWING:
                     try:
-                        further = FOLLOWING[book.name](plan, request.seeds, BorrowedEngine(entered))
+                        further = FOLLOWING[book.name](plan, request, Watched(entered, bar))
                     except KitError as error:  # the other notebooks do not depend on it
                         schedule.failures[book.name] = f"{book.name}: {error}"
                         continue
@@ -114,11 +122,66 @@ class Book:
         return self.path.stem
 
 
-class Schedule:
-    """A grid's runs, and the notebooks that show them, for `run_tasks`: a notebook needs its runs and nothing else."""
+class Bar:
+    """One progress bar for everything, in seconds of one thread; it counts what comes later from the start.
 
-    def __init__(self, grid: Grid, manifest: Manifest, preset: str, force: bool) -> None:
-        self.grid, self.manifest, self.preset, self.force = grid, manifest, preset, force
+    Of tasks that are not known yet each counts, when it ends, as one of those that were foreseen.
+    """
+
+    def __init__(self) -> None:
+        self._foreseen: list[float] = []  # the tasks'
+        self._later = 0.0  # of what follows them
+        self._shown: tqdm | None = None
+
+    def expect(self, tasks: Sequence[float], then: float) -> None:
+        self._foreseen += tasks
+        self._later += then
+
+    def show(self, seconds: float, what: str) -> tqdm:
+        """The bar, with work of so many seconds to be done now."""
+        if self._shown is None:
+            self._shown = tqdm(
+                total=seconds + sum(self._foreseen) + self._later, desc=what, bar_format=BAR, mininterval=EVERY
+            )
+        self._shown.total = max(self._shown.total, self._shown.n + seconds)
+        return self._shown
+
+    def tick(self) -> None:
+        """One of the foreseen tasks has ended."""
+        if self._shown is not None and self._foreseen:
+            self._shown.update(self._foreseen.pop())
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar."""
+        tqdm.write(line)
+
+    def close(self) -> None:
+        if self._shown is not None:
+            self._shown.update(self._shown.total - self._shown.n)
+            self._shown.close()
+
+
+class Watched(BorrowedEngine):
+    """An engine that somebody else has entered, whose tasks the bar hears of when they end."""
+
+    def __init__(self, engine: Engine, bar: Bar) -> None:
+        super().__init__(engine)
+        self._bar = bar
+
+    def submit(self, task: Task) -> Future[str | None]:
+        future = super().submit(task)
+        future.add_done_callback(lambda _: self._bar.tick())
+        return future
+
+
+class Schedule:
+    """A grid's runs, and the notebooks that show them, for `run_tasks`: a notebook needs its runs and nothing else.
+
+    Notebooks that need no runs come first, then in their order.
+    """
+
+    def __init__(self, grid: Grid, manifest: Manifest, preset: str, force: bool, bar: Bar) -> None:
+        self.grid, self.manifest, self.preset, self.force, self.bar = grid, manifest, preset, force, bar
         self.failures: dict[str, str] = {}  # by notebook, in one line
         self._books: dict[str, Book] = {}
         self._inputs: dict[str, str] = {}
@@ -129,17 +192,18 @@ class Schedule:
         """Does the trainings, and draws what of the notebooks is not up to date."""
         self._books |= {book.name: book for book in books}
         training = {task.key for task in trainings}
-        drawings = [task for task in map(self._drawing, books) if task.needs & training or self.skip(task) is None]
+        drawings = [task for task in map(self.drawing, books) if task.needs & training or self.skip(task) is None]
         tasks = [*trainings, *drawings]
         if not tasks:
             return
         runs = f"training {len(self.grid.missing)} runs" if trainings else ""
         drawn = f"drawing {len(drawings)} notebooks" if drawings else ""
-        total, desc = sum(map(self.cost, tasks)), ", ".join(filter(None, (runs, drawn)))
-        with tqdm(total=total, desc=desc, bar_format=BAR) as bar:
-            run_tasks(tasks, engine, self.cost, self.ended, self.skip, bar)
+        bar = self.bar.show(sum(map(self.cost, tasks)), ", ".join(filter(None, (runs, drawn))))
+        order = {task.key: (number if task.needs else -1) for number, task in enumerate(drawings)}
+        last = len(drawings)
+        run_tasks(tasks, engine, self.cost, self.ended, self.skip, bar, lambda task: order.get(task.key, last))
 
-    def _drawing(self, book: Book) -> Task:
+    def drawing(self, book: Book) -> Task:
         out = self.manifest.out
         scratch, executed = out / f"{DRAFT}{book.name}", out / "executed" / book.path.name
         about = Drawing(book.path, executed, scratch, book.parameters)
@@ -172,5 +236,7 @@ class Schedule:
 
     def _keep(self, book: Book, scratch: Path) -> None:
         entry = entry_of(self._inputs[book.name], book.parameters, book.runs, self.grid.results)
+        pictures = ", ".join(path.name for path in sorted(scratch.glob("*.png")))
+        self.bar.say(f"{book.name}: {pictures or 'no pictures'}")
         self.manifest.take(book.name, entry, scratch)
         note_drawing(cache_folder(), self.preset, book.name, time.monotonic() - self._begun[book.name])

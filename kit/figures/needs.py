@@ -28,6 +28,8 @@ def _is_count(value: object) -> bool:
 ALLOWED = {
     "preset": (lambda value: isinstance(value, str), "a preset's name"),
     "seeds": (_is_count, "a whole number from 1 up, or null"),
+    "first_seed": (lambda value: type(value) is int and value >= 0, "a whole number from 0 up"),
+    "one_teacher": (lambda value: isinstance(value, bool), "true or false"),
     "role_data": (lambda value: isinstance(value, dict), 'such as {"cifar-10": "real"}'),
     "data": (lambda value: value is None or isinstance(value, str), "a folder, or null"),
     "jobs": (_is_count, "a whole number from 1 up, or null"),
@@ -44,6 +46,8 @@ class Request:
     data: str | None
     jobs: int | None
     extra: Mapping[str, Any]
+    first_seed: int = 0
+    one_teacher: bool = False
 
     def settled(self) -> Request:
         """Returns the request with what `extra` sets, so that training and notebooks use the same values. KitError."""
@@ -61,7 +65,7 @@ class Request:
 
     @property
     def plan(self) -> Plan:
-        return Plan.of(self.preset, self.role_data, self.data)
+        return Plan.of(self.preset, self.role_data, self.data, self.first_seed, self.one_teacher)
 
     def parameters(self) -> dict[str, Any]:
         own = {
@@ -70,6 +74,8 @@ class Request:
             "role_data": dict(self.role_data),
             "data": self.data,
             "jobs": self.jobs,
+            "first_seed": self.first_seed,
+            "one_teacher": self.one_teacher,
         }
         return own | dict(self.extra)
 
@@ -92,8 +98,13 @@ def _table4(plan: Plan, seeds: int | None) -> list[Row]:
     return table4.known(plan, seeds or table4.seeds(plan))
 
 
-def _table4_searched(plan: Plan, seeds: int | None, engine: Engine) -> Mapping[Run, Result | Failure]:
-    return table4.compare(plan, seeds or table4.seeds(plan), engine).outcomes
+def _table4_searched(plan: Plan, request: Request, engine: Engine) -> Mapping[Run, Result | Failure]:
+    how = {"show_progress": False, "equal_time": bool(request.extra.get("equal_time", False))}
+    return table4.compare(plan, request.seeds or table4.seeds(plan), engine, **how).outcomes
+
+
+def _table4_foreseen(plan: Plan, seeds: int | None) -> list[Run]:
+    return table4.foreseen(plan, seeds or table4.seeds(plan))
 
 
 NEEDS = {
@@ -107,6 +118,7 @@ NEEDS = {
 }
 # What is only known once those have been trained; a notebook's name, and what trains the rest.
 FOLLOWING = {"06_table4_methods": _table4_searched}
+FORESEEN = {"06_table4_methods": _table4_foreseen}  # about what that will be
 
 
 def notebooks() -> dict[str, Path]:

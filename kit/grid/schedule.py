@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from tqdm.auto import tqdm
@@ -23,16 +23,18 @@ def run_tasks(
     ended: Callable[[Task, str | None], None],
     skip: Callable[[Task], str | None] = lambda task: None,
     bar: tqdm | None = None,
+    rank: Callable[[Task], float] = lambda task: 0.0,
 ) -> None:
     """Runs the tasks as slots get free: of those whose needs are met, the one that begins the costliest chain.
 
-    `ended` hears of each task, and why it failed if it did; `skip` may say, just before a task, why it is pointless.
-    `bar` counts in the costs that the tasks have when this begins.
+    What a task of lower `rank` waits for comes before that, unless a chain is as long as all that is left. `ended`
+    hears of each task, and why it failed if it did; `skip` may say, just before a task, why it is pointless. `bar`
+    counts in the costs that the tasks have when this begins.
     """
     waiting = {task.key: task for task in tasks}
     running: dict[Future, Task] = {}
     to_tell = {key: cost(task) for key, task in waiting.items()}  # of each task's cost, what the bar has not heard of
-    whole = dict(to_tell)
+    whole, ranks = dict(to_tell), lowest_ranks(waiting.values(), rank)
 
     def tell(key: str, part: float) -> None:
         part = min(part, to_tell[key])
@@ -45,7 +47,8 @@ def run_tasks(
         can_begin = [task for task in waiting.values() if not task.needs & unfinished]
         if can_begin and len(running) < engine.slots:
             chains = critical_path(waiting.values(), cost)
-            can_begin.sort(key=lambda task: -chains[task.key])
+            left = sum(map(cost, waiting.values())) / engine.slots
+            can_begin.sort(key=lambda task: (chains[task.key] < left, ranks[task.key], -chains[task.key]))
             for task in can_begin:
                 if len(running) >= engine.slots:
                     break
@@ -67,11 +70,7 @@ def run_tasks(
 def critical_path(tasks: Iterable[Task], cost: Callable[[Task], float]) -> dict[str, float]:
     """Computes for each task the cost of the costliest chain of tasks that begins with it."""
     tasks = list(tasks)
-    heirs: dict[str, list[Task]] = defaultdict(list)
-    for task in tasks:
-        for key in task.needs:
-            heirs[key].append(task)
-    chains: dict[str, float] = {}
+    heirs, chains = heirs_of(tasks), dict[str, float]()
 
     def chain(task: Task) -> float:
         if task.key not in chains:
@@ -81,3 +80,27 @@ def critical_path(tasks: Iterable[Task], cost: Callable[[Task], float]) -> dict[
     for task in tasks:
         chain(task)
     return chains
+
+
+def lowest_ranks(tasks: Iterable[Task], rank: Callable[[Task], float]) -> dict[str, float]:
+    """Finds for each task the lowest rank among itself and those that wait for it."""
+    tasks = list(tasks)
+    heirs, lowest = heirs_of(tasks), dict[str, float]()
+
+    def find(task: Task) -> float:
+        if task.key not in lowest:
+            lowest[task.key] = min([rank(task), *map(find, heirs[task.key])])
+        return lowest[task.key]
+
+    for task in tasks:
+        find(task)
+    return lowest
+
+
+def heirs_of(tasks: Iterable[Task]) -> Mapping[str, list[Task]]:
+    """Lists for each task, by its key, those that need it."""
+    heirs: dict[str, list[Task]] = defaultdict(list)
+    for task in tasks:
+        for key in task.needs:
+            heirs[key].append(task)
+    return heirs

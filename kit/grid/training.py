@@ -92,6 +92,11 @@ class Grid:
             return self._pace.asking(about.run, about.teacher, images)
         return self._pace.seconds(about, self._read[about])
 
+    @property
+    def pace(self) -> Pace:
+        """How long runs take, by those that have finished."""
+        return self._pace
+
     def skip(self, task: Task) -> str | None:
         """Says why a task is left out: one of its teachers has failed."""
         about = task.about

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,13 +47,20 @@ def descriptions(spec: LayeredSpec) -> Tensor:
 
 
 class LayerRemoval:
-    """Cuts a network in two phases. See `kit.methods.search.Proposer`."""
+    """Cuts a network in two phases (`random`: by choices that no reward teaches). See `kit.methods.search.Proposer`."""
 
-    name = "cut"
-
-    def __init__(self, whole: LayeredSpec, px: int, seed: int, accuracy_teacher: float, lr: float = 0.03) -> None:
+    def __init__(
+        self,
+        whole: LayeredSpec,
+        px: int,
+        seed: int,
+        accuracy_teacher: float,
+        lr: float = 0.03,
+        random: bool = False,
+    ) -> None:
         self.fallback = self.whole = whole
-        self.px, self.seed, self.lr = px, seed, lr
+        self.px, self.seed, self.lr, self.random = px, seed, lr, random
+        self.name = "random cut" if random else "cut"
         self.accuracy_teacher = accuracy_teacher
         self.params_whole = parameter_count(whole.build())
         self._remover = Reinforce(KeepOrRemove(descriptions(whole), seed), seed, lr=lr)
@@ -92,16 +100,19 @@ class LayerRemoval:
             if candidate.spec is not None and reward > self._best_reward:
                 self._best, self._best_reward = candidate.spec, reward
         learner = self._remover if self._shrinker is None else self._shrinker
+        if self.random:
+            return
         learner.learn([candidate.choices for candidate in candidates], rewards)
 
 
-def search(setting: Setting, seed: int) -> Search:
+def search(setting: Setting, seed: int, random: bool = False) -> Search:
     """Cuts the table's student (N2N cuts the teacher itself; the table fixes the explaining model).
 
     The explained model must be trained: its accuracy scales all rewards alike, so it favours no candidate.
     """
     accuracy = find(setting.big).metrics["test_top1"]
-    proposer = LayerRemoval(LayeredSpec.of(setting.student), setting.data.px, seed, max(accuracy, 1e-3))
+    whole = LayeredSpec.of(setting.student)
+    proposer = LayerRemoval(whole, setting.data.px, seed, max(accuracy, 1e-3), random=random)
     return Search(setting, proposer, seed)
 
 
@@ -112,4 +123,12 @@ METHOD = Method(
     cite="most likely N2N learning, Ashok et al., ICLR 2018 (which cuts the teacher itself)",
     build=in_full,
     search=search,
+)
+RANDOM_TWIN = Method(
+    key="[12]",
+    title="layer removal, random twin",
+    reading="the same cuts and reward, chosen as before anything was learnt",
+    cite="a baseline that the paper lacks: do the two policies earn their keep?",
+    build=in_full,
+    search=partial(search, random=True),
 )

@@ -63,7 +63,7 @@ class Setting:
         data: DataSpec | None = None,
     ) -> Run:
         """A training in this setting; by default of the table's student, on all training images, for the budget."""
-        recipe = Recipe(stages=tuple(stages), epochs=epochs or self.epochs, batch=self.batch)
+        recipe = Recipe(stages=tuple(stages), epochs=epochs or self.epochs, batch=self.batch, lr=self.big.recipe.lr)
         of_student = {"student": student or self.student, "data": data or self.data, "recipe": recipe, "seed": seed}
         return changed(self.big, teachers=dict(teachers), **of_student)
 

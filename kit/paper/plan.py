@@ -19,7 +19,7 @@ from kit.paper.claims import percent
 from kit.paper.presets import Preset, preset_named
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
-from kit.runs.spec import DataSpec, LevelSpec, Run
+from kit.runs.spec import TEACHERS, DataSpec, LevelSpec, Run
 from kit.runs.store import Failure, Result, find
 from kit.training.forward import Precision
 
@@ -50,14 +50,28 @@ class Plan:
     device: str = "cpu"
     level: str | None = None  # of hrsc2016's labels, where not the default
     precision: Precision = "float32"  # of training
+    first_seed: int = 0
+    one_teacher: bool = False  # a reading: whatever a student's seed, its teachers are those of seed 0
 
     @classmethod
-    def of(cls, preset: str, sources: Mapping[str, str] | None = None, folder: str | Path | None = None) -> Plan:
+    def of(
+        cls,
+        preset: str,
+        sources: Mapping[str, str] | None = None,
+        folder: str | Path | None = None,
+        first_seed: int = 0,
+        one_teacher: bool = False,
+    ) -> Plan:
         """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can."""
         device = "cuda" if preset == "paper" and torch.cuda.is_available() else "cpu"
         precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
         folder = Path(folder) if folder else None
-        return cls(preset_named(preset), dict(sources or {}), folder, device, precision=precision)
+        sources, draw = dict(sources or {}), {"first_seed": first_seed, "one_teacher": one_teacher}
+        return cls(preset_named(preset), sources, folder, device, precision=precision, **draw)
+
+    def seeds(self, count: int) -> range:
+        """So many seeds of students, from the plan's first on."""
+        return range(self.first_seed, self.first_seed + count)
 
     def data(self, role: str) -> DataSpec:
         size = self.preset.roles[role]
@@ -66,7 +80,11 @@ class Plan:
         return spec.of(role, size.px, size.train_per_class, size.test_per_class, source, self.folder, **options)
 
     def teacher(self, model: str, role: str, seed: int = 0) -> Run:
-        """A network trained on hard labels for as long as teachers are: also a cell of Table 1."""
+        """A network trained on hard labels for as long as teachers are: also a cell of Table 1.
+
+        It is the teacher of the student of this seed; its own weights, batches and crops are others.
+        """
+        seed = seed if self.one_teacher else TEACHERS + seed
         size = self.preset.roles[role]
         how = {"epochs": size.teacher_epochs or TABLE_1[model, role].epochs, "width": self.preset.teacher_width}
         return self._run(model, role, recipe.hard_labels(), {}, seed, **how)
@@ -82,14 +100,14 @@ class Plan:
         epochs: int | None = None,
         **changes: float | None,
     ) -> Run:
-        """A student of the big teacher and, where the procedure has one, the small teacher.
+        """A student of the big teacher and, where the procedure has one, the small teacher, both of the same seed.
 
         `changes` to width, batch or lr override the preset; None leaves it as it is.
         """
         epochs = self.preset.roles[role].epochs if epochs is None else epochs
-        built, named = stages(epochs), {"small": small, "big": big}
+        built, named, own = stages(epochs), {"small": small, "big": big}, 0 if self.one_teacher else seed
         needed = {name for stage in built for name in stage.teachers}
-        teachers = {name: self.teacher(network, role) for name, network in named.items() if name in needed}
+        teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
         return self._run(model, role, built, teachers, seed, epochs=epochs, **changes)
 
@@ -110,7 +128,7 @@ class Plan:
         return Run(
             data=data,
             student=ModelSpec(name=model, classes=data.classes, width=width, stem=size.stem),
-            recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch} | how),
+            recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch, "lr": self.preset.lr} | how),
             teachers=dict(teachers),
             seed=seed,
             preset=self.preset.name,
@@ -150,7 +168,7 @@ def rows(
     stages = {name: PROCEDURES[name] for name in procedures} | own
 
     def runs(of: Stages) -> tuple[Run, ...]:
-        return tuple(plan.student(student, role, of, big, small, seed, epochs) for seed in range(seeds))
+        return tuple(plan.student(student, role, of, big, small, seed, epochs) for seed in plan.seeds(seeds))
 
     return [Row(label, reading, runs(of), group) for (label, reading), of in stages.items()]
 

@@ -39,15 +39,18 @@ class Settings(BaseModel):
     alpha: float | None = Field(
         None, description="weight of the soft loss; default 0.5 in Eq. (1), 1 in adaptive stages"
     )
-    rate: float | None = Field(None, description="learning rate of log t per epoch; default 60 / epochs")
+    rate: float | None = Field(
+        None, description="learning rate of log t per epoch; default 1200 / epochs, 60 / epochs with --no-normalised"
+    )
     follows: str = Field("cross-entropy", description="whose gradient moves t: cross-entropy or kl")
     optimiser: str = Field("sgd", description="of log t: sgd or adam")
+    normalised: bool = Field(True, description="the gradient is taken per variance of the teacher's logits")
     floor: bool = Field(True, description="the losses use ⌊t⌋")
     t_squared: bool = Field(True, description="t² on the soft loss of adaptive stages")
     logits: str = Field("float32", description="what teachers' logits are rounded to: float32 or float16")
     epochs: int | None = Field(None, description="default: the preset's for the role")
     batch: int | None = Field(None, description="default: the preset's for the role")
-    lr: float | None = Field(None, description="peak learning rate; default 0.1")
+    lr: float | None = Field(None, description="peak learning rate; default: the preset's")
     width: int | None = Field(None, description="the student's first channel count; default: the preset's")
     seed: int = Field(0, description="of the student's weights, batches and augmentation")
     precision: str | None = Field(
@@ -86,6 +89,7 @@ class Settings(BaseModel):
         from kit.temperature import Fixed, Policy, Scheduled
 
         readings = {"follows": self.follows, "optimiser": self.optimiser, "floor": self.floor}
+        readings["normalised"] = self.normalised
         following = adaptive(epochs, self.k, self.rate, **readings)
         if isinstance(self.temperature, Policy):
             return self.temperature

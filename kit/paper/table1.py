@@ -16,10 +16,10 @@ ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
 NAMES = {title: name for name, title in TITLES.items()}
 
 
-def table(plan: Plan, seeds: int = 1, roles: Sequence[str] = ROLES) -> list[Row]:
-    """One row a network and role. Seed 0 is the teacher that the other tables use."""
+def table(plan: Plan, seeds: int = 3, roles: Sequence[str] = ROLES) -> list[Row]:
+    """One row a network and role. A seed's network is the teacher of that seed's students in the other tables."""
     return [
-        Row(TITLES[model], "no teacher", tuple(plan.teacher(model, role, seed) for seed in range(seeds)), role)
+        Row(TITLES[model], "no teacher", tuple(plan.teacher(model, role, seed) for seed in plan.seeds(seeds)), role)
         for role in roles
         for model in MODELS
     ]
@@ -31,7 +31,7 @@ def run(plan: Plan, seeds: int, jobs: int | Engine | None = None) -> pd.DataFram
 
 
 def seeds(plan: Plan) -> int:
-    return 1  # each cell is a long training; `--seeds` asks for more
+    return plan.preset.seeds
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

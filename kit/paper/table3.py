@@ -142,7 +142,7 @@ def rates(plan: Plan, seeds: int = 2) -> list[Row]:
         def stages(epochs: int) -> tuple[recipe.Stage, ...]:
             return recipe.small_teacher(recipe.adaptive(epochs, rate=rate * recipe.RATE / epochs))
 
-        runs = tuple(plan.student(student, role, stages, big, small, seed) for seed in range(seeds))
+        runs = tuple(plan.student(student, role, stages, big, small, seed) for seed in plan.seeds(seeds))
         return Row("adaptive", f"rate {runs[0].recipe.stages[0].temperature.rate:g} per epoch", runs, role)
 
     return [at(rate) for rate in RATES]

@@ -24,7 +24,7 @@ from kit.grid.training import train_all
 from kit.methods import student_search
 from kit.methods.base import Method, Procedure
 from kit.methods.rows import METHODS
-from kit.methods.search import Found, Spent, search_all
+from kit.methods.search import AT_CHANCE, Found, Spent, search_all
 from kit.methods.setting import SearchSize, Setting, steps_of
 from kit.paper.claims import Claim, gain, judged, plus_minus, saving, t_interval
 from kit.paper.plan import Plan, Row, accuracies
@@ -43,15 +43,18 @@ SEARCHES = {
     "quick": SearchSize(rounds=4, candidates=2, epochs=1),
     "paper": SearchSize(rounds=8, candidates=4, epochs=2, held_out=0.2),
 }
-EPOCHS = {"smoke": 2, "quick": 12, "paper": TABLE_4_EPOCHS}  # of an ordinary student
+EPOCHS = {"smoke": 2, "quick": 14, "paper": TABLE_4_EPOCHS}  # of an ordinary student
 
 
-def setting(plan: Plan, assistants: Sequence[str] = (SMALL,), cost_target: float | None = None) -> Setting:
-    """What all rows share. Assistants are as wide as teachers are; `cost_target` is the student search's."""
+def setting(
+    plan: Plan, seed: int = 0, assistants: Sequence[str] = (SMALL,), cost_target: float | None = None
+) -> Setting:
+    """What all rows share at a seed. Assistants are as wide as teachers are; `cost_target` is the student search's."""
+    teachers = 0 if plan.one_teacher else seed
     return Setting(
         student=plan.student(STUDENT, ROLE, lambda epochs: recipe.hard_labels(), BIG).student,
-        big=plan.teacher(BIG, ROLE),
-        small=plan.teacher(SMALL, ROLE),
+        big=plan.teacher(BIG, ROLE, teachers),
+        small=plan.teacher(SMALL, ROLE, teachers),
         assistants=tuple(plan.teacher(name, ROLE).student for name in assistants),
         T=T,
         epochs=EPOCHS[plan.preset.name],
@@ -66,16 +69,15 @@ def seeds(plan: Plan) -> int:
 
 def known(plan: Plan, seeds: int) -> list[Row]:
     """Rows whose runs no search decides, for equal steps: they can be trained together with other tables' runs."""
-    given = setting(plan)
-    procedures = {m: [m.build(given, seed) for seed in range(seeds)] for m in METHODS if not m.search}
+    given = {seed: setting(plan, seed) for seed in plan.seeds(seeds)}
+    procedures = {m: [m.build(given[seed], seed) for seed in given] for m in METHODS if not m.search}
     return [Row(m.key, m.title, tuple(run for p in each for run in p.runs), ROLE) for m, each in procedures.items()]
 
 
 def foreseen(plan: Plan, seeds: int) -> list[Run]:
     """What is trained beyond `known`, as far as it can be told before: runs of about that work, one for each to come.
 
-    Searched networks are taken to be as large as the table's student, and no candidate is proposed twice. For equal
-    time every other method without a search is taken to be worth a run of ours, one with a search what it left over.
+    Searched networks are taken to be as large as the table's student, and no candidate is proposed twice.
     """
     given, searches = setting(plan), sum(method.search is not None for method in METHODS)
     size, stages, teachers = given.search, recipe.eq1(given.T, "hinton"), {"big": given.big}
@@ -84,9 +86,7 @@ def foreseen(plan: Plan, seeds: int) -> list[Run]:
     tried = size.rounds * size.candidates
     left = given.left_after(tried * steps_of(shown, given.batch, size.epochs))
     final = given.run(stages, teachers, 0, epochs=left)
-    ours = next(method for method in METHODS if method.key == "ours").build(given, 0).final
-    others = len(METHODS) - searches - 1
-    return seeds * (searches * (tried * [candidate] + len(BUDGETS) * [final]) + others * [ours])
+    return seeds * searches * [*tried * [candidate], final]
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,15 @@ class Comparison:
     """Table 4 here: its rows, what the searches found, and all of it as one frame."""
 
     plan: Plan
-    setting: Setting
+    settings: Mapping[int, Setting]  # by seed
     rows: tuple[Trial, ...]
     found: Mapping[tuple[str, int], Found]  # by the method's label and seed
     frame: pd.DataFrame
+
+    @property
+    def setting(self) -> Setting:
+        """The first seed's: only the teachers differ from seed to seed."""
+        return next(iter(self.settings.values()))
 
     @property
     def outcomes(self) -> dict[Run, Result | Failure]:
@@ -135,30 +140,35 @@ def compare(
     cost_target: float | None = None,
     methods: Sequence[Method] = METHODS,
     show_progress: bool = True,
+    equal_time: bool = False,
 ) -> Comparison:
-    """Trains and searches whatever is not in the cache. `cost_target`: FLOPs an image; None: the table student's."""
+    """Trains and searches whatever is not in the cache. `cost_target`: FLOPs an image; None: the table student's.
+
+    With `equal_time` every method is trained once more, for as long as ours takes.
+    """
     seeds = plan.preset.seeds if seeds is None else seeds
-    given = setting(plan, assistants, cost_target)
+    given = {seed: setting(plan, seed, assistants, cost_target) for seed in plan.seeds(seeds)}
     if cost_target is not None:
-        student_search.search(given, seed=0)  # refuses a target that cannot be met before anything is trained
+        student_search.search(given[plan.first_seed], seed=0)  # refuses a target that cannot be met before training
     how = (jobs, show_progress)
-    teachers = train_all([given.big, given.small], *how)
+    teachers = train_all([run for each in given.values() for run in (each.big, each.small)], *how)
     for outcome in teachers.values():
         if isinstance(outcome, Failure):
             raise KitError(f"a teacher of all rows ({outcome.run.title}) did not finish: {outcome.reason}")
-    searching = [(method, seed) for seed in range(seeds) for method in methods if method.search]
-    searches = {(method.label, seed): method.search(given, seed) for method, seed in searching}
+    searching = [(method, seed) for seed in given for method in methods if method.search]
+    searches = {(method.label, seed): method.search(given[seed], seed) for method, seed in searching}
     found = dict(zip(searches, search_all(list(searches.values()), *how), strict=True))
-    each = [(method, seed) for method in methods for seed in range(seeds)]
-    rows = _trained("steps", given, dict.fromkeys(each, given.epochs), found, how)
-    budgets = _epochs_for_equal_time(given, each, _frame(given, rows, teachers), found)
-    rows += _trained("time", given, budgets, found, how)
+    each = {(method, seed): given[seed].epochs for method in methods for seed in given}
+    rows = _trained("steps", given, each, found, how)
+    if equal_time:
+        budgets = _epochs_for_equal_time(given, list(each), _frame(given, rows, teachers), found)
+        rows += _trained("time", given, budgets, found, how)
     return Comparison(plan, given, tuple(rows), found, _frame(given, rows, teachers))
 
 
 def _trained(
     budget: str,
-    given: Setting,
+    given: Mapping[int, Setting],
     epochs: Mapping[tuple[Method, int], int],
     found: Mapping[tuple[str, int], Found],
     how: tuple[int | Engine | None, bool],
@@ -167,7 +177,7 @@ def _trained(
     procedures = {}
     for (method, seed), own in epochs.items():
         more = (found[method.label, seed],) if method.search else ()
-        procedures[method, seed] = method.build(given.with_epochs(own), seed, *more)
+        procedures[method, seed] = method.build(given[seed].with_epochs(own), seed, *more)
     results = train_all([run for procedure in procedures.values() for run in procedure.runs], *how)
     trials = []
     for (method, seed), procedure in procedures.items():
@@ -177,7 +187,7 @@ def _trained(
 
 
 def _epochs_for_equal_time(
-    given: Setting,
+    given: Mapping[int, Setting],
     each: Sequence[tuple[Method, int]],
     by_steps: pd.DataFrame,
     found: Mapping[tuple[str, int], Found],
@@ -187,7 +197,8 @@ def _epochs_for_equal_time(
     ours = next((method.label for method, _ in each if method.key == "ours"), None)
     if ours not in cells:
         return {}
-    time, per_epoch = cells[ours]["seconds_total"].mean(), steps_of(given.data, given.batch)
+    time, a_setting = cells[ours]["seconds_total"].mean(), next(iter(given.values()))
+    per_epoch = steps_of(a_setting.data, a_setting.batch)
     budgets = {}
     for method, seed in each:
         if method.label not in cells:
@@ -195,7 +206,7 @@ def _epochs_for_equal_time(
         cell = cells[method.label]
         training = (cell["seconds_total"] - cell["seconds_search"]).mean()
         trained = (cell["epochs_total"] * (time - cell["seconds_search"].mean()) / training).mean()
-        least = 1 + (len(given.assistants) if method.key == "[9]" else 0)
+        least = 1 + (len(a_setting.assistants) if method.key == "[9]" else 0)
         searched = math.ceil(found[method.label, seed].spent.steps / per_epoch) if method.search else 0
         budgets[method, seed] = max(least, round(trained)) + searched
     return budgets
@@ -204,8 +215,10 @@ def _epochs_for_equal_time(
 # ---- the frame ----------------------------------------------------------------------------------------------------
 
 
-def _frame(given: Setting, rows: Sequence[Trial], teachers: Mapping[Run, Result | Failure]) -> pd.DataFrame:
-    return pd.DataFrame([_line(given, row, teachers) for row in rows])
+def _frame(
+    given: Mapping[int, Setting], rows: Sequence[Trial], teachers: Mapping[Run, Result | Failure]
+) -> pd.DataFrame:
+    return pd.DataFrame([_line(given[row.seed], row, teachers) for row in rows])
 
 
 def _line(given: Setting, row: Trial, teachers: Mapping[Run, Result | Failure]) -> dict[str, object]:
@@ -308,7 +321,10 @@ def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 def claims(frame: pd.DataFrame) -> list[Claim]:
     """Table 4's order, and Section 2.4's "also better in classification", each judged on this kit's rows."""
     frame = frame[frame["status"] == "finished"]
-    between_rows = [claim for claim in (*_pair_claims(frame), *_own_claims(frame)) if claim.measured.n > 0]
+    guessed = frame["notes"].str.contains(AT_CHANCE).groupby(frame["label"]).transform("all")  # no verdict on those
+    between_rows = [
+        claim for claim in (*_pair_claims(frame[~guessed]), *_own_claims(frame[~guessed])) if claim.measured.n > 0
+    ]
     return [*_rank_claims(frame), *between_rows]
 
 
@@ -409,10 +425,12 @@ def _own_claims(frame: pd.DataFrame) -> list[Claim]:
     compared = [
         ("ours beats hard labels in Top-1", first.get("ours"), first.get("hard labels")),
         ("ours beats ordinary distillation in Top-1", first.get("ours"), first.get("hinton")),
+        ("ours beats its small teacher's ordinary distillation", first.get("ours"), first.get("small alone")),
         ("ordinary distillation beats hard labels in Top-1", first.get("hinton"), first.get("hard labels")),
     ]
-    if len(names.get("[11]", ())) == 2:
-        compared.append(("the controller of [11] beats random search in Top-1", *names["[11]"]))
+    for key in ("[11]", "[12]"):
+        if len(names.get(key, ())) == 2:
+            compared.append((f"the controller of {key} beats random search in Top-1", *names[key]))
     for budget in BUDGETS:
         for text, better, worse in compared:
             if better and worse:

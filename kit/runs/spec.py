@@ -22,7 +22,8 @@ from kit.recipe import Recipe
 from kit.training.forward import Precision
 from kit.training.steering import Event, checked
 
-NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
+NUMERICS = 3  # raised whenever the same description would give another student: old cache entries are then not used
+TEACHERS, ASSISTANTS = 1000, 2000  # added to a seed, so that no student has its teacher's weights, batches and crops
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 ABOUT = ("title", "versions", "format", "notes")  # in `run.json` beside the description
 

@@ -209,7 +209,6 @@ class SteadyLayout(ConstrainedLayoutEngine):
             axes.set_in_layout(kept)  # which a position that is set ends
 
 
-
 def sheet(width: float, height: float, title: str = "", caption: str = "") -> Figure:
     """A Figure with its title on top, its caption line(s) at the foot, and a constrained layout between them."""
     figure = new_figure(width, height)
