@@ -95,8 +95,8 @@ def temperature_gradient(zt: Tensor, zs: Tensor, t: Scalar) -> TemperatureGradie
     formula is damaged; notebook 01 derives this one). ∂CE/∂log t is `t * total`.
     """
     p, q = softened(zt, t), softened(zs, t)  # (N, C)
-    zt, zs = (z - (p * z).sum(-1, keepdim=True) for z in (zt, zs))  # by their means under p: E_p[zs] is now 0
-    mismatch, covariance = -(q * zs).sum(-1), (p * zt * zs).sum(-1)  # (N,)
+    zt, zs = (z - (p * z).sum(-1, keepdim=True) for z in (zt, zs))  # no common offset
+    mismatch, covariance = ((p - q) * zs).sum(-1), (p * zt * zs).sum(-1)  # (N,)
     return TemperatureGradient((mismatch / t**2).mean(), (covariance / t**3).mean())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -133,6 +134,33 @@ def test_it_is_torchs_optimiser_on_log_t(name, optimiser, follows):
         assert 1 < thermostat.t < k
         assert thermostat.t == pytest.approx(theta.exp().item(), abs=1e-9)
     assert abs(thermostat.t - 12.0) > 0.01
+
+
+def test_per_variance_it_is_torchs_sgd_on_the_loss_over_the_teachers_variance():
+    thermostat = Thermostat(Adaptive(k=20, rate=40, normalised=True), 25, 50)
+    theta = torch.nn.Parameter(torch.tensor(math.log(12.0), dtype=torch.float64))
+    thermostat.t, reference = 12.0, torch.optim.SGD([theta], lr=40 / 25)
+    for step in range(50):
+        zt = 3 * logits(step)
+        zs = zt + 0.5 * logits(1000 + step)
+        reference.zero_grad()
+        (cross_entropy(zt, zs, theta.exp()) / np.var(zt.numpy(), axis=1).mean()).backward()
+        reference.step()
+        thermostat.observe(zt, zs)
+        assert thermostat.t == pytest.approx(theta.exp().item(), abs=1e-9)
+    assert abs(thermostat.t - 12.0) > 0.1
+
+
+def test_per_variance_the_teachers_scale_does_not_matter_and_else_its_square_does():
+    zt = logits(0)
+    zt = zt / zt.std(1, keepdim=True)
+
+    def fall(scale: float, normalised: bool) -> float:
+        policy = Adaptive(k=20, rate=0.5, normalised=normalised)
+        return math.log(20) - math.log(heat(policy, scale * zt, scale * zt, 1, per_epoch=1).t)
+
+    assert fall(2, True) == pytest.approx(fall(1, True), rel=0.1)
+    assert fall(2, False) == pytest.approx(4 * fall(1, False), rel=0.1)
 
 
 def test_the_bounds_hold_theta_as_a_clamped_parameter_would():

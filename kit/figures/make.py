@@ -237,6 +237,7 @@ class Schedule:
     def _keep(self, book: Book, scratch: Path) -> None:
         entry = entry_of(self._inputs[book.name], book.parameters, book.runs, self.grid.results)
         pictures = ", ".join(path.name for path in sorted(scratch.glob("*.png")))
-        self.bar.say(f"{book.name}: {pictures or 'no pictures'}")
+        if pictures:
+            self.bar.say(f"{book.name}: {pictures}")
         self.manifest.take(book.name, entry, scratch)
         note_drawing(cache_folder(), self.preset, book.name, time.monotonic() - self._begun[book.name])

@@ -111,6 +111,25 @@ def test_whatever_the_graph_it_takes_no_longer_than_it_may(tasks, slots):
     assert max(total / slots, longest) <= clock.now <= total / slots + (1 - 1 / slots) * longest + 1e-9
 
 
+@given(tasks=graphs(), slots=st.integers(1, 4), data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_ranks_cost_no_more_than_the_bound_either(tasks, slots, data):
+    ranks = {task.key: data.draw(st.integers(0, 3)) for task in tasks}
+    clock, _ = packed(tasks, slots, rank=lambda task: ranks[task.key])
+    total, longest = sum(task.about for task in tasks), max(longest_chains(tasks).values())
+    assert clock.now <= total / slots + (1 - 1 / slots) * longest + 1e-9
+
+
+def test_what_a_lower_rank_waits_for_comes_first():
+    tasks = [timed(f"run {i}", 30) for i in range(6)]
+    tasks += [timed("first", 10, "run 5"), timed("second", 10, "run 0", "run 1", "run 2", "run 3", "run 4")]
+    order = {"first": 0, "second": 1}
+    clock, _ = packed(tasks, 2, rank=lambda task: order.get(task.key, 2))
+    assert clock.began["run 5"] == 0 and clock.ended["first"] == 40
+    assert packed(tasks, 2)[0].ended["first"] > 40  # else the costliest chains go first
+    assert clock.now <= packed(tasks, 2)[0].now + 10
+
+
 def longest_chains(tasks: list[Task]) -> dict[str, float]:
     """By brute force: relaxed until nothing changes, from the ends of the chains backwards."""
     left = {task.key: float(task.about) for task in tasks}
