@@ -1,0 +1,69 @@
+"""Sizes at which methods can differ: a study that sees hard labels and ordinary distillation alone.
+
+python -m benchmarks.regime --role cifar-100 --px 12 --epochs 14 --teacher-epochs 36 --lr 0.05 --seeds 3
+
+The paper's method is no row here, so nothing can be tuned towards it. Wanted of a preset: teachers that know nearly all
+of their training images and clearly more of the test than their students, and seeds that scatter little. Every seed has
+its own teacher. Sizes that are not given are those of preset quick; runs are cached as all runs are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import Annotated, Optional
+
+import pandas as pd
+import typer
+
+from benchmarks.report import command
+from kit.data.roles import ROLES
+from kit.errors import not_one_of
+from kit.paper.plan import Plan, Row, measured, rows, runs_of
+from kit.paper.presets import PRESETS, Size
+
+PROCEDURES = (("hard labels", "no teacher"), ("T=5", "hinton"))
+QUICK = PRESETS["quick"]
+
+
+def study(plan: Plan, role: str, student: str, teacher: str, seeds: int, jobs: int | None = None) -> pd.DataFrame:
+    """A line for the teacher and for each procedure: accuracies in %, their SD over seeds, and CPU seconds of a run."""
+    table = rows(plan, PROCEDURES, seeds, role, student, teacher)
+    taught = list(dict.fromkeys(run.teachers["big"] for run in runs_of(table) if run.teachers))
+    frame = measured([Row(f"{teacher}, teacher", "no teacher", tuple(taught)), *table], jobs)
+    lines = []
+    for name, cell in frame.groupby("temperature", sort=False):
+        train, test = 100 * cell["train_top1"], 100 * cell["test_top1"]
+        mean = {"training Top-1": train.mean(), "test Top-1": test.mean(), "SD over seeds": test.std(ddof=1)}
+        lines.append({"network": name, **mean, "CPU s": cell["seconds"].mean(), "seeds": test.count()})
+    return pd.DataFrame(lines)
+
+
+def main(
+    role: Annotated[str, typer.Option(help="cifar-10, cifar-100, imagenet or hrsc2016")] = "cifar-100",
+    student: Annotated[str, typer.Option()] = "vgg16",
+    teacher: Annotated[str, typer.Option()] = "resnet50",
+    px: Annotated[Optional[int], typer.Option()] = None,
+    train_per_class: Annotated[Optional[int], typer.Option()] = None,
+    epochs: Annotated[Optional[int], typer.Option(help="of a student")] = None,
+    teacher_epochs: Annotated[Optional[int], typer.Option()] = None,
+    batch: Annotated[Optional[int], typer.Option()] = None,
+    lr: Annotated[float, typer.Option()] = QUICK.lr,
+    width: Annotated[int, typer.Option(help="of students and teachers")] = QUICK.student_width,
+    seeds: Annotated[int, typer.Option(min=2)] = 3,
+    jobs: Annotated[Optional[int], typer.Option()] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    if role not in ROLES:
+        raise not_one_of("role", role, ROLES)
+    given = {field.name: locals()[field.name] for field in fields(Size) if locals().get(field.name) is not None}
+    sizes = {**QUICK.roles, role: replace(QUICK.roles[role], **given)}
+    preset = replace(QUICK, roles=sizes, lr=lr, student_width=width, teacher_width=width)
+    found = study(replace(Plan.of("quick"), preset=preset), role, student, teacher, seeds, jobs)
+    print(found.round(1).to_string(index=False))
+    if as_json:
+        print(json.dumps(found.to_dict("records")))
+
+
+if __name__ == "__main__":
+    command(main)
