@@ -18,7 +18,7 @@ import typer
 
 from benchmarks.report import command
 from kit.data.roles import ROLES
-from kit.errors import not_one_of
+from kit.errors import one_of
 from kit.paper.plan import Plan, Row, measured, rows, runs_of
 from kit.paper.presets import PRESETS, Size
 
@@ -54,8 +54,7 @@ def main(
     jobs: Annotated[Optional[int], typer.Option()] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    if role not in ROLES:
-        raise not_one_of("role", role, ROLES)
+    one_of("role", role, ROLES)
     given = {field.name: locals()[field.name] for field in fields(Size) if locals().get(field.name) is not None}
     sizes = {**QUICK.roles, role: replace(QUICK.roles[role], **given)}
     preset = replace(QUICK, roles=sizes, lr=lr, student_width=width, teacher_width=width)

@@ -99,9 +99,9 @@ class LayerRemoval:
         for candidate, reward in zip(candidates, rewards, strict=True):
             if candidate.spec is not None and reward > self._best_reward:
                 self._best, self._best_reward = candidate.spec, reward
-        learner = self._remover if self._shrinker is None else self._shrinker
         if self.random:
             return
+        learner = self._remover if self._shrinker is None else self._shrinker
         learner.learn([candidate.choices for candidate in candidates], rewards)
 
 

@@ -79,6 +79,10 @@ class Plan:
         spec, options = (LevelSpec, {"level": self.level}) if self.level else (DataSpec, {})
         return spec.of(role, size.px, size.train_per_class, size.test_per_class, source, self.folder, **options)
 
+    def teachers_seed(self, seed: int) -> int:
+        """The seed by which `teacher` finds the teachers of the student of this seed."""
+        return 0 if self.one_teacher else seed
+
     def teacher(self, model: str, role: str, seed: int = 0) -> Run:
         """A network trained on hard labels for as long as teachers are: also a cell of Table 1.
 
@@ -105,7 +109,7 @@ class Plan:
         `changes` to width, batch or lr override the preset; None leaves it as it is.
         """
         epochs = self.preset.roles[role].epochs if epochs is None else epochs
-        built, named, own = stages(epochs), {"small": small, "big": big}, 0 if self.one_teacher else seed
+        built, named, own = stages(epochs), {"small": small, "big": big}, self.teachers_seed(seed)
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}

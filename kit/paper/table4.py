@@ -50,7 +50,7 @@ def setting(
     plan: Plan, seed: int = 0, assistants: Sequence[str] = (SMALL,), cost_target: float | None = None
 ) -> Setting:
     """What all rows share at a seed. Assistants are as wide as teachers are; `cost_target` is the student search's."""
-    teachers = 0 if plan.one_teacher else seed
+    teachers = plan.teachers_seed(seed)
     return Setting(
         student=plan.student(STUDENT, ROLE, lambda epochs: recipe.hard_labels(), BIG).student,
         big=plan.teacher(BIG, ROLE, teachers),
