@@ -95,14 +95,13 @@ def temperature_gradient(zt: Tensor, zs: Tensor, t: Scalar) -> TemperatureGradie
     formula is damaged; notebook 01 derives this one). ∂CE/∂log t is `t * total`.
     """
     p, q = softened(zt, t), softened(zs, t)  # (N, C)
-    mean_p_zs = (p * zs).sum(-1)  # (N,)
-    mean_q_zs = (q * zs).sum(-1)
-    covariance = (p * zt * zs).sum(-1) - (p * zt).sum(-1) * mean_p_zs
-    return TemperatureGradient(((mean_p_zs - mean_q_zs) / t**2).mean(), (covariance / t**3).mean())
+    zt, zs = (z - (p * z).sum(-1, keepdim=True) for z in (zt, zs))  # no common offset
+    mismatch, covariance = ((p - q) * zs).sum(-1), (p * zt * zs).sum(-1)  # (N,)
+    return TemperatureGradient((mismatch / t**2).mean(), (covariance / t**3).mean())
 
 
 def entropy_gradient(zt: Tensor, t: float) -> Tensor:
     """∂H(p(zt, t))/∂t = Var_p(zt) / t³ ≥ 0, batch mean: what the soft cross-entropy has and KL lacks."""
     p = softened(zt, t)
-    variance = (p * zt**2).sum(-1) - (p * zt).sum(-1) ** 2
+    variance = (p * (zt - (p * zt).sum(-1, keepdim=True)) ** 2).sum(-1)
     return (variance / t**3).mean()

@@ -21,9 +21,9 @@ K = 20.0  # the paper's temperature threshold
 ALPHA = 0.5  # the paper's α in Eq. (1)
 
 # θ's learning rate over a whole run: spread over the epochs it is the default rate per epoch. It is set so that the two
-# soft stages end near 40 % and 65 % of the epochs; notebook 02 shows other rates. The first suits the stand-ins'
-# teachers; the second, of a gradient per variance of the teacher's logits, any teacher.
-RATE, RATE_PER_VARIANCE = 60.0, 1200.0
+# soft stages end near 40 % and 65 % of the epochs; notebook 02 shows what other rates do. Without dividing the gradient
+# by the variance of the teacher's logits the rate depends on the teacher.
+RATE, RATE_OF_RAW = 1200.0, 60.0
 
 
 class Objective(Described):
@@ -160,10 +160,10 @@ def eq1(
 
 
 def adaptive(
-    epochs: int, k: float = K, rate: float | None = None, normalised: bool = False, **readings: Any
+    epochs: int, k: float = K, rate: float | None = None, normalised: bool = True, **readings: Any
 ) -> Adaptive:
     """The adaptive temperature for a run of so many epochs. `rate` is per epoch; by default RATE / epochs."""
-    default = (RATE_PER_VARIANCE if normalised else RATE) / max(1, epochs)
+    default = (RATE if normalised else RATE_OF_RAW) / max(1, epochs)
     return Adaptive(k=k, rate=default if rate is None else rate, normalised=normalised, **readings)
 
 

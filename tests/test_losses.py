@@ -162,6 +162,15 @@ def test_a_constant_added_to_the_logits_changes_nothing(values, t, a, b):
     torch.testing.assert_close(moved.spread, still.spread, atol=EXACT, rtol=0)
 
 
+def test_the_temperature_gradient_of_logits_with_a_large_common_offset():
+    zt, zs = (4 * torch.randn(64, 100, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    zs = zt + zs
+    exact = temperature_gradient(zt.double(), zs.double(), 5.0)
+    shifted = temperature_gradient(zt + 1e4, zs + 1e4, 5.0)
+    for found, wanted in zip(shifted, exact, strict=True):
+        assert found.item() == pytest.approx(wanted.item(), rel=5e-3)
+
+
 @settings(max_examples=100, deadline=None)
 @given(rows, temperatures)
 def test_kl_is_not_negative_and_cross_entropy_not_below_the_entropy(values, t):

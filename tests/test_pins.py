@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,7 +83,8 @@ TEACHERS = {"big": TEACHERS["resnet50"], "small": TEACHERS["vgg19"]}
 
 def kinds() -> dict[str, Run]:
     """A run of every kind."""
-    t = recipe.adaptive(3)
+    plain = partial(recipe.adaptive, 3, normalised=False)
+    t = plain()
     residual = (Layer(channels=4, pool=True), Layer(channels=6, kernel=1, stride=2), Layer(channels=6, back=2))
     hop = recipe.eq1(20, "hinton")[0].model_copy(update={"name": "assistant", "teacher": "assistant"})
     assistant = described(recipe.eq1(20, "hinton"), student=network("vgg16"))
@@ -102,11 +104,11 @@ def kinds() -> dict[str, Run]:
         "Eq. (1) as printed": described(recipe.eq1(5)),
         "Eq. (1) as hinton": described(recipe.eq1(20, "hinton", alpha=0.3)),
         "three steps": described(recipe.small_teacher(t)),
-        "three steps, t by adam": described(recipe.small_teacher(recipe.adaptive(3, optimiser="adam"))),
-        "three steps, t follows kl": described(recipe.small_teacher(recipe.adaptive(3, follows="kl"))),
-        "three steps, t not floored": described(recipe.small_teacher(recipe.adaptive(3, floor=False))),
-        "three steps, t per variance": described(recipe.small_teacher(recipe.adaptive(3, normalised=True))),
-        "three steps, own K and rate": described(recipe.small_teacher(recipe.adaptive(3, k=8, rate=1.5))),
+        "three steps, t by adam": described(recipe.small_teacher(plain(optimiser="adam"))),
+        "three steps, t follows kl": described(recipe.small_teacher(plain(follows="kl"))),
+        "three steps, t not floored": described(recipe.small_teacher(plain(floor=False))),
+        "three steps, t per variance": described(recipe.small_teacher(recipe.adaptive(3))),
+        "three steps, own K and rate": described(recipe.small_teacher(plain(k=8, rate=1.5))),
         "three steps, labels mixed in": described(recipe.small_teacher(t, 0.7, t_squared=False, soft_ends=(0.3, 0.6))),
         "three steps at fixed T": described(recipe.small_teacher(Fixed(T=4.5))),
         "three steps by schedule": described(recipe.small_teacher(Scheduled())),
@@ -115,7 +117,7 @@ def kinds() -> dict[str, Run]:
         ),
         "big teacher only": described(recipe.big_teacher_only(t, alpha=0.9, soft_end=0.7)),
         "by the words of a command": described(
-            Settings(student="cnn", teacher="resnet34", small_teacher="vgg19").stages(3)
+            Settings(student="cnn", teacher="resnet34", small_teacher="vgg19", normalised=False).stages(3)
         ),
         "teacher of a teacher": described((hop,), {"assistant": assistant}),
         "annealed logits": described(annealing.stages(20)),

@@ -124,16 +124,16 @@ def test_adaptive_without_a_small_teacher():
 
 
 def test_the_default_rate_spreads_over_the_epochs():
-    assert recipe.adaptive(12).rate == pytest.approx(5)
-    assert recipe.adaptive(150).rate == pytest.approx(0.4)
-    assert recipe.adaptive(12, normalised=True).rate == pytest.approx(100)
+    assert recipe.adaptive(12).rate == pytest.approx(100)
+    assert recipe.adaptive(150).rate == pytest.approx(8)
+    assert recipe.adaptive(12, normalised=False).rate == pytest.approx(5)
     assert recipe.adaptive(12, rate=3).rate == 3
 
 
 @pytest.mark.parametrize(
     ("word", "wanted"),
     [
-        ("adaptive", Adaptive(k=9, rate=2, follows="kl", optimiser="adam", floor=False)),
+        ("adaptive", Adaptive(k=9, rate=2, follows="kl", optimiser="adam", floor=False, normalised=True)),
         ("schedule", Scheduled(k=9, floor=False)),
         ("5", Fixed(T=5)),
         ("2.5e1", Fixed(T=25)),

@@ -34,6 +34,7 @@ def table(
     import pandas as pd
 
     from kit.files import ready_file, writing_to
+    from kit.paper.claims import explained, readable, tally
     from kit.paper.plan import Plan
     from kit.paper.tables import TABLES
 
@@ -57,7 +58,7 @@ def table(
     shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
     with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
         print(shown.to_string(index=False))
-        print(claims.to_string(index=False))
+        print(f"{readable(claims).to_string(index=False)}\n{tally(claims)} · {explained(claims)}")
     if csv:
         with writing_to(csv):
             frame.to_csv(csv, index=False, lineterminator="\n")

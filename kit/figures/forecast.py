@@ -182,7 +182,7 @@ class Prediction:
             missing = [run for run in new if not is_finished(run)]
             left |= {run: cost[run] for run in missing}
             undecided = following if missing or (preset, name) not in drawn else []
-            starts += (table4.SEARCHES[preset].rounds + len(table4.BUDGETS)) if undecided else 0
+            starts += (table4.SEARCHES[preset].rounds + 1) if undecided else 0
             expected = Expected(
                 notebook=name,
                 runs=len(new) + len(following),

@@ -99,7 +99,7 @@ def _table4(plan: Plan, seeds: int | None) -> list[Row]:
 
 
 def _table4_searched(plan: Plan, request: Request, engine: Engine) -> Mapping[Run, Result | Failure]:
-    how = {"show_progress": False, "equal_time": bool(request.extra.get("equal_time", True))}
+    how = {"show_progress": False, "equal_time": bool(request.extra.get("equal_time", False))}
     return table4.compare(plan, request.seeds or table4.seeds(plan), engine, **how).outcomes
 
 

@@ -16,16 +16,16 @@ from kit.methods.base import Method
 METHODS: tuple[Method, ...] = (
     plain.HARD_LABELS,
     plain.ORDINARY,
+    plain.SMALL_ALONE,
     teacher_assistant.METHOD,
+    teacher_assistant.GIVEN,
     complexity.METHOD,
     prokt.METHOD,
     student_search.METHOD,
     student_search.RANDOM_TWIN,
     layer_removal.METHOD,
+    layer_removal.RANDOM_TWIN,
     annealing.METHOD,
     early_stop.METHOD,
     plain.OURS,
 )
-# Rows that make the comparison fairer, and longer: the small teacher alone, [9] with its assistant given as the small
-# teacher is, and a random twin of [12]. `table4.compare(plan, methods=METHODS + MORE)`
-MORE: tuple[Method, ...] = (plain.SMALL_ALONE, teacher_assistant.GIVEN, layer_removal.RANDOM_TWIN)

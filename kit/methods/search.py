@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
+from scipy.stats import binom
 
 from kit.errors import KitError
 from kit.files import cache_folder, in_cache, write_atomically
@@ -27,7 +28,7 @@ from kit.methods.setting import Setting
 from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
 from kit.recipe import eq1
-from kit.runs.spec import NUMERICS, Run
+from kit.runs.spec import NUMERICS, HeldOutSpec, Run
 from kit.runs.store import Failure, Result
 
 
@@ -87,6 +88,7 @@ class Proposer(Protocol):
     def learn(self, candidates: Sequence[Candidate], rewards: Sequence[float]) -> None: ...
 
 
+AT_CHANCE = "candidates were judged at chance level"  # begins a note
 DEGENERATE = -1.0  # the reward of a candidate without a network, as in N2N
 
 
@@ -201,9 +203,23 @@ class Search:
             kept = self.proposer.fallback.title
             notes = (f"none of {len(self.lines)} candidates was a network that trains: {kept} is taken as it is",)
         chosen = self.proposer.fallback if self._best is None else self._best[1]
+        notes += self._at_chance()
         title = f"{self.proposer.name} of {self.setting.student.title}"
         chosen = chosen.model_copy(update={"title": title})
         return Found(chosen, pd.DataFrame(self.lines), self.policy_seconds, notes)
+
+    def _at_chance(self) -> tuple[str, ...]:
+        """A note where not even the best candidate was better than guessing: the search then chose by chance.
+
+        The level is 5 % for all candidates together (Bonferroni).
+        """
+        accuracies = [line["accuracy"] for line in self.lines if line["accuracy"] is not None]
+        data = self.setting.data
+        images = data.train_images - HeldOutSpec.split(data, self.setting.search.held_out).train_images
+        best, chance = max(accuracies, default=0.0), 1 / data.classes
+        if accuracies and binom.sf(round(best * images) - 1, images, chance) * len(accuracies) < 0.05:
+            return ()
+        return (f"{AT_CHANCE}: the best candidate knew {best:.1%} of the held-out images, guessing knows {chance:.1%}",)
 
 
 def search_all(searches: Sequence[Search], jobs: int | Engine | None = None, show_progress: bool = True) -> list[Found]:

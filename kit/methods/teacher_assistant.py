@@ -27,10 +27,7 @@ def build(setting: Setting, seed: int, given: bool = False) -> Procedure:
         if hop == 0:
             stages, teachers = recipe.eq1(setting.T, "hinton"), {"big": setting.big}
         else:
-            stages = tuple(
-                stage.model_copy(update={"name": "assistant", "teacher": "assistant"})
-                for stage in recipe.eq1(setting.T, "hinton")
-            )
+            stages = recipe.eq1(setting.T, "hinton", teacher="assistant")
             teachers = {"assistant": teacher, "big": setting.big}
         own = seed if network is setting.student else setting.assistants_seed(seed)
         teacher = setting.run(stages, teachers, own, epochs=epochs, student=network)

@@ -1,21 +1,34 @@
 """The paper's claims, each judged by computation: it holds here, does not hold here, or cannot be told.
 
-A claim is a statement that some quantity is above zero. The verdict looks at its 95 % interval alone, so nobody's hope
+A claim is a statement that some quantity is above zero. The verdict looks at its interval alone, so nobody's hope
 can move it. Whether the effect is also as large as the paper says stands beside it as `paper`.
+
+A table's claims are judged together. `moderated` lets those of one quantity tell each other how much it scatters from
+seed to seed: with three seeds, two degrees of freedom of a claim's own say little. Of the verdicts told in a table at
+most 5 % are wrong on average (Benjamini & Hochberg, 1995), and the intervals shown are those that agree with it
+(Benjamini & Yekutieli, 2005). docs/evidence.md has what simulations say of both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, special, stats
 
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be told from these data"
+NONE = "no verdict: fewer than two seeds"
 CONFIDENCE = 0.95
+WRONG = 1 - CONFIDENCE  # the share of the verdicts told that may be wrong
+SHARED = 0.25  # squared correlation of two differences from one baseline, where the three scatter alike
+COUNTED = {HOLDS: "hold", FAILS: "do not", OPEN: "cannot be told", NONE: "have no verdict"}
+NUMBERS = ["effect", "low", "high", "df", "p", "q", "level", "printed"]  # columns for pictures and files
+
+
+# ---- means -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -29,14 +42,15 @@ class Estimate:
 
     @property
     def bounds(self) -> str:
-        """`[+1.0, +5.0]`, or that there is no interval."""
-        return f"none (n = {self.n})" if math.isnan(self.low) else f"[{self.low:+.1f}, {self.high:+.1f}]"
-
-    def __neg__(self) -> Estimate:
-        return Estimate(-self.mean, -self.high, -self.low, self.n)
+        return bounds(self.low, self.high, self.n)
 
     def __str__(self) -> str:
         return f"{self.mean:+.1f} {self.bounds}"
+
+
+def bounds(low: float, high: float, n: int) -> str:
+    """`[+1.0, +5.0]`, or that there is no interval."""
+    return f"none (n = {n})" if math.isnan(low) else f"[{low:+.1f}, {high:+.1f}]"
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
@@ -69,22 +83,46 @@ def percent(fractions: pd.Series) -> str:
     return plus_minus(100 * fractions)
 
 
-def two_proportions(first: float, second: float, images: int) -> Estimate:
-    """Interval of the difference, in points, of two accuracies on so many images each (normal approximation).
+# ---- differences, paired by seed ----------------------------------------------------------------------------------
 
-    For single runs: it speaks of other images from the same source, not of other seeds.
+
+def gain(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> pd.Series:
+    """Our accuracy less theirs, in points, by seed. `ours` and `theirs` are (temperature, reading)."""
+    a, b = paired(frame, ours, theirs, column)
+    return 100 * (a - b)
+
+
+def saving(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> pd.Series:
+    """What ours saves of theirs, in % (positive is cheaper), by seed; columns may be a sum like 'a+b'."""
+    a, b = paired(frame, ours, theirs, column)
+    return 100 * (1 - a / b)
+
+
+def paired(
+    frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str
+) -> tuple[pd.Series, pd.Series]:
+    """A column, or a sum of columns, of two procedures, by the seeds at which both finished."""
+    values = sum(frame[part] for part in column.split("+"))
+    by_seed = frame.assign(value=values).pivot_table(index="seed", columns=["temperature", "reading"], values="value")
+    both = by_seed.reindex(columns=[ours, theirs]).dropna()  # a procedure that failed at every seed has no column
+    return both.iloc[:, 0], both.iloc[:, 1]
+
+
+def guessing(frame: pd.DataFrame, sides: Sequence[tuple[str, str]], column: str, classes: Mapping[str, int]) -> str:
+    """Which sides' Top-1 or Top-5 is not told from guessing, by its 95 % interval over seeds; '' where all are.
+
+    `classes` counts them by role. The chance of Top-k among C classes is k/C.
     """
-    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((first * (1 - first) + second * (1 - second)) / images)
-    return Estimate(100 * (first - second), 100 * (first - second - half), 100 * (first - second + half), images)
+    found = []
+    for label, reading in sides if classes else ():
+        side = frame[(frame["temperature"] == label) & (frame["reading"] == reading)]
+        chance = (int(column[-1]) / side["role"].map(classes)).clip(upper=1)
+        if t_interval((side[column] - chance).groupby(side["seed"]).mean().dropna()).low <= 0:
+            found.append(f"{label}, {reading} (chance {100 * chance.mean():.3g} %)")
+    return "; ".join(found)
 
 
-def verdict(estimate: Estimate) -> str:
-    """Of the statement that the quantity is above zero."""
-    if estimate.low > 0:
-        return HOLDS
-    if estimate.high < 0 or (estimate.low == estimate.high == 0):
-        return FAILS
-    return OPEN
+# ---- verdicts ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -95,44 +133,125 @@ class Claim:
     where: str
     paper: str  # the printed figure, with its unit
     unit: str
-    measured: Estimate
+    differences: pd.Series  # measured, in that unit, by seed; above zero where the claim is right
     against: str  # the baseline and its reading
+    quantity: str = ""  # a table's claims of one quantity moderate each other; '' scatters in its own way
+    images: Sequence[float] = ()  # the same mean as differences by test image, where its interval may be the wider
+    at_chance: str = ""  # what of it is not told from guessing
 
-    def line(self) -> dict[str, object]:
-        return {
-            "claim": self.text,
-            "where": self.where,
-            "against": self.against,
-            "paper": self.paper,
-            "measured": f"{self.measured.mean:+.1f} {self.unit}",
-            "95 % interval": self.measured.bounds,
-            "n": self.measured.n,
-            "verdict": verdict(self.measured),
-        }
+
+def moderated(differences: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Moderates the variances over seeds of some claims (claims × seeds): each claim's variance and degrees of freedom.
+
+    As in Smyth's moderated t (2004) a claim's variance is averaged with the mean of all, weighted by degrees of
+    freedom: d of its own, and of theirs as many as `prior_df` finds. Unlike genes, a table's claims are few, and share
+    baselines: m whose differences have a mean squared correlation ρ² are worth m/(1 + (m−1)ρ²) independent ones (Box,
+    1954). What the others know is only worth the others' degrees of freedom, so one claim alone has Student's t.
+    """
+    own, d, m = differences.var(axis=1).to_numpy(), differences.count(axis=1).to_numpy() - 1, len(differences)
+    between = ~np.eye(m, dtype=bool)
+    seen = differences.notna().to_numpy(int)
+    freedom = (seen @ seen.T - 1)[between]
+    r2 = differences.T.corr(min_periods=3).to_numpy()[between] ** 2  # by chance alone 1/freedom on average
+    told = np.isfinite(r2)
+    rho2 = np.clip(np.mean((r2 * freedom - 1)[told] / (freedom - 1)[told]), SHARED, 1) if told.any() else 1.0
+    others = (m / (1 + (m - 1) * rho2) - 1) * d.mean()
+    worth = 1 / (1 / prior_df(own, d) + 1 / others) if others > 0 and np.median(own) > 0 else 0.0
+    return (worth * own.mean() + d * own) / (worth + d), worth + d
+
+
+def prior_df(variances: np.ndarray, d: np.ndarray) -> float:
+    """Smyth's d₀ (limma's fitFDist): of how many degrees of freedom the true variances look like an estimate.
+
+    Infinitely many where variances, each on d degrees of freedom, differ no more than estimates of one variance do.
+    """
+    z = np.log(np.maximum(variances, 1e-5 * np.median(variances)))
+    excess = np.var(z - special.digamma(d / 2) + np.log(d / 2), ddof=1) - special.polygamma(1, d / 2).mean()
+    if excess <= 0:
+        return math.inf
+    return 2 * optimize.brentq(  # trigamma(y) lies between 1/y and 1/y + 1/y²
+        lambda y: special.polygamma(1, y) - excess, 1 / excess, 1 / excess + excess**-0.5, xtol=1e-12
+    )
 
 
 def judged(claims: Sequence[Claim]) -> pd.DataFrame:
-    return pd.DataFrame([claim.line() for claim in claims])
+    """Judges a table's claims together: a line each, with interval and verdict; the columns of `NUMBERS` are floats.
+
+    The intervals' confidence is 1 − `level`, at which as many exclude zero as Benjamini and Hochberg's procedure tells.
+    """
+    by_seed = pd.DataFrame([claim.differences for claim in claims], index=range(len(claims)), dtype=float)
+    effect, n = by_seed.mean(axis=1).to_numpy(), by_seed.count(axis=1).to_numpy()
+    variance, df = by_seed.var(axis=1).to_numpy(copy=True), (n - 1.0).clip(0)
+    quantities = np.array([claim.quantity for claim in claims])
+    for quantity in set(quantities) - {""}:
+        if (of := (quantities == quantity) & (n > 1)).any():
+            variance[of], df[of] = moderated(by_seed[of])
+    method = [f"{'moderated ' if d > own else ''}t, {round(d, 1):g} df" for own, d in zip(n - 1, df, strict=True)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(variance / n)
+        for i in (i for i, claim in enumerate(claims) if n[i] > 1 and len(claim.images) > 1):
+            over_images, k = stats.sem(claims[i].images), len(claims[i].images) - 1
+            if over_images * stats.t.isf(WRONG / 2, k) > error[i] * stats.t.isf(WRONG / 2, df[i]):
+                error[i], df[i], method[i] = over_images, k, f"t over images, {k} df"
+        p = 2 * stats.t.sf(np.abs(effect) / error, df)
+    q, tried = p.copy(), np.isfinite(p)
+    if tried.any():
+        q[tried] = stats.false_discovery_control(p[tried])
+    level = WRONG * max(1, (q <= WRONG).sum()) / max(1, tried.sum())
+    half = error * stats.t.isf(level / 2, df)
+    low, high = effect - half, effect + half
+    limits = list(zip(low, high, n, strict=True))
+    paper = pd.Series([claim.paper for claim in claims], dtype=str)
+    return pd.DataFrame(
+        {
+            "claim": [claim.text for claim in claims],
+            "where": [claim.where for claim in claims],
+            "against": [claim.against for claim in claims],
+            "paper": paper,
+            "measured": [
+                f"{mean:+.1f} {claim.unit}" if k else "–" for mean, k, claim in zip(effect, n, claims, strict=True)
+            ],
+            "interval": [bounds(*each) for each in limits],
+            "n": n,
+            "method": [each if count > 1 else "none" for each, count in zip(method, n, strict=True)],
+            "at chance": [claim.at_chance for claim in claims],
+            "verdict": [verdict(*each) for each in limits],
+            **dict(zip(NUMBERS, (effect, low, high, df, p, q, level), strict=False)),
+            "printed": pd.to_numeric(paper.str.split().str[0], errors="coerce"),
+        }
+    )
 
 
-def gain(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> Estimate:
-    """Our accuracy less theirs, in points, paired by seed. `ours` and `theirs` are (temperature, reading)."""
-    a, b = paired(frame, ours, theirs, column)
-    return t_interval(100 * (a - b))
+def verdict(low: float, high: float, n: int) -> str:
+    """Of the statement that a quantity is above zero, by its interval over n seeds."""
+    if n < 2:
+        return NONE
+    if low > 0:
+        return HOLDS
+    if high < 0 or low == high == 0:  # exactly the same everywhere: nothing is gained
+        return FAILS
+    return OPEN
 
 
-def saving(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> Estimate:
-    """What ours saves of theirs, in % (positive is cheaper), paired by seed; columns may be a sum like 'a+b'."""
-    a, b = paired(frame, ours, theirs, column)
-    return t_interval(100 * (1 - a / b))
+def tally(frame: pd.DataFrame) -> str:
+    """`10 hold, 3 do not, 9 cannot be told`."""
+    counts = frame["verdict"].value_counts()
+    return ", ".join(
+        f"{counts.get(each, 0)} {said}" for each, said in COUNTED.items() if each != NONE or each in counts
+    )
 
 
-def paired(
-    frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """A column, or a sum of columns, of two procedures at the seeds at which both finished."""
-    values = sum(frame[part] for part in column.split("+"))
-    by_seed = frame.assign(value=values).pivot_table(index="seed", columns=["temperature", "reading"], values="value")
-    both = by_seed.reindex(columns=[ours, theirs]).dropna()  # a procedure that failed at every seed has no column
-    first, second = both.to_numpy().T
-    return first, second
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a verdict table that are to be read, with `at chance` where anything is."""
+    quiet = [] if (frame["at chance"] != "").any() else ["at chance"]
+    return frame.drop(columns=["where", *NUMBERS, *quiet], errors="ignore")
+
+
+def explained(frame: pd.DataFrame, n: str = "seeds") -> str:
+    """What stands under a verdict table: what n counts, and how sure intervals and verdicts are."""
+    if not frame["p"].notna().any():
+        return "one seed has no interval, and so no verdict"
+    return (
+        f"n: {n} · intervals at {100 * (1 - frame['level'].iloc[0]):.1f} %, moderated over the table's claims of one "
+        f"quantity: of the verdicts told at most {100 * WRONG:.0f} % are wrong on average (Benjamini–Hochberg)"
+    )

@@ -51,7 +51,7 @@ class Plan:
     level: str | None = None  # of hrsc2016's labels, where not the default
     precision: Precision = "float32"  # of training
     first_seed: int = 0
-    one_teacher: bool = True  # whatever a student's seed, its teachers are those of seed 0; else each seed has its own
+    one_teacher: bool = False  # a reading: whatever a student's seed, its teachers are those of seed 0
 
     @classmethod
     def of(
@@ -60,7 +60,7 @@ class Plan:
         sources: Mapping[str, str] | None = None,
         folder: str | Path | None = None,
         first_seed: int = 0,
-        one_teacher: bool = True,
+        one_teacher: bool = False,
     ) -> Plan:
         """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can."""
         device = "cuda" if preset == "paper" and torch.cuda.is_available() else "cpu"
@@ -86,7 +86,7 @@ class Plan:
     def teacher(self, model: str, role: str, seed: int = 0) -> Run:
         """A network trained on hard labels for as long as teachers are: also a cell of Table 1.
 
-        Where each seed has its own teachers, this one is that seed's; its weights, batches and crops are others.
+        It is the teacher of the student of this seed; its own weights, batches and crops are others.
         """
         seed = seed if self.one_teacher else TEACHERS + seed
         size = self.preset.roles[role]
@@ -104,7 +104,7 @@ class Plan:
         epochs: int | None = None,
         **changes: float | None,
     ) -> Run:
-        """A student of the big teacher and, where the procedure has one, the small teacher, of seed 0 or its own.
+        """A student of the big teacher and, where the procedure has one, the small teacher, both of the same seed.
 
         `changes` to width, batch or lr override the preset; None leaves it as it is.
         """

@@ -40,11 +40,11 @@ class Settings(BaseModel):
         None, description="weight of the soft loss; default 0.5 in Eq. (1), 1 in adaptive stages"
     )
     rate: float | None = Field(
-        None, description="learning rate of log t per epoch; default 60 / epochs, 1200 / epochs with --normalised"
+        None, description="learning rate of log t per epoch; default 1200 / epochs, 60 / epochs with --no-normalised"
     )
     follows: str = Field("cross-entropy", description="whose gradient moves t: cross-entropy or kl")
     optimiser: str = Field("sgd", description="of log t: sgd or adam")
-    normalised: bool = Field(False, description="the gradient is taken per variance of the teacher's logits")
+    normalised: bool = Field(True, description="the gradient is taken per variance of the teacher's logits")
     floor: bool = Field(True, description="the losses use ⌊t⌋")
     t_squared: bool = Field(True, description="t² on the soft loss of adaptive stages")
     logits: str = Field("float32", description="what teachers' logits are rounded to: float32 or float16")

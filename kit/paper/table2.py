@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from kit.grid.engines import Engine
-from kit.paper.claims import Claim, gain, judged, number, plus_minus, saving
+from kit.paper.claims import Claim, gain, guessing, judged, number, plus_minus, saving
 from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, Timed
 
@@ -76,11 +76,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame))
+    return judged(claims(frame, {ROLE: plan.data(ROLE).classes}))
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Section 2.3's claims, against both readings of Eq. (1)."""
+def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
+    """Section 2.3's claims, against both readings of Eq. (1). `classes` counts them by role."""
     found = []
     for T, reading in BASELINES:
         ours, theirs, baseline = TABLE_2["adaptive"], TABLE_2[T], (T, reading)
@@ -91,14 +91,16 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
             ("test Top-5", "test_top5", ours.top5 - theirs.top5),
         ):
             text, measured = f"the adaptive temperature raises {what}", gain(frame, OURS, baseline, column)
-            found.append(Claim(text, "Table 2", f"{gap:+.1f} points", "points", measured, against))
+            near = guessing(frame, (OURS, baseline), column, classes or {})
+            paper = f"{gap:+.1f} points"
+            found.append(Claim(text, "Table 2", paper, "points", measured, against, what, at_chance=near))
         for what, column in (("time", "seconds"), ("FLOPs", "student_flops+teacher_flops")):
             text, measured = f"the adaptive temperature saves {what}", saving(frame, OURS, baseline, column)
             paper = f"{ours.saved_of(theirs):+.1f} % of the time"
-            found.append(Claim(text, "Table 2, Section 2.3", paper, "%", measured, against))
+            found.append(Claim(text, "Table 2, Section 2.3", paper, "%", measured, against, what))
         if T == "T=20":
             text, slower = "T = 20 trains faster than T = 5", ("T=5", reading)
             paper = f"{theirs.saved_of(TABLE_2['T=5']):+.1f} % of the time"
             measured = saving(frame, baseline, slower, "seconds")
-            found.append(Claim(text, "Table 2", paper, "%", measured, f"T=5, Eq. (1) {reading}"))
+            found.append(Claim(text, "Table 2", paper, "%", measured, f"T=5, Eq. (1) {reading}", "time"))
     return found

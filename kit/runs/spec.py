@@ -23,7 +23,7 @@ from kit.recipe import Recipe
 from kit.training.forward import Precision
 from kit.training.steering import Event, checked
 
-NUMERICS = 2  # raised whenever the same description would give another student: old cache entries are then not used
+NUMERICS = 3  # raised whenever the same description would give another student: old cache entries are then not used
 TEACHERS = 1000  # added to a seed for its own teachers, so that no student has its teacher's weights, batches and crops
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 EXPECTED_DATA = "KIT_EXPECTED_DATA"  # tells a notebook's kernel the fingerprints of its runs' data, by what was asked

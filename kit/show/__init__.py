@@ -2,6 +2,7 @@
 
 - `style`: sizes, colours per label, captions (`source_line`)
 - `plots`, `table_pictures`, `pages`: functions of runs and frames that return a Figure: curves, tables, images
+- `glance`: every table's verdicts in one picture
 - `panels`: parts of a figure that a widget updates
 - `tables`: means with 95 % intervals as text
 - `artefacts`: a Figure as files (PNG, SVG and the CSV behind it, byte-stable) and as a notebook's picture
@@ -9,6 +10,7 @@
 """
 
 from kit.show.artefacts import picture, png_bytes, save, show
+from kit.show.glance import claims_at_a_glance
 from kit.show.pages import contact_sheet
 from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
 from kit.show.style import source_line
@@ -18,6 +20,7 @@ from kit.show.tables import curves, interval, with_interval
 __all__ = [
     "Measure",
     "accuracy_curves",
+    "claims_at_a_glance",
     "compare_table",
     "contact_sheet",
     "curves",

@@ -23,7 +23,7 @@ from kit.show import style
 from kit.show.pages import EDGE, Page
 from kit.show.paper_figures import BAND, caption
 from kit.show.style import MUTED, RULE, SMALL, TEXT
-from kit.show.table_pictures import Measure, compare_table, table_picture
+from kit.show.table_pictures import Measure, compare_table, table_picture, verdicts_picture
 from kit.show.tables import with_interval
 
 COLOURS = "inferno"
@@ -308,18 +308,13 @@ def _mean(values: pd.Series) -> str:
     return f"{100 * values.mean():.1f}" if values.notna().any() else "–"
 
 
-def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
-    """The claims as a table, the two intervals side by side."""
-    return table_picture(
-        claims,
-        title="Section 2.5's claims about heat maps, judged",
-        caption=caption(
-            plan,
-            rows,
-            "percentage points; rank correlation × 100",
-            "the verdict follows from the wider of the two 95 % t-intervals",
-            "p: Wilcoxon's signed-rank test over images",
-        ),
-        merge=["claim"],
-        max_width=1240,
+def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row], n: str = "seeds") -> Figure:
+    """The claims as a table; beside the intervals that decide those over images."""
+    says = (
+        "percentage points; rank correlation × 100",
+        "the wider interval of those over seeds and images decides",
+        "over images: 95 % t",
+        "p: Wilcoxon's signed-rank test over images",
     )
+    title = "Section 2.5's claims about heat maps, judged"
+    return verdicts_picture(claims, title, caption(plan, rows, *says), n, merge=["claim"], max_width=1240)

@@ -15,9 +15,10 @@ from kit.paper.plan import Plan, Row, ended
 from kit.paper.printed import TABLE_1, TABLE_2
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
+from kit.show import style
 from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
 from kit.show.style import source_line
-from kit.show.table_pictures import Measure, compare_table, table_picture
+from kit.show.table_pictures import Measure, compare_table, table_picture, verdicts_picture
 from kit.show.tables import interval
 
 BAND = "intervals: 95 % t over seeds"
@@ -140,9 +141,9 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     )
 
 
-def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str) -> Figure:
+def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str, n: str = "seeds") -> Figure:
     """The paper's claims as a table: what it says, what was measured, and the verdict that follows."""
-    return table_picture(claims, title=title, caption=caption(plan, rows, "verdicts follow from the interval alone"))
+    return verdicts_picture(claims, title, caption(plan, rows), n, max_width=style.WIDTH + 80)
 
 
 def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:

@@ -19,7 +19,7 @@ from kit.show import style
 from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, printed
 from kit.show.plots import accuracy_curves, temperature_trace
 from kit.show.style import INK, MUTED, SMALL, source_line
-from kit.show.table_pictures import Measure, compare_table, table_picture
+from kit.show.table_pictures import Measure, compare_table, table_picture, verdicts_picture
 from kit.show.tables import curves
 
 CURVE_HEIGHT = 360  # px
@@ -277,10 +277,10 @@ def readings_figure(comparison: Comparison) -> Figure:
     return table_picture(frame, title="What each row is a reading of", max_width=style.WIDTH + 160)
 
 
-def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str) -> Figure:
+def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str, n: str = "seeds") -> Figure:
     """Claims as a table: what the paper says, what was measured, and the verdict that follows."""
-    text = caption(comparison, "verdicts follow from the interval alone")
-    return table_picture(claims.reset_index(drop=True), title=title, caption=text, max_width=style.WIDTH + 160)
+    claims = claims.reset_index(drop=True)
+    return verdicts_picture(claims, title, caption(comparison), n, max_width=style.WIDTH + 80)
 
 
 def headline(claims: pd.DataFrame) -> pd.Series:

@@ -412,6 +412,6 @@ def test_table_4_at_smoke_has_every_row_and_equal_steps(monkeypatch):
     assert {"reading", "steps", "seconds_total", "seconds_student", "flops", "test_top1", "test_top5"} <= set(frame)
     assert len(table4.summary(frame)) == 2 * len(table4.METHODS)
     verdicts = table4.verdicts(frame, plan)
-    assert set(verdicts["verdict"]) <= {"holds here", "does not hold here", "cannot be told from these data"}
+    assert set(verdicts["verdict"]) == {"no verdict: fewer than two seeds"}
     assert any("fastest" in claim for claim in verdicts["claim"])
     assert frame.drop_duplicates("run")["student"].nunique() > 1

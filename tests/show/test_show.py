@@ -26,7 +26,8 @@ from scipy import stats
 
 from kit.errors import KitError
 from kit.losses import eq1_hinton, eq1_printed, softened, temperature_gradient
-from kit.show import pages, panels, plots, style, table_pictures, tables
+from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, judged
+from kit.show import claims_at_a_glance, pages, panels, plots, style, table_pictures, tables
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
 from kit.show.widgets import temperature_explorer
 
@@ -278,6 +279,23 @@ def gradient_terms(zt, zs, t: float, k: float, title: str = "", caption: str = "
     return style.settle(figure)
 
 
+def claims_made(of: int, seeds: int = 3) -> list[Claim]:
+    """Claims of two procedures against some baselines, with a longer name for each third."""
+    rng = np.random.default_rng(of)
+    return [
+        Claim(
+            f"the {'adaptive and small-teacher-assisted ' * (i % 3 == 0)}method gains {i // 4}",
+            "Table 9",
+            f"{paper:+.1f} points" if i % 5 else "by eye",
+            "points",
+            pd.Series(effect + rng.standard_normal(seeds)),
+            f"baseline {i % 4}, seed by seed, with an equal number of steps",
+            "Top-1",
+        )
+        for i, (paper, effect) in enumerate(zip(rng.normal(0, 30, of), rng.choice([0, 2, -8, 300], of), strict=True))
+    ]
+
+
 def all_figures() -> dict[str, Figure]:
     runs = {label: [fake_run(label, seed) for seed in range(3)] for label in LABELS}
     rows, paper = frame_of_rows()
@@ -305,6 +323,9 @@ def all_figures() -> dict[str, Figure]:
         "table": table_pictures.table_picture(
             pd.DataFrame({"ref": ["[10]", "[11]"], "method": method, "s": [18040, None]}), **text
         ),
+        "verdicts": table_pictures.verdicts_picture(judged(claims_made(6)), "Judged", CAPTION, "seeds of something"),
+        "glance": claims_at_a_glance({f"Table {n}": judged(claims_made(10 * n)) for n in range(1, 6)}, CAPTION),
+        "glance at a few": claims_at_a_glance({"Table 1": judged(claims_made(3, seeds=1))}, CAPTION),
         "sweep": plots.sensitivity(sweep, "rate", ["acc", "s"], reference={"acc": {"T=20": 56.7, "T=5": 56.8}}, **text),
         "images": pages.contact_sheet(images, [f"class {i}: something" for i in range(11)], 4, **text),
         "bars": softened_bars(zt[0], zs[0], 4, true=3, **text),
@@ -364,6 +385,35 @@ def test_comparison_shows_ours_beside_the_papers(figures: dict[str, Figure]):
     assert texts.count("ResNet-34") == 1 and texts.count("adaptive") == 2  # repeats left of the last column are blank
     with pytest.raises(KitError, match="paper has 1 rows and df 12"):
         table_pictures.compare_table(rows, ["temperature"], [], pd.DataFrame({"top1": [1.0]}))
+
+
+def test_a_glance_shows_each_claim_where_its_verdict_is():
+    frame = judged(claims_made(60))
+    assert set(frame["verdict"]) == {HOLDS, FAILS, OPEN}
+    figure = claims_at_a_glance({"Table 9": frame}, CAPTION)
+    ax = figure.axes[0]
+    legend = len({HOLDS, FAILS, OPEN}) + 2
+    marks = [line for line in ax.lines if len(line.get_xdata()) == 1][legend:]
+    drawn = [line for line in marks if line.get_color() != style.INK]
+    bands = [patch for patch in ax.patches if patch.get_facecolor() == matplotlib.colors.to_rgba("#e6e6e6")]
+    assert len(drawn) == len(bands) == len(frame)
+    in_order = [claim for _, claims in frame.groupby("claim", sort=False) for _, claim in claims.iterrows()]
+    for mark, band, claim in zip(drawn, bands, in_order, strict=True):
+        (x,), (y,) = mark.get_data()
+        assert band.get_y() < y < band.get_y() + band.get_height()
+        where = HOLDS if x > band.get_x() + band.get_width() else FAILS if x < band.get_x() else OPEN
+        assert where == claim["verdict"]
+        assert mark.get_marker() in ({HOLDS: "o", FAILS: "X", OPEN: "o"}[where], "<", ">")
+    papers = [line for line in marks if line.get_color() == style.INK]
+    assert len(papers) == frame["printed"].notna().sum()
+    sizes = [text.get_fontsize() * style.DPI / 72 for text in figure.findobj(Text) if text.get_text()]
+    assert min(sizes) >= 10  # px
+
+
+def test_a_glance_at_one_seed_says_so():
+    texts = [text for text, _ in drawn_texts(claims_at_a_glance({"Table 9": judged(claims_made(5, seeds=1))}))]
+    assert "All claims at a glance: 0 hold, 0 do not, 0 cannot be told, 5 have no verdict" in texts
+    assert "no verdict: n < 2" in texts
 
 
 def test_contact_sheet_refuses_what_is_no_image():
