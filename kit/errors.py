@@ -33,7 +33,9 @@ def one_of(what: str, value: T, allowed: Iterable[object]) -> T:
 
 
 def said(error: BaseException) -> str:
-    """Describes any error in one line: its kind, and the first line of what it says."""
+    """Describes any error in one line: its kind, and the first line of what it says; a KitError by its own line."""
+    if isinstance(error, KitError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}{': ' + lines[0] if lines else ''}"
 

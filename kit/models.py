@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.vgg import make_layers
 
-from kit.errors import Described, not_one_of
+from kit.errors import Described, one_of
 from kit.runtime.onednn import SAFE_CHANNELS, PickingConv2d
 
 MODELS = ("cnn", "vgg16", "vgg19", "resnet34", "resnet50")
@@ -65,9 +65,7 @@ class ModelSpec(Described):
 
 def build(name: str, classes: int, width: int = 64, stem: Stem = "imagenet", seed: int | None = None) -> nn.Module:
     """`ModelSpec(...).build()` for a quick try. Raises KitError for an unknown name."""
-    if name not in MODELS:
-        raise not_one_of("model", name, MODELS)
-    return ModelSpec(name=name, classes=classes, width=width, stem=stem).build(seed)
+    return ModelSpec(name=one_of("model", name, MODELS), classes=classes, width=width, stem=stem).build(seed)
 
 
 class CNN(nn.Module):

@@ -75,16 +75,31 @@ def maps(
     classes: labels (N,), one class for all, or `predicted`. layer: a module's name; None is the default reading. The
     network is left as it is: maps are made on a copy in evaluation mode, of half-precision networks in float32; one
     that cannot be copied is borrowed. The same input gives the same maps, in inference mode, too. Raises KitError for a
-    method or layer that is not known, a class out of range, and a network without convolution.
+    method or layer that is not known, a class out of range, a network without convolution or one that cannot be hooked
+    into, and logits that are no numbers.
     """
     if method not in METHODS:
         raise not_one_of("method", method, METHODS)
+    hookable(network)
+    if not isinstance(x, Tensor | np.ndarray):
+        raise KitError(f"images of type {type(x).__name__} are not allowed; allowed: a tensor or an array (N, 3, H, W)")
     if x.ndim != 4 or not len(x):
         raise KitError(f"images of shape {tuple(x.shape)} are not allowed; allowed: (N, 3, H, W) with N from 1 up")
     if type(batch) is not int or batch < 1:
         raise KitError(f"batch {batch!r} is not allowed; allowed: a whole number from 1 up")
     with torch.inference_mode(False), lent(network) as own:
-        return _maps(own, single_precision(x), classes, method, layer, batch)
+        return _maps(own, single_precision(torch.as_tensor(x)), classes, method, layer, batch)
+
+
+def hookable(network: nn.Module) -> None:
+    """Raises KitError for what has no layers to hook into, or none with a gradient."""
+    if not isinstance(network, nn.Module):
+        raise KitError(f"a network of type {type(network).__name__} is not allowed; allowed: an nn.Module")
+    for module in network.modules():
+        kind = "scripted" if isinstance(module, torch.jit.ScriptModule) else ""
+        kind = "quantised" if type(module).__module__.startswith("torch.ao.nn.") else kind
+        if kind:
+            raise KitError(f"{type(network).__name__} is {kind}; allowed: the network that it was made of")
 
 
 def single_precision(x: Tensor) -> Tensor:
@@ -147,6 +162,8 @@ def _maps(
             maps.append(cam(x[here], targets))
         answers.append(cam.outputs.detach().cpu())
     logits = torch.cat(answers)
+    if not logits.isfinite().all():
+        raise KitError(f"{type(network).__name__} gives logits that are not finite numbers; allowed: finite ones")
     labels = logits.argmax(1) if wanted is None else wanted
     return HeatMaps(np.concatenate(maps), labels, logits, method, layer, sizes[layer])
 
@@ -224,8 +241,8 @@ def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
     try:
         with torch.no_grad(), evaluating(network):
             logits = network(x[:1].to(next(network.parameters()).device))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:120]
+    except Exception as error:  # of a network of anyone's: an assertion on its input's size, say
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise KitError(
             f"{type(network).__name__} does not take images of shape {tuple(x.shape[1:])} ({reason})"
         ) from None

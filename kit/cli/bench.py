@@ -21,7 +21,10 @@ def bench(
     data: options.Data = None,
     gpu_tflops: Annotated[float, typer.Option(help="preset paper: a GPU's peak TFLOP/s")] = 990.0,
     utilisation: Annotated[float, typer.Option(help="preset paper: the share of it that training uses")] = 0.3,
-    page: Annotated[Path | None, typer.Option(help="preset paper: also write PAPER.md's text to this file")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(callback=options.at_home, help="preset paper: also write PAPER.md's text to this file"),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """How fast this machine is, and how many minutes each notebook will take on it, before anything is trained."""
@@ -29,7 +32,7 @@ def bench(
 
     from kit.figures import forecast as benching
     from kit.figures.needs import NEEDS
-    from kit.files import cache_folder, write, writing_to
+    from kit.files import cache_folder, ready_file, write, writing_to
     from kit.grid.durations import Pace
     from kit.paper import scale
     from kit.paper.plan import Plan, runs_of
@@ -42,6 +45,8 @@ def bench(
     plan = scale.plan() if is_paper else Plan.of(preset, options.sources(role_data), data)
     if is_paper and (role_data or data):
         raise KitError("--role-data and --data are not for preset 'paper', whose data are the published counts")
+    if page:
+        ready_file(page)
     needed = [run for need in NEEDS.values() for run in runs_of(need(plan, seeds))]
     batch = next(iter(plan.preset.roles.values())).batch
     networks = benching.networks_of(needed)
@@ -64,7 +69,7 @@ def bench(
         print(f"\non one GPU, {gpu_tflops:g} TFLOP/s × {utilisation:.0%} assumed: about {hours:,.0f} hours")
         print(frame.round(1).to_string(index=False))
     if page:
-        with writing_to(page.parent):
+        with writing_to(page):
             write(page, scale.page(gpu_tflops, utilisation))
     print(benching.verdict(prediction))
     if as_json:

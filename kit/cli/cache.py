@@ -57,7 +57,7 @@ def cache_prune(
 
 @app.command("export")
 def cache_export(
-    folder: Annotated[Path, typer.Argument(help="where to; made if it is not there")],
+    folder: Annotated[Path, typer.Argument(callback=options.at_home, help="where to; made if it is not there")],
     runs: Annotated[list[str] | None, typer.Argument(help="hashes; default: every whole run")] = None,
 ) -> None:
     """Copy runs, and those they learnt from, into a folder that a colleague can import."""
@@ -67,7 +67,9 @@ def cache_export(
 
 
 @app.command("import")
-def cache_import(folder: Annotated[Path, typer.Argument(help="what `cache export` has written")]) -> None:
+def cache_import(
+    folder: Annotated[Path, typer.Argument(callback=options.at_home, help="what `cache export` has written")],
+) -> None:
     """Take over a folder's runs; exit status 2 when one is damaged (the others are taken over)."""
     from kit.runs.transfer import import_runs
 

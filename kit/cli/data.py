@@ -10,7 +10,7 @@ import typer
 
 from kit.cli import options
 from kit.cli.output import complain, counted_over, print_json, tell_skipped
-from kit.errors import KitError
+from kit.errors import KitError, said
 
 app = typer.Typer(help="The roles' datasets: list, check, prepare, download.", no_args_is_help=True)
 
@@ -28,8 +28,8 @@ def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
     for role in ROLES:
         try:
             found.append(plan.data(role).model_dump())
-        except KitError as error:
-            wrong[role] = str(error)
+        except Exception as error:  # whatever it is: it costs this role alone
+            wrong[role] = said(error)
     if found:
         frame = pd.DataFrame(found)[["role", "name", "source", "classes", "train_images", "px", "fingerprint"]]
         print(frame.assign(fingerprint=frame["fingerprint"].str[:12]).to_string(index=False))
@@ -81,7 +81,9 @@ def data_prepare(role: options.Role, preset: options.Preset = "quick", data: opt
 
 
 @app.command("download")
-def data_download(role: options.Role, data: Annotated[Path, typer.Option("--data", help="where to")]) -> None:
+def data_download(
+    role: options.Role, data: Annotated[Path, typer.Option("--data", callback=options.at_home, help="where to")]
+) -> None:
     """Download CIFAR-10 or CIFAR-100 through torchvision (the only command that uses the network)."""
     from kit.data.roles import download
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import typer
 
-from kit.errors import KitError
+from kit.errors import said
 
 PACKAGES = (
     "torch", "torchvision", "jupyterlab", "ipykernel", "ipywidgets", "anywidget", "voila", "distributed", "accelerate",
@@ -34,8 +34,8 @@ def doctor() -> None:
     for role in ROLES:
         try:
             spec = Plan.of("smoke").data(role)
-        except KitError as error:
-            wrong, says = True, str(error)
+        except Exception as error:  # whatever it is: who asks wants to know of the other roles, too
+            wrong, says = True, said(error)
         else:
             says = f"{spec.name} ({spec.source})"
         print(f"{role}: {says}")

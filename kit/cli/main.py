@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 
 import typer
@@ -76,13 +77,29 @@ def ended(argv: list[str] | None) -> tuple[str, int]:
     return f"error: {message}" if message else "", status
 
 
+def _print_no_more() -> None:
+    """Gives stdout to nobody, as Python would try again at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run() -> int:
-    """Runs `main` as a process of its own, which ends with it."""
+    """Runs `main` as a process of its own, which ends with it. Who has read enough of what it prints may close that."""
     collect_rarely()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no ⌊ or ← shows a question mark
     try:
-        return main()
+        status = main()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `| head`
+        _print_no_more()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is not None:  # not of what is printed
+            raise
+        _print_no_more()
+        print(f"error: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        return 2
     finally:
         keep_what_is_there()  # for the little that is left to do

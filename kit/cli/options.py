@@ -14,7 +14,8 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, one_of
+from kit.runtime.environment import absolute
 
 if TYPE_CHECKING:
     from kit.grid.engines import Engine
@@ -29,17 +30,18 @@ def at_least_one(option: typer.CallbackParam, value: int | None) -> int | None:
 def check_role(role: str) -> str:
     from kit.data.roles import ROLES
 
-    if role not in ROLES:
-        raise not_one_of("role", role, ROLES)
-    return role
+    return one_of("role", role, ROLES)
 
 
 def check_model(model: str | None) -> str | None:
     from kit.models import MODELS
 
-    if model is not None and model not in MODELS:
-        raise not_one_of("model", model, MODELS)
-    return model
+    return model if model is None else one_of("model", model, MODELS)
+
+
+def at_home(path: Path | None) -> Path | None:
+    """Expands a `~` that the shell has left, as in `--out=~/figures`."""
+    return absolute(path) if path is not None and str(path).startswith("~") else path
 
 
 def refuse_damage(strict: bool) -> bool:
@@ -50,7 +52,10 @@ def refuse_damage(strict: bool) -> bool:
 
 
 Preset = Annotated[str, typer.Option(help="smoke, quick or paper")]
-Data = Annotated[Path | None, typer.Option("--data", help="folder with real images (else KIT_DATA, else stand-ins)")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", callback=at_home, help="folder with real images (else KIT_DATA, else stand-ins)"),
+]
 RoleData = Annotated[
     list[str] | None, typer.Option("--role-data", metavar="ROLE=auto|embedded|real", help="what fills a role")
 ]
@@ -89,14 +94,9 @@ def literal(text: str) -> Any:
 
 def sources(words: list[str] | None) -> dict[str, str]:
     """Parses `ROLE=SOURCE` words: what fills which role."""
-    from kit.data.roles import SOURCES
+    from kit.data.roles import check_sources
 
-    found = pairs(words, "role data")
-    for role, source in found.items():
-        check_role(role)
-        if source not in SOURCES:
-            raise not_one_of(f"source of {role}", source, SOURCES)
-    return found
+    return check_sources(pairs(words, "role data"))
 
 
 def engine_at(scheduler: str | None, jobs: int | None) -> Engine | None:

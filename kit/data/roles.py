@@ -8,11 +8,12 @@ roles only, and a line says where a stand-in is used for another.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, one_of
 from kit.runtime.environment import absolute, folder_from, switch
 
 if TYPE_CHECKING:
@@ -142,6 +143,13 @@ def real_folder(folder: Path | str | None) -> Path | None:
     return named.resolve()
 
 
+def check_sources(sources: Mapping[str, str]) -> dict[str, str]:
+    """Returns what fills which role. Raises KitError for a role or a source that is not known."""
+    for role, source in sources.items():
+        one_of(f"source of {one_of('role', role, ROLES)}", source, SOURCES)
+    return dict(sources)
+
+
 def check_arguments(
     role: str,
     px: int,
@@ -151,10 +159,8 @@ def check_arguments(
     level: str | None = None,
 ) -> None:
     """Raises KitError for a role, size, count, source or level outside what is allowed."""
-    if role not in ROLES:
-        raise not_one_of("role", role, ROLES)
-    if source not in SOURCES:
-        raise not_one_of("source", source, SOURCES)
+    one_of("role", role, ROLES)
+    one_of("source", source, SOURCES)
     low, high = PX_RANGE
     if type(px) is not int or not low <= px <= high:
         raise KitError(f"px {px!r} is not allowed; allowed: a whole number from {low} to {high}")
@@ -173,6 +179,5 @@ def download(role: str, folder: Path) -> Path:
     """Downloads CIFAR-10 or CIFAR-100 from its home page through torchvision into `folder`; never done unasked."""
     from kit.data.cifar import PUBLISHED, download_cifar
 
-    if role not in PUBLISHED:
-        raise not_one_of("role to download", role, PUBLISHED)
+    one_of("role to download", role, PUBLISHED)
     return download_cifar(role, Path(folder))

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from kit.data.roles import real_folder
 from kit.errors import KitError, not_one_of
+from kit.figures.claims import draw_claims
 from kit.figures.execute import Drawing, execute
 from kit.figures.manifest import Manifest, entry_of, fingerprint
 from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, parameters_of
@@ -89,6 +90,8 @@ def make(
                     grid.results |= further
                     later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
             schedule.work_off(later, entered)
+            if picture := draw_claims(manifest, out / f"{DRAFT}claims"):
+                bar.say(f"all claims at a glance: {picture}")
     return [line for book in books if (line := schedule.failure(book.name)) is not None]
 
 

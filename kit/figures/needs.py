@@ -10,7 +10,7 @@ from typing import Any
 
 import papermill
 
-from kit.data.roles import ROLES, SOURCES
+from kit.data.roles import check_sources
 from kit.errors import KitError, not_one_of
 from kit.grid.engines import Engine
 from kit.paper import figure2, table1, table2, table3, table4
@@ -56,11 +56,7 @@ class Request:
             is_allowed, allowed = ALLOWED[name]
             if not is_allowed(value):
                 raise KitError(f"notebook parameter {name} {value!r} is not allowed; allowed: {allowed}")
-        for role, source in dict(own.get("role_data", {})).items():
-            if role not in ROLES:
-                raise not_one_of("role", role, ROLES)
-            if source not in SOURCES:
-                raise not_one_of(f"source of {role}", source, SOURCES)
+        check_sources(own.get("role_data", {}))
         return replace(self, **own, extra={name: self.extra[name] for name in self.extra if name not in own})
 
     @property

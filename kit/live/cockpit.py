@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
-from kit.data.roles import ROLES, SOURCES
+from kit.data.roles import ROLES, check_sources
 from kit.errors import KitError, one_of
 from kit.live.page import Page
 from kit.live.plots import Box, LiveCurves, table
@@ -94,8 +94,7 @@ def cockpit(
     one_of("role", role, ROLES)
     for model in (student, *filter(None, (teacher, small_teacher))):
         one_of("model", model, MODELS)
-    for filled, source in (sources or {}).items():
-        one_of(f"source of {one_of('role', filled, ROLES)}", source, SOURCES)
+    check_sources(sources or {})
     former = _current() if _current else None
     if former is not None:
         former.close()

@@ -11,16 +11,18 @@ import pandas as pd
 import torch
 
 from kit import recipe
-from kit.errors import KitError
+from kit.data.roles import check_sources
+from kit.errors import KitError, one_of
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
-from kit.models import ModelSpec
+from kit.models import MODELS, ModelSpec
 from kit.paper.claims import percent
-from kit.paper.presets import Preset, preset_named
+from kit.paper.presets import Preset, Size, preset_named
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
 from kit.runs.spec import TEACHERS, DataSpec, LevelSpec, Run
 from kit.runs.store import Failure, Result, find
+from kit.runtime.environment import absolute
 from kit.training.forward import Precision
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
@@ -65,17 +67,20 @@ class Plan:
         """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can."""
         device = "cuda" if preset == "paper" and torch.cuda.is_available() else "cpu"
         precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-        folder = Path(folder) if folder else None
-        sources, draw = dict(sources or {}), {"first_seed": first_seed, "one_teacher": one_teacher}
+        folder = absolute(folder) if folder else None
+        sources, draw = check_sources(sources or {}), {"first_seed": first_seed, "one_teacher": one_teacher}
         return cls(preset_named(preset), sources, folder, device, precision=precision, **draw)
 
     def seeds(self, count: int) -> range:
         """So many seeds of students, from the plan's first on."""
         return range(self.first_seed, self.first_seed + count)
 
+    def size(self, role: str) -> Size:
+        """A role's size at the preset. Raises KitError for an unknown role."""
+        return self.preset.roles[one_of("role", role, self.preset.roles)]
+
     def data(self, role: str) -> DataSpec:
-        size = self.preset.roles[role]
-        source = self.sources.get(role, "auto")
+        size, source = self.size(role), self.sources.get(role, "auto")
         spec, options = (LevelSpec, {"level": self.level}) if self.level else (DataSpec, {})
         return spec.of(role, size.px, size.train_per_class, size.test_per_class, source, self.folder, **options)
 
@@ -89,8 +94,8 @@ class Plan:
         It is the teacher of the student of this seed; its own weights, batches and crops are others.
         """
         seed = seed if self.one_teacher else TEACHERS + seed
-        size = self.preset.roles[role]
-        how = {"epochs": size.teacher_epochs or TABLE_1[model, role].epochs, "width": self.preset.teacher_width}
+        size = self.size(role)
+        how = {"epochs": size.teacher_epochs or TABLE_1[one_of("model", model, MODELS), role].epochs, "width": self.preset.teacher_width}
         return self._run(model, role, recipe.hard_labels(), {}, seed, **how)
 
     def student(
@@ -108,7 +113,7 @@ class Plan:
 
         `changes` to width, batch or lr override the preset; None leaves it as it is.
         """
-        epochs = self.preset.roles[role].epochs if epochs is None else epochs
+        epochs = self.size(role).epochs if epochs is None else epochs
         built, named, own = stages(epochs), {"small": small, "big": big}, self.teachers_seed(seed)
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
@@ -125,7 +130,8 @@ class Plan:
         width: int | None = None,
         **how: float,
     ) -> Run:
-        size, data = self.preset.roles[role], self.data(role)
+        one_of("model", model, MODELS)
+        size, data = self.size(role), self.data(role)
         if data.classes < 2:
             raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
         width = self.preset.student_width if width is None else width

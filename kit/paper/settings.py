@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, one_of
 
 if TYPE_CHECKING:
     from kit.recipe import Stage
@@ -70,11 +70,9 @@ class Settings(BaseModel):
         from kit.paper.plan import Plan
         from kit.runs.spec import changed
 
-        if self.role not in ROLES:
-            raise not_one_of("role", self.role, ROLES)
+        one_of("role", self.role, ROLES)
         for model in filter(None, (self.student, self.teacher, self.small_teacher)):
-            if model not in MODELS:
-                raise not_one_of("model", model, MODELS)
+            one_of("model", model, MODELS)
         if self.small_teacher and not self.teacher:
             raise KitError(f"--small-teacher {self.small_teacher!r} needs a big teacher; give --teacher")
         plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data), level=self.level)

@@ -157,8 +157,10 @@ class Run(Described):
         missing = set(self.recipe.teachers) - set(self.teachers)
         if missing:
             raise ValueError(f"the recipe needs teachers {sorted(missing)}, which the run does not have")
-        if self.student.classes != self.data.classes:
-            raise ValueError(f"the student has {self.student.classes} classes, the data {self.data.classes}")
+        networks = {"the student": self.student, **{f"teacher {n!r}": t.student for n, t in self.teachers.items()}}
+        for whose, network in networks.items():
+            if network.classes != self.data.classes:
+                raise ValueError(f"{whose} has {network.classes} classes, the data {self.data.classes}")
         return self
 
     @model_validator(mode="after")

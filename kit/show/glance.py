@@ -135,6 +135,7 @@ def _draw_claim(page: Page, claim: pd.Series, y: float, at: Callable[[float], fl
         return
     with np.errstate(divide="ignore", invalid="ignore"):
         measured, printed = np.divide([claim["effect"], claim["printed"]], half)
+    measured = measured if claim["effect"] else 0.0  # exactly the same everywhere
     if abs(measured) <= LIMIT:
         ends = [at(measured - 1), at(measured + 1)]
         page.axes.plot(ends, [y, y], color=look["color"], lw=2, alpha=0.5, zorder=2, solid_capstyle="butt")

@@ -7,8 +7,15 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from kit.errors import KitError
 from kit.losses import Sides, Temperature
 from kit.parallel.ranks import ALONE, Ranks
+
+
+def same_shape(whose: str, zt: Tensor, zs: Tensor) -> None:
+    """Raises KitError where logits do not have the student's shape: nothing is broadcast."""
+    if zt.shape != zs.shape:
+        raise KitError(f"{whose} gives logits of shape {tuple(zt.shape)}; allowed: the student's, {tuple(zs.shape)}")
 
 
 @dataclass(frozen=True)
@@ -16,7 +23,8 @@ class Moment:
     """What policies and objectives see of a training step: the student's logits zs (N, C), taken before its update,
     labels y (N,), images x (N, 3, H, W), and by teacher its logits (N, C), temperatures and network.
 
-    `zt`, `t` and `teacher` are those of the first teacher, for objectives that know but one.
+    `zt`, `t` and `teacher` are those of the first teacher, for objectives that know but one. Raises KitError for
+    logits of another shape than the student's.
     """
 
     x: Tensor
@@ -34,6 +42,10 @@ class Moment:
         default_factory=dict
     )  # ∂loss/∂t by teacher, of temperatures that required a gradient
     ranks: Ranks = ALONE
+
+    def __post_init__(self) -> None:
+        for name, zt in self.logits.items():
+            same_shape(f"teacher {name!r}", zt, self.zs)
 
     @property
     def progress(self) -> float:
