@@ -45,7 +45,7 @@ lint: install
 
 lab: install
 	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_start_here.ipynb
 
 app: install
 	$(BIN)/voila notebooks/08_playground.ipynb --Voila.ip=127.0.0.1 --token

@@ -125,6 +125,19 @@ def test_a_notebook_opens_with_its_aim_and_closes_with_exercises(path):
     assert re.search(r"^1\. ", last.source, re.MULTILINE)
 
 
+def test_one_reads_on_from_each_notebook_to_the_next_and_back():
+    def targets(cell) -> list[str]:
+        return re.findall(r"\]\((\d\d_\w+\.ipynb)\)", cell.source)
+
+    names = [path.name for path in NOTEBOOKS]
+    for i, path in enumerate(NOTEBOOKS):
+        cells = nbformat.read(path, as_version=4).cells
+        assert targets(cells[0])[:1] == names[max(0, i - 1) : i]
+        assert targets(cells[-1]) == [names[(i + 1) % len(names)]]
+        if i == 0:
+            assert [name for cell in cells[1:-1] for name in targets(cell)] == names[1:]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebooks_logic_is_in_the_kit(path):
     for cell in nbformat.read(path, as_version=4).cells:

@@ -332,6 +332,17 @@ def test_a_teacher_is_not_changed():
         assert all(p.grad is None for p in network.parameters())
 
 
+@pytest.mark.parametrize("classes", [1, 5, 7])
+def test_a_teacher_of_other_classes_is_refused_and_nothing_is_broadcast(classes):
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(3 * PX * PX, classes))
+    learning = Training(Recipe(stages=recipe.eq1(5), epochs=1, batch=8), DATA, linear(0), {"big": teacher}, seed=0)
+    with pytest.raises(KitError, match=rf"teacher 'big' gives logits of shape \(8, {classes}\); allowed: .*\(8, 6\)"):
+        learning.run()
+    compared = Training(hard(1), DATA, linear(0), {"big": teacher}, seed=0).run()
+    with pytest.raises(KitError, match=rf"the big teacher gives logits of shape \(\d+, {classes}\)"):
+        compared.metrics()
+
+
 def test_a_teachers_logits_may_be_used_in_a_graph():
     teacher, x = frozen(linear(1), torch.device("cpu")), torch.randn(4, 3, PX, PX)
     zs = torch.randn(4, 6, requires_grad=True)

@@ -37,6 +37,9 @@ STOPPED = "stopped; finished runs are kept"
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; wrong input becomes one line and exit status 2. Of torchrun's processes one speaks for all."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no ⌊ or ← shows a question mark
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         message, status = ended(argv)
         if message:
@@ -85,9 +88,6 @@ def _print_no_more() -> None:
 def run() -> int:
     """Runs `main` as a process of its own, which ends with it. Who has read enough of what it prints may close that."""
     collect_rarely()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no ⌊ or ← shows a question mark
     try:
         status = main()
         sys.stdout.flush()

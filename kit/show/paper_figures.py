@@ -64,12 +64,24 @@ def figure_1(plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Fai
     )
 
 
-def temperature_figure(plan: Plan, row: Row, results: Mapping[Run, Result | Failure], title: str) -> Figure:
-    """t and ⌊t⌋ against step, stages shaded, of the row's runs; the first gives the stages."""
+def temperature_figure(
+    plan: Plan, row: Row, results: Mapping[Run, Result | Failure], title: str | None = None
+) -> Figure:
+    """t and ⌊t⌋ against step, stages shaded, of the row's runs; the first gives the stages, and the title if none is
+    given."""
     finished = by_row([row], results)
     if not finished:
-        return nothing_finished(plan, [row], reasons(results), title)
-    return temperature_trace(finished[row.name], title=title, caption=caption(plan, [row]))
+        return nothing_finished(plan, [row], reasons(results), title or "The temperature")
+    shown = finished[row.name]
+    return temperature_trace(shown, title=title or fall(shown[0]), caption=caption(plan, [row]))
+
+
+def fall(result: Result) -> str:
+    """Says how far t fell in the soft stages, and where time ended them before it was cold."""
+    soft = [stage for stage in result.metrics["stages"] if stage["t_start"] is not None and stage["ended_by"]]
+    warm = [f"{stage['name']} at t = {stage['t_end']:.1f}" for stage in soft if stage["ended_by"] != "temperature"]
+    says = f"The temperature falls to 1 by itself in {len(soft) - len(warm)} of {len(soft)} soft stages"
+    return f"{says}; by budget ends {', '.join(warm)}" if warm else says
 
 
 def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:

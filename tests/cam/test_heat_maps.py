@@ -267,3 +267,43 @@ def test_inference_mode_makes_no_difference():
 def test_words_that_are_refused(words, named):
     with pytest.raises(KitError, match=named):
         maps(plain_network(), torch.randn(2, 3, 16, 16), **words)
+
+
+class Fussy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = plain_network()
+
+    def forward(self, x):
+        assert x.shape[-1] == 32, "images of 32 px are wanted"
+        return self.inner(x)
+
+
+def without_a_number() -> nn.Module:
+    network = plain_network()
+    nn.init.constant_(network[4].bias, float("nan"))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "why"),
+    [
+        (lambda: torch.jit.script(plain_network()), "is scripted"),
+        (lambda: torch.jit.trace(plain_network().eval(), torch.zeros(1, 3, 16, 16)), "is scripted"),
+        (lambda: torch.ao.quantization.quantize_dynamic(plain_network(), {nn.Linear}), "is quantised"),
+        (lambda: nn.functional.relu, "a network of type builtin_function_or_method|function"),
+        (Fussy, "does not take images of shape .* 32 px are wanted"),
+        (without_a_number, "not finite numbers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_network_that_cannot_be_looked_into_says_why(network, why):
+    with pytest.raises(KitError, match=why):
+        maps(network(), torch.zeros(2, 3, 16, 16))
+
+
+def test_images_may_be_an_array():
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    np.testing.assert_array_equal(maps(plain_network(), x.numpy()).maps, maps(plain_network(), x).maps)
+    with pytest.raises(KitError, match="images of type list"):
+        maps(plain_network(), x.tolist())

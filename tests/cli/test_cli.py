@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -311,3 +313,46 @@ def test_doctor_says_what_is_here(capsys):
     for role in ("cifar-10: scikit-learn digits (embedded)", "cifar-100: ", "imagenet: ", "hrsc2016: "):
         assert role in told
     assert "GPU: " in told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here, a disk that is always full")
+def test_output_that_cannot_be_written_is_one_line():
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "kit", "cache", "list"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (ran.returncode, ran.stderr) == (2, "error: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+def test_who_wants_no_more_may_close_the_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed:
+        ran = subprocess.run(
+            [sys.executable, "-m", "kit", "cache", "list"], cwd=ROOT, stdout=closed, stderr=subprocess.PIPE, text=True
+        )
+    assert (ran.returncode, ran.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_tilde_that_the_shell_left_is_the_home(own_cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["cache", "export", "~/sent"]) == 0
+    assert (tmp_path / "sent").is_dir() and f"0 runs are in {tmp_path / 'sent'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["doctor", "data list"])
+def test_whatever_is_wrong_with_a_role_costs_that_role(command, own_cache, monkeypatch, capsys):
+    from kit.data import roles
+
+    whole = roles.load
+
+    def load(role, *sizes, **options):
+        if role == "cifar-100":
+            raise OSError("the disk hums")
+        return whole(role, *sizes, **options)
+
+    monkeypatch.setattr(roles, "load", load)
+    assert main(command.split()) == 2
+    told = capsys.readouterr().out
+    assert "cifar-100: OSError: the disk hums" in told and "imagenet" in told and "hrsc2016" in told

@@ -20,7 +20,7 @@ from kit.methods.complexity import ComplexityGap, input_gradient_norms
 from kit.methods.early_stop import stages as early_stop_stages
 from kit.methods.plain import ORDINARY
 from kit.methods.prokt import HeldNear
-from kit.methods.rows import METHODS, MORE
+from kit.methods.rows import METHODS
 from kit.methods.teacher_assistant import build as teacher_assistant
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
@@ -315,7 +315,7 @@ def test_an_assistant_that_is_given_is_not_charged_and_leaves_the_student_the_wh
 
 
 def test_the_small_teacher_alone_is_ordinary_distillation_from_it(setting):
-    (alone,) = (method for method in MORE if method.key == "small alone")
+    (alone,) = (method for method in METHODS if method.key == "small alone")
     ordinary = ORDINARY.build(setting, 0).final
     run = alone.build(setting, 0).final
     assert run.recipe.teachers == ("small",)

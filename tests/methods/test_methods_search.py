@@ -400,7 +400,7 @@ def test_table_4_at_smoke_has_every_row_and_equal_steps(monkeypatch):
     plan = Plan.of("smoke")
     roomy = dataclasses.replace(table4.setting(plan), epochs=4)
     monkeypatch.setattr(table4, "setting", lambda plan, *options: roomy)
-    frame = table4.run(plan, seeds=1)
+    frame = table4.run(plan, seeds=1, equal_time=True)
     assert len(frame) == 2 * len(table4.METHODS) and (frame["status"] == "finished").all()
     per_epoch = len(roomy.data.load().train) // roomy.batch
     steps = frame[frame["budget"] == "steps"].set_index("label")["steps"]

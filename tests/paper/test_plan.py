@@ -6,8 +6,10 @@ import pytest
 from caches import new_cache
 
 from kit.data.augment import EpochPlan
+from kit.errors import KitError
+from kit.grid import train_all
 from kit.paper import figure2, table1, table2, table3, table4
-from kit.paper.plan import Plan, runs_of
+from kit.paper.plan import PROCEDURES, Plan, runs_of
 from kit.runs.spec import with_teachers
 
 
@@ -36,7 +38,7 @@ def test_seeds_share_their_teachers_or_have_their_own(one_teacher):
 
 
 def test_no_student_draws_what_its_own_teacher_drew():
-    plan = Plan.of("smoke", one_teacher=False)
+    plan = Plan.of("smoke")
     for run in everything(plan, 2):
         for teacher in run.teachers.values():
             orders = [EpochPlan(100, each.seed, 0, 2, flip=False).order.tolist() for each in (run, teacher)]
@@ -44,9 +46,32 @@ def test_no_student_draws_what_its_own_teacher_drew():
 
 
 def test_a_fresh_draw_shares_no_run_but_teachers_that_all_share():
-    old, fresh = (everything(Plan.of("smoke", first_seed=first, one_teacher=False), 2) for first in (0, 100))
+    old, fresh = (everything(Plan.of("smoke", first_seed=first), 2) for first in (0, 100))
     assert not {run.hash for run in old} & {run.hash for run in fresh}
     assert {run.seed % 1000 for run in fresh} == {100, 101}
-    old, fresh = (everything(Plan.of("smoke", first_seed=first), 2) for first in (0, 100))
+    old, fresh = (everything(Plan.of("smoke", first_seed=first, one_teacher=True), 2) for first in (0, 100))
     shared = {run.hash for run in old} & {run.hash for run in fresh}
     assert shared == {teacher.hash for run in fresh for teacher in run.teachers.values() if teacher.seed == 0}
+
+
+HARD = PROCEDURES["hard labels", "no teacher"]
+
+
+@pytest.mark.parametrize(
+    ("ask", "line"),
+    [
+        (lambda: Plan.of("smoke", {"cifar-11": "real"}), "role 'cifar-11' is not known; allowed: cifar-10, cifar-100, "),
+        (lambda: Plan.of("smoke", {"cifar-10": "reel"}), "source of cifar-10 'reel' is not known; allowed: auto, "),
+        (lambda: Plan.of("smoke").data("mnist"), "role 'mnist' is not known; allowed: "),
+        (lambda: Plan.of("smoke").teacher("vgg17", "cifar-10"), "model 'vgg17' is not known; allowed: cnn, "),
+        (lambda: Plan.of("paper").teacher("vgg17", "cifar-10"), "model 'vgg17' is not known; allowed: cnn, "),
+        (lambda: Plan.of("smoke").student("vgg17", "cifar-10", HARD, "cnn"), "model 'vgg17' is not known; allowed: "),
+        (lambda: Plan.of("smoke", folder="~/nowhere").data("cifar-10"), "nowhere' is not there; allowed: an existing "),
+        (lambda: train_all([Plan.of("smoke").teacher("cnn", "cifar-10")], jobs=0), "jobs 0 is not allowed; allowed: a whole number from 1 up"),
+    ],
+)
+def test_words_are_refused_as_the_command_line_refuses_them(ask, line, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(KitError) as refused:
+        ask()
+    assert line in str(refused.value)
