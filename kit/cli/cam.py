@@ -16,13 +16,20 @@ def cam(
     run: Annotated[str | None, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it")] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(callback=options.at_home, help="instead, a safetensors state dict of --model; images normalised as ImageNet's"),
+        typer.Option(
+            callback=options.at_home,
+            help="instead, a safetensors state dict of --model; images normalised as ImageNet's",
+        ),
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(callback=options.at_home, help="folder of images (boxes.csv: scores); default: the run's test split"),
+        typer.Option(
+            callback=options.at_home, help="folder of images (boxes.csv: scores); default: the run's test split"
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(callback=options.at_home, help="where overlays, cam.png and cam.csv go")] = Path("cam"),
+    out: Annotated[Path, typer.Option(callback=options.at_home, help="where overlays, cam.png and cam.csv go")] = Path(
+        "cam"
+    ),
     method: Annotated[str, typer.Option(help="grad-cam, grad-cam++, score-cam or layer-cam")] = "grad-cam",
     layer: Annotated[
         str | None, typer.Option(help="a module's name; default: deepest convolution of 4×4 cells")

@@ -10,7 +10,7 @@ import typer
 
 from kit.cli import options
 from kit.cli.output import complain, counted_over, print_json, tell_skipped
-from kit.errors import KitError, said
+from kit.errors import said
 
 app = typer.Typer(help="The roles' datasets: list, check, prepare, download.", no_args_is_help=True)
 

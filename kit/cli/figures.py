@@ -25,7 +25,9 @@ def above_zero(minutes: float | None) -> float | None:
 def figures(
     notebooks: Annotated[list[str] | None, typer.Argument(help="names or numbers; default: all")] = None,
     preset: options.Preset = "quick",
-    out: Annotated[Path, typer.Option(callback=options.at_home, help="where pictures, CSVs and manifest.json go")] = Path("figures"),
+    out: Annotated[
+        Path, typer.Option(callback=options.at_home, help="where pictures, CSVs and manifest.json go")
+    ] = Path("figures"),
     jobs: options.Jobs = None,
     scheduler: options.Scheduler = None,
     seeds: options.Seeds = None,

@@ -27,7 +27,9 @@ def table(
     cost_target: Annotated[
         float | None, typer.Option(help="table 4: a searched student's FLOPs an image; default: the student's own")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(callback=options.at_home, help="also write the runs, one line each, to this file")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(callback=options.at_home, help="also write the runs, one line each, to this file")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Train what a table needs and print it, the paper's figures beside this kit's."""

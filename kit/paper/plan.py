@@ -95,7 +95,10 @@ class Plan:
         """
         seed = seed if self.one_teacher else TEACHERS + seed
         size = self.size(role)
-        how = {"epochs": size.teacher_epochs or TABLE_1[one_of("model", model, MODELS), role].epochs, "width": self.preset.teacher_width}
+        how = {
+            "epochs": size.teacher_epochs or TABLE_1[one_of("model", model, MODELS), role].epochs,
+            "width": self.preset.teacher_width,
+        }
         return self._run(model, role, recipe.hard_labels(), {}, seed, **how)
 
     def student(

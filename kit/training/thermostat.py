@@ -42,7 +42,7 @@ class Thermostat:
         numbers = {"t": mean(self.t), "t_used": mean(used or self.policy.used(self.t))}
         if isinstance(self.t, dict):
             numbers |= {f"t_{name}": t for name, t in self.t.items()}
-        by_image = [t for t in used if isinstance(t, Tensor) and t.ndim > 0]  # each (N, 1)
+        by_image = [t.detach() for t in used if isinstance(t, Tensor) and t.ndim > 0]  # each (N, 1)
         if by_image:
             numbers |= {"t_least": min(float(t.min()) for t in by_image)}
             numbers |= {"t_most": max(float(t.max()) for t in by_image)}

@@ -60,14 +60,20 @@ HARD = PROCEDURES["hard labels", "no teacher"]
 @pytest.mark.parametrize(
     ("ask", "line"),
     [
-        (lambda: Plan.of("smoke", {"cifar-11": "real"}), "role 'cifar-11' is not known; allowed: cifar-10, cifar-100, "),
+        (
+            lambda: Plan.of("smoke", {"cifar-11": "real"}),
+            "role 'cifar-11' is not known; allowed: cifar-10, cifar-100, ",
+        ),
         (lambda: Plan.of("smoke", {"cifar-10": "reel"}), "source of cifar-10 'reel' is not known; allowed: auto, "),
         (lambda: Plan.of("smoke").data("mnist"), "role 'mnist' is not known; allowed: "),
         (lambda: Plan.of("smoke").teacher("vgg17", "cifar-10"), "model 'vgg17' is not known; allowed: cnn, "),
         (lambda: Plan.of("paper").teacher("vgg17", "cifar-10"), "model 'vgg17' is not known; allowed: cnn, "),
         (lambda: Plan.of("smoke").student("vgg17", "cifar-10", HARD, "cnn"), "model 'vgg17' is not known; allowed: "),
         (lambda: Plan.of("smoke", folder="~/nowhere").data("cifar-10"), "nowhere' is not there; allowed: an existing "),
-        (lambda: train_all([Plan.of("smoke").teacher("cnn", "cifar-10")], jobs=0), "jobs 0 is not allowed; allowed: a whole number from 1 up"),
+        (
+            lambda: train_all([Plan.of("smoke").teacher("cnn", "cifar-10")], jobs=0),
+            "jobs 0 is not allowed; allowed: a whole number from 1 up",
+        ),
     ],
 )
 def test_words_are_refused_as_the_command_line_refuses_them(ask, line, monkeypatch, tmp_path):

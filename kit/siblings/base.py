@@ -1,0 +1,50 @@
+"""What the siblings share: a soft loss of each image, weighed beside the hard labels."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kit.losses import Temperature, hard_cross_entropy, sides
+from kit.recipe import Objective, Stage, mean
+from kit.temperature import Policy
+from kit.training.moment import Moment
+
+WARM_UP = 20 / 240  # of a run: the epochs over which DKD and DTKD let their soft loss rise
+
+
+class Weighed(Objective):
+    """soft · w(progress) · L_soft + hard · L_S(y, p(zs, 1)), where w rises from 0 to 1 over the share `warm_up`.
+
+    Subclasses give L_soft of each image; of several teachers the mean is taken.
+    """
+
+    soft: float = 0.9
+    hard: float = 0.1
+    warm_up: float = 0.0
+
+    def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:
+        """The soft loss of each image, (N,)."""
+        raise NotImplementedError
+
+    def __call__(self, at: Moment) -> Tensor:
+        rises = min(1.0, at.progress / self.warm_up) if self.warm_up else 1.0
+        soft = mean(self.soft_losses(zt, t, at).mean() for zt, t in at.taught())
+        return self.soft * rises * soft + self.hard * hard_cross_entropy(at.zs, at.y)
+
+
+def kl_divergences(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
+    """KL(p(zt, t) ‖ p(zs, t)) of each image, shape (N,)."""
+    tt, ts = sides(t)
+    log_p, log_q = F.log_softmax(zt / tt, dim=-1), F.log_softmax(zs / ts, dim=-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def by_image(t: Tensor | float, losses: Tensor) -> Tensor:
+    """A factor of each image's loss (N,): one number for all, or (N, 1)."""
+    return t.flatten() * losses if isinstance(t, Tensor) else t * losses
+
+
+def one_stage(objective: Objective, temperature: Policy) -> tuple[Stage, ...]:
+    """The big teacher straight to the student, to the end of the run."""
+    return (Stage(name="big teacher", teacher="big", objective=objective, temperature=temperature, until=1),)

@@ -1,0 +1,65 @@
+"""CTKD: a temperature that is learned against the student (Li et al., AAAI 2023), in its global form.
+
+One number g gives τ = 1 + 20·sigmoid(g), which starts at g = 1, that is τ = 15.6. It moves by the student's own kind of
+step, SGD with momentum and weight decay, on the gradient of the whole loss in τ (τ² included), whose sign is turned:
+τ makes the loss larger. How much, λ, rises from 0 to 1 over the first 10 of 240 epochs. The reference code has it so;
+its sign sits in λ, which runs from 0 to −1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kit.losses import Temperature, squared
+from kit.recipe import Stage
+from kit.siblings.base import Weighed, by_image, kl_divergences, one_stage
+from kit.temperature import Policy
+from kit.training.moment import Moment
+
+LEAST, RANGE, BEGIN = 1.0, 20.0, 1.0  # τ lies in (1, 21); where g begins
+RISES_OVER = 10 / 240  # of the stage: the share over which λ rises
+
+
+class Learned(Policy):
+    """τ climbs the loss that the student descends."""
+
+    kind: Literal["ctkd"] = "ctkd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    @property
+    def start(self) -> float:
+        return LEAST + RANGE / (1 + math.exp(-BEGIN))
+
+    def given(self, t: float, at: Moment) -> Tensor:
+        return torch.tensor(t, requires_grad=True)  # a leaf: the loss's gradient in τ comes back as a slope
+
+    def next(self, t: float, at: Moment) -> float:
+        share = (t - LEAST) / RANGE  # sigmoid(g)
+        g = at.memory.get("g", BEGIN)
+        strength = 0.5 * (1 - math.cos(math.pi * min(1.0, at.progress / RISES_OVER)))  # |λ|
+        slope = sum(at.slopes.values()) * RANGE * share * (1 - share)  # ∂L/∂g
+        if not math.isfinite(slope):
+            return t  # the student has diverged: the trainer will say so
+        step = -strength * slope + self.weight_decay * g
+        at.memory["velocity"] = self.momentum * at.memory.get("velocity", 0.0) + step
+        at.memory["g"] = g - self.lr * at.memory["velocity"]
+        return LEAST + RANGE / (1 + math.exp(-at.memory["g"]))
+
+
+class Climbed(Weighed):
+    """0.1·CE + 0.9·τ²·KL, differentiable in τ."""
+
+    kind: Literal["ctkd"] = "ctkd"
+
+    def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:
+        return by_image(squared(t), kl_divergences(zt, at.zs, t))
+
+
+def stages(epochs: int) -> tuple[Stage, ...]:
+    return one_stage(Climbed(), Learned())
