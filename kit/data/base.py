@@ -111,7 +111,8 @@ def held_out(dataset: Dataset, share: float) -> Dataset:
         is_held[of_class[max(1, round(len(of_class) * (1 - share))) :]] = True
     if not is_held.any():
         raise KitError(
-            f"{len(labels)} training images of {dataset.name} are too few to hold {share:.0%} of a class out"
+            f"{len(labels)} training images of {dataset.name} are too few to hold {share:.0%} of a class out; allowed: "
+            "a class of at least two"
         )
     parts = [positions.nonzero()[:, 0] for positions in (~is_held, is_held)]
     train, test = (Split(ChosenImages(dataset.train.images, part), labels[part]) for part in parts)

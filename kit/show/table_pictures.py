@@ -276,6 +276,6 @@ def _draw_dots(
             for edge, beyond, marker in ((low, start < low, "<"), (high, end > high, ">")):
                 if beyond:
                     ax.plot([edge], [height], marker=marker, ms=5, color=look.colour, ls="", clip_on=False, zorder=4)
-    ax.xaxis.set_major_locator(MaxNLocator(5) if len(points) else NullLocator())
+    ax.xaxis.set_major_locator(MaxNLocator(4) if len(points) else NullLocator())
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", visible=False)
