@@ -33,9 +33,10 @@ class Dynamic(Policy):
     def start(self) -> float:
         return self.T
 
-    def given(self, t: float, at: Moment) -> Sides:
-        u, v = (self._sharpness(z) for z in (at.zt.detach(), at.zs))  # (N, 1)
-        return Sides(2 * u / (u + v) * t, 2 * v / (u + v) * t)
+    def given(self, t: float, at: Moment) -> dict[str, Sides]:
+        v = self._sharpness(at.zs)  # (N, 1)
+        surer = {name: self._sharpness(zt) for name, zt in at.logits.items()}
+        return {name: Sides(2 * u / (u + v) * t, 2 * v / (u + v) * t) for name, u in surer.items()}
 
     def _sharpness(self, z: Tensor) -> Tensor:
         found = z.amax(-1, keepdim=True) if self.sharpness == "maximum" else z.logsumexp(-1, keepdim=True)

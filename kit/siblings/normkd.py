@@ -26,8 +26,13 @@ class ByDeviation(Policy):
     def start(self) -> float:
         return self.times
 
-    def given(self, t: float, at: Moment) -> Sides:
-        return Sides(*(t * (z.std(-1, keepdim=True) + TINY) for z in (at.zt.detach(), at.zs)))  # (N, 1) each
+    def given(self, t: float, at: Moment) -> dict[str, Sides]:
+        return {name: Sides(t * deviation(zt), t * deviation(at.zs)) for name, zt in at.logits.items()}
+
+
+def deviation(z: Tensor) -> Tensor:
+    """Of each image's logits over the classes, (N, 1)."""
+    return z.std(-1, keepdim=True) + TINY
 
 
 class TeacherSquared(Weighed):

@@ -50,5 +50,7 @@ def test_a_table_of_one_seed_and_two_classes_has_no_verdict_and_a_picture(two_im
 
 
 def test_a_search_needs_images_to_hold_out(two_images):
-    with pytest.raises(KitError, match="2 training images of .* are too few to hold 40% of a class out; allowed: a class"):
+    with pytest.raises(
+        KitError, match="2 training images of .* are too few to hold 40% of a class out; allowed: a class"
+    ):
         table4.compare(Plan.of("smoke", folder=two_images), 1, 1)

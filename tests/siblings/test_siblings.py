@@ -56,7 +56,7 @@ def kl(zt, zs, tt, ts) -> np.ndarray:
 
 
 def test_normkd_softens_each_image_by_its_own_deviation_and_weighs_it_by_the_teachers():
-    t = ByDeviation().given(2.0, moment(1.0))
+    t = ByDeviation().given(2.0, moment(1.0))["big"]
     tt, ts = (2 * z.numpy().std(1, ddof=1, keepdims=True) for z in (ZT, ZS))
     np.testing.assert_allclose(t.teacher.numpy(), tt, rtol=1e-6)
     wanted = 0.9 * (tt[:, 0] ** 2 * kl(ZT.numpy(), ZS.numpy(), tt, ts)).mean() + 0.1 * hard()
@@ -68,7 +68,7 @@ def test_standardised_logits_are_z_scores_whatever_their_scale():
     z_scored = [(z - z.mean(1, keepdim=True)) / z.std(1, keepdim=True) for z in (ZT, ZS)]
     wanted = 9 * 4 * kl(*(z.numpy() for z in z_scored), 2.0, 2.0).mean() + 0.1 * hard()
     for scale in (1.0, 2.0, 30.0):  # of the teacher's logits
-        t = stage.temperature.given(2.0, moment(1.0, zt=scale * ZT))
+        t = stage.temperature.given(2.0, moment(1.0, zt=scale * ZT))["big"]
         assert stage.objective(moment(t, zt=scale * ZT)).item() == pytest.approx(wanted, rel=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_dtkd_softens_the_surer_side_more(sharpness):
     of = {"maximum": lambda z: z.max(1), "logsumexp": lambda z: logsumexp(z, axis=1)}[sharpness]
     u, v = (np.maximum(of(z.numpy()), 1.0)[:, None] for z in (ZT, ZS))
     tt, ts = 8 * u / (u + v), 8 * v / (u + v)
-    t = Dynamic(sharpness=sharpness).given(4.0, moment(1.0))
+    t = Dynamic(sharpness=sharpness).given(4.0, moment(1.0))["big"]
     np.testing.assert_allclose(t.student.numpy(), ts, **CLOSE)
     moving = (tt * ts)[:, 0] * kl(ZT.numpy(), ZS.numpy(), tt, ts)
     wanted = (3 * moving + 16 * kl(ZT.numpy(), ZS.numpy(), 4.0, 4.0)).mean() + hard()
@@ -87,7 +87,7 @@ def test_dtkd_softens_the_surer_side_more(sharpness):
 
 
 def test_dtkd_guards_against_a_student_whose_logits_are_all_below_zero():
-    t = Dynamic().given(4.0, moment(1.0, zs=-5 - ZS.abs()))
+    t = Dynamic().given(4.0, moment(1.0, zs=-5 - ZS.abs()))["big"]
     assert all((side > 0).all() and side.isfinite().all() for side in t)
 
 
