@@ -56,9 +56,9 @@ def history(recipe: dict[str, Any], per_epoch: int, draw: Random) -> tuple[list[
     total, stages, steps = recipe["epochs"] * per_epoch, [], []
     for stage in recipe["stages"]:
         policy, budget = stage["temperature"], round(stage["until"] * total) - len(steps)
-        start = None if policy is None else policy.get("k", policy.get("T"))
+        start = None if policy is None else policy.get("k", policy.get("T", policy.get("times", 2.0)))
         moves = policy is not None and policy["kind"] != "fixed"
-        cold = moves and draw.random() < 0.6
+        cold = moves and draw.random() < 0.6 and stage["until"] < 1  # the last one goes on to its budget
         length = max(1, round(budget * (0.5 + 0.4 * draw.random()))) if cold else budget
         end = start if not moves else 1.0 if cold else round(1 + (start - 1) * draw.random(), 3)
         for i in range(length):

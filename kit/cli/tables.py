@@ -27,6 +27,9 @@ def table(
     cost_target: Annotated[
         float | None, typer.Option(help="table 4: a searched student's FLOPs an image; default: the student's own")
     ] = None,
+    siblings: Annotated[
+        bool, typer.Option("--siblings", help="tables 2 and 3: rows of other temperatures and losses, too")
+    ] = False,
     csv: Annotated[
         Path | None, typer.Option(callback=options.at_home, help="also write the runs, one line each, to this file")
     ] = None,
@@ -39,6 +42,7 @@ def table(
     from kit.paper.claims import explained, readable, tally
     from kit.paper.plan import Plan
     from kit.paper.tables import TABLES
+    from kit.siblings import SIBLINGS
 
     engine = options.engine_at(scheduler, jobs)
     if number not in TABLES:
@@ -54,6 +58,10 @@ def table(
         extra["cost_target"] = cost_target
     if extra and number != "4":
         raise KitError(f"table {number} has no {' and no '.join(extra)}; allowed: for table 4")
+    if siblings:
+        if number not in ("2", "3"):
+            raise KitError(f"table {number} has no --siblings; allowed: for tables 2 and 3")
+        extra["own"] = SIBLINGS
     for role in wanted.ROLES:
         tell_skipped(plan.data(role).load())
     frame = wanted.run(plan, seeds or wanted.seeds(plan), engine or jobs, **extra)

@@ -13,9 +13,12 @@ import pytest
 import torch
 from caches import new_cache
 from commands import last_json, refused
+from made_cache import make_all
 
 from kit.__main__ import main
 from kit.grid import engines
+from kit.paper import table2
+from kit.paper.plan import Plan, runs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DISTIL = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "vgg16"]
@@ -254,12 +257,23 @@ def test_table_4_with_assistants_and_a_cost_target(capsys):
     asked = ["table", "4", "--preset", "smoke", "--seeds", "1", "--assistants", "cnn", "--cost-target", "2e5", "--json"]
     assert main(asked) == 0
     rows = last_json(capsys)["rows"]
-    assert {row["method"] for row in rows} == {"hard labels", "hinton", *(f"[{n}]" for n in range(9, 14)), "ours"}
+    own = {"hard labels", "hinton", "small alone", "ours"}
+    assert {row["method"] for row in rows} == {*own, *(f"[{n}]" for n in range(9, 14))}
     needed = ("reading", "steps", "seconds_total", "seconds_student", "flops", "test_top1", "test_top5")
     assert all(row[name] is not None for row in rows for name in needed)
 
 
 # ---- cache, data, doctor ---------------------------------------------------------------------------------------------
+
+
+def test_siblings_are_rows_of_tables_2_and_3_alone(own_cache, capsys):
+    from kit.siblings import SIBLINGS
+
+    assert "table 1 has no --siblings; allowed: for tables 2 and 3" in refused(["table", "1", "--siblings"], capsys)
+    make_all(runs_of(table2.table(Plan.of("smoke"), 1, own=SIBLINGS)))  # that they train is tested with themselves
+    assert main(["table", "2", "--preset", "smoke", "--seeds", "1", "--siblings", "--json"]) == 0
+    rows = {(row["temperature"], row["reading"]) for row in last_json(capsys)["rows"]}
+    assert rows == {*SIBLINGS, *table2.PROCEDURES}
 
 
 def test_cache_list_verify_prune(own_cache, capsys):
