@@ -27,7 +27,7 @@ QUIET = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 SECONDS = 1000  # Playwright counts in milliseconds
-PATIENCE = 60 * SECONDS
+PATIENCE = 180 * SECONDS
 NO_NEWS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 

@@ -217,7 +217,7 @@ class Search:
         data = self.setting.data
         images = data.train_images - HeldOutSpec.split(data, self.setting.search.held_out).train_images
         best, chance = max(accuracies, default=0.0), 1 / data.classes
-        if accuracies and binom.sf(round(best * images) - 1, images, chance) * len(accuracies) < 0.05:
+        if not accuracies or binom.sf(round(best * images) - 1, images, chance) * len(accuracies) < 0.05:
             return ()
         return (f"{AT_CHANCE}: the best candidate knew {best:.1%} of the held-out images, guessing knows {chance:.1%}",)
 

@@ -91,7 +91,7 @@ def test_sliders_describe_before_the_start_and_steer_after_it(opened):
     one = opened(epochs=200)
     lane = one.lanes[0]
     lane.k.value, lane.rate.index = 12, 30
-    assert lane.rate.value == pytest.approx(10 * 60 / 200)
+    assert lane.rate.value == pytest.approx(10 * 1200 / 200)
     assert lane.t == 12  # shown at once
     one.step()
     wait(lambda: lane.session.state.step == 1)
