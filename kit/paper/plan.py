@@ -26,6 +26,7 @@ from kit.runtime.environment import absolute
 from kit.training.forward import Precision
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
+SEEDS = 2**62  # of students; what is added for their teachers is a seed, too
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class Plan:
 
         `changes` to width, batch or lr override the preset; None leaves it as it is.
         """
+        if not 0 <= seed < SEEDS:
+            raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
         epochs = self.size(role).epochs if epochs is None else epochs
         built, named, own = stages(epochs), {"small": small, "big": big}, self.teachers_seed(seed)
         needed = {name for stage in built for name in stage.teachers}

@@ -52,7 +52,7 @@ class Settings(BaseModel):
     batch: int | None = Field(None, description="default: the preset's for the role")
     lr: float | None = Field(None, description="peak learning rate; default: the preset's")
     width: int | None = Field(None, description="the student's first channel count; default: the preset's")
-    seed: int = Field(0, ge=0, lt=2**62, description="of the student's weights, batches and augmentation")
+    seed: int = Field(0, description="of the student's weights, batches and augmentation")
     precision: str | None = Field(
         None, description="of training: float32 or bfloat16; default: bfloat16 on a GPU that has it"
     )
