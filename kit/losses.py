@@ -49,11 +49,16 @@ def soft_cross_entropy(zt: Tensor, zs: Tensor, t: Temperature, weight: Scalar = 
     return weight * losses.mean()
 
 
-def kl_divergence(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
-    """KL(p(zt, t) ‖ p(zs, t)): L_D less the teacher's entropy. Same gradient for the student, another one for t."""
+def kl_divergences(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
+    """KL(p(zt, t) ‖ p(zs, t)) of each image, shape (N,)."""
     tt, ts = sides(t)
     log_p, log_q = F.log_softmax(zt / tt, dim=-1), F.log_softmax(zs / ts, dim=-1)
-    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def kl_divergence(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
+    """KL(p(zt, t) ‖ p(zs, t)): L_D less the teacher's entropy. Same gradient for the student, another one for t."""
+    return kl_divergences(zt, zs, t).mean()
 
 
 def hard_cross_entropy(zs: Tensor, y: Tensor, t: Scalar = 1.0) -> Tensor:

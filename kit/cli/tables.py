@@ -42,7 +42,6 @@ def table(
     from kit.paper.claims import explained, readable, tally
     from kit.paper.plan import Plan
     from kit.paper.tables import TABLES
-    from kit.siblings import SIBLINGS
 
     engine = options.engine_at(scheduler, jobs)
     if number not in TABLES:
@@ -61,6 +60,8 @@ def table(
     if siblings:
         if number not in ("2", "3"):
             raise KitError(f"table {number} has no --siblings; allowed: for tables 2 and 3")
+        from kit.siblings import SIBLINGS
+
         extra["own"] = SIBLINGS
     for role in wanted.ROLES:
         tell_skipped(plan.data(role).load())

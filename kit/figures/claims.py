@@ -8,7 +8,6 @@ import pandas as pd
 
 from kit.figures.manifest import Manifest, entry_of, fingerprint
 from kit.paper.claims import NUMBERS
-from kit.show import claims_at_a_glance, save
 
 NAME = "claims"  # of the picture, and of its entry in the manifest
 TABLES = {
@@ -27,14 +26,17 @@ def draw_claims(manifest: Manifest, scratch: Path) -> str | None:
     Tables that other versions have written, without the numbers that are drawn, are left out.
     """
     artefacts = manifest.content["artefacts"]
-    inputs = fingerprint(Path(__file__), {file: artefacts[file]["sha256"] for file in TABLES if file in artefacts}, [])
+    there = [file for file in TABLES if file in artefacts]
+    inputs = fingerprint(Path(__file__), {file: artefacts[file]["sha256"] for file in there}, [])
     if manifest.is_current(NAME, inputs):
         return None
-    tables = {title: pd.read_csv(manifest.out / file) for file, title in TABLES.items() if file in artefacts}
+    tables = {TABLES[file]: pd.read_csv(manifest.out / file) for file in there}
     tables = {title: table for title, table in tables.items() if {*NUMBERS, "claim", "against"} <= set(table)}
     if not tables:
         return None
-    of = {artefacts[file]["notebook"] for file in TABLES if file in artefacts}
+    from kit.show import claims_at_a_glance, save  # draws by matplotlib, which takes a second to import
+
+    of = {artefacts[file]["notebook"] for file in there}
     presets = {str(manifest.content["notebooks"][notebook]["parameters"].get("preset")) for notebook in of}
     seeds = sorted({int(n) for table in tables.values() for n in table["n"] if n})
     caption = f"preset {', '.join(sorted(presets))} · {' or '.join(map(str, seeds))} seeds of teachers and students"

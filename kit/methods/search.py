@@ -28,7 +28,7 @@ from kit.methods.setting import Setting
 from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
 from kit.recipe import eq1
-from kit.runs.spec import NUMERICS, HeldOutSpec, Run
+from kit.runs.spec import NUMERICS, Run
 from kit.runs.store import Failure, Result
 
 
@@ -215,7 +215,7 @@ class Search:
         """
         accuracies = [line["accuracy"] for line in self.lines if line["accuracy"] is not None]
         data = self.setting.data
-        images = data.train_images - HeldOutSpec.split(data, self.setting.search.held_out).train_images
+        images = data.train_images - self.setting.searched_on.train_images
         best, chance = max(accuracies, default=0.0), 1 / data.classes
         if not accuracies or binom.sf(round(best * images) - 1, images, chance) * len(accuracies) < 0.05:
             return ()

@@ -49,6 +49,11 @@ class Setting:
         return self.big.data
 
     @property
+    def searched_on(self) -> HeldOutSpec:
+        """The training images with a share held out, on which candidates train and are judged."""
+        return HeldOutSpec.split(self.data, self.search.held_out)
+
+    @property
     def batch(self) -> int:
         return self.big.recipe.batch
 
@@ -69,7 +74,7 @@ class Setting:
 
     def candidate(self, stages: Sequence[Stage], student: Spec, seed: int) -> Run:
         """A search's short training, judged on held-out training images: its "test" accuracy never saw the test."""
-        data = HeldOutSpec.split(self.data, self.search.held_out)
+        data = self.searched_on
         return self.run(stages, {"big": self.big}, seed, epochs=self.search.epochs, student=student, data=data)
 
     def assistants_seed(self, seed: int) -> int:

@@ -108,10 +108,12 @@ def paired(
     return both.iloc[:, 0], both.iloc[:, 1]
 
 
-def guessing(frame: pd.DataFrame, sides: Sequence[tuple[str, str]], column: str, classes: Mapping[str, int]) -> str:
+def guessing(
+    frame: pd.DataFrame, sides: Sequence[tuple[str, str]], column: str, classes: Mapping[str, int] | None
+) -> str:
     """Which sides' Top-1 or Top-5 is not told from guessing, by its 95 % interval over seeds; '' where all are.
 
-    `classes` counts them by role. The chance of Top-k among C classes is k/C.
+    `classes` counts them by role; without them nothing is said. The chance of Top-k among C classes is k/C.
     """
     found = []
     for label, reading in sides if classes else ():

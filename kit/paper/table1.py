@@ -73,7 +73,7 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
                 gain(here, ours, theirs, "test_top1"),
                 "no teacher",
                 quantity=role,  # each role scatters in its own way
-                at_chance=guessing(here, (ours, theirs), "test_top1", classes or {}),
+                at_chance=guessing(here, (ours, theirs), "test_top1", classes),
             )
             found.append(claim)
     return found

@@ -91,7 +91,7 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
             ("test Top-5", "test_top5", ours.top5 - theirs.top5),
         ):
             text, measured = f"the adaptive temperature raises {what}", gain(frame, OURS, baseline, column)
-            near = guessing(frame, (OURS, baseline), column, classes or {})
+            near = guessing(frame, (OURS, baseline), column, classes)
             paper = f"{gap:+.1f} points"
             found.append(Claim(text, "Table 2", paper, "points", measured, against, what, at_chance=near))
         for what, column in (("time", "seconds"), ("FLOPs", "student_flops+teacher_flops")):

@@ -130,7 +130,7 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
                 kept.mean(axis="columns", skipna=False),
                 f"{T}, Eq. (1) {reading}{left_out}",
                 quantity=column,
-                at_chance=guessing(frame, (OURS, (T, reading)), column, classes or {}) if unit == "points" else "",
+                at_chance=guessing(frame, (OURS, (T, reading)), column, classes) if unit == "points" else "",
             )
             found.append(claim)
     return found

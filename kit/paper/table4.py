@@ -353,7 +353,7 @@ def _between(
     return {
         "differences": measure(here, *sides, column),
         "quantity": "" if SEARCHING & {key for key, _ in sides} else measured,
-        "at_chance": "; ".join(filter(None, [guessing(here, sides, column, classes or {}), *searched]))
+        "at_chance": "; ".join(filter(None, [guessing(here, sides, column, classes), *searched]))
         if measure is gain
         else "",
     }

@@ -308,7 +308,7 @@ def _mean(values: pd.Series) -> str:
     return f"{100 * values.mean():.1f}" if values.notna().any() else "–"
 
 
-def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row], n: str = "seeds") -> Figure:
+def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
     """The claims as a table; beside the intervals that decide those over images."""
     says = (
         "percentage points; rank correlation × 100",
@@ -317,4 +317,4 @@ def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row], n: str =
         "p: Wilcoxon's signed-rank test over images",
     )
     title = "Section 2.5's claims about heat maps, judged"
-    return verdicts_picture(claims, title, caption(plan, rows, *says), n, merge=["claim"], max_width=1240)
+    return verdicts_picture(claims, title, caption(plan, rows, *says), merge=["claim"], max_width=1240)

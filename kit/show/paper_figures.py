@@ -153,9 +153,9 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     )
 
 
-def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str, n: str = "seeds") -> Figure:
+def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str) -> Figure:
     """The paper's claims as a table: what it says, what was measured, and the verdict that follows."""
-    return verdicts_picture(claims, title, caption(plan, rows), n, max_width=style.WIDTH + 80)
+    return verdicts_picture(claims, title, caption(plan, rows), max_width=style.WIDTH + 80)
 
 
 def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:

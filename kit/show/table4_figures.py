@@ -277,10 +277,10 @@ def readings_figure(comparison: Comparison) -> Figure:
     return table_picture(frame, title="What each row is a reading of", max_width=style.WIDTH + 160)
 
 
-def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str, n: str = "seeds") -> Figure:
+def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str) -> Figure:
     """Claims as a table: what the paper says, what was measured, and the verdict that follows."""
     claims = claims.reset_index(drop=True)
-    return verdicts_picture(claims, title, caption(comparison), n, max_width=style.WIDTH + 80)
+    return verdicts_picture(claims, title, caption(comparison), max_width=style.WIDTH + 80)
 
 
 def headline(claims: pd.DataFrame) -> pd.Series:

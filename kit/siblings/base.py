@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from kit.losses import Temperature, hard_cross_entropy, sides
+from kit.losses import Temperature, hard_cross_entropy, kl_divergences, squared
 from kit.recipe import Objective, Stage, mean
 from kit.temperature import Policy
 from kit.training.moment import Moment
@@ -33,16 +32,14 @@ class Weighed(Objective):
         return self.soft * rises * soft + self.hard * hard_cross_entropy(at.zs, at.y)
 
 
-def kl_divergences(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
-    """KL(p(zt, t) ‖ p(zs, t)) of each image, shape (N,)."""
-    tt, ts = sides(t)
-    log_p, log_q = F.log_softmax(zt / tt, dim=-1), F.log_softmax(zs / ts, dim=-1)
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
-
-
 def by_image(t: Tensor | float, losses: Tensor) -> Tensor:
     """A factor of each image's loss (N,): one number for all, or (N, 1)."""
     return t.flatten() * losses if isinstance(t, Tensor) else t * losses
+
+
+def tempered(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
+    """t²·KL of each image, shape (N,); of two sides T_t·T_s·KL."""
+    return by_image(squared(t), kl_divergences(zt, zs, t))
 
 
 def one_stage(objective: Objective, temperature: Policy) -> tuple[Stage, ...]:

@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kit.losses import Temperature, squared
+from kit.losses import Temperature
 from kit.recipe import Stage
-from kit.siblings.base import Weighed, by_image, kl_divergences, one_stage
+from kit.siblings.base import Weighed, one_stage, tempered
 from kit.temperature import Policy
 from kit.training.moment import Moment
 
@@ -58,7 +58,7 @@ class Climbed(Weighed):
     kind: Literal["ctkd"] = "ctkd"
 
     def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:
-        return by_image(squared(t), kl_divergences(zt, at.zs, t))
+        return tempered(zt, at.zs, t)
 
 
 def stages(epochs: int) -> tuple[Stage, ...]:

@@ -14,9 +14,9 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from kit.losses import Sides, Temperature, squared
+from kit.losses import Sides, Temperature
 from kit.recipe import Stage
-from kit.siblings.base import WARM_UP, Weighed, by_image, kl_divergences, one_stage
+from kit.siblings.base import WARM_UP, Weighed, one_stage, tempered
 from kit.temperature import Policy
 from kit.training.moment import Moment
 
@@ -55,8 +55,7 @@ class BothSides(Weighed):
     T: float = Field(default=4.0, gt=0)
 
     def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:
-        moving = by_image(squared(t), kl_divergences(zt, at.zs, t))
-        return self.alpha * moving + self.beta * self.T**2 * kl_divergences(zt, at.zs, self.T)
+        return self.alpha * tempered(zt, at.zs, t) + self.beta * tempered(zt, at.zs, self.T)
 
 
 def stages(epochs: int) -> tuple[Stage, ...]:

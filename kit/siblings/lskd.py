@@ -11,9 +11,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from kit.losses import Temperature
+from kit.losses import Temperature, kl_divergences
 from kit.recipe import Stage
-from kit.siblings.base import Weighed, kl_divergences, one_stage
+from kit.siblings.base import Weighed, one_stage
 from kit.siblings.normkd import ByDeviation
 from kit.training.moment import Moment
 

@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from kit.losses import Sides, Temperature, sides
+from kit.losses import Sides, Temperature, kl_divergences, sides
 from kit.recipe import Stage
-from kit.siblings.base import Weighed, by_image, kl_divergences, one_stage
+from kit.siblings.base import Weighed, by_image, one_stage
 from kit.temperature import Policy
 from kit.training.moment import Moment
 

@@ -11,9 +11,9 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from kit.losses import Sides, Temperature, sides, softened
+from kit.losses import Sides, Temperature, kl_divergences, sides, softened
 from kit.recipe import Stage
-from kit.siblings.base import Weighed, kl_divergences, one_stage
+from kit.siblings.base import Weighed, one_stage
 from kit.temperature import Policy
 from kit.training.moment import Moment
 
