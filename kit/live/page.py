@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import anywidget
+import traitlets
 
 BEAT = 15  # seconds between two signs of life
 SILENCE = 150  # seconds without one: the browser is gone. A hidden page's timers may come only once a minute
@@ -14,8 +15,11 @@ SILENCE = 150  # seconds without one: the browser is gone. A hidden page's timer
 class Page(anywidget.AnyWidget):
     """`tell` is called with False when the page is closed or reloaded, with True when one is there (again).
 
-    A page that closes says so at once; one whose browser has died is missed after SILENCE (see `is_silent`).
+    A page that closes says so at once; one whose browser has died is missed after SILENCE (see `is_silent`). A page of
+    Voilà's takes its kernel along when it is left: while something would be `lost`, the browser asks first.
     """
+
+    lost = traitlets.Bool().tag(sync=True)
 
     _esm = f"""
     export default {{
@@ -27,10 +31,13 @@ class Page(anywidget.AnyWidget):
         window.addEventListener("pagehide", go);
         window.addEventListener("pageshow", come);
         document.addEventListener("visibilitychange", seen);
+        const stay = (event) => {{ if (document.body.dataset.voila && model.get("lost")) event.preventDefault(); }};
+        window.addEventListener("beforeunload", stay);
         const beat = window.setInterval(come, {1000 * BEAT});
         come();
         return () => {{
           window.clearInterval(beat);
+          window.removeEventListener("beforeunload", stay);
           window.removeEventListener("pagehide", go);
           window.removeEventListener("pageshow", come);
           document.removeEventListener("visibilitychange", seen);
