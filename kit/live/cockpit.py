@@ -479,6 +479,10 @@ class Cockpit(widgets.VBox):
     def _page_told(self, there: bool) -> None:
         for lane in self.lanes:
             lane.session.hold(not there)
+        if there:  # what was sent while a page was being made may not have reached it
+            shown = [self.status, self.progress, self.lines, self.curves, *self._buttons.children[:5]]
+            for widget in [*shown, *(lane.bars for lane in self.lanes)]:
+                widget.send_state()
 
     # ---- drawing -----------------------------------------------------------------------------------------------
 

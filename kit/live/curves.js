@@ -50,11 +50,10 @@ function stroke(line) {
 
 function drawn(line, X, Y) {
   if (!line.marker) return `<path d="${path(line, X, Y)}" ${stroke(line)}/>`;
-  const x = floats(line.x), y = floats(line.y), r = line.width / 2 + 0.5;
-  const look = `fill="${ink(line.colour)}" stroke="var(--kit-ground)" stroke-width="0.6"`;
-  return Array.from(x, (at, i) => line.marker === "s"
-    ? `<rect x="${X(at) - r}" y="${Y(y[i]) - r}" width="${2 * r}" height="${2 * r}" ${look}/>`
-    : `<circle cx="${X(at)}" cy="${Y(y[i])}" r="${r}" ${look}/>`).join("");
+  const y = floats(line.y); // a dot is a line of no length, with its cap
+  const d = Array.from(floats(line.x), (at, i) => `M${X(at).toFixed(1)} ${Y(y[i]).toFixed(1)}h0`).join("");
+  const cap = (colour, width) => `<path d="${d}" stroke="${colour}" stroke-width="${width}" stroke-linecap="${line.marker === "s" ? "square" : "round"}"/>`;
+  return cap("var(--kit-ground)", line.width + 2) + cap(ink(line.colour), line.width + 1);
 }
 
 function axes(panel, shown, width) {

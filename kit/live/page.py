@@ -9,6 +9,7 @@ import anywidget
 import traitlets
 
 BEAT = 15  # seconds between two signs of life
+SETTLED = 3  # seconds after which a page that came has all its widgets, and says again that it is there
 SILENCE = 150  # seconds without one: the browser is gone. A hidden page's timers may come only once a minute
 
 
@@ -35,6 +36,7 @@ class Page(anywidget.AnyWidget):
         window.addEventListener("beforeunload", stay);
         const beat = window.setInterval(come, {1000 * BEAT});
         come();
+        window.setTimeout(come, {1000 * SETTLED});
         return () => {{
           window.clearInterval(beat);
           window.removeEventListener("beforeunload", stay);

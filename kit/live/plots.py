@@ -19,6 +19,7 @@ from kit.show.style import BLUE, GREEN, INK, MUTED, PURPLE, VERMILLION, stage_sh
 
 POINTS = 400  # a line has at most so many: there are hardly more pixels, and a message is never longer
 LANES: tuple[tuple[str, tuple[float, ...]], ...] = ((VERMILLION, ()), (BLUE, (5, 2)))  # colour and dash of A and of B
+DOTS = 100  # of the test split, at most
 SYMBOLS = {"k": "K", "alpha": "α"}
 Box = tuple[float, float, float, float]  # left, bottom, width and height, as shares of a figure's
 
@@ -95,7 +96,8 @@ def _accuracy(lanes: Lanes) -> Panel:
     lines = []
     for (state, (colour, dash)), marker in zip(lanes, ("o", "s"), strict=False):
         lines.append(Line(*_by_batch(state.history.top1), colour, width=1.1, dash=dash, opacity=0.75))
-        x, y = np.array(state.epochs, float).reshape(-1, 2).T
+        every = -(-len(state.epochs) // DOTS)
+        x, y = np.array(state.epochs[:: -every or None][::-1], float).reshape(-1, 2).T  # the last one always
         lines.append(Line(x, y, colour, width=5 if len(x) <= 40 else 3, marker=marker))
     return Panel("Top-1 %: line batches, dots test split", tuple(lines), 0, 1.02, "percent")
 
