@@ -17,9 +17,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import nbformat
 import numpy as np
@@ -161,18 +162,20 @@ def long_notebook(folder: Path) -> None:
     nbformat.write(book, folder / LONG)
 
 
-def measure(app: str, folder: Path, page: Page, address: str, points: int, presses: int, repeats: int, batches: int):
-    """One of the two apps: see the module."""
-    opened(page, app, address, LONG)
+def rates_of_a_long_run(page: Page, points: int) -> dict[str, float]:
+    """At its beginning, and once it has so many points."""
     press(page, "Start")
     says(page, "images/s")
     _, early = rates(page, 5)
     while batch(page) < points:
         page.wait_for_timeout(200)
     text, curves = rates(page, 10)
-    page.on("dialog", lambda dialog: dialog.accept())
-    opened(page, app, address, NOTEBOOK)
-    ratios = []
+    return {"text_hz": round(text, 1), "curves_hz": round(curves, 1), "early_hz": round(early, 1), "points": points}
+
+
+def costs(page: Page, presses: int, repeats: int, batches: int) -> dict[str, float]:
+    """What a slider's mover waits, and the training."""
+    ratios, late, drawn = [], [], []
     for _ in range(repeats):
         press(page, "Start")
         watched = seconds_watched(page, batches)
@@ -180,13 +183,11 @@ def measure(app: str, folder: Path, page: Page, address: str, points: int, press
         says(page, "paused")
         alone = seconds_alone(batches)
         ratios.append(watched / alone)
-        print(f"{app}: {batches} batches: {watched:.1f} s watched, {alone:.1f} s alone", file=sys.stderr)
+        print(f"{batches} batches: {watched:.1f} s watched, {alone:.1f} s alone", file=sys.stderr)
         press(page, "Reset")
         says(page, "ready")
-    late, drawn = [], []
     while len(late) < presses:
-        slider = page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first
-        slider.press("End")
+        page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first.press("End")
         press(page, "Start")
         _seconds(lambda: batch(page), 5)
         some = latencies(page, 40, min(25, presses - len(late)))
@@ -195,20 +196,15 @@ def measure(app: str, folder: Path, page: Page, address: str, points: int, press
         press(page, "Reset")
         says(page, "ready")
     return {
-        "text_hz": round(text, 1),
-        "curves_hz": round(curves, 1),
-        "early_hz": round(early, 1),
         "slider_p95_ms": round(float(np.percentile(late, 95)), 1),
         "slider_median_ms": round(statistics.median(late), 1),
         "curves_p95_ms": round(float(np.percentile(drawn, 95)), 1),
         "slowdown": round(statistics.median(ratios) - 1, 4),
-        "points": points,
     }
 
 
-def default_run(page: Page, address: str) -> int:
-    """Drawings of the curves from Start to the end of notebook 08 as it is, untouched."""
-    opened(page, "lab", address, NOTEBOOK)
+def drawings_of_a_run(page: Page) -> int:
+    """From Start to its end, untouched."""
     page.evaluate("() => { window.kitSeen.length = 0 }")
     press(page, "Start")
     says(page, "finished")
@@ -231,20 +227,30 @@ def main(
     for described in (settings(), settings(**SMALL)):
         for run in with_teachers([described.run()])[:-1]:
             train(run)
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as scratch, pages.browser(executable) as browser:
-        for app in apps.split(","):
-            folder = Path(scratch) / app / "notebooks"
-            pages.copy_notebook(NOTEBOOK, folder, preset=PRESET, epochs=EPOCHS)
+
+        @contextmanager
+        def cockpit(app: str, notebook: str, **parameters: object) -> Iterator[Page]:
+            """A page whose cockpit is ready and watched, on a server of its own."""
+            folder = Path(tempfile.mkdtemp(dir=scratch)) / "notebooks"
+            pages.copy_notebook(NOTEBOOK, folder, preset=PRESET, **parameters)
             long_notebook(folder)
             with pages.jupyter(app, folder, folder.parent / "log") as address:
                 page = browser.new_page(viewport={"width": 1280, "height": 800})
-                found[app] = measure(app, folder, page, address, points, presses, repeats, batches)
+                page.set_default_timeout(pages.PATIENCE)
+                opened(page, app, address, notebook)
+                yield page
                 page.close()
-        folder = Path(scratch) / "default" / "notebooks"
-        pages.copy_notebook(NOTEBOOK, folder, preset=PRESET)
-        with pages.jupyter("lab", folder, folder.parent / "log") as address:
-            found["default_run"] = default_run(browser.new_page(viewport={"width": 1280, "height": 800}), address)
+
+        for app in apps.split(","):
+            with cockpit(app, LONG) as page:
+                found[app] = rates_of_a_long_run(page, points)
+            with cockpit(app, NOTEBOOK, epochs=EPOCHS) as page:
+                found[app] |= costs(page, presses, repeats, batches)
+            print(app, found[app], file=sys.stderr)
+        with cockpit("lab", NOTEBOOK) as page:
+            found["default_run"] = drawings_of_a_run(page)
     print(json.dumps(found))
 
 

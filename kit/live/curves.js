@@ -56,7 +56,8 @@ function drawn(line, X, Y) {
   return cap("var(--kit-ground)", line.width + 2) + cap(ink(line.colour), line.width + 1);
 }
 
-function axes(panel, shown, width) {
+/** What seldom changes, and the lines. */
+function parts(panel, shown, width) {
   const log = panel.scale === "log", of = log ? Math.log10 : (y) => y, low = of(panel.low), high = of(panel.high);
   const X = (x) => LEFT + (x / shown.total) * (width - LEFT - RIGHT);
   const Y = (y) => TOP + (1 - (Math.min(Math.max(of(y), low - 1), high + 1) - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
@@ -78,7 +79,8 @@ function axes(panel, shown, width) {
   const said = panel.note
     ? `<text x="${X(last) + (leftwards ? -4 : 4)}" y="${floor - 5}" text-anchor="${leftwards ? "end" : "start"}">${escaped(panel.note)}</text>` : "";
   const frame = `<path class="kit-frame" d="M${LEFT} ${TOP}V${floor}H${right}"/>`;
-  return [...bands, ...rows, ...columns, zero, ...marks, said, frame, ...panel.lines.map((line) => drawn(line, X, Y))].join("");
+  const axes = [...bands, ...rows, ...columns, zero, ...marks, said, frame].join("");
+  return [axes, panel.lines.map((line) => drawn(line, X, Y)).join("")];
 }
 
 function legend(panel) {
@@ -96,7 +98,7 @@ function render({ model, el }) {
     const panels = shown.panels.slice(0, model.get("panels"));
     while (el.children.length < panels.length) {
       const figure = el.appendChild(document.createElement("figure"));
-      figure.innerHTML = `<figcaption><span class="kit-title"></span><span class="kit-legend"></span></figcaption><svg role="img" height="${HEIGHT}"></svg>`;
+      figure.innerHTML = `<figcaption><span class="kit-title"></span><span class="kit-legend"></span></figcaption><svg role="img" height="${HEIGHT}"><g></g><g></g></svg>`;
     }
     panels.forEach((panel, i) => {
       const figure = el.children[i], svg = figure.lastChild, width = figure.clientWidth;
@@ -105,7 +107,7 @@ function render({ model, el }) {
       put(figure.querySelector(".kit-legend"), legend(panel));
       svg.setAttribute("width", width);
       svg.setAttribute("aria-label", `${panel.title}, against batches, of ${shown.total}`);
-      svg.innerHTML = axes(panel, shown, width);
+      parts(panel, shown, width).forEach((inside, part) => put(svg.children[part], inside));
     });
     el.dataset.drawn = ++drawings;
   };
