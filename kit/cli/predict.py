@@ -41,7 +41,7 @@ def predict(
         complain([f"note: {counted_over(found.passed_over)}"])
     complain(f"damaged: {each}" for each in found.damaged)
     if found.damaged:
-        complain([f"{len(found.damaged)} damaged images have no class"])
+        complain([f"damaged images without a class: {len(found.damaged)}"])
     if as_json:
         known = found.accuracy
         print_json(
