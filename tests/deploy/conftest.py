@@ -8,20 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import hard, spec
+from small_students import of
 
 from kit.deploy import FORMATS, export
-from kit.models import ModelSpec
-from kit.runs.spec import Run, changed
 from kit.runs.store import Result
 from kit.runs.training import train
-
-
-def of(name: str) -> Run:
-    """A narrow network on 40 digits of 8 px, which has 100 test images."""
-    return changed(
-        hard(), data=spec(test_per_class=10), student=ModelSpec(name=name, classes=10, width=2, stem="small")
-    )
 
 
 @pytest.fixture(scope="session")
