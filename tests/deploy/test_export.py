@@ -117,7 +117,7 @@ def test_alone_it_says_of_any_picture_what_the_kit_says_and_names_what_it_cannot
         [sys.executable, "-I", "-c", WITHOUT_THE_KIT, str(taken / "predict.py"), *map(str, (deep, *files, broken))],
         cwd="/", capture_output=True, text=True,
     )  # fmt: skip
-    first, second = done.stderr.splitlines()
+    first, second = (line for line in done.stderr.splitlines() if ": not read: " in line)  # torch may warn of a host
     assert first.startswith(f"{deep}: not read: levels of mode I;16") and second.startswith(f"{broken}: not read: ")
     assert done.returncode == 1
 
