@@ -8,9 +8,11 @@ writes it, which escapes every text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from html import escape
 from importlib.resources import files
 
 import numpy as np
@@ -18,6 +20,7 @@ import pandas as pd
 from jinja2 import Environment, Template
 from matplotlib.figure import Figure
 
+from kit.derivation import claims as section
 from kit.errors import KitError
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained, readable, tally
 from kit.show import glance, style
@@ -65,6 +68,13 @@ SIGNS = {
     OPEN: Sign("?", f"border-color: {INHERITED}"),
     NONE: Sign("–", "border-color: transparent"),
 }
+SECTION_1_1 = {  # its verdicts, with what is said of several, and their signs
+    section.HOLDS: ("hold", SIGNS[HOLDS]),
+    section.CONDITION: ("hold with a condition", Sign("(✓)", f"border-color: {style.BLUE}")),
+    section.FAILS: ("do not", SIGNS[FAILS]),
+    section.OPEN: ("cannot be told", SIGNS[OPEN]),
+}
+RECOMPUTED = {"follows": ("follow", SIGNS[HOLDS]), "does not follow": ("do not", SIGNS[FAILS])}
 
 
 @dataclass(frozen=True)
@@ -113,16 +123,33 @@ def judged_table(
     columns = as_columns(df)
     rows = _rows(columns, _spans(df, merge), names=1)
     named = list(df.columns)
-    measured, verdict = named.index("measured"), named.index("verdict")
+    measured, bounds, verdict = (named.index(name) for name in ("measured", "interval", "verdict"))
     for row, (_, claim) in zip(rows, claims.iterrows(), strict=True):
         late = len(row) - len(named)  # cells of the row above stand for this one, too
         row[measured + late] = _Cell(claim["measured"], "kit-number", bar=_claim_bar(claim))
+        row[bounds + late] = _Cell(claim["interval"], "kit-wide")
         row[verdict + late] = _Cell(claim["verdict"], sign=SIGNS[claim["verdict"]])
     notes = [caption, explained(claims, n)]
     if claims["low"].notna().any():
         notes.append("drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure")
     picture = partial(verdicts_picture, claims, title, caption, n, merge=merge, max_width=max_width)
     return Table(title, _html(title, tally(claims), " · ".join(notes), columns, rows), picture)
+
+
+def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[str, Sign]]) -> Table:
+    """Claims told without intervals, as a table: first how many hold, then each with its verdict's sign.
+
+    `verdicts` are those that there are: `SECTION_1_1` of the derivation, `RECOMPUTED` of the headline claims.
+    """
+    if unknown := set(claims["verdict"]) - set(verdicts):
+        raise KitError(f"verdict {unknown.pop()!r} is not known; allowed: {', '.join(verdicts)}")
+    columns = as_columns(claims)
+    rows = _rows(columns, _spans(claims, ()), names=1)
+    place, counts = list(claims.columns).index("verdict"), claims["verdict"].value_counts()
+    for row, said in zip(rows, claims["verdict"], strict=True):
+        row[place] = _Cell(said, sign=verdicts[said][1])
+    says = ", ".join(f"{counts.get(each, 0)} {said}" for each, (said, _) in verdicts.items())
+    return Table(title, _html(title, says, "", columns, rows), partial(table_picture, claims, title))
 
 
 def compared_table(
@@ -153,7 +180,7 @@ def compared_table(
             theirs = printed[measure.column].to_numpy(float) if measure.column in printed else None
             drawn, says = _bars(intervals_of(df, measure), theirs, measure.reference, looks)
         for row, bar, *cells in zip(rows, drawn, *(column.cells for column in new), strict=True):
-            row.append(_Cell(cells[0], "kit-number", bar=bar))
+            row.append(_Cell(cells[0], "kit-number kit-wide", bar=bar))
             row += [_Cell(cell, "kit-number kit-paper") for cell in cells[1:]]
         columns += new
         scale += [says] + [""] * (len(new) - 1)
@@ -209,7 +236,20 @@ def _html(
 
 @cache
 def _template() -> Template:
-    return Environment(autoescape=True).from_string(files("kit.show").joinpath("table.html").read_text("utf-8"))
+    environment = Environment(autoescape=True)
+    environment.filters["typeset"] = typeset
+    return environment.from_string(files("kit.show").joinpath("table.html").read_text("utf-8"))
+
+
+LETTERS = re.compile(r"\b(L|[pq]|Cov|Var|z[st])_(D|CE|S|[a-z])\b")  # of the paper's equations, with an index
+LOGITS = re.compile(r"\bz([st])\b")
+UNBROKEN = re.compile(r"[A-Za-z]+-\d+( %)?|[-+−]?[\d.]+ %|± [\d.]+")  # `ResNet-34`, `Top-1 %`, `12 %`
+
+
+def typeset(text: str) -> str:
+    """Text as HTML: escaped, letters of equations with their indices as in the paper, and names kept on one line."""
+    safe = LOGITS.sub(r"z<sup>\1</sup>", LETTERS.sub(r"\1<sub>\2</sub>", escape(text)))
+    return UNBROKEN.sub(r'<span class="kit-whole">\g<0></span>', safe)
 
 
 # ---- intervals, drawn ------------------------------------------------------------------------------------------------
@@ -246,7 +286,7 @@ def _upright(x: float) -> str:
 
 def _svg(*drawn: str) -> str:
     """A drawing beside its number, which says the same: screen readers pass it over."""
-    return f'<svg width="{BAR}" height="{TALL}" aria-hidden="true">{"".join(drawn)}</svg>'
+    return f'<svg width="{BAR}" height="{TALL}" viewBox="0 0 {BAR} {TALL}" aria-hidden="true">{"".join(drawn)}</svg>'
 
 
 def _bars(
