@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from base64 import b64encode
 from collections.abc import Hashable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,10 +82,19 @@ def csv_bytes(data: pd.DataFrame) -> bytes:
     return data.to_csv(index=keep_index, float_format="%.6g", lineterminator="\n").encode()
 
 
-def picture(fig: Figure, alt: str | None = None) -> Image:
+class Picture(Image):
+    """A PNG that also comes as HTML: JupyterLab shows that, and leaves the alt text of a bare PNG out."""
+
+    def _repr_html_(self) -> str:
+        source = b64encode(self.data).decode()
+        size = f'width="{self.width}" style="max-width: 100%; height: auto"'
+        return f'<img src="data:image/png;base64,{source}" alt="{escape(self.alt)}" {size}>'
+
+
+def picture(fig: Figure, alt: str | None = None) -> Picture:
     """The figure as a notebook's picture, sharp on dense screens. `alt` is read aloud; by default it is the title."""
     width = round(fig.get_figwidth() * DPI)
-    return Image(data=png_bytes(fig, scale=2), format="png", width=width, alt=alt or fig.get_suptitle() or "figure")
+    return Picture(data=png_bytes(fig, scale=2), format="png", width=width, alt=alt or fig.get_suptitle() or "figure")
 
 
 def show(fig: Figure | Table, alt: str | None = None) -> None:
