@@ -55,7 +55,7 @@ def costs_table(frame: pd.DataFrame, title: str = "With and without the teachers
 
 def _named(frame: pd.DataFrame, texts: tuple[str, ...]) -> pd.DataFrame:
     """These columns and what was measured, in words and units; a dash where a run has none."""
-    shown = {WORDS[name]: frame[name].fillna("–").replace("", "–") for name in texts}
+    shown = {WORDS[name]: frame[name].astype(object).fillna("–").replace("", "–") for name in texts}
     for measure in MEASURES:
         values = frame[measure.column] if measure.column in frame else pd.Series(float("nan"), frame.index)
         shown[measure.title] = [

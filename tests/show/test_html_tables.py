@@ -169,7 +169,7 @@ def test_a_verdict_table_says_first_how_many_hold():
     assert table.html.count("<svg") == 6
     alone = Read(judged_table(claims(1, seeds=1), "Judged", "").html)
     assert alone.says["caption"].endswith("0 hold, 0 do not, 0 cannot be told, 1 have no verdict")
-    assert "nan" not in " ".join(sum(alone.cells, []))
+    assert not any("nan" in row for row in alone.cells)
 
 
 def test_verdicts_without_intervals_have_their_signs():
@@ -194,15 +194,15 @@ def test_the_paper_must_have_as_many_rows():
 
 def test_what_is_saved_is_the_picture(tmp_path):
     df, paper = frame()
-    judged_claims = claims(50, -60)
+    roles, told = df[["role"]], claims(50, -60)
     for i, (table, figure) in enumerate(
         (
             (compared(), compare_table(df, ["role", "student"], MEASURES, paper, title="Table 9", caption="n")),
             (
-                plain_table(df[["role"]], "a", "b", merge=["role"]),
-                table_picture(df[["role"]], "a", "b", merge=["role"]),
+                plain_table(roles, "a", "b", merge=["role"]),
+                table_picture(roles, "a", "b", merge=["role"]),
             ),
-            (judged_table(judged_claims, "a", "b", "n"), verdicts_picture(judged_claims, "a", "b", "n")),
+            (judged_table(told, "a", "b", "n"), verdicts_picture(told, "a", "b", "n")),
         )
     ):
         paths = save(table, f"t{i}", tmp_path / "table"), save(figure, f"t{i}", tmp_path / "figure")
@@ -222,8 +222,9 @@ def test_a_notebook_gets_html_and_for_pictures_both():
 
 def test_runs_are_shown_in_words():
     line = {
-        "group": "C", "temperature": "T=5", "reading": "printed", "student": "CNN", "teachers": "VGG-19", "data": "made",
-        "seed": 0, "status": "finished", "soft_ends": "1.0 (budget)", "train_top1": 0.5, "test_top1": 0.25,
+        "group": "C", "temperature": "T=5", "reading": "printed", "student": "CNN", "teachers": "VGG-19",
+        "data": "made", "seed": 0, "status": "finished", "soft_ends": "1.0 (budget)",
+        "train_top1": 0.5, "test_top1": 0.25,
         "test_top5": 0.75, "seconds": 12.34, "teacher_seconds": 20.0, "agreement_kl": 0.1234, "agreement_top1": 0.6,
     }  # fmt: skip
     failed = dict.fromkeys(line, None) | {"group": "C", "temperature": "T=5", "reading": "hinton", "seed": 1}
