@@ -119,7 +119,7 @@ def install(scratch: Path) -> dict[str, str]:
 
 
 def measure(page: Page, address: str, folder: Path, name: str, updates: int) -> dict[str, float]:
-    book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    book = nbformat.read(pages.ROOT / "notebooks" / "08_playground.ipynb", as_version=4)  # for its metadata
     book.cells = [
         nbformat.v4.new_code_cell(text) for text in (HISTORY + WIDGETS[name], GO.replace("{updates}", str(updates)))
     ]
@@ -164,11 +164,11 @@ def main(
     if executable is None:
         raise Ended(f"no browser found (looked for {', '.join(pages.NAMES)})")
     with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as scratch, pages.browser(executable) as browser:
-        folder = Path(scratch) / "notebooks"
-        folder.mkdir()
-        with pages.jupyter("lab", folder, Path(scratch) / "log", **install(Path(scratch))) as address:
-            found = {}
-            for name in WIDGETS:
+        peers, found = install(Path(scratch)), {}
+        for name in WIDGETS:
+            folder = Path(scratch) / name / "notebooks"
+            folder.mkdir(parents=True)
+            with pages.jupyter("lab", folder, folder.parent / "log", **peers) as address:
                 page = browser.new_page(viewport={"width": 1280, "height": 800})
                 found[name] = measure(page, address, folder, name, updates)
                 page.close()
