@@ -16,6 +16,7 @@ from kit.errors import KitError, one_of
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
 from kit.models import MODELS, ModelSpec
+from kit.networks.named import FORMS, NamedSpec, Network, check_name
 from kit.paper.claims import percent
 from kit.paper.presets import Preset, Size, preset_named
 from kit.paper.printed import TABLE_1
@@ -41,6 +42,15 @@ class Row:
     @property
     def name(self) -> str:
         return f"{self.label}, {self.reading}"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A network as a person chooses it: by its name and, of one that is not the kit's, further arguments of its
+    function."""
+
+    name: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,33 +99,32 @@ class Plan:
         """The seed by which `teacher` finds the teachers of the student of this seed."""
         return 0 if self.one_teacher else seed
 
-    def teacher(self, model: str, role: str, seed: int = 0) -> Run:
+    def teacher(self, model: str | Chosen, role: str, seed: int = 0) -> Run:
         """A network trained on hard labels for as long as teachers are: also a cell of Table 1.
 
         It is the teacher of the student of this seed; its own weights, batches and crops are others.
         """
         seed = seed if self.one_teacher else TEACHERS + seed
         size = self.size(role)
-        how = {
-            "epochs": size.teacher_epochs or TABLE_1[one_of("model", model, MODELS), role].epochs,
-            "width": self.preset.teacher_width,
-        }
+        epochs = size.teacher_epochs or (TABLE_1[model, role].epochs if model in MODELS else size.epochs)
+        how = {"epochs": epochs, "width": self.preset.teacher_width}
         return self._run(model, role, recipe.hard_labels(), {}, seed, **how)
 
     def student(
         self,
-        model: str,
+        model: str | Chosen,
         role: str,
         stages: Stages,
-        big: str,
-        small: str | None = None,
+        big: str | Chosen | None,
+        small: str | Chosen | None = None,
         seed: int = 0,
         epochs: int | None = None,
         **changes: float | None,
     ) -> Run:
         """A student of the big teacher and, where the procedure has one, the small teacher, both of the same seed.
 
-        `changes` to width, batch or lr override the preset; None leaves it as it is.
+        `changes` to width, batch or lr override the preset; None leaves it as it is. Networks are the kit's, or any
+        other by its name (`kit.networks.named`).
         """
         if not 0 <= seed < SEEDS:
             raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
@@ -124,11 +133,13 @@ class Plan:
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
+        if "width" in changes and (model.name if isinstance(model, Chosen) else model) not in MODELS:
+            raise KitError(f"width {changes['width']} is not allowed; allowed: for {', '.join(MODELS)}")
         return self._run(model, role, built, teachers, seed, epochs=epochs, **changes)
 
     def _run(
         self,
-        model: str,
+        model: str | Chosen,
         role: str,
         stages: Sequence[Stage],
         teachers: Mapping[str, Run],
@@ -136,14 +147,21 @@ class Plan:
         width: int | None = None,
         **how: float,
     ) -> Run:
-        one_of("model", model, MODELS)
+        chosen = model if isinstance(model, Chosen) else Chosen(model)
+        check_name(chosen.name)
         size, data = self.size(role), self.data(role)
         if data.classes < 2:
             raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
-        width = self.preset.student_width if width is None else width
+        if chosen.name in MODELS:
+            if chosen.arguments:
+                raise KitError(f"model {chosen.name!r} has no arguments; allowed: {', '.join(FORMS)} with arguments")
+            width = self.preset.student_width if width is None else width
+            network: Network = ModelSpec(name=chosen.name, classes=data.classes, width=width, stem=size.stem)
+        else:
+            network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments)
         return Run(
             data=data,
-            student=ModelSpec(name=model, classes=data.classes, width=width, stem=size.stem),
+            student=network,
             recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch, "lr": self.preset.lr} | how),
             teachers=dict(teachers),
             seed=seed,

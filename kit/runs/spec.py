@@ -16,9 +16,8 @@ from pydantic import Field, SerializeAsAny, field_serializer, model_validator
 from kit.data import roles
 from kit.data.base import IMAGE_FOLDER, Dataset, held_out
 from kit.errors import Described, KitError
-from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
-from kit.networks.layered import LayeredSpec
+from kit.networks.named import Network
 from kit.recipe import Recipe
 from kit.training.forward import Precision
 from kit.training.steering import Event, checked
@@ -138,7 +137,7 @@ class Run(Described):
     """
 
     data: SerializeAsAny[DataSpec]
-    student: ModelSpec | LayeredSpec
+    student: Network
     recipe: Recipe
     teachers: dict[str, Run] = Field(default={})
     seed: int = Field(default=0, ge=0, lt=2**63)
