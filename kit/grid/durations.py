@@ -111,6 +111,8 @@ class Pace:
         shares = dict[str | None, float]((read or {}).items())
         parts = [(each.flops / self.rate(each.work), shares.get(each.spared_by, 0.0)) for each in passes_of(run)]
         whole, spared = math.fsum(s for s, _ in parts), math.fsum(s * share for s, share in parts)
+        if not whole:  # a given network
+            return 0.0
         known = self.makes.get(make_of(run))
         return (whole if known is None else images_of(run) * known) * (1 - spared / whole)
 

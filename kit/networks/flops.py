@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cache
 
 import torch
@@ -22,17 +21,18 @@ def flops_per_image(spec: Network, px: int) -> tuple[int, int]:
 
     Counted by torch on shapes alone (the meta device), so exactly what is executed: convolutions and matrix products.
     A network that cannot be built of shapes alone is asked for two images; where torch sees neither product in it, each
-    parameter counts as one multiply-add of every pass, of which training has three.
+    parameter counts as one multiply-add of every pass.
     """
     if not isinstance(spec, NamedSpec):
         return _counted(spec, px, "meta")
-    with suppress(Exception):  # whatever foreign code says to tensors without numbers
-        counted = _counted(spec, px, "meta")
-        if all(counted):
-            return counted
-    counted = _counted(spec, px, "cpu")
-    forward = 2 * parameter_count(spec.build())
-    return counted if all(counted) else (forward, 3 * forward)
+    try:
+        forward, both = _counted(spec, px, "meta")
+    except Exception:  # whatever foreign code says to tensors without numbers
+        forward, both = _counted(spec, px, "cpu")
+    forward = forward or 2 * parameter_count(spec.build(seed=0))
+    return forward, min(
+        both, 3 * forward
+    ) or 3 * forward  # torch counts a grouped convolution's gradient as a whole one's
 
 
 def _counted(spec: Network, px: int, device: str) -> tuple[int, int]:

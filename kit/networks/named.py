@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from pydantic import Field, JsonValue, TypeAdapter
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin
 
-from kit.errors import Described, KitError, said
+from kit.errors import Described, KitError, not_one_of, said
 from kit.files import cache_folder, write_atomically
 from kit.models import MODELS, ModelSpec
 from kit.networks.folding import folded
@@ -105,13 +105,16 @@ def described(fields: Mapping[str, Any]) -> Network:
 
 def check_name(name: str) -> str:
     """Returns a network's name. Raises KitError where it is neither one of the five nor of a form that names others."""
-    if name in MODELS or (":" in name and all(name.rpartition(":")[::2])):
+    if name in MODELS or all(parts(name)):
         return name
-    near = _nearest(name, MODELS, 1)
-    raise KitError(
-        f"model {name!r} is not known; allowed: {', '.join((*MODELS, *FORMS))}"
-        + (f"; nearest: {near[0]}" if near and ":" in name else "")
-    )
+    raise not_one_of("model", name, (*MODELS, *FORMS))
+
+
+def parts(name: str) -> tuple[str, str]:
+    """Splits a name into where its function comes from and what it is called there; empty where it has no colon."""
+    first, _, rest = name.partition(":")
+    place, _, function = name.rpartition(":")
+    return (first, rest) if first in LIBRARIES else (place, function)
 
 
 # ---- where a function comes from ----------------------------------------------------------------------------------
@@ -119,7 +122,7 @@ def check_name(name: str) -> str:
 
 def located(name: str) -> tuple[str | None, str | None]:
     """Finds the code of a name: (sha256, path) of its file, both None for torchvision's and timm's. KitError."""
-    place, _, function = name.rpartition(":")
+    place, function = parts(name)
     if place in LIBRARIES:
         LIBRARIES[place](function)
         return None, None
@@ -198,7 +201,7 @@ def foreign(name: str, when: str) -> Iterator[None]:
 
 def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn.Module]:
     """Imports a name's function. Raises KitError where it is not there, or its code is not the one described."""
-    place, _, function = name.rpartition(":")
+    place, function = parts(name)
     if place in LIBRARIES:
         return LIBRARIES[place](function)
     if path is not None or place.endswith(".py"):
@@ -219,7 +222,7 @@ def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn
 
 def _source(name: str, code: str | None, path: str | None) -> bytes:
     """Reads the code that was described: where it lies, or where that has changed, what the cache has kept of it."""
-    for place in (Path(path or name.rpartition(":")[0]), _kept(code)):
+    for place in (Path(path or parts(name)[0]), _kept(code)):
         with suppress(OSError):
             content = place.read_bytes()
             if hashlib.sha256(content).hexdigest() == code:
@@ -238,9 +241,8 @@ def _other_code(name: str) -> KitError:
     )
 
 
-@cache
 def _module_of(name: str, content: bytes, path: str) -> Any:
-    """Executes a file's code as a module of its own; what lies beside the file can be imported from it."""
+    """Executes a file's code, once, as a module of its own; what lies beside the file can be imported from it."""
 
     class Read(SourceFileLoader):
         """Takes the code that was hashed, and leaves no __pycache__ beside it."""
@@ -249,20 +251,26 @@ def _module_of(name: str, content: bytes, path: str) -> Any:
             return self.source_to_code(content, path)
 
     own = f"kit_own_{hashlib.sha256(path.encode() + content).hexdigest()[:16]}"
+    if own in sys.modules:
+        return sys.modules[own]
     spec = importlib.util.spec_from_file_location(own, path, loader=Read(own, path))
     module = importlib.util.module_from_spec(spec)
     if (folder := str(Path(path).parent)) not in sys.path:
         sys.path.append(folder)
     sys.modules[own] = module  # which dataclasses look up
-    with foreign(name, "while it was read"):
-        spec.loader.exec_module(module)
+    try:
+        with foreign(name, "while it was read"):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[own]
+        raise
     return module
 
 
 def _built(name: str, classes: int, arguments: Mapping[str, Any], code: str | None, path: str | None) -> nn.Module:
     """Calls a name's function. Raises KitError for arguments that it does not take, and where it gives no module."""
     function = _function(name, code, path)
-    reserved = {"num_classes"} | (PRETRAINED if name.rpartition(":")[0] in LIBRARIES else set())
+    reserved = {"num_classes"} | (PRETRAINED if parts(name)[0] in LIBRARIES else set())
     if taken := sorted(reserved & set(arguments)):
         raise KitError(f"network {name!r}: argument {taken[0]!r} is the kit's own; allowed: others of its function")
     given = {"num_classes": classes, **arguments}
@@ -321,7 +329,7 @@ def _tried(name: str, classes: int, px: int, arguments: str, code: str | None, p
             _kept(code).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(_kept(code), Path(path).read_bytes())
     return NamedSpec(
-        name=name if path is None else f"{Path(path).name}:{name.rpartition(':')[2]}",
+        name=name if path is None else f"{Path(path).name}:{parts(name)[1]}",
         classes=classes,
         arguments=given,
         code=code,

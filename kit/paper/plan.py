@@ -21,8 +21,9 @@ from kit.paper.claims import percent
 from kit.paper.presets import Preset, Size, preset_named
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
-from kit.runs.spec import TEACHERS, DataSpec, LevelSpec, Run
+from kit.runs.spec import TEACHERS, DataSpec, LevelSpec, Run, changed
 from kit.runs.store import Failure, Result, find
+from kit.runs.weights import Given, Weights
 from kit.runtime.environment import absolute
 from kit.training.forward import Precision
 
@@ -47,10 +48,18 @@ class Row:
 @dataclass(frozen=True)
 class Chosen:
     """A network as a person chooses it: by its name and, of one that is not the kit's, further arguments of its
-    function."""
+    function. With `weights`, a file, a teacher is as given there, and a student begins as given there."""
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
+    weights: str | Path | None = None
+
+    @classmethod
+    def of(cls, model: str | Chosen) -> Chosen:
+        """The choice that a network's name alone is. Raises KitError where the name is not known."""
+        chosen = model if isinstance(model, Chosen) else Chosen(model)
+        check_name(chosen.name)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -100,15 +109,17 @@ class Plan:
         return 0 if self.one_teacher else seed
 
     def teacher(self, model: str | Chosen, role: str, seed: int = 0) -> Run:
-        """A network trained on hard labels for as long as teachers are: also a cell of Table 1.
+        """A network trained on hard labels for as long as teachers are: also a cell of Table 1. Chosen with weights it
+        is given, and not trained.
 
         It is the teacher of the student of this seed; its own weights, batches and crops are others.
         """
         seed = seed if self.one_teacher else TEACHERS + seed
-        size = self.size(role)
-        epochs = size.teacher_epochs or (TABLE_1[model, role].epochs if model in MODELS else size.epochs)
+        chosen, size = Chosen.of(model), self.size(role)
+        epochs = size.teacher_epochs or (TABLE_1[chosen.name, role].epochs if chosen.name in MODELS else size.epochs)
         how = {"epochs": epochs, "width": self.preset.teacher_width}
-        return self._run(model, role, recipe.hard_labels(), {}, seed, **how)
+        run = self._run(chosen, role, recipe.hard_labels(), {}, seed, **how)
+        return run if run.weights is None else changed(run, recipe=Given(), seed=0)
 
     def student(
         self,
@@ -133,13 +144,14 @@ class Plan:
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
-        if "width" in changes and (model.name if isinstance(model, Chosen) else model) not in MODELS:
+        chosen = Chosen.of(model)
+        if "width" in changes and chosen.name not in MODELS:
             raise KitError(f"width {changes['width']} is not allowed; allowed: for {', '.join(MODELS)}")
-        return self._run(model, role, built, teachers, seed, epochs=epochs, **changes)
+        return self._run(chosen, role, built, teachers, seed, epochs=epochs, **changes)
 
     def _run(
         self,
-        model: str | Chosen,
+        chosen: Chosen,
         role: str,
         stages: Sequence[Stage],
         teachers: Mapping[str, Run],
@@ -147,8 +159,6 @@ class Plan:
         width: int | None = None,
         **how: float,
     ) -> Run:
-        chosen = model if isinstance(model, Chosen) else Chosen(model)
-        check_name(chosen.name)
         size, data = self.size(role), self.data(role)
         if data.classes < 2:
             raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
@@ -168,6 +178,7 @@ class Plan:
             preset=self.preset.name,
             device=self.device,
             precision=self.precision,
+            weights=None if chosen.weights is None else Weights.of(chosen.weights, network),
         )
 
 

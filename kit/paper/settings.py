@@ -40,6 +40,9 @@ class Settings(BaseModel):
     student_args: str | None = Field(None, description='of a function\'s network: further arguments, {"depth": 16}')
     teacher_args: str | None = Field(None, description="likewise, of the big teacher's")
     small_teacher_args: str | None = Field(None, description="likewise, of the small teacher's")
+    student_weights: str | None = Field(None, description="file of weights that the student begins with")
+    teacher_weights: str | None = Field(None, description="file of the big teacher's weights: it is not trained here")
+    small_teacher_weights: str | None = Field(None, description="likewise, of the small teacher's")
     temperature: Any = Field("adaptive", description="adaptive, schedule, or a fixed T such as 5")
     reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
     k: float = Field(20.0, description="K: where t starts, and its bound")
@@ -93,17 +96,18 @@ class Settings(BaseModel):
         """The network so chosen. Raises KitError for arguments that are none, or of no network."""
         from kit.paper.plan import Chosen
 
-        name, given = getattr(self, whose), getattr(self, f"{whose}_args")
+        name, given, weights = (getattr(self, f"{whose}{of}") for of in ("", "_args", "_weights"))
         option = f"--{whose.replace('_', '-')}"
-        if given is not None and name is None:
-            raise KitError(f"{option}-args {given!r} are of no network; give {option}")
+        for what, value in (("args", given), ("weights", weights)):
+            if value is not None and name is None:
+                raise KitError(f"{option}-{what} {value!r} are of no network; give {option}")
         try:
             arguments = json.loads(given or "{}")
         except ValueError:
             arguments = None
         if not isinstance(arguments, dict):
             raise KitError(f'{option}-args {given!r} is not allowed; allowed: a JSON object, {{"depth": 16}}')
-        return name and Chosen(name, arguments)
+        return name and Chosen(name, arguments, weights)
 
     @field_validator("student_args", "teacher_args", "small_teacher_args", mode="before")
     @classmethod

@@ -280,7 +280,7 @@ def store(run: Run, training: Training) -> None:
         _describe(run, training, draft)
         write(
             draft / "epochs.csv",
-            pd.DataFrame(priced(run, epoch) for epoch in training.epochs).to_csv(index=False, lineterminator="\n"),
+            as_csv([priced(run, epoch) for epoch in training.epochs], "epoch"),
         )
         write(draft / "metrics.json", json.dumps(metrics, indent=1))
         save_file(weights, draft / "student.safetensors")
@@ -301,7 +301,12 @@ def store_diverged(run: Run, training: Training, error: Diverged) -> None:
 def _describe(run: Run, training: Training, draft: Path) -> None:
     about = {"title": run.title, "versions": versions(), "format": FORMAT, "notes": training.notes}
     write(draft / "run.json", json.dumps(run.model_dump(mode="json") | about, indent=1))
-    write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
+    write(draft / "steps.csv", as_csv(training.steps(), "step"))
+
+
+def as_csv(rows: list[dict[str, Any]], first: str) -> str:
+    """Writes rows as CSV; of none, as a given network has, the head of the first column."""
+    return pd.DataFrame(rows, columns=None if rows else [first]).to_csv(index=False, lineterminator="\n")
 
 
 def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, int]) -> dict[str, int]:
