@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,20 +110,21 @@ def _read(place: Path) -> dict[str, Tensor]:
             is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
         if is_safetensors:
             return load_file(place)
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of programs, which are refused below
             content = torch.load(place, "cpu", weights_only=True, mmap=zipfile.is_zipfile(place))
     except SafetensorError as error:
         raise _unreadable(place, said(error)) from None
-    except OSError as error:
-        raise _unreadable(place, error.strerror or str(error)) from None
     except MemoryError:
         raise _too_large(place) from None
     except Exception as error:  # torch's unpickler raises of all kinds
         if "allocate memory" in str(error):
             raise _too_large(place) from None
+        if isinstance(error, OSError) and error.filename is not None:
+            raise _unreadable(place, error.strerror or str(error)) from None
         if "TorchScript" in str(error):
             raise _unreadable(place, "it is a TorchScript program, which is code") from None
-        code = re.search(r"(?:GLOBAL|Unsupported (?:global|class|operand)\S*) ([\w.]+)", str(error))
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
         why = f"it holds code, {code[1]}, which is not run" if code else f"{type(error).__name__}, it may be cut short"
         raise _unreadable(place, why) from None
     return unwrapped(content, place)
@@ -134,37 +136,30 @@ def _too_large(place: Path) -> KitError:
 
 def unwrapped(content: Any, place: Path) -> dict[str, Tensor]:
     """Takes the wrappers off a state dict. Raises KitError where there is none inside."""
-    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
-        inside = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
-        if not inside:
-            break
+    while isinstance(content, Mapping) and (inside := [n for n in WRAPPERS if isinstance(content.get(n), Mapping)]):
         content = content[inside[0]]
-    if isinstance(content, Mapping) and (inside := [n for n in WRAPPERS if isinstance(content.get(n), Mapping)]):
-        content = content[inside[0]]  # beside a tensor or two, such as the best accuracy
-    tensors = (
-        {name: value for name, value in content.items() if isinstance(value, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
+    named = content if isinstance(content, Mapping) else {}
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
     if not tensors:
         kind = f"a {type(content).__name__}" + (f" of {_some(content)}" if isinstance(content, Mapping) else "")
         raise _unreadable(place, f"it holds {kind}, no state dict")
     return tensors
 
 
-def renamed(tensors: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """Takes off the prefixes that all of a state dict's names have, and the network's names have not."""
+def renamed(tensors: Mapping[str, Tensor], names: Set[str]) -> dict[str, Tensor]:
+    """Takes off the prefixes that all of a state dict's names have, as long as no fewer of the network's are met."""
     found = {name: tensor for name, tensor in tensors.items() if name != "n_averaged"}  # of torch's averaged models
     for prefix in PREFIXES * 2:
-        if all(name.startswith(prefix) for name in found) and not all(name.startswith(prefix) for name in names):
-            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+        if all(name.startswith(prefix) for name in found):
+            bare = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+            found = bare if len(bare.keys() & names) >= len(found.keys() & names) else found
     return found
 
 
 def put(tensors: Mapping[str, Tensor], network: nn.Module, title: str, place: Path) -> nn.Module:
     """Loads a state dict into a network. Raises KitError that names what does not fit, or is no finite number."""
     own = network.state_dict()
-    found = renamed(tensors, list(own))
+    found = renamed(tensors, own.keys())
     found |= {name: own[name] for name in own if name not in found and name.rpartition(".")[2] == COUNTER}
     shapes = [
         f"{name} {tuple(found[name].shape)} rather than {tuple(own[name].shape)}"
