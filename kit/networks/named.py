@@ -25,12 +25,13 @@ from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, JsonValue, TypeAdapter
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from kit.errors import Described, KitError, not_one_of, said
 from kit.files import cache_folder, write_atomically
@@ -87,7 +88,7 @@ class NamedSpec(Described):
                 f"({self.shapes}); allowed: the same versions of what its code imports"
             )
         if self.folding is not None:
-            network.kit_folds = False
+            network.kit_folds = False  # type: ignore[assignment]
         return network
 
     def __hash__(self) -> int:
@@ -134,8 +135,8 @@ def located(name: str) -> tuple[str | None, str | None]:
             raise KitError(
                 f"network {name!r}: file {place} cannot be read ({error.strerror}); allowed: {FORMS[2]}"
             ) from None
-    path = _module_file(name, place)
-    return (hashlib.sha256(path.read_bytes()).hexdigest() if path else None), None
+    file = _module_file(name, place)
+    return (None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()), None
 
 
 def _module_file(name: str, module: str) -> Path | None:
@@ -253,14 +254,14 @@ def _module_of(name: str, content: bytes, path: str) -> Any:
     own = f"kit_own_{hashlib.sha256(path.encode() + content).hexdigest()[:16]}"
     if own in sys.modules:
         return sys.modules[own]
-    spec = importlib.util.spec_from_file_location(own, path, loader=Read(own, path))
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(own)
+    module.__file__ = path
     if (folder := str(Path(path).parent)) not in sys.path:
         sys.path.append(folder)
     sys.modules[own] = module  # which dataclasses look up
     try:
         with foreign(name, "while it was read"):
-            spec.loader.exec_module(module)
+            Read(own, path).exec_module(module)
     except BaseException:
         del sys.modules[own]
         raise
@@ -296,7 +297,7 @@ def shapes_of(name: str, network: nn.Module) -> str:
     """Computes a hash of the names and shapes of a network's parameters and buffers."""
     lines = []
     for key, tensor in network.state_dict().items():
-        if not isinstance(tensor, Tensor) or isinstance(tensor, UninitializedTensorMixin):
+        if not isinstance(tensor, Tensor) or is_lazy(tensor):
             what = "has no shape before the first images" if isinstance(tensor, Tensor) else "is no tensor"
             raise KitError(f"network {name!r}: {key!r} of its state {what}; allowed: tensors of known shapes")
         lines.append(f"{key} {tuple(tensor.shape)}\n")
@@ -357,7 +358,7 @@ def check(name: str, network: nn.Module, classes: int, px: int) -> None:
         raise KitError(f"network {name!r} has no parameter that can be trained; allowed: at least one")
     with foreign(name, "while it was copied"):
         copy.deepcopy(network)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     trained = _logits(name, network.train(), images(px), classes, "in training mode")
     if not trained.requires_grad:
         raise KitError(f"network {name!r} gives logits without a gradient; allowed: logits that its parameters give")

@@ -36,10 +36,10 @@ ALLOWED = "a safetensors file, or a torch file of a state dict"
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model_state", "model", "net", "network")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")  # of data parallel, torch.compile, Lightning
 # What trainers put beside the weights, and is no code: timm's arguments, numbers of NumPy.
-HARMLESS = [
+HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
-    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
 ]
 NAMED = 3  # so many keys that do not fit are named, then they are counted
