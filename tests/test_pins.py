@@ -35,6 +35,7 @@ from kit.methods import METHODS, annealing, complexity, early_stop, prokt
 from kit.models import MODELS, ModelSpec
 from kit.networks.layered import Layer, LayeredSpec
 from kit.networks.named import NamedSpec
+from kit.networks.view import View
 from kit.paper import headlines, table1, table2, table3, table4
 from kit.paper.plan import Plan, collect, runs_of
 from kit.paper.presets import preset_named
@@ -104,6 +105,9 @@ def kinds() -> dict[str, Run]:
         "network by layers": described(student=LayeredSpec(layers=residual, classes=10)),
         "network by name": described(
             student=NamedSpec(name="torchvision:resnet18", classes=10, shapes="0123456789abcdef")
+        ),
+        "network by name that sees larger images": described(
+            student=NamedSpec(name="timm:resnet18", classes=10, shapes="f" * 16, view=View(scale=(2, 1, 0.5), px=32))
         ),
         "network by a file's function": described(
             student=NamedSpec(

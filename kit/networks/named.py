@@ -38,6 +38,7 @@ from kit.files import cache_folder, write_atomically
 from kit.models import MODELS, ModelSpec
 from kit.networks.folding import folded
 from kit.networks.layered import LayeredSpec
+from kit.networks.view import View, Viewing
 from kit.runtime.environment import absolute
 
 FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION")
@@ -60,19 +61,23 @@ class NamedSpec(Described):
     shapes: str
     # batch norms stay where they are, as the network with them folded gives other logits
     folding: Literal["refused"] | None = Field(default=None, exclude_if=lambda folding: folding is None)
+    view: View | None = Field(default=None, exclude_if=lambda view: view is None)
     path: str | None = Field(default=None, exclude=True)  # where the file lies on this machine: not its identity
 
     @classmethod
-    def of(cls, name: str, classes: int, px: int, arguments: Mapping[str, Any] | None = None) -> NamedSpec:
+    def of(
+        cls, name: str, classes: int, px: int, arguments: Mapping[str, Any] | None = None, view: View | None = None
+    ) -> NamedSpec:
         """Describes a network for so many classes, once it has been tried on images of px × px. KitError."""
         code, path = located(name)
         given = json.dumps(dict(arguments or {}), sort_keys=True)
-        return _tried(name, classes, px, given, code, path)
+        return _tried(name, classes, px, given, code, path, view)
 
     @property
     def title(self) -> str:
         given = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
-        return f"{self.name}({given})" if given else self.name
+        seen = f" at {self.view.px} px" if self.view is not None and self.view.px else ""
+        return f"{self.name}({given}){seen}" if given else self.name + seen
 
     def build(self, seed: int | None = None) -> nn.Module:
         """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
@@ -87,6 +92,8 @@ class NamedSpec(Described):
                 f"network {self.name!r} is built with other parameters here ({found}) than where its run was described "
                 f"({self.shapes}); allowed: the same versions of what its code imports"
             )
+        if self.view is not None:
+            network = Viewing(network, self.view)
         if self.folding is not None:
             network.kit_folds = False  # type: ignore[assignment]
         return network
@@ -308,7 +315,9 @@ def shapes_of(name: str, network: nn.Module) -> str:
 
 
 @lru_cache(maxsize=64)
-def _tried(name: str, classes: int, px: int, arguments: str, code: str | None, path: str | None) -> NamedSpec:
+def _tried(
+    name: str, classes: int, px: int, arguments: str, code: str | None, path: str | None, view: View | None
+) -> NamedSpec:
     given = json.loads(arguments)
     with torch.random.fork_rng(devices=[]):
         networks = []
@@ -322,7 +331,7 @@ def _tried(name: str, classes: int, px: int, arguments: str, code: str | None, p
                 f"network {name!r} begins with other weights each time it is built from the same seed; allowed: "
                 f"weights drawn from torch's own random stream, which the kit seeds"
             )
-        network = networks[0]
+        network = networks[0] if view is None else Viewing(networks[0], view)
         check(name, network, classes, px)
         folds = same(network(images(px)), folded(network)(images(px)))
     if path is not None:
@@ -336,6 +345,7 @@ def _tried(name: str, classes: int, px: int, arguments: str, code: str | None, p
         code=code,
         shapes=shapes,
         folding=None if folds else "refused",
+        view=view,
         path=path,
     )
 

@@ -17,6 +17,7 @@ from kit.grid.engines import Engine
 from kit.grid.training import train_all
 from kit.models import MODELS, ModelSpec
 from kit.networks.named import FORMS, NamedSpec, Network, check_name
+from kit.networks.view import View, normalisation
 from kit.paper.claims import percent
 from kit.paper.presets import Preset, Size, preset_named
 from kit.paper.printed import TABLE_1
@@ -48,11 +49,14 @@ class Row:
 @dataclass(frozen=True)
 class Chosen:
     """A network as a person chooses it: by its name and, of one that is not the kit's, further arguments of its
-    function. With `weights`, a file, a teacher is as given there, and a student begins as given there."""
+    function, and how it wants to see images: normalised by `imagenet` or `MEAN/STD`, of a size of its own. With
+    `weights`, a file, a teacher is as given there, and a student begins as given there."""
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
     weights: str | Path | None = None
+    normalise: str = "role"
+    px: int | None = None
 
     @classmethod
     def of(cls, model: str | Chosen) -> Chosen:
@@ -162,13 +166,16 @@ class Plan:
         size, data = self.size(role), self.data(role)
         if data.classes < 2:
             raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
+        wanted, px = normalisation(chosen.normalise), chosen.px
+        view = None if wanted is None and px is None else View.of(data.load().mean_std, wanted, px)
         if chosen.name in MODELS:
-            if chosen.arguments:
-                raise KitError(f"model {chosen.name!r} has no arguments; allowed: {', '.join(FORMS)} with arguments")
+            for what, asked in {"arguments": chosen.arguments, "normalisation or size of its own": view}.items():
+                if asked:
+                    raise KitError(f"model {chosen.name!r} has no {what}; allowed: for {', '.join(FORMS)}")
             width = self.preset.student_width if width is None else width
             network: Network = ModelSpec(name=chosen.name, classes=data.classes, width=width, stem=size.stem)
         else:
-            network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments)
+            network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments, view)
         return Run(
             data=data,
             student=network,

@@ -43,6 +43,10 @@ class Settings(BaseModel):
     student_weights: str | None = Field(None, description="file of weights that the student begins with")
     teacher_weights: str | None = Field(None, description="file of the big teacher's weights: it is not trained here")
     small_teacher_weights: str | None = Field(None, description="likewise, of the small teacher's")
+    teacher_normalise: str = Field("role", description="how its images are normalised: role, imagenet or MEAN/STD")
+    small_teacher_normalise: str = Field("role", description="likewise, the small teacher's")
+    teacher_px: int | None = Field(None, description="the size it wants its images in; default: the role's")
+    small_teacher_px: int | None = Field(None, description="likewise, the small teacher")
     temperature: Any = Field("adaptive", description="adaptive, schedule, or a fixed T such as 5")
     reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
     k: float = Field(20.0, description="K: where t starts, and its bound")
@@ -97,17 +101,19 @@ class Settings(BaseModel):
         from kit.paper.plan import Chosen
 
         name, given, weights = (getattr(self, f"{whose}{of}") for of in ("", "_args", "_weights"))
+        normalise, px = (getattr(self, f"{whose}_{of}", None) for of in ("normalise", "px"))  # a teacher's
         option = f"--{whose.replace('_', '-')}"
-        for what, value in (("args", given), ("weights", weights)):
+        asked = {"args": given, "weights": weights, "normalise": None if normalise == "role" else normalise, "px": px}
+        for what, value in asked.items():
             if value is not None and name is None:
-                raise KitError(f"{option}-{what} {value!r} are of no network; give {option}")
+                raise KitError(f"{option}-{what} {value!r} is of no network; give {option}")
         try:
             arguments = json.loads(given or "{}")
         except ValueError:
             arguments = None
         if not isinstance(arguments, dict):
             raise KitError(f'{option}-args {given!r} is not allowed; allowed: a JSON object, {{"depth": 16}}')
-        return name and Chosen(name, arguments, weights)
+        return name and Chosen(name, arguments, weights, normalise or "role", px)
 
     @field_validator("student_args", "teacher_args", "small_teacher_args", mode="before")
     @classmethod
