@@ -55,11 +55,14 @@ def normalisation(words: str) -> Normalisation | None:
 class Viewing(nn.Module):
     """A network behind a view. Its state is the network's own, so that weights fit with it and without."""
 
+    scale: Tensor  # (3, 1, 1)
+    shift: Tensor
+
     def __init__(self, network: nn.Module, view: View) -> None:
         super().__init__()
         self.network, self.px = network, view.px
         for name, numbers in (("scale", view.scale), ("shift", view.shift)):
-            self.register_buffer(name, torch.tensor(numbers)[:, None, None], persistent=False)  # (3, 1, 1)
+            self.register_buffer(name, torch.tensor(numbers)[:, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x * self.scale + self.shift

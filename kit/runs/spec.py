@@ -222,9 +222,12 @@ class Run(Described):
     @property
     def cost(self) -> float:
         """Estimates the FLOPs, with every teacher in use all the time: for scheduling and progress, not for tables."""
+        forward, both = flops_per_image(self.student, self.data.px)
+        if self.is_given:  # it only answers
+            return self.data.train_images * forward
         images = self.recipe.epochs * self.data.train_images
         teacher = max((flops_per_image(t.student, self.data.px)[0] for t in self.teachers.values()), default=0)
-        return images * (flops_per_image(self.student, self.data.px)[1] + teacher)
+        return images * (both + teacher)
 
 
 def hash_of(description: Mapping[str, Any]) -> str:

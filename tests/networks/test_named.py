@@ -287,6 +287,18 @@ def test_files_that_do_not_import(tmp_path):
     one_line(raised)
 
 
+def test_what_lies_beside_a_file_can_be_imported_and_a_file_is_executed_once(tmp_path, capsys):
+    (tmp_path / "blocks_beside.py").write_text("from torch import nn\n\nOF = nn.Conv2d(3, 2, 3)\n")
+    text = "print('executed')\nfrom torch import nn\nfrom blocks_beside import OF\n\n\n"
+    for name in ("a", "b"):
+        text += f"def {name}(num_classes):\n    return nn.Sequential(nn.Conv2d(3, OF.out_channels, 3), "
+        text += "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, num_classes))\n"
+    for name in ("a", "b"):
+        assert named(f"{own_file(tmp_path, text)}:{name}").build(0)[0].out_channels == 2
+    assert capsys.readouterr().err == "executed\n"
+    assert not (tmp_path / "__pycache__" / "my_nets.cpython-311.pyc").exists()
+
+
 def test_without_timm_a_line_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['timm'] = None\n"
