@@ -1,10 +1,12 @@
-"""How quickly the cockpit answers in a real browser while it trains, and what it costs the training.
+"""How live the cockpit is in a real browser, in JupyterLab and on Voilà's page, and what that costs the training.
 
     python -m benchmarks.cockpit --json
 
-`slider_p95_ms`: from a key press on the K slider to the changed picture of the distributions, 95th percentile.
-`curves_p95_ms`: likewise to the changed picture of the curves. `slowdown`: by how much longer the same number of
-batches takes with the cockpit open in the browser than without, median of interleaved repeats; 0.1 means 10 %.
+Of each: `text_hz` and `curves_hz`, changes of the status line and drawings of the curves a second, once a run has
+`points` batches, and `early_hz`, drawings at its beginning. `slider_p95_ms`: from a key press on the K slider to the
+changed distributions, 95th percentile; `curves_p95_ms` likewise to the curves that show it. `slowdown`: by how much
+longer the same number of batches takes with the cockpit open in the browser than without, median of interleaved
+repeats; 0.1 means 10 %. `default_run`: how often the curves are drawn from Start to the end of notebook 08's own run.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import nbformat
 import numpy as np
 import typer
 from playwright.sync_api import Page
@@ -29,28 +33,27 @@ from kit.live import Session, Settings
 from kit.runs.spec import with_teachers
 from kit.runs.training import train
 
-PRESET, EPOCHS = "quick", 400  # the networks of preset quick, for longer than the benchmark takes
-NOTEBOOK = "08_playground.ipynb"
+PRESET, EPOCHS = "quick", 2000  # the networks of preset quick, for longer than the benchmark takes
+NOTEBOOK, LONG = "08_playground.ipynb", "long.ipynb"
+SMALL = {"student": "cnn", "teacher": "cnn", "small_teacher": "cnn"}  # reach many batches soon
 
-# Notes, on the page's own clock, each new picture (0: curves, 1: distributions) once it can be seen, and each new line
-# of words. A picture's words are changed just before it, so its first change after them is the one that they are of.
+# Notes, on the page's own clock, each drawing of the curves (0), each change of the distributions (1) and of the status
+# line (2), with the words.
 WATCH = """() => {
   const seen = window.kitSeen = [];
-  const images = document.querySelectorAll('img.widget-image');
-  for (const i of [0, 1])
+  const watch = (kind, what, words, how) => {
+    let last = words();
     new MutationObserver(() => {
-      const at = performance.now();
-      images[i].decode().catch(() => {}).then(() => seen.push([i, at, performance.now()]));
-    }).observe(images[i], { attributeFilter: ['src'] });
-  const read = () => [document.querySelector('div[role=status]').innerText,
-                      document.querySelector('.kit-words').innerText];
-  let last = read();
-  new MutationObserver(() => {
-    const now = read();
-    if (now[0] !== last[0]) seen.push([2, performance.now(), now[0]]);
-    if (now[1] !== last[1]) seen.push([3, performance.now(), now[1]]);
-    last = now;
-  }).observe(document.querySelector('.jp-Notebook'), { subtree: true, childList: true, characterData: true });
+      const now = words();
+      if (now !== last) seen.push([kind, performance.now(), last = now]);
+    }).observe(what, how);
+  };
+  const curves = document.querySelector('.kit-curves'), bars = document.querySelector('.kit-bars');
+  const inside = { subtree: true, childList: true, characterData: true };
+  watch(0, curves, () => curves.dataset.drawn, { attributeFilter: ['data-drawn'] });
+  watch(1, bars, () => bars.querySelector('.kit-words').innerText, inside);
+  const status = () => document.querySelector('div[role=status]').innerText;
+  watch(2, document.querySelector('div[role=status]').closest('.jupyter-widgets'), status, inside);
 }"""
 
 
@@ -73,9 +76,10 @@ def latencies(page: Page, k: int, presses: int) -> tuple[list[float], list[float
         while time.monotonic() < deadline:
             page.wait_for_timeout(100)
             seen = page.evaluate("() => window.kitSeen")
+            said = first(seen, 2, lambda words, k=asked: f"last k = {k} " in words)
             drawn = [
-                shown(seen, 1, 3, lambda words, k=asked: float(words.split("t = ")[1].split()[0]) <= k + 0.005),
-                shown(seen, 0, 2, lambda words, k=asked: f"last k = {k} " in words),
+                first(seen, 1, lambda words, k=asked: float(words.split("t = ")[1].split()[0]) <= k + 0.005),
+                said and first(seen, 0, lambda _: True, after=said),
             ]
             if None not in drawn:
                 break
@@ -88,12 +92,17 @@ def latencies(page: Page, k: int, presses: int) -> tuple[list[float], list[float
     return bars, curves
 
 
-def shown(seen: list, picture: int, words: int, is_it: Callable[[str], bool]) -> float | None:
-    """When the picture could be seen that goes with the first such words."""
-    said = next((at for kind, at, text in seen if kind == words and is_it(text)), None)
-    if said is None:
-        return None
-    return next((at for kind, changed, at in seen if kind == picture and changed >= said), None)
+def first(seen: list, kind: int, is_it: Callable[[str], bool], after: float = 0) -> float | None:
+    """When the first such change was seen."""
+    return next((at for what, at, words in seen if what == kind and at >= after and is_it(words)), None)
+
+
+def rates(page: Page, seconds: float) -> tuple[float, float]:
+    """Changes of the status line and drawings of the curves a second."""
+    begin = page.evaluate("() => { window.kitSeen.length = 0; return performance.now() }")
+    page.wait_for_timeout(1000 * seconds)
+    end, seen = page.evaluate("() => [performance.now(), window.kitSeen]")
+    return tuple(1000 * sum(what == kind for what, *_ in seen) / (end - begin) for kind in (2, 0))
 
 
 def seconds_alone(batches: int) -> float:
@@ -112,12 +121,12 @@ def seconds_watched(page: Page, batches: int) -> float:
 
 def _seconds(step: Callable[[], int], batches: int) -> float:
     """How long so many batches take, from a batch after the start-up on."""
-    while (first := step()) < 20:
+    while (begun := step()) < 20:
         time.sleep(0.02)
     begin = time.perf_counter()
-    while (last := step()) < first + batches:
-        time.sleep(0.02)
-    return (time.perf_counter() - begin) * batches / (last - first)
+    while (last := step()) < begun + batches:
+        time.sleep(0.1)
+    return (time.perf_counter() - begin) * batches / (last - begun)
 
 
 def batch(page: Page) -> int:
@@ -129,66 +138,120 @@ def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).first.click()
 
 
-def measure(presses: int, repeats: int, batches: int) -> dict[str, float]:
-    executable = pages.chromium()
-    if executable is None:
-        raise Ended(f"no browser found (looked for {', '.join(pages.NAMES)})")
-    for run in with_teachers([settings().run()])[:-1]:
-        train(run)
-    with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as scratch:
-        folder = Path(scratch) / "notebooks"
-        pages.copy_notebook(NOTEBOOK, folder, preset=PRESET, epochs=EPOCHS)
-        with (
-            pages.jupyter("lab", folder, Path(scratch) / "lab.log") as address,
-            pages.browser(executable) as browser,
-        ):
-            page = browser.new_page(viewport={"width": 1280, "height": 1150})
-            pages.open_lab(page, address, NOTEBOOK)
-            pages.run_all(page)
-            page.get_by_role("button", name="Start", exact=True).wait_for(timeout=pages.PATIENCE)
-            page.get_by_role("button", name="Start", exact=True).scroll_into_view_if_needed()
-            ratios = []
-            for _ in range(repeats):
-                press(page, "Reset")
-                page.wait_for_timeout(1500)
-                press(page, "Start")
-                watched = seconds_watched(page, batches)
-                press(page, "Pause")
-                page.wait_for_timeout(1500)
-                alone = seconds_alone(batches)
-                ratios.append(watched / alone)
-                print(f"{batches} batches: {watched:.1f} s watched, {alone:.1f} s alone", file=sys.stderr)
-            bars, curves = [], []
-            while len(bars) < presses:
-                press(page, "Reset")
-                page.wait_for_timeout(1500)
-                slider = page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first
-                slider.press("End")
-                press(page, "Start")
-                _seconds(lambda: batch(page), 5)
-                page.evaluate(WATCH)
-                some = latencies(page, 40, min(25, presses - len(bars)))
-                bars += some[0]
-                curves += some[1]
-    for name, values in (("distributions", bars), ("curves", curves)):
-        print(f"{name}: median {statistics.median(values):.0f} ms, p95 {np.percentile(values, 95):.0f} ms, "
-              f"{len(values)} presses", file=sys.stderr)  # fmt: skip
+def says(page: Page, words: str) -> None:
+    page.locator('div[role="status"]', has_text=words).first.wait_for(timeout=pages.PATIENCE)
+
+
+def opened(page: Page, app: str, address: str, notebook: str) -> None:
+    """A notebook whose cockpit is ready and watched."""
+    if app == "lab":
+        pages.open_lab(page, address, notebook)
+        pages.run_all(page)
+    else:
+        page.goto(address.format(path=notebook), timeout=pages.PATIENCE)
+    says(page, "ready")
+    page.get_by_role("button", name="Start", exact=True).scroll_into_view_if_needed()
+    page.evaluate(WATCH)
+
+
+def long_notebook(folder: Path) -> None:
+    """A notebook whose run has many batches soon."""
+    book = nbformat.v4.new_notebook(metadata=nbformat.read(folder / NOTEBOOK, as_version=4).metadata)
+    call = f"from kit.live import cockpit\ncockpit({PRESET!r}, epochs={10 * EPOCHS}, **{SMALL})"
+    book.cells = [nbformat.v4.new_code_cell(call)]
+    nbformat.write(book, folder / LONG)
+
+
+def rates_of_a_long_run(page: Page, points: int) -> dict[str, float]:
+    """At its beginning, and once it has so many points."""
+    press(page, "Start")
+    says(page, "images/s")
+    _, early = rates(page, 5)
+    while batch(page) < points:
+        page.wait_for_timeout(200)
+    text, curves = rates(page, 10)
+    return {"text_hz": round(text, 1), "curves_hz": round(curves, 1), "early_hz": round(early, 1), "points": points}
+
+
+def costs(page: Page, presses: int, repeats: int, batches: int) -> dict[str, float]:
+    """What a slider's mover waits, and the training."""
+    ratios, late, drawn = [], [], []
+    for _ in range(repeats):
+        press(page, "Start")
+        watched = seconds_watched(page, batches)
+        press(page, "Pause")
+        says(page, "paused")
+        alone = seconds_alone(batches)
+        ratios.append(watched / alone)
+        print(f"{batches} batches: {watched:.1f} s watched, {alone:.1f} s alone", file=sys.stderr)
+        press(page, "Reset")
+        says(page, "ready")
+    while len(late) < presses:
+        page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first.press("End")
+        press(page, "Start")
+        _seconds(lambda: batch(page), 5)
+        some = latencies(page, 40, min(25, presses - len(late)))
+        late += some[0]
+        drawn += some[1]
+        press(page, "Reset")
+        says(page, "ready")
     return {
-        "slider_p95_ms": round(float(np.percentile(bars, 95)), 1),
-        "curves_p95_ms": round(float(np.percentile(curves, 95)), 1),
+        "slider_p95_ms": round(float(np.percentile(late, 95)), 1),
+        "slider_median_ms": round(statistics.median(late), 1),
+        "curves_p95_ms": round(float(np.percentile(drawn, 95)), 1),
         "slowdown": round(statistics.median(ratios) - 1, 4),
     }
 
 
+def drawings_of_a_run(page: Page) -> int:
+    """From Start to its end, untouched."""
+    page.evaluate("() => { window.kitSeen.length = 0 }")
+    press(page, "Start")
+    says(page, "finished")
+    return page.evaluate("() => window.kitSeen.filter(([kind]) => kind === 0).length")
+
+
 def main(
+    apps: Annotated[str, typer.Option(help="lab, voila, or both with a comma")] = "lab,voila",
+    points: Annotated[int, typer.Option(min=100, help="batches after which the page's rates are taken")] = 10_000,
     presses: Annotated[int, typer.Option(min=1, help="of keys on the slider")] = 50,
     repeats: Annotated[int, typer.Option(min=1, help="of the training, watched and alone")] = 3,
-    batches: Annotated[int, typer.Option(min=1, help="of each training that are timed")] = 1000,
+    batches: Annotated[int, typer.Option(min=1, help="of each training that are timed")] = 500,
     as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON (it always does)")] = True,
 ) -> None:
-    """How quickly the cockpit answers in a real browser while it trains, and what it costs the training."""
+    """How live the cockpit is in a real browser, and what it costs the training."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print(json.dumps(measure(presses, repeats, batches)))
+    executable = pages.chromium()
+    if executable is None:
+        raise Ended(f"no browser found (looked for {', '.join(pages.NAMES)})")
+    for described in (settings(), settings(**SMALL)):
+        for run in with_teachers([described.run()])[:-1]:
+            train(run)
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as scratch, pages.browser(executable) as browser:
+
+        @contextmanager
+        def cockpit(app: str, notebook: str, **parameters: object) -> Iterator[Page]:
+            """A page whose cockpit is ready and watched, on a server of its own."""
+            folder = Path(tempfile.mkdtemp(dir=scratch)) / "notebooks"
+            pages.copy_notebook(NOTEBOOK, folder, preset=PRESET, **parameters)
+            long_notebook(folder)
+            with pages.jupyter(app, folder, folder.parent / "log") as address:
+                page = browser.new_page(viewport={"width": 1280, "height": 800})
+                page.set_default_timeout(pages.PATIENCE)
+                opened(page, app, address, notebook)
+                yield page
+                page.close()
+
+        for app in apps.split(","):
+            with cockpit(app, LONG) as page:
+                found[app] = rates_of_a_long_run(page, points)
+            with cockpit(app, NOTEBOOK, epochs=EPOCHS) as page:
+                found[app] |= costs(page, presses, repeats, batches)
+            print(app, found[app], file=sys.stderr)
+        with cockpit("lab", NOTEBOOK) as page:
+            found["default_run"] = drawings_of_a_run(page)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@
 | `kit.training` | what surrounds the loop: moments, thermostat, steering, history, cost, evaluation |
 | `kit.runs` | `Run`, `train`, `find`: a run's description, folder and training |
 | `kit.grid` | `train_all`: many runs side by side, here or on a Dask cluster |
+| `kit.deploy` | `predict`, `export`: a finished student on your pictures, and taken home |
 | `kit.cam`, `kit.derivation` | heat maps and their scores; Section 1.1 by sympy and tensors |
 | `kit.methods` | the methods that Table 4 compares with |
 | `kit.paper` | `Plan`, `Settings`, `TABLES`: presets, printed numbers, tables, claims and their verdicts |

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,8 +19,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from tqdm.auto import tqdm
 
 from kit.data.roles import real_folder
 from kit.errors import KitError, not_one_of
@@ -32,14 +29,14 @@ from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, param
 from kit.files import cache_folder, locked
 from kit.grid.durations import expected_drawing, note_drawing
 from kit.grid.engines import BorrowedEngine, Engine, LocalProcesses, Task, default_jobs
-from kit.grid.schedule import BAR, run_tasks
+from kit.grid.schedule import run_tasks
 from kit.grid.training import Grid
 from kit.paper.plan import runs_of
 from kit.runs.spec import EXPECTED_DATA, Run
 from kit.runs.store import Failure
+from kit.runtime import bars
 
 DRAFT = ".drawing-"  # begins the name of the folder that a notebook draws into
-EVERY = 0.1 if sys.stderr.isatty() else 30.0  # seconds between the bar's updates; a file needs few
 UP_TO_DATE = "its pictures are up to date"
 
 
@@ -136,18 +133,16 @@ class Bar:
     def __init__(self) -> None:
         self._foreseen: list[float] = []  # the tasks'
         self._later = 0.0  # of what follows them
-        self._shown: tqdm | None = None
+        self._shown: bars.Bar | None = None
 
     def expect(self, tasks: Sequence[float], then: float) -> None:
         self._foreseen += tasks
         self._later += then
 
-    def show(self, seconds: float, what: str) -> tqdm:
+    def show(self, seconds: float, what: str) -> bars.Bar:
         """The bar, with work of so many seconds to be done now."""
         if self._shown is None:
-            self._shown = tqdm(
-                total=seconds + sum(self._foreseen) + self._later, desc=what, bar_format=BAR, mininterval=EVERY
-            )
+            self._shown = bars.Bar(total=seconds + sum(self._foreseen) + self._later, desc=what)
         self._shown.total = max(self._shown.total, self._shown.n + seconds)
         return self._shown
 
@@ -158,7 +153,7 @@ class Bar:
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
-        tqdm.write(line)
+        bars.Bar.write(line)
 
     def close(self) -> None:
         if self._shown is not None:

@@ -6,12 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
-from tqdm.auto import tqdm
-
 from kit.grid.engines import Engine, Task
-
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-
+from kit.runtime.bars import Bar
 
 # ---- any tasks ----------------------------------------------------------------------------------------------------
 
@@ -22,7 +18,7 @@ def run_tasks(
     cost: Callable[[Task], float],
     ended: Callable[[Task, str | None], None],
     skip: Callable[[Task], str | None] = lambda task: None,
-    bar: tqdm | None = None,
+    bar: Bar | None = None,
     rank: Callable[[Task], float] = lambda task: 0.0,
 ) -> None:
     """Runs the tasks as slots get free: of those whose needs are met, the one that begins the costliest chain.

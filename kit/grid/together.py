@@ -7,16 +7,14 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import closing, nullcontext, suppress
 
-from tqdm.auto import tqdm
-
 from kit import parallel
 from kit.errors import KitError
 from kit.files import cache_folder, locked
-from kit.grid.schedule import BAR
 from kit.parallel.ranks import Ranks
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, folder_of, lookup
 from kit.runs.training import train_missing
+from kit.runtime.bars import Bar
 from kit.trainer import check_shareable
 from kit.training.history import Diverged
 
@@ -77,7 +75,7 @@ def _train_shared(run: Run, ranks: Ranks, show_progress: bool) -> Result | Failu
     with locked(folder_of(run.hash)) if ranks.is_first else nullcontext():
         if ranks.broadcast(ranks.is_first and lookup(run) is None):
             quiet = not (show_progress and ranks.is_first)
-            bar = tqdm(total=100, desc=f"training {run.title}", unit="%", disable=quiet, bar_format=BAR)
+            bar = Bar(total=100, desc=f"training {run.title}", disable=quiet)
             with closing(bar), suppress(Diverged):  # that is written down
                 train_missing(run, lambda share: bar.update(100 * share), ranks)
         ranks.wait()  # for the first to have written

@@ -6,18 +6,17 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from tqdm.auto import tqdm
-
 from kit import parallel
 from kit.files import cache_folder
 from kit.grid.durations import Pace, seen_at, seen_in
 from kit.grid.engines import Engine, Task, engine_for
-from kit.grid.schedule import BAR, run_tasks
+from kit.grid.schedule import run_tasks
 from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
 from kit.grid.together import tell, tell_chance, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, lookup
 from kit.runs.training import compute_logits, teacher_logits, train
+from kit.runtime.bars import Bar
 from kit.runtime.progress import Progress
 from kit.training.history import Diverged
 
@@ -40,7 +39,7 @@ def train_all(
     if grid.tasks:
         about, total = f"training {len(grid.missing)} runs", sum(map(grid.cost, grid.tasks))
         engine = engine_for(jobs, len(grid.tasks))
-        with engine, tqdm(total=total, desc=about, disable=not show_progress, bar_format=BAR) as bar:
+        with engine, Bar(total=total, desc=about, disable=not show_progress) as bar:
             run_tasks(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
     return {run: grid.results[run] for run in runs}
 

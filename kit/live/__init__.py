@@ -2,7 +2,8 @@
 
 - `session`: a training on a thread of its own, steered through a queue
 - `cockpit`: sliders and pictures of one session or two in a notebook
-- `plots`: curves of a history that grows
+- `plots`: what curves of a history show, for the page and for a file
+- `drawn`: what the page draws itself
 - `page`: whether a browser still watches
 """
 

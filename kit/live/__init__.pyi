@@ -1,8 +1,10 @@
 from .cockpit import Cockpit as Cockpit
 from .cockpit import Lane as Lane
 from .cockpit import cockpit as cockpit
+from .drawn import Bars as Bars
+from .drawn import Curves as Curves
 from .page import Page as Page
-from .plots import LiveCurves as LiveCurves
+from .plots import curves as curves
 from .session import History as History
 from .session import Look as Look
 from .session import Session as Session

@@ -2,9 +2,10 @@
 
     cockpit(role="cifar-100", student="vgg16", teacher="resnet50", small_teacher="vgg19")
 
-The training runs on a `kit.live.Session`'s thread and knows nothing of this. Here, on the kernel's own thread, pictures
-are drawn from the session's last state: at most five times a second, only where something changed, and so seldom that
-drawing takes no more than DRAWING of the time. A moved slider redraws the distributions at once.
+The training runs on a `kit.live.Session`'s thread and knows nothing of this. Here, on the kernel's own thread, what has
+changed of the session's last state is sent to the page, which draws it, at most every INTERVAL. A moved slider is shown
+at once. Where the networks look is drawn here, on a thread of its own, and so seldom that it takes no more than
+ATTENDING of the time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import contextlib
 import html
 import json
 import math
+import shlex
+import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -29,15 +32,17 @@ from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
 from kit.data.roles import ROLES, check_sources
 from kit.errors import KitError, one_of
+from kit.live.drawn import Bars, Curves, Lines, distributions
 from kit.live.page import Page
-from kit.live.plots import Box, LiveCurves, table
-from kit.live.session import Look, Session, State
-from kit.losses import softened
+from kit.live.plots import curves, draw, message, table
+from kit.live.session import Session, State
 from kit.models import MODELS, TITLES
 from kit.paper.presets import preset_named
 from kit.paper.settings import Settings
+from kit.runs.spec import Run
+from kit.runtime.environment import folder_from
 from kit.show import style
-from kit.show.artefacts import LivePicture, pixels_png, save
+from kit.show.artefacts import pixels_png, save
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.panels import Softened
 from kit.show.widgets import WIDTH, Coalesced
@@ -45,13 +50,14 @@ from kit.temperature import Policy
 from kit.training import steering
 from kit.training.thermostat import mean
 
-INTERVAL = 0.2  # seconds between two redraws
-SCALE = 1.25  # pixels of a picture to one of the page: most of what drawing costs is packing them
-DRAWING = 0.035  # at most this share of a core's time goes into drawing, and as much into attention
+INTERVAL = 0.1  # seconds between two messages to the page
+ATTENDING = 0.02  # at most this share of a core's time goes into where the networks look
+NONE = "none"  # a choice like others: a drop-down has nothing to show for None
 EYE = 136  # px at least: the image beside where the networks look
 ATTENTION = 1.0  # seconds between two Grad-CAMs
 K_MAX = 40
 FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
+BOXES = [(left, bottom, 0.425, 0.2) for bottom in (0.71, 0.45) for left in (0.055, 0.56)]  # of a snapshot's curves
 
 TEMPERATURES: dict[str, tuple[str | Policy, str]] = {  # with the reading of Eq. (1)
     "adaptive": ("adaptive", "printed"),
@@ -88,14 +94,18 @@ def cockpit(
     `sources` says what fills which role, as a plan's do. `temperatures` are policies of one's own to choose from, by
     name: K, α, the rate and further sliders move what they call `steerable`.
 
-    A kernel has one cockpit: calling again, as when a cell is run again, ends the former one's training. KitError.
+    A kernel has one cockpit: calling again as before, as from a page that was reloaded, gives the one that trains;
+    calling for something else ends the former one's training. KitError.
     """
     global _current
+    asked = {**locals()}
     one_of("role", role, ROLES)
     for model in (student, *filter(None, (teacher, small_teacher))):
         one_of("model", model, MODELS)
     check_sources(sources or {})
     former = _current() if _current else None
+    if former is not None and former.asked == asked and former.comm is not None:
+        return former
     if former is not None:
         former.close()
     preset_named(preset)
@@ -107,6 +117,7 @@ def cockpit(
         preset=preset, source=(sources or {}).get(role, "auto"), data=data,
     )  # fmt: skip
     opened = Cockpit(settings, sources or {}, temperatures or {}, compact, Path(folder))
+    opened.asked = asked
     _current = weakref.ref(opened)
     return opened
 
@@ -132,13 +143,12 @@ class Lane:
         }
         self.controls = widgets.HBox(layout=GAP)
         self.session = Session(settings, hear=hear)
-        self.bars = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width="540px"))
-        self.words = widgets.HTML()  # what the bars say, for those who hear the page
+        self.bars = Bars()
         self.eyes = [widgets.Image(format="png", layout=widgets.Layout(width="150px", height="150px"))
                      for _ in range(3)]  # fmt: skip
         self.captions = [widgets.HTML(layout=widgets.Layout(width="150px")) for _ in self.eyes]
         self._going = False  # Start or Step has been pressed: what is moved from then on is steered
-        self._panel: tuple[object, Softened, LivePicture] | None = None
+        self.is_late = False  # something was moved after the end
         self._shown: dict[str, object] = {}
         self._defaults: dict[str, float] = {}  # of what the sliders move
         self._attending: tuple[Future, Sequence[str]] | None = None
@@ -212,7 +222,9 @@ class Lane:
         return self.session.state.step > 0
 
     def _steer(self, name: str) -> None:
-        if self._going and self.session.state.phase not in ("finished", "failed"):
+        over = self.session.state.phase in ("finished", "failed")
+        self.is_late = self._going and over
+        if self._going and not over:
             self.session.steer(name, self.value(name))
         self._moved()
 
@@ -226,7 +238,7 @@ class Lane:
 
     def reset(self, base: Settings) -> None:
         """Back to the start, as the controls have it."""
-        self._going = False
+        self._going = self.is_late = False
         self.describe(base)
         self.session.reset(self.settings)
 
@@ -250,18 +262,10 @@ class Lane:
             return
         run, look, t = state.run, state.look, self.t
         key = (run, look.image, t, look.teacher, tuple(look.zs.tolist()))
-        if self._shown.get("bars") == key:
-            return
-        with style.styled():
-            if self._panel is None or self._panel[0] != run.data:
-                figure = style.new_figure(540, 300)
-                panel = Softened(figure.add_axes((0.27, 0.17, 0.69, 0.72)), run.data.load().classes)
-                self._panel = run.data, panel, LivePicture(figure, panel.moving, SCALE)
-            _, panel, picture = self._panel
-            show_answers(panel, state, t)
-            self.words.value = f'<div class="kit-words">{answers(panel.classes, look, t)}</div>'
-            self.bars.value = picture.png(panel.background)
-        self._shown["bars"] = key
+        if self._shown.get("bars") != key:
+            true = int(state.pictures.labels[look.image])
+            self.bars.shown = distributions(look.zt, look.zs, t, run.data.load().classes, true)
+            self._shown["bars"] = key
 
     def attend(self, pool: ThreadPoolExecutor) -> None:
         """Grad-CAM on another thread, on copies of the networks; its pictures are put up at a later call."""
@@ -275,7 +279,7 @@ class Lane:
                     caption.value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{html.escape(text)}</div>'
                 self._attending, self._attended_at = None, now
             return
-        pause = max(ATTENTION, self._attention_cost / DRAWING)
+        pause = max(ATTENTION, self._attention_cost / ATTENDING)
         if state.look is None or state.weights is None or now - self._attended_at < pause:
             return
         run, look, networks = state.run, state.look, state.networks
@@ -298,10 +302,8 @@ class Lane:
         looks = widgets.VBox(
             [heading, widgets.HBox(eyes, layout=widgets.Layout(grid_gap="12px", flex_flow="row wrap"))]
         )
-        distributions = widgets.VBox(
-            [self.bars, self.words], layout=widgets.Layout(flex="1 1 378px", max_width="540px")
-        )
-        return widgets.HBox([distributions, looks], layout=widgets.Layout(grid_gap="16px", flex_flow="row wrap"))
+        answers = widgets.Box([self.bars], layout=widgets.Layout(flex="1 1 378px", max_width="560px"))
+        return widgets.HBox([answers, looks], layout=widgets.Layout(grid_gap="16px", flex_flow="row wrap"))
 
 
 def attention(
@@ -325,8 +327,8 @@ def attention(
 
 
 class Cockpit(widgets.VBox):
-    """See `cockpit`. `lanes` are its sessions with their controls; `curves` is the picture of their curves; `draws`
-    counts redraws of the curves."""
+    """See `cockpit`. `lanes` are its sessions with their controls; `curves` are what the page draws of both; `draws`
+    counts how often they were sent."""
 
     def __init__(
         self, settings: Settings, sources: Mapping[str, str], own: Policies, compact: bool, folder: Path
@@ -334,18 +336,19 @@ class Cockpit(widgets.VBox):
         self._settings, self._sources, self._own = settings, sources, own
         self._compact, self._folder = compact, folder
         self.draws = 0
+        self._shown: object = None  # of which states the curves are
         self._loop = None  # in a script nothing is redrawn by itself
         with contextlib.suppress(RuntimeError):
             self._loop = asyncio.get_running_loop()
-        self._wake, self._hurry = asyncio.Event(), asyncio.Event()
+        self._wake = asyncio.Event()
         self._moved_at = -math.inf  # when a control was moved last
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="attention")
         self._note = ""
-        self._asked: object = None
         self._redraw = Coalesced(self._draw_now)
         self.lanes = [self._lane("A", settings)]
         self._build_controls(settings)
-        self._build_pictures()
+        self.curves = Curves(panels=2 if compact else 4)
+        self.lines = Lines()
         self.page = Page(self._page_told)
         super().__init__(self._parts(), layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"))
         self._drawer = self._loop.create_task(self._draw_on()) if self._loop else None
@@ -366,8 +369,8 @@ class Cockpit(widgets.VBox):
 
         models = [(TITLES[model], model) for model in MODELS]
         self.role = choice("role", list(ROLES), settings.role)
-        self.teacher = choice("teacher", [*models, ("none", None)], settings.teacher)
-        self.small_teacher = choice("small teacher", [*models, ("none", None)], settings.small_teacher)
+        self.teacher = choice("teacher", [*models, (NONE, NONE)], settings.teacher or NONE)
+        self.small_teacher = choice("small teacher", [*models, (NONE, NONE)], settings.small_teacher or NONE)
         self.student = choice("student", models, settings.student)
         self.seed = widgets.BoundedIntText(value=settings.seed, min=0, max=9999, description="seed", **NARROW)
         self.image = choice("image", [("…", 0)], 0)
@@ -389,18 +392,9 @@ class Cockpit(widgets.VBox):
         self.compare.observe(lambda change: self._beside(change["new"]), "value")
         self.progress = widgets.FloatProgress(min=0, max=1, description="stage", **WIDE)
         self.status = widgets.HTML(layout=widgets.Layout(width="auto"))
-        self.curves = widgets.Image(format="png", layout=widgets.Layout(width="auto", max_width=f"{WIDTH - 4}px"))
         buttons = [self.start_button, self.pause_button, self.step_button, self.reset_button, self.snapshot_button]
         self._buttons = widgets.HBox([*buttons, *([] if self._compact else [self.compare]), self.progress], layout=GAP)
         self._choices = widgets.HBox([self.role, self.teacher, self.small_teacher, self.student], layout=GAP)
-
-    def _build_pictures(self, traces: Sequence[str] = ()) -> None:
-        with style.styled():
-            figure = style.new_figure(WIDTH - 4, 240 if self._compact else 430)
-            panels = boxes([0.19], 0.68) if self._compact else boxes([0.585, 0.115], 0.355)
-            self._live_curves = LiveCurves(figure, panels, len(self.lanes), traces)
-        self._curves_picture = LivePicture(figure, self._live_curves.moving, SCALE)
-        self._traces, self._shown = traces, None
 
     def _parts(self) -> list[widgets.Widget]:
         several, sliders = len(self.lanes) > 1, [] if self._compact else [self._choices]
@@ -412,86 +406,93 @@ class Cockpit(widgets.VBox):
             sliders += [widgets.HBox(choices, layout=GAP), lane.controls]
         rows = []
         for lane in self.lanes:
-            rows += [lane.bars, lane.words] if self._compact else [lane.row(several)]
-        return [*sliders, self._buttons, self.status, self.curves, *rows, self.page]
+            rows += [lane.bars] if self._compact else [lane.row(several)]
+        return [*sliders, self._buttons, self.status, self.lines, self.curves, *rows, self.page]
 
     # ---- what is pressed ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        self._say()
         for lane in self.lanes:
             lane.set_off(lane.session.start)
 
     def pause(self) -> None:
+        self._say()
         for lane in self.lanes:
             lane.session.pause()
 
     def step(self) -> None:
+        self._say()
         for lane in self.lanes:
             lane.set_off(lane.session.step)
 
     def reset(self) -> None:
         """Back to the start, as the controls have it."""
-        self._note = ""
+        self._say()
         for lane in self.lanes:
             lane.reset(self._chosen())
+
+    def _say(self, note: str = "", lines: Sequence[tuple[str, str]] = ()) -> None:
+        """Says something below how the sessions stand, in place of what was said before."""
+        self._note, self.lines.lines = note, list(lines)
+        self._tell()
+        self._redraw()
 
     def _chosen(self) -> Settings:
         names = ("role", "teacher", "small_teacher", "student", "seed")
         source = self._sources.get(self.role.value, "auto")
-        chosen = {name: getattr(self, name).value for name in names}
+        chosen = {name: None if (value := getattr(self, name).value) == NONE else value for name in names}
         return self._settings.model_copy(update={"source": source} | chosen)
 
     def _described(self) -> None:
         """A choice that makes another run: at once where nothing has begun, else at the next Reset."""
         chosen = self._chosen()
         if chosen.small_teacher and not chosen.teacher:
-            self.small_teacher.value = None  # comes back here
+            self.small_teacher.value = NONE  # comes back here
             return
         if any(lane.begun for lane in self.lanes):
-            self._note = "changed: Reset makes it take effect"
-        else:
-            for lane in self.lanes:
-                lane.reset(chosen)
-        self._redraw()
+            self._say("changed: Reset makes it take effect")
+            return
+        for lane in self.lanes:
+            lane.reset(chosen)
+        self._say()
 
     def _look_at(self, image: int) -> None:
         for lane in self.lanes:
             lane.session.look_at(image)
 
     def _beside(self, on: bool) -> None:
+        note = ""
         if on and len(self.lanes) == 1:
             first, second = self.lanes[0], self._lane("B", self._chosen())
             second.follow(first, self._chosen())
             self.lanes.append(second)
-            if first.begun:
-                self._note = "Reset, then Start, sets both off together"
+            first.session.keep_step(second.session)
+            second.session.keep_step(first.session)
+            note = "Start lets B catch up with A; Reset, then Start, sets both off together" if first.begun else ""
         elif not on and len(self.lanes) == 2:
+            self.lanes[0].session.keep_step(None)
             self.lanes.pop().session.close()
-        self._build_pictures()
         self.children = self._parts()
-        self._redraw()
+        self._say(note)
 
     def _page_told(self, there: bool) -> None:
         for lane in self.lanes:
             lane.session.hold(not there)
+        if there:  # what was sent while a page was being made may not have reached it
+            shown = [self.status, self.progress, self.lines, self.curves, *self._buttons.children[:5]]
+            for widget in [*shown, *(lane.bars for lane in self.lanes)]:
+                widget.send_state()
 
     # ---- drawing -----------------------------------------------------------------------------------------------
 
     def _heard(self) -> None:
         """From a session's thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._heard_here)
-
-    def _heard_here(self) -> None:
-        """What somebody has asked for is shown as soon as may be; batches that went by can wait a little."""
-        asked = [(lane.session.state.phase, len(lane.session.state.events)) for lane in self.lanes]
-        if asked != self._asked:
-            self._asked = asked
-            self._hurry.set()
-        self._wake.set()
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     async def _draw_on(self) -> None:
-        """Redraws after changes until the cockpit is closed; a control that was moved shortens the pause."""
+        """Shows what has changed, at most every INTERVAL, until the cockpit is closed."""
         while True:
             try:
                 await asyncio.wait_for(self._wake.wait(), ATTENTION)
@@ -499,17 +500,8 @@ class Cockpit(widgets.VBox):
                 if self.page.is_silent:
                     self._page_told(False)
             self._wake.clear()
-            begin = time.thread_time()  # not the clock's: waiting for others is no work
-            self._draw_curves()
-            cost = time.thread_time() - begin
-            await asyncio.sleep(0)  # a slider that has been moved meanwhile comes first
-            begin = time.thread_time()
-            self._draw_networks()
-            cost += time.thread_time() - begin
+            self.draw()
             await asyncio.sleep(INTERVAL)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), max(0.001, cost / DRAWING - INTERVAL))
-            self._hurry.clear()
 
     def _drawer_ended(self, drawer: asyncio.Task) -> None:
         if not drawer.cancelled() and drawer.exception() is not None:
@@ -532,14 +524,9 @@ class Cockpit(widgets.VBox):
         states = [lane.session.state for lane in self.lanes]
         self._name_images()
         self._tell()
-        traces = traces_of(states)
-        if traces != self._traces:
-            self._build_pictures(traces)
         key = tuple((state.step, state.total, state.events, state.stages) for state in states)
         if key != self._shown:
-            with style.styled():
-                self._live_curves.update(states)
-                self.curves.value = self._curves_picture.png(self._live_curves.background)
+            self.curves.shown = message(curves(states))
             self._shown = key
             self.draws += 1
 
@@ -565,23 +552,32 @@ class Cockpit(widgets.VBox):
         self.progress.value = first.share if first.phase == "teachers" else first.progress
         self.progress.description = "teachers" if first.phase == "teachers" else "stage"
         lines = [sentence(state, lane.name if others else "") for lane, state in zip(self.lanes, states, strict=True)]
+        lines += ["the run is over: what was moved acts in the next one, from Start on"] * any(
+            lane.is_late for lane in self.lanes
+        )
         lines += [html.escape(self._note)] if self._note else []
+        goes = [state.phase in ("running", "teachers") for state in states]
+        self.start_button.disabled, self.pause_button.disabled = all(goes), not any(goes)
+        self.reset_button.disabled = not any(goes) and not any(s.step or s.phase == "failed" for s in states)
+        self.snapshot_button.disabled = not first.step
+        self.page.lost = any(state.step for state in states)
         self.status.value = f'<div role="status" style="line-height:1.4">{"<br>".join(lines)}</div>'
 
     # ---- leaving -----------------------------------------------------------------------------------------------
 
     def _snap(self) -> None:
         try:
-            place, command = self.snapshot()
+            place, lines = self.snapshot()
         except (KitError, OSError) as error:
-            self._note = str(error)
+            self._say(str(error))
         else:
-            self._note = f"saved in {place}: {command}"
-        self._tell()
+            whose = "the same student" if len(lines) == 1 else "{}'s student"
+            said = [(f"trains {whose.format(name)} again:", line) for name, line in lines.items()]
+            self._say(f"saved in {place}", said)
 
-    def snapshot(self) -> tuple[Path, str]:
+    def snapshot(self) -> tuple[Path, dict[str, str]]:
         """Writes what is shown: `cockpit.png`, `.svg`, `.csv`, `settings.json`, and where something was steered
-        `events.json`; gives the folder and the line that trains the student again. Of two sessions both, A's line.
+        `events.json`; gives the folder, and of each session the line that trains its student again, wherever pasted.
 
         Raises KitError before anything has begun.
         """
@@ -591,7 +587,7 @@ class Cockpit(widgets.VBox):
             raise KitError("there is nothing to save yet: press Start first")
         base = f"{first.session.described.role}-{first.session.described.student}-step{state.step:05d}"
         taken = (self._folder / (base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
-        place = next(path for path in taken if not path.exists())
+        place = next(path for path in taken if not path.exists()).absolute()
         frames = [pd.DataFrame(table(state.history)).assign(session=lane.name) for lane, state in lanes]
         save(self._figure(lanes), "cockpit", place, pd.concat(frames, ignore_index=True))
         described = {}
@@ -605,10 +601,10 @@ class Cockpit(widgets.VBox):
                 "events": [event.model_dump() for event in state.events],
                 "run": lane.session.replay.hash,
                 "step": state.step,
-                "command": again(lane.session.described, events),
+                "command": again(lane.session.described, state.run, events),
             }
         (place / "settings.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        return place, described[first.name]["command"]
+        return place, {name: each["command"] for name, each in described.items()}
 
     def _figure(self, lanes: Sequence[tuple[Lane, State]]) -> object:
         """Curves and distributions as one figure with its caption."""
@@ -619,8 +615,7 @@ class Cockpit(widgets.VBox):
         with style.styled():
             figure = style.new_figure(WIDTH, 780)
             style.frame(figure, f"{run.title}, after {state.step} of {state.total} batches", source)
-            states = [state for _, state in lanes]
-            LiveCurves(figure, boxes([0.71, 0.45], 0.2), len(lanes), traces_of(states)).update(states)
+            draw(curves([state for _, state in lanes]), figure, BOXES)
             for i, (lane, state) in enumerate(lanes):
                 panel = Softened(figure.add_axes((0.13 + 0.505 * i, 0.105, 0.345, 0.255)), run.data.load().classes)
                 show_answers(panel, state, lane.t)
@@ -651,25 +646,19 @@ def slider(policy: Policy, field: str) -> widgets.FloatSlider:
                                **WIDE)  # fmt: skip
 
 
-def boxes(bottoms: Sequence[float], height: float) -> list[Box]:
-    """Places for panels of curves, two beside each other at each of these heights."""
-    return [(left, bottom, 0.425, height) for bottom in bottoms for left in (0.055, 0.56)]
-
-
-def traces_of(states: Sequence[State]) -> tuple[str, ...]:
-    """The further temperatures of the sessions, by name."""
-    return tuple(dict.fromkeys(name for state in states for name in state.history.traces))
-
-
-def again(settings: Settings, events: Path | None) -> str:
-    """The line that trains the same student again: a command, or Python where no command can name its temperature."""
+def again(settings: Settings, run: Run, events: Path | None) -> str:
+    """The line that trains the same student again, by the Python that trained it, from the same images: a command, or
+    Python where no command can name its temperature."""
+    given = {"data": str(run.data.folder or folder_from("KIT_DATA"))} if run.data.source == "real" else {}
+    settings = settings.model_copy(update=given)
     if not isinstance(settings.temperature, Policy):
-        return settings.command(str(events) if events else None)
+        words = shlex.split(settings.command(str(events) if events else None))
+        return shlex.join([sys.executable, *words[1:]])
     fields = Settings.model_fields
     given = ", ".join(f"{name}={value!r}" for name, value in settings if value != fields[name].default)
-    run = f"Settings({given}).run()"
-    run = f"replayed({run}, steering.read(Path({str(events)!r})))" if events else run
-    return f"no command can name a temperature of one's own; in Python: train({run})"
+    line = f"Settings({given}).run()"
+    line = f"replayed({line}, steering.read(Path({str(events)!r})))" if events else line
+    return f"no command can name a temperature of one's own; in Python: train({line})"
 
 
 def show_answers(panel: Softened, state: State, t: float) -> None:
@@ -678,16 +667,6 @@ def show_answers(panel: Softened, state: State, t: float) -> None:
     panel.update(look.zs if look.zt is None else look.zt, look.zs, t, int(state.pictures.labels[look.image]))
     for bar in panel.teacher:
         bar.set_visible(look.zt is not None)
-
-
-def answers(classes: Sequence[str], look: Look, t: float) -> str:
-    """The likeliest class of each network at temperature t, in a line of HTML."""
-    said = []
-    for name, z in (("teacher", look.zt), ("student", look.zs)):
-        if z is not None:
-            p = softened(z.double(), t)
-            said.append(f"{name}: {html.escape(classes[int(p.argmax())])} ({float(p.max()):.2f})")
-    return f"t = {t:.2f} · {' · '.join(said)}"
 
 
 def sentence(state: State, name: str = "") -> str:

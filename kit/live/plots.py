@@ -1,172 +1,146 @@
-"""The cockpit's pictures: curves of one or two sessions by step, with bands of stages, and marks where it changed."""
+"""The cockpit's curves of one or two sessions by step: described once, drawn by the page and, for snapshots, by
+matplotlib."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import cycle
+from typing import Any, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from kit.live.session import History, State
 from kit.show import style
 from kit.show.style import BLUE, GREEN, INK, MUTED, PURPLE, VERMILLION, stage_shades
 
-POINTS = 500  # a line has at most so many: there are no more pixels
-LANES = ((VERMILLION, "-"), (BLUE, (0, (5, 2))))  # colour and line of session A and of B
+POINTS = 400  # a line has at most so many: there are hardly more pixels, and a message is never longer
+LANES: tuple[tuple[str, tuple[float, ...]], ...] = ((VERMILLION, ()), (BLUE, (5, 2)))  # colour and dash of A and of B
+DOTS = 100  # of the test split, at most
 SYMBOLS = {"k": "K", "alpha": "α"}
-LEGEND = {
-    "loc": "lower right", "bbox_to_anchor": (1, 1), "handlelength": 1.8, "borderaxespad": 0.3, "borderpad": 0,
-    "columnspacing": 1.2,
-}  # fmt: skip
 Box = tuple[float, float, float, float]  # left, bottom, width and height, as shares of a figure's
-NOWHERE: tuple[Box, Box] = ((0, 0, 1e-3, 1e-3),) * 2  # for panels that are not shown
 
 
-class LiveCurves:
-    """Loss, accuracy, t and what moves t, each against step, in four panels of a figure; of two panels loss and t.
+@dataclass(frozen=True)
+class Line:
+    """y (n,) against x (n,), in px of the page; a `name` stands in the legend, markers stand in for the line."""
 
-    `update` moves lines (`moving`); what seldom changes (axes, bands) is in the key `background`. `traces` are the
-    names of further temperatures to show.
-    """
-
-    def __init__(self, figure: Figure, panels: Sequence[Box], lanes: int = 1, traces: Sequence[str] = ()) -> None:
-        self.axes = tuple(figure.add_axes(box) for box in [*panels, *NOWHERE][:4])
-        self.loss, self.t, self.accuracy, self.slope = self.axes
-        for ax in self.axes[len(panels) :]:
-            ax.set_visible(False)
-        for ax in self.axes:
-            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        lowest = self.axes[: len(panels)][-2:]
-        for ax in lowest:
-            ax.set_xlabel("batches")
-        for ax in (self.loss, self.t):
-            ax.tick_params(labelbottom=ax in lowest)
-        self.loss.set_yscale("log")
-        self.loss.yaxis.set_minor_locator(NullLocator())
-        for ax in (self.loss, self.slope):
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        self.accuracy.set_ylim(0, 1.02)
-        self.accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=None))
-        self.slope.axhline(0, color=MUTED, lw=0.8)
-        self.loss.set_title("loss of the batch (log scale)")
-        self.accuracy.set_title("Top-1 %: line batches, dots test split")
-        self.slope.set_title(r"$\partial L_D\,/\,\partial\log t$: above 0, t falls")
-        self.title = self.t.set_title("")
-        self.lanes = [_Lane(self, colour, dash, traces) for colour, dash in LANES[:lanes]]
-        first = self.lanes[0]
-        self.slope.legend([first.mismatch, first.spread, first.both], ["mismatch", "spread", "sum"], ncols=3, **LEGEND)
-        self.t.legend([first.t, first.used, first.k], ["t", "⌊t⌋ in the losses", "K"], ncols=3, **LEGEND)
-        if traces:
-            names = [name.removeprefix("t_").replace("_", " ") for name in traces]
-            self.t.add_artist(self.t.get_legend())
-            self.t.legend(first.traces.values(), names, loc="upper right", title="each t", handlelength=1.8)
-        if lanes > 1:
-            names = ["A, whose stages are shaded", "B"]
-            self.loss.legend([lane.loss for lane in self.lanes], names, ncols=2, **LEGEND)
-        self.marks = [ax.plot([], [], color=INK, lw=0.9, ls=(0, (1, 1.5)), zorder=1.5)[0] for ax in self.axes]
-        self.last = self.t.text(0, 0, "", fontsize=style.SMALL, color=INK, ha="left", va="bottom", zorder=6,
-                                transform=self.t.get_xaxis_transform(), clip_on=True)  # fmt: skip
-        self.bands: list = []
-        moving = [line for lane in self.lanes for line in lane.lines] + [*self.marks, self.last, self.title]
-        self.moving = [artist for artist in moving if artist.axes.get_visible()]
-        self.background: tuple = ()
-
-    def update(self, states: Sequence[State]) -> None:
-        """Shows the sessions."""
-        total = max(1, *(state.total for state in states))
-        histories = [state.history for state in states]
-        temperatures = [np.append(t, state.k or 1) for state in states for t in state.history.temperatures]
-        t_top = max(2.0, math.ceil(1.05 * max(float(np.nanmax(t)) for t in temperatures)))
-        low, high = _decades(np.concatenate([h.loss for h in histories]))
-        reach = _nice(max((float(np.nanmax(np.abs(h.mismatch + h.spread), initial=0)) for h in histories), default=0))
-        names = states[0].stages
-        background = (total, t_top, low, high, reach, names)
-        if background != self.background:
-            self.background = background
-            for ax in self.axes:
-                ax.set_xlim(0, total)
-            self.t.set_ylim(0, t_top)
-            self.loss.set_ylim(low, high)
-            self.slope.set_ylim(-reach, reach)
-            self._shade(names, total)
-        for lane, state in zip(self.lanes, states, strict=True):
-            lane.update(state)
-        self._mark(states[0])
-        hard = states[0].t is None and len(histories[0])
-        values = " and ".join(f"{state.t:.2f}" for state in states if state.t is not None)
-        self.title.set_text("t is 1: hard labels" if hard else f"temperature {values}")
-
-    def _shade(self, stages: Sequence[tuple[str, int]], total: int) -> None:
-        for band in self.bands:
-            band.remove()
-        shades = stage_shades(name for name, _ in stages)
-        ends = [first for _, first in stages[1:]] + [total] * bool(stages)
-        self.bands = [
-            ax.axvspan(first, end, color=shades[name], lw=0, zorder=0)
-            for (name, first), end in zip(stages, ends, strict=True)
-            for ax in self.axes
-            if end > first
-        ]
-        self.bands += [
-            self.accuracy.text(first + 0.01 * total, 0.98, style.shortened(name, 500 * (end - first) / total),
-                               fontsize=style.SMALL, color=MUTED, va="top",
-                               transform=self.accuracy.get_xaxis_transform())
-            for (name, first), end in zip(stages, ends, strict=True)
-            if (end - first) / total > 0.06
-        ]  # fmt: skip
-
-    def _mark(self, state: State) -> None:
-        at = sorted({event.step for event in state.events})
-        for ax, line in zip(self.axes, self.marks, strict=True):
-            low, high = ax.get_ylim()
-            line.set_data(np.repeat(at, 3).astype(float), np.tile([low, high, np.nan], len(at)))
-        self.last.set_text("")
-        if state.events:
-            event = state.events[-1]
-            self.last.set_text(f" {SYMBOLS.get(event.name, event.name)} → {event.value:.3g}")
-            right = event.step > 0.75 * state.total
-            self.last.set(position=(event.step, 0.07), ha="right" if right else "left")
+    x: np.ndarray
+    y: np.ndarray
+    colour: str
+    name: str = ""
+    width: float = 1.6
+    dash: tuple[float, ...] = ()  # px on, px off
+    opacity: float = 1.0
+    steps: bool = False  # a staircase: each y lasts until the next x
+    marker: Literal["", "o", "s"] = ""
 
 
-class _Lane:
-    """One session's lines."""
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes. Its `scale` is linear, log, or percent, which shows 0…1 as 0…100."""
 
-    def __init__(self, curves: LiveCurves, colour: str, dash: object, traces: Sequence[str]) -> None:
-        self.lines: list[Line2D] = []
+    title: str
+    lines: tuple[Line, ...]
+    low: float
+    high: float
+    scale: Literal["linear", "log", "percent"] = "linear"
+    note: str = ""  # said at the last mark
 
-        def line(ax: Axes, colour: str = colour, **look: object) -> Line2D:
-            self.lines += ax.plot([], [], **{"color": colour, "ls": dash, "lw": 1.6} | look)
-            return self.lines[-1]
 
-        second = colour != LANES[0][0]
-        self.loss, self.top1 = line(curves.loss), line(curves.accuracy, lw=1.1, alpha=0.75)
-        self.test = line(curves.accuracy, ls="", marker="s" if second else "o", ms=5, mec="white", mew=0.6)
-        self.used = line(curves.t, lw=1.0, alpha=0.6, drawstyle="steps-post")
-        self.t = line(curves.t, lw=2.0)
-        looks = zip(traces, cycle((PURPLE, GREEN, BLUE, MUTED)), strict=False)
-        self.traces = {name: line(curves.t, colour, lw=1.2) for name, colour in looks}
-        self.k = line(curves.t, INK, lw=1.0, ls=(0, (1, 1)), drawstyle="steps-post")
-        self.mismatch = line(curves.slope, PURPLE, ls=(0, (5, 2)), lw=1.4, visible=not second)  # of B only the sum
-        self.spread = line(curves.slope, GREEN, ls=(0, (1.5, 1.2)), lw=1.4, visible=not second)
-        self.both = line(curves.slope, BLUE if second else INK, lw=1.2)
+@dataclass(frozen=True)
+class Curves:
+    """Panels over the same batches 0…total, the lowest two last. A band is a stage's (name, first, end, shade), a mark
+    where it was steered."""
 
-    def update(self, state: State) -> None:
-        history = state.history
-        x = thinned(np.arange(1.0, len(history) + 1))
-        for name in ("loss", "top1", "t", "mismatch", "spread"):
-            getattr(self, name).set_data(x, thinned(getattr(history, name)))
-        self.both.set_data(x, thinned(history.mismatch + history.spread))
-        self.used.set_data(x, thinned(history.used, mean=False))
-        for name, line in self.traces.items():
-            line.set_data(x, thinned(history.traces.get(name, np.full(len(history), np.nan))))
-        self.test.set_data(*np.array(state.epochs, float).reshape(-1, 2).T)
-        self.test.set_markersize(5 if len(state.epochs) <= 40 else 3)
-        self.k.set_data(*bound(state))
+    total: int
+    panels: tuple[Panel, ...]
+    bands: tuple[tuple[str, float, float, str], ...]
+    marks: tuple[int, ...]
+
+
+# ---- what is shown --------------------------------------------------------------------------------------------------
+
+
+def curves(states: Sequence[State]) -> Curves:
+    """Describes loss, t, accuracy and what moves t of the sessions; the first one's stages and marks are shown."""
+    first, total = states[0], max(1, *(state.total for state in states))
+    lanes = list(zip(states, LANES, strict=False))
+    ends = [begin for _, begin in first.stages[1:]] + [total] * bool(first.stages)
+    shades = stage_shades(name for name, _ in first.stages)
+    return Curves(
+        total,
+        (_loss(lanes), _temperature(lanes), _accuracy(lanes), _slope(lanes)),
+        tuple((name, begin, end, shades[name]) for (name, begin), end in zip(first.stages, ends, strict=True)),
+        tuple(sorted({event.step for event in first.events})),
+    )
+
+
+Lanes = Sequence[tuple[State, tuple[str, tuple[float, ...]]]]
+
+
+def _loss(lanes: Lanes) -> Panel:
+    names = ["A, whose stages are shaded", "B"] if len(lanes) > 1 else [""]
+    lines = [
+        Line(*_by_batch(state.history.loss), colour, name, dash=dash)
+        for (state, (colour, dash)), name in zip(lanes, names, strict=True)
+    ]
+    low, high = _decades(np.concatenate([state.history.loss for state, _ in lanes]))
+    return Panel("loss of the batch (log scale)", tuple(lines), low, high, "log")
+
+
+def _accuracy(lanes: Lanes) -> Panel:
+    lines = []
+    for (state, (colour, dash)), marker in zip(lanes, ("o", "s"), strict=False):
+        lines.append(Line(*_by_batch(state.history.top1), colour, width=1.1, dash=dash, opacity=0.75))
+        every = -(-len(state.epochs) // DOTS)
+        x, y = np.array(state.epochs[:: -every or None][::-1], float).reshape(-1, 2).T  # the last one always
+        lines.append(Line(x, y, colour, width=5 if len(x) <= 40 else 3, marker=marker))
+    return Panel("Top-1 %: line batches, dots test split", tuple(lines), 0, 1.02, "percent")
+
+
+def _temperature(lanes: Lanes) -> Panel:
+    lines = []
+    for state, (colour, dash) in lanes:
+        history, mine = state.history, state is lanes[0][0]
+        lines.append(Line(*_by_batch(history.used, mean=False), colour, "⌊t⌋ in the losses" if mine else "", 1.0, dash,
+                          opacity=0.6, steps=True))  # fmt: skip
+        lines.append(Line(*_by_batch(history.t), colour, "t" if mine else "", 2.0, dash))
+        for (name, trace), other in zip(history.traces.items(), cycle((PURPLE, GREEN, BLUE, MUTED)), strict=False):
+            known = "t of " + name.removeprefix("t_").replace("_", " ") if mine else ""
+            lines.append(Line(*_by_batch(trace), other, known, 1.2, dash))
+        x, k = (np.array(each) for each in bound(state))
+        lines.append(Line(x, k, INK, "K" if mine else "", 1.0, (1, 1), steps=True))
+    highest = [np.append(t, state.k or 1) for state, _ in lanes for t in state.history.temperatures]
+    top = max(2.0, math.ceil(1.05 * max(float(np.nanmax(t)) for t in highest)))
+    state = lanes[0][0]
+    said = " and ".join(f"{state.t:.2f}" for state, _ in lanes if state.t is not None)
+    hard = state.t is None and len(state.history)
+    title = "t is 1: hard labels" if hard else f"temperature {said}"
+    steered = [f"{SYMBOLS.get(event.name, event.name)} → {event.value:.3g}" for event in state.events[-1:]]
+    return Panel(title, tuple(lines), 0, top, note="".join(steered))
+
+
+def _slope(lanes: Lanes) -> Panel:
+    lines = []
+    for state, (colour, dash) in lanes:
+        history, mine = state.history, state is lanes[0][0]
+        if mine:  # of B only the sum
+            lines.append(Line(*_by_batch(history.mismatch), PURPLE, "mismatch", 1.4, (5, 2)))
+            lines.append(Line(*_by_batch(history.spread), GREEN, "spread", 1.4, (1.5, 1.2)))
+        both = _by_batch(history.mismatch + history.spread)
+        lines.append(Line(*both, INK if mine else colour, "sum" if mine else "", 1.2, dash))
+    sums = (state.history.mismatch + state.history.spread for state, _ in lanes)
+    reach = _nice(max(float(np.nanmax(np.abs(each), initial=0)) for each in sums))
+    return Panel("∂L_D / ∂log t: above 0, t falls", tuple(lines), -reach, reach)
+
+
+def _by_batch(values: np.ndarray, mean: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Thinned values against the batches that they are of."""
+    return thinned(np.arange(1.0, len(values) + 1)), thinned(values, mean)
 
 
 def bound(state: State) -> tuple[list[float], list[float]]:
@@ -206,6 +180,65 @@ def _nice(reach: float) -> float:
         return 0.01
     power = 10.0 ** math.floor(math.log10(reach))
     return next(step * power for step in (1, 2, 5, 10, 20) if reach * 1.05 <= step * power)
+
+
+# ---- for the page ---------------------------------------------------------------------------------------------------
+
+
+def message(shown: Curves) -> dict[str, Any]:
+    """The description as a widget sends it: plain values, and of each line x and y as the bytes of 32-bit floats."""
+
+    def packed(line: Line) -> dict[str, Any]:
+        points = {"x": line.x.astype("<f4").tobytes(), "y": line.y.astype("<f4").tobytes()}
+        return {name: value for name, value in vars(line).items() if name not in points} | points
+
+    panels = [vars(panel) | {"lines": [packed(line) for line in panel.lines]} for panel in shown.panels]
+    return vars(shown) | {"panels": panels}
+
+
+# ---- for a file -----------------------------------------------------------------------------------------------------
+
+
+def draw(shown: Curves, figure: Figure, boxes: Sequence[Box]) -> None:
+    """Draws the panels into these places of a figure."""
+    for panel, box in zip(shown.panels, boxes, strict=False):
+        ax = figure.add_axes(box)
+        ax.set(xlim=(0, shown.total), ylim=(panel.low, panel.high))
+        lowest = panel in shown.panels[-2:]
+        ax.tick_params(labelbottom=lowest)
+        ax.set_xlabel("batches" if lowest else "")
+        ax.set_title(panel.title.replace("L_D", "$L_D$"))
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if panel.scale == "log":
+            ax.set_yscale("log")
+            ax.yaxis.set_minor_locator(NullLocator())
+        percent = PercentFormatter(1, decimals=0, symbol=None)
+        ax.yaxis.set_major_formatter(
+            percent if panel.scale == "percent" else FuncFormatter(lambda value, _: f"{value:g}")
+        )
+        if panel.low < 0:
+            ax.axhline(0, color=MUTED, lw=0.8)
+        for name, first, end, shade in shown.bands:
+            ax.axvspan(first, end, color=shade, lw=0, zorder=0)
+            if panel.scale == "percent" and (end - first) / shown.total > 0.06:
+                text = style.shortened(name, 500 * (end - first) / shown.total)
+                ax.text(first + 0.01 * shown.total, 0.98, text, fontsize=style.SMALL, color=MUTED, va="top",
+                        transform=ax.get_xaxis_transform())  # fmt: skip
+        for mark in shown.marks:
+            ax.axvline(mark, color=INK, lw=0.9, ls=(0, (1, 1.5)), zorder=1.5)
+        if panel.note:
+            right = shown.marks[-1] > 0.75 * shown.total
+            ax.text(shown.marks[-1], 0.07, f" {panel.note} ", fontsize=style.SMALL, ha="right" if right else "left",
+                    transform=ax.get_xaxis_transform())  # fmt: skip
+        for line in panel.lines:
+            looks = {"lw": line.width, "ls": (0, line.dash) if line.dash else "-"}
+            if line.marker:
+                looks = {"ls": "", "marker": line.marker, "ms": line.width, "mec": "white", "mew": 0.6}
+            ax.plot(line.x, line.y, color=line.colour, alpha=line.opacity, label=line.name or "_",
+                    drawstyle="steps-post" if line.steps else "default", **looks)  # fmt: skip
+        if any(line.name for line in panel.lines):
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, handlelength=1.8, borderaxespad=0.3,
+                      borderpad=0, columnspacing=1.2)  # fmt: skip
 
 
 def table(history: History) -> dict[str, np.ndarray]:

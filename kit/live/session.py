@@ -49,9 +49,9 @@ from kit.training.steering import Event, checked
 from kit.training.thermostat import mean
 
 PICTURES = 48  # test images to pick from
-INTERVAL = 0.2  # seconds from one state to the next while batches go by
+INTERVAL = 0.1  # seconds from one state to the next while batches go by
 SWITCHING = 0.002  # seconds after which the training gives way to who waits, such as whoever moves a slider
-WATCHING = 0.02  # at most this share of the thread's time goes into saying how it stands
+WATCHING = 0.01  # at most this share of the thread's time goes into saying how it stands, and as much into looking
 MEASURING = 0.15  # seconds of a teacher's training, to tell how long it will take
 SKETCHING = 1.0  # seconds between two copies of the student's weights
 
@@ -155,6 +155,9 @@ class Session:
         self._controls: queue.SimpleQueue[tuple] = queue.SimpleQueue()
         self.described, self._image, self._hear = described, image, hear
         self.run: Run | None = None  # what it trains, as described at its start; None while its images are loaded
+        self.beside: Session | None = None  # with which it keeps step, see `keep_step`
+        self._owed = 0.0  # batches to train before it pauses
+        self._waits = False  # for whoever has an order for it
         self._training: Training | None = None
         self.state = State()
         self._threads, self._interval = torch.get_num_threads(), sys.getswitchinterval()
@@ -195,6 +198,16 @@ class Session:
         """Back to the start, of something else if it is given."""
         self.described = described or self.described
         self._controls.put(("reset", self.described))
+
+    def keep_step(self, beside: Session | None) -> None:
+        """Trains a batch only when the session `beside` it is not behind; None: whenever it can."""
+        self.beside = beside
+        self.call()
+
+    def call(self) -> None:
+        """Wakes it where it waits, to look again whether it may go on."""
+        if self._waits:
+            self._controls.put(("call",))
 
     def close(self, timeout: float = 1.0) -> bool:
         """Ends the thread; True when it has ended within so many seconds. It ends after the batch it is at."""
@@ -241,9 +254,9 @@ class Session:
 
     def _begin(self) -> None:
         self.run = self._training = None
-        self._owed = 0.0  # batches to train before it pauses
+        self._owed = 0.0
         self._early: list[tuple[str, float]] = []  # what was steered before it was set up
-        self._said_at = self._said_cost = self._sketched_at = 0.0
+        self._said_at = self._said_cost = self._seen_at = self._seen_cost = self._sketched_at = 0.0
         self._done_at = 0.0, 0  # when it went on last, or its speed was measured, and after how many batches
         held = self.state.held
         self.state = State(number=self.state.number, held=held)
@@ -285,6 +298,8 @@ class Session:
         if training.thermostat is not None and "mismatch" in training.thermostat.memory:
             self._terms[training.step - 1] = [training.thermostat.memory[term] for term in ("mismatch", "spread")]
         self._owed = max(0, self._owed - 1)
+        if self.beside is not None:
+            self.beside.call()
         now = time.perf_counter()
         if now - self._said_at >= max(INTERVAL, self._said_cost / WATCHING):
             self._publish()
@@ -294,14 +309,25 @@ class Session:
     def _obey(self) -> None:
         """Does what came in; returns when it is to go on."""
         while True:
-            waits = self.state.held or not self._owed
-            if waits and self.state.phase == "running":
+            rests = self.state.held or not self._owed
+            if rests and self.state.phase == "running":
                 self._publish(phase="paused")
-            if not self._do_next(waits):
+            self._waits = True  # before it looks whether it must: who moves on meanwhile calls
+            self._waits = rests or self._is_ahead
+            if not self._do_next(self._waits):
                 break
         if self.state.phase == "paused":
             self._done_at = time.perf_counter(), self._training.step
             self._publish(phase="running")
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether the session beside it is to train as well, and has trained less."""
+        other = self.beside
+        if self._training is None or other is None or not other._owed or other.state.held:
+            return False
+        behind = 0 if other._training is None else other._training.step
+        return other.state.phase in ("loading", "ready", "teachers", "running") and behind < self._training.step
 
     def _do_next(self, wait: bool) -> bool:
         """Does what was asked for first; False where nothing was."""
@@ -332,6 +358,9 @@ class Session:
         elif self._training.step < self._training.total_steps:
             self._training.steer(name, value)
             self._publish()
+
+    def _on_call(self) -> None:
+        """Nothing is to be done but to look again."""
 
     def _on_reset(self, described: Settings | Run | None) -> None:
         raise _Reset(described)
@@ -367,6 +396,8 @@ class Session:
     # ---- saying how it stands ----------------------------------------------------------------------------------
 
     def _publish(self, **changes: Any) -> None:
+        if self._training is not None:
+            changes = {"look": self._looked("phase" in changes)} | changes
         begin = time.thread_time()
         if self._training is not None:
             changes = self._standing() | changes
@@ -374,6 +405,8 @@ class Session:
         self._said_at = time.perf_counter()
         self._said_cost = time.thread_time() - begin
         self._hear()
+        if "phase" in changes and self.beside is not None:
+            self.beside.call()
 
     def _standing(self) -> dict[str, Any]:
         training, n = self._training, self._training.step
@@ -399,7 +432,6 @@ class Session:
             "policy": thermostat and thermostat.policy,
             "at": thermostat and copy.copy(thermostat.t),
             "images_a_second": self._speed(n),
-            "look": self._seen(),
             **self._sketch(),
         }
 
@@ -410,11 +442,16 @@ class Session:
         self._done_at = now, n
         return (n - done) * self._training.batch / (now - then)
 
-    def _seen(self) -> Look:
-        stage = self._training.stage
-        teacher = next(iter(stage.teachers), None) or ("big" if "big" in self._zt else None)
-        image = min(self._image, len(self.state.pictures) - 1)
+    def _looked(self, rests: bool) -> Look:
+        """The picked image in the networks' eyes; from batch to batch seldom, as asking the student takes its time."""
+        teacher = next(iter(self._training.stage.teachers), None) or ("big" if "big" in self._zt else None)
+        image, look = min(self._image, len(self.state.pictures) - 1), self.state.look
+        same = look is not None and (look.image, look.teacher) == (image, teacher)
+        begin = time.perf_counter()
+        if same and not rests and begin - self._seen_at < self._seen_cost / WATCHING:
+            return look
         zs = self._logits(self._training.student.eval(), slice(image, image + 1))[0]
+        self._seen_at, self._seen_cost = time.perf_counter(), time.perf_counter() - begin
         return Look(image, zs, self._zt[teacher][image] if teacher else None, teacher)
 
     def _sketch(self) -> dict[str, Any]:

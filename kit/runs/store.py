@@ -347,9 +347,13 @@ class Stored:
         return with_weights(described(self.description["student"]), self.folder)
 
     @property
+    def metrics(self) -> dict[str, Any]:
+        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+
+    @property
     def images(self) -> dict[str, Any] | None:
         """What the student must know of its training images: mean and std in 0 … 255, classes; None in older runs."""
-        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8")).get("images")
+        return self.metrics.get("images")
 
 
 def stored(run_hash: str) -> Stored:

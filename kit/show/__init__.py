@@ -5,12 +5,14 @@
 - `glance`: every table's verdicts in one picture
 - `panels`: parts of a figure that a widget updates
 - `tables`: means with 95 % intervals as text
+- `html_tables`: the tables as a notebook shows them, to read, sort and copy
 - `artefacts`: a Figure as files (PNG, SVG and the CSV behind it, byte-stable) and as a notebook's picture
 - `widgets`: sliders over a finished run, imported on their own: `from kit.show.widgets import temperature_explorer`
 """
 
 from kit.show.artefacts import picture, png_bytes, save, show
 from kit.show.glance import claims_at_a_glance
+from kit.show.html_tables import Table, plain_table
 from kit.show.pages import contact_sheet
 from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
 from kit.show.style import source_line
@@ -19,6 +21,7 @@ from kit.show.tables import curves, interval, with_interval
 
 __all__ = [
     "Measure",
+    "Table",
     "accuracy_curves",
     "claims_at_a_glance",
     "compare_table",
@@ -26,6 +29,7 @@ __all__ = [
     "curves",
     "interval",
     "picture",
+    "plain_table",
     "png_bytes",
     "save",
     "sensitivity",

@@ -1,10 +1,12 @@
-"""Figures as files and as notebook output. The same numbers give the same bytes, today and in another process."""
+"""Figures and tables as files and as notebook output: the same numbers give the same bytes, in another process too."""
 
 from __future__ import annotations
 
 import io
 import re
+from base64 import b64encode
 from collections.abc import Hashable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,18 +20,22 @@ from PIL import Image as Pixels
 
 from kit.errors import KitError
 from kit.files import write_atomically
+from kit.show.html_tables import Table
 from kit.show.style import DPI, styled
 
 
-def save(fig: Figure, name: str, out: str | Path | None, data: pd.DataFrame | None = None) -> tuple[Path, ...] | None:
+def save(
+    fig: Figure | Table, name: str, out: str | Path | None, data: pd.DataFrame | None = None
+) -> tuple[Path, ...] | None:
     """Writes `<out>/<name>.png`, `.svg` and, of `data`, `.csv`, each at once or not at all; returns their paths.
 
-    With `out=None` nothing is written. No date, program version or random id goes into the files.
+    Of a table its picture is written. With `out=None` nothing is. No date, program version or random id goes into them.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise KitError(f"name {name!r} is not allowed; allowed: letters, digits, '.', '_' and '-'")
     if out is None:
         return None
+    fig = fig.picture() if isinstance(fig, Table) else fig
     files = {f"{name}.png": packed(png_bytes(fig, scale=2)), f"{name}.svg": svg_bytes(fig)}
     if data is not None:
         files[f"{name}.csv"] = csv_bytes(data)
@@ -76,15 +82,24 @@ def csv_bytes(data: pd.DataFrame) -> bytes:
     return data.to_csv(index=keep_index, float_format="%.6g", lineterminator="\n").encode()
 
 
-def picture(fig: Figure, alt: str | None = None) -> Image:
+class Picture(Image):
+    """A PNG that also comes as HTML: JupyterLab shows that, and leaves the alt text of a bare PNG out."""
+
+    def _repr_html_(self) -> str:
+        source = b64encode(self.data).decode()
+        size = f'width="{self.width}" style="max-width: 100%; height: auto"'
+        return f'<img src="data:image/png;base64,{source}" alt="{escape(self.alt)}" {size}>'
+
+
+def picture(fig: Figure, alt: str | None = None) -> Picture:
     """The figure as a notebook's picture, sharp on dense screens. `alt` is read aloud; by default it is the title."""
     width = round(fig.get_figwidth() * DPI)
-    return Image(data=png_bytes(fig, scale=2), format="png", width=width, alt=alt or fig.get_suptitle() or "figure")
+    return Picture(data=png_bytes(fig, scale=2), format="png", width=width, alt=alt or fig.get_suptitle() or "figure")
 
 
-def show(fig: Figure, alt: str | None = None) -> None:
-    """Displays the figure under the cell."""
-    display(picture(fig, alt))
+def show(fig: Figure | Table, alt: str | None = None) -> None:
+    """Displays the figure under the cell; a table as HTML, with its own caption."""
+    display(fig if isinstance(fig, Table) else picture(fig, alt))
 
 
 class LivePicture:

@@ -20,10 +20,11 @@ from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.runtime.threads import one_thread
 from kit.show import style
+from kit.show.html_tables import Table, compared_table, judged_table, plain_table
 from kit.show.pages import EDGE, Page
 from kit.show.paper_figures import BAND, caption
 from kit.show.style import MUTED, RULE, SMALL, TEXT
-from kit.show.table_pictures import Measure, compare_table, table_picture, verdicts_picture
+from kit.show.table_pictures import Measure
 from kit.show.tables import with_interval
 
 COLOURS = "inferno"
@@ -196,7 +197,7 @@ def _under(line: pd.Series) -> str:
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
-def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """Every score over the whole test split, mean and t-interval over seeds, for students, teachers and controls."""
     measures = [
         Measure("accuracy", "test Top-1 %", scale=100),
@@ -214,7 +215,7 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
     means = means.sort_values("teacher", key=lambda names: names.map(list(names.unique()).index), kind="stable")
     cells = means.groupby(BY, sort=False).agg(list).reset_index()
     cells["maps of"] = [_name(t, r) for t, r in zip(cells["temperature"], cells["reading"], strict=True)]
-    return compare_table(
+    return compared_table(
         cells.rename(columns={"teacher": "explained model"}),
         ["explained model", "maps of"],
         measures,
@@ -242,7 +243,7 @@ def _name(temperature: str, reading: str) -> str:
     return f"{temperature}, {reading}" if reading else named.get(temperature, temperature)
 
 
-def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """Rank correlation and SSIM with the teacher's maps, on right and on wrong predictions."""
     shown = {
         "rank correlation": "agreement", "where the student is right": "agreement_right",
@@ -254,7 +255,7 @@ def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Fig
         for (teacher, temperature, reading), cell in by_seed(frame).groupby(BY, sort=False)
         if cell["agreement"].notna().any()
     ]
-    return table_picture(
+    return plain_table(
         pd.DataFrame(lines),
         title="Does the student look where its teacher looks?",
         caption=caption(
@@ -264,9 +265,9 @@ def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Fig
     )
 
 
-def comparison_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+def comparison_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """Adaptive against T = 5 and T = 20, pair by pair."""
-    return table_picture(
+    return plain_table(
         comparisons(frame),
         title="Adaptive less fixed T, on the same image and seed",
         caption=caption(
@@ -277,7 +278,7 @@ def comparison_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Fi
     )
 
 
-def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """Controls: a map that knows nothing, untrained networks, trained ones, and the hull itself."""
     means = by_seed(frame)
     kinds = {
@@ -297,7 +298,7 @@ def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure
         | {title: _mean(means.loc[which, column]) for title, column in shown.items() if column in means}
         for kind, which in kinds.items()
     ]
-    return table_picture(
+    return plain_table(
         pd.DataFrame(lines),
         title="Are the scores sane? Controls",
         caption=caption(plan, rows, "means over images, explained models and seeds"),
@@ -308,7 +309,7 @@ def _mean(values: pd.Series) -> str:
     return f"{100 * values.mean():.1f}" if values.notna().any() else "–"
 
 
-def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figure:
+def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """The claims as a table; beside the intervals that decide those over images."""
     says = (
         "percentage points; rank correlation × 100",
@@ -317,4 +318,4 @@ def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Figur
         "p: Wilcoxon's signed-rank test over images",
     )
     title = "Section 2.5's claims about heat maps, judged"
-    return verdicts_picture(claims, title, caption(plan, rows, *says), merge=["claim"], max_width=1240)
+    return judged_table(claims, title, caption(plan, rows, *says), merge=["claim"], max_width=1240)

@@ -101,7 +101,7 @@ def _draw_column(page: Page, lines: list[_Line], left: float, right: float, top:
 
     def at(effect: float) -> float:
         """Where a number of half-widths lies, in px."""
-        return (strip + right) / 2 + (right - strip - 12) / 2 * _scaled(effect) / _scaled(LIMIT)
+        return (strip + right) / 2 + (right - strip - 12) / 2 * scaled(effect) / scaled(LIMIT)
 
     edges = np.cumsum([top, *(line.height for line in lines)])
     for tick in TICKS:
@@ -145,7 +145,7 @@ def _draw_claim(page: Page, claim: pd.Series, y: float, at: Callable[[float], fl
             page.axes.plot([at(np.clip(value, -LIMIT, LIMIT))], [y], ls="", zorder=4, **style_of | beyond)
 
 
-def _scaled(value: float) -> float:
+def scaled(value: float) -> float:
     """Linear up to 1, logarithmic beyond."""
     return value if abs(value) <= 1 else float(np.sign(value) * (1 + 0.6 * np.log(abs(value))))
 

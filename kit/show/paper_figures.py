@@ -16,9 +16,10 @@ from kit.paper.printed import TABLE_1, TABLE_2
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.show import style
+from kit.show.html_tables import Table, compared_table, judged_table, plain_table
 from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
 from kit.show.style import source_line
-from kit.show.table_pictures import Measure, compare_table, table_picture, verdicts_picture
+from kit.show.table_pictures import Measure
 from kit.show.tables import interval
 
 BAND = "intervals: 95 % t over seeds"
@@ -43,17 +44,17 @@ def by_row(rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> dict
     return {name: finished for name, finished in found.items() if finished}
 
 
-def nothing_finished(plan: Plan, rows: Sequence[Row], ended: Mapping[Run, str], title: str) -> Figure:
+def nothing_finished(plan: Plan, rows: Sequence[Row], ended: Mapping[Run, str], title: str) -> Table:
     """What stands where no run of a figure finished: each run and what became of it."""
     lines = [{"run": run.title, "row": row.name, "ended": ended[run]} for row in rows for run in row.runs]
-    return table_picture(pd.DataFrame(lines), title=title, caption=caption(plan, rows))
+    return plain_table(pd.DataFrame(lines), title=title, caption=caption(plan, rows))
 
 
 def reasons(results: Mapping[Run, Result | Failure]) -> dict[Run, str]:
     return {run: outcome.reason for run, outcome in results.items() if isinstance(outcome, Failure)}
 
 
-def figure_1(plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> Figure:
+def figure_1(plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> Figure | Table:
     """Fig. 1: accuracy against iteration, a line a procedure."""
     if not by_row(rows, results):
         return nothing_finished(plan, rows, reasons(results), "Fig. 1 · no run finished")
@@ -66,7 +67,7 @@ def figure_1(plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Fai
 
 def temperature_figure(
     plan: Plan, row: Row, results: Mapping[Run, Result | Failure], title: str | None = None
-) -> Figure:
+) -> Figure | Table:
     """t and ⌊t⌋ against step, stages shaded, of the row's runs; the first gives the stages, and the title if none is
     given."""
     finished = by_row([row], results)
@@ -84,12 +85,12 @@ def fall(result: Result) -> str:
     return f"{says}; by budget ends {', '.join(warm)}" if warm else says
 
 
-def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
+def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 1: the paper's training Top-5 beside this kit's accuracies."""
     cells = _cells(frame, ["group", "temperature"], ["train_top5", "train_top1", "test_top5", "test_top1"])
     cells = cells.rename(columns={"group": "role", "temperature": "model"})
     entries = [TABLE_1[table1.NAMES[m], r] for r, m in zip(cells["role"], cells["model"], strict=True)]
-    return compare_table(
+    return compared_table(
         cells,
         ["role", "model"],
         [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1],
@@ -99,7 +100,7 @@ def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     )
 
 
-def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
+def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 2: accuracies and time of each procedure, the paper's beside them, time as a ratio to T=5."""
     tflop = (frame["student_flops"] + frame["teacher_flops"]) / 1e12
     columns = ["train_top1", "test_top1", "test_top5", "seconds", "tflop", "ratio"]
@@ -108,7 +109,7 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     cells["name"] = cells["temperature"] + ", " + cells["reading"]
     entries = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
     cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
-    return compare_table(
+    return compared_table(
         cells,
         ["temperature", "reading"],
         [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, cpu, tflop, TIME_RATIO],
@@ -123,7 +124,7 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     )
 
 
-def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
+def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 3: eight configurations by five procedures; time as a ratio to T = 5 as printed, the paper's beside it."""
     columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
     cells = _cells(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], columns)
@@ -131,7 +132,7 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     slowest = [table3.PRINTED[group]["T=5"] for group in cells["group"]]
     entries = [table3.printed(*of) for of in zip(cells["group"], cells["temperature"], cells["reading"], strict=True)]
     pairs = [entry and (t5, entry) for t5, entry in zip(slowest, entries, strict=True)]
-    return compare_table(
+    return compared_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
         [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO],
@@ -153,12 +154,12 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Figure:
     )
 
 
-def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str) -> Figure:
+def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str) -> Table:
     """The paper's claims as a table: what it says, what was measured, and the verdict that follows."""
-    return verdicts_picture(claims, title, caption(plan, rows), max_width=style.WIDTH + 80)
+    return judged_table(claims, title, caption(plan, rows), max_width=style.WIDTH + 80)
 
 
-def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[Figure | Table, pd.DataFrame]:
     """How the temperature's rate decides when the soft stages end, and what that does to the student."""
     rate = {run.hash: run.recipe.stages[0].temperature.rate for row in rows for run in row.runs}
     frame = frame.assign(rate=frame["run"].map(rate), soft_share=frame["soft_end"] / frame["epochs"])
@@ -191,7 +192,7 @@ def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[
 
 
 def printed(entries: Sequence[Any], **columns: Callable[[Any], float]) -> pd.DataFrame:
-    """The paper's figures for `compare_table`: a row an entry of its table, NaN where it has none (None)."""
+    """The paper's figures for `compared_table`: a row an entry of its table, NaN where it has none (None)."""
     return pd.DataFrame(
         {name: [math.nan if entry is None else of(entry) for entry in entries] for name, of in columns.items()}
     )

@@ -16,10 +16,11 @@ from kit.paper.printed import TABLE_4
 from kit.paper.table4 import BUDGETS, Comparison, is_default, search_log
 from kit.runs.store import Result, find
 from kit.show import style
+from kit.show.html_tables import Table, compared_table, judged_table, plain_table
 from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, printed
 from kit.show.plots import accuracy_curves, temperature_trace
 from kit.show.style import INK, MUTED, SMALL, source_line
-from kit.show.table_pictures import Measure, compare_table, table_picture, verdicts_picture
+from kit.show.table_pictures import Measure
 from kit.show.tables import curves
 
 CURVE_HEIGHT = 360  # px
@@ -219,7 +220,7 @@ def ours_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
 # ---- the table ----------------------------------------------------------------------------------------------------
 
 
-def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
+def table_4(comparison: Comparison, budget: str = "steps") -> Table:
     """One budget's table: the paper's Top-1, Top-5 and time beside this kit's; time as a ratio to ours, as printed."""
     frame = comparison.frame
     ours = frame[(frame["method"] == "ours") & (frame["budget"] == budget)].set_index("seed")["seconds_total"]
@@ -235,7 +236,7 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Figure:
         test_top5=lambda row: row.top5,
         ratio=lambda row: row.seconds / TABLE_4["ours"].seconds,
     )
-    return compare_table(
+    return compared_table(
         cells,
         ["method", "title"],
         [
@@ -270,17 +271,17 @@ def search_size(comparison: Comparison) -> str:
     )
 
 
-def readings_figure(comparison: Comparison) -> Figure:
+def readings_figure(comparison: Comparison) -> Table:
     """What each row is a reading of."""
     frame = comparison.frame.drop_duplicates("label")[["method", "title", "reading", "cite"]]
     frame = frame.rename(columns={"reading": "what it is here", "cite": "which paper is meant"}).reset_index(drop=True)
-    return table_picture(frame, title="What each row is a reading of", max_width=style.WIDTH + 160)
+    return plain_table(frame, title="What each row is a reading of", max_width=style.WIDTH + 160)
 
 
-def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str) -> Figure:
+def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str) -> Table:
     """Claims as a table: what the paper says, what was measured, and the verdict that follows."""
     claims = claims.reset_index(drop=True)
-    return verdicts_picture(claims, title, caption(comparison), max_width=style.WIDTH + 80)
+    return judged_table(claims, title, caption(comparison), max_width=style.WIDTH + 80)
 
 
 def headline(claims: pd.DataFrame) -> pd.Series:

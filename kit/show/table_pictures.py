@@ -26,7 +26,7 @@ HEADER = SMALL + 0.5  # pt
 
 
 @dataclass
-class _Column:
+class Column:
     """A table's column as drawn: lines of text, `"left"` or `"right"` aligned, `width` in px."""
 
     header: str
@@ -40,7 +40,7 @@ class _Column:
         return max([head, *(style.text_size(cell)[0] for cell in self.cells)])
 
 
-def _as_columns(df: pd.DataFrame) -> list[_Column]:
+def as_columns(df: pd.DataFrame) -> list[Column]:
     """Each column as text: numbers at the right, words at the left."""
     columns = []
     for name in df.columns:
@@ -48,7 +48,7 @@ def _as_columns(df: pd.DataFrame) -> list[_Column]:
         cells = ["" if missing else text for text, missing in zip(texts, df[name].isna(), strict=True)]
         filled = [cell for cell in cells if cell not in ("", "–")]
         numbers = bool(filled) and all(_is_number(cell) for cell in filled)
-        columns.append(_Column(str(name), cells, "right" if numbers else "left"))
+        columns.append(Column(str(name), cells, "right" if numbers else "left"))
     return columns
 
 
@@ -58,12 +58,12 @@ def _is_number(cell: str) -> bool:
     return bare[:1].isdigit()
 
 
-def _width(columns: list[_Column]) -> float:
+def _width(columns: list[Column]) -> float:
     """The table's width in px, its edges included."""
     return sum(c.width for c in columns) + COLUMN_GAP * (len(columns) - 1) + 2 * EDGE
 
 
-def _fit(columns: list[_Column], width: float) -> None:
+def _fit(columns: list[Column], width: float) -> None:
     """Breaks the cells of the widest text columns into lines until the table is at most `width` px wide."""
     for _ in range(40):
         over = _width(columns) - width
@@ -80,7 +80,7 @@ def _fit(columns: list[_Column], width: float) -> None:
         widest.cells = cells
 
 
-def _tops(columns: list[_Column], top: float) -> np.ndarray:
+def _tops(columns: list[Column], top: float) -> np.ndarray:
     """Where the rows begin and the last one ends, (rows + 1,), in px; the header begins at `top`."""
     head = max(style.text_size(c.header, HEADER)[1] for c in columns) + ROW_PAD
     rows = zip(*(c.cells for c in columns), strict=True)
@@ -88,7 +88,7 @@ def _tops(columns: list[_Column], top: float) -> np.ndarray:
     return top + head + np.cumsum([0.0, *heights])
 
 
-def _repeats_blank(df: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def repeats_blank(df: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Blanks the cells of `columns` that repeat the row above, as far as all columns left of them do.
 
     Also which these cells are, (rows, columns).
@@ -99,7 +99,7 @@ def _repeats_blank(df: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFra
 
 
 def _draw_table(
-    page: Page, columns: list[_Column], tops: np.ndarray, repeats: pd.DataFrame, table: float, row: float
+    page: Page, columns: list[Column], tops: np.ndarray, repeats: pd.DataFrame, table: float, row: float
 ) -> None:
     """Header, rules, zebra rows and cells; `tops` (rows + 1,) are the rows' in px.
 
@@ -142,8 +142,8 @@ def table_picture(
     Cells are printed as `str` gives them (floats with six digits), missing ones empty. `merge` names leading columns
     whose repeats are left blank, with a rule where they change. Long texts are broken into lines.
     """
-    shown, repeats = _repeats_blank(df, merge)
-    columns = _as_columns(shown)
+    shown, repeats = repeats_blank(df, merge)
+    columns = as_columns(shown)
     _fit(columns, max_width)
     table = _width(columns)
     width = max(table, min(max_width, max(420, style.text_size(title, style.TITLE, bold=True)[0] + 2 * EDGE)))
@@ -181,6 +181,25 @@ class Measure:
     limits: tuple[float, float] = (-np.inf, np.inf)  # intervals are not drawn beyond what the measure can be
 
 
+def measured_columns(df: pd.DataFrame, measure: Measure, paper: pd.DataFrame) -> list[Column]:
+    """A measure as text, `mean ± half the 95 % interval` or how its row ended; then the paper's figures, if any."""
+    rows = [np.asarray(values, float) * measure.scale for values in df[measure.column]]
+    cells = [with_interval(values, percent=False, digits=measure.digits) for values in rows]
+    if "ended" in df:
+        cells = [said or cell for said, cell in zip(df["ended"], cells, strict=True)]
+    columns = [Column(measure.title, cells, "right")]
+    if measure.column in paper:
+        printed = [round(float(number), measure.digits + 1) for number in paper[measure.column]]
+        cells = ["" if np.isnan(number) else f"{number:.10g}" for number in printed]
+        columns.append(Column("paper", cells, "right", MUTED))
+    return columns
+
+
+def intervals_of(df: pd.DataFrame, measure: Measure) -> np.ndarray:
+    """Each row's mean, low and high, (rows, 3), within what the measure can be."""
+    return np.array([interval(np.asarray(v, float) * measure.scale) for v in df[measure.column]]).clip(*measure.limits)
+
+
 @style.styled()
 def compare_table(
     df: pd.DataFrame,
@@ -204,18 +223,9 @@ def compare_table(
     paper = pd.DataFrame(index=df.index) if paper is None else paper
     if len(paper) != len(df):
         raise KitError(f"paper has {len(paper)} rows and df {len(df)}; allowed: as many in both")
-    shown, repeats = _repeats_blank(df[list(text)], text[:-1])
-    columns = _as_columns(shown)
-    for measure in measures:
-        rows = [np.asarray(values, float) * measure.scale for values in df[measure.column]]
-        cells = [with_interval(values, percent=False, digits=measure.digits) for values in rows]
-        if "ended" in df:
-            cells = [said or cell for said, cell in zip(df["ended"], cells, strict=True)]
-        columns.append(_Column(measure.title, cells, "right"))
-        if measure.column in paper:
-            printed = [round(float(number), measure.digits + 1) for number in paper[measure.column]]
-            cells = ["" if np.isnan(number) else f"{number:.10g}" for number in printed]
-            columns.append(_Column("paper", cells, "right", MUTED))
+    shown, repeats = repeats_blank(df[list(text)], text[:-1])
+    columns = as_columns(shown)
+    columns += [column for measure in measures for column in measured_columns(df, measure, paper)]
     dotted = [measure for measure in measures if measure.dots]
     gap, least, most = 30, 130, 330  # px between panels, and how wide they may be
     _fit(columns, width - len(dotted) * (least + gap))
@@ -233,9 +243,8 @@ def compare_table(
     for i, measure in enumerate(dotted):
         left = table - EDGE + gap + i * (panel + gap)
         ax = page.place(left, tops[-1], panel, tops[-1] - tops[0], facecolor="none", ylim=(tops[-1], tops[0]))
-        values = np.array([interval(np.asarray(v, float) * measure.scale) for v in df[measure.column]])  # (rows, 3)
         printed = paper[measure.column].to_numpy(float) if measure.column in paper else None
-        _draw_dots(ax, middles, values.clip(*measure.limits), looks, printed, measure.reference)
+        _draw_dots(ax, middles, intervals_of(df, measure), looks, printed, measure.reference)
         ax.set_yticks([])
         _write_header(page, left, tops[0], measure.title, "left")
     if dotted:
@@ -260,22 +269,32 @@ def _draw_dots(
         ax.plot([mean], [height], marker=look.marker, ms=6, color=look.colour, mfc=look.face, mew=1.4, ls="", zorder=4)
     if paper is not None:
         ax.plot(paper, y, marker="D", ms=5, color=INK, mfc="white", mew=1, ls="", zorder=3)
-    # The interval of two seeds can be very wide: limits follow means, the paper and the reference, and intervals as far
-    # as they leave these a quarter of the width.
-    others = [] if reference is None else [reference]
-    points = np.concatenate([values[:, 0], others, [] if paper is None else paper])
-    points = points[np.isfinite(points)]
-    if len(points):
-        ends = values[:, 1:][np.isfinite(values[:, 1:])]
-        room = max(np.ptp(points), 0.02 * np.abs(points).max(), 1e-6)
-        low = max(min([points.min(), *ends]), points.min() - 1.5 * room)
-        high = min(max([points.max(), *ends]), points.max() + 1.5 * room)
-        low, high = low - 0.06 * (high - low) - 1e-6, high + 0.06 * (high - low) + 1e-6
+    limits = dots_scale(values, paper, reference)
+    if limits:
+        low, high = limits
         ax.set_xlim(low, high)
         for height, (_, start, end), look in zip(y, values, looks, strict=True):  # arrows where an interval goes on
             for edge, beyond, marker in ((low, start < low, "<"), (high, end > high, ">")):
                 if beyond:
                     ax.plot([edge], [height], marker=marker, ms=5, color=look.colour, ls="", clip_on=False, zorder=4)
-    ax.xaxis.set_major_locator(MaxNLocator(4) if len(points) else NullLocator())
+    ax.xaxis.set_major_locator(MaxNLocator(4) if limits else NullLocator())
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", visible=False)
+
+
+def dots_scale(values: np.ndarray, paper: np.ndarray | None, reference: float | None) -> tuple[float, float] | None:
+    """From where to where a column's dots are drawn; None where there are none. `values` (n, 3): mean, low, high.
+
+    The interval of two seeds can be very wide: limits follow means, the paper and the reference, and intervals as far
+    as they leave these a quarter of the width.
+    """
+    others = [] if reference is None else [reference]
+    points = np.concatenate([values[:, 0], others, [] if paper is None else paper])
+    points = points[np.isfinite(points)]
+    if not len(points):
+        return None
+    ends = values[:, 1:][np.isfinite(values[:, 1:])]
+    room = max(np.ptp(points), 0.02 * np.abs(points).max(), 1e-6)
+    low = max(min([points.min(), *ends]), points.min() - 1.5 * room)
+    high = min(max([points.max(), *ends]), points.max() + 1.5 * room)
+    return low - 0.06 * (high - low) - 1e-6, high + 0.06 * (high - low) + 1e-6

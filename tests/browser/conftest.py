@@ -67,8 +67,8 @@ def voila(notebooks):
 
 @pytest.fixture
 def page(chromium, request, screenshots):
-    """A page 1280 px wide. Where a test fails, what it saw last is kept."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 1150})
+    """A page of 1280 × 800 px. Where a test fails, what it saw last is kept."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
     opened = context.new_page()
     opened.set_default_timeout(30 * pages.SECONDS)
     yield opened

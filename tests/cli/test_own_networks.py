@@ -82,7 +82,7 @@ REFUSED = {
     "--student my_nets.py:tiny --width 3": "width 3 is not allowed; allowed: for cnn, vgg16",
     "--student my_nets.py:tiny --student-args depth": "--student-args 'depth' is not allowed; allowed: a JSON object",
     "--student my_nets.py:tiny --student-args [1]": "--student-args '[1]' is not allowed; allowed: a JSON object",
-    "--student cnn --student-args {\"depth\":1}": "model 'cnn' has no arguments; allowed: torchvision:NAME",
+    "--student cnn --student-args {\"depth\":1}": "model 'cnn' has no arguments; allowed: for torchvision:NAME",
     "--student cnn --teacher-args {}": "--teacher-args '{}' is of no network; give --teacher",
     "--student cnn --teacher-weights w.pth": "--teacher-weights 'w.pth' is of no network; give --teacher",
     "--student cnn --teacher cnn --teacher-weights w.pth": "w.pth' cannot be read (No such file or directory)",

@@ -306,7 +306,7 @@ def test_tables_and_pictures_of_failures_alone_say_so(table):
     assert not shown.isin(["nan", "–"]).any(axis=None)
     assert set(table.verdicts(frame, plan)["verdict"]) == {NONE}
     draw = getattr(paper_figures, f"table_{table.__name__[-1]}")
-    words = [text.get_text() for ax in draw(plan, rows, frame).axes for text in ax.texts]
+    words = [text.get_text() for ax in draw(plan, rows, frame).picture().axes for text in ax.texts]
     assert "diverged" in words
     assert "did not finish" in words
 
@@ -324,7 +324,7 @@ def test_curves_of_failures_alone_say_so():
         paper_figures.rates_figure(plan, rows, collect(rows, results))[0],
     ]
     for figure in figures:
-        words = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
+        words = " ".join(text.get_text() for ax in figure.picture().axes for text in ax.texts)
         assert "the loss is not a finite number at step 3" in words
 
 

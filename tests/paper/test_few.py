@@ -45,8 +45,8 @@ def test_a_table_of_one_seed_and_two_classes_has_no_verdict_and_a_picture(two_im
     frame = table2.run(plan, 1, jobs=1)
     claims = table2.verdicts(frame, plan)
     assert set(claims["verdict"]) == {NONE}
-    paper_figures.table_2(plan, rows, frame)
-    paper_figures.verdicts(plan, rows, claims, "Judged")
+    paper_figures.table_2(plan, rows, frame).picture()
+    paper_figures.verdicts(plan, rows, claims, "Judged").picture()
 
 
 def test_a_search_needs_images_to_hold_out(two_images):

@@ -46,7 +46,7 @@ def test_a_temperature_of_ones_own_is_a_row_of_table_2(tmp_path, monkeypatch):
     without = frame[frame["temperature"] != "mine"]
     assert shown.drop(index=[MINE]).reset_index().equals(table2.summary(without))
     assert table2.verdicts(frame, plan).equals(table2.verdicts(without, plan))  # they are about the paper's rows
-    words = [text.get_text() for ax in paper_figures.table_2(plan, rows, frame).axes for text in ax.texts]
+    words = [text.get_text() for ax in paper_figures.table_2(plan, rows, frame).picture().axes for text in ax.texts]
     assert "mine" in words
 
 

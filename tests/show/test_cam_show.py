@@ -87,14 +87,14 @@ def test_the_grid_has_a_picture_for_every_image_and_network(grid):
 
 def test_tables_of_scores_keep_their_text_inside(grid):
     plan, rows, _, _, frame = grid
-    for figure in (
+    for table in (
         cam_figures.score_table(frame, plan, rows),
         cam_figures.agreement_table(frame, plan, rows),
         cam_figures.comparison_table(frame, plan, rows),
         cam_figures.sanity_table(frame, plan, rows),
         cam_figures.cam_verdicts(figure2.verdicts(frame, plan), plan, rows),
     ):
-        assert inside(figure)
+        assert inside(table.picture())
 
 
 # ---- the widget ------------------------------------------------------------------------------------------------------

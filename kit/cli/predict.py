@@ -1,0 +1,59 @@
+"""A student's answers to a folder of pictures, from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kit.cli import options
+from kit.cli.output import complain, counted_over, print_json
+from kit.errors import KitError
+
+
+def predict(
+    run: Annotated[str, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it")],
+    images: Annotated[Path, typer.Option(callback=options.at_home, help="a picture, or a folder of them at any depth")],
+    csv: Annotated[Path | None, typer.Option(callback=options.at_home, help="a file for the table")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Classify pictures by a finished run's student; in folders named after its classes, its accuracy too."""
+    from kit.data.picture import EXTENSIONS
+    from kit.deploy.predictions import predict
+    from kit.files import ready_file, write_atomically, writing_to
+
+    if csv is not None and csv.name.lower().endswith(EXTENSIONS):
+        raise KitError(f"--csv {str(csv)!r} is named like a picture; allowed: another ending, such as .csv")
+    if csv is not None:
+        ready_file(csv)
+    found = predict(run, images)
+    if csv is not None:
+        with writing_to(csv.parent):
+            write_atomically(csv, found.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        print(f"{found.title}: {len(found.table)} images in {csv}")
+    else:
+        for image, name, probability in found.table[["image", "class", "probability"]].itertuples(index=False):
+            print(f"{image}\t{name}\t{probability:.4f}")
+    if found.accuracy is not None:
+        print(f"{found.accuracy} in folders named after classes")
+    if found.passed_over:
+        complain([f"note: {counted_over(found.passed_over)}"])
+    complain(f"damaged: {each}" for each in found.damaged)
+    if found.damaged:
+        complain([f"damaged images without a class: {len(found.damaged)}"])
+    if as_json:
+        known = found.accuracy
+        print_json(
+            {
+                "run": run,
+                "title": found.title,
+                "images": found.table,
+                "accuracy": known and {"top1": known.top1, "interval": known.interval, "images": known.images},
+                "damaged": list(found.damaged),
+                "passed_over": list(found.passed_over),
+                "csv": csv and str(csv),
+            }
+        )
+    if found.damaged:
+        raise typer.Exit(2)

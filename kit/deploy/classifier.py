@@ -1,0 +1,44 @@
+"""A run's student, ready for pictures that are not the run's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kit.data.augment import normalise
+from kit.errors import KitError
+from kit.runs.store import Stored
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network and how its images are prepared: px, and mean and std (3,) in 0 … 255."""
+
+    network: nn.Module
+    px: int
+    mean: Tensor
+    std: Tensor
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, run: Stored) -> Classifier:
+        """Takes a run's student as it is stored. KitError for an older run, which says nothing of its images."""
+        kept = run.images
+        if kept is None:
+            raise KitError(
+                f"run {run.folder.name} was stored without mean, deviation and classes of its training images, by an "
+                "older kit; allowed: newer runs, or this one trained anew, once it is pruned from the cache"
+            )
+        mean, std = (torch.tensor(kept[name], dtype=torch.float32) for name in ("mean", "std"))
+        return cls(run.student(), run.description["data"]["px"], mean, std, tuple(kept["classes"]))
+
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """Normalises images as in training: uint8 (N, px, px, 3) to float32 (N, 3, px, px)."""
+        return normalise(pixels, self.mean, self.std)
+
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Answers images uint8 (N, px, px, 3) with logits (N, C)."""
+        return self.network(self.inputs(pixels))

@@ -1,0 +1,121 @@
+// Draws curves as the kernel describes them (kit/live/plots.py, `Curves`): each panel an SVG in px of the page, anew
+// whenever the description or the page's width has changed, at most once a frame.
+
+const HEIGHT = 176, LEFT = 48, RIGHT = 18, TOP = 6, BOTTOM = 20; // of a panel and of its margins, px
+const INKS = { "#1a1a1a": "var(--kit-ink)", "#555555": "var(--kit-muted)" }; // follow the page's theme
+
+const escaped = (text) => String(text).replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+const worded = (text) => escaped(text).replace(/(\p{L})_(\p{L})/gu, "$1<sub>$2</sub>");
+const ink = (colour) => INKS[colour] ?? colour;
+const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+
+/** About so many round numbers between two. */
+function ticks(low, high, count) {
+  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => +((first + i) * step).toPrecision(9));
+}
+
+/** Powers of ten, at most five; of a single decade also twice and five times the lower. */
+function decades(low, high) {
+  const first = Math.round(Math.log10(low)), last = Math.round(Math.log10(high)), by = Math.ceil((last - first) / 5);
+  if (last - first === 1) return [1, 2, 5, 10].map((factor) => factor * low);
+  return Array.from({ length: Math.floor((last - first) / by) + 1 }, (_, i) => 10 ** (first + i * by));
+}
+
+/** As short as it goes: 0.05, −2, 5e−5. */
+function number(y) {
+  const short = +y.toPrecision(6);
+  return (short && Math.abs(short) < 1e-3 ? short.toExponential() : String(short)).replaceAll("-", "−");
+}
+
+/** A line's path: a gap where a value is no number, a corner before each point of a staircase. */
+function path(line, X, Y) {
+  const x = floats(line.x), y = floats(line.y);
+  let d = "", open = false;
+  for (let i = 0; i < x.length; i++) {
+    if (Number.isNaN(y[i])) { open = false; continue; }
+    const at = X(x[i]).toFixed(1), to = Y(y[i]).toFixed(1);
+    d += open ? (line.steps ? `H${at}V${to}` : `L${at} ${to}`) : `M${at} ${to}`;
+    open = true;
+  }
+  return d;
+}
+
+function stroke(line) {
+  const dash = line.dash.length ? ` stroke-dasharray="${line.dash.map((px) => px * line.width).join(" ")}"` : "";
+  return `fill="none" stroke="${ink(line.colour)}" stroke-width="${line.width}" stroke-opacity="${line.opacity}"${dash}`;
+}
+
+function drawn(line, X, Y) {
+  if (!line.marker) return `<path d="${path(line, X, Y)}" ${stroke(line)}/>`;
+  const y = floats(line.y); // a dot is a line of no length, with its cap
+  const d = Array.from(floats(line.x), (at, i) => `M${X(at).toFixed(1)} ${Y(y[i]).toFixed(1)}h0`).join("");
+  const cap = (colour, width) => `<path d="${d}" stroke="${colour}" stroke-width="${width}" stroke-linecap="${line.marker === "s" ? "square" : "round"}"/>`;
+  return cap("var(--kit-ground)", line.width + 2) + cap(ink(line.colour), line.width + 1);
+}
+
+/** What seldom changes, and the lines. */
+function parts(panel, shown, width) {
+  const log = panel.scale === "log", of = log ? Math.log10 : (y) => y, low = of(panel.low), high = of(panel.high);
+  const X = (x) => LEFT + (x / shown.total) * (width - LEFT - RIGHT);
+  const Y = (y) => TOP + (1 - (Math.min(Math.max(of(y), low - 1), high + 1) - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
+  const floor = HEIGHT - BOTTOM, right = width - RIGHT;
+  const bands = shown.bands.filter(([, first, end]) => end > first).map(([name, first, end, shade]) =>
+    `<rect class="kit-band" x="${X(first)}" y="${TOP}" width="${X(end) - X(first)}" height="${floor - TOP}" fill="${shade}"/>` +
+    (panel.scale === "percent" && X(end) - X(first) > 7 * name.length
+      ? `<text class="kit-soft" x="${X(first) + 5}" y="${TOP + 13}">${escaped(name)}</text>` : ""));
+  const rows = (log ? decades(panel.low, panel.high) : ticks(panel.low, panel.high, 4)).map((y) => {
+    const said = panel.scale === "percent" ? Math.round(100 * y) : number(y);
+    return `<line class="kit-grid" x1="${LEFT}" x2="${right}" y1="${Y(y)}" y2="${Y(y)}"/>` +
+      `<text class="kit-soft" x="${LEFT - 6}" y="${Y(y) + 4}" text-anchor="end">${said}</text>`;
+  });
+  const whole = ticks(0, shown.total, width / 90).filter(Number.isInteger);
+  const columns = whole.map((x) => `<text class="kit-soft" x="${X(x)}" y="${HEIGHT - 5}" text-anchor="middle">${x}</text>`);
+  const zero = panel.low < 0 ? `<line class="kit-zero" x1="${LEFT}" x2="${right}" y1="${Y(0)}" y2="${Y(0)}"/>` : "";
+  const marks = shown.marks.map((at) => `<line class="kit-mark" x1="${X(at)}" x2="${X(at)}" y1="${TOP}" y2="${floor}"/>`);
+  const last = shown.marks.at(-1), leftwards = last > 0.75 * shown.total;
+  const said = panel.note
+    ? `<text x="${X(last) + (leftwards ? -4 : 4)}" y="${floor - 5}" text-anchor="${leftwards ? "end" : "start"}">${escaped(panel.note)}</text>` : "";
+  const frame = `<path class="kit-frame" d="M${LEFT} ${TOP}V${floor}H${right}"/>`;
+  const axes = [...bands, ...rows, ...columns, zero, ...marks, said, frame].join("");
+  return [axes, panel.lines.map((line) => drawn(line, X, Y)).join("")];
+}
+
+function legend(panel) {
+  return panel.lines.filter((line) => line.name).map((line) =>
+    `<span><svg width="24" height="8"><path d="M1 4H23" ${stroke(line)}/></svg>${worded(line.name)}</span>`).join("");
+}
+
+function render({ model, el }) {
+  el.classList.add("kit-live", "kit-curves");
+  let asked = 0, drawings = 0;
+  const draw = () => {
+    asked = 0;
+    const shown = model.get("shown");
+    if (!shown.panels || !el.clientWidth) return;
+    const panels = shown.panels.slice(0, model.get("panels"));
+    while (el.children.length < panels.length) {
+      const figure = el.appendChild(document.createElement("figure"));
+      figure.innerHTML = `<figcaption><span class="kit-title"></span><span class="kit-legend"></span></figcaption><svg role="img" height="${HEIGHT}"><g></g><g></g></svg>`;
+    }
+    panels.forEach((panel, i) => {
+      const figure = el.children[i], svg = figure.lastChild, width = figure.clientWidth;
+      const put = (what, inside) => { if (what.kit !== inside) what.innerHTML = what.kit = inside; };
+      put(figure.querySelector(".kit-title"), worded(panel.title));
+      put(figure.querySelector(".kit-legend"), legend(panel));
+      svg.setAttribute("width", width);
+      svg.setAttribute("aria-label", `${panel.title}, against batches, of ${shown.total}`);
+      parts(panel, shown, width).forEach((inside, part) => put(svg.children[part], inside));
+    });
+    el.dataset.drawn = ++drawings;
+  };
+  const ask = () => { asked ||= requestAnimationFrame(draw); };
+  const resized = new ResizeObserver(ask);
+  resized.observe(el);
+  model.on("change:shown", ask);
+  return () => { resized.disconnect(); model.off("change:shown", ask); };
+}
+
+export default { render };

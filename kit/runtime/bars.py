@@ -1,0 +1,32 @@
+"""Progress bars that say no more than they know."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tqdm.auto import tqdm
+
+EVIDENCE = 0.03  # of all there is to do: from then on the time that is left is estimated
+IN_A_FILE = 30.0  # seconds from line to line where nobody watches
+
+
+class Bar(tqdm):
+    """A tqdm bar that estimates what is left once there is evidence; into a file it writes lines, one now and then."""
+
+    _said_at = 0.0
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        known = super().format_dict
+        tail = "{elapsed}<{remaining}" if self.n >= EVIDENCE * (self.total or 0) else "{elapsed}"
+        return known | {"bar_format": f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {tail}"}
+
+    def display(self, *arguments: Any, **options: Any) -> Any:
+        if hasattr(self, "container") or self.fp.isatty():  # a notebook's bar, or a terminal's
+            return super().display(*arguments, **options)
+        now = time.monotonic()
+        if self.disable or now - self._said_at >= IN_A_FILE:  # disabled: it is being closed, which ends the line
+            self._said_at = now
+            self.fp.write(str(self) + "\n" * (not self.disable))
+        return True

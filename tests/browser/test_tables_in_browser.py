@@ -1,0 +1,166 @@
+"""Tables in the real JupyterLab: legible in both themes and narrow, sorted by a click, copied as text."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+from playwright.sync_api import Page, expect
+
+from benchmarks import pages
+from benchmarks.pages import SECONDS
+
+NOTEBOOK = "tables.ipynb"
+CELL = """
+import numpy as np
+import pandas as pd
+
+from kit.paper.claims import Claim, judged
+from kit.show import Measure, show
+from kit.show.html_tables import compared_table, judged_table, plain_table
+from kit.show.pages import contact_sheet
+
+draw = np.random.default_rng(0)
+names = [(f"CIFAR-100 · ResNet-50, VGG-19 → {student}", t) for student in ("ResNet-34", "VGG-16")
+         for t in ("T=5, printed", "T=5, hinton", "T=20, printed", "adaptive, three steps")]
+df = pd.DataFrame(names, columns=["configuration", "procedure"])
+for column in ("train5", "train1", "test5", "test1"):
+    df[column] = list(draw.uniform(0.1, 0.9, (8, 1)) + draw.normal(0, 0.05, (8, 3)))
+df["ratio"] = list(draw.uniform(0.6, 1.1, (8, 1)) + draw.normal(0, 0.05, (8, 3)))
+paper = pd.DataFrame({"train5": 95.32, "ratio": draw.uniform(0.6, 1, 8)})
+measures = [Measure("train5", "train Top-5 %", 100), Measure("test5", "test Top-5 %", 100),
+            Measure("train1", "train Top-1 %", 100), Measure("test1", "test Top-1 %", 100, dots=True),
+            Measure("ratio", "time / T=5 printed", digits=2, dots=True, reference=1.0)]
+caption = "cifar-100 role filled by: generated objects · preset quick · 3 seeds · " * 3
+show(compared_table(df, ["configuration", "procedure"], measures, paper, title="Table 3 · Small teachers",
+                    caption=caption))
+claims = [Claim(f"the adaptive temperature raises test Top-1, claim {i}", "Section 2.3", f"+{i}.4 points", "points",
+                pd.Series(effect + draw.normal(0, 1, seeds)), "T=5, Eq. (1) printed", "Top-1")
+          for i, (effect, seeds) in enumerate([(20, 3), (-20, 3), (0, 3), (5, 1)])]
+show(judged_table(judged(claims), "Section 2.3's claims, judged", caption))
+classes = pd.DataFrame({"class": ["<b>bold</b>", "舟 and a name that goes on " * 6], "images": [7, None]})
+show(plain_table(classes, "Classes"))
+show(contact_sheet(np.full((2, 20, 20, 3), 128, np.uint8)), alt="two grey squares")
+"""
+
+MEASURED = """
+() => {
+  const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+  const rgba = (colour) => {
+    pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = pen.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = ([r, g, b, a], [R, G, B]) => [r * a + R * (1 - a), g * a + G * (1 - a), b * a + B * (1 - a)];
+  const ground = (node) => {
+    if (!node) return [255, 255, 255];
+    const own = rgba(getComputedStyle(node).backgroundColor);
+    return own[3] === 1 ? own : over(own, ground(node.parentElement));
+  };
+  const luminance = (rgb) => rgb.slice(0, 3).map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const letters = [], contrasts = [], wide = [];
+  for (const table of document.querySelectorAll(".kit-table")) {
+    const texts = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const node = texts.currentNode.parentElement;
+      if (!texts.currentNode.data.trim() || node.closest("style, script")) continue;
+      const look = getComputedStyle(node), behind = ground(node);
+      const [a, b] = [luminance(over(rgba(look.color), behind)), luminance(behind)].sort((x, y) => y - x);
+      letters.push(parseFloat(look.fontSize));
+      contrasts.push([(a + 0.05) / (b + 0.05), texts.currentNode.data.trim()]);
+    }
+    const room = table.closest(".jp-OutputArea-output").getBoundingClientRect();
+    const scroll = table.querySelector(".kit-scroll");
+    for (const box of [table, scroll, ...table.querySelectorAll("figcaption")])
+      if (box.getBoundingClientRect().right > room.right + 1) wide.push(box.className);
+    for (const cell of table.querySelectorAll("th, td"))
+      if (cell.scrollWidth > cell.clientWidth + 1) wide.push(cell.textContent);
+  }
+  const scrolled = [...document.querySelectorAll(".kit-scroll")].map((box) => box.scrollWidth - box.clientWidth);
+  return { smallest: Math.min(...letters), faintest: contrasts.sort((a, b) => a[0] - b[0])[0], wide, scrolled,
+           texts: letters.length, dark: document.body.dataset.jpThemeLight === "false" };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables") / "notebooks"
+    folder.mkdir()
+    cells = [nbformat.v4.new_code_cell(CELL)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / NOTEBOOK)
+    with pages.jupyter("lab", folder, folder.parent / "lab.log") as address:
+        yield address
+
+
+def theme(page: Page, name: str) -> None:
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.locator(".lm-Menu-item").get_by_text("Theme", exact=True).click()
+    page.locator(".lm-Menu-item").get_by_text(name, exact=True).click()
+    light = "false" if "Dark" in name else "true"
+    page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")
+    page.wait_for_timeout(1 * SECONDS)  # its style sheet is there after its name
+
+
+def column(page: Page, at: int) -> list[str]:
+    texts = "(rows, at) => rows.map(row => row.cells[at].textContent.trim())"
+    return page.locator(".kit-table").first.locator("tbody tr").evaluate_all(texts, at)
+
+
+def test_tables_are_legible_sorted_by_a_click_and_copied(page, lab, screenshots):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.set_viewport_size({"width": 1280, "height": 800})
+    pages.open_lab(page, lab, NOTEBOOK)
+    pages.run_all(page)
+    page.locator('img[alt="two grey squares"]').wait_for(timeout=60 * SECONDS)
+    assert page.locator(".kit-table").count() == 3
+
+    for name, width in (("JupyterLab Light", 1280), ("JupyterLab Light", 700), ("JupyterLab Dark", 700),
+                        ("JupyterLab Dark", 1280)):  # fmt: skip
+        page.set_viewport_size({"width": 1280, "height": 800})  # where the menus are
+        theme(page, name)
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(1 * SECONDS)
+        for i, table in enumerate(page.locator(".kit-table").all()):
+            table.scroll_into_view_if_needed()
+            table.screenshot(path=screenshots / f"table-{i}-{name.split()[1].lower()}-{width}.png")
+        seen = page.evaluate(MEASURED)
+        assert seen["texts"] > 100 and seen["dark"] == ("Dark" in name)
+        assert seen["smallest"] >= 12, seen
+        assert seen["faintest"][0] >= 4.5, seen
+        assert not seen["wide"], seen
+        assert max(seen["scrolled"]) <= 0 or width == 700, seen
+
+    shown = page.locator('img[alt="two grey squares"]')
+    assert shown.evaluate("image => image.naturalWidth / image.width") == pytest.approx(2, abs=0.1)
+
+    # a click sorts by that column, a second one turns it round, a third one gives the table's own order
+    printed = column(page, 2)[0]  # later rows have fewer cells: the first one's stand for several rows
+    head = page.locator(".kit-table").first.get_by_role("button", name="test Top-1 %")
+    head.scroll_into_view_if_needed()
+    head.click()
+    at = len(["configuration", "procedure", "train Top-5 %", "paper", "test Top-5 %", "train Top-1 %"])
+    means = [float(text.split(" ±")[0]) for text in column(page, at)]
+    assert means == sorted(means) and len(means) == 8
+    heads = page.locator(".kit-table").first.locator("thead th")
+    expect(heads.nth(at)).to_have_attribute("aria-sort", "ascending")
+    students = [text.split(" → ")[1] for text in column(page, 0)]  # what stood once for four rows stands in each
+    assert sorted(students) == ["ResNet-34"] * 4 + ["VGG-16"] * 4
+    head.click()
+    assert [float(text.split(" ±")[0]) for text in column(page, at)] == means[::-1]
+    head.focus()
+    page.keyboard.press("Enter")  # the same by keyboard; JupyterLab leaves the key to the button
+    assert column(page, 2)[0] == printed and means != sorted(column(page, 2))
+
+    # what is selected is copied as text, a row a line
+    page.locator(".kit-table").nth(1).locator("table").evaluate("table => getSelection().selectAllChildren(table)")
+    page.keyboard.press("Control+c")
+    copied = page.evaluate("() => navigator.clipboard.readText()")
+    lines = copied.splitlines()
+    assert "1 hold, 1 do not, 1 cannot be told, 1 have no verdict" in copied
+    assert [line.split("\t")[:3] for line in lines if line.startswith("claim")] == [["claim", "against", "paper"]]
+    row = next(line for line in lines if "claim 0" in line)
+    assert "+0.4 points" in row and "✓" in row and row.rstrip().endswith("holds here")
+    expect(page.locator(".kit-table").nth(2).locator("tbody th").first).to_have_text("<b>bold</b>")

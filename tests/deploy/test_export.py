@@ -1,0 +1,252 @@
+"""What is taken home answers as the run does, in each format, without the kit, and is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from made_cache import make
+from PIL import Image
+from safetensors.torch import load_file
+from scipy.stats import norm
+from small_students import of
+from torch import nn
+
+from kit.data.decode import decode_file
+from kit.deploy import FORMATS, Accuracy, alone, export, predict
+from kit.errors import KitError
+from kit.models import MODELS
+from kit.runs.store import Result, Stored
+from kit.runs.training import train
+from kit.runtime.onednn import PickingConv2d
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_THE_KIT = """
+import runpy, sys
+for name in ("kit", "torchvision", "numpy", "pandas", "safetensors"):
+    sys.modules[name] = None  # importing it fails
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def normalised(pixels: np.ndarray, folder: Path) -> np.ndarray:
+    """Pixels (N, px, px, 3) by numpy, as the folder's own file says."""
+    how = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
+    x = (pixels.astype(np.float32) - np.float32(how["mean"])) / np.float32(how["std"])
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+
+def answers(result: Result, folder: Path, x: np.ndarray) -> dict[str, torch.Tensor]:
+    """Each file's logits of images (N, 3, px, px), by its own format's library."""
+    weights = result.run.student.build(seed=1)
+    weights.load_state_dict(load_file(folder / "student.safetensors"))
+    session = onnxruntime.InferenceSession(folder / "student.onnx", providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        return {
+            "safetensors": weights.eval()(torch.from_numpy(x)),
+            "torch-export": torch.export.load(folder / "student.pt2").module()(torch.from_numpy(x)),
+            "onnx": torch.from_numpy(session.run(["logits"], {"images": x})[0]),
+        }
+
+
+# ---- the same logits -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_answers_alike_in_every_format(name, own_cache, tmp_path, capfd):
+    result = train(of(name))
+    picking = [module for module in result.student().modules() if isinstance(module, PickingConv2d)]
+    assert bool(picking) == name.startswith("resnet")
+    capfd.readouterr()
+    done = export(result.run.hash, tmp_path / "student", tuple(FORMATS))
+    assert capfd.readouterr().out == ""  # exporters talk
+    pixels = result.run.data.load().test.images.pixels
+    assert len(pixels) == 100
+    x = normalised(pixels.numpy(), done.folder)
+    with torch.inference_mode():
+        expected = result.student()(torch.from_numpy(x))
+    largest = max(1.0, float(expected.abs().max()))
+    for form, z in answers(result, done.folder, x).items():
+        assert (z - expected).abs().max() <= 1e-5 * largest, form
+        assert done.differences[form] <= 1e-5
+    for form, z in answers(result, done.folder, x[:1]).items():  # one alone
+        assert (z - expected[:1]).abs().max() <= 1e-5 * largest, form
+    assert done.checked_on == "100 of its 100 test images"
+
+
+def test_its_files_are_those_asked_for(result, tmp_path):
+    always = {"README.md", "preprocess.json", "classes.txt"}
+    for formats, files in (
+        ([], {"student.safetensors", "student.pt2", "predict.py"}),
+        (["safetensors", "safetensors"], {"student.safetensors"}),
+    ):
+        place = tmp_path / "-".join(("of", *formats))
+        done = export(result.run.hash, place, *([formats] if formats else []))
+        assert {path.name for path in done.folder.iterdir()} == files | always
+        weights = (place / "student.safetensors").read_bytes()
+        assert weights == (result.folder / "student.safetensors").read_bytes()
+
+
+def test_its_files_name_no_folder_of_this_machine(taken):
+    texts = [path.read_bytes() for path in taken.iterdir()]
+    with zipfile.ZipFile(taken / "student.pt2") as archive:
+        texts += [archive.read(name) for name in archive.namelist()]
+    for place in (str(ROOT), str(taken.parent), sys.prefix):
+        assert not any(place.encode() in text for text in texts)
+    onnx.checker.check_model(taken / "student.onnx", full_check=True)
+
+
+# ---- without the kit -------------------------------------------------------------------------------------------------
+
+
+def test_alone_it_says_of_any_picture_what_the_kit_says_and_names_what_it_cannot_read(result, taken, album, tmp_path):
+    files = sorted(album.iterdir())
+    deep, broken = tmp_path / "deep.png", tmp_path / "broken.jpg"
+    Image.fromarray(np.full((9, 9), 3000, np.uint16)).save(deep)
+    broken.write_bytes((album / "large.jpg").read_bytes()[:300])
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", WITHOUT_THE_KIT, str(taken / "predict.py"), *map(str, (deep, *files, broken))],
+        cwd="/", capture_output=True, text=True,
+    )  # fmt: skip
+    first, second = (line for line in done.stderr.splitlines() if ": not read: " in line)  # torch may warn of a host
+    assert first.startswith(f"{deep}: not read: levels of mode I;16") and second.startswith(f"{broken}: not read: ")
+    assert done.returncode == 1
+
+    said = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [Path(file) for file, _, _ in said] == files
+    table = predict(result.run.hash, album).table.set_index("image")
+    program = torch.export.load(taken / "student.pt2").module()
+    for file, name, probability in said:
+        row = table.loc[Path(file).name]
+        assert name == row["class"], file
+        assert float(probability) == pytest.approx(row["probability"], abs=6e-5)  # four digits are printed
+        pixels = decode_file(Path(file), result.run.data.px).pixels
+        assert np.array_equal(alone.pixels(file, result.run.data.px).numpy(), pixels), file
+        x = torch.from_numpy(normalised(pixels[None], taken))
+        with torch.inference_mode():
+            assert (program(x) - result.student()(x)).abs().max() <= 1e-5
+
+
+# ---- the card --------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_says_what_it_is(result, tmp_path):
+    folder = export(result.run.hash, tmp_path / "student", ("safetensors",)).folder
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for word in (result.run.data.fingerprint, "scikit-learn digits", "an embedded stand-in", result.run.hash, "MIT",
+                 "None: it learnt from the labels alone", f"{result.metrics['test_top1']:.1%}", "of 100 images",
+                 f"{result.metrics['student_flops']:.3g} FLOPs", torch.__version__.split("+")[0]):  # fmt: skip
+        assert word in card
+    assert (folder / "classes.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
+
+
+@pytest.mark.parametrize(("correct", "images"), [(0, 30), (7, 10), (88, 100), (100, 100)])
+def test_an_accuracys_interval_is_wilsons(correct, images):
+    z, p = norm.ppf(0.975), correct / images
+    middle, half = p + z**2 / (2 * images), z * (p * (1 - p) / images + z**2 / (4 * images**2)) ** 0.5
+    expected = [(middle - half) / (1 + z**2 / images), (middle + half) / (1 + z**2 / images)]
+    assert Accuracy(correct, images).interval == pytest.approx(expected, abs=1e-12)
+
+
+def test_where_the_runs_images_are_not_there_random_ones_are_checked_and_the_card_says_so(
+    result, tmp_path, monkeypatch
+):
+    def elsewhere(self, folder=None):
+        raise KitError("no real images here")
+
+    monkeypatch.setattr(Stored, "data", elsewhere)
+    done = export(result.run.hash, tmp_path / "student")
+    card = (done.folder / "README.md").read_text(encoding="utf-8")
+    assert done.checked_on == "100 images of random pixels, as its own are not here (no real images here)"
+    assert done.checked_on in card and "there is no interval" in card
+    with pytest.raises(KitError, match="no real images here"):
+        export(result.run.hash, tmp_path / "other", data=tmp_path)
+
+
+# ---- whole or not there ----------------------------------------------------------------------------------------------
+
+
+def refused(result: Result, place: Path, *formats: str) -> str:
+    """The one line, and nothing is left beside the place."""
+    before = sorted(place.parent.rglob("*")) if place.parent.is_dir() else None
+    with pytest.raises(KitError) as raised:
+        export(result.run.hash, place, *([formats] if formats else []))
+    assert before is None or sorted(place.parent.rglob("*")) == before
+    (line,) = str(raised.value).splitlines()
+    return line
+
+
+class Doubling(nn.Module):
+    """Its answer hangs on whether its images are bright: control flow that hangs on data."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = x.mean((2, 3)) @ torch.ones(3, 10)
+        return 2 * z if x.sum() > 0 else z
+
+
+def test_a_network_that_cannot_be_traced_is_refused_by_name(result, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(Stored, "student", lambda self: Doubling().eval())
+    line = refused(result, tmp_path / "student", "torch-export")
+    assert line.startswith(f"the network of {result.run.title} cannot be taken by torch.export (")
+    assert "data-dependent" in line and line.endswith("allowed: format safetensors")
+
+
+def test_a_format_that_answers_otherwise_is_refused_by_name(result, tmp_path, monkeypatch):
+    def rounded(program, file):
+        file.write_bytes(b"a file")
+        return lambda x: program.module()(x) + 1e-3
+
+    monkeypatch.setitem(export.__globals__["OF_A_PROGRAM"], "onnx", rounded)
+    line = refused(result, tmp_path / "student", "safetensors", "onnx")
+    assert line.startswith(f"format 'onnx' of run {result.run.hash}: its logits differ from the run's by ")
+    assert line.endswith("allowed: 1e-05; nothing was written")
+
+
+def test_a_folder_that_is_not_free_is_refused_before_the_work(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(Stored, "student", lambda self: pytest.fail("it was worked on"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    assert refused(result, tmp_path / "full") == (
+        f"folder '{tmp_path}/full' is not empty, it holds 'mine.txt'; allowed: a new or empty folder"
+    )
+    assert "is a file" in refused(result, tmp_path / "full" / "mine.txt")
+    assert "cannot write to" in refused(result, tmp_path / "full" / "mine.txt" / "student")
+    monkeypatch.chdir(tmp_path)
+    assert "the one that you are in" in refused(result, Path("."))
+
+
+def test_an_empty_folder_and_a_link_to_one_are_filled(result, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    assert export(result.run.hash, tmp_path / "link", ("safetensors",)).folder == (tmp_path / "empty").resolve()
+    assert (tmp_path / "link" / "student.safetensors").is_file()
+
+
+def test_formats_are_known_and_installed(result, tmp_path, monkeypatch):
+    assert refused(result, tmp_path / "student", "tflite") == (
+        "format 'tflite' is not known; allowed: safetensors, torch-export, onnx"
+    )
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert refused(result, tmp_path / "student", "onnx") == (
+        "format 'onnx' needs onnxscript, not installed here; allowed: safetensors, torch-export, "
+        "or pip install -e '.[onnx]' first"
+    )
+
+
+def test_an_older_run_that_says_nothing_of_its_images_is_refused(own_cache, tmp_path):
+    run = of("cnn")
+    make(run)
+    with pytest.raises(KitError, match="was stored without mean, deviation and classes of its training images"):
+        export(run.hash, tmp_path / "student")
+    with pytest.raises(KitError, match="was stored without mean"):
+        predict(run.hash, tmp_path)
+    assert not (tmp_path / "student").exists()

@@ -1,0 +1,40 @@
+"""A progress bar in a terminal, in a file, and before it can know how long things take."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+from kit.runtime.bars import Bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_left_is_estimated_once_there_is_evidence():
+    screen = Terminal()
+    with Bar(total=100, desc="training", file=screen, mininterval=0, miniters=1) as bar:
+        time.sleep(0.01)
+        bar.update(2)
+        early = str(bar)
+        bar.update(1)
+        late = str(bar)
+    assert re.search(r"training:   2%.*\| 00:00$", early)
+    assert re.search(r"training:   3%.*\| 00:00<00:0\d$", late)
+    assert screen.getvalue().count("\n") == 1  # it is moved, and stays
+
+
+def test_a_file_gets_a_line_now_and_then(monkeypatch):
+    file, now = io.StringIO(), time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with Bar(total=2500, desc="training", file=file, mininterval=0, miniters=1) as bar:
+        for _ in range(2500):
+            now += 0.1
+            bar.update()
+    lines = file.getvalue().splitlines()
+    assert 250 // 30 <= len(lines) <= 250 // 30 + 3
+    assert all(re.match(r"training: +\d+%", line) for line in lines) and "\r" not in file.getvalue()
+    assert lines[-1].startswith("training: 100%")
