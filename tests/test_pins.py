@@ -34,6 +34,8 @@ from kit.grid.training import train_all
 from kit.methods import METHODS, annealing, complexity, early_stop, prokt
 from kit.models import MODELS, ModelSpec
 from kit.networks.layered import Layer, LayeredSpec
+from kit.networks.named import NamedSpec
+from kit.networks.view import View
 from kit.paper import headlines, table1, table2, table3, table4
 from kit.paper.plan import Plan, collect, runs_of
 from kit.paper.presets import preset_named
@@ -41,6 +43,7 @@ from kit.paper.printed import TABLE_3
 from kit.paper.settings import Settings
 from kit.recipe import HardLabels, Objective, Recipe
 from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of
+from kit.runs.weights import Given, Weights
 from kit.show import accuracy_curves, curves, paper_figures, save, table4_figures
 from kit.show.artefacts import csv_bytes
 from kit.temperature import Adaptive, Falling, Fixed, Policy, Scheduled
@@ -100,6 +103,25 @@ def kinds() -> dict[str, Run]:
         **{f"network {name}": described(student=network(name)) for name in MODELS},
         "network at the paper's width": described(student=ModelSpec(name="vgg16", classes=10, batch_norm=False)),
         "network by layers": described(student=LayeredSpec(layers=residual, classes=10)),
+        "network by name": described(
+            student=NamedSpec(name="torchvision:resnet18", classes=10, shapes="0123456789abcdef")
+        ),
+        "network by name that sees larger images": described(
+            student=NamedSpec(name="timm:resnet18", classes=10, shapes="f" * 16, view=View(scale=(2, 1, 0.5), px=32))
+        ),
+        "network by a file's function": described(
+            student=NamedSpec(
+                name="nets.py:tiny",
+                classes=10,
+                arguments={"depth": 2},
+                code="0" * 64,
+                shapes="f" * 16,
+                folding="refused",
+                path="/home/somebody/nets.py",
+            )
+        ),
+        "given": described(recipe=Given(), weights=Weights(sha256="1" * 64, path="/home/somebody/weights.pth")),
+        "begun with weights": described(weights=Weights(sha256="1" * 64)),
         "network by layers, of a VGG": described(student=LayeredSpec.of(network("vgg16"))),
         "Eq. (1) as printed": described(recipe.eq1(5)),
         "Eq. (1) as hinton": described(recipe.eq1(20, "hinton", alpha=0.3)),

@@ -37,8 +37,9 @@ def found_in(source: str) -> set[str]:
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         found |= {bad for name in names for bad in UNSAFE_MODULES if name == bad or name.startswith(f"{bad}.")}
         if isinstance(node, ast.Call):
-            found |= {dotted(node.func)} & UNSAFE_CALLS
             keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+            tensors_alone = isinstance(alone := keywords.get("weights_only"), ast.Constant) and alone.value is True
+            found |= {dotted(node.func)} & (UNSAFE_CALLS - ({"torch.load"} if tensors_alone else set()))
             for risky in ("allow_pickle", "shell"):
                 if risky in keywords and not (isinstance(keywords[risky], ast.Constant) and not keywords[risky].value):
                     found.add(risky)
@@ -54,7 +55,7 @@ def test_the_kit_unpickles_nothing_and_starts_no_shell():
 @pytest.mark.parametrize(
     "source",
     ["import pickle", "from xml.sax import parse", "eval(x)", "torch.load(p)", "np.load(p, allow_pickle=True)",
-     "run(x, shell=flag)", "import os\nos.system('ls')"],
+     "torch.load(p, weights_only=False)", "run(x, shell=flag)", "import os\nos.system('ls')"],
 )  # fmt: skip
 def test_what_is_looked_for_would_be_found(source):
     assert found_in(source)

@@ -29,7 +29,7 @@ def train(
     """Train one student (and its teachers, once)."""
     from kit.grid.training import train_all
     from kit.runs.spec import replayed
-    from kit.runs.store import Failure
+    from kit.runs.store import Failure, find
     from kit.training import steering
 
     engine = options.engine_at(scheduler, jobs)
@@ -41,6 +41,11 @@ def train(
     if isinstance(outcome, Failure):
         raise typer.Exit(1)
     m = outcome.metrics
+    given = {
+        name: {"network": teacher.student.title, "run": teacher.hash, "test_top1": find(teacher).metrics["test_top1"]}
+        for name, teacher in run.teachers.items()
+        if teacher.is_given
+    }
     record = {
         "run": run.hash,
         "role": settings.role,
@@ -53,6 +58,7 @@ def train(
         "seconds": outcome.seconds,
         **{name: m[name] for name in ("cached_logits_s", "wall_s", "student_flops", "teacher_flops", "stages")},
         "agreement": m.get("agreement"),
+        "given": given,
         "folder": str(outcome.folder),
     }
     print(f"{run.title} ({run.data.source}: {run.data.name})")
@@ -60,6 +66,8 @@ def train(
     if m["cached_logits_images"]:
         shared = f"{m['cached_logits_s']:.1f} s of its {outcome.seconds:.1f} s"
         print(f"teachers' logits of {m['cached_logits_images']} images were cached: {shared} are what these took")
+    for name, teacher in given.items():
+        print(f"{name} teacher {teacher['network']}, given: test Top-1 {teacher['test_top1']:.1%}")
     for stage in m["stages"]:
         heat = "" if stage["t_start"] is None else f", t {stage['t_start']:.1f} → {stage['t_end']:.1f}"
         print(f"  {stage['name']}: {stage['epochs']:.1f} epochs, ended by {stage['ended_by']}{heat}")

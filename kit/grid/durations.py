@@ -25,15 +25,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock
 
 from kit.files import write, writing_to
-from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import LayeredSpec
+from kit.networks.named import Network, described
 from kit.training.teachers import needs_graph
 
 if TYPE_CHECKING:
     from kit.runs.spec import Run
-
-Spec = ModelSpec | LayeredSpec
 
 NOMINAL = {"cpu": 30e9, "cuda": 20e12}  # FLOP/s of a thread or a GPU of which nothing is known
 # What foreign folders raise.
@@ -44,7 +42,7 @@ class Work(NamedTuple):
     """A kind of pass: a network's forward and backward pass of a training step, or (`teaching`) a teacher's forward
     pass."""
 
-    network: Spec
+    network: Network
     px: int
     teaching: bool = False
     device: str = "cpu"
@@ -57,7 +55,7 @@ class Work(NamedTuple):
     @property
     def family(self) -> tuple[str, str]:
         """Names the family of the network, of similar FLOP/s; all searched networks are one family."""
-        name = self.network.name.rstrip("0123456789") if isinstance(self.network, ModelSpec) else "searched"
+        name = "searched" if isinstance(self.network, LayeredSpec) else self.network.name.rstrip("0123456789")
         return name, self.device
 
 
@@ -113,6 +111,8 @@ class Pace:
         shares = dict[str | None, float]((read or {}).items())
         parts = [(each.flops / self.rate(each.work), shares.get(each.spared_by, 0.0)) for each in passes_of(run)]
         whole, spared = math.fsum(s for s, _ in parts), math.fsum(s * share for s, share in parts)
+        if not whole:  # a given network
+            return 0.0
         known = self.makes.get(make_of(run))
         return (whole if known is None else images_of(run) * known) * (1 - spared / whole)
 
@@ -201,14 +201,13 @@ def seen_in(cache: Path) -> Iterator[Seen]:
 def seen_at(folder: Path) -> Seen | None:
     """Reads the finished run in a folder; None where there is none that can be read."""
     try:
-        described, metrics = (
+        of_run, metrics = (
             json.loads((folder / name).read_text(encoding="utf-8")) for name in ("run.json", "metrics.json")
         )
-        network, data, recipe = described["student"], described["data"], described["recipe"]
-        spec, device = (LayeredSpec if "layers" in network else ModelSpec)(**network), described["device"]
+        data, recipe, device = of_run["data"], of_run["recipe"], of_run["device"]
         seen = Seen(
-            make=_make(described),
-            work=Work(spec, int(data["px"]), False, device),
+            make=_make(of_run),
+            work=Work(described(of_run["student"]), int(data["px"]), False, device),
             images=_images(int(recipe["epochs"]), int(recipe["batch"]), int(data["train_images"])),
             seconds=float(metrics["gpu_s" if device == "cuda" else "cpu_s"]),
             flops=float(metrics["student_flops"] + metrics["teacher_flops"]),

@@ -216,11 +216,13 @@ _told: Any = None  # in a worker process: the queue to whoever submits tasks
 
 
 def _begin_worker(told: Any, environment: Mapping[str, str]) -> None:
-    """Gives a worker the environment of the process that submits tasks, on one thread."""
+    """Gives a worker the environment of the process that submits tasks, on one thread. What a network of the user's
+    prints there goes to stderr: stdout is the command's own."""
     global _told
     _told = told
     os.environ.clear()
     os.environ.update({**environment, **ONE_THREAD})
+    os.dup2(2, 1)
     collect_rarely()
     end_with_parent()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import closing, nullcontext, suppress
@@ -31,6 +32,20 @@ def tell(failure: Failure) -> None:
     print(f"run {run.hash} ({run.title}) did not finish: {failure.reason}", file=sys.stderr)
 
 
+def tell_chance(result: Result) -> None:
+    """Warns of a given network that answers its test split no better than by chance: it was given by mistake."""
+    run = result.run
+    if not run.is_given:
+        return
+    images, by_chance, found = len(run.data.load().test), 1 / run.data.classes, result.metrics["test_top1"]
+    if found <= by_chance + 2 * math.sqrt(by_chance * (1 - by_chance) / images):
+        print(
+            f"warning: {run.title}: test Top-1 {found:.1%} on {images} images is at chance level, {by_chance:.1%}; the "
+            f"order of its classes, its normalisation or its images' size may be others than this role's",
+            file=sys.stderr,
+        )
+
+
 # ---- one run after another, each by all of torchrun's processes ---------------------------------------------------
 
 
@@ -48,8 +63,8 @@ def train_together(runs: list[Run], show_progress: bool) -> Mapping[Run, Result 
         else:
             with ranks.together():
                 outcome = _train_shared(run, ranks, show_progress)
-        if isinstance(outcome, Failure) and ranks.is_first:
-            tell(outcome)
+        if ranks.is_first:
+            tell(outcome) if isinstance(outcome, Failure) else tell_chance(outcome)
         done[run] = outcome
     return {run: done[run] for run in runs}
 

@@ -12,7 +12,7 @@ from kit.grid.durations import Pace, seen_at, seen_in
 from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import run_tasks
 from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
-from kit.grid.together import tell, train_together, without_a_teacher
+from kit.grid.together import tell, tell_chance, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, lookup
 from kit.runs.training import compute_logits, teacher_logits, train
@@ -58,8 +58,8 @@ class Grid:
             outcome = lookup(run)
             if outcome is not None:
                 self.results[run] = outcome
-            if isinstance(outcome, Failure):
-                tell(outcome)
+            if outcome is not None:
+                tell(outcome) if isinstance(outcome, Failure) else tell_chance(outcome)
         self.missing = [run for run in everything if run not in self.results]
         shared = shared_logits(self.missing)
         self.tasks = [self._training(run, shared) for run in self.missing] + [self._computing(each) for each in shared]
@@ -116,6 +116,7 @@ class Grid:
         if isinstance(outcome, Failure):
             tell(outcome)
         else:
+            tell_chance(outcome)
             self._learn(outcome)
 
     def _learn(self, result: Result) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from kit.errors import KitError
 from kit.methods.search import Found, Search
-from kit.methods.setting import Setting, Spec
+from kit.methods.setting import Setting
 from kit.networks.flops import parameter_count
+from kit.networks.named import Network
 from kit.recipe import Stage, eq1
 from kit.runs.spec import Run
 
@@ -61,7 +62,7 @@ def in_full(setting: Setting, seed: int, found: Found) -> Procedure:
     return Procedure(run, found=found, notes=notes)
 
 
-def size_warning(assistant: Spec, teacher: Spec) -> str | None:
+def size_warning(assistant: Network, teacher: Network) -> str | None:
     """A line where an assistant has more parameters than the teacher that it stands in for."""
     ours, theirs = (parameter_count(spec.build()) for spec in (assistant, teacher))
     if ours <= theirs:

@@ -9,11 +9,9 @@ from pydantic import Field
 
 from kit.errors import Described
 from kit.models import ModelSpec
-from kit.networks.layered import LayeredSpec
+from kit.networks.named import Network
 from kit.recipe import Recipe, Stage
 from kit.runs.spec import TEACHERS, DataSpec, HeldOutSpec, Run, changed
-
-Spec = ModelSpec | LayeredSpec
 
 
 class SearchSize(Described):
@@ -64,7 +62,7 @@ class Setting:
         seed: int,
         *,
         epochs: int | None = None,
-        student: Spec | None = None,
+        student: Network | None = None,
         data: DataSpec | None = None,
     ) -> Run:
         """A training in this setting; by default of the table's student, on all training images, for the budget."""
@@ -72,7 +70,7 @@ class Setting:
         of_student = {"student": student or self.student, "data": data or self.data, "recipe": recipe, "seed": seed}
         return changed(self.big, teachers=dict(teachers), **of_student)
 
-    def candidate(self, stages: Sequence[Stage], student: Spec, seed: int) -> Run:
+    def candidate(self, stages: Sequence[Stage], student: Network, seed: int) -> Run:
         """A search's short training, judged on held-out training images: its "test" accuracy never saw the test."""
         data = self.searched_on
         return self.run(stages, {"big": self.big}, seed, epochs=self.search.epochs, student=student, data=data)

@@ -1,1 +1,1 @@
-"""Networks beside the five: described layer by layer, with batch norm folded for inference, and their FLOPs."""
+"""Networks beside the five: layer by layer or by name, with batch norm folded for inference, and their FLOPs."""

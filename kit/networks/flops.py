@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kit.models import ModelSpec
+from kit.networks.named import NamedSpec, Network
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -16,12 +16,27 @@ def parameter_count(network: nn.Module) -> int:
 
 
 @cache
-def flops_per_image(spec: ModelSpec, px: int) -> tuple[int, int]:
+def flops_per_image(spec: Network, px: int) -> tuple[int, int]:
     """Counts the FLOPs of one image of px × px: (forward, forward and backward); a multiply-add counts as two.
 
     Counted by torch on shapes alone (the meta device), so exactly what is executed: convolutions and matrix products.
+    A network that cannot be built of shapes alone is asked for two images; where torch sees neither product in it, each
+    parameter counts as one multiply-add of every pass.
     """
-    with torch.device("meta"):
+    if not isinstance(spec, NamedSpec):
+        return _counted(spec, px, "meta")
+    try:
+        forward, both = _counted(spec, px, "meta")
+    except Exception:  # whatever foreign code says to tensors without numbers
+        forward, both = _counted(spec, px, "cpu")
+    forward = forward or 2 * parameter_count(spec.build(seed=0))
+    return forward, min(
+        both, 3 * forward
+    ) or 3 * forward  # torch counts a grouped convolution's gradient as a whole one's
+
+
+def _counted(spec: Network, px: int, device: str) -> tuple[int, int]:
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         network, x = spec.build(), torch.empty(2, 3, px, px)
     with FlopCounterMode(display=False) as forward:
         logits = network(x)

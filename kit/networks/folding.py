@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
+import torchvision
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -20,6 +21,7 @@ from kit.runtime.onednn import PickingConv2d
 # patches nn.Module for the whole process while it looks, and so breaks trainings in other threads.
 FOLLOWED_BY = {
     ResNet: [("conv1", "bn1")],
+    torchvision.models.ResNet: [("conv1", "bn1")],
     BasicBlock: [("conv1", "bn1"), ("conv2", "bn2")],
     Bottleneck: [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")],
 }
@@ -34,8 +36,10 @@ def folded(network: nn.Module) -> nn.Module:
 
     In evaluation mode BN(conv(x)) = γ (Wx + b − μ)/σ + β is one convolution with weights γW/σ and bias
     γ(b − μ)/σ + β. Known are the kit's networks and what stands in an nn.Sequential. A network that somebody listens
-    to by hooks is given back as it is.
+    to by hooks, and one that was found to answer otherwise when folded (`NamedSpec.folding`), is given back as it is.
     """
+    if not getattr(network, "kit_folds", True):
+        return network
     if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
         return network  # a hook on a folded layer would hear something else
     network = copy.deepcopy(network).eval()
@@ -52,7 +56,7 @@ def folded(network: nn.Module) -> nn.Module:
 
 def followed(module: nn.Module) -> Iterator[tuple[Place, Place]]:
     """Finds the pairs of modules of which the first's output is the second's input, and no other module's."""
-    if type(module) is nn.Sequential:
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         for before, after in pairwise(module._modules):
             yield (module, before), (module, after)
     elif type(module) is Layered:

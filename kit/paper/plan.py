@@ -16,12 +16,15 @@ from kit.errors import KitError, one_of
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
 from kit.models import MODELS, ModelSpec
+from kit.networks.named import FORMS, NamedSpec, Network, check_name
+from kit.networks.view import View, normalisation
 from kit.paper.claims import percent
 from kit.paper.presets import Preset, Size, preset_named
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
-from kit.runs.spec import TEACHERS, DataSpec, LevelSpec, Run
+from kit.runs.spec import TEACHERS, DataSpec, LevelSpec, Run, changed
 from kit.runs.store import Failure, Result, find
+from kit.runs.weights import Given, Weights
 from kit.runtime.environment import absolute
 from kit.training.forward import Precision
 
@@ -41,6 +44,26 @@ class Row:
     @property
     def name(self) -> str:
         return f"{self.label}, {self.reading}"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A network as a person chooses it: by its name and, of one that is not the kit's, further arguments of its
+    function, and how it wants to see images: normalised by `imagenet` or `MEAN/STD`, of a size of its own. With
+    `weights`, a file, a teacher is as given there, and a student begins as given there."""
+
+    name: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    weights: str | Path | None = None
+    normalise: str = "role"
+    px: int | None = None
+
+    @classmethod
+    def of(cls, model: str | Chosen) -> Chosen:
+        """The choice that a network's name alone is. Raises KitError where the name is not known."""
+        chosen = model if isinstance(model, Chosen) else Chosen(model)
+        check_name(chosen.name)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -89,33 +112,34 @@ class Plan:
         """The seed by which `teacher` finds the teachers of the student of this seed."""
         return 0 if self.one_teacher else seed
 
-    def teacher(self, model: str, role: str, seed: int = 0) -> Run:
-        """A network trained on hard labels for as long as teachers are: also a cell of Table 1.
+    def teacher(self, model: str | Chosen, role: str, seed: int = 0) -> Run:
+        """A network trained on hard labels for as long as teachers are: also a cell of Table 1. Chosen with weights it
+        is given, and not trained.
 
         It is the teacher of the student of this seed; its own weights, batches and crops are others.
         """
         seed = seed if self.one_teacher else TEACHERS + seed
-        size = self.size(role)
-        how = {
-            "epochs": size.teacher_epochs or TABLE_1[one_of("model", model, MODELS), role].epochs,
-            "width": self.preset.teacher_width,
-        }
-        return self._run(model, role, recipe.hard_labels(), {}, seed, **how)
+        chosen, size = Chosen.of(model), self.size(role)
+        epochs = size.teacher_epochs or (TABLE_1[chosen.name, role].epochs if chosen.name in MODELS else size.epochs)
+        how = {"epochs": epochs, "width": self.preset.teacher_width}
+        run = self._run(chosen, role, recipe.hard_labels(), {}, seed, **how)
+        return run if run.weights is None else changed(run, recipe=Given(), seed=0)
 
     def student(
         self,
-        model: str,
+        model: str | Chosen,
         role: str,
         stages: Stages,
-        big: str,
-        small: str | None = None,
+        big: str | Chosen | None,
+        small: str | Chosen | None = None,
         seed: int = 0,
         epochs: int | None = None,
         **changes: float | None,
     ) -> Run:
         """A student of the big teacher and, where the procedure has one, the small teacher, both of the same seed.
 
-        `changes` to width, batch or lr override the preset; None leaves it as it is.
+        `changes` to width, batch or lr override the preset; None leaves it as it is. Networks are the kit's, or any
+        other by its name (`kit.networks.named`).
         """
         if not 0 <= seed < SEEDS:
             raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
@@ -124,11 +148,14 @@ class Plan:
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
-        return self._run(model, role, built, teachers, seed, epochs=epochs, **changes)
+        chosen = Chosen.of(model)
+        if "width" in changes and chosen.name not in MODELS:
+            raise KitError(f"width {changes['width']} is not allowed; allowed: for {', '.join(MODELS)}")
+        return self._run(chosen, role, built, teachers, seed, epochs=epochs, **changes)
 
     def _run(
         self,
-        model: str,
+        chosen: Chosen,
         role: str,
         stages: Sequence[Stage],
         teachers: Mapping[str, Run],
@@ -136,20 +163,29 @@ class Plan:
         width: int | None = None,
         **how: float,
     ) -> Run:
-        one_of("model", model, MODELS)
         size, data = self.size(role), self.data(role)
         if data.classes < 2:
             raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
-        width = self.preset.student_width if width is None else width
+        wanted, px = normalisation(chosen.normalise), chosen.px
+        view = None if wanted is None and px is None else View.of(data.load().mean_std, wanted, px)
+        if chosen.name in MODELS:
+            for what, asked in {"arguments": chosen.arguments, "normalisation or size of its own": view}.items():
+                if asked:
+                    raise KitError(f"model {chosen.name!r} has no {what}; allowed: for {', '.join(FORMS)}")
+            width = self.preset.student_width if width is None else width
+            network: Network = ModelSpec(name=chosen.name, classes=data.classes, width=width, stem=size.stem)
+        else:
+            network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments, view)
         return Run(
             data=data,
-            student=ModelSpec(name=model, classes=data.classes, width=width, stem=size.stem),
+            student=network,
             recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch, "lr": self.preset.lr} | how),
             teachers=dict(teachers),
             seed=seed,
             preset=self.preset.name,
             device=self.device,
             precision=self.precision,
+            weights=None if chosen.weights is None else Weights.of(chosen.weights, network),
         )
 
 

@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from kit.errors import KitError
-from kit.grid.durations import Spec, passes_of
+from kit.grid.durations import passes_of
 from kit.losses import hard_cross_entropy
+from kit.networks.named import Network
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.presets import preset_named
@@ -127,7 +128,7 @@ def memory(run: Run) -> Memory:
 
 
 @lru_cache(maxsize=256)
-def size_of(network: Spec) -> tuple[int, int]:
+def size_of(network: Network) -> tuple[int, int]:
     """Bytes of a network's (parameters, buffers)."""
     with torch.device("meta"):
         built = network.build()
@@ -135,7 +136,7 @@ def size_of(network: Spec) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=256)
-def kept_for_backward(network: Spec, px: int, batch: int) -> int:
+def kept_for_backward(network: Network, px: int, batch: int) -> int:
     """Bytes that autograd keeps of a training step's forward pass, on shapes alone."""
     with torch.device("meta"):
         return saved_bytes(network.build(), torch.empty(batch, 3, px, px), torch.zeros(batch, dtype=torch.int64))

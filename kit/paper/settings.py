@@ -7,14 +7,18 @@ Importing this module is cheap: what it needs of torch it imports when a run is 
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kit.errors import KitError, one_of
 
+OTHERS = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
+
 if TYPE_CHECKING:
+    from kit.paper.plan import Chosen
     from kit.recipe import Stage
     from kit.runs.spec import Run
     from kit.temperature import Policy
@@ -29,10 +33,20 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    student: str = Field(description="cnn, vgg16, vgg19, resnet34 or resnet50")
+    student: str = Field(description=f"cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}")
     role: str = Field("cifar-100", description="cifar-10, cifar-100, imagenet or hrsc2016")
     teacher: str | None = Field(None, description="the big teacher; without it: hard labels")
     small_teacher: str | None = Field(None, description="learnt from first")
+    student_args: str | None = Field(None, description='of a function\'s network: further arguments, {"depth": 16}')
+    teacher_args: str | None = Field(None, description="likewise, of the big teacher's")
+    small_teacher_args: str | None = Field(None, description="likewise, of the small teacher's")
+    student_weights: str | None = Field(None, description="file of weights that the student begins with")
+    teacher_weights: str | None = Field(None, description="file of the big teacher's weights: it is not trained here")
+    small_teacher_weights: str | None = Field(None, description="likewise, of the small teacher's")
+    teacher_normalise: str = Field("role", description="how its images are normalised: role, imagenet or MEAN/STD")
+    small_teacher_normalise: str = Field("role", description="likewise, the small teacher's")
+    teacher_px: int | None = Field(None, description="the size it wants its images in; default: the role's")
+    small_teacher_px: int | None = Field(None, description="likewise, the small teacher")
     temperature: Any = Field("adaptive", description="adaptive, schedule, or a fixed T such as 5")
     reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
     k: float = Field(20.0, description="K: where t starts, and its bound")
@@ -66,20 +80,46 @@ class Settings(BaseModel):
         from dataclasses import replace
 
         from kit.data.roles import ROLES
-        from kit.models import MODELS
+        from kit.networks.named import check_name
         from kit.paper.plan import Plan
         from kit.runs.spec import changed
 
         one_of("role", self.role, ROLES)
         for model in filter(None, (self.student, self.teacher, self.small_teacher)):
-            one_of("model", model, MODELS)
+            check_name(model)
         if self.small_teacher and not self.teacher:
             raise KitError(f"--small-teacher {self.small_teacher!r} needs a big teacher; give --teacher")
         plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data), level=self.level)
         plan = replace(plan, precision=self.precision or plan.precision)
-        taught_by, sizes = (self.teacher, self.small_teacher), {"width": self.width, "batch": self.batch, "lr": self.lr}
-        run = plan.student(self.student, self.role, self.stages, *taught_by, self.seed, self.epochs, **sizes)
+        student, big, small = (self._chosen(whose) for whose in ("student", "teacher", "small_teacher"))
+        sizes = {"width": self.width, "batch": self.batch, "lr": self.lr}
+        run = plan.student(student, self.role, self.stages, big, small, self.seed, self.epochs, **sizes)
         return changed(run, logits=self.logits) if self.logits != run.logits else run
+
+    def _chosen(self, whose: str) -> Chosen | None:
+        """The network so chosen. Raises KitError for arguments that are none, or of no network."""
+        from kit.paper.plan import Chosen
+
+        name, given, weights = (getattr(self, f"{whose}{of}") for of in ("", "_args", "_weights"))
+        normalise, px = (getattr(self, f"{whose}_{of}", None) for of in ("normalise", "px"))  # a teacher's
+        option = f"--{whose.replace('_', '-')}"
+        asked = {"args": given, "weights": weights, "normalise": None if normalise == "role" else normalise, "px": px}
+        for what, value in asked.items():
+            if value is not None and name is None:
+                raise KitError(f"{option}-{what} {value!r} is of no network; give {option}")
+        try:
+            arguments = json.loads(given or "{}")
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            raise KitError(f'{option}-args {given!r} is not allowed; allowed: a JSON object, {{"depth": 16}}')
+        return name and Chosen(name, arguments, weights, normalise or "role", px)
+
+    @field_validator("student_args", "teacher_args", "small_teacher_args", mode="before")
+    @classmethod
+    def _as_json(cls, given: Any) -> Any:
+        """Arguments as a dictionary are kept as the command line has them."""
+        return json.dumps(given) if isinstance(given, dict) else given
 
     def policy(self, epochs: int) -> Policy:
         """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_serializer, model_validator
+from torch import nn
 
 from kit.data import roles
 from kit.data.base import IMAGE_FOLDER, Dataset, held_out
 from kit.errors import Described, KitError
-from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
-from kit.networks.layered import LayeredSpec
+from kit.networks.named import Network
 from kit.recipe import Recipe
+from kit.runs.weights import Weights
 from kit.training.forward import Precision
 from kit.training.steering import Event, checked
 
@@ -138,7 +139,7 @@ class Run(Described):
     """
 
     data: SerializeAsAny[DataSpec]
-    student: ModelSpec | LayeredSpec
+    student: Network
     recipe: Recipe
     teachers: dict[str, Run] = Field(default={})
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -151,6 +152,15 @@ class Run(Described):
     events: tuple[Event, ...] = Field(default=(), exclude_if=lambda events: not events)
     # of student's and teachers' answers in training; float32, as all runs once were, is not part of the description
     precision: Precision = Field(default="float32", exclude_if=lambda precision: precision == "float32")
+
+    # what the student begins with; by the recipe `Given` it is also what it ends with
+    weights: Weights | None = Field(default=None, exclude_if=lambda weights: weights is None)
+
+    @model_validator(mode="after")
+    def _has_what_it_begins_with(self) -> Run:
+        if self.is_given and self.weights is None:
+            raise ValueError("a recipe of no epochs needs weights, which the run does not have")
+        return self
 
     @model_validator(mode="after")
     def _has_its_teachers(self) -> Run:
@@ -191,18 +201,33 @@ class Run(Described):
         return isinstance(other, Run) and self.hash == other.hash
 
     @property
+    def is_given(self) -> bool:
+        """Whether nothing is trained: its student is what its weights are."""
+        return self.recipe.epochs == 0
+
+    def begun(self) -> nn.Module:
+        """Builds the student as it begins. Raises KitError where its code or its weights are others than described."""
+        network = self.student.build(self.seed)
+        return network if self.weights is None else self.weights.into(network, self.student.title)
+
+    @property
     def title(self) -> str:
         taught = " ← ".join(teacher.student.title for teacher in self.teachers.values())
         steered = f", steered {len(self.events)}×" if self.events else ""
         how = steered if self.precision == "float32" else f"{steered}, {self.precision}"
-        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}, seed {self.seed}{how}"
+        how += "" if self.weights is None else f"{'' if self.is_given else ', from'} weights {self.weights.sha256[:8]}"
+        seeded = ", given" if self.is_given else f", seed {self.seed}"
+        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}{seeded}{how}"
 
     @property
     def cost(self) -> float:
         """Estimates the FLOPs, with every teacher in use all the time: for scheduling and progress, not for tables."""
+        forward, both = flops_per_image(self.student, self.data.px)
+        if self.is_given:  # it only answers
+            return self.data.train_images * forward
         images = self.recipe.epochs * self.data.train_images
         teacher = max((flops_per_image(t.student, self.data.px)[0] for t in self.teachers.values()), default=0)
-        return images * (flops_per_image(self.student, self.data.px)[1] + teacher)
+        return images * (both + teacher)
 
 
 def hash_of(description: Mapping[str, Any]) -> str:

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kit.errors import KitError
 from kit.files import CHECKSUMS, cache_folder, complaint, locked, sealed, sha256, write, writing_to
-from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
-from kit.networks.layered import LayeredSpec
+from kit.networks.named import Network, described
 from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of, versions
 from kit.trainer import Training
 from kit.training.history import Diverged
@@ -72,7 +72,7 @@ class Result:
             ) from None
 
 
-def with_weights(spec: ModelSpec | LayeredSpec, folder: Path) -> nn.Module:
+def with_weights(spec: Network, folder: Path) -> nn.Module:
     """Builds a run's student with the weights in its folder, in evaluation mode. KitError for weights that are none."""
     weights, network = load_file(folder / "student.safetensors"), spec.build(seed=0)
     if not all(tensor.isfinite().all() for tensor in weights.values()):
@@ -273,12 +273,14 @@ def store(run: Run, training: Training) -> None:
     metrics = priced(run, training.metrics()) | {"images": images}
     if not training.ranks.is_first:
         return
-    weights = {name: tensor.contiguous() for name, tensor in training.student.state_dict().items()}
+    state = training.student.state_dict()
+    # a copy of each, as tensors that share memory (tied weights) are not to be saved as they are
+    weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     with sealed(folder_of(run.hash)) as draft:
         _describe(run, training, draft)
         write(
             draft / "epochs.csv",
-            pd.DataFrame(priced(run, epoch) for epoch in training.epochs).to_csv(index=False, lineterminator="\n"),
+            as_csv([priced(run, epoch) for epoch in training.epochs], "epoch"),
         )
         write(draft / "metrics.json", json.dumps(metrics, indent=1))
         save_file(weights, draft / "student.safetensors")
@@ -299,7 +301,12 @@ def store_diverged(run: Run, training: Training, error: Diverged) -> None:
 def _describe(run: Run, training: Training, draft: Path) -> None:
     about = {"title": run.title, "versions": versions(), "format": FORMAT, "notes": training.notes}
     write(draft / "run.json", json.dumps(run.model_dump(mode="json") | about, indent=1))
-    write(draft / "steps.csv", pd.DataFrame(training.steps()).to_csv(index=False, lineterminator="\n"))
+    write(draft / "steps.csv", as_csv(training.steps(), "step"))
+
+
+def as_csv(rows: list[dict[str, Any]], first: str) -> str:
+    """Writes rows as CSV; of none, as a given network has, the head of the first column."""
+    return pd.DataFrame(rows, columns=None if rows else [first]).to_csv(index=False, lineterminator="\n")
 
 
 def procedure_flops(run: Run, student_images: int, teacher_images: Mapping[str, int]) -> dict[str, int]:
@@ -337,8 +344,7 @@ class Stored:
 
     def student(self) -> nn.Module:
         """The trained network, in evaluation mode."""
-        fields = self.description["student"]
-        return with_weights((LayeredSpec if "layers" in fields else ModelSpec)(**fields), self.folder)
+        return with_weights(described(self.description["student"]), self.folder)
 
     @property
     def metrics(self) -> dict[str, Any]:

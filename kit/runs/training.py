@@ -28,7 +28,7 @@ def start(run: Run, ranks: Ranks = ALONE) -> Training:
     """Builds a run's training, not yet begun. Its teachers must be in the cache; cached logits of theirs are used."""
     teachers = {name: _trained(run.teachers[name], name).student() for name in run.teachers}
     cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
-    student, data = run.student.build(run.seed), run.data.load()
+    student, data = run.begun(), run.data.load()
     machine = Machine(run.device, run.precision, ranks)
     return Training(
         run.recipe, data, student, teachers, run.seed, run.events, machine, cached_logits, DTYPES[run.logits]
@@ -104,7 +104,7 @@ def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:
     with one_thread(), own_stream(run):
         training = start(run, ranks)
         checkpoints.resume(training)
-        progress(training.step // training.steps_per_epoch / run.recipe.epochs)
+        progress(training.step // training.steps_per_epoch / max(1, run.recipe.epochs))
         try:
             for step in training:
                 checkpoints.offer(training)

@@ -1,0 +1,405 @@
+"""Networks by name: torchvision's, timm's, and anyone's function in a file or a package.
+
+    NamedSpec.of("torchvision:resnet18", classes=10, px=32)
+    NamedSpec.of("my_nets.py:tiny", classes=10, px=32, arguments={"depth": 16})
+
+The function is called with `num_classes` and the arguments; it returns an nn.Module from images (N, 3, H, W) to logits
+(N, C). It is built and tried where its run is described, in seconds, so that what cannot be trained is refused before
+anything is. Loading code is running it.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, JsonValue, TypeAdapter
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from kit.errors import Described, KitError, not_one_of, said
+from kit.files import cache_folder, write_atomically
+from kit.models import MODELS, ModelSpec
+from kit.networks.folding import folded
+from kit.networks.layered import LayeredSpec
+from kit.networks.view import View, Viewing
+from kit.runtime.environment import absolute
+
+FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION")
+PRETRAINED = {"weights", "pretrained", "checkpoint_path"}  # of torchvision's and timm's functions: what loads weights
+TOLERANCE = 1e-4  # between logits that should be the same, as a share of the largest
+TIMM = "pip install 'small-teacher-kit[timm]'"
+
+
+class NamedSpec(Described):
+    """Describes a network by the function that builds it: like `ModelSpec`, it has all that `build` needs.
+
+    `code` is the sha256 of the file that the function stands in, `shapes` a hash of parameters' and buffers' names and
+    shapes: where either is another one, the network is not built. What that file imports is the user's to keep.
+    """
+
+    name: str = Field(pattern=r".:[^:]+$")
+    classes: int = Field(ge=2)
+    arguments: dict[str, JsonValue] = Field(default={}, exclude_if=lambda arguments: not arguments)
+    code: str | None = Field(default=None, exclude_if=lambda code: code is None)
+    shapes: str
+    # batch norms stay where they are, as the network with them folded gives other logits
+    folding: Literal["refused"] | None = Field(default=None, exclude_if=lambda folding: folding is None)
+    view: View | None = Field(default=None, exclude_if=lambda view: view is None)
+    path: str | None = Field(default=None, exclude=True)  # where the file lies on this machine: not its identity
+
+    @classmethod
+    def of(
+        cls, name: str, classes: int, px: int, arguments: Mapping[str, Any] | None = None, view: View | None = None
+    ) -> NamedSpec:
+        """Describes a network for so many classes, once it has been tried on images of px × px. KitError."""
+        code, path = located(name)
+        given = json.dumps(dict(arguments or {}), sort_keys=True)
+        return _tried(name, classes, px, given, code, path, view)
+
+    @property
+    def title(self) -> str:
+        given = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
+        seen = f" at {self.view.px} px" if self.view is not None and self.view.px else ""
+        return f"{self.name}({given}){seen}" if given else self.name + seen
+
+    def build(self, seed: int | None = None) -> nn.Module:
+        """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
+        alone. Raises KitError where the code is another one, or raises, or gives other parameters."""
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            network = _built(self.name, self.classes, self.arguments, self.code, self.path)
+        found = shapes_of(self.name, network)
+        if found != self.shapes:
+            raise KitError(
+                f"network {self.name!r} is built with other parameters here ({found}) than where its run was described "
+                f"({self.shapes}); allowed: the same versions of what its code imports"
+            )
+        if self.view is not None:
+            network = Viewing(network, self.view)
+        if self.folding is not None:
+            network.kit_folds = False  # type: ignore[assignment]
+        return network
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.classes, self.code, self.shapes))
+
+
+Network = ModelSpec | LayeredSpec | NamedSpec
+_networks: TypeAdapter[Network] = TypeAdapter(Network)
+
+
+def described(fields: Mapping[str, Any]) -> Network:
+    """The network that a run's JSON describes. Raises ValidationError where it is none."""
+    return _networks.validate_python(dict(fields))
+
+
+def check_name(name: str) -> str:
+    """Returns a network's name. Raises KitError where it is neither one of the five nor of a form that names others."""
+    if name in MODELS or all(parts(name)):
+        return name
+    raise not_one_of("model", name, (*MODELS, *FORMS))
+
+
+def parts(name: str) -> tuple[str, str]:
+    """Splits a name into where its function comes from and what it is called there; empty where it has no colon."""
+    first, _, rest = name.partition(":")
+    place, _, function = name.rpartition(":")
+    return (first, rest) if first in LIBRARIES else (place, function)
+
+
+# ---- where a function comes from ----------------------------------------------------------------------------------
+
+
+def located(name: str) -> tuple[str | None, str | None]:
+    """Finds the code of a name: (sha256, path) of its file, both None for torchvision's and timm's. KitError."""
+    place, function = parts(name)
+    if place in LIBRARIES:
+        LIBRARIES[place](function)
+        return None, None
+    if place.endswith(".py"):
+        path = absolute(place)
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest(), str(path)
+        except OSError as error:
+            raise KitError(
+                f"network {name!r}: file {place} cannot be read ({error.strerror}); allowed: {FORMS[2]}"
+            ) from None
+    file = _module_file(name, place)
+    return (None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()), None
+
+
+def _module_file(name: str, module: str) -> Path | None:
+    with foreign(name, "while its module was looked for"):
+        try:
+            spec = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            spec = None
+    if spec is None:
+        raise KitError(
+            f"network {name!r}: module {module!r} is not found; allowed: one on PYTHONPATH or in this folder, or "
+            f"{', '.join(FORMS[:3])}"
+        )
+    return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
+
+
+def _torchvision(name: str) -> Callable[..., nn.Module]:
+    import torchvision
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise _unknown("torchvision", name, known)
+    return lambda **given: torchvision.models.get_model(name, weights=None, **given)
+
+
+def _timm(name: str) -> Callable[..., nn.Module]:
+    try:
+        import timm
+    except ImportError:
+        raise KitError(f"network 'timm:{name}' needs timm, which is not installed; allowed: after {TIMM}") from None
+    known = timm.list_models()
+    if name not in known:
+        raise _unknown("timm", name, known)
+    return lambda **given: timm.create_model(name, pretrained=False, **given)
+
+
+LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
+
+
+def _unknown(where: str, name: str, known: Iterable[str]) -> KitError:
+    near = ", ".join(_nearest(name, known)) or "what its list_models() lists"
+    return KitError(f"network '{where}:{name}' is not known; nearest: {near}")
+
+
+def _nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
+    return get_close_matches(name, list(known), count, 0.5)
+
+
+@contextmanager
+def foreign(name: str, when: str) -> Iterator[None]:
+    """Runs foreign code: what it prints goes to stderr, and what it raises becomes a KitError that says where."""
+    try:
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except KitError:
+        raise
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        raise KitError(f"network {name!r} raised {said(error)} ({where}) {when}") from error
+
+
+def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn.Module]:
+    """Imports a name's function. Raises KitError where it is not there, or its code is not the one described."""
+    place, function = parts(name)
+    if place in LIBRARIES:
+        return LIBRARIES[place](function)
+    if path is not None or place.endswith(".py"):
+        module = _module_of(name, _source(name, code, path), path or place)
+    else:
+        found, _ = located(name)
+        if found != code:
+            raise _other_code(name)
+        with foreign(name, "while it was imported"):
+            module = importlib.import_module(place)
+    called = getattr(module, function, None)
+    if not callable(called):
+        known = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+        near = ", ".join(_nearest(function, known) or known[:8]) or "none is there"
+        raise KitError(f"network {name!r}: {Path(place).name} has no function {function!r}; allowed: {near}")
+    return called
+
+
+def _source(name: str, code: str | None, path: str | None) -> bytes:
+    """Reads the code that was described: where it lies, or where that has changed, what the cache has kept of it."""
+    for place in (Path(path or parts(name)[0]), _kept(code)):
+        with suppress(OSError):
+            content = place.read_bytes()
+            if hashlib.sha256(content).hexdigest() == code:
+                return content
+    raise _other_code(name)
+
+
+def _kept(code: str | None) -> Path:
+    return cache_folder() / "code" / f"{code}.py"
+
+
+def _other_code(name: str) -> KitError:
+    return KitError(
+        f"network {name!r}: its code is not here, or not the one that its run was described with; allowed: that file, "
+        f"unaltered, where this process sees it"
+    )
+
+
+def _module_of(name: str, content: bytes, path: str) -> Any:
+    """Executes a file's code, once, as a module of its own; what lies beside the file can be imported from it."""
+
+    class Read(SourceFileLoader):
+        """Takes the code that was hashed, and leaves no __pycache__ beside it."""
+
+        def get_code(self, fullname: str) -> Any:
+            return self.source_to_code(content, path)
+
+    own = f"kit_own_{hashlib.sha256(path.encode() + content).hexdigest()[:16]}"
+    if own in sys.modules:
+        return sys.modules[own]
+    module = ModuleType(own)
+    module.__file__ = path
+    if (folder := str(Path(path).parent)) not in sys.path:
+        sys.path.append(folder)
+    sys.modules[own] = module  # which dataclasses look up
+    try:
+        with foreign(name, "while it was read"):
+            Read(own, path).exec_module(module)
+    except BaseException:
+        del sys.modules[own]
+        raise
+    return module
+
+
+def _built(name: str, classes: int, arguments: Mapping[str, Any], code: str | None, path: str | None) -> nn.Module:
+    """Calls a name's function. Raises KitError for arguments that it does not take, and where it gives no module."""
+    function = _function(name, code, path)
+    reserved = {"num_classes"} | (PRETRAINED if parts(name)[0] in LIBRARIES else set())
+    if taken := sorted(reserved & set(arguments)):
+        raise KitError(f"network {name!r}: argument {taken[0]!r} is the kit's own; allowed: others of its function")
+    given = {"num_classes": classes, **arguments}
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of compiled functions
+        signature = inspect.Signature([inspect.Parameter("given", inspect.Parameter.VAR_KEYWORD)])
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        allowed = ", ".join(signature.parameters) or "none"
+        raise KitError(
+            f"network {name!r} is called with num_classes and arguments: {error}; allowed: {allowed}"
+        ) from None
+    with foreign(name, "while it was built with " + ", ".join(f"{n}={v!r}" for n, v in given.items())):
+        network = function(**given)
+    if not isinstance(network, nn.Module):
+        raise KitError(f"network {name!r} gives a {type(network).__name__}; allowed: an nn.Module")
+    return network
+
+
+def shapes_of(name: str, network: nn.Module) -> str:
+    """Computes a hash of the names and shapes of a network's parameters and buffers."""
+    lines = []
+    for key, tensor in network.state_dict().items():
+        if not isinstance(tensor, Tensor) or is_lazy(tensor):
+            what = "has no shape before the first images" if isinstance(tensor, Tensor) else "is no tensor"
+            raise KitError(f"network {name!r}: {key!r} of its state {what}; allowed: tensors of known shapes")
+        lines.append(f"{key} {tuple(tensor.shape)}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+# ---- trying a network once ----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _tried(
+    name: str, classes: int, px: int, arguments: str, code: str | None, path: str | None, view: View | None
+) -> NamedSpec:
+    given = json.loads(arguments)
+    with torch.random.fork_rng(devices=[]):
+        networks = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            networks.append(_built(name, classes, given, code, path))
+        shapes, second = (shapes_of(name, network) for network in networks)
+        starts = zip(*(network.state_dict().values() for network in networks), strict=False)
+        if shapes != second or not all(torch.equal(a, b) for a, b in starts):
+            raise KitError(
+                f"network {name!r} begins with other weights each time it is built from the same seed; allowed: "
+                f"weights drawn from torch's own random stream, which the kit seeds"
+            )
+        network = networks[0] if view is None else Viewing(networks[0], view)
+        check(name, network, classes, px)
+        folds = same(network(images(px)), folded(network)(images(px)))
+    if path is not None:
+        with suppress(OSError):  # for the day when the file is another one; without it only that day's use is refused
+            _kept(code).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(_kept(code), Path(path).read_bytes())
+    return NamedSpec(
+        name=name if path is None else f"{Path(path).name}:{parts(name)[1]}",
+        classes=classes,
+        arguments=given,
+        code=code,
+        shapes=shapes,
+        folding=None if folds else "refused",
+        view=view,
+        path=path,
+    )
+
+
+def images(px: int, first: int = 0) -> Tensor:
+    """Two made-up images (2, 3, px, px), stored as a training's are: the first always the same, the second its own."""
+    drawn = [torch.randn(3, px, px, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1 + first)]
+    return torch.stack(drawn).contiguous(memory_format=torch.channels_last)
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether logits (N, C) are the same to rounding."""
+    return bool((a - b).abs().max() <= TOLERANCE * a.abs().max().clamp_min(1e-3))
+
+
+def check(name: str, network: nn.Module, classes: int, px: int) -> None:
+    """Raises KitError where a network cannot be trained or taught from as the kit's five are; leaves it in evaluation
+    mode, its batch norms moved by a batch."""
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise KitError(f"network {name!r} has no parameter that can be trained; allowed: at least one")
+    with foreign(name, "while it was copied"):
+        copy.deepcopy(network)
+    network.to(memory_format=torch.channels_last)
+    trained = _logits(name, network.train(), images(px), classes, "in training mode")
+    if not trained.requires_grad:
+        raise KitError(f"network {name!r} gives logits without a gradient; allowed: logits that its parameters give")
+    with foreign(name, f"in the backward pass of images (2, 3, {px}, {px})"):
+        trained.sum().backward()
+    network.zero_grad()
+    with torch.no_grad():
+        network.eval()
+        first, other = (_logits(name, network, images(px, n), classes, "in evaluation mode") for n in (0, 1))
+        alone = _logits(name, network, images(px)[:1], classes, "in evaluation mode, of one image")
+    if not (same(first[:1], other[:1]) and same(first[:1], alone)):
+        raise KitError(
+            f"network {name!r}: in evaluation mode the logits of an image change with the other images of its batch, "
+            f"or by chance; allowed: logits of each image alone"
+        )
+
+
+def _logits(name: str, network: nn.Module, x: Tensor, classes: int, mode: str) -> Tensor:
+    shape = tuple(x.shape)
+    with foreign(name, f"{mode} on images {shape}"):
+        z = network(x)
+    if not isinstance(z, Tensor):
+        more = '; with arguments {"aux_logits": false} it may have one' if isinstance(z, tuple) else ""
+        raise KitError(
+            f"network {name!r} gives a {type(z).__name__} {mode}; allowed: one tensor of logits (N, C){more}"
+        )
+    if z.shape != (len(x), classes):
+        raise KitError(
+            f"network {name!r} gives {tuple(z.shape)} {mode} for images {shape}; allowed: logits ({len(x)}, {classes})"
+        )
+    if not z.is_floating_point() or not z.isfinite().all():
+        what = "that are not finite numbers" if z.is_floating_point() else f"of type {z.dtype}"
+        raise KitError(f"network {name!r} gives logits {what} {mode}; allowed: finite floating-point numbers")
+    return z
