@@ -37,6 +37,7 @@ from kit.live.page import Page
 from kit.live.plots import curves, draw, message, table
 from kit.live.session import Session, State
 from kit.models import MODELS, TITLES
+from kit.networks.named import check_name
 from kit.paper.presets import preset_named
 from kit.paper.settings import Settings
 from kit.runs.spec import Run
@@ -52,6 +53,7 @@ from kit.training.thermostat import mean
 
 INTERVAL = 0.1  # seconds between two messages to the page
 ATTENDING = 0.02  # at most this share of a core's time goes into where the networks look
+NETWORKS = ("teacher", "small_teacher", "student")
 NONE = "none"  # a choice like others: a drop-down has nothing to show for None
 EYE = 136  # px at least: the image beside where the networks look
 ATTENTION = 1.0  # seconds between two Grad-CAMs
@@ -89,10 +91,13 @@ def cockpit(
     compact: bool = False,
     folder: str | Path = "snapshots",
     temperatures: Policies | None = None,
+    **further: object,
 ) -> Cockpit:
     """Controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to `folder`.
-    `sources` says what fills which role, as a plan's do. `temperatures` are policies of one's own to choose from, by
-    name: K, α, the rate and further sliders move what they call `steerable`.
+    Networks are the kit's or any other by its name, such as `timm:resnet18`. `sources` says what fills which role, as a
+    plan's do. `temperatures` are policies of one's own to choose from, by name: K, α, the rate and further sliders move
+    what they call `steerable`. `further` fields of `Settings` (teacher_weights, student_args …) go with the networks
+    given here, and are left out where another one is chosen.
 
     A kernel has one cockpit: calling again as before, as from a page that was reloaded, gives the one that trains;
     calling for something else ends the former one's training. KitError.
@@ -101,7 +106,7 @@ def cockpit(
     asked = {**locals()}
     one_of("role", role, ROLES)
     for model in (student, *filter(None, (teacher, small_teacher))):
-        one_of("model", model, MODELS)
+        check_name(model)
     check_sources(sources or {})
     former = _current() if _current else None
     if former is not None and former.asked == asked and former.comm is not None:
@@ -114,7 +119,7 @@ def cockpit(
             raise KitError(f"temperature {name!r} {policy!r} is not allowed; allowed: a Policy")
     settings = Settings(
         role=role, student=student, teacher=teacher, small_teacher=small_teacher, seed=seed, epochs=epochs,
-        preset=preset, source=(sources or {}).get(role, "auto"), data=data,
+        preset=preset, source=(sources or {}).get(role, "auto"), data=data, **further,
     )  # fmt: skip
     opened = Cockpit(settings, sources or {}, temperatures or {}, compact, Path(folder))
     opened.asked = asked
@@ -367,7 +372,8 @@ class Cockpit(widgets.VBox):
         def choice(what: str, options: Sequence[object], value: object) -> widgets.Dropdown:
             return widgets.Dropdown(options=options, value=value, description=what, **NARROW)
 
-        models = [(TITLES[model], model) for model in MODELS]
+        given = filter(None, (settings.teacher, settings.small_teacher, settings.student))
+        models = [(TITLES.get(model, model), model) for model in dict.fromkeys((*MODELS, *given))]
         self.role = choice("role", list(ROLES), settings.role)
         self.teacher = choice("teacher", [*models, (NONE, NONE)], settings.teacher or NONE)
         self.small_teacher = choice("small teacher", [*models, (NONE, NONE)], settings.small_teacher or NONE)
@@ -439,10 +445,12 @@ class Cockpit(widgets.VBox):
         self._redraw()
 
     def _chosen(self) -> Settings:
-        names = ("role", "teacher", "small_teacher", "student", "seed")
+        names = ("role", *NETWORKS, "seed")
         source = self._sources.get(self.role.value, "auto")
         chosen = {name: None if (value := getattr(self, name).value) == NONE else value for name in names}
-        return self._settings.model_copy(update={"source": source} | chosen)
+        others = [whose for whose in NETWORKS if chosen[whose] != getattr(self._settings, whose)]
+        theirs = {name: None for name in Settings.model_fields for whose in others if name.startswith(f"{whose}_")}
+        return self._settings.model_copy(update={"source": source} | theirs | chosen)
 
     def _described(self) -> None:
         """A choice that makes another run: at once where nothing has begun, else at the next Reset."""

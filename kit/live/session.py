@@ -492,12 +492,16 @@ def _teach(missing: list[Run], sender: Connection) -> None:
 
 def announcement(missing: Sequence[Run]) -> str:
     """One line that says which teachers must be trained first, and about how long that takes here."""
-    names = " and ".join(f"{run.student.title} ({run.recipe.epochs} epochs)" for run in missing)
+    names = " and ".join(
+        f"{run.student.title} ({'given' if run.is_given else f'{run.recipe.epochs} epochs'})" for run in missing
+    )
     return f"training teacher {names} first, about {sum(map(seconds, missing)):.0f} s"
 
 
 def seconds(run: Run) -> float:
-    """About how long a run takes here, from a few of its batches on hard labels."""
+    """About how long a run takes here, from a few of its batches on hard labels; a given one's are none."""
+    if run.is_given:
+        return 0.0
     with _STARTING:
         student = run.student.build(run.seed)
     recipe = run.recipe.model_copy(update={"stages": hard_labels()})
