@@ -15,6 +15,7 @@ from kit.cli.bench import bench
 from kit.cli.cam import cam
 from kit.cli.doctor import doctor
 from kit.cli.figures import figures
+from kit.cli.judge import judge
 from kit.cli.tables import table
 from kit.cli.train import train
 from kit.errors import KitError, one_line
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (figures, train, table, cam, bench, doctor):
+for command in (figures, train, judge, table, cam, bench, doctor):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
