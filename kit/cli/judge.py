@@ -30,6 +30,7 @@ def judge(
     from kit.files import ready_folder
     from kit.grid.training import train_all
     from kit.judge.answer import answer
+    from kit.judge.pictures import Judged, draw
     from kit.paper.claims import explained, readable, tally
     from kit.paper.plan import runs_of
 
@@ -40,13 +41,15 @@ def judge(
     tell_skipped(runs[0].data.load())
     print(question.about(rows))
     print(f"expected: about {duration(seconds_left(runs, jobs))}", flush=True)
-    found = answer(methods, rows, train_all(runs, engine or jobs))
+    results = train_all(runs, engine or jobs)
+    found = answer(methods, rows, results)
+    undrawn = list(draw(Judged(methods, rows, results, found, question.preset), out))
     with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
         print(found.table.to_string(index=False))
         shown = readable(found.verdicts)
         print(f"{shown.to_string(index=False)}\n{tally(found.verdicts)} · {explained(found.verdicts)}")
-    complain(f"note: {line}" for line in found.notes)
-    print(found.sentence)
+    complain(f"note: {line}" for line in (*found.notes, *undrawn))
+    print(f"pictures and tables are in {out}\n{found.sentence}")
     if as_json:
         print_json(
             {"command": question.command(), "rows": found.frame, "claims": found.verdicts, "notes": found.notes}

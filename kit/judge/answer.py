@@ -78,8 +78,8 @@ def summary(methods: Sequence[Method], frame: pd.DataFrame, classes: int) -> pd.
         measures = accuracies(cell, *names) | {
             "CPU s": plus_minus(cell["seconds"]),
             "with teachers": number(cell["all_seconds"].mean(), 1),
-            "TFLOP": number((cell["student_flops"] + cell["teacher_flops"]).mean() / 1e12, 3),
-            "with teachers ": number(cell["all_flops"].mean() / 1e12, 3),
+            "GFLOP": number((cell["student_flops"] + cell["teacher_flops"]).mean() / 1e9, 1),
+            "with teachers ": number(cell["all_flops"].mean() / 1e9, 1),
             "soft stages' end, epoch": plus_minus(cell["soft_end"]),
         }
         lines.append({"row": method.title, **cells(cell, measures)})

@@ -110,8 +110,8 @@ class Question(Settings):
         run, preset = rows[-1].runs[0], self.preset
         taught_by = " and ".join(teacher.student.title for teacher in run.teachers.values())
         return (
-            f"{described(run.data)}\n{taught_by} teach {run.student.title} for {run.recipe.epochs} epochs (preset {preset})"
-            f" · {len(rows)} rows from {counted(len(rows[0].runs), 'seed')}, {whose_teachers(rows)}"
+            f"{described(run.data)}\n{taught_by} teach {run.student.title} for {run.recipe.epochs} epochs (preset "
+            f"{preset}) · {len(rows)} rows from {counted(len(rows[0].runs), 'seed')}, {whose_teachers(rows)}"
         )
 
     def command(self, events: str | None = None) -> str:
@@ -123,8 +123,8 @@ class Question(Settings):
 
 
 def described(data: DataSpec) -> str:
-    """Says what the data are: `scikit-learn digits (embedded): 10 classes, 200 training and 400 test images of 16 px`."""
-    images = f"{data.train_images} training and {len(data.load().test)} test images of {data.px} px"
+    """Says what the data are: `scikit-learn digits (embedded): 10 classes, 200 training and 400 test images, 16 px`."""
+    images = f"{data.train_images} training and {len(data.load().test)} test images, {data.px} px"
     return f"{data.name} ({data.source}): {data.classes} classes, {images}"
 
 

@@ -235,7 +235,7 @@ def compare_table(
         ax = page.place(left, tops[-1], panel, tops[-1] - tops[0], facecolor="none", ylim=(tops[-1], tops[0]))
         values = np.array([interval(np.asarray(v, float) * measure.scale) for v in df[measure.column]])  # (rows, 3)
         printed = paper[measure.column].to_numpy(float) if measure.column in paper else None
-        draw_dots(ax, middles, values.clip(*measure.limits), looks, printed, measure.reference)
+        _draw_dots(ax, middles, values.clip(*measure.limits), looks, printed, measure.reference)
         ax.set_yticks([])
         _write_header(page, left, tops[0], measure.title, "left")
     if dotted:
@@ -244,7 +244,7 @@ def compare_table(
     return page.figure
 
 
-def draw_dots(
+def _draw_dots(
     ax: Axes,
     y: np.ndarray,
     values: np.ndarray,
