@@ -22,7 +22,7 @@ import torch
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
-from kit.figures import NEEDS, notebooks
+from kit.figures import NEEDS, chosen
 from kit.figures.needs import FORESEEN
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, Pace, Work, drawing_seconds, expected_drawing
@@ -176,7 +176,7 @@ class Prediction:
         users = users_of_logits(everything)
         cost = {run: whole(run, pace, plan, users) for run in everything}
         found, left, starts, before = [], {}, 0, set()
-        for name in notebooks():
+        for name in chosen([]):
             new, following = [run for run in needs.get(name, ()) if run not in before], foreseen.get(name, [])
             before.update(new)
             missing = [run for run in new if not is_finished(run)]
@@ -251,14 +251,15 @@ def pace_of(runs: Sequence[Run]) -> Pace:
 
 
 def seconds_left(runs: Sequence[Run], jobs: int | None = None) -> float:
-    """Predicts the seconds until these runs and all they learn from are in the cache, so many side by side."""
+    """Predicts the seconds until these runs and all they learn from are in the cache, so many side by side; starting
+    processes left out."""
     everything = with_teachers(runs)
     left = [run for run in everything if not is_finished(run)]
     if not left:
         return 0.0
     pace, users = pace_of(everything), users_of_logits(everything)
     cost = {run: _seconds(run, pace, len(run.data.load().test), users) for run in left}
-    return max(sum(cost.values()) / (jobs or default_jobs()), longest(cost)) + starting_seconds()
+    return max(sum(cost.values()) / (jobs or default_jobs()), longest(cost))
 
 
 def longest(cost: Mapping[Run, float]) -> float:

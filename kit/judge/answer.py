@@ -10,7 +10,8 @@ from itertools import combinations
 import pandas as pd
 from scipy import stats
 
-from kit.judge.question import Method
+from kit.data.base import Dataset
+from kit.judge.question import Method, counted
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gain, guessing, judged, number, percent, plus_minus
 from kit.paper.plan import Row, accuracies, cells, collect, ended
 from kit.runs.spec import Run
@@ -90,9 +91,24 @@ def of(frame: pd.DataFrame, method: Method) -> pd.DataFrame:
     return frame[(frame["temperature"] == method.label) & (frame["reading"] == method.reading)]
 
 
+def uneven(data: Dataset) -> list[str]:
+    """Says how many images the rarest and the commonest class have, where the commonest has half as many again."""
+    found = []
+    for split, labels in (("training", data.train.labels), ("test", data.test.labels)):
+        counts = labels.bincount(minlength=len(data.classes))
+        low, high = int(counts.argmin()), int(counts.argmax())
+        if 2 * counts[high] > 3 * counts[low]:
+            few, many = (f"{int(counts[i])} of {data.classes[i]!r}" for i in (low, high))
+            found.append(f"classes are uneven: {few} to {many} {split} images; Top-1 counts images, not classes")
+    return found
+
+
 def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> list[str]:
-    """Says how good the teachers are, whether a student alone is as good, and whose runs did not finish."""
-    found, alone = [], [o.metrics[MEASURE] for run in rows[0].runs if isinstance(o := results[run], Result)]
+    """Says whether classes are uneven, how good the teachers are beside a student alone, and whose runs failed."""
+    found, alone = (
+        uneven(rows[0].runs[0].data.load()),
+        [o.metrics[MEASURE] for run in rows[0].runs if isinstance(o := results[run], Result)],
+    )
     taught = {name: [run.teachers[name] for run in rows[-1].runs] for name in rows[-1].runs[0].teachers}
     for name, teachers in taught.items():
         known = [o.metrics[MEASURE] for run in dict.fromkeys(teachers) if (o := find(run)) is not None]
@@ -145,7 +161,9 @@ class Told:
         self._lines = dict(zip(pairs, verdicts.to_dict("records"), strict=True))
 
     def over(self, ours: Method, theirs: Method) -> Gain:
-        """What is told of ours over theirs."""
+        """What is told of ours over theirs; of a method over itself, that it cannot be told."""
+        if ours.key == theirs.key:
+            return Gain(0.0, 0.0, 0, OPEN, {})
         if (line := self._lines.get((theirs.key, ours.key))) is not None:
             return Gain(line["effect"], line["high"] - line["effect"], line["n"], line["verdict"], line)
         line = self._lines[ours.key, theirs.key]
@@ -182,12 +200,12 @@ class Gain:
 def recommendation(
     methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.DataFrame, data: str, classes: int
 ) -> str:
-    """Says in one sentence what to use: the first method, or a dearer one told better than the choice before it.
+    """Says in one sentence what to use: the first method, or step by step one that is told better than it.
 
     What cannot be told is said so, with what it would need.
     """
     told, seeds = Told(methods, verdicts), frame["seed"].nunique()
-    where = f"On {data} ({seeds} seed{'' if seeds == 1 else 's'})"
+    where = f"On {data} ({counted(seeds, 'seed')})"
     there = [method for method in methods if not ended(of(frame, method))]
     lost = [method for method in methods if method not in there]
     if lost:
@@ -197,10 +215,9 @@ def recommendation(
     if all(told.over(b, a).verdict == NONE for a, b in combinations(there, 2)):
         return f"{where} nothing can be told: one seed has no interval, so ask for three or more, better five."
     use, steps = there[0], []
-    for method in there[1:]:
-        if told.over(method, use).verdict == HOLDS:
-            steps.append((method, use))
-            use = method
+    while len(steps) < len(there) and (better := [m for m in there if told.over(m, use).verdict == HOLDS]):
+        steps.append((better[0], use))
+        use = better[0]
     if chance := guessing(frame, [use.key], MEASURE, dict.fromkeys(frame["role"], classes)):
         return f"{where} not even the best row is told from guessing: {chance}; give more images or epochs first."
     clauses = [f"{ours.said} helps ({told.over(ours, theirs)} points over {theirs.said})" for ours, theirs in steps]
@@ -213,7 +230,6 @@ def recommendation(
 RELATIONS = {  # of others to the method to use, by the verdict on them: in singular, in plural
     OPEN: ("cannot be told from", "cannot be told from"),
     FAILS: ("is worse than", "are worse than"),
-    HOLDS: ("is told better than the row before only, not than", "are told better than the row before only, not than"),
     NONE: ("has fewer than two seeds in common with", "have fewer than two seeds in common with"),
 }
 
