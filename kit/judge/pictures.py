@@ -80,10 +80,7 @@ def draw(judged: Judged, out: Path) -> Iterator[str]:
             shown = {method.title: runs for method, runs in finished}
             figure = accuracy_curves(shown, title="Accuracy against iteration", caption=f"{judged.caption} · {BAND}")
             save(figure, "accuracy", out, curves(shown, ["train_top1", MEASURE]))
-            method, runs = finished[-1]
-            if method.key != judged.methods[0].key:
-                title = f"{method.title}: {fall(runs[0])[0].lower()}{fall(runs[0])[1:]}"
-                save(temperature_trace(runs, title=title, caption=judged.caption), "temperature", out, runs[0].steps)
+            save(temperature_figure(judged), "temperature", out, finished[-1][1][0].steps)
             try:
                 save(cam_figure(judged), "cam", out)
             except KitError as error:  # a network without convolutions, say
@@ -150,6 +147,16 @@ def effects_figure(judged: Judged, width: float = style.WIDTH) -> Figure:
 
 
 KEY = {"loc": "upper left", "bbox_to_anchor": (0, -0.09), "ncols": 2, "handletextpad": 0.3, "borderaxespad": 0}
+
+
+def temperature_figure(judged: Judged) -> Figure:
+    """The temperature of the last row that finished, stages shaded, all seeds."""
+    if not (finished := judged.finished()):
+        raise KitError("no run finished, so there is no temperature to draw; allowed: at least one")
+    method, runs = finished[-1]
+    fell = fall(runs[0])
+    title = f"{method.title}: {fell[0].lower()}{fell[1:]}" if runs[0].run.teachers else method.title
+    return temperature_trace(runs, title=title, caption=judged.caption)
 
 
 def draw_interval(ax: Axes, y: float, values: Sequence[float], look: style.Look) -> None:
