@@ -16,6 +16,7 @@ from kit.cli.cam import cam
 from kit.cli.doctor import doctor
 from kit.cli.export import export
 from kit.cli.figures import figures
+from kit.cli.judge import judge
 from kit.cli.predict import predict
 from kit.cli.tables import table
 from kit.cli.train import train
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (figures, train, table, cam, predict, export, bench, doctor):
+for command in (figures, train, judge, table, cam, predict, export, bench, doctor):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")

@@ -22,7 +22,7 @@ import torch
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
-from kit.figures import NEEDS, notebooks
+from kit.figures import NEEDS, chosen
 from kit.figures.needs import FORESEEN
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, Pace, Work, drawing_seconds, expected_drawing
@@ -176,7 +176,7 @@ class Prediction:
         users = users_of_logits(everything)
         cost = {run: whole(run, pace, plan, users) for run in everything}
         found, left, starts, before = [], {}, 0, set()
-        for name in notebooks():
+        for name in chosen([]):
             new, following = [run for run in needs.get(name, ()) if run not in before], foreseen.get(name, [])
             before.update(new)
             missing = [run for run in new if not is_finished(run)]
@@ -193,10 +193,9 @@ class Prediction:
                 foreseen=len(following),
             )
             found.append(expected)
-        chains = [cost[run] + max((left.get(t, 0) for t in run.teachers.values()), default=0) for run in left]
         starts += bool(left)
         starting = starts * starting_seconds() if starts else 0.0
-        return cls(preset, jobs or default_jobs(), tuple(found), starting, max(chains, default=0.0))
+        return cls(preset, jobs or default_jobs(), tuple(found), starting, longest(left))
 
     @property
     def training(self) -> float:
@@ -237,21 +236,46 @@ def rounds_within(minutes: float, plan: Plan, jobs: int | None = None) -> int:
     So it depends on time, never on results. What the cache has counts as done; networks that it has no times of are
     measured first.
     """
-    pace = Pace.from_cache(cache_folder())
-    if not pace.rates:
-        needed = [run for need in NEEDS.values() for run in runs_of(need(plan, 1))]
-        batch = next(iter(plan.preset.roles.values())).batch
-        speeds = [speed(network, px, batch, A_GLANCE) for network, px in networks_of(needed)]
-        pace = pace.with_rates(measured_rates(speeds))
+    pace = pace_of([run for need in NEEDS.values() for run in runs_of(need(plan, 1))])
     fits = (Prediction.of(plan, pace, jobs, seeds).left <= 60 * minutes for seeds in range(2, MOST_ROUNDS + 1))
     return 1 + sum(takewhile(bool, fits))
+
+
+def pace_of(runs: Sequence[Run]) -> Pace:
+    """Returns the pace of what has finished here; in an empty cache that of the networks, measured at a glance."""
+    pace = Pace.from_cache(cache_folder())
+    if pace.rates:
+        return pace
+    speeds = [speed(network, px, runs[0].recipe.batch, A_GLANCE) for network, px in networks_of(runs)]
+    return pace.with_rates(measured_rates(speeds))
+
+
+def seconds_left(runs: Sequence[Run], jobs: int | None = None) -> float:
+    """Predicts the seconds until these runs and all they learn from are in the cache, so many side by side; starting
+    processes left out."""
+    everything = with_teachers(runs)
+    left = [run for run in everything if not is_finished(run)]
+    if not left:
+        return 0.0
+    pace, users = pace_of(everything), users_of_logits(everything)
+    cost = {run: _seconds(run, pace, len(run.data.load().test), users) for run in left}
+    return max(sum(cost.values()) / (jobs or default_jobs()), longest(cost))
+
+
+def longest(cost: Mapping[Run, float]) -> float:
+    """Adds up the longest chain of a run and one of its teachers, as far as these have a cost."""
+    return max((cost[run] + max((cost.get(t, 0) for t in run.teachers.values()), default=0) for run in cost), default=0)
 
 
 def whole(run: Run, pace: Pace, plan: Plan, users: Mapping[str, int]) -> float:
     """Predicts the seconds of one thread: training, evaluating after each epoch, and what is around it. Of a teacher's
     logits that many `users` read each is charged an equal part."""
+    return _seconds(run, pace, test_images(plan, run), users)
+
+
+def _seconds(run: Run, pace: Pace, tested: int, users: Mapping[str, int]) -> float:
     spared = {name: 1 - 1 / users.get(teacher_logits(run, name).key, 1) for name in read_from(run)}
-    return pace.seconds(run, spared) + pace.evaluating(run, test_images(plan, run)) + AROUND_A_RUN
+    return pace.seconds(run, spared) + pace.evaluating(run, tested) + AROUND_A_RUN
 
 
 def users_of_logits(runs: Sequence[Run]) -> Mapping[str, int]:

@@ -116,6 +116,8 @@ NEEDS = {
 FOLLOWING = {"06_table4_methods": _table4_searched}
 FORESEEN = {"06_table4_methods": _table4_foreseen}  # about what that will be
 
+APART = ("09_your_own",)  # is about its reader's data and networks, not the paper's: drawn only where it is named
+
 
 def notebooks() -> dict[str, Path]:
     """Lists the notebooks by name, in order. Raises KitError where they have not been installed."""
@@ -125,10 +127,10 @@ def notebooks() -> dict[str, Path]:
 
 
 def chosen(names: Sequence[str]) -> dict[str, Path]:
-    """Chooses the named notebooks (a name, its number, or its file), in order; all of them when none is named."""
+    """Chooses the named notebooks (a name, its number, or its file), in order; by default all of the paper's."""
     known = notebooks()
     if not names:
-        return known
+        return {name: path for name, path in known.items() if name not in APART}
     wanted = set()
     for name in names:
         stem = Path(name).stem

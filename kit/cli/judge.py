@@ -1,0 +1,59 @@
+"""The question whether the method helps, from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kit.cli import options
+from kit.cli.output import complain, print_json, tell_skipped
+from kit.judge.question import Question
+
+
+@options.of(Question)
+def judge(
+    question: Question,
+    out: Annotated[Path, typer.Option(callback=options.at_home, help="where tables and pictures go")] = Path(
+        "build/judge"
+    ),
+    jobs: options.Jobs = None,
+    scheduler: options.Scheduler = None,
+    strict: options.Strict = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train a student without a teacher, by ordinary distillation, and by the method; say which to use."""
+    import pandas as pd
+
+    from kit.figures.forecast import duration, seconds_left
+    from kit.files import ready_folder
+    from kit.grid.training import train_all
+    from kit.judge.answer import answer
+    from kit.judge.pictures import Judged, draw
+    from kit.paper.claims import explained, readable, tally
+    from kit.paper.plan import runs_of
+
+    engine = options.engine_at(scheduler, jobs)
+    rows, methods = question.rows(), question.methods
+    ready_folder(out)
+    runs = runs_of(rows)
+    tell_skipped(runs[0].data.load())
+    print(question.about(rows))
+    print(f"expected: about {duration(seconds_left(runs, jobs))}", flush=True)
+    results = train_all(runs, engine or jobs)
+    found = answer(methods, rows, results)
+    undrawn = list(draw(Judged(methods, rows, results, found, question.preset), out))
+    with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
+        print(found.table.to_string(index=False))
+        shown = readable(found.verdicts)
+        print(f"{shown.to_string(index=False)}\n{tally(found.verdicts)} · {explained(found.verdicts)}")
+    complain(f"note: {line}" for line in (*found.notes, *undrawn))
+    print(f"pictures and tables are in {out}\n{found.sentence}")
+    if as_json:
+        print_json(
+            {"command": question.command(), "rows": found.frame, "claims": found.verdicts, "notes": found.notes}
+            | {"sentence": found.sentence}
+        )
+    if found.lost:
+        raise typer.Exit(1)

@@ -1,0 +1,269 @@
+"""What is answered: a table, verdicts of the kit's statistics, and one sentence of recommendation that they decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import pandas as pd
+from scipy import stats
+
+from kit.data.base import Dataset
+from kit.judge.question import Method, counted
+from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gain, guessing, judged, number, percent, plus_minus
+from kit.paper.plan import Row, accuracies, cells, collect, ended
+from kit.runs.spec import Run
+from kit.runs.store import Failure, Result, find
+
+MEASURE = "test_top1"  # what verdicts are about
+MOST_SEEDS = 100  # that anybody would ask for
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The runs, a line each; the table and the verdicts made of them; the sentence, and notes beside it."""
+
+    frame: pd.DataFrame
+    table: pd.DataFrame
+    verdicts: pd.DataFrame
+    sentence: str
+    notes: tuple[str, ...]
+
+    @property
+    def lost(self) -> bool:
+        """Whether there is a row of which no run finished."""
+        return any(map(ended, (cell for _, cell in self.frame.groupby(["temperature", "reading"]))))
+
+
+def answer(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> Answer:
+    """Makes a table, verdicts and the sentence of what became of the rows' runs."""
+    frame, data = priced(rows, results), rows[0].runs[0].data
+    verdicts = judge(methods, frame, {data.role: data.classes})
+    sentence = recommendation(methods, frame, verdicts, data.name, data.classes)
+    return Answer(
+        frame, summary(methods, frame, data.classes), verdicts, sentence, tuple(notes(methods, rows, results))
+    )
+
+
+# ---- the table ----------------------------------------------------------------------------------------------------
+
+
+def priced(rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd.DataFrame:
+    """`collect`s a line a run, and adds what it costs from nothing: `all_seconds` and `all_flops`, teachers trained."""
+    frame = collect(rows, results)
+    of_teachers = {run.hash: teachers_flops(run, results[run]) for row in rows for run in row.runs}
+    return frame.assign(
+        all_seconds=frame["seconds"] + frame["teacher_seconds"],
+        all_flops=frame["student_flops"] + frame["teacher_flops"] + frame["run"].map(of_teachers),
+    )
+
+
+def teachers_flops(run: Run, outcome: Result | Failure) -> float:
+    """Counts the FLOPs that trained a finished run's teachers; NaN of one that failed."""
+    if isinstance(outcome, Failure):
+        return math.nan
+    return math.fsum(find(run.teachers[name]).metrics["student_flops"] for name in run.recipe.teachers)
+
+
+def summary(methods: Sequence[Method], frame: pd.DataFrame, classes: int) -> pd.DataFrame:
+    """One line a method: accuracies as mean ± half the 95 % interval, and what it costs, without and with its teachers.
+
+    Top-5 is there where there are more than five classes.
+    """
+    names = ("train Top-1", "test Top-1", "test Top-5") if classes > 5 else ("train Top-1", "test Top-1")
+    lines = []
+    for method in methods:
+        cell = of(frame, method)
+        measures = accuracies(cell, *names) | {
+            "CPU s": plus_minus(cell["seconds"]),
+            "with teachers": number(cell["all_seconds"].mean(), 1),
+            "GFLOP": number((cell["student_flops"] + cell["teacher_flops"]).mean() / 1e9, 1),
+            "with teachers ": number(cell["all_flops"].mean() / 1e9, 1),
+            "soft stages' end, epoch": plus_minus(cell["soft_end"]),
+        }
+        lines.append({"row": method.title, **cells(cell, measures)})
+    return pd.DataFrame(lines)
+
+
+def of(frame: pd.DataFrame, method: Method) -> pd.DataFrame:
+    return frame[(frame["temperature"] == method.label) & (frame["reading"] == method.reading)]
+
+
+def uneven(data: Dataset) -> list[str]:
+    """Says how many images the rarest and the commonest class have, where the commonest has half as many again."""
+    found = []
+    for split, labels in (("training", data.train.labels), ("test", data.test.labels)):
+        counts = labels.bincount(minlength=len(data.classes))
+        low, high = int(counts.argmin()), int(counts.argmax())
+        if 2 * counts[high] > 3 * counts[low]:
+            few, many = (f"{int(counts[i])} of {data.classes[i]!r}" for i in (low, high))
+            found.append(f"classes are uneven: {few} to {many} {split} images; Top-1 counts images, not classes")
+    return found
+
+
+def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> list[str]:
+    """Says whether classes are uneven, how good the teachers are beside a student alone, and whose runs failed."""
+    found, alone = (
+        uneven(rows[0].runs[0].data.load()),
+        [o.metrics[MEASURE] for run in rows[0].runs if isinstance(o := results[run], Result)],
+    )
+    taught = {name: [run.teachers[name] for run in rows[-1].runs] for name in rows[-1].runs[0].teachers}
+    for name, teachers in taught.items():
+        known = [o.metrics[MEASURE] for run in dict.fromkeys(teachers) if (o := find(run)) is not None]
+        if not known:
+            continue
+        line = f"{name} teacher {teachers[0].student.title}: test Top-1 {percent(pd.Series(known))} %"
+        line += f", {len(set(teachers))} trained" if len(set(teachers)) > 1 else ", the same for every seed"
+        if alone and sum(known) / len(known) <= sum(alone) / len(alone):
+            line += (
+                f"; no better than the student by hard labels ({percent(pd.Series(alone))} %), so little to learn from"
+            )
+        found.append(line)
+    for method, row in zip(methods, rows, strict=True):
+        failed = [o for run in row.runs if isinstance(o := results[run], Failure)]
+        if failed:
+            found.append(f"{method.title}: {len(failed)} of {len(row.runs)} runs failed, first: {failed[0].reason}")
+    return found
+
+
+# ---- verdicts -----------------------------------------------------------------------------------------------------
+
+
+def judge(methods: Sequence[Method], frame: pd.DataFrame, classes: Mapping[str, int]) -> pd.DataFrame:
+    """Judges every pair of methods: that the dearer one's students have the higher test Top-1. A line a pair."""
+    pairs = list(combinations(methods, 2))
+    claims = [
+        Claim(
+            f"{better.said} raises test Top-1",
+            "",
+            "",
+            "points",
+            gain(frame, better.key, worse.key, MEASURE),
+            worse.said,
+            MEASURE,
+            at_chance=guessing(frame, (better.key, worse.key), MEASURE, classes),
+        )
+        for worse, better in pairs
+    ]
+    return judged(claims).drop(columns=["where", "paper", "printed"])
+
+
+# ---- the sentence -------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """The verdicts by pair, from the side of any of its two methods."""
+
+    def __init__(self, methods: Sequence[Method], verdicts: pd.DataFrame) -> None:
+        pairs = combinations([method.key for method in methods], 2)
+        self._lines = dict(zip(pairs, verdicts.to_dict("records"), strict=True))
+
+    def over(self, ours: Method, theirs: Method) -> Gain:
+        """What is told of ours over theirs; of a method over itself, that it cannot be told."""
+        if ours.key == theirs.key:
+            return Gain(0.0, 0.0, 0, OPEN, {})
+        if (line := self._lines.get((theirs.key, ours.key))) is not None:
+            return Gain(line["effect"], line["high"] - line["effect"], line["n"], line["verdict"], line)
+        line = self._lines[ours.key, theirs.key]
+        turned = {HOLDS: FAILS, FAILS: HOLDS}.get(line["verdict"], line["verdict"])
+        return Gain(-line["effect"], line["high"] - line["effect"], line["n"], turned, line)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One method's test Top-1 less another's, in points, half its interval, over n seeds, and the verdict."""
+
+    effect: float
+    half: float
+    n: int
+    verdict: str
+    line: Mapping[str, float]
+
+    def __str__(self) -> str:
+        return f"{self.effect:+.1f} ± {self.half:.1f}"
+
+    @property
+    def seeds_needed(self) -> float:
+        """Computes how many seeds would tell an effect as large as this one, seeds scattering as here; infinity where
+        more than anybody asks for would not."""
+        scatter = math.sqrt(self.n) * self.half / stats.t.isf(self.line["level"] / 2, self.line["df"])
+        told = (
+            k
+            for k in range(2, MOST_SEEDS + 1)
+            if scatter * stats.t.isf(self.line["level"] / 2, k - 1) < math.sqrt(k) * abs(self.effect)
+        )
+        return next(told, math.inf)
+
+
+def recommendation(
+    methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.DataFrame, data: str, classes: int
+) -> str:
+    """Says in one sentence what to use: the first method, or step by step one that is told better than it.
+
+    What cannot be told is said so, with what it would need.
+    """
+    told, seeds = Told(methods, verdicts), frame["seed"].nunique()
+    where = f"On {data} ({counted(seeds, 'seed')})"
+    there = [method for method in methods if not ended(of(frame, method))]
+    lost = [method for method in methods if method not in there]
+    if lost:
+        where += f" {listed([each.said for each in lost])} did not finish, and"
+    if len(there) < 2:
+        return f"{where} nothing can be compared: no recommendation."
+    if all(told.over(b, a).verdict == NONE for a, b in combinations(there, 2)):
+        return f"{where} nothing can be told: one seed has no interval, so ask for three or more, better five."
+    use, steps = there[0], []
+    while len(steps) < len(there) and (better := [m for m in there if told.over(m, use).verdict == HOLDS]):
+        steps.append((better[0], use))
+        use = better[0]
+    if chance := guessing(frame, [use.key], MEASURE, dict.fromkeys(frame["role"], classes)):
+        return f"{where} not even the best row is told from guessing: {chance}; give more images or epochs first."
+    clauses = [f"{ours.said} helps ({told.over(ours, theirs)} points over {theirs.said})" for ours, theirs in steps]
+    passed = {each.key for step in steps for each in step}
+    others = [method for method in there if method.key not in passed | {use.key}]
+    clauses += compared(use, others, told, frame, "it" if steps else use.said)
+    return f"{where} {'; '.join(clauses)}: use {use.said}{needs(use, others, told)}."
+
+
+RELATIONS = {  # of others to the method to use, by the verdict on them: in singular, in plural
+    OPEN: ("cannot be told from", "cannot be told from"),
+    FAILS: ("is worse than", "are worse than"),
+    NONE: ("has fewer than two seeds in common with", "have fewer than two seeds in common with"),
+}
+
+
+def compared(use: Method, others: Sequence[Method], told: Told, frame: pd.DataFrame, it: str) -> list[str]:
+    """Says how the others do beside the method to use, called `it`, and what they cost of its cost."""
+    own, found = of(frame, use)["all_flops"].mean(), []
+    for verdict, relation in RELATIONS.items():
+        alike = [method for method in others if told.over(method, use).verdict == verdict]
+        if not alike:
+            continue
+        gains = ", ".join(str(told.over(method, use)) for method in alike)
+        shown = f" ({gains} points)" if verdict != NONE else ""
+        times = [f"{of(frame, method)['all_flops'].mean() / own:.1f}" for method in alike]
+        several = len(alike) > 1
+        cost = f"cost{'' if several else 's'} {listed(times)} times as much, teachers included"
+        found.append(f"{listed([each.said for each in alike])} {relation[several]} {it}{shown} and {cost}")
+    return found
+
+
+def needs(use: Method, others: Sequence[Method], told: Told) -> str:
+    """Says how many seeds would tell the largest gain that is seen over the method to use, but not told."""
+    seen = [(told.over(method, use), method) for method in others]
+    ahead = [(gain, method) for gain, method in seen if gain.verdict == OPEN and gain.effect > 0]
+    if not ahead:
+        return ""
+    gain, method = max(ahead, key=lambda each: each[0].effect)
+    seeds = gain.seeds_needed
+    many = f"about {seeds}" if math.isfinite(seeds) else f"more than {MOST_SEEDS}"
+    return (
+        f"; a gain as large as that of {method.said} here ({gain.effect:+.1f} points) would take {many} seeds to tell"
+    )
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -1,0 +1,144 @@
+"""What is asked: on these data, with these networks, does being taught help, and which way of it?
+
+    Question(data="pets/", student="resnet34", seeds=5).rows()
+
+It is `Settings` with other defaults, so whatever a training can be given can be given here, too.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from kit.errors import KitError
+from kit.paper.settings import Settings
+
+if TYPE_CHECKING:
+    from kit.paper.plan import Row
+    from kit.runs.spec import DataSpec
+
+NO_SMALL = "none"  # the word for no small teacher
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train the student, as a table's row (`label`, `reading`), as a title, and as a sentence has it."""
+
+    label: str
+    reading: str
+    title: str
+    said: str
+    changes: dict[str, Any]  # of the question's settings
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.label, self.reading
+
+
+class Question(Settings):
+    """What a person wants judged. Field for field the options of `python -m kit judge`.
+
+    Without anything it is about scikit-learn's digits. `temperature` and `reading` are ordinary distillation's; K, rate
+    and what else moves t are the adaptive temperature's; the rest is the same in every row.
+    """
+
+    student: str | None = Field(
+        None, description="default: cnn, at half the preset's width, so that teachers know more"
+    )
+    role: str | None = Field(None, description="default: imagenet's sizes for --data, else the embedded digits")
+    teacher: str = Field("vgg16", min_length=1, description="the big teacher")
+    small_teacher: str | None = Field(
+        "cnn", description=f"learnt from first in the last row; {NO_SMALL!r}: no such row"
+    )
+    temperature: float = Field(4.0, gt=0, allow_inf_nan=False, description="T of ordinary distillation, the usual one")
+    reading: Literal["printed", "hinton"] = Field(
+        "hinton", description="of Eq. (1) there: hinton, the usual, or printed"
+    )
+    seed: int = Field(0, description="the first seed")
+    seeds: int | None = Field(None, ge=1, description="of students, each with its own teachers; default: the preset's")
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The rows, each dearer than those before it."""
+        T = f"T={self.temperature:g}"
+        found = (
+            Method(
+                "hard labels", "no teacher", "hard labels", "hard labels",
+                without("teacher") | without("small_teacher"),
+            ),
+            Method(T, self.reading, f"ordinary distillation, {T}", "ordinary distillation", without("small_teacher")),
+            Method(
+                "adaptive", "big teacher only", "adaptive temperature", "the adaptive temperature",
+                {"temperature": "adaptive"} | without("small_teacher"),
+            ),
+            Method(
+                "adaptive", "three steps", "adaptive, small teacher first", "the small teacher",
+                {"temperature": "adaptive"},
+            ),
+        )  # fmt: skip
+        return found if self.small_teacher not in (None, NO_SMALL) else found[:-1]
+
+    def settings(self, method: Method, seed: int) -> Settings:
+        """The training that a seed of a row is."""
+        from kit.paper.presets import preset_named
+
+        preset = preset_named(self.preset)
+        own = {name: getattr(self, name) for name in Settings.model_fields}
+        if self.student is None:
+            own |= {"student": "cnn", "width": self.width or max(1, preset.student_width // 2)}
+        if self.role is None:
+            own |= {"role": "imagenet"} if self.data else {"role": "cifar-10", "source": "embedded"}
+        return Settings(**own | method.changes | {"seed": self.seed + seed})
+
+    def rows(self) -> list[Row]:
+        """Every method's row, a run a seed. KitError and ValidationError for what is not allowed."""
+        from kit.paper.plan import Row
+        from kit.paper.presets import preset_named
+
+        seeds = range(self.seeds or preset_named(self.preset).seeds)
+        return [
+            Row(each.label, each.reading, tuple(self.settings(each, seed).run() for seed in seeds))
+            for each in self.methods
+        ]
+
+    def about(self, rows: Sequence[Row]) -> str:
+        """Says on what data, by which networks and for how long, before anything is trained."""
+        run, preset = rows[-1].runs[0], self.preset
+        taught_by = " and ".join(teacher.student.title for teacher in run.teachers.values())
+        return (
+            f"{described(run.data)}\n{taught_by} teach {run.student.title} for {run.recipe.epochs} epochs (preset "
+            f"{preset}) · {len(rows)} rows from {counted(len(rows[0].runs), 'seed')}, {whose_teachers(rows)}"
+        )
+
+    def command(self, events: str | None = None) -> str:
+        """The line that asks the same question again."""
+        if events:
+            raise KitError(f"events {events!r} are of one training; allowed: none where several are judged")
+        words = shlex.split(super().command())
+        return shlex.join([*words[:3], "judge", *words[4:]])
+
+
+def described(data: DataSpec) -> str:
+    """Says what the data are: `scikit-learn digits (embedded): 10 classes, 200 training and 400 test images, 16 px`."""
+    images = f"{data.train_images} training and {len(data.load().test)} test images, {data.px} px"
+    return f"{data.name} ({data.source}): {data.classes} classes, {images}"
+
+
+def whose_teachers(rows: Sequence[Row]) -> str:
+    """Says whether every seed has teachers of its own, or all the same."""
+    teachers = {run.teachers["big"] for run in rows[-1].runs}
+    return "each with its own teachers" if len(teachers) == len(rows[-1].runs) else "all with the same teachers"
+
+
+def counted(n: int, thing: str) -> str:
+    return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
+def without(teacher: str) -> dict[str, Any]:
+    """Takes a teacher, and whatever else is said of it, out of settings."""
+    fields = Settings.model_fields
+    return {name: fields[name].default for name in fields if name == teacher or name.startswith(f"{teacher}_")}

@@ -1,0 +1,185 @@
+"""Every branch of the sentence, on frames made by hand; and how often it recommends what does not help."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from kit.judge.answer import MEASURE, Gain, Told, judge, recommendation, summary
+from kit.judge.question import Question
+from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, judged
+from kit.paper.plan import MEASURED
+
+METHODS = Question(preset="smoke").methods
+NOISE = {3: (-0.4, 0.1, 0.3), 5: (-0.4, 0.2, 0.1, -0.2, 0.3), 2: (-0.1, 0.1), 1: (0.0,)}
+
+
+def frame(*tops: float | None, seeds: int = 5, flops: tuple[float, ...] = (1, 2, 3, 4), scale: float = 1.0):
+    """Rows of these mean test Top-1 in %, seeds scattering a little and each row in its own order; None: all failed."""
+    lines = []
+    for row, (method, top) in enumerate(zip(METHODS, tops, strict=True)):
+        for seed in range(seeds):
+            line = {"temperature": method.label, "reading": method.reading, "role": "cifar-10", "seed": seed}
+            if top is None:
+                lines.append(line | {"status": "diverged: at step 3"})
+                continue
+            value = (top + scale * NOISE[seeds][(seed + row) % seeds]) / 100
+            measured = dict.fromkeys(("train_top1", "test_top1", "test_top5"), value)
+            cost = {"student_flops": flops[row] * 1e9, "teacher_flops": 0.0, "all_flops": flops[row] * 1e9}
+            lines.append(
+                line | {"status": "finished", **measured, **cost, "seconds": 1.0, "all_seconds": 2.0, "soft_end": 1.0}
+            )
+    made = pd.DataFrame(lines)
+    return made.reindex(columns=list(dict.fromkeys([*made, *MEASURED, "all_seconds", "all_flops"])))
+
+
+def said(made: pd.DataFrame, classes: int = 10) -> str:
+    return recommendation(METHODS, made, judge(METHODS, made, {"cifar-10": classes}), "pets", classes)
+
+
+def test_ordinary_distillation_helps_and_nothing_more_can_be_told():
+    sentence = said(frame(80, 83, 83.1, 83.0))
+    assert sentence.startswith("On pets (5 seeds) ordinary distillation helps (+3.0 ± ")
+    assert (
+        " points over hard labels); the adaptive temperature and the small teacher cannot be told from it (" in sentence
+    )
+    assert " and cost 1.5 and 2.0 times as much, teachers included: use ordinary distillation" in sentence
+    assert "; a gain as large as that of the adaptive temperature here (+0.1 points) would take " in sentence
+
+
+def test_each_step_up_is_a_verdict_over_the_choice_before_it():
+    sentence = said(frame(80, 83, 86, 89))
+    assert sentence.endswith(": use the small teacher.")
+    for step in (
+        "ordinary distillation helps (+3.0",
+        "the adaptive temperature helps (+3.0",
+        "the small teacher helps (+3.0",
+    ):
+        assert step in sentence
+    assert "over hard labels" in sentence and "over ordinary distillation" in sentence
+
+
+def test_the_adaptive_temperature_alone_may_be_what_helps():
+    sentence = said(frame(80, 80.1, 85, 85))
+    assert sentence.startswith("On pets (5 seeds) the adaptive temperature helps (+5.0 ± ")
+    assert "ordinary distillation is worse than it (-4.9 ± " in sentence
+    assert "the small teacher cannot be told from it (" in sentence and "use the adaptive temperature" in sentence
+
+
+def test_nothing_helps():
+    sentence = said(frame(80, 77, 76, 77))
+    assert (
+        "ordinary distillation, the adaptive temperature and the small teacher are worse than hard labels (" in sentence
+    )
+    assert sentence.endswith(" and cost 2.0, 3.0 and 4.0 times as much, teachers included: use hard labels.")
+
+
+def test_nothing_can_be_told_and_what_it_would_need():
+    sentence = said(frame(80, 80.2, 79.8, 80.1, seeds=3, scale=3))
+    assert (
+        "cannot be told from hard labels (" in sentence and ": use hard labels; a gain as large as that of " in sentence
+    )
+    assert "more than 100 seeds to tell." in sentence
+    behind = said(frame(80, 79.9, 79.8, 79.9, seeds=3, scale=3))
+    assert behind.endswith("use hard labels.")  # nobody is ahead: nothing to wait for
+
+
+def test_a_cheaper_row_that_is_told_better_than_the_choice_is_the_choice():
+    """Ordinary distillation scatters too much to be told from hard labels, yet is told from the adaptive rows."""
+    made = frame(80, 83, 81, 81)
+    verdicts = judge(METHODS, made, {"cifar-10": 10})
+    verdicts.loc[0, "verdict"] = OPEN  # of ordinary distillation over hard labels
+    sentence = recommendation(METHODS, made, verdicts, "pets", 10)
+    assert "the adaptive temperature helps (+1.0 ± " in sentence and "use ordinary distillation" in sentence
+
+
+def test_a_dearer_row_better_than_the_one_before_alone_is_not_recommended():
+    sentence = said(frame(80, 77, 80.0, 77))
+    assert sentence.endswith("use hard labels.") or "use hard labels; a gain" in sentence
+    assert "the adaptive temperature cannot be told from hard labels" in sentence
+
+
+def test_one_seed_tells_nothing():
+    assert said(frame(80, 90, 95, 99, seeds=1)) == (
+        "On pets (1 seed) nothing can be told: one seed has no interval, so ask for three or more, better five."
+    )
+
+
+def test_at_chance_nothing_is_recommended():
+    sentence = said(frame(10, 10.1, 10, 9.9, scale=5))
+    assert "not even the best row is told from guessing: hard labels, no teacher (chance 10 %)" in sentence
+    assert "use " not in sentence
+    assert "use " in said(frame(10, 10.1, 10, 9.9, scale=5), classes=1000)  # where chance is 0.1 %
+
+
+def test_a_row_of_which_nothing_finished_is_said_and_left_out():
+    sentence = said(frame(80, None, 83, 83.1))
+    assert sentence.startswith(
+        "On pets (5 seeds) ordinary distillation did not finish, and the adaptive temperature helps"
+    )
+    table = summary(METHODS, frame(80, None, 83, 83.1), 10)
+    assert table.loc[1, "test Top-1"] == "diverged" and table.loc[1, "seeds"] == "0, 5 diverged"
+    sentence = said(frame(None, 80, 83, None))
+    assert sentence.startswith("On pets (5 seeds) hard labels and the small teacher did not finish, and ")
+    assert said(frame(80, None, None, None)).endswith("did not finish, and nothing can be compared: no recommendation.")
+    assert said(frame(None, None, None, None)).endswith("and nothing can be compared: no recommendation.")
+
+
+def test_rows_that_share_no_two_seeds_are_said():
+    made = frame(80, 83, 83, 83)
+    gone = (made["temperature"] == "T=4") & (made["seed"] > 0)
+    made.loc[gone, ["test_top1", "all_flops"]] = math.nan
+    made.loc[gone, "status"] = "did not finish: killed"
+    assert "ordinary distillation has fewer than two seeds in common with it and costs" in said(made)
+
+
+def test_a_verdict_turned_round_is_the_same_verdict():
+    made = frame(80, 83, 83, 79)
+    verdicts = judge(METHODS, made, {"cifar-10": 10})
+    told = Told(METHODS, verdicts)
+    for (a, b), line in zip(combinations(METHODS, 2), verdicts.itertuples(), strict=True):
+        forth, back = told.over(b, a), told.over(a, b)
+        assert (forth.effect, forth.verdict) == (line.effect, line.verdict)
+        assert back.effect == -forth.effect and back.half == forth.half
+        assert {HOLDS: FAILS, FAILS: HOLDS}.get(forth.verdict, forth.verdict) == back.verdict
+    assert {line.verdict for line in verdicts.itertuples()} == {HOLDS, FAILS, OPEN}
+    assert NONE not in set(verdicts["verdict"])
+
+
+def test_effects_are_paired_differences_in_points():
+    made = frame(80, 83, 83, 79)
+    wide = made.pivot_table(index="seed", columns=["temperature", "reading"], values="test_top1")
+    for (a, b), line in zip(combinations(METHODS, 2), judge(METHODS, made, {"cifar-10": 10}).itertuples(), strict=True):
+        assert line.effect == pytest.approx(100 * (wide[b.key] - wide[a.key]).mean())
+
+
+def test_seeds_needed_are_the_fewest_whose_interval_would_exclude_zero():
+    """Six differences whose t interval at 95 % is ±2: with so many seeds more, half an interval is below the effect."""
+    sd = 2.0 * math.sqrt(6) / stats.t.isf(0.025, 5)
+    gain = Gain(0.7, 2.0, 6, OPEN, {"level": 0.05, "df": 5})
+    needed = gain.seeds_needed
+    half = {n: stats.t.isf(0.025, n - 1) * sd / math.sqrt(n) for n in (needed - 1, needed)}
+    assert half[needed] < 0.7 <= half[needed - 1]
+    assert Gain(0.01, 2.0, 6, OPEN, {"level": 0.05, "df": 5}).seeds_needed == math.inf
+
+
+def test_two_classes_have_no_top_5():
+    assert "test Top-5" not in summary(METHODS, frame(80, 81, 82, 83), 2)
+    assert "test Top-5" in summary(METHODS, frame(80, 81, 82, 83), 10)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_where_nothing_helps_anything_but_hard_labels_is_rarely_recommended(seeds):
+    """Four rows without an effect, seeds in common and of their own: at most 5 % of tables recommend to be taught."""
+    rng, tables, wrong = np.random.default_rng(seeds), 200, 0
+    for _ in range(tables):
+        rows = 2 * rng.standard_normal((len(METHODS), seeds)) + 3 * rng.standard_normal(seeds)
+        pairs = [pd.Series(b - a) for a, b in combinations(rows, 2)]  # the first three are over hard labels
+        verdicts = judged([Claim("", "", "", "points", pair, "", MEASURE) for pair in pairs])["verdict"]
+        wrong += (verdicts[: len(METHODS) - 1] == HOLDS).any()
+    assert wrong / tables <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / tables)

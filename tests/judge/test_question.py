@@ -1,0 +1,95 @@
+"""What is asked: rows as `python -m kit train` would train them, one by one."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from kit.errors import KitError
+from kit.judge.answer import uneven
+from kit.judge.question import Question
+from kit.paper.plan import Plan, rows
+from kit.paper.settings import Settings
+from kit.runs.spec import TEACHERS
+
+ASKED = {"role": "cifar-100", "student": "resnet34", "teacher": "resnet50", "small_teacher": "vgg19", "preset": "smoke"}
+
+
+def test_with_table_2s_networks_the_rows_are_table_2s_runs():
+    asked = Question(**ASKED, temperature=5, seeds=2).rows()
+    procedures = [("hard labels", "no teacher"), ("T=5", "hinton"), ("adaptive", "big teacher only")]
+    paper = rows(
+        Plan.of("smoke"), [*procedures, ("adaptive", "three steps")], 2, "cifar-100", "resnet34", "resnet50", "vgg19"
+    )
+    assert asked == paper
+    assert [run.seed for run in asked[0].runs] == [0, 1]
+    assert [run.teachers["big"].seed for run in asked[1].runs] == [TEACHERS, TEACHERS + 1]
+
+
+def test_without_anything_it_is_about_the_embedded_digits_and_a_narrow_student():
+    question = Question(preset="smoke")
+    run = question.rows()[-1].runs[0]
+    assert (run.data.name, run.data.source) == ("scikit-learn digits", "embedded")
+    assert run.student.width == run.teachers["big"].student.width // 2
+    assert [run.teachers[name].student.name for name in ("small", "big")] == ["cnn", "vgg16"]
+
+
+def test_without_a_small_teacher_there_is_no_row_of_one():
+    for word in (None, "none"):
+        found = Question(preset="smoke", small_teacher=word).rows()
+        assert [row.label for row in found] == ["hard labels", "T=4", "adaptive"]
+        assert not any("small" in run.teachers for row in found for run in row.runs)
+
+
+def test_what_else_is_said_of_a_teacher_goes_with_it():
+    """Fields that begin with a teacher's name are about that teacher, whatever they will be."""
+
+    class More(Settings):
+        teacher_weights: str | None = None
+        small_teacher_weights: str | None = None
+        student_weights: str | None = None
+
+    from kit.judge import question
+
+    before, question.Settings = question.Settings, More
+    try:
+        assert question.without("teacher") == {"teacher": None, "teacher_weights": None}
+        assert question.without("small_teacher") == {"small_teacher": None, "small_teacher_weights": None}
+    finally:
+        question.Settings = before
+
+
+def test_a_row_is_one_line_for_train_and_the_question_one_for_judge():
+    question = Question(preset="smoke", seeds=2, k=10, temperature=2)
+    assert question.command() == "python -m kit judge --temperature 2 --k 10 --preset smoke --seeds 2"
+    method = question.methods[1]
+    line = question.settings(method, 1).command()
+    wanted = "--student cnn --role cifar-10 --teacher vgg16 --temperature 2 --reading hinton --k 10 --width 2 --seed 1"
+    assert line == f"python -m kit train {wanted} --preset smoke --source embedded"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"seeds": 0}, "seeds"),
+        ({"temperature": 0}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"reading": "loose"}, "reading"),
+        ({"teacher": ""}, "teacher"),
+        ({"teacher": "tiny"}, "model 'tiny'"),
+        ({"student": "tiny"}, "model 'tiny'"),
+        ({"small_teacher": "tiny"}, "model 'tiny'"),
+        ({"role": "mnist"}, "role 'mnist'"),
+        ({"preset": "huge"}, "preset 'huge'"),
+        ({"k": 0.5}, "k"),
+        ({"seed": -1}, "seed: -1"),
+        ({"data": "/no/such/folder"}, "/no/such/folder"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_name(asked, said):
+    with pytest.raises((KitError, ValidationError), match=said):
+        Question(**{"preset": "smoke"} | asked).rows()
+
+
+def test_uneven_classes_are_said():
+    assert uneven(Plan.of("smoke").data("cifar-10").load()) == []
