@@ -449,7 +449,8 @@ class Cockpit(widgets.VBox):
         source = self._sources.get(self.role.value, "auto")
         chosen = {name: None if (value := getattr(self, name).value) == NONE else value for name in names}
         others = [whose for whose in NETWORKS if chosen[whose] != getattr(self._settings, whose)]
-        theirs = {name: None for name in Settings.model_fields for whose in others if name.startswith(f"{whose}_")}
+        fields = Settings.model_fields.items()
+        theirs = {name: field.default for name, field in fields for whose in others if name.startswith(f"{whose}_")}
         return self._settings.model_copy(update={"source": source} | theirs | chosen)
 
     def _described(self) -> None:
