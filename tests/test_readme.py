@@ -1,9 +1,17 @@
 """The README is true: its example runs, its notebooks exist; so does the example of an own method in CONTRIBUTING."""
 
 import re
+import shlex
+from itertools import product
 from pathlib import Path
 
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+
 import kit.data
+from kit.__main__ import main
 from kit.models import build
 from kit.paper import table4
 from kit.paper.plan import Plan
@@ -20,6 +28,22 @@ def test_the_example_of_an_own_loss_trains(capsys):
     code = next(code for code in examples() if "Objective" in code)
     exec(code, {"data": data, "student": student, "teacher": teacher})
     assert "'test_top1'" in capsys.readouterr().out
+
+
+def test_the_example_of_an_own_network_trains_as_the_command_has_it(tmp_path, monkeypatch, capsys):
+    """The command itself, at a size for seconds, on images and by a teacher's weights that are made here."""
+    monkeypatch.chdir(tmp_path)
+    code = next(code for code in examples() if "def tiny" in code)
+    (tmp_path / "my_nets.py").write_text(code, encoding="utf-8")
+    torch.save(torchvision.models.resnet18(num_classes=2).state_dict(), "resnet18.pth")
+    for split, name, i in product(("train", "test"), ("cat", "dog"), range(6)):
+        folder = tmp_path / "pets" / split / name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)).save(folder / f"{i}.png")
+    (line,) = (line for line in TEXT.splitlines() if "my_nets.py:tiny" in line)
+    words = shlex.split(line, comments=True)[3:]
+    assert main([*words, "--preset", "smoke", "--seeds", "2", "--epochs", "2", "--small-teacher", "none"]) == 0
+    assert "my_nets.py:tiny" in capsys.readouterr().out
 
 
 def test_the_example_of_an_own_temperature_trains():

@@ -1,0 +1,50 @@
+"""Makes the README's moving picture of the cockpit: a run of notebook 08 in JupyterLab, K moved on the way.
+
+    python docs/cockpit.py
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import pages  # noqa: E402
+from benchmarks.cockpit import NOTEBOOK, opened, press, says  # noqa: E402
+
+FRAMES, EVERY, WIDTH = 26, 700, 1000  # ms from frame to frame; px of the picture
+MOVED = {9: -14, 17: 10}  # presses on the K slider, by frame
+
+
+def main() -> None:
+    frames = []
+    with tempfile.TemporaryDirectory() as scratch, pages.browser(pages.chromium()) as browser:
+        folder = Path(scratch) / "notebooks"
+        pages.copy_notebook(NOTEBOOK, folder, preset="quick", epochs=100)
+        with pages.jupyter("lab", folder, Path(scratch) / "log") as address:
+            page = browser.new_page(viewport={"width": 1280, "height": 1400})
+            page.set_default_timeout(pages.PATIENCE)
+            opened(page, "lab", address, NOTEBOOK)
+            press(page, "Start")
+            says(page, "images/s")
+            cockpit = page.locator(".widget-vbox").filter(has=page.locator(".kit-curves")).first
+            cockpit.scroll_into_view_if_needed()
+            slider = page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first
+            for frame in range(FRAMES):
+                for _ in range(abs(MOVED.get(frame, 0))):
+                    slider.press("ArrowLeft" if MOVED[frame] < 0 else "ArrowRight")
+                page.wait_for_timeout(EVERY)
+                frames.append(Image.open(io.BytesIO(cockpit.screenshot())).convert("RGB"))
+    size = WIDTH, round(WIDTH * frames[0].height / frames[0].width)
+    frames = [frame.resize(size, Image.Resampling.LANCZOS).quantize(64, dither=Image.Dither.NONE) for frame in frames]
+    frames[0].save(ROOT / "docs" / "cockpit.gif", save_all=True, append_images=frames[1:], duration=EVERY, loop=0)
+
+
+if __name__ == "__main__":
+    main()
