@@ -51,7 +51,7 @@ from kit.temperature import Policy
 from kit.training import steering
 from kit.training.thermostat import mean
 
-INTERVAL = 0.1  # seconds between two messages to the page
+INTERVAL = 0.15  # seconds between two messages to the page
 ATTENDING = 0.02  # at most this share of a core's time goes into where the networks look
 NETWORKS = ("teacher", "small_teacher", "student")
 NONE = "none"  # a choice like others: a drop-down has nothing to show for None
