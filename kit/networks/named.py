@@ -277,7 +277,8 @@ def _module_of(name: str, content: bytes, path: str) -> Any:
 
 def _built(name: str, classes: int, arguments: Mapping[str, Any], code: str | None, path: str | None) -> nn.Module:
     """Calls a name's function. Raises KitError for arguments that it does not take, and where it gives no module."""
-    function = _function(name, code, path)
+    with torch.random.fork_rng(devices=[]):  # what is drawn while its code is read must not move the network's own
+        function = _function(name, code, path)
     reserved = {"num_classes"} | (PRETRAINED if parts(name)[0] in LIBRARIES else set())
     if taken := sorted(reserved & set(arguments)):
         raise KitError(f"network {name!r}: argument {taken[0]!r} is the kit's own; allowed: others of its function")

@@ -9,7 +9,6 @@ from kit.errors import KitError
 from kit.judge.answer import uneven
 from kit.judge.question import Question
 from kit.paper.plan import Plan, rows
-from kit.paper.settings import Settings
 from kit.runs.spec import TEACHERS
 
 ASKED = {"role": "cifar-100", "student": "resnet34", "teacher": "resnet50", "small_teacher": "vgg19", "preset": "smoke"}
@@ -42,21 +41,15 @@ def test_without_a_small_teacher_there_is_no_row_of_one():
 
 
 def test_what_else_is_said_of_a_teacher_goes_with_it():
-    """Fields that begin with a teacher's name are about that teacher, whatever they will be."""
-
-    class More(Settings):
-        teacher_weights: str | None = None
-        small_teacher_weights: str | None = None
-        student_weights: str | None = None
-
-    from kit.judge import question
-
-    before, question.Settings = question.Settings, More
-    try:
-        assert question.without("teacher") == {"teacher": None, "teacher_weights": None}
-        assert question.without("small_teacher") == {"small_teacher": None, "small_teacher_weights": None}
-    finally:
-        question.Settings = before
+    """A row without a teacher says nothing of one: neither its weights nor how it sees images."""
+    said = {"teacher_weights": "t.pth", "teacher_px": 20, "small_teacher_args": "{}", "student_weights": "s.pth"}
+    question = Question(preset="smoke", teacher_normalise="imagenet", **said)
+    hard, ordinary, _, whole = (question.settings(method, 0) for method in question.methods)
+    assert (hard.teacher, hard.teacher_weights, hard.teacher_px, hard.teacher_normalise) == (None, None, None, "role")
+    assert (ordinary.teacher_weights, ordinary.teacher_px, ordinary.teacher_normalise) == ("t.pth", 20, "imagenet")
+    assert (ordinary.small_teacher, ordinary.small_teacher_args) == (None, None)
+    assert (whole.small_teacher, whole.small_teacher_args) == ("cnn", "{}")
+    assert {each.student_weights for each in (hard, ordinary, whole)} == {"s.pth"}
 
 
 def test_a_row_is_one_line_for_train_and_the_question_one_for_judge():

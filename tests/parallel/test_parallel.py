@@ -245,7 +245,11 @@ def test_the_command_ends_with_one_entry_a_run_and_says_so_once(tmp_path):
             ["--batch", "33"],
             "error: batch 33 is not allowed with 2 processes; allowed: their multiples up to 160 images",
         ),
-        (["--teacher", "vgg17"], "error: model 'vgg17' is not known; allowed: cnn, vgg16, vgg19, resnet34, resnet50"),
+        (
+            ["--teacher", "vgg17"],
+            "error: model 'vgg17' is not known; allowed: cnn, vgg16, vgg19, resnet34, resnet50, torchvision:NAME, "
+            "timm:NAME, FILE.py:FUNCTION, MODULE:FUNCTION",
+        ),
     ],
 )
 def test_bad_input_is_one_line(options, said, tmp_path):
