@@ -1,6 +1,6 @@
 """Makes the README's moving picture of the cockpit: a run of notebook 08 in JupyterLab, K moved on the way.
 
-    python docs/cockpit.py
+python docs/cockpit.py
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import pages  # noqa: E402
 from benchmarks.cockpit import NOTEBOOK, opened, press, says  # noqa: E402
 
-FRAMES, EVERY, WIDTH = 26, 700, 1000  # ms from frame to frame; px of the picture
-MOVED = {9: -14, 17: 10}  # presses on the K slider, by frame
+FRAMES, EVERY, WIDTH = 22, 800, 900  # ms from frame to frame; px of the picture
+MOVED = {8: "PageDown", 9: "PageDown", 15: "PageUp"}  # keys on the K slider, by frame
 
 
 def main() -> None:
@@ -37,12 +37,12 @@ def main() -> None:
             cockpit.scroll_into_view_if_needed()
             slider = page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first
             for frame in range(FRAMES):
-                for _ in range(abs(MOVED.get(frame, 0))):
-                    slider.press("ArrowLeft" if MOVED[frame] < 0 else "ArrowRight")
+                if frame in MOVED:
+                    slider.press(MOVED[frame])
                 page.wait_for_timeout(EVERY)
                 frames.append(Image.open(io.BytesIO(cockpit.screenshot())).convert("RGB"))
     size = WIDTH, round(WIDTH * frames[0].height / frames[0].width)
-    frames = [frame.resize(size, Image.Resampling.LANCZOS).quantize(64, dither=Image.Dither.NONE) for frame in frames]
+    frames = [frame.resize(size, Image.Resampling.LANCZOS).quantize(128, dither=Image.Dither.NONE) for frame in frames]
     frames[0].save(ROOT / "docs" / "cockpit.gif", save_all=True, append_images=frames[1:], duration=EVERY, loop=0)
 
 
