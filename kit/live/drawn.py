@@ -10,10 +10,10 @@ import traitlets
 from torch import Tensor
 
 from kit.losses import softened
+from kit.show.panels import Softened, first_classes
 
 HERE = Path(__file__).parent
 TOP = 8  # classes whose bars are shown
-ENDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # where the bars' scale may end, so that it seldom changes
 
 
 class Curves(anywidget.AnyWidget):
@@ -44,11 +44,7 @@ class Lines(anywidget.AnyWidget):
 def distributions(zt: Tensor | None, zs: Tensor, t: float, classes: Sequence[str], true: int) -> dict[str, object]:
     """Describes p(zt, t) and p(zs, t) of logits (C,) on the teacher's first classes, in its order, with the student's
     first and the true one always among them, and what is left for the others. Without a teacher the student's alone."""
-    given = zs if zt is None else zt
-    order = given.argsort(descending=True, stable=True).tolist()
-    always = {int(zs.argmax()), true}
-    others = [c for c in order if c not in always][: TOP - len(always)]
-    chosen = [c for c in order if c in always or c in others]
+    chosen = first_classes(zs if zt is None else zt, zs, true, TOP)
     ps = softened(zs.double(), t)
     pt = None if zt is None else softened(zt.double(), t)
     rows = [(classes[c], None if pt is None else float(pt[c]), float(ps[c]), c == true) for c in chosen]
@@ -61,6 +57,6 @@ def distributions(zt: Tensor | None, zs: Tensor, t: float, classes: Sequence[str
         "title": f"softened at t = {t:.3g}",
         "rows": rows,
         "others": f"{rest} other classes: {', '.join(left)}" if rest else "",
-        "end": next(end for end in ENDS if widest <= end + 1e-9),
+        "end": next(end for end in Softened.SCALES if widest <= end + 1e-9),
         "words": f"t = {t:.2f} · {' · '.join(said)}",
     }

@@ -32,7 +32,9 @@ from kit.show.table_pictures import (
     compare_table,
     dots_scale,
     intervals_of,
+    looks_of,
     measured_columns,
+    printed_beside,
     repeats_blank,
     table_picture,
     verdicts_picture,
@@ -165,11 +167,8 @@ def compared_table(
 ) -> Table:
     """Tables 1 to 4, as `compare_table` draws them: measures with `dots=True` have their intervals in the cells, on one
     scale a column."""
-    printed = pd.DataFrame(index=df.index) if paper is None else paper
-    if len(printed) != len(df):
-        raise KitError(f"paper has {len(printed)} rows and df {len(df)}; allowed: as many in both")
-    names = df[label or text[-1]].astype(str)
-    looks = names.map(style.looks(names)).tolist()
+    printed = printed_beside(df, paper)
+    looks = looks_of(df, label or text[-1])
     columns = as_columns(df[list(text)])
     rows = _rows(columns, _spans(df, text[:-1]), names=len(text))
     scale = [""] * len(text)

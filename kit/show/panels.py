@@ -47,11 +47,8 @@ class Softened:
         self.background: tuple = ()  # changes with everything else
 
     def chosen(self, zt: Tensor, zs: Tensor, true: int | None) -> list[int]:
-        """The teacher's first classes, in its order, with the student's first and the true one always among them."""
-        order = zt.argsort(descending=True, stable=True).tolist()
-        always = {int(zs.argmax())} | ({true} if true is not None else set())
-        others = [c for c in order if c not in always][: max(0, self.top - len(always))]
-        return [c for c in order if c in always or c in others][: self.top]
+        """The classes whose bars are shown, in the teacher's order."""
+        return first_classes(zt, zs, true, self.top)
 
     @one_thread()
     def update(self, zt: Tensor, zs: Tensor, t: float, true: int | None = None) -> None:
@@ -71,6 +68,14 @@ class Softened:
         if self.rest:
             self.others.set_text(f"{self.rest} other classes: teacher {left[0]:.2f}, student {left[1]:.2f}")
         self.title.set_text(f"softened at t = {t:.3g}")
+
+
+def first_classes(zt: Tensor, zs: Tensor, true: int | None, top: int) -> list[int]:
+    """The teacher's first classes, in its order, with the student's first and the true one always among them."""
+    order = zt.argsort(descending=True, stable=True).tolist()
+    always = {int(zs.argmax())} | ({true} if true is not None else set())
+    others = [c for c in order if c not in always][: max(0, top - len(always))]
+    return [c for c in order if c in always or c in others][:top]
 
 
 class GradientTerms:

@@ -200,6 +200,20 @@ def intervals_of(df: pd.DataFrame, measure: Measure) -> np.ndarray:
     return np.array([interval(np.asarray(v, float) * measure.scale) for v in df[measure.column]]).clip(*measure.limits)
 
 
+def printed_beside(df: pd.DataFrame, paper: pd.DataFrame | None) -> pd.DataFrame:
+    """The paper's numbers, a row for each of `df`; no columns where it has none. Raises KitError for other rows."""
+    paper = pd.DataFrame(index=df.index) if paper is None else paper
+    if len(paper) != len(df):
+        raise KitError(f"paper has {len(paper)} rows and df {len(df)}; allowed: as many in both")
+    return paper
+
+
+def looks_of(df: pd.DataFrame, label: str) -> list[style.Look]:
+    """Each row's look, by the column that gives it its colour."""
+    names = df[label].astype(str)
+    return names.map(style.looks(names)).tolist()
+
+
 @style.styled()
 def compare_table(
     df: pd.DataFrame,
@@ -220,9 +234,7 @@ def compare_table(
     stands instead of numbers in a row that has none ('' in others). `label` names the text column that
     gives a row its colour (by default the last).
     """
-    paper = pd.DataFrame(index=df.index) if paper is None else paper
-    if len(paper) != len(df):
-        raise KitError(f"paper has {len(paper)} rows and df {len(df)}; allowed: as many in both")
+    paper = printed_beside(df, paper)
     shown, repeats = repeats_blank(df[list(text)], text[:-1])
     columns = as_columns(shown)
     columns += [column for measure in measures for column in measured_columns(df, measure, paper)]
@@ -238,8 +250,7 @@ def compare_table(
     page = Page(width, tops[-1] + ticks + foot + 6, title, caption)
     _draw_table(page, columns, tops, repeats, table - EDGE, right)
     middles = (tops[:-1] + tops[1:]) / 2
-    names = df[label or text[-1]].astype(str)
-    looks = names.map(style.looks(names)).tolist()
+    looks = looks_of(df, label or text[-1])
     for i, measure in enumerate(dotted):
         left = table - EDGE + gap + i * (panel + gap)
         ax = page.place(left, tops[-1], panel, tops[-1] - tops[0], facecolor="none", ylim=(tops[-1], tops[0]))
