@@ -1,4 +1,4 @@
-"""Names of classes in a file, by which a classifier of other classes, or in another order, is mapped onto the data's."""
+"""Names of classes in a file: by them a classifier of other classes, or in another order, is mapped onto the data's."""
 
 from __future__ import annotations
 

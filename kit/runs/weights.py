@@ -144,7 +144,7 @@ def _is_safetensors(place: Path) -> bool:
 
 
 def _shapes(place: Path) -> dict[str, Tensor]:
-    """Reads what a safetensors file says at its begin, as tensors of the meta device; {} for other files, and damage."""
+    """Reads what a safetensors file begins with, as tensors of the meta device; {} for other files, and damage."""
     try:
         if not _is_safetensors(place):
             return {}
