@@ -399,7 +399,7 @@ def check(name: str, network: nn.Module, classes: int, px: int) -> None:
 
 def _logits(name: str, network: nn.Module, x: Tensor, classes: int, mode: str) -> Tensor:
     shape = tuple(x.shape)
-    with foreign(name, f"{mode} on images {shape}"):
+    with foreign(name, f"{mode} on images {shape}, which are larger with --px"):
         z = network(x)
     if not isinstance(z, Tensor):
         more = '; with arguments {"aux_logits": false} it may have one' if isinstance(z, tuple) else ""

@@ -6,6 +6,8 @@ it is that of scikit-learn's StandardScaler and LogisticRegression(C=1), found b
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,8 +45,8 @@ def head_of(network: nn.Module, px: int, title: str) -> str:
 def train_head(network: nn.Module, name: str, split: Split, mean: Tensor, std: Tensor) -> int:
     """Trains a network's head on a split's clean images, its body frozen and in evaluation mode; returns how many FLOPs
     the head has cost, the body's answers not counted."""
-    head = _inside(network).get_submodule(name)
-    network = network.eval().to(mean.device, memory_format=torch.channels_last)
+    head = cast(nn.Linear, _inside(network).get_submodule(name))
+    network.eval().to(mean.device).to(memory_format=torch.channels_last)
     seen: list[Tensor] = []
     listening = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     for indices in torch.arange(len(split)).split(EVALUATION_BATCH):
@@ -63,8 +65,14 @@ def train_head(network: nn.Module, name: str, split: Split, mean: Tensor, std: T
 def regression(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor, int]:
     """Fits logistic regression to features (N, D) and labels (N,): weights (C, D), biases (C,), passes over all."""
     w, b = (torch.zeros(*shape, device=x.device, requires_grad=True) for shape in ((classes, x.shape[1]), (classes,)))
-    how = {"line_search_fn": "strong_wolfe", "tolerance_grad": 1e-6, "tolerance_change": 0.0}
-    optimiser = torch.optim.LBFGS([w, b], max_iter=ITERATIONS, max_eval=2 * ITERATIONS, **how)
+    optimiser = torch.optim.LBFGS(
+        [w, b],
+        max_iter=ITERATIONS,
+        max_eval=2 * ITERATIONS,
+        tolerance_grad=1e-6,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
     passes = 0
 
     def loss() -> Tensor:

@@ -269,8 +269,8 @@ def store(run: Run, training: Training) -> None:
     """Writes a finished training into the cache, all or nothing; of several ranks, which all call it, the first does.
     Raises KitError where the disk cannot take it."""
     mean, std = training.data.mean_std  # what is asked of the student's answers for other images than these
-    images = {"mean": mean.tolist(), "std": std.tolist(), "classes": list(training.data.classes)}
-    images |= {"name": run.data.name}  # for captions: a folder's is not in the description
+    images: dict[str, Any] = {"mean": mean.tolist(), "std": std.tolist(), "classes": list(training.data.classes)}
+    images["name"] = run.data.name  # for captions: a folder's is not in the description
     metrics = priced(run, training.metrics()) | {"images": images}
     if not training.ranks.is_first:
         return

@@ -49,7 +49,9 @@ def test_names_are_found_as_written_else_where_one_is_spelt_alike(tmp_path):
     assert outputs(file, ["dog", "Sea Gull", "polar-bear"]).chosen == (2, 1, 4)
     with pytest.raises(KitError) as raised:
         outputs(file, ["DOG", "dog", "a", "b", "c"])  # DOG may be either
-    assert str(raised.value).startswith("of the data's 5 classes 'DOG', 'a', 'b' and 1 more are not among the 5 names of")
+    assert str(raised.value).startswith(
+        "of the data's 5 classes 'DOG', 'a', 'b' and 1 more are not among the 5 names of"
+    )
     with pytest.raises(KitError, match="stand for two of the data's classes: 'sea_gull'; allowed: for one"):
         outputs(file, ["sea gull", "Sea-Gull"])
 
@@ -154,7 +156,9 @@ def test_its_training_is_charged_is_the_same_again_and_is_part_of_the_identity(b
 
 def test_a_body_alone_is_enough_for_a_new_head_and_less_is_not(body, tmp_path):
     file, state = tmp_path / "w.safetensors", body.state_dict()
-    with pytest.raises(KitError, match=r"of another shape: fc.weight .*; a teacher of other classes needs --teacher-cl"):
+    with pytest.raises(
+        KitError, match=r"of another shape: fc.weight .*; a teacher of other classes needs --teacher-cl"
+    ):
         Weights.of(file, CNN)
     save_file({name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, file)
     assert Weights.of(file, CNN, "fc").head == "fc"
