@@ -105,18 +105,15 @@ def summary(methods: Sequence[Method], frame: pd.DataFrame, classes: int) -> pd.
     lines = []
     for method in methods:
         cell = of(frame, method)
-        uneven = {title: percent(cell[column]) for title, column in rarest(frame).items()}
-        measures = (
-            accuracies(cell, *names)
-            | uneven
-            | {
-                "CPU s": plus_minus(cell["seconds"]),
-                "with teachers": number(cell["all_seconds"].mean(), 1),
-                "GFLOP": number((cell["student_flops"] + cell["teacher_flops"]).mean() / 1e9, 1),
-                "with teachers ": number(cell["all_flops"].mean() / 1e9, 1),
-                "soft stages' end, epoch": plus_minus(cell["soft_end"]),
-            }
-        )
+        measures = {
+            **accuracies(cell, *names),
+            **{title: percent(cell[column]) for title, column in rarest(frame).items()},
+            "CPU s": plus_minus(cell["seconds"]),
+            "with teachers": number(cell["all_seconds"].mean(), 1),
+            "GFLOP": number((cell["student_flops"] + cell["teacher_flops"]).mean() / 1e9, 1),
+            "with teachers ": number(cell["all_flops"].mean() / 1e9, 1),
+            "soft stages' end, epoch": plus_minus(cell["soft_end"]),
+        }
         lines.append({"row": method.title, **cells(cell, measures)})
     return pd.DataFrame(lines)
 

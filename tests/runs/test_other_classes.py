@@ -67,9 +67,8 @@ def test_files_of_names_that_are_refused(content, tmp_path):
     (tmp_path / "names.txt").write_bytes(content)
     with pytest.raises(KitError) as raised:
         names_in(tmp_path / "names.txt")
-    assert str(raised.value) == (
-        f"names of classes '{tmp_path}/names.txt' cannot be read ({BAD[content]}); allowed: a text file, one name a line"
-    )
+    named = f"names of classes '{tmp_path}/names.txt' cannot be read"
+    assert str(raised.value) == f"{named} ({BAD[content]}); allowed: a text file, one name a line"
     with pytest.raises(KitError, match="No such file"):
         names_in(tmp_path / "none.txt")
 
@@ -80,7 +79,7 @@ def test_names_as_other_systems_write_them(tmp_path):
 
 
 def test_a_teacher_of_more_classes_in_another_order_answers_as_its_own_rows(tmp_path):
-    """Ten of 13 outputs, shuffled: logits are those of the network itself, by hand; folded, taught and described too."""
+    """Ten of 13 outputs, shuffled: logits are those of the network itself; folded, taught, described too."""
     names = ["x", *CLASSES[5:], "y", *CLASSES[:5], "z"]
     found = outputs(lines(tmp_path, *names), CLASSES)
     name = f"{own_file(tmp_path)}:tiny"
