@@ -25,18 +25,14 @@ ITERATIONS = 200  # of L-BFGS, which stops before where the gradient vanishes
 def head_of(network: nn.Module, px: int, title: str) -> str:
     """Finds the name of the linear layer that gives a network's logits. Raises KitError where there is none."""
     own = _inside(network).eval()
-    answers: dict[str, Tensor] = {}
-
-    def listen(name: str, layer: nn.Linear) -> None:
-        layer.register_forward_hook(lambda _, given, z: answers.update({name: z}))
-
-    linear = [(name, layer) for name, layer in own.named_modules() if isinstance(layer, nn.Linear)]
-    for name, layer in linear:
-        listen(name, layer)
+    answers: dict[nn.Module, Tensor] = {}
+    linear = {name: layer for name, layer in own.named_modules() if isinstance(layer, nn.Linear)}
+    for layer in linear.values():
+        layer.register_forward_hook(lambda layer, given, z: answers.update({layer: z}))
     with torch.inference_mode():
         logits = network.to(memory_format=torch.channels_last)(images(px))  # (2, C)
-    for name, layer in linear:
-        if layer.bias is not None and name in answers and torch.equal(answers[name], logits):
+    for name, layer in linear.items():
+        if layer.bias is not None and layer in answers and torch.equal(answers[layer], logits):
             return name
     raise KitError(f"{title} has no head to be trained; allowed: a linear layer with a bias that gives the logits")
 
@@ -54,7 +50,8 @@ def train_head(network: nn.Module, name: str, split: Split, mean: Tensor, std: T
     listening.remove()
     x, y = torch.cat(seen), split.labels.to(mean.device)  # (N, D), (N,)
     centre, scale = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(scale > 0, scale, 1.0)  # of features that never change
+    steady = scale <= 10 * torch.finfo(x.dtype).eps * centre.abs()  # but for rounding these never change
+    scale = torch.where(steady, 1.0, scale)
     w, b, passes = regression((x - centre) / scale, y, head.out_features)
     head.weight.copy_(w / scale)
     head.bias.copy_(b - (w / scale) @ centre)
