@@ -107,6 +107,9 @@ from .symbolic import (
     LOSSES as LOSSES,
 )
 from .symbolic import (
+    NAMES as NAMES,
+)
+from .symbolic import (
     Symbols as Symbols,
 )
 from .symbolic import (

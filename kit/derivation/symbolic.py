@@ -12,6 +12,7 @@ import sympy as sp
 from kit.errors import not_one_of
 
 LOSSES = ("CE", "KL", "hard")
+NAMES = dict(zip(LOSSES, ("L_D", "KL", "L_CE"), strict=True))  # as the paper has them
 Form = TypeVar("Form")
 
 

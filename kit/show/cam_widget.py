@@ -23,6 +23,7 @@ from kit.show.widgets import Coalesced
 
 SIDE = 320  # px
 KEPT = 64  # maps
+DEFAULT = "default"  # a choice like others: a drop-down has nothing to show for None
 
 
 def named(subjects: Sequence[Subject], seed: int = 0) -> dict[str, nn.Module]:
@@ -92,16 +93,17 @@ class CamExplorer(widgets.VBox):
         usual = default_layer(network, x, sizes)
         names = nameable(network, sizes)
         before = self.layer.value
-        options = [(f"default: {usual} ({_cells(sizes[usual])})", None)]
+        options = [(f"default: {usual} ({_cells(sizes[usual])})", DEFAULT)]
         self.layer.options = options + [(f"{name} ({_cells(sizes[name])})", name) for name in names]
-        self.layer.value = before if before in names else None
+        self.layer.value = before if before in names else DEFAULT
 
     def heat(self) -> HeatMaps:
         """The chosen map of one image, computed once."""
         key = network, i, target, method, layer = tuple(control.value for control in self._controls[:-1])
         if key not in self._maps:
             wanted = self._scenes.labels[i : i + 1] if target == "true" else target
-            self._maps[key] = maps(self._networks[network], self._scenes.x[i : i + 1], wanted, method, layer)
+            named = None if layer == DEFAULT else layer
+            self._maps[key] = maps(self._networks[network], self._scenes.x[i : i + 1], wanted, method, named)
             self.computed += 1
             if len(self._maps) > KEPT:
                 del self._maps[next(iter(self._maps))]
