@@ -74,7 +74,8 @@ def test_make_installs_the_same():
 
 def test_what_the_kit_imports_is_declared():
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "pytorch_grad_cam": "grad-cam",
-             "IPython": "ipykernel", "nbclient": "papermill", "dask": "distributed", "bs4": "beautifulsoup4"}  # fmt: skip
+             "IPython": "ipykernel", "nbclient": "papermill", "dask": "distributed",
+             "bs4": "beautifulsoup4"}  # fmt: skip
     declared = {canonicalize_name(requirement.name) for requirement in floors()}
     for file in (ROOT / "kit").rglob("*.py"):
         for module in re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(), re.MULTILINE):

@@ -69,5 +69,5 @@ def examples(text: str = TEXT) -> list[str]:
 
 
 def test_notebooks_that_it_names_are_there():
-    for name in re.findall(r"\| `(\d\d_\w+)` \|", TEXT):
-        assert (ROOT / "notebooks" / f"{name}.ipynb").is_file(), name
+    names = re.findall(r"^\| \[`(\d\d_\w+)`\]\(figures/\1\.md\) \|", TEXT, re.M)
+    assert names == [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))]

@@ -40,7 +40,7 @@ class Page:
 
     def _cell(self, cell: Any) -> Iterator[str]:
         if cell.cell_type == "markdown":
-            yield re.sub(r"(\]\(\d\d_\w+)\.ipynb\)", r"\1.md)", github_maths(cell.source))
+            yield re.sub(r"\]\(([\w/]+)\.ipynb\)", self._follow, github_maths(cell.source))
         elif "injected-parameters" not in cell.metadata.get("tags", []):
             yield fenced(cell.source, "python")
             outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
@@ -49,6 +49,11 @@ class Page:
             for output in outputs:
                 if output.output_type != "stream":
                     yield from self._shown(output.data, output.metadata)
+
+    def _follow(self, link: re.Match[str]) -> str:
+        """A link to a notebook beside it leads to that one's page, any other to the notebook."""
+        name = link[1]
+        return f"]({self._path(self._source.parent / name)}.ipynb)" if "/" in name else f"]({name}.md)"
 
     def _shown(self, data: Any, metadata: Any) -> Iterator[str]:
         """What an output shows, in the richest form that a page can have."""

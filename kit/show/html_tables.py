@@ -111,7 +111,7 @@ def plain_table(
 
 
 def derived_table(df: pd.DataFrame, title: str, digits: str = ".3g", *, merge: Sequence[str] = ()) -> Table:
-    """A frame of the derivation as a table: its losses by the paper's letters, sympy's terms and truths as one reads them."""
+    """A frame of the derivation as a table: its losses by the paper's letters, terms and truths as one reads them."""
 
     def read(entry: object) -> object:
         if isinstance(entry, bool | np.bool_):

@@ -46,7 +46,7 @@ def drawn(tmp_path_factory):
     """A notebook with every kind of output, drawn."""
     folder = tmp_path_factory.mktemp("pages") / "notebooks"
     folder.mkdir()
-    first = "# 00 · Of all kinds\n\nSee [01](01_next.ipynb): $z^t_i$"
+    first = "# 00 · Of all kinds\n\nSee [01](01_next.ipynb), [zh](zh/00_a.ipynb): $z^t_i$"
     book = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_markdown_cell(first), *map(nbformat.v4.new_code_cell, CELLS)]
     )
@@ -62,7 +62,10 @@ def drawn(tmp_path_factory):
 def test_a_page_has_every_kind_of_output(drawn):
     text = (drawn / "00_kinds.md").read_text("utf-8")
     assert text.startswith("# 00 · Of all kinds\n\n*Executed at preset smoke. To run it")
-    assert "(../notebooks/00_kinds.ipynb)" in text and "[01](01_next.md): $`z^t_i`$" in text
+    assert (
+        "(../notebooks/00_kinds.ipynb)" in text
+        and "[01](01_next.md), [zh](../notebooks/zh/00_a.ipynb): $`z^t_i`$" in text
+    )
     assert re.findall(r"^!\[(.*)\]\((.*)\)$", text, re.M) == [
         ("a [title]", "mine.png"), ("never saved", "00_kinds_1.png"), ("VBox", "00_kinds_2.png")]  # fmt: skip
     assert "```text\nsaid\n```" in text and "```math\n\\frac{a}{t^2}\n```" in text
