@@ -45,6 +45,7 @@ from kit.runtime.environment import folder_from
 from kit.show import style
 from kit.show.artefacts import pixels_png, save
 from kit.show.cam_figures import enlarged, overlay
+from kit.show.labels import Labels
 from kit.show.panels import Softened
 from kit.show.widgets import WIDTH, Coalesced
 from kit.temperature import Policy
@@ -149,8 +150,8 @@ class Lane:
         self.controls = widgets.HBox(layout=GAP)
         self.session = Session(settings, hear=hear)
         self.bars = Bars()
-        self.eyes = [widgets.Image(format="png", layout=widgets.Layout(width="150px", height="150px"))
-                     for _ in range(3)]  # fmt: skip
+        hidden = {"width": "150px", "height": "150px", "visibility": "hidden"}  # until there is a picture
+        self.eyes = [widgets.Image(format="png", layout=widgets.Layout(**hidden)) for _ in range(3)]
         self.captions = [widgets.HTML(layout=widgets.Layout(width="150px")) for _ in self.eyes]
         self._going = False  # Start or Step has been pressed: what is moved from then on is steered
         self.is_late = False  # something was moved after the end
@@ -280,7 +281,7 @@ class Lane:
             if attending.done():
                 pictures, self._attention_cost = attending.result()
                 for image, caption, picture, text in zip(self.eyes, self.captions, pictures, captions, strict=True):
-                    image.value = picture
+                    image.value, image.layout.visibility = picture, "visible"
                     caption.value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{html.escape(text)}</div>'
                 self._attending, self._attended_at = None, now
             return
@@ -355,6 +356,7 @@ class Cockpit(widgets.VBox):
         self.curves = Curves(panels=2 if compact else 4)
         self.lines = Lines()
         self.page = Page(self._page_told)
+        self.labels = Labels()
         super().__init__(self._parts(), layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"))
         self._drawer = self._loop.create_task(self._draw_on()) if self._loop else None
         if self._drawer is not None:
@@ -413,7 +415,7 @@ class Cockpit(widgets.VBox):
         rows = []
         for lane in self.lanes:
             rows += [lane.bars] if self._compact else [lane.row(several)]
-        return [*sliders, self._buttons, self.status, self.lines, self.curves, *rows, self.page]
+        return [*sliders, self._buttons, self.status, self.lines, self.curves, *rows, self.labels, self.page]
 
     # ---- what is pressed ---------------------------------------------------------------------------------------
 

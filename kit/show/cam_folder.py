@@ -39,6 +39,7 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of r
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation, the usual ones
 ON_SHEET = 48  # images at most
 TILE = 140  # px
+PERCENT = 40  # of these, for what follows a class's name
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def explain(
     sheet = contact_sheet(
         np.stack(drawn[:ON_SHEET]),
         [
-            f"{style.shortened(name, TILE, style.SMALL)}\n{c}, {p:.0%}"
+            f"{style.shortened(name, TILE, style.SMALL)}\n{style.shortened(c, TILE - PERCENT, style.SMALL)}, {p:.0%}"
             for name, c, p in frame[["image", "class", "probability"]].values[:ON_SHEET]
         ],
         title=f"{method} at {found.layer}: {explained.title}",

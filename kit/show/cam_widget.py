@@ -19,6 +19,7 @@ from kit.paper.figure2 import Scenes, Subject, against_regions
 from kit.runtime.threads import one_thread
 from kit.show.artefacts import pixels_png
 from kit.show.cam_figures import enlarged, overlay
+from kit.show.labels import Labels
 from kit.show.widgets import Coalesced
 
 SIDE = 320  # px
@@ -72,12 +73,16 @@ class CamExplorer(widgets.VBox):
         self.blend = widgets.FloatSlider(value=0.6, min=0, max=1, step=0.05, description="blend",
                                          tooltip="0: the image, 1: the map", **wide)  # fmt: skip
         self.picture = widgets.Image(format="png", layout=widgets.Layout(width=f"{SIDE}px", max_width="100%"))
+        self.picture.add_class("kit-map")
         self.numbers = widgets.HTML()
         self._offer_layers()
         self._controls = [self.network, self.image, self.target, self.method, self.layer, self.blend]
         side_by_side = widgets.Layout(grid_gap="16px", flex_flow="row wrap")  # below each other where it is narrow
         super().__init__(
-            [widgets.HBox([widgets.VBox(self._controls), self.picture, self.numbers], layout=side_by_side)]
+            [
+                widgets.HBox([widgets.VBox(self._controls), self.picture, self.numbers], layout=side_by_side),
+                Labels({"kit-map": "the chosen image, blended with its heat map"}),
+            ]
         )
         self._redraw = Coalesced(self.draw)
         self.network.observe(lambda _: self._offer_layers(), "value")
