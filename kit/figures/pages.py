@@ -135,7 +135,7 @@ def bare(html: str) -> str:
             title.insert_after(": ")
     for sign in soup(class_="kit-sign"):
         sign.insert_after(" ")
-    for cell in soup("td"):
+    for cell in soup(["th", "td"]):
         for text in cell.find_all(string=lambda string: "\n" in string.strip()):
             lines = [part for line in text.strip().split("\n") for part in (line, soup.new_tag("br"))][:-1]
             text.replace_with(*(NavigableString(part) if isinstance(part, str) else part for part in lines))

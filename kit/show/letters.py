@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.font_manager import FontEntry, fontManager, get_font
 
 FAMILIES = ["DejaVu Sans"]  # comes with matplotlib: the same everywhere
+BOXES = "Last Resort High-Efficiency"  # has a box for every letter
 SPACES = "\n\u00a0"  # of a text's layout: nothing to draw
 
 
@@ -54,7 +55,7 @@ def _preference(entry: FontEntry) -> tuple[bool, bool, bool, str]:
 
 
 def _has(entry: FontEntry, letter: str) -> bool:
-    return ord(letter) in _letters(entry.fname)
+    return entry.name != BOXES and ord(letter) in _letters(entry.fname)
 
 
 @cache

@@ -138,6 +138,7 @@ def source_line(roles: dict[str, str], preset: str, seeds: int, *more: str) -> s
 
 def text_size(text: str, size: float = TEXT, bold: bool = False) -> tuple[float, float]:
     """Width and height in px at DPI of `text`, which may have several lines."""
+    text = drawable(text)
     font = FontProperties(family=_RC["font.family"], size=size, weight="bold" if bold else "normal")
     sizes = [_RENDERER.get_text_width_height_descent(line, font, ismath=False)[0] for line in text.split("\n")]
     return max(sizes), line_height(size) * len(sizes)
