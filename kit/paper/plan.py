@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -151,6 +153,9 @@ class Plan:
         chosen = Chosen.of(model)
         if "width" in changes and chosen.name not in MODELS:
             raise KitError(f"width {changes['width']} is not allowed; allowed: for {', '.join(MODELS)}")
+        data, batch = self.data(role), changes.get("batch", self.size(role).batch)
+        if data.source == "real" and data.train_images < 2 * batch:
+            _say_few(data.train_images, int(batch))
         return self._run(chosen, role, built, teachers, seed, epochs=epochs, **changes)
 
     def _run(
@@ -187,6 +192,16 @@ class Plan:
             precision=self.precision,
             weights=None if chosen.weights is None else Weights.of(chosen.weights, network),
         )
+
+
+@cache
+def _say_few(images: int, batch: int) -> None:
+    """Says it once a process."""
+    print(
+        f"hint: {images} training images are one batch of {min(batch, images)} an epoch, so a student takes one step an "
+        f"epoch; a smaller batch or more epochs give it more",
+        file=sys.stderr,
+    )
 
 
 # The procedures that the tables compare, by the label and reading they carry there.

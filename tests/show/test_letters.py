@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.font_manager import fontManager, get_font
 from matplotlib.text import Text
@@ -25,7 +26,6 @@ OWN = [entry for entry in fontManager.ttflist if Path(entry.fname).is_relative_t
 def fonts(monkeypatch):
     """As where no font is but matplotlib's own: DejaVu, STIX and Computer Modern."""
     monkeypatch.setattr(fontManager, "ttflist", OWN)
-    monkeypatch.setattr("sys.stderr", __import__("io").StringIO())
     forget()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -47,8 +47,6 @@ def test_letters_that_no_font_has_are_transliterated_and_that_is_said_once(capsy
     figure = contact_sheet(IMAGES, ["巡洋舰", "Schiff ✓"], title="角色")
     assert texts(figure) == {"XunYangJian", "Schiff ✓", "JiaoSe"}
     assert png_bytes(figure) and svg_bytes(figure)
-    import pandas as pd
-
     table = plain_table(pd.DataFrame({"类": ["舟"], "n": [2]}), "舟")
     assert "舟" in table.html  # a browser has fonts of its own
     assert {"Lei", "Zhou"} <= texts(table.picture())
