@@ -198,8 +198,8 @@ class Plan:
 def _say_few(images: int, batch: int) -> None:
     """Says it once a process."""
     print(
-        f"hint: {images} training images are one batch of {min(batch, images)} an epoch, so a student takes one step an "
-        f"epoch; a smaller batch or more epochs give it more",
+        f"hint: {images} training images are one batch of {min(batch, images)} an epoch, so a student takes one step "
+        f"an epoch; a smaller batch or more epochs give it more",
         file=sys.stderr,
     )
 

@@ -1,7 +1,7 @@
 """Names in any script, drawn: DejaVu Sans lacks Chinese and other letters, which another font of this system may have.
 
-Such a font is looked for when it is needed, and stands behind DejaVu Sans from then on: the first font that has a letter
-draws it. Letters that no font has are transliterated, which is said once.
+Such a font is looked for when it is needed, and stands behind DejaVu Sans from then on: a letter is drawn by the first
+font that has it. Letters that no font has are transliterated, which is said once.
 """
 
 from __future__ import annotations
