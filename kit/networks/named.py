@@ -77,7 +77,13 @@ class NamedSpec(Described):
     def title(self) -> str:
         given = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
         seen = f" at {self.view.px} px" if self.view is not None and self.view.px else ""
+        seen += f" of {self.outputs} classes" if self.outputs != self.classes else ""
         return f"{self.name}({given}){seen}" if given else self.name + seen
+
+    @property
+    def outputs(self) -> int:
+        """How many logits its function gives; those of other classes than the data's are left out."""
+        return outputs_of(self.view, self.classes)
 
     def build(self, seed: int | None = None) -> nn.Module:
         """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
@@ -85,7 +91,7 @@ class NamedSpec(Described):
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            network = _built(self.name, self.classes, self.arguments, self.code, self.path)
+            network = _built(self.name, self.outputs, self.arguments, self.code, self.path)
         found = shapes_of(self.name, network)
         if found != self.shapes:
             raise KitError(
@@ -100,6 +106,10 @@ class NamedSpec(Described):
 
     def __hash__(self) -> int:
         return hash((self.name, self.classes, self.code, self.shapes))
+
+
+def outputs_of(view: View | None, classes: int) -> int:
+    return classes if view is None or view.outputs is None else view.outputs.count
 
 
 Network = ModelSpec | LayeredSpec | NamedSpec
@@ -324,7 +334,7 @@ def _tried(
         networks = []
         for _ in range(2):
             torch.manual_seed(0)
-            networks.append(_built(name, classes, given, code, path))
+            networks.append(_built(name, outputs_of(view, classes), given, code, path))
         shapes, second = (shapes_of(name, network) for network in networks)
         starts = zip(*(network.state_dict().values() for network in networks), strict=False)
         if shapes != second or not all(torch.equal(a, b) for a, b in starts):
@@ -389,7 +399,7 @@ def check(name: str, network: nn.Module, classes: int, px: int) -> None:
 
 def _logits(name: str, network: nn.Module, x: Tensor, classes: int, mode: str) -> Tensor:
     shape = tuple(x.shape)
-    with foreign(name, f"{mode} on images {shape}"):
+    with foreign(name, f"{mode} on images {shape}, which are larger with --px"):
         z = network(x)
     if not isinstance(z, Tensor):
         more = '; with arguments {"aux_logits": false} it may have one' if isinstance(z, tuple) else ""

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kit.data.roles import OWN
 from kit.errors import not_one_of
+
+Stem = Literal["imagenet", "small"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Size:
     epochs: int  # of a student
     teacher_epochs: int | None
     batch: int = 128
-    stem: Literal["imagenet", "small"] = "small"
+    stem: Stem = "small"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,14 @@ class Preset:
     lr: float = 0.1  # peak learning rate
 
 
+LARGE = 96  # px from which on a stem that keeps a quarter of the pixels leaves enough of them
+
+
+def stem_at(px: int) -> Stem:
+    """The stem of the kit's networks for images of a size of one's own."""
+    return "imagenet" if px >= LARGE else "small"
+
+
 PRESETS = {
     "smoke": Preset(
         name="smoke",
@@ -44,6 +55,7 @@ PRESETS = {
             "cifar-100": Size(px=16, train_per_class=2, test_per_class=1, epochs=2, teacher_epochs=3, batch=32),
             "imagenet": Size(px=16, train_per_class=6, test_per_class=3, epochs=2, teacher_epochs=3, batch=32),
             "hrsc2016": Size(px=16, train_per_class=8, test_per_class=4, epochs=2, teacher_epochs=3, batch=32),
+            OWN: Size(px=16, train_per_class=6, test_per_class=3, epochs=2, teacher_epochs=3, batch=32),
         },
         teacher_width=4,
         student_width=4,
@@ -59,6 +71,7 @@ PRESETS = {
             "cifar-100": Size(px=16, train_per_class=25, test_per_class=15, epochs=12, teacher_epochs=36, batch=64),
             "imagenet": Size(px=16, train_per_class=50, test_per_class=20, epochs=18, teacher_epochs=36, batch=64),
             "hrsc2016": Size(px=32, train_per_class=80, test_per_class=40, epochs=10, teacher_epochs=24, batch=64),
+            OWN: Size(px=16, train_per_class=50, test_per_class=20, epochs=18, teacher_epochs=36, batch=64),
         },
         teacher_width=8,
         student_width=8,
@@ -73,6 +86,7 @@ PRESETS = {
             "cifar-100": Size(px=32, train_per_class=None, test_per_class=None, epochs=150, teacher_epochs=None),
             "imagenet": Size(224, None, None, epochs=150, teacher_epochs=None, stem="imagenet"),
             "hrsc2016": Size(224, None, None, epochs=150, teacher_epochs=None, stem="imagenet"),
+            OWN: Size(224, None, None, epochs=150, teacher_epochs=150, stem="imagenet"),
         },
         teacher_width=64,
         student_width=64,

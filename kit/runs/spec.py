@@ -90,6 +90,11 @@ class DataSpec(Described):
         return json.dumps(self.model_dump(mode="json", exclude=found), sort_keys=True)
 
     @property
+    def title(self) -> str:
+        """What they are called in a run's title: by their role; a folder that is a role of its own by its own name."""
+        return self.name.removeprefix(IMAGE_FOLDER).strip() or self.role if self.role == roles.OWN else self.role
+
+    @property
     def options(self) -> dict[str, Any]:
         """Further arguments for `kit.data.load`."""
         return {}
@@ -202,7 +207,7 @@ class Run(Described):
 
     @property
     def is_given(self) -> bool:
-        """Whether nothing is trained: its student is what its weights are."""
+        """Whether nothing is trained, or a new head at most: its student is what its weights are."""
         return self.recipe.epochs == 0
 
     def begun(self) -> nn.Module:
@@ -215,9 +220,11 @@ class Run(Described):
         taught = " ← ".join(teacher.student.title for teacher in self.teachers.values())
         steered = f", steered {len(self.events)}×" if self.events else ""
         how = steered if self.precision == "float32" else f"{steered}, {self.precision}"
-        how += "" if self.weights is None else f"{'' if self.is_given else ', from'} weights {self.weights.sha256[:8]}"
+        if self.weights is not None:
+            head = "" if self.weights.head is None else ", head trained"
+            how += f"{'' if self.is_given else ', from'} weights {self.weights.sha256[:8]}{head}"
         seeded = ", given" if self.is_given else f", seed {self.seed}"
-        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}{seeded}{how}"
+        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.title}{seeded}{how}"
 
     @property
     def cost(self) -> float:

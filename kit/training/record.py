@@ -13,7 +13,7 @@ from kit.parallel.ranks import Ranks
 from kit.recipe import Recipe
 from kit.training.cost import Spent
 from kit.training.course import Course
-from kit.training.evaluation import Evaluation, agreement, evaluate
+from kit.training.evaluation import Evaluation, agreement, evaluate, recalls
 from kit.training.history import Diverged, History
 from kit.training.steering import Event
 from kit.training.teachers import Teachers
@@ -64,6 +64,7 @@ class Recorded(Course):
         train, test = self.evaluated(self.data.train), self.evaluated(self.data.test)
         stages = {"stages": [stage.row(self.steps_per_epoch) for stage in self.stages]}
         metrics = train.scores("train") | test.scores("test") | self.spent.record() | stages
+        metrics["test_recalls"] = recalls(test.logits, self.data.test.labels)  # by class
         if "big" in self.teachers.networks:
             big = self.evaluated(self.data.test, self.teachers.networks["big"])
             metrics["agreement"] = agreement(big.logits, test.logits)
