@@ -27,7 +27,7 @@ from filelock import FileLock
 from kit.files import write, writing_to
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import LayeredSpec
-from kit.networks.named import Network, described
+from kit.networks.named import NamedSpec, Network, described
 from kit.training.teachers import needs_graph
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ class Work(NamedTuple):
 
     @property
     def kind(self) -> Work:
-        """The same work of a network for two classes: how many there are hardly changes how fast it is."""
-        return self._replace(network=self.network.model_copy(update={"classes": 2}))
+        """The same work of a network for two classes, wherever its code lies: how many there are hardly changes how
+        fast it is."""
+        alike = {"shapes": "", "path": None} if isinstance(self.network, NamedSpec) else {}
+        return self._replace(network=self.network.model_copy(update={"classes": 2} | alike))
 
     @property
     def family(self) -> tuple[str, str]:
@@ -127,6 +129,10 @@ class Pace:
         px, passes = run.data.px, test_images * (run.recipe.epochs + 1) + run.data.train_images
         own = passes * flops_per_image(run.student, px)[0] / self.rate(Work(run.student, px, True, run.device))
         return own + (self.asking(run, "big", test_images) if "big" in run.teachers else 0.0)
+
+    def knows(self, work: Work) -> bool:
+        """Whether there is a rate of the network or its family."""
+        return any(work.family == other.family for other in self.rates)
 
     def rate(self, work: Work) -> float:
         """Looks up FLOP/s: the network's own, its family's median, the median of all, or a nominal one."""

@@ -279,7 +279,8 @@ class Lane:
         if self._attending is not None:
             attending, captions = self._attending
             if attending.done():
-                pictures, self._attention_cost = attending.result()
+                pictures, why, self._attention_cost = attending.result()
+                captions = [" · ".join(filter(None, words)) for words in zip(captions, why, strict=True)]
                 for image, caption, picture, text in zip(self.eyes, self.captions, pictures, captions, strict=True):
                     image.value, image.layout.visibility = picture, "visible"
                     caption.value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{html.escape(text)}</div>'
@@ -319,17 +320,22 @@ def attention(
     teacher: nn.Module | None,
     student: nn.Module,
     weights: dict[str, Tensor],
-) -> tuple[list[bytes], float]:
-    """The image (H, W, 3) alone and with the heat of teacher and student on it, as PNGs; and the seconds it took."""
+) -> tuple[list[bytes], list[str], float]:
+    """The image (H, W, 3) alone and with the heat of teacher and student on it, as PNGs; of each why it has none, such
+    as of a scripted network, else ''; and the seconds it took."""
     torch.set_num_threads(1)
     begin = time.thread_time()
     x = normalise(pixels[None], *mean_std)
     student.load_state_dict(weights)
     image = pixels.numpy()
-    heats = [None if network is None else maps(network, x, label).maps[0] for network in (teacher, student)]
-    seen = [image, *(image if heat is None else overlay(image, heat) for heat in heats)]
+    seen, why = [image, image, image], ["", "", ""]
+    for i, network in enumerate((teacher, student), start=1):
+        try:
+            seen[i] = image if network is None else overlay(image, maps(network, x, label).maps[0])
+        except KitError as error:
+            why[i] = f"no heat map: {error}"
     side = -(-EYE // max(image.shape[:2])) * max(image.shape[:2])  # a whole factor
-    return [pixels_png(enlarged(each, side=side)) for each in seen], time.thread_time() - begin
+    return [pixels_png(enlarged(each, side=side)) for each in seen], why, time.thread_time() - begin
 
 
 class Cockpit(widgets.VBox):
