@@ -27,6 +27,7 @@ from kit.runs.store import Failure, Result, find
 from kit.runs.weights import Given, Weights
 from kit.runtime.environment import absolute
 from kit.training.forward import Precision
+from kit.training.micro_batches import check_shareable
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 SEEDS = 2**62  # of students; what is added for their teachers is a seed, too
@@ -176,10 +177,13 @@ class Plan:
             network: Network = ModelSpec(name=chosen.name, classes=data.classes, width=width, stem=size.stem)
         else:
             network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments, view)
+        usual = {"batch": size.batch, "lr": self.preset.lrs.get(chosen.name, self.preset.lr), **self.preset.updates}
+        followed = Recipe(**{"stages": tuple(stages)} | usual | how)
+        check_shareable(followed, data.train_images)
         return Run(
             data=data,
             student=network,
-            recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch, "lr": self.preset.lr} | how),
+            recipe=followed,
             teachers=dict(teachers),
             seed=seed,
             preset=self.preset.name,
