@@ -56,7 +56,8 @@ def test_it_is_the_protocol_in_plain_pytorch():
 
     optimiser = torch.optim.SGD(by_hand.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, foreach=False)
     pixels = data.train.images.pixels.numpy().astype(np.float64)
-    mean, std = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2), ddof=1)
+    mean, std = (stat.astype(np.float32) for stat in (pixels.mean((0, 1, 2)), pixels.std((0, 1, 2), ddof=1)))
+    pixels = pixels.astype(np.float32)
     losses, sizes = [], []
     for epoch in range(epochs):
         for group in optimiser.param_groups:
@@ -66,9 +67,9 @@ def test_it_is_the_protocol_in_plain_pytorch():
             changed = [
                 (cropped(pixels[i], *drawn.offsets[i].tolist(), bool(drawn.flips[i])) - mean) / std for i in indices
             ]
-            x, y = torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2).float(), data.train.labels[indices]
+            x, y = torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2), data.train.labels[indices]
             with torch.no_grad():
-                zt = teacher(x)
+                zt = teacher(x).float()  # as teachers' logits are kept
             zs = by_hand(x)
             kd = F.kl_div(F.log_softmax(zs / 4, 1), F.softmax(zt / 4, 1), reduction="sum") / len(indices) * 4**2
             loss = 0.1 * F.cross_entropy(zs, y) + 0.9 * kd
