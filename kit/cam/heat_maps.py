@@ -32,7 +32,9 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from kit.errors import KitError, not_one_of
+from kit.networks import cifar
 
+BLOCKS = BasicBlock, Bottleneck, *cifar.BLOCKS  # each counts as one convolution
 METHODS: Mapping[str, type[BaseCAM]] = {
     "grad-cam": GradCAM,
     "grad-cam++": GradCAMPlusPlus,
@@ -280,7 +282,7 @@ def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | No
     Where no map is that large, the deepest of the largest. `sizes` are `feature_maps(network, x)`, if at hand.
     """
     sizes = feature_maps(network, x) if sizes is None else sizes
-    blocks = [name for name, module in network.named_modules() if isinstance(module, BasicBlock | Bottleneck)]
+    blocks = [name for name, module in network.named_modules() if isinstance(module, BLOCKS)]
     outside = [name for name in sizes if not any(name.startswith(f"{block}.") for block in blocks)]
     deep = [name for name in outside if name in blocks or isinstance(network.get_submodule(name), nn.Conv2d)]
     if not deep:

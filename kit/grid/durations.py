@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
+from kit.data.augment import trained_on
 from kit.files import write, writing_to
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import LayeredSpec
@@ -171,13 +172,8 @@ def passes_of(run: Run) -> tuple[Passes, ...]:
 
 
 def images_of(run: Run) -> int:
-    """Counts the training images that the student sees; an epoch leaves out what does not fill a batch."""
-    return _images(run.recipe.epochs, run.recipe.batch, run.data.train_images)
-
-
-def _images(epochs: int, batch: int, train_images: int) -> int:
-    batch = min(batch, train_images)
-    return epochs * (train_images // batch) * batch
+    """Counts the training images that the student sees; an epoch may leave out what does not fill a batch."""
+    return run.recipe.epochs * trained_on(run.data.train_images, run.recipe.batch, run.recipe.keep_last)
 
 
 @lru_cache(maxsize=4096)
@@ -214,7 +210,8 @@ def seen_at(folder: Path) -> Seen | None:
         seen = Seen(
             make=_make(of_run),
             work=Work(described(of_run["student"]), int(data["px"]), False, device),
-            images=_images(int(recipe["epochs"]), int(recipe["batch"]), int(data["train_images"])),
+            images=int(recipe["epochs"])
+            * trained_on(int(data["train_images"]), int(recipe["batch"]), bool(recipe.get("keep_last"))),
             seconds=float(metrics["gpu_s" if device == "cuda" else "cpu_s"]),
             flops=float(metrics["student_flops"] + metrics["teacher_flops"]),
         )

@@ -32,6 +32,7 @@ from kit.runs.store import Failure, Result, find
 from kit.runs.weights import Given, Weights
 from kit.runtime.environment import absolute
 from kit.training.forward import Precision
+from kit.training.micro_batches import check_shareable
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 SEEDS = 2**62  # of students; what is added for their teachers is a seed, too
@@ -212,10 +213,13 @@ class Plan:
         else:
             network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments, view)
         head = head_of(network.build(seed=0), data.px, network.title) if chosen.head else None
+        usual = {"batch": size.batch, "lr": self.preset.lrs.get(chosen.name, self.preset.lr), **self.preset.updates}
+        followed = Recipe(**{"stages": tuple(stages)} | usual | how)
+        check_shareable(followed, data.train_images)
         return Run(
             data=data,
             student=network,
-            recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch, "lr": self.preset.lr} | how),
+            recipe=followed,
             teachers=dict(teachers),
             seed=seed,
             preset=self.preset.name,

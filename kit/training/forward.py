@@ -46,7 +46,8 @@ def frozen(network: nn.Module, device: torch.device) -> nn.Module:
 
 def augmented(plan: EpochPlan, indices: Tensor, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """The images (N, 3, H, W) float, augmented and normalised, of an epoch's pixels uint8 (N, H, W, 3)."""
-    return normalise(augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad), mean, std)
+    pixels = augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad, plan.padding)
+    return normalise(pixels, mean, std)
 
 
 def answering(device: torch.device, precision: Precision) -> torch.autocast:

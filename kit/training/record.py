@@ -28,7 +28,7 @@ class Recorded(Course):
     ranks: Ranks
     mean: Tensor  # of the training images, (3,), in 0…255
     std: Tensor
-    batch: int
+    sizes: Sequence[int]  # of an epoch's batches
     steps_per_epoch: int
 
     def __init__(self, recipe: Recipe, total_steps: int, events: Sequence[Event], device: torch.device) -> None:
@@ -49,14 +49,14 @@ class Recorded(Course):
         """Writes down an epoch, counted from 1. Raises Diverged where a loss or logits are not numbers."""
         self.agree()
         first = (epoch - 1) * self.steps_per_epoch
-        top1, top5 = self.history.accuracy(first, self.step, self.batch)  # running, of augmented batches
+        top1, top5 = self.history.accuracy(first, self.step, sum(self.sizes))  # running, of augmented batches
         stage = self.recipe.stages[int(self.history.stage[self.step - 1])].name
         line = {"epoch": epoch, "stage": stage, "train_top1": top1, "train_top5": top5}
         self.epochs.append(line | self.evaluated(self.data.test).scores("test") | self.spent.so_far())
 
     def steps(self) -> list[dict[str, Any]]:
         """The history so far, one row a batch."""
-        return self.history.rows(self.recipe, self.step, self.steps_per_epoch, self.batch)
+        return self.history.rows(self.recipe, self.step, self.sizes)
 
     def metrics(self) -> dict[str, Any]:
         """Where the student stands: accuracies on both splits (clean images), cost, stages, likeness to its teacher."""

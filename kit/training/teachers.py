@@ -67,8 +67,9 @@ class Teachers:
         """The teacher that learns along, and its optimiser, if one does."""
         return (next(iter(self.present.values())), self.optimiser) if self.optimiser else None
 
-    def known(self, epoch: int, batch: int, images: int, spent: Spent) -> dict[str, Tensor]:
-        """By teacher, the logits (N, C) of an epoch's batch that are cached, charged at what they took."""
+    def known(self, epoch: int, first: int, images: int, spent: Spent) -> dict[str, Tensor]:
+        """By teacher, the logits (N, C) of so many images of an epoch that are cached, from the `first` one in the
+        epoch's order on, charged at what they took."""
         known = {}
         for name in self.present if not needs_graph(self.stage.objective) else ():
             if name not in self.cached:
@@ -78,7 +79,7 @@ class Teachers:
             read = self._epochs[name][1]
             if read is not None:
                 spent.charge(read.cost, images / len(read.logits), images, self.device)
-                rows = read.logits[batch * images : (batch + 1) * images]
+                rows = read.logits[first : first + images]
                 known[name] = rows.to(self.device, torch.float32)
         return known
 
