@@ -19,6 +19,7 @@
 | `kit.deploy` | `predict`, `export`: a finished student on your pictures, and taken home |
 | `kit.cam`, `kit.derivation` | heat maps and their scores; Section 1.1 by sympy and tensors |
 | `kit.methods` | the methods that Table 4 compares with |
+| `kit.siblings`, `kit.several` | other temperatures and losses; several teachers in one stage |
 | `kit.paper` | `Plan`, `Settings`, `TABLES`: presets, printed numbers, tables, claims and their verdicts |
 | `kit.show`, `kit.live`, `kit.figures`, `kit.cli` | pictures; the cockpit; notebooks, headlessly; commands |
 

@@ -25,10 +25,16 @@ class Thermostat:
         self.t: State = policy.begin(self.teachers)
         self.memory: dict[str, float] = {}
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The teachers whose logits the next batch needs: where the policy uses a t a teacher, those it uses."""
+        used = self.policy.used(self.t)
+        return tuple(used) if isinstance(used, Mapping) else self.teachers
+
     def given(self, at: Moment) -> dict[str, Sides]:
         """By teacher, the temperatures in the losses of a batch or a part of it."""
         given = self.policy.given(self.t, replace(at, memory=self.memory))
-        of = given if isinstance(given, Mapping) else dict.fromkeys(self.teachers, given)
+        of = given if isinstance(given, Mapping) else dict.fromkeys(self.asked, given)
         return {name: sides(t) for name, t in of.items()}
 
     def observe(self, at: Moment, given: Given = ()) -> None:
