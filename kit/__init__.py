@@ -21,6 +21,7 @@
 | `kit.methods` | the methods that Table 4 compares with |
 | `kit.siblings`, `kit.several` | other temperatures and losses; several teachers in one stage |
 | `kit.paper` | `Plan`, `Settings`, `TABLES`: presets, printed numbers, tables, claims and their verdicts |
+| `kit.siblings`, `kit.beyond` | other temperatures and losses; all `TABLES`: the paper's and those after it |
 | `kit.show`, `kit.live`, `kit.figures`, `kit.cli` | pictures; the cockpit; notebooks, headlessly; commands |
 
 Importing this package imports none of them: a name is loaded when it is first used.
