@@ -13,7 +13,7 @@ from kit.errors import KitError, not_one_of
 
 
 def table(
-    number: Annotated[str, typer.Argument(help="1 to 4, the paper's; 5, the siblings")],
+    number: Annotated[str, typer.Argument(help="1 to 4, the paper's; 5, the siblings; 6, several teachers")],
     preset: options.Preset = "quick",
     seeds: options.Seeds = None,
     jobs: options.Jobs = None,

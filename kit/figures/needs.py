@@ -10,6 +10,7 @@ from typing import Any
 
 import papermill
 
+from kit.beyond import table6
 from kit.data.roles import check_sources
 from kit.errors import KitError, not_one_of
 from kit.grid.engines import Engine
@@ -111,6 +112,7 @@ NEEDS = {
     "05_table3_small_teacher": _rows(table3),
     "06_table4_methods": _table4,
     "07_gradcam": _rows(figure2),
+    "11_many_teachers": _rows(table6),
 }
 # What is only known once those have been trained; a notebook's name, and what trains the rest.
 FOLLOWING = {"06_table4_methods": _table4_searched}
