@@ -97,11 +97,10 @@ def test_rows_that_failed_keep_their_place_in_table_and_pictures(made):
     assert said.title == "Nothing" and "not a finite number at step 3" in said.html
 
 
-def test_the_table_and_its_picture_have_the_same_rows(made):
+def test_the_table_has_all_rows_and_names_the_teachers(made):
     plan, rows, frame = made
     table = several_figures.table_6(plan, rows, frame)
-    drawn = {text.get_text() for ax in table.picture().axes for text in ax.texts}
-    assert all(row.reading in drawn and row.reading in unescape(table.html) for row in rows)
+    assert all(row.reading in unescape(table.html) for row in rows)
     assert "VGG-16 (small), ResNet-34 (big) and CNN (third) teach the CNN" in table.html
     shown = table6.summary(frame)
     assert shown["teachers"].tolist() == [row.reading for row in rows]
