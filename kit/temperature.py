@@ -84,7 +84,7 @@ class Falling(Policy):
         return self.k
 
     def used(self, t: float) -> float:
-        return float(math.floor(t)) if self.floor else t
+        return float(math.floor(t)) if self.floor and math.isfinite(t) else t
 
     def steered(self, t: float) -> float:
         return min(t, self.k)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 class Settings(BaseModel):
     """What a person chooses of a training. Field for field the options of `python -m kit train`.
 
-    `temperature` is adaptive, schedule, a number for a fixed T, or a policy of one's own. What is None follows from
-    the rest: epochs, batch and width from the preset, rate from the epochs, α from the loss.
+    `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with a loss of its own), or a policy
+    of one's own. What is None follows from the rest: epochs, batch and width from the preset, rate from the epochs, α
+    from the loss.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -47,7 +48,7 @@ class Settings(BaseModel):
     small_teacher_normalise: str = Field("role", description="likewise, the small teacher's")
     teacher_px: int | None = Field(None, description="the size it wants its images in; default: the role's")
     small_teacher_px: int | None = Field(None, description="likewise, the small teacher")
-    temperature: Any = Field("adaptive", description="adaptive, schedule, or a fixed T such as 5")
+    temperature: Any = Field("adaptive", description="adaptive, schedule, a fixed T such as 5, or a sibling's: CTKD")
     reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
     k: float = Field(20.0, description="K: where t starts, and its bound")
     alpha: float | None = Field(
@@ -124,6 +125,7 @@ class Settings(BaseModel):
     def policy(self, epochs: int) -> Policy:
         """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""
         from kit.recipe import adaptive
+        from kit.siblings.rows import NAMED
         from kit.temperature import Fixed, Policy, Scheduled
 
         readings = {"follows": self.follows, "optimiser": self.optimiser, "floor": self.floor}
@@ -141,13 +143,17 @@ class Settings(BaseModel):
             if isinstance(error, ValidationError):
                 raise
             raise KitError(
-                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, or a number above 0"
+                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, {', '.join(NAMED)}, or a "
+                "number above 0"
             ) from None
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """The stages that follow from which teachers there are."""
         from kit import recipe
+        from kit.siblings.rows import NAMED
 
+        if self.teacher and isinstance(self.temperature, str) and self.temperature in NAMED:
+            return self._of_sibling(NAMED[self.temperature](epochs))
         policy = self.policy(epochs)
         of_eq1 = recipe.Eq1(reading=self.reading, alpha=recipe.ALPHA if self.alpha is None else self.alpha)
         improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
@@ -158,6 +164,16 @@ class Settings(BaseModel):
         if isinstance(policy, recipe.Fixed):
             return recipe.eq1(policy.T, self.reading, of_eq1.alpha)
         return recipe.big_teacher_only(policy, **improved)
+
+    def _of_sibling(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """A sibling's stages, with K where it has one. Raises KitError for what it has no use for."""
+        from kit.training.steering import checked, steered
+
+        for name in ("small_teacher", "alpha", "rate"):
+            if (value := getattr(self, name)) is not None:
+                allowed = f"without it, as temperature {self.temperature!r} has its own weights and one big teacher"
+                raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}")
+        return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""

@@ -154,9 +154,9 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     )
 
 
-def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str) -> Table:
-    """The paper's claims as a table: what it says, what was measured, and the verdict that follows."""
-    return judged_table(claims, title, caption(plan, rows), max_width=style.WIDTH + 80)
+def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str, *more: str) -> Table:
+    """A table's claims: what is printed, what was measured, and the verdict that follows. `more` joins the caption."""
+    return judged_table(claims, title, caption(plan, rows, *more), max_width=style.WIDTH + 80)
 
 
 def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[Figure | Table, pd.DataFrame]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from html import unescape
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +14,8 @@ from made_cache import make_all
 from kit.beyond import TABLES, printed, table5
 from kit.paper.plan import Plan, collect, runs_of
 from kit.runs.store import Failure, Result, find
+from kit.show import beyond_figures
+from kit.show.plots import temperatures
 from kit.siblings import SIBLINGS
 
 
@@ -96,3 +101,46 @@ def test_rows_that_failed_keep_their_place_and_their_claims(made):
     assert set(shown["test Top-1"]) == {"diverged"} and set(shown["seeds"]) == {"0, 3 diverged"}
     verdicts = table5.verdicts(nothing, plan)
     assert len(verdicts) == 7 + 2 * len(SIBLINGS) and verdicts["verdict"].str.startswith("no verdict").all()
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def words(figure) -> set[str]:
+    return {text.get_text().replace("\n", " ") for ax in figure.axes for text in ax.texts}
+
+
+def test_the_table_and_its_picture_have_the_same_cells(made):
+    plan, rows, frame = made
+    table = beyond_figures.table_5(plan, rows, frame)
+    drawn = words(table.picture())
+    assert {"elsewhere", "DIST", "2.0"} <= drawn
+    assert all(row.reading in drawn and row.reading in unescape(table.html) for row in rows)
+    assert "under another protocol" in table.html
+
+
+def test_fixed_temperatures_share_a_line_and_those_by_image_have_a_band():
+    epochs = np.linspace(0.5, 2, 4)
+    moving, by_image = (
+        pd.DataFrame({"epoch": epochs, "t": [8.0, 4.0, 2.0, 1.0]}),
+        pd.DataFrame({"epoch": epochs, "t": 2.0}),
+    )
+    by_image = by_image.assign(t_used=[3.0, 4.0, 5.0, 6.0], t_least=1.5, t_most=[9.0, 8.0, 7.0, 7.0])
+    fixed = pd.DataFrame({"epoch": epochs, "t": 4.0})
+    steps = {"falls": moving, "DKD": fixed, "own": by_image, "DIST": fixed}
+    figure = temperatures({name: SimpleNamespace(steps=of) for name, of in steps.items()})
+    together, own = figure.axes
+    assert {text.get_text() for text in together.texts} == {"falls", "DKD, DIST: 4"}
+    assert {text.get_text() for text in own.texts} == {"own"}
+    (band,) = own.collections
+    assert band.get_datalim(own.transData).intervaly.tolist() == [1.5, 9.0]
+    assert [3.0, 3.5, 4.5, 5.5] in [list(line.get_ydata()) for line in own.lines]  # two batches make an epoch
+    drawn = [line.get_ydata() for line in together.lines if len(line.get_ydata()) == len(epochs)]
+    assert [list(line) for line in drawn] == [[8, 4, 2, 1], [4, 4, 4, 4]]
+
+
+def test_without_a_finished_run_a_table_says_what_became_of_each(made):
+    plan, rows, _ = made
+    results = {run: Failure(run, "the loss is not a finite number at step 3", 3) for run in runs_of(rows)}
+    said = beyond_figures.temperatures_figure(plan, rows, results, "Nothing")
+    assert said.title == "Nothing" and "not a finite number at step 3" in said.html
