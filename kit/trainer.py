@@ -91,7 +91,7 @@ class Training(Recorded):
 
     def enter_stage(self, number: int) -> None:
         super().enter_stage(number)
-        self.teachers.enter(self.stage)
+        self.teachers.enter(self.stage, self.asked)
 
     def _train_on(self, plan: EpochPlan, indices: Tensor, following: Tensor | None) -> None:
         """One step on the batch of these images (N,); the `following` one's begin to come."""
@@ -108,7 +108,7 @@ class Training(Recorded):
         if self.thermostat is not None:
             self.history.trace(self.step, self.thermostat.trace(given))
             self.thermostat.observe(at, given)
-        self.spent.step(self.stage, len(indices) * self.ranks.count)
+        self.spent.step(self.stage, self.teachers.present, len(indices) * self.ranks.count)
         self.end_step()
 
     def _gradient(

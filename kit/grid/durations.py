@@ -229,7 +229,7 @@ LEDGER = "pace.json"
 TYPICAL_DRAWING_S = {
     "00_start_here": 11, "01_derivation": 14, "02_temperature_curves": 8, "03_table1_teachers": 11,
     "04_table2_adaptive": 9, "05_table3_small_teacher": 15, "06_table4_methods": 21, "07_gradcam": 54,
-    "08_playground": 8,
+    "08_playground": 8, "10_siblings": 9, "11_many_teachers": 9,
 }  # fmt: skip
 UNKNOWN_DRAWING_S = 10  # of a notebook that is not one of these
 

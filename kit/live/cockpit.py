@@ -40,6 +40,7 @@ from kit.models import MODELS, TITLES
 from kit.networks.named import check_name
 from kit.paper.presets import preset_named
 from kit.paper.settings import Settings
+from kit.recipe import Stage
 from kit.runs.spec import Run
 from kit.runtime.environment import folder_from
 from kit.show import style
@@ -48,6 +49,7 @@ from kit.show.cam_figures import enlarged, overlay
 from kit.show.labels import Labels
 from kit.show.panels import Softened
 from kit.show.widgets import WIDTH, Coalesced
+from kit.siblings.rows import NAMED
 from kit.temperature import Policy
 from kit.training import steering
 from kit.training.thermostat import mean
@@ -66,6 +68,7 @@ TEMPERATURES: dict[str, tuple[str | Policy, str]] = {  # with the reading of Eq.
     "adaptive": ("adaptive", "printed"),
     "schedule": ("schedule", "printed"),
     **{f"T = {T}, Eq. (1) {reading}": (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")},
+    **{sibling: (sibling, "printed") for sibling in NAMED},
 }
 PHASES = {
     "loading": "loading images", "teachers": "training teachers", "running": "training", "failed": "stopped",
@@ -171,7 +174,10 @@ class Lane:
         self._base = base
         temperature, reading = self._temperatures[self.temperature.value]
         described = base.model_copy(update={"temperature": temperature, "reading": reading})
-        stages = described.stages(base.epochs or preset_named(base.preset).roles[base.role].epochs)
+        epochs = base.epochs or preset_named(base.preset).roles[base.role].epochs
+        stages: Sequence[Stage] = ()
+        with contextlib.suppress(KitError):  # the session will say why not
+            stages = described.stages(epochs)
         parts = [part for stage in stages for part in steering.parts(stage)]
         self._begins = next((stage for stage in stages if stage.temperature is not None), None)
         self.sliders = self._usual | self._further.get(self.temperature.value, {})
@@ -255,8 +261,8 @@ class Lane:
         """The temperature to show: the training's, as the sliders have it; before it begins, where it starts."""
         state = self.session.state
         policy = state.policy if state.step else self._begins and self._begins.temperature
-        if policy is None:
-            return 1.0
+        if policy is None or (state.step and state.is_by_image):
+            return state.used or 1.0
         policy = policy.model_copy(update={name: at for name, at in self.moved.items() if name in policy.steerable})
         at = policy.steered(state.at) if state.step else policy.begin(self._begins.teachers)
         return at.get(state.look and state.look.teacher, mean(at)) if isinstance(at, dict) else at

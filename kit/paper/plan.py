@@ -161,9 +161,11 @@ class Plan:
         small: str | Chosen | None = None,
         seed: int = 0,
         epochs: int | None = None,
+        others: Mapping[str, str | Chosen] | None = None,
         **changes: float | None,
     ) -> Run:
-        """A student of the big teacher and, where the procedure has one, the small teacher, both of the same seed.
+        """A student of the big teacher and, where the procedure has them, the small teacher and others by their names
+        in its stages, all of the same seed.
 
         `changes` to width, batch or lr override the preset; None leaves it as it is. Networks are the kit's, or any
         other by its name (`kit.networks.named`).
@@ -171,7 +173,7 @@ class Plan:
         if not 0 <= seed < SEEDS:
             raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
         epochs = self.size(role).epochs if epochs is None else epochs
-        built, named, own = stages(epochs), {"small": small, "big": big}, self.teachers_seed(seed)
+        built, named, own = stages(epochs), {"small": small, "big": big} | dict(others or {}), self.teachers_seed(seed)
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -356,6 +358,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
         "student_flops": metrics["student_flops"],
         "teacher_flops": metrics["teacher_flops"],
         **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},
+        **{f"kl to {name}": found["kl"] for name, found in metrics.get("agreements", {}).items()},
         "soft_end": max((_end_epoch(metrics, stage) for stage in soft), default=math.nan),
         "soft_ends": "; ".join(f"{_end_epoch(metrics, stage):.1f} ({stage['ended_by']})" for stage in soft),
     }

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 class Settings(BaseModel):
     """What a person chooses of a training. Field for field the options of `python -m kit train`.
 
-    `temperature` is adaptive, schedule, a number for a fixed T, or a policy of one's own. What is None follows from
-    the rest: epochs, batch and width from the preset, rate from the epochs, α from the loss, temperature from the
-    recipe: how weights are updated and for how long, with the loss at a fixed T.
+    `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with a loss of its own), or a policy
+    of one's own. What is None follows from the rest: epochs, batch and width from the preset, rate from the epochs, α
+    from the loss, temperature from the recipe: how weights are updated and for how long, with the loss at a fixed T.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -65,7 +65,8 @@ class Settings(BaseModel):
     small_teacher_head: Literal["train"] | None = Field(None, description="likewise, the small teacher's")
     recipe: str = Field("kit", description="how weights are updated: kit, or crd, as the field's CIFAR tables have it")
     temperature: Any = Field(
-        None, description="adaptive, schedule, or a fixed T such as 5; default: adaptive, with --recipe crd 4"
+        None,
+        description="adaptive, schedule, a fixed T such as 5, or a sibling's: CTKD; default: adaptive, with --recipe crd 4",
     )
     reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
     k: float = Field(20.0, description="K: where t starts, and its bound")
@@ -161,6 +162,7 @@ class Settings(BaseModel):
         """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""
         from kit.recipe import adaptive
         from kit.siblings import crd
+        from kit.siblings.rows import NAMED
         from kit.temperature import Fixed, Policy, Scheduled
 
         readings = {"follows": self.follows, "optimiser": self.optimiser, "floor": self.floor}
@@ -180,14 +182,18 @@ class Settings(BaseModel):
             if isinstance(error, ValidationError):
                 raise
             raise KitError(
-                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, or a number above 0"
+                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, {', '.join(NAMED)}, or a "
+                "number above 0"
             ) from None
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """The stages that follow from which teachers there are."""
         from kit import recipe
         from kit.siblings import crd
+        from kit.siblings.rows import NAMED
 
+        if self.teacher and isinstance(self.temperature, str) and self.temperature in NAMED:
+            return self._of_sibling(NAMED[self.temperature](epochs))
         policy = self.policy(epochs)
         of_eq1 = recipe.Eq1(reading=self.reading, alpha=recipe.ALPHA if self.alpha is None else self.alpha)
         improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
@@ -205,6 +211,16 @@ class Settings(BaseModel):
         if isinstance(policy, recipe.Fixed):
             return recipe.eq1(policy.T, self.reading, of_eq1.alpha)
         return recipe.big_teacher_only(policy, **improved)
+
+    def _of_sibling(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """A sibling's stages, with K where it has one. Raises KitError for what it has no use for."""
+        from kit.training.steering import checked, steered
+
+        for name in ("small_teacher", "alpha", "rate"):
+            if (value := getattr(self, name)) is not None:
+                allowed = f"without it, as temperature {self.temperature!r} has its own weights and one big teacher"
+                raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}")
+        return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""

@@ -24,6 +24,7 @@ from kit.recipe import Recipe
 from kit.runs.weights import Weights
 from kit.training.forward import Precision
 from kit.training.steering import Event, checked
+from kit.training.teachers import check_teachers
 
 NUMERICS = 3  # raised whenever the same description would give another student: old cache entries are then not used
 TEACHERS = 1000  # added to a seed for its own teachers, so that no student has its teacher's weights, batches and crops
@@ -170,6 +171,7 @@ class Run(Described):
 
     @model_validator(mode="after")
     def _has_its_teachers(self) -> Run:
+        check_teachers(self.recipe)
         missing = set(self.recipe.teachers) - set(self.teachers)
         if missing:
             raise ValueError(f"the recipe needs teachers {sorted(missing)}, which the run does not have")

@@ -27,7 +27,8 @@ class Diverged(RuntimeError):
 class History:
     """By batch, filled in place so that no step waits for the device: loss, correct answers, temperatures, stage.
 
-    `traces` are a policy's further temperatures by name, such as one a teacher; NaN where there was none.
+    `traces` are further numbers by name, NaN where there was none: a policy's, such as a temperature a teacher, and an
+    objective's.
     """
 
     def __init__(self, steps: int, device: torch.device) -> None:
@@ -39,14 +40,18 @@ class History:
         self._agreed = 0  # steps of which loss and correct are those of all ranks
 
     def record(self, step: int, loss: Tensor, at: Moment, stage: int) -> None:
-        """Writes down a batch and its loss ()."""
+        """Writes down a batch and its loss (), and what its objective records."""
         self.loss[step] = loss
         self.correct[step] = topk_correct(at.zs, at.y)
         self.stage[step] = stage
+        self._write(step, at.recorded)
 
     def trace(self, step: int, numbers: dict[str, float]) -> None:
         """Writes down a batch's temperatures: t, t_used, and others by their names."""
         self.temperatures[step] = torch.tensor([numbers.pop("t"), numbers.pop("t_used")], dtype=torch.float64)
+        self._write(step, numbers)
+
+    def _write(self, step: int, numbers: Mapping[str, float | Tensor]) -> None:
         for name, value in numbers.items():
             self.traces.setdefault(name, torch.full_like(self.temperatures[:, 0], math.nan))[step] = value
 

@@ -18,6 +18,8 @@ from kit.training.history import Diverged, History
 from kit.training.steering import Event
 from kit.training.teachers import Teachers
 
+MEAN = "mean of teachers"  # what their averaged probabilities are called
+
 
 class Recorded(Course):
     """A course whose student is taught, and of which everything is recorded. Subclasses do the teaching."""
@@ -45,6 +47,10 @@ class Recorded(Course):
             self.history.agree(self.step, self.ranks)
             self.spent.agree(self.ranks)
 
+    def end_step(self) -> None:
+        self.teachers.attend(self.asked)  # a teacher may have been the last time
+        super().end_step()
+
     def end_epoch(self, epoch: int) -> None:
         """Writes down an epoch, counted from 1. Raises Diverged where a loss or logits are not numbers."""
         self.agree()
@@ -68,7 +74,17 @@ class Recorded(Course):
         if "big" in self.teachers.networks:
             big = self.evaluated(self.data.test, self.teachers.networks["big"])
             metrics["agreement"] = agreement(big.logits, test.logits)
+        if any(len(stage.teachers) > 1 for stage in self.recipe.stages):
+            metrics["agreements"] = self._agreements(test)
         return metrics
+
+    def _agreements(self, test: Evaluation) -> dict[str, dict[str, float]]:
+        """The student's likeness to each teacher, by name, and to the mean of their probabilities."""
+        networks = {name: self.teachers.networks[name] for name in self.recipe.teachers}
+        logits = {name: self.evaluated(self.data.test, network).logits for name, network in networks.items()}
+        mean = torch.stack([zt.softmax(-1) for zt in logits.values()]).mean(0)  # (N, C)
+        logits[MEAN] = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()  # their softmax is that mean
+        return {name: agreement(zt, test.logits) for name, zt in logits.items()}
 
     def evaluated(self, split: Split, network: nn.Module | None = None) -> Evaluation:
         """How the student, or another network, answers on a split. Raises Diverged where its logits are no numbers."""
