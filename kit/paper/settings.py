@@ -66,7 +66,7 @@ class Settings(BaseModel):
     recipe: str = Field("kit", description="how weights are updated: kit, or crd, as the field's CIFAR tables have it")
     temperature: Any = Field(
         None,
-        description="adaptive, schedule, a fixed T such as 5, or a sibling's: CTKD; default: adaptive, with --recipe crd 4",
+        description="adaptive, schedule, a fixed T such as 5, or a sibling's: CTKD; default: adaptive, of crd 4",
     )
     reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
     k: float = Field(20.0, description="K: where t starts, and its bound")
