@@ -28,7 +28,8 @@ QUIET = (
 )  # fmt: skip
 SECONDS = 1000  # Playwright counts in milliseconds
 PATIENCE = 180 * SECONDS
-NO_NEWS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+AS_MADE = ROOT / "docs" / "jupyterlab.json"  # the settings that `make lab` gives
 
 
 def chromium() -> str | None:
@@ -56,9 +57,10 @@ def copy_notebook(name: str, folder: Path, **parameters: object) -> Path:
 def jupyter(app: str, folder: Path, log: Path, **environment: str) -> Iterator[str]:
     """JupyterLab (`lab`) or Voilà (`voila`) on a folder of notebooks, with a token; gives its address with `{path}`."""
     port, token, home = free_port(), secrets.token_hex(16), log.parent / f"{app}-home"
-    settings = home / "settings" / NO_NEWS
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    for name, chosen in (NO_NEWS | json.loads(AS_MADE.read_text())).items():
+        settings = home / "settings" / f"{name.replace(':', '/')}.jupyterlab-settings"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps(chosen))
     own = {f"JUPYTER_{what}_DIR": str(home / what.lower()) for what in ("CONFIG", "DATA", "RUNTIME")}
     common = ["--no-browser", f"--port={port}"]
     if app == "lab":
@@ -117,6 +119,16 @@ def open_lab(page: Page, address: str, notebook: str) -> None:
     page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for(timeout=PATIENCE)
     if page.locator(".jp-FileBrowser").first.is_visible():
         page.keyboard.press("Control+b")
+
+
+def theme(page: Page, name: str) -> None:
+    """Chooses a theme of JupyterLab's by its menus."""
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.locator(".lm-Menu-item").get_by_text("Theme", exact=True).click()
+    page.locator(".lm-Menu-item").get_by_text(name, exact=True).click()
+    light = "false" if "Dark" in name else "true"
+    page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")
+    page.wait_for_timeout(1 * SECONDS)  # its style sheet is there after its name
 
 
 def run_all(page: Page) -> None:

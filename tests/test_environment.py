@@ -74,7 +74,8 @@ def test_make_installs_the_same():
 
 def test_what_the_kit_imports_is_declared():
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "pytorch_grad_cam": "grad-cam",
-             "IPython": "ipykernel", "nbclient": "papermill", "dask": "distributed"}  # fmt: skip
+             "IPython": "ipykernel", "nbclient": "papermill", "dask": "distributed",
+             "bs4": "beautifulsoup4"}  # fmt: skip
     declared = {canonicalize_name(requirement.name) for requirement in floors()}
     for file in (ROOT / "kit").rglob("*.py"):
         for module in re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(), re.MULTILINE):
@@ -144,3 +145,26 @@ def test_a_notebooks_logic_is_in_the_kit(path):
         if cell.cell_type == "code":
             assert not re.search(r"^\s*class ", cell.source, re.MULTILINE)
             assert len(cell.source.splitlines()) <= 40
+
+
+def test_equations_that_notebook_01_cites_are_given_in_it():
+    """A number first comes behind the formula that it names, and the losses have the paper's letters."""
+    cells = nbformat.read(ROOT / "notebooks" / "01_derivation.ipynb", as_version=4).cells
+    text = "\n".join(cell.source for cell in cells)
+    given = re.findall(r'(?:\$|\\quad|\$ for the hard label) \((D\d)|"(D\d)"', text)
+    given = {number for pair in given for number in pair if number}
+    assert set(re.findall(r"\((D\d)\)", text)) <= given == {"D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8"}
+    for word in (r"\mathbb{E}_p[z] =", r"\mathrm{Var}_p$ and $\mathrm{Cov}_p$ are"):
+        assert text.index(word) < text.index(r"\quad (D1)")
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert not re.search(r"\bCE\b(?!})", prose)
+
+
+def test_the_explained_model_is_explained_where_it_is_first_met():
+    first = next(
+        cell.source
+        for path in NOTEBOOKS
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "markdown" and re.search(r"\bexplained\b", cell.source)
+    )
+    assert "*explained model*, which is what the paper calls the big teacher" in first

@@ -4,6 +4,7 @@
 - `make`: runs and notebooks as tasks of one schedule
 - `execute`: one notebook in a worker
 - `manifest`: what was drawn from what
+- `pages`: executed notebooks as pages to read
 """
 
 import lazy_loader as lazy

@@ -58,6 +58,9 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
             return f"cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
         except DeadKernelError:
             return "its kernel died"
+        from kit.figures.pages import Page  # only now: its parser of HTML takes a while to import
+
+        Page(drawing.executed, path, drawing.scratch, drawing.scratch.parent).write()
     return None
 
 

@@ -1,4 +1,4 @@
-"""Networks by name: torchvision's, timm's, and anyone's function in a file or a package.
+"""Networks by name: the field's for CIFAR, torchvision's, timm's, and anyone's function in a file or a package.
 
     NamedSpec.of("torchvision:resnet18", classes=10, px=32)
     NamedSpec.of("my_nets.py:tiny", classes=10, px=32, arguments={"depth": 16})
@@ -41,7 +41,7 @@ from kit.networks.layered import LayeredSpec
 from kit.networks.view import View, Viewing
 from kit.runtime.environment import absolute
 
-FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION")
+FORMS = ("cifar:NAME", "torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION")
 PRETRAINED = {"weights", "pretrained", "checkpoint_path"}  # of torchvision's and timm's functions: what loads weights
 TOLERANCE = 1e-4  # between logits that should be the same, as a share of the largest
 TIMM = "pip install 'small-teacher-kit[timm]'"
@@ -139,7 +139,7 @@ def parts(name: str) -> tuple[str, str]:
 
 
 def located(name: str) -> tuple[str | None, str | None]:
-    """Finds the code of a name: (sha256, path) of its file, both None for torchvision's and timm's. KitError."""
+    """Finds the code of a name: (sha256, path) of its file, both None for the kit's own and libraries'. KitError."""
     place, function = parts(name)
     if place in LIBRARIES:
         LIBRARIES[place](function)
@@ -150,7 +150,7 @@ def located(name: str) -> tuple[str | None, str | None]:
             return hashlib.sha256(path.read_bytes()).hexdigest(), str(path)
         except OSError as error:
             raise KitError(
-                f"network {name!r}: file {place} cannot be read ({error.strerror}); allowed: {FORMS[2]}"
+                f"network {name!r}: file {place} cannot be read ({error.strerror}); allowed: {FORMS[3]}"
             ) from None
     file = _module_file(name, place)
     return (None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()), None
@@ -165,7 +165,7 @@ def _module_file(name: str, module: str) -> Path | None:
     if spec is None:
         raise KitError(
             f"network {name!r}: module {module!r} is not found; allowed: one on PYTHONPATH or in this folder, or "
-            f"{', '.join(FORMS[:3])}"
+            f"{', '.join(FORMS[:4])}"
         )
     return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
 
@@ -190,11 +190,21 @@ def _timm(name: str) -> Callable[..., nn.Module]:
     return lambda **given: timm.create_model(name, pretrained=False, **given)
 
 
-LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
+def _cifar(name: str) -> Callable[..., nn.Module]:
+    from kit.networks.cifar import NETWORKS
+
+    if name not in NETWORKS:
+        raise _unknown("cifar", name, NETWORKS, f"one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
 
 
-def _unknown(where: str, name: str, known: Iterable[str]) -> KitError:
-    near = ", ".join(_nearest(name, known)) or "what its list_models() lists"
+LIBRARIES = {"cifar": _cifar, "torchvision": _torchvision, "timm": _timm}
+
+
+def _unknown(
+    where: str, name: str, known: Iterable[str], all_of_them: str = "what its list_models() lists"
+) -> KitError:
+    near = ", ".join(_nearest(name, known)) or all_of_them
     return KitError(f"network '{where}:{name}' is not known; nearest: {near}")
 
 

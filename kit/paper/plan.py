@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +32,7 @@ from kit.runs.store import Failure, Result, find
 from kit.runs.weights import Given, Weights
 from kit.runtime.environment import absolute
 from kit.training.forward import Precision
+from kit.training.micro_batches import check_shareable
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 SEEDS = 2**62  # of students; what is added for their teachers is a seed, too
@@ -158,9 +161,11 @@ class Plan:
         small: str | Chosen | None = None,
         seed: int = 0,
         epochs: int | None = None,
+        others: Mapping[str, str | Chosen] | None = None,
         **changes: float | None,
     ) -> Run:
-        """A student of the big teacher and, where the procedure has one, the small teacher, both of the same seed.
+        """A student of the big teacher and, where the procedure has them, the small teacher and others by their names
+        in its stages, all of the same seed.
 
         `changes` to width, batch or lr override the preset; None leaves it as it is. Networks are the kit's, or any
         other by its name (`kit.networks.named`).
@@ -168,7 +173,7 @@ class Plan:
         if not 0 <= seed < SEEDS:
             raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
         epochs = self.size(role).epochs if epochs is None else epochs
-        built, named, own = stages(epochs), {"small": small, "big": big}, self.teachers_seed(seed)
+        built, named, own = stages(epochs), {"small": small, "big": big} | dict(others or {}), self.teachers_seed(seed)
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -177,6 +182,9 @@ class Plan:
             raise KitError(f"student {chosen.name!r} has classes or a head of its own; allowed: for teachers")
         if "width" in changes and chosen.name not in MODELS:
             raise KitError(f"width {changes['width']} is not allowed; allowed: for {', '.join(MODELS)}")
+        data, batch = self.data(role), changes.get("batch", self.size(role).batch)
+        if data.source == "real" and data.train_images < 2 * batch:
+            _say_few(data.train_images, int(batch))
         return self._run(chosen, role, built, teachers, seed, epochs=epochs, **changes)
 
     def _run(
@@ -207,10 +215,13 @@ class Plan:
         else:
             network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments, view)
         head = head_of(network.build(seed=0), data.px, network.title) if chosen.head else None
+        usual = {"batch": size.batch, "lr": self.preset.lrs.get(chosen.name, self.preset.lr), **self.preset.updates}
+        followed = Recipe(**{"stages": tuple(stages)} | usual | how)
+        check_shareable(followed, data.train_images)
         return Run(
             data=data,
             student=network,
-            recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch, "lr": self.preset.lr} | how),
+            recipe=followed,
             teachers=dict(teachers),
             seed=seed,
             preset=self.preset.name,
@@ -218,6 +229,16 @@ class Plan:
             precision=self.precision,
             weights=None if chosen.weights is None else Weights.of(chosen.weights, network, head),
         )
+
+
+@cache
+def _say_few(images: int, batch: int) -> None:
+    """Says it once a process."""
+    print(
+        f"hint: {images} training images are one batch of {min(batch, images)} an epoch, so a student takes one step "
+        f"an epoch; a smaller batch or more epochs give it more",
+        file=sys.stderr,
+    )
 
 
 # The procedures that the tables compare, by the label and reading they carry there.
@@ -337,6 +358,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
         "student_flops": metrics["student_flops"],
         "teacher_flops": metrics["teacher_flops"],
         **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},
+        **{f"kl to {name}": found["kl"] for name, found in metrics.get("agreements", {}).items()},
         "soft_end": max((_end_epoch(metrics, stage) for stage in soft), default=math.nan),
         "soft_ends": "; ".join(f"{_end_epoch(metrics, stage):.1f} ({stage['ended_by']})" for stage in soft),
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from kit.data.roles import OWN
 from kit.errors import not_one_of
@@ -37,6 +37,8 @@ class Preset:
     seeds: int
     says: str  # what its numbers can and cannot show
     lr: float = 0.1  # peak learning rate
+    lrs: Mapping[str, float] = field(default_factory=dict, hash=False)  # of networks, by name, that want another one
+    updates: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of weights: what else a recipe is given
 
 
 LARGE = 96  # px from which on a stem that keeps a quarter of the pixels leaves enough of them
@@ -101,3 +103,21 @@ def preset_named(name: str) -> Preset:
     if name not in PRESETS:
         raise not_one_of("preset", name, PRESETS)
     return PRESETS[name]
+
+
+def by_crd(preset: Preset) -> Preset:
+    """The preset's images and widths under the protocol of the field's tables (`kit.siblings.crd`), teachers' training
+    included. Its 240 epochs are 1.6 times those of preset paper, and so 1.6 times those of another one."""
+    from kit.siblings import crd
+
+    longer = crd.EPOCHS / PRESETS["paper"].roles["cifar-100"].epochs
+    roles = {
+        role: replace(
+            size,
+            epochs=round(longer * size.epochs),
+            teacher_epochs=round(longer * (size.teacher_epochs or size.epochs)),
+            batch=crd.BATCH,
+        )
+        for role, size in preset.roles.items()
+    }
+    return replace(preset, roles=roles, lr=crd.LR, lrs=crd.LRS, updates=crd.UPDATES)

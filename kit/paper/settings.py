@@ -16,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from kit.data.roles import OWN, ROLES
 from kit.errors import KitError, one_of
 
-OTHERS = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
+RECIPES = ("kit", "crd")
+OTHERS = (
+    "cifar:NAME, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
+)
 
 if TYPE_CHECKING:
     from kit.paper.plan import Chosen
@@ -28,8 +31,9 @@ if TYPE_CHECKING:
 class Settings(BaseModel):
     """What a person chooses of a training. Field for field the options of `python -m kit train`.
 
-    `temperature` is adaptive, schedule, a number for a fixed T, or a policy of one's own. What is None follows from
-    the rest: epochs, batch and width from the preset, rate from the epochs, α from the loss.
+    `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with a loss of its own), or a policy
+    of one's own. What is None follows from the rest: epochs, batch and width from the preset, rate from the epochs, α
+    from the loss, temperature from the recipe: how weights are updated and for how long, with the loss at a fixed T.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -59,11 +63,15 @@ class Settings(BaseModel):
         None, description="train: the given teacher's last layer is not read, but trained by a linear probe"
     )
     small_teacher_head: Literal["train"] | None = Field(None, description="likewise, the small teacher's")
-    temperature: Any = Field("adaptive", description="adaptive, schedule, or a fixed T such as 5")
+    recipe: str = Field("kit", description="how weights are updated: kit, or crd, as the field's CIFAR tables have it")
+    temperature: Any = Field(
+        None,
+        description="adaptive, schedule, a fixed T such as 5, or a sibling's: CTKD; default: adaptive, of crd 4",
+    )
     reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
     k: float = Field(20.0, description="K: where t starts, and its bound")
     alpha: float | None = Field(
-        None, description="weight of the soft loss; default 0.5 in Eq. (1), 1 in adaptive stages"
+        None, description="weight of the soft loss; default 0.5 in Eq. (1), 0.9 in crd's loss, 1 in adaptive stages"
     )
     rate: float | None = Field(
         None, description="learning rate of log t per epoch; default 1200 / epochs, 60 / epochs with --no-normalised"
@@ -96,16 +104,19 @@ class Settings(BaseModel):
 
         from kit.networks.named import check_name
         from kit.paper.plan import Plan
+        from kit.paper.presets import by_crd
         from kit.runs.spec import changed
 
         one_of("role", self.role, (*ROLES, OWN))
+        one_of("recipe", self.recipe, RECIPES)
         for model in filter(None, (self.student, self.teacher, self.small_teacher)):
             check_name(model)
         if self.small_teacher and not self.teacher:
             raise KitError(f"--small-teacher {self.small_teacher!r} needs a big teacher; give --teacher")
         sizes = {name: getattr(self, name) for name in ("px", "train_per_class", "test_per_class")}
         plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data, **sizes), level=self.level)
-        plan = replace(plan, precision=self.precision or plan.precision)
+        preset = by_crd(plan.preset) if self.recipe == "crd" else plan.preset
+        plan = replace(plan, preset=preset, precision=self.precision or plan.precision)
         student, big, small = (self._chosen(whose) for whose in ("student", "teacher", "small_teacher"))
         changes = {"width": self.width, "batch": self.batch, "lr": self.lr}
         run = plan.student(student, self.role, self.stages, big, small, self.seed, self.epochs, **changes)
@@ -150,40 +161,66 @@ class Settings(BaseModel):
     def policy(self, epochs: int) -> Policy:
         """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""
         from kit.recipe import adaptive
+        from kit.siblings import crd
+        from kit.siblings.rows import NAMED
         from kit.temperature import Fixed, Policy, Scheduled
 
         readings = {"follows": self.follows, "optimiser": self.optimiser, "floor": self.floor}
         readings["normalised"] = self.normalised
         following = adaptive(epochs, self.k, self.rate, **readings)
-        if isinstance(self.temperature, Policy):
-            return self.temperature
-        if self.temperature == "adaptive":
+        usual = "adaptive" if self.recipe == "kit" else crd.T
+        temperature = usual if self.temperature is None else self.temperature
+        if isinstance(temperature, Policy):
+            return temperature
+        if temperature == "adaptive":
             return following
-        if self.temperature == "schedule":
+        if temperature == "schedule":
             return Scheduled(k=self.k, floor=self.floor)
         try:
-            return Fixed(T=float(self.temperature))
+            return Fixed(T=float(temperature))
         except (TypeError, ValueError) as error:
             if isinstance(error, ValidationError):
                 raise
             raise KitError(
-                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, or a number above 0"
+                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, {', '.join(NAMED)}, or a "
+                "number above 0"
             ) from None
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """The stages that follow from which teachers there are."""
         from kit import recipe
+        from kit.siblings import crd
+        from kit.siblings.rows import NAMED
 
+        if self.teacher and isinstance(self.temperature, str) and self.temperature in NAMED:
+            return self._of_sibling(NAMED[self.temperature](epochs))
         policy = self.policy(epochs)
         of_eq1 = recipe.Eq1(reading=self.reading, alpha=recipe.ALPHA if self.alpha is None else self.alpha)
         improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
         if not self.teacher:
             return recipe.hard_labels()
+        if self.recipe == "crd" and isinstance(policy, recipe.Fixed):
+            if self.small_teacher:
+                raise KitError(
+                    f"--small-teacher {self.small_teacher!r} is not of recipe 'crd' at a fixed T, where the big "
+                    f"teacher alone teaches; allowed: with --temperature adaptive or schedule"
+                )
+            return crd.stages(policy.T, crd.ALPHA if self.alpha is None else self.alpha)
         if self.small_teacher:
             return recipe.small_teacher(policy, **improved)
         if isinstance(policy, recipe.Fixed):
             return recipe.eq1(policy.T, self.reading, of_eq1.alpha)
         return recipe.big_teacher_only(policy, **improved)
+
+    def _of_sibling(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """A sibling's stages, with K where it has one. Raises KitError for what it has no use for."""
+        from kit.training.steering import checked, steered
+
+        for name in ("small_teacher", "alpha", "rate"):
+            if (value := getattr(self, name)) is not None:
+                allowed = f"without it, as temperature {self.temperature!r} has its own weights and one big teacher"
+                raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}")
+        return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""

@@ -15,6 +15,7 @@ from pydantic import Field, SerializeAsAny, field_serializer, model_validator
 from torch import nn
 
 from kit.data import roles
+from kit.data.augment import batch_sizes
 from kit.data.base import IMAGE_FOLDER, Dataset, held_out
 from kit.errors import Described, KitError
 from kit.networks.flops import flops_per_image
@@ -23,6 +24,7 @@ from kit.recipe import Recipe
 from kit.runs.weights import Weights
 from kit.training.forward import Precision
 from kit.training.steering import Event, checked
+from kit.training.teachers import check_teachers
 
 NUMERICS = 3  # raised whenever the same description would give another student: old cache entries are then not used
 TEACHERS = 1000  # added to a seed for its own teachers, so that no student has its teacher's weights, batches and crops
@@ -169,6 +171,7 @@ class Run(Described):
 
     @model_validator(mode="after")
     def _has_its_teachers(self) -> Run:
+        check_teachers(self.recipe)
         missing = set(self.recipe.teachers) - set(self.teachers)
         if missing:
             raise ValueError(f"the recipe needs teachers {sorted(missing)}, which the run does not have")
@@ -180,7 +183,8 @@ class Run(Described):
 
     @model_validator(mode="after")
     def _is_steered_while_it_runs(self) -> Run:
-        batches = self.recipe.epochs * (self.data.train_images // min(self.recipe.batch, self.data.train_images))
+        sizes = batch_sizes(self.data.train_images, self.recipe.batch, self.recipe.keep_last)
+        batches = self.recipe.epochs * len(sizes)
         at = [event.step for event in self.events]
         if at != sorted(at) or (at and at[-1] >= batches):
             raise ValueError(f"events must be in order and before the last of {batches} batches: got steps {at}")

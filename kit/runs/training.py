@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 
 import torch
 from torch import nn
 
-from kit.data.augment import mixed
+from kit.data.augment import mixed, trained_on
 from kit.data.base import Dataset
 from kit.errors import KitError
 from kit.files import cache_folder, locked, sweep
@@ -77,7 +76,7 @@ def recalls_of(result: Result) -> list[float | None]:
 def teacher_logits(run: Run, name: str) -> TeacherLogits:
     """Returns the cache of this teacher's logits in this run, and in every other run in which they are the same."""
     drawn = _drawn(run)
-    decided_by = asdict(drawn) | {
+    decided_by = drawn.model_dump() | {
         "teacher": run.teachers[name].hash,
         "data": run.data.model_dump(mode="json"),
         "logits": run.logits,
@@ -86,7 +85,7 @@ def teacher_logits(run: Run, name: str) -> TeacherLogits:
         "numerics": run.numerics,
         "packages": versions(),
     }
-    rows = run.data.train_images // drawn.batch * drawn.batch
+    rows = trained_on(run.data.train_images, drawn.batch, drawn.keep_last)
     folder = cache_folder() / "teacher-logits" / hash_of(decided_by)
     return TeacherLogits(folder, rows, run.data.classes, run.logits)
 
@@ -101,7 +100,9 @@ def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
 
 
 def _drawn(run: Run) -> Drawn:
-    return Drawn(run.seed, min(run.recipe.batch, run.data.train_images), run.recipe.pad)
+    how = run.recipe
+    batch = min(how.batch, run.data.train_images)
+    return Drawn(seed=run.seed, batch=batch, pad=how.pad, padding=how.padding, keep_last=how.keep_last)
 
 
 def train(run: Run, progress: Progress = lambda share: None) -> Result:

@@ -33,6 +33,8 @@ def save(
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise KitError(f"name {name!r} is not allowed; allowed: letters, digits, '.', '_' and '-'")
+    if isinstance(fig, Figure):
+        fig.set_label(name)  # is drawn nowhere: `picture` passes it on, so that a page can name the file
     if out is None:
         return None
     fig = fig.picture() if isinstance(fig, Table) else fig
@@ -93,8 +95,8 @@ class Picture(Image):
 
 def picture(fig: Figure, alt: str | None = None) -> Picture:
     """The figure as a notebook's picture, sharp on dense screens. `alt` is read aloud; by default it is the title."""
-    width = round(fig.get_figwidth() * DPI)
-    return Picture(data=png_bytes(fig, scale=2), format="png", width=width, alt=alt or fig.get_suptitle() or "figure")
+    about = {"width": round(fig.get_figwidth() * DPI), "alt": alt or fig.get_suptitle() or "figure"}
+    return Picture(data=png_bytes(fig, scale=2), format="png", metadata={"artefact": fig.get_label()}, **about)
 
 
 def show(fig: Figure | Table, alt: str | None = None) -> None:

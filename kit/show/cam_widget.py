@@ -19,10 +19,12 @@ from kit.paper.figure2 import Scenes, Subject, against_regions
 from kit.runtime.threads import one_thread
 from kit.show.artefacts import pixels_png
 from kit.show.cam_figures import enlarged, overlay
+from kit.show.labels import Labels
 from kit.show.widgets import Coalesced
 
 SIDE = 320  # px
 KEPT = 64  # maps
+DEFAULT = "default"  # a choice like others: a drop-down has nothing to show for None
 
 
 def named(subjects: Sequence[Subject], seed: int = 0) -> dict[str, nn.Module]:
@@ -71,12 +73,16 @@ class CamExplorer(widgets.VBox):
         self.blend = widgets.FloatSlider(value=0.6, min=0, max=1, step=0.05, description="blend",
                                          tooltip="0: the image, 1: the map", **wide)  # fmt: skip
         self.picture = widgets.Image(format="png", layout=widgets.Layout(width=f"{SIDE}px", max_width="100%"))
+        self.picture.add_class("kit-map")
         self.numbers = widgets.HTML()
         self._offer_layers()
         self._controls = [self.network, self.image, self.target, self.method, self.layer, self.blend]
         side_by_side = widgets.Layout(grid_gap="16px", flex_flow="row wrap")  # below each other where it is narrow
         super().__init__(
-            [widgets.HBox([widgets.VBox(self._controls), self.picture, self.numbers], layout=side_by_side)]
+            [
+                widgets.HBox([widgets.VBox(self._controls), self.picture, self.numbers], layout=side_by_side),
+                Labels({"kit-map": "the chosen image, blended with its heat map"}),
+            ]
         )
         self._redraw = Coalesced(self.draw)
         self.network.observe(lambda _: self._offer_layers(), "value")
@@ -92,16 +98,17 @@ class CamExplorer(widgets.VBox):
         usual = default_layer(network, x, sizes)
         names = nameable(network, sizes)
         before = self.layer.value
-        options = [(f"default: {usual} ({_cells(sizes[usual])})", None)]
+        options = [(f"default: {usual} ({_cells(sizes[usual])})", DEFAULT)]
         self.layer.options = options + [(f"{name} ({_cells(sizes[name])})", name) for name in names]
-        self.layer.value = before if before in names else None
+        self.layer.value = before if before in names else DEFAULT
 
     def heat(self) -> HeatMaps:
         """The chosen map of one image, computed once."""
         key = network, i, target, method, layer = tuple(control.value for control in self._controls[:-1])
         if key not in self._maps:
             wanted = self._scenes.labels[i : i + 1] if target == "true" else target
-            self._maps[key] = maps(self._networks[network], self._scenes.x[i : i + 1], wanted, method, layer)
+            named = None if layer == DEFAULT else layer
+            self._maps[key] = maps(self._networks[network], self._scenes.x[i : i + 1], wanted, method, named)
             self.computed += 1
             if len(self._maps) > KEPT:
                 del self._maps[next(iter(self._maps))]

@@ -8,6 +8,7 @@ writes it, which escapes every text.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from jinja2 import Environment, Template
 from matplotlib.figure import Figure
 
 from kit.derivation import claims as section
+from kit.derivation.symbolic import NAMES
 from kit.errors import KitError
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained, readable, tally
 from kit.show import glance, style
@@ -106,6 +108,23 @@ def plain_table(
     rows = _rows(columns, _spans(df, merge), names=max(1, len(merge)))
     picture = partial(table_picture, df, title, caption, merge=merge, max_width=max_width)
     return Table(title, _html(title, "", caption, columns, rows), picture)
+
+
+def derived_table(df: pd.DataFrame, title: str, digits: str = ".3g", *, merge: Sequence[str] = ()) -> Table:
+    """A frame of the derivation as a table: its losses by the paper's letters, terms and truths as one reads them."""
+
+    def read(entry: object) -> object:
+        if isinstance(entry, bool | np.bool_):
+            return "yes" if entry else "no"
+        if isinstance(entry, float):
+            return None if math.isnan(entry) else f"{entry:{digits}}".replace("-", "−")
+        return str(entry).translate(_MATHS).replace("oo", "∞") if hasattr(entry, "free_symbols") else entry
+
+    named = df.replace({"loss": NAMES}) if "loss" in df else df
+    return plain_table(named.astype(object).map(read), title, merge=merge)
+
+
+_MATHS = str.maketrans({"*": "·", "-": "−"})
 
 
 def judged_table(

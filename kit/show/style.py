@@ -19,6 +19,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from scipy.optimize import isotonic_regression
 
+from kit.show.letters import FAMILIES, drawable
+
 DPI = 100
 WIDTH = 1100
 TEXT, SMALL, TITLE = 9.5, 8.0, 11.5  # font sizes in pt
@@ -37,7 +39,7 @@ SPARE_STAGES = ("#e2f1ea", "#f3e4ee", "#fdf8d2")
 _RC = {
     "figure.dpi": DPI,
     "savefig.dpi": 2 * DPI,
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
+    "font.family": FAMILIES,
     "font.size": TEXT,
     "axes.titlesize": TEXT,
     "axes.titlelocation": "left",
@@ -136,6 +138,7 @@ def source_line(roles: dict[str, str], preset: str, seeds: int, *more: str) -> s
 
 def text_size(text: str, size: float = TEXT, bold: bool = False) -> tuple[float, float]:
     """Width and height in px at DPI of `text`, which may have several lines."""
+    text = drawable(text)
     font = FontProperties(family=_RC["font.family"], size=size, weight="bold" if bold else "normal")
     sizes = [_RENDERER.get_text_width_height_descent(line, font, ismath=False)[0] for line in text.split("\n")]
     return max(sizes), line_height(size) * len(sizes)
@@ -149,7 +152,7 @@ def line_height(size: float) -> float:
 def wrapped(text: str, width: float, size: float = TEXT, bold: bool = False) -> str:
     """`text` with line breaks between words so that each line is at most `width` px wide, where words allow it."""
     lines = []
-    for paragraph in text.replace(" %", "\u00a0%").split("\n"):
+    for paragraph in drawable(text).replace(" %", "\u00a0%").split("\n"):
         line, *words = paragraph.split(" ")
         for word in words:
             longer = f"{line} {word}" if line else word
@@ -163,6 +166,7 @@ def wrapped(text: str, width: float, size: float = TEXT, bold: bool = False) -> 
 
 def shortened(text: str, width: float, size: float = TEXT) -> str:
     """`text`, or its beginning and `…`, at most `width` px wide."""
+    text = drawable(text)
     if text_size(text, size)[0] <= width:
         return text
     while text and text_size(f"{text}…", size)[0] > width:

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from kit.errors import KitError
 from kit.paper.claims import explained, readable, tally
 from kit.show import style
+from kit.show.letters import drawable
 from kit.show.pages import EDGE, Page
 from kit.show.style import INK, MUTED, RULE, SMALL, WIDTH, ZEBRA
 from kit.show.tables import interval, with_interval
@@ -65,6 +66,8 @@ def _width(columns: list[Column]) -> float:
 
 def _fit(columns: list[Column], width: float) -> None:
     """Breaks the cells of the widest text columns into lines until the table is at most `width` px wide."""
+    for column in columns:
+        column.header, column.cells = drawable(column.header), [drawable(cell) for cell in column.cells]
     for _ in range(40):
         over = _width(columns) - width
         texts = [c for c in columns if c.align == "left" and c.width > 60]

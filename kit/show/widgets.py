@@ -21,10 +21,16 @@ from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_e
 from kit.runtime.threads import one_thread
 from kit.show import style
 from kit.show.artefacts import LivePicture, pixels_png
+from kit.show.labels import Labels
 from kit.show.panels import GradientTerms, Softened
 
 K_MAX = 40
 WIDTH = 1140  # px: fits JupyterLab's cell at 1280
+PICTURES = {
+    "thumbnail": "the chosen image",
+    "bars": "bars of the teacher's and the student's softened distribution of the chosen image",
+    "gradient": "the temperature's gradient and its two terms against t",
+}
 
 
 class TemperatureExplorer(widgets.VBox):
@@ -98,9 +104,12 @@ class TemperatureExplorer(widgets.VBox):
             [
                 widgets.HBox([controls, self.thumbnail, self.losses], layout=side_by_side),
                 widgets.HBox([self.bars, self.gradient], layout=side_by_side),
+                Labels({f"kit-{name}": words for name, words in PICTURES.items()}),
             ],
             layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"),
         )
+        for name in PICTURES:
+            getattr(self, name).add_class(f"kit-{name}")
         self._shown: dict[str, tuple] = {}
         self._redraw = Coalesced(self.draw)
         self.k.observe(self._k_changed, "value")

@@ -43,13 +43,13 @@ def screenshots():
 
 @pytest.fixture(scope="module")
 def notebooks(tmp_path_factory):
-    """Notebook 08 with a long run, whose teachers are in the cache, and a second notebook to go to."""
+    """All notebooks, 08 with a long run, whose teachers are in the cache."""
     folder = tmp_path_factory.mktemp("browser") / "notebooks"
     networks = {"student": "vgg16", "teacher": "resnet34", "small_teacher": "vgg19"}
     for run in with_teachers([Settings(preset="smoke", role="cifar-10", **networks).run()])[:-1]:
         train(run)
-    pages.copy_notebook("08_playground.ipynb", folder, epochs=EPOCHS)
-    pages.copy_notebook("01_derivation.ipynb", folder)
+    for path in sorted((pages.ROOT / "notebooks").glob("*.ipynb")):
+        pages.copy_notebook(path.name, folder, **({"epochs": EPOCHS} if path.name.startswith("08") else {}))
     return folder
 
 

@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 from playwright.sync_api import Page, TimeoutError, expect
 
+from benchmarks import pages
 from benchmarks.pages import PATIENCE, SECONDS, open_lab, run_all
 
 NOTEBOOK = "08_playground.ipynb"
@@ -141,6 +142,9 @@ def fits(page: Page) -> None:
         expect(label).to_be_visible()
         cut = label.evaluate("label => label.scrollWidth > label.clientWidth + 1")
         assert not cut, f"the label {name!r} is cut off"
+    for name in ("K, threshold", "α, soft share", "rate of log t"):  # as a screen reader has them
+        handle = page.get_by_role("slider", name=name, exact=True).first
+        expect(handle).to_have_attribute("aria-valuetext", re.compile(r"^[\d.]{1,6}$"))
 
 
 def tab_to(page: Page, words: str, key: str = "Tab", presses: int = 60) -> None:
@@ -160,11 +164,29 @@ def tab_to(page: Page, words: str, key: str = "Tab", presses: int = 60) -> None:
 # ---- JupyterLab ------------------------------------------------------------------------------------------------------
 
 
+def test_the_lab_opens_notebook_00_rendered_beside_names_that_can_be_read(page, lab, screenshots):
+    page.goto(lab.format(path="00_start_here.ipynb"), timeout=PATIENCE)
+    page.locator(".jp-RenderedMarkdown").get_by_role("heading", name="Start here").wait_for(timeout=PATIENCE)
+    names = page.locator(".jp-DirListing-itemText")
+    names.get_by_text("09_your_own").wait_for()
+    cut = names.evaluate_all("all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)")
+    page.screenshot(path=screenshots / "lab-00.png")
+    assert names.count() >= 10 and cut == []
+    page.locator(".jp-RenderedMarkdown").get_by_role("link", name="01_derivation", exact=True).click()
+    page.locator(".lm-TabBar-tab.lm-mod-current", has_text="01_derivation").wait_for(timeout=PATIENCE)
+
+
 def test_a_visit_in_jupyterlab(page, lab, notebooks, screenshots):
     open_lab(page, lab, NOTEBOOK)
     run_all(page)
     steer_pause_resume_and_save(page, screenshots, "lab", notebooks)
     fits(page)
+    pages.theme(page, "JupyterLab Dark")
+    for width, height in ((1600, 1000), (1280, 800)):
+        page.set_viewport_size({"width": width, "height": height})
+        fits(page)
+        page.screenshot(path=screenshots / f"lab-dark-{width}.png")
+    pages.theme(page, "JupyterLab Light")
 
     # to another notebook and back: the training has gone on
     before = batch(page)

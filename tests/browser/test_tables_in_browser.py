@@ -42,6 +42,15 @@ show(plain_table(classes, "Classes"))
 show(contact_sheet(np.full((2, 20, 20, 3), 128, np.uint8)), alt="two grey squares")
 """
 
+EXPLORER = """
+import torch
+
+from kit.show.widgets import temperature_explorer
+
+logits = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
+temperature_explorer(*logits, torch.arange(6) % 4, ["cat", "dog", "舟", "a name that goes on and on"])
+"""
+
 MEASURED = """
 () => {
   const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
@@ -88,20 +97,20 @@ MEASURED = """
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables") / "notebooks"
     folder.mkdir()
-    cells = [nbformat.v4.new_code_cell(CELL)]
+    cells = [nbformat.v4.new_code_cell(CELL), nbformat.v4.new_code_cell(EXPLORER)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / NOTEBOOK)
     with pages.jupyter("lab", folder, folder.parent / "lab.log") as address:
         yield address
 
 
-def theme(page: Page, name: str) -> None:
-    page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.locator(".lm-Menu-item").get_by_text("Theme", exact=True).click()
-    page.locator(".lm-Menu-item").get_by_text(name, exact=True).click()
-    light = "false" if "Dark" in name else "true"
-    page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")
-    page.wait_for_timeout(1 * SECONDS)  # its style sheet is there after its name
+def read_aloud(explorer) -> None:
+    """Sliders and pictures have names, and a slider says its value as one reads it."""
+    for name, value in (("K, threshold", "20"), ("t, temperature", "20.0"), ("α, soft share", "0.50")):
+        expect(explorer.get_by_role("slider", name=name, exact=True)).to_have_attribute("aria-valuetext", value)
+    pictures = explorer.get_by_role("img")
+    expect(pictures).to_have_count(2)  # no images were given
+    assert [bool(picture.get_attribute("alt")) for picture in pictures.all()] == [True, True]
 
 
 def column(page: Page, at: int) -> list[str]:
@@ -116,13 +125,17 @@ def test_tables_are_legible_sorted_by_a_click_and_copied(page, lab, screenshots)
     pages.run_all(page)
     page.locator('img[alt="two grey squares"]').wait_for(timeout=60 * SECONDS)
     assert page.locator(".kit-table").count() == 3
+    explorer = page.locator(".jp-OutputArea-output", has=page.locator(".widget-slider"))
+    read_aloud(explorer)
 
-    for name, width in (("JupyterLab Light", 1280), ("JupyterLab Light", 700), ("JupyterLab Dark", 700),
-                        ("JupyterLab Dark", 1280)):  # fmt: skip
+    light, dark = "JupyterLab Light", "JupyterLab Dark"
+    for name, width in ((light, 1600), (light, 1280), (light, 700), (dark, 700), (dark, 1280)):
         page.set_viewport_size({"width": 1280, "height": 800})  # where the menus are
-        theme(page, name)
-        page.set_viewport_size({"width": width, "height": 800})
+        pages.theme(page, name)
+        page.set_viewport_size({"width": width, "height": 1000 if width == 1600 else 800})
         page.wait_for_timeout(1 * SECONDS)
+        explorer.scroll_into_view_if_needed()
+        explorer.screenshot(path=screenshots / f"explorer-{name.split()[1].lower()}-{width}.png")
         for i, table in enumerate(page.locator(".kit-table").all()):
             table.scroll_into_view_if_needed()
             table.screenshot(path=screenshots / f"table-{i}-{name.split()[1].lower()}-{width}.png")

@@ -24,6 +24,8 @@ from kit.data.folder import folder_dataset
 from kit.data.memory import each_class
 from kit.data.tree import find_tree, read_tree
 from kit.errors import KitError
+from kit.paper.plan import _say_few
+from kit.paper.settings import Settings
 from kit.runs.spec import DataSpec
 
 TREES = int(os.environ.get("KIT_TREES", "500"))
@@ -286,3 +288,13 @@ def test_gif_and_its_like_are_images(tmp_path):
         picture(3).save(tmp_path / "train" / "ant" / f"new.{ending}")
     data = folder_dataset(tmp_path, "cifar-10", 20, streamed=False)
     assert len(data.train) == 12 and data.skipped == () and np.isin(data.train.labels, (0, 1)).all()
+
+
+@pytest.mark.parametrize(("batch", "says"), [(3, ""), (5, "8 training images are one batch of 5"), (99, "batch of 8")])
+def test_an_own_folder_whose_epoch_is_one_batch_is_told_so_once(own_cache, tmp_path, capsys, batch, says):
+    _say_few.cache_clear()
+    tree = build_tree(tmp_path / "tree", per_class=(4, 2))
+    settings = Settings(role="cifar-10", preset="smoke", data=str(tree), batch=batch)
+    assert settings.run() == settings.run()
+    said = capsys.readouterr().err
+    assert says in said and said.count("hint:") == bool(says)

@@ -152,7 +152,8 @@ def test_the_kits_own_notebooks_are_found_with_their_parameters():
 def test_drawing_skipping_and_drawing_again(books, out):
     assert make([], request(word="red"), out) == []
     found = manifest(out)
-    assert set(found["artefacts"]) == {"00_first.csv", "00_first.png", "01_second.csv", "01_second.png"}
+    kinds = ("csv", "md", "png")
+    assert list(found["artefacts"]) == [f"{name}.{kind}" for name in ("00_first", "01_second") for kind in kinds]
     for name, entry in found["artefacts"].items():
         assert entry == {"notebook": name.split(".")[0], "sha256": sha256(out / name)}
     assert (out / "00_first.csv").read_text() == "preset,word\nsmoke,red\n"
@@ -188,7 +189,7 @@ def test_what_a_notebook_follows_from_makes_it_stale(books, out):
     assert make(["00"], request(), out) == []
     found = manifest(out)
     assert found["notebooks"]["00_first"]["inputs"] != before
-    assert set(found["artefacts"]) == {"00_first.txt", "00_first.png"}
+    assert set(found["artefacts"]) == {"00_first.md", "00_first.png", "00_first.txt"}
     stamp = (out / "00_first.png").stat().st_mtime_ns
     assert make(["00"], request(), out, force=True) == []
     assert (out / "00_first.png").stat().st_mtime_ns > stamp
@@ -243,9 +244,9 @@ def test_failures_without_a_word_are_named_too(books, out, body, said):
     assert "\n" not in failure
 
 
-@pytest.mark.parametrize("moment", range(1, 5))
+@pytest.mark.parametrize("moment", range(1, 6))
 def test_an_interrupted_move_is_finished_the_next_time(books, out, monkeypatch, moment):
-    """Old and new: two pictures and the manifest are put in place by one `replace` each, the folder by a `rename`."""
+    """Old and new: picture, table, page and manifest are placed by one `replace` each, the folder by a `rename`."""
     assert make(["00"], request(), out) == []
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     moves, replace = [], os.replace
@@ -258,7 +259,7 @@ def test_an_interrupted_move_is_finished_the_next_time(books, out, monkeypatch, 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", interrupted)
-        if moment == 4:
+        if moment == 5:
             patch.setattr(shutil, "rmtree", lambda path, **_: interrupted(path, path) if path.exists() else None)
         with pytest.raises(KeyboardInterrupt):
             make(["00"], request(word="red"), out)

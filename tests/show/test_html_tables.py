@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import sympy
 from IPython.core.formatters import DisplayFormatter
 from scipy import stats
 
@@ -16,7 +17,16 @@ from kit.errors import KitError
 from kit.paper import headlines
 from kit.paper.claims import Claim, judged
 from kit.show import Measure, picture, png_bytes, save
-from kit.show.html_tables import RECOMPUTED, SECTION_1_1, Table, compared_table, judged_table, plain_table, signed_table
+from kit.show.html_tables import (
+    RECOMPUTED,
+    SECTION_1_1,
+    Table,
+    compared_table,
+    derived_table,
+    judged_table,
+    plain_table,
+    signed_table,
+)
 from kit.show.run_tables import costs_table, record, runs_table
 from kit.show.style import new_figure
 from kit.show.table_pictures import compare_table, table_picture, verdicts_picture
@@ -245,3 +255,12 @@ def test_runs_are_shown_in_words():
     ]
     without = runs_table(runs.drop(columns=["agreement_kl", "agreement_top1"]))  # a table of hard labels alone
     assert Read(without.html).cells[1][-2:] == ["–", "–"]
+
+
+def test_the_derivations_tables_have_the_papers_letters_and_nothing_raw():
+    frame = pd.DataFrame({"loss": ["CE", "hard"], "limit": [-sympy.oo, 2 * sympy.Symbol("a")], "held": [True, False],
+                          "error": [-1e-9, np.nan]})  # fmt: skip
+    html = derived_table(frame, "Limits", ".1e").html
+    for text in ("L<sub>D</sub>", "L<sub>CE</sub>", "−∞", "2·a", ">yes<", ">no<", "−1.0e−09"):
+        assert text in html
+    assert not re.search(r"\bnan\b|>CE<|True|oo<", html)
