@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class Settings(BaseModel):
     """What a person chooses of a training. Field for field the options of `python -m kit train`.
 
-    `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with a loss of its own), or a policy
-    of one's own. What is None follows from the rest: epochs, batch and width from the preset, rate from the epochs, α
-    from the loss.
+    `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with its own loss), or a policy of
+    one's own. What is None follows from the rest: epochs, batch and width from the preset, rate from the epochs, α from
+    the loss.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
