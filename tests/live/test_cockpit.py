@@ -582,7 +582,7 @@ def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
         now = lane.session.state
         if now.k is not None:
             assert 1 <= now.t <= now.k
-        refused = "--small-teacher 'cnn' is not allowed; allowed: without it"  # beside a sibling, until one of them goes
+        refused = "--small-teacher 'cnn' is not allowed; allowed: without it"  # beside a sibling
         assert now.phase != "failed" or now.message.startswith(refused), now.message
     one._page_told(True)
     one.role.value, lane.temperature.value = "cifar-10", "adaptive"
