@@ -585,7 +585,7 @@ def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
         refused = "--small-teacher 'cnn' is not allowed; allowed: without it"  # beside a sibling
         assert now.phase != "failed" or now.message.startswith(refused), now.message
     one._page_told(True)
-    one.role.value, lane.temperature.value = "cifar-10", "adaptive"
+    one.role.value, one.seed.value, lane.temperature.value = "cifar-10", 0, "adaptive"
     one.reset()
     wait(lambda: lane.session.state.step == 0 and lane.session.state.phase == "ready")
     one.start()
