@@ -237,7 +237,8 @@ class Lane:
         over = self.session.state.phase in ("finished", "failed")
         self.is_late = self._going and over
         if self._going and not over:
-            self.session.steer(name, self.value(name))
+            with contextlib.suppress(KitError):  # of settings that its thread is about to refuse
+                self.session.steer(name, self.value(name))
         self._moved()
 
     def set_off(self, go: Callable[[], None]) -> None:
