@@ -64,27 +64,27 @@ def alone(teacher: str) -> Stages:
     return lambda epochs: recipe.eq1(T, "hinton", ALPHA, teacher)
 
 
-HARD, PAPER = table5.HARD, ("small → big", "the paper's three steps")
+HARD, PAPER = table5.HARD, ("adaptive", "small, then big")
 ALONE = {name: ("T=4", f"{TITLES[model]} alone") for name, model in TEACHERS.items()}
-AVER, HOT, LOGITS = ("T=4", "equal weights (AVER)"), ("T=20", "equal weights"), ("T=4", "averaged logits")
+AVER, HOT, LOGITS = ("T=4", "equal (AVER)"), ("T=20", "equal"), ("T=4", "averaged logits")
 WEIGHED: dict[tuple[str, str], Weights] = {
     ("T=4", "by entropy (EBKD)"): Entropy(),
     ("T=4", "least norm (AEKD)"): MinNorm(),
     ("T=4", "by the label (CA-MKD)"): Confidence(),
-    ("T=4", "as far as followed (ours)"): Followed(),
+    ("T=4", "as followed (ours)"): Followed(),
 }
-RANDOM = ("T=4", "random weights")
-ONE, EACH = ("adaptive", "one t for all"), ("adaptive", "one t each, graduation")
+RANDOM = ("T=4", "random")
+ONE, EACH = ("adaptive", "one t for all"), ("adaptive", "one t each")
 
 PROCEDURES: dict[tuple[str, str], Stages] = {
     HARD: PAPERS[HARD],
     **{label: alone(name) for name, label in ALONE.items()},
-    PAPER: PAPERS["adaptive", "three steps"],
     AVER: fixed(Weighted(alpha=ALPHA)),
-    HOT: fixed(Weighted(alpha=ALPHA), 20.0),
     LOGITS: fixed(Averaged(alpha=ALPHA)),
     **{label: weighed(weights) for label, weights in WEIGHED.items()},
     RANDOM: weighed(Drawn()),
+    HOT: fixed(Weighted(alpha=ALPHA), 20.0),
+    PAPER: PAPERS["adaptive", "three steps"],
     ONE: falling(lambda epochs: Together(rate=recipe.RATE / epochs, normalised=True)),
     EACH: falling(lambda epochs: Graduation(rate=recipe.RATE / epochs)),
 }
@@ -154,8 +154,8 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
         claim("several teachers beat hard labels", AVER, HARD),
         claim("several teachers beat the best single one", AVER, single),
         claim("averaged probabilities beat averaged logits", AVER, LOGITS),
-        *(claim(f"weights {name[1]} beat equal ones", name, AVER) for name in WEIGHED),
-        *(claim(f"weights {name[1]} beat random ones", name, RANDOM) for name in WEIGHED),
+        *(claim(f"weighing {name[1]} beats equal weights", name, AVER) for name in WEIGHED),
+        *(claim(f"weighing {name[1]} beats random weights", name, RANDOM) for name in WEIGHED),
         claim("one adaptive t for all beats a fixed one", ONE, AVER),
         claim("one adaptive t for all beats a fixed one", ONE, HOT),
         claim("one t each, with graduation, beats one for all", EACH, ONE),

@@ -17,7 +17,6 @@ from kit.show.html_tables import Table, compared_table
 from kit.show.paper_figures import (
     BAND,
     TEST_TOP1,
-    TIME,
     TRAIN_TOP1,
     by_procedure,
     by_row,
@@ -29,6 +28,7 @@ from kit.show.style import MUTED, WIDTH
 from kit.show.table_pictures import Measure
 from kit.training.record import MEAN
 
+SECONDS = "CPU s: of the student's procedure, teachers' forward passes in; teachers' s: their own training"
 COLOURS = dict(zip(TEACHERS, (style.GREEN, style.BLUE, style.ORANGE), strict=True))
 
 
@@ -39,15 +39,17 @@ def table_6(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     cells = by_procedure(with_agreements(frame), ["temperature", "reading"], columns)
     cells["name"] = cells["temperature"] + ", " + cells["reading"]
     cells = cells.rename(columns={"reading": "teachers"})
-    likeness = [Measure(name, name.replace("kl", "KL").replace(MEAN, "their mean"), digits=2) for name in kl]
-    costs = [Measure("seconds", "CPU s"), Measure("teacher_seconds", "teachers' training, CPU s", digits=0)]
+    likeness = [Measure(column, f"KL: {name}", digits=2) for column, name in zip(kl, (*TEACHERS, "mean"), strict=True)]
+    costs = [Measure("seconds", "CPU s"), Measure("teacher_seconds", "teachers' s", digits=0)]
     return compared_table(
         cells,
         ["temperature", "teachers"],
         [TRAIN_TOP1, TEST_TOP1, *likeness, *costs],
         label="name",
         title=f"Table 6 · Several teachers: {titles(rows)} teach the {rows[0].runs[0].student.title}",
-        caption=caption(plan, rows, BAND, "KL at t = 1, on test images", TIME),
+        caption=caption(
+            plan, rows, BAND, "KL to each teacher and to the mean of their p, at t = 1, on test images", SECONDS
+        ),
     )
 
 
