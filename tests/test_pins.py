@@ -215,7 +215,9 @@ def test_no_kind_is_missing():
                 usual = {json.dumps(field.default)} if not field.is_required() else set()
                 assert {json.dumps(word) for word in get_args(field.annotation)} - usual <= values, name
             if field.annotation is bool:
-                wanted = {"true", "false"} if field.exclude_if is None else {"true", "null"}  # null: not described
+                wanted = (
+                    {json.dumps(not field.default), "null"} if field.exclude_if else {"true", "false"}
+                )  # null: not described
                 assert values == wanted, (kind, name)
             if field.exclude_if is not None:
                 assert values - {"null"}, f"{kind.__name__}.{name} has its default everywhere"
