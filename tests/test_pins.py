@@ -46,6 +46,7 @@ from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of
 from kit.runs.weights import Given, Weights
 from kit.show import accuracy_curves, curves, paper_figures, save, table4_figures
 from kit.show.artefacts import csv_bytes
+from kit.siblings import crd
 from kit.temperature import Adaptive, Falling, Fixed, Policy, Scheduled
 from kit.training.steering import Event
 
@@ -104,6 +105,7 @@ def kinds() -> dict[str, Run]:
         "hard labels, every number another": described(how=updated, seed=7, preset="custom"),
         **{f"network {name}": described(student=network(name)) for name in MODELS},
         "network at the paper's width": described(student=ModelSpec(name="vgg16", classes=10, batch_norm=False)),
+        "the field's protocol": described(crd.stages(), how=crd.UPDATES | {"batch": crd.BATCH, "lr": crd.LR}),
         "network by layers": described(student=LayeredSpec(layers=residual, classes=10)),
         "network by name": described(
             student=NamedSpec(name="torchvision:resnet18", classes=10, shapes="0123456789abcdef")
@@ -222,7 +224,9 @@ def test_no_kind_is_missing():
                 usual = {json.dumps(field.default)} if not field.is_required() else set()
                 assert {json.dumps(word) for word in get_args(field.annotation)} - usual <= values, name
             if field.annotation is bool:
-                wanted = {"true", "false"} if field.exclude_if is None else {"true", "null"}  # null: not described
+                wanted = (
+                    {json.dumps(not field.default), "null"} if field.exclude_if else {"true", "false"}
+                )  # null: not described
                 assert values == wanted, (kind, name)
             if field.exclude_if is not None:
                 assert values - {"null"}, f"{kind.__name__}.{name} has its default everywhere"

@@ -7,6 +7,7 @@ prose of `scale.md` with these numbers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,14 +17,18 @@ import pandas as pd
 import torch
 from torch import nn
 
+from kit.data.augment import batch_sizes
 from kit.errors import KitError
 from kit.grid.durations import passes_of
 from kit.losses import hard_cross_entropy
-from kit.networks.named import Network
+from kit.networks.cifar import NETWORKS
+from kit.networks.named import NamedSpec, Network, shapes_of
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.presets import preset_named
+from kit.recipe import hard_labels
 from kit.runs.spec import DataSpec, Run, with_teachers
+from kit.siblings import crd
 
 GPU, TFLOPS, UTILISATION = "H100 SXM", 990.0, 0.3  # dense bf16 peak as its vendor has it; the share is an assumption
 PAGE = Path(__file__).with_name("scale.md")
@@ -188,6 +193,38 @@ def summary(of: Plan, tflops: float = TFLOPS, utilisation: float = UTILISATION) 
     return pd.DataFrame(lines)
 
 
+def of_crd(of: Plan, tflops: float = TFLOPS, utilisation: float = UTILISATION) -> pd.DataFrame:
+    """One line a pair of the field's CIFAR-100 table, under its protocol and from one seed: PFLOP, and minutes on
+    such a GPU of the student, and of its teacher where that is trained."""
+    rate, data = gpu_rate(tflops, utilisation), of.data("cifar-100")
+    lines = []
+    for (teacher, student), (*_, printed) in crd.PRINTED.items():
+        trained = crd_run(data, teacher)
+        run = crd_run(data, student, {"big": trained})
+        training, teaching = Part("", (run,)).flops
+        lines.append(
+            {
+                "teacher": teacher,
+                "student": student,
+                "printed": printed,
+                "training_pflop": training / 1e15,
+                "teachers_pflop": teaching / 1e15,
+                "minutes": (training + teaching) / rate / 60,
+                "of_teacher": Part("", (trained,)).flops[0] / rate / 60,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def crd_run(data: DataSpec, network: str, teachers: Mapping[str, Run] | None = None) -> Run:
+    """A network of the field's under its protocol, on hard labels without a teacher. It is described, not tried."""
+    name, stages = f"cifar:{network}", None if teachers else hard_labels()
+    with torch.device("meta"):
+        shapes = shapes_of(name, NETWORKS[network](num_classes=data.classes))
+    described = NamedSpec(name=name, classes=data.classes, shapes=shapes)
+    return Run(data=data, student=described, recipe=crd.recipe(stages, name), teachers=dict(teachers or {}))
+
+
 def gpu_rate(tflops: float, utilisation: float) -> float:
     """FLOP/s that are assumed. KitError for what no GPU does."""
     if not 0 < tflops < 1e6:
@@ -204,6 +241,10 @@ HOURS = (
     "| {part} | {runs}{following} | {shared} | {training_pflop:,.0f} | {teachers_pflop:,.0f} | {gpu_hours:,.1f} "
     "| {largest} | {memory_gib:.1f} |"
 )
+PAIR = (
+    "| {teacher} → {student} | {training_pflop:,.1f} | {teachers_pflop:,.1f} | {minutes:.1f} | {of_teacher:.1f} "
+    "| {printed:.2f} |"
+)
 NETWORK = "| {title} | {px} | {weights:,.0f} | {held:,.0f} | {kept:,.0f} |"
 LOGITS = (
     "| {role} | {0.name} | {0.train_images:,} | {0.test_images:,} | {0.classes} | {px} | {mb:,.1f} MB | {gb:,.2f} GB |"
@@ -216,6 +257,7 @@ def page(tflops: float = TFLOPS, utilisation: float = UTILISATION, gpu: str = GP
     frame, roles = summary(of, tflops, utilisation), of.preset.roles
     frame["following"] = [f" and about {n} that follow from searches" if n else "" for n in frame["foreseen"]]
     total = frame.sum(numeric_only=True)
+    pairs = of_crd(of, tflops, utilisation)
     epochs = roles["cifar-10"].epochs
     return PAGE.read_text(encoding="utf-8").format(
         gpu=gpu,
@@ -232,6 +274,14 @@ def page(tflops: float = TFLOPS, utilisation: float = UTILISATION, gpu: str = GP
         memory=frame["memory_gib"].max(),
         days=total["gpu_hours"] / 24,
         imagenet=of_imagenet(of),
+        pairs="\n".join(PAIR.format(**line) for line in pairs.to_dict("records")),
+        crd_epochs=crd.EPOCHS,
+        crd_batch=crd.BATCH,
+        crd_steps=(steps := crd.EPOCHS * len(batch_sizes(PUBLISHED["cifar-100"].train_images, crd.BATCH, True))),
+        crd_minutes=steps / 1000 / 60,
+        crd_ten_ms=steps / 100 / 60,
+        crd_students=pairs["minutes"].sum() / 60,
+        crd_teachers=pairs.drop_duplicates("teacher")["of_teacher"].sum() / 60,
         networks="\n".join(map(network_line, of_each_network(of))),
         logits="\n".join(
             LOGITS.format(data, role=role, px=roles[role].px, mb=epoch / 1e6, gb=epoch * epochs / 1e9)

@@ -37,6 +37,23 @@ UPDATES: dict[str, Any] = {
 }
 T, ALPHA = 4.0, 0.9
 
+# Top-1 on CIFAR-100 in % as RepDistiller prints it, by names of `kit.networks.cifar`: teacher, student alone, KD(4).
+PRINTED = {
+    ("wrn_40_2", "wrn_16_2"): (75.61, 73.26, 74.92),
+    ("wrn_40_2", "wrn_40_1"): (75.61, 71.98, 73.54),
+    ("resnet56", "resnet20"): (72.34, 69.06, 70.66),
+    ("resnet110", "resnet20"): (74.31, 69.06, 70.67),
+    ("resnet110", "resnet32"): (74.31, 71.14, 73.08),
+    ("resnet32x4", "resnet8x4"): (79.42, 72.50, 73.33),
+    ("vgg13", "vgg8"): (74.64, 70.36, 72.98),
+    ("vgg13", "mobilenetv2"): (74.64, 64.60, 67.37),
+    ("resnet50", "mobilenetv2"): (79.34, 64.60, 67.35),
+    ("resnet50", "vgg8"): (79.34, 70.36, 73.81),
+    ("resnet32x4", "shufflenetv1"): (79.42, 70.50, 74.07),
+    ("resnet32x4", "shufflenetv2"): (79.42, 71.82, 74.45),
+    ("wrn_40_2", "shufflenetv1"): (75.61, 70.50, 74.83),
+}
+
 
 class Distilled(Weighed):
     """hard·CE + soft·KD(T): Eq. (1) as `hinton` has it, less the teacher's entropy, so with the same gradient."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.transforms import functional as F
 
-from kit.data.augment import EpochPlan, augment, mixed, normalise
+from kit.data.augment import EpochPlan, augment, batch_sizes, mixed, normalise
 
 pytestmark = pytest.mark.numerics
 
@@ -17,17 +17,16 @@ def random_pixels(n: int, h: int, w: int) -> torch.Tensor:
     return torch.randint(0, 256, (n, h, w, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
 
 
+@pytest.mark.parametrize(("padding", "theirs"), [("reflect", "reflect"), ("zeros", "constant")])
 @pytest.mark.parametrize(("h", "w", "pad"), [(16, 16, 2), (32, 32, 4), (9, 13, 3), (8, 8, 0), (8, 8, 7)])
-def test_augment_is_torchvisions_pad_crop_flip(h, w, pad):
+def test_augment_is_torchvisions_pad_crop_flip(h, w, pad, padding, theirs):
     pixels = random_pixels(40, h, w)
     plan = EpochPlan(40, seed=1, epoch=2, pad=pad, flip=True)
-    got = augment(pixels, plan.offsets, plan.flips, pad)
+    got = augment(pixels, plan.offsets, plan.flips, pad, padding)
     assert got.dtype == torch.uint8
     assert 5 < int(plan.flips.sum()) < 35
     for i in range(40):
-        image = (
-            F.pad(pixels[i].permute(2, 0, 1), [pad] * 4, padding_mode="reflect") if pad else pixels[i].permute(2, 0, 1)
-        )
+        image = F.pad(pixels[i].permute(2, 0, 1), [pad] * 4, padding_mode=theirs) if pad else pixels[i].permute(2, 0, 1)
         top, left = plan.offsets[i].tolist()
         image = F.crop(image, top, left, h, w)
         image = F.hflip(image) if plan.flips[i] else image
@@ -103,10 +102,16 @@ def test_pixels_do_not_depend_on_the_batch_size():
     assert all(torch.equal(small[i], large[i]) for i in range(50))
 
 
-@pytest.mark.parametrize(("n", "batch", "sizes"), [(10, 4, [4, 4]), (10, 5, [5, 5]), (3, 8, [3]), (8, 8, [8])])
-def test_a_last_smaller_batch_is_dropped_unless_it_is_the_only_one(n, batch, sizes):
-    batches = list(EpochPlan(n, 0, 0, 2, False).batches(batch))
-    assert [len(b) for b in batches] == sizes
+@pytest.mark.parametrize(
+    ("n", "batch", "keep_last", "sizes"),
+    [
+        (10, 4, False, [4, 4]), (10, 4, True, [4, 4, 2]), (10, 5, False, [5, 5]), (10, 5, True, [5, 5]),
+        (3, 8, False, [3]), (3, 8, True, [3]), (8, 8, False, [8]),
+    ],
+)  # fmt: skip
+def test_a_last_smaller_batch_is_dropped_unless_it_is_kept_or_the_only_one(n, batch, keep_last, sizes):
+    batches = list(EpochPlan(n, 0, 0, 2, False).batches(batch, keep_last))
+    assert [len(b) for b in batches] == sizes == batch_sizes(n, batch, keep_last)
     assert len(set(torch.cat(batches).tolist())) == sum(sizes)
 
 

@@ -59,7 +59,7 @@ def changed(run: Run, path: str, value: object) -> Run:
     inner = description
     for part in way:
         inner = inner[part]
-    assert inner[last] != value
+    assert inner.get(last) != value  # a field may be left out where it has its default
     inner[last] = value
     return described(description)
 
@@ -110,6 +110,11 @@ def described(description: dict) -> Run:
         ("recipe.momentum", 0.8),
         ("recipe.weight_decay", 0.0),
         ("recipe.pad", 2),
+        ("recipe.milestones", [0.5]),
+        ("recipe.nesterov", False),
+        ("recipe.decays", "all"),
+        ("recipe.padding", "zeros"),
+        ("recipe.keep_last", True),
         ("recipe.stages.0.name", "first"),
         ("recipe.stages.0.until", 0.4),
         ("recipe.stages.0.objective.alpha", 0.9),
