@@ -124,9 +124,7 @@ class Question(Settings):
         others = [model for model in (self.student, self.teacher) if model not in (None, *MODELS)]
         if not others or self.small_teacher != default:
             return ""
-        return (
-            f"\nsmall teacher: the kit's own {TITLES[default]}; another by --small-teacher, {NO_SMALL!r}: no such row"
-        )
+        return f"\nsmall teacher: the kit's {TITLES[default]}; another by --small-teacher, {NO_SMALL!r}: no such row"
 
     def command(self, events: str | None = None) -> str:
         """The line that asks the same question again."""

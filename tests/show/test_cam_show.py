@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from foreign_networks import FILE, own_file
 from foreign_networks import named as named_spec
-from foreign_networks import own_file
 from matplotlib.text import Text
 from PIL import Image
 from safetensors.torch import save_file
@@ -214,7 +214,7 @@ def test_weights_of_ones_own(folder, tmp_path, capsys):
 
 
 def test_weights_of_any_network(folder, tmp_path, capsys):
-    own = own_file(tmp_path)
+    own = own_file(tmp_path, FILE.replace("print(", "str("))
     network = named_spec(f"{own}:tiny", 24, depth=2)
     torch.save({"state_dict": network.build(3).state_dict()}, tmp_path / "w.pth")
     words = ["--weights", tmp_path / "w.pth", "--images", folder, "--out", tmp_path / "out", "--px", "24"]
