@@ -111,10 +111,22 @@ class Question(Settings):
         """Says on what data, by which networks and for how long, before anything is trained."""
         run, preset = rows[-1].runs[0], self.preset
         taught_by = " and ".join(teacher.student.title for teacher in run.teachers.values())
+        seeds = f"{counted(len(rows[0].runs), 'seed')}, {whose_teachers(rows)}"
         return (
             f"{described(run.data)}\n{taught_by} teach {run.student.title} for {run.recipe.epochs} epochs (preset "
-            f"{preset}) · {len(rows)} rows from {counted(len(rows[0].runs), 'seed')}, {whose_teachers(rows)}"
+            f"{preset}) · {len(rows)} rows from {seeds}{self._small}"
         )
+
+    @property
+    def _small(self) -> str:
+        """Says, beside networks of one's own, that the small teacher is the kit's where none was asked for."""
+        from kit.models import MODELS, TITLES
+
+        default = Question.model_fields["small_teacher"].default
+        others = [model for model in (self.student, self.teacher) if model not in (None, *MODELS)]
+        if not others or self.small_teacher != default:
+            return ""
+        return f"\nsmall teacher: the kit's {TITLES[default]}; another by --small-teacher, {NO_SMALL!r}: no such row"
 
     def command(self, events: str | None = None) -> str:
         """The line that asks the same question again."""

@@ -161,6 +161,29 @@ class Branched(nn.Module):
         return self.used(x).mean((2, 3))
 
 
+class Shuffled(nn.Module):
+    """A network with maps and without a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shuffle, self.relu, self.fc = nn.PixelUnshuffle(4), nn.ReLU(), nn.Linear(48, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.relu(self.shuffle(x)).mean((2, 3)))
+
+
+def test_a_layer_may_be_named_where_there_is_no_convolution():
+    """Its logits are linear in the pooled map: the class's weights times the map, negative parts cut off."""
+    network, x = Shuffled(), images()
+    found = maps(network, x, 1, layer="relu")
+    with torch.no_grad():
+        heat = torch.einsum("nchw,c->nhw", network.relu(network.shuffle(x)), network.fc.weight[1]).relu()
+        heat = nn.functional.interpolate(heat[:, None], x.shape[2:], mode="bilinear")[:, 0]
+        least, most = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
+    assert found.cells == (8, 8)
+    np.testing.assert_allclose(found.maps, (heat - least) / (most - least), atol=1e-4)
+
+
 def test_wrong_input_is_one_line():
     cnn = network("cnn")
     assert "features.0, features.4, features.8" in says(lambda: maps(cnn, images(), layer="layer4"))
@@ -175,6 +198,8 @@ def test_wrong_input_is_one_line():
     assert "classes of shape (3,)" in says(lambda: maps(cnn, images(), LABELS[:3]))
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
     assert "Sequential has no convolution" in says(lambda: maps(linear, images()))
+    assert "Sequential has no convolution" in says(lambda: maps(linear, images(), layer="1"))
+    assert "once in a pass; allowed: a layer by name, shuffle, relu" in says(lambda: maps(Shuffled(), images()))
     assert "images of shape (3, 32, 32)" in says(lambda: maps(cnn, images()[0]))
     assert "CNN does not take images of shape (4, 32, 32)" in says(lambda: maps(cnn, torch.zeros(1, 4, 32, 32)))
     assert "layer 'idle' has no part in the logits" in says(lambda: maps(Branched(), images(), layer="idle"))

@@ -33,6 +33,19 @@ def test_without_anything_it_is_about_the_embedded_digits_and_a_narrow_student()
     assert [run.teachers[name].student.name for name in ("small", "big")] == ["cnn", "vgg16"]
 
 
+def test_beside_networks_of_ones_own_it_is_said_that_the_small_teacher_is_the_kits():
+    said = "\nsmall teacher: the kit's CNN; another by --small-teacher"
+    for named, asked in (
+        (True, {"student": "timm:test_resnet"}),
+        (True, {"teacher": "timm:test_resnet"}),
+        (False, {"student": "timm:test_resnet", "small_teacher": "timm:test_resnet"}),
+        (False, {"student": "resnet34"}),
+        (False, {}),
+    ):
+        question = Question(preset="smoke", seeds=1, **asked)
+        assert (said in question.about(question.rows())) == named
+
+
 def test_without_a_small_teacher_there_is_no_row_of_one():
     for word in (None, "none"):
         found = Question(preset="smoke", small_teacher=word).rows()

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from foreign_networks import FILE, own_file
+from foreign_networks import named as named_spec
 from matplotlib.text import Text
 from PIL import Image
 from safetensors.torch import save_file
@@ -15,6 +17,7 @@ from torch import nn
 
 from kit.__main__ import main
 from kit.data import load
+from kit.data.decode import decode_file
 from kit.grid.training import train_all
 from kit.models import build
 from kit.paper import figure2
@@ -208,6 +211,36 @@ def test_weights_of_ones_own(folder, tmp_path, capsys):
     )
     assert "class 2 is out of range; allowed: 0 to 1" in refused([*words[1:], "--class", "2"], capsys)
     assert "class 'true' is not known" in refused([*words[1:], "--class", "true"], capsys)
+
+
+def test_weights_of_any_network(folder, tmp_path, capsys):
+    own = own_file(tmp_path, FILE.replace("print(", "str("))
+    network = named_spec(f"{own}:tiny", 24, depth=2)
+    torch.save({"state_dict": network.build(3).state_dict()}, tmp_path / "w.pth")
+    words = ["--weights", tmp_path / "w.pth", "--images", folder, "--out", tmp_path / "out", "--px", "24"]
+    words += ["--model", f"{own}:tiny", "--classes", "10", "--args", '{"depth": 2}']
+    assert main(["cam", *map(str, words), "--normalise", "0.5/0.2,0.25,0.3", "--class", "4"]) == 0
+    table = pd.read_csv(tmp_path / "out" / "cam.csv")
+    pixels = torch.from_numpy(decode_file(folder / "a.png", 24).pixels.copy())
+    with torch.no_grad():
+        x = (pixels / 255 - 0.5) / torch.tensor([0.2, 0.25, 0.3])
+        p = network.build(3).eval()(x.permute(2, 0, 1)[None]).softmax(1)[0, 4]
+    assert table["probability"][0] == pytest.approx(float(p), abs=1e-5)
+    capsys.readouterr()
+    flat = ["--model", f"{own}:flat", "--px", "16"]
+    torch.save(named_spec(f"{own}:flat").build(0).state_dict(), tmp_path / "w.pth")
+    assert "Sequential has no convolution; allowed: " in refused([*words[:-2], *flat], capsys)
+    for further, said in {
+        ("--normalise", "role"): "normalisation 'role' is of a training's images; allowed: imagenet or MEAN/STD",
+        ("--width", "3"): "width 3 is not allowed; allowed: for cnn, vgg16",
+        ("--args", "[2]"): "--args '[2]' is not allowed; allowed: a JSON object",
+        ("--args", "{}"): "w.pth' do not fit my_nets.py:tiny: missing: 0.weight, ",
+        ("--model", "cnn"): "model 'cnn' has no arguments; allowed: for torchvision:NAME",
+        ("--model", "timm:resnet10"): "network 'timm:resnet10' is not known; nearest: resnet10t",
+        ("--classes", "1"): "--classes '1' is not allowed; allowed: two or more",
+    }.items():
+        assert said in refused([*words, *further], capsys)
+    assert "--px 24 is for --weights" in refused(["--run", "0" * 16, "--px", "24"], capsys)
 
 
 def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
