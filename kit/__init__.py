@@ -20,6 +20,8 @@
 | `kit.cam`, `kit.derivation` | heat maps and their scores; Section 1.1 by sympy and tensors |
 | `kit.methods` | the methods that Table 4 compares with |
 | `kit.paper` | `Plan`, `Settings`, `TABLES`: presets, printed numbers, tables, claims and their verdicts |
+| `kit.several` | several teachers in one stage: what each counts, and one temperature for all or one each |
+| `kit.siblings`, `kit.beyond` | other temperatures and losses; all `TABLES`: the paper's and those after it |
 | `kit.show`, `kit.live`, `kit.figures`, `kit.cli` | pictures; the cockpit; notebooks, headlessly; commands |
 
 Importing this package imports none of them: a name is loaded when it is first used.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,6 +30,11 @@ def one_of(what: str, value: T, allowed: Iterable[object]) -> T:
     if value not in (known := tuple(allowed)):
         raise not_one_of(what, value, known)
     return value
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Names the first few of many, and counts the rest: `a, b, c and 4 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def said(error: BaseException) -> str:

@@ -93,8 +93,8 @@ class TemperatureGradient(NamedTuple):
         return self.mismatch + self.spread
 
 
-def temperature_gradient(zt: Tensor, zs: Tensor, t: Scalar) -> TemperatureGradient:
-    """∂L_D/∂t of the soft cross-entropy in closed form, with p = p(zt, t) and q = p(zs, t); t a number.
+def temperature_gradient(zt: Tensor, zs: Tensor, t: Scalar, weight: Scalar = 1.0) -> TemperatureGradient:
+    """∂L_D/∂t of the soft cross-entropy in closed form, p = p(zt, t), q = p(zs, t); t a number, `weight` one or (N,).
 
     ∂CE/∂t = (E_p[zs] − E_q[zs]) / t² + Cov_p(zt, zs) / t³, the corrected form of the paper's Section 1.1 (its printed
     formula is damaged; notebook 01 derives this one). ∂CE/∂log t is `t * total`.
@@ -102,11 +102,11 @@ def temperature_gradient(zt: Tensor, zs: Tensor, t: Scalar) -> TemperatureGradie
     p, q = softened(zt, t), softened(zs, t)  # (N, C)
     zt, zs = (z - (p * z).sum(-1, keepdim=True) for z in (zt, zs))  # no common offset
     mismatch, covariance = ((p - q) * zs).sum(-1), (p * zt * zs).sum(-1)  # (N,)
-    return TemperatureGradient((mismatch / t**2).mean(), (covariance / t**3).mean())
+    return TemperatureGradient((weight * mismatch / t**2).mean(), (weight * covariance / t**3).mean())
 
 
-def entropy_gradient(zt: Tensor, t: float) -> Tensor:
+def entropy_gradient(zt: Tensor, t: float, weight: Scalar = 1.0) -> Tensor:
     """∂H(p(zt, t))/∂t = Var_p(zt) / t³ ≥ 0, batch mean: what the soft cross-entropy has and KL lacks."""
     p = softened(zt, t)
     variance = (p * (zt - (p * zt).sum(-1, keepdim=True)) ** 2).sum(-1)
-    return (variance / t**3).mean()
+    return (weight * variance / t**3).mean()

@@ -16,6 +16,7 @@ from kit.errors import Described
 from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy, squared
 from kit.temperature import Adaptive, Fixed, Policy
 from kit.training.moment import Moment
+from kit.training.optimiser import Updates
 
 K = 20.0  # the paper's temperature threshold
 ALPHA = 0.5  # the paper's α in Eq. (1)
@@ -121,17 +122,11 @@ class Stage(Described):
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
 
 
-class Recipe(Described):
-    """Stages in order, and how weights are updated. The paper names none of the latter but the batch of 128."""
+class Recipe(Updates):
+    """Stages in order, for so many epochs, and how weights are updated meanwhile."""
 
     stages: tuple[Stage, ...] = Field(min_length=1)
     epochs: int = Field(ge=1)
-    batch: int = Field(default=128, ge=2)
-    lr: float = Field(default=0.1, gt=0, description="peak learning rate")
-    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the run with a rising learning rate")
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    pad: int = Field(default=2, ge=0, description="augmentation: pixels of padding before the random crop")
 
     @model_validator(mode="after")
     def _stages_are_in_order(self) -> Recipe:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.errors import Described
-from kit.losses import Temperature, entropy_gradient, temperature_gradient
+from kit.losses import Scalar, Temperature, entropy_gradient, temperature_gradient
 from kit.training.moment import Moment
 
 COLD = 1.0  # the temperature at which a soft stage is over
@@ -84,7 +84,7 @@ class Falling(Policy):
         return self.k
 
     def used(self, t: float) -> float:
-        return float(math.floor(t)) if self.floor else t
+        return float(math.floor(t)) if self.floor and math.isfinite(t) else t
 
     def steered(self, t: float) -> float:
         return min(t, self.k)
@@ -94,10 +94,8 @@ class Falling(Policy):
 
 
 class Adaptive(Falling):
-    """θ = log t follows the gradient of L_D, from t = K down to t = 1 (Section 1.1; the readings are the options).
-
-    Of several teachers it follows the mean of their gradients.
-    """
+    """θ = log t follows the gradient of L_D, of several teachers the mean, from t = K down to t = 1 (Section 1.1; the
+    readings are the options)."""
 
     kind: Literal["adaptive"] = "adaptive"
     rate: float = Field(gt=0, description="learning rate of θ in one epoch; a step takes rate / steps per epoch")
@@ -109,20 +107,22 @@ class Adaptive(Falling):
     steerable: ClassVar[tuple[str, ...]] = ("k", "rate")
 
     def next(self, t: float, at: Moment) -> float:
-        terms = torch.stack([self._terms(zt, at.zs, t) for zt in at.logits.values()]).mean(0)  # (4,)
+        return self.moved(t, torch.stack([self.terms(zt, at.zs, t) for zt in at.logits.values()]).mean(0), at)
+
+    def moved(self, t: float, terms: Tensor, at: Moment) -> float:
+        """θ ← θ − step·∂L_D/∂θ, by `terms` (4,) of all teachers; written for t = exp(θ) so that t = K is exactly K."""
         moving, slope, mismatch, spread = (t * term for term in at.ranks.mean(terms).tolist())  # ∂/∂θ = t · ∂/∂t
         at.memory.update(gradient=slope, mismatch=mismatch, spread=spread)
         if not math.isfinite(slope):
             return t  # the student has diverged: the trainer will say so
-        step = self.rate / at.steps_per_epoch
-        # θ ← θ − step·∂L_D/∂θ, written for t = exp(θ) so that t = K is exactly K
-        change = min(-step * self._direction(moving, at.memory, at.step + 1), LARGEST_EXPONENT)
+        step = self.rate / at.steps_per_epoch * self._direction(moving, at.memory, at.step + 1)
+        change = min(-step, LARGEST_EXPONENT)
         return min(max(t * math.exp(change), COLD), self.k)
 
-    def _terms(self, zt: Tensor, zs: Tensor, t: float) -> Tensor:
+    def terms(self, zt: Tensor, zs: Tensor, t: float, weight: Scalar = 1.0) -> Tensor:
         """What moves t, the gradient ∂L_D/∂t that it comes from, and the two terms of the cross-entropy's, (4,)."""
-        terms = temperature_gradient(zt, zs, t)
-        slope = terms.total if self.follows == "cross-entropy" else terms.total - entropy_gradient(zt, t)
+        terms = temperature_gradient(zt, zs, t, weight)
+        slope = terms.total if self.follows == "cross-entropy" else terms.total - entropy_gradient(zt, t, weight)
         scale = zt.var(-1, correction=0).mean() if self.normalised else 1.0
         return torch.stack([slope / scale, slope, *terms])
 

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from kit.data.augment import EpochPlan
+from kit.data.augment import EpochPlan, batch_sizes
 from kit.data.base import Dataset
 from kit.losses import Sides
 from kit.recipe import Recipe
@@ -56,14 +56,15 @@ class Training(Recorded):
         keep_freed_memory()
         check_shareable(recipe, len(data.train), machine.ranks)
         self.data, self.seed, self.machine, self.ranks = data, seed, machine, machine.ranks
-        self.batch = min(recipe.batch, len(data.train))
-        self.steps_per_epoch = len(data.train) // self.batch
+        self.sizes = batch_sizes(len(data.train), recipe.batch, recipe.keep_last)
+        self.batch, self.steps_per_epoch = self.sizes[0], len(self.sizes)
         self.device = torch.device(machine.device)
         super().__init__(recipe, recipe.epochs * self.steps_per_epoch, events, self.device)
         self.student = on_device(student, self.device)
         self.learner = self.ranks.wrap(self.student)  # answers for the student; its backward pass averages over ranks
         self.teachers = Teachers(teachers, recipe, machine, cached_logits or {}, logits)
-        self.optimiser = sgd(student, recipe, recipe.lr, nesterov=recipe.momentum > 0, fused=True)
+        nesterov = recipe.nesterov and recipe.momentum > 0
+        self.optimiser = sgd(student, recipe, recipe.lr, nesterov=nesterov, fused=True)
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
         self.images = Prefetch(data.train, self.device)
         self.micro_batches = MicroBatches(data.px, self.ranks)
@@ -72,8 +73,9 @@ class Training(Recorded):
     def __iter__(self) -> Iterator[int]:
         while self.step < self.total_steps:
             epoch, done = divmod(self.step, self.steps_per_epoch)
-            plan = EpochPlan(len(self.data.train), self.seed, epoch, self.recipe.pad, self.data.flip)
-            batches = [self.ranks.shard(indices) for indices in plan.batches(self.batch)][done:]
+            pad, padding, keep_last = self.recipe.pad, self.recipe.padding, self.recipe.keep_last
+            plan = EpochPlan(len(self.data.train), self.seed, epoch, pad, self.data.flip, padding)
+            batches = [self.ranks.shard(indices) for indices in plan.batches(self.batch, keep_last)][done:]
             for indices, following in zip(batches, [*batches[1:], None], strict=True):
                 self.steer_as_planned()
                 with self.spent.clock(self.device):
@@ -89,14 +91,15 @@ class Training(Recorded):
 
     def enter_stage(self, number: int) -> None:
         super().enter_stage(number)
-        self.teachers.enter(self.stage)
+        self.teachers.enter(self.stage, self.asked)
 
     def _train_on(self, plan: EpochPlan, indices: Tensor, following: Tensor | None) -> None:
         """One step on the batch of these images (N,); the `following` one's begin to come."""
         self.student.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, self.total_steps)
-        known = self.teachers.known(*divmod(self.step, self.steps_per_epoch), len(indices), self.spent)
+        epoch, batches = divmod(self.step, self.steps_per_epoch)
+        known = self.teachers.known(epoch, batches * self.batch, len(indices), self.spent)
         attempt = partial(self._gradient, plan, indices, following, known)
         loss, at, given = self.micro_batches.run(self, attempt)
         self.optimiser.step()
@@ -105,7 +108,7 @@ class Training(Recorded):
         if self.thermostat is not None:
             self.history.trace(self.step, self.thermostat.trace(given))
             self.thermostat.observe(at, given)
-        self.spent.step(self.stage, len(indices) * self.ranks.count)
+        self.spent.step(self.stage, self.teachers.present, len(indices) * self.ranks.count)
         self.end_step()
 
     def _gradient(

@@ -93,6 +93,10 @@ class Lazy(Two):
         self.net = nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
 
 
+def flat(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 8), nn.ReLU(), nn.Linear(8, num_classes))
+
+
 def frozen(num_classes):
     return tiny(num_classes).requires_grad_(False)
 
@@ -103,6 +107,12 @@ def scripted(num_classes):
 
 def quantised(num_classes):
     return torch.ao.quantization.quantize_dynamic(tiny(num_classes, norm=False), {nn.Linear})
+
+
+def to_be_quantised(num_classes):
+    network = tiny(num_classes, norm=False)
+    network.qconfig = torch.ao.quantization.get_default_qat_qconfig("x86")
+    return torch.ao.quantization.prepare_qat(network.train())
 
 
 def numpys(num_classes):

@@ -35,7 +35,7 @@ from kit.methods import METHODS, annealing, complexity, early_stop, prokt
 from kit.models import MODELS, ModelSpec
 from kit.networks.layered import Layer, LayeredSpec
 from kit.networks.named import NamedSpec
-from kit.networks.view import View
+from kit.networks.view import Outputs, View
 from kit.paper import headlines, table1, table2, table3, table4
 from kit.paper.plan import Plan, collect, runs_of
 from kit.paper.presets import preset_named
@@ -64,6 +64,8 @@ def pinned(name: str, found: dict[str, Any]) -> dict[str, Any]:
 SIZES = {"px": 16, "classes": 10, "train_images": 160, "train_per_class": 16, "test_per_class": 8}
 FIELDS = {"role": "cifar-10", "name": "made up", "source": "embedded", "fingerprint": "0123456789abcdef" * 4} | SIZES
 DATA = DataSpec(**FIELDS)
+OWN_FOLDER = DataSpec(**FIELDS | {"role": "own", "name": "image folder pets", "source": "real"})
+OTHERS = Outputs(count=12, names="2" * 64, chosen=(11, *range(9)))
 
 
 def network(name: str = "cnn", **more: Any) -> ModelSpec:
@@ -121,6 +123,13 @@ def kinds() -> dict[str, Run]:
             )
         ),
         "given": described(recipe=Given(), weights=Weights(sha256="1" * 64, path="/home/somebody/weights.pth")),
+        "given, of other classes": described(
+            student=NamedSpec(name="timm:resnet18", classes=10, shapes="f" * 16, view=View(outputs=OTHERS)),
+            recipe=Given(),
+            weights=Weights(sha256="1" * 64),
+        ),
+        "given, with a new head": described(recipe=Given(), weights=Weights(sha256="1" * 64, head="fc")),
+        "own folder": described(data=OWN_FOLDER),
         "begun with weights": described(weights=Weights(sha256="1" * 64)),
         "network by layers, of a VGG": described(student=LayeredSpec.of(network("vgg16"))),
         "Eq. (1) as printed": described(recipe.eq1(5)),

@@ -13,6 +13,8 @@ from kit.errors import KitError, one_line
 from kit.losses import sides
 from kit.paper.settings import Settings
 from kit.recipe import Eq1, HardLabels, Improved, Moment, Objective, Recipe, Stage
+from kit.siblings import SIBLINGS
+from kit.siblings.ctkd import Learned
 from kit.temperature import Adaptive, Fixed, Scheduled
 
 ADAPTIVE = Adaptive(rate=5)
@@ -144,6 +146,16 @@ def test_words_name_policies(word, wanted):
     assert Settings(student="cnn", temperature=word, **readings).policy(10) == wanted
 
 
+TAUGHT = {"student": "cnn", "teacher": "resnet34"}
+
+
+def test_a_siblings_name_brings_its_stages_with_k_where_it_has_one():
+    for (label, _), stages in SIBLINGS.items():
+        assert Settings(**TAUGHT, temperature=label).stages(10) == stages(10)
+    assert Settings(**TAUGHT, temperature="rising", k=9).stages(10)[0].temperature.k == 9
+    assert "--temperature DTKD" in Settings(**TAUGHT, temperature="DTKD").command()
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +188,13 @@ def complaint(make) -> str:
         (lambda: Settings(student="cnn", temperature="0").policy(10), "T", "0.0"),
         (lambda: Settings(student="cnn", temperature="nan").policy(10), "T", "nan"),
         (lambda: Settings(student="cnn", temperature="inf").policy(10), "T", "inf"),
+        (lambda: Settings(**TAUGHT, temperature="rising", k=0.5).stages(10), "k", "0.5"),
+        (lambda: Settings(**TAUGHT, temperature="DKD", alpha=0.5).stages(10), "--alpha", "0.5"),
+        (lambda: Settings(**TAUGHT, temperature="DKD", rate=3).stages(10), "--rate", "3.0"),
+        (lambda: Settings(**TAUGHT, temperature="CTKD", small_teacher="cnn").stages(10), "--small-teacher", "'cnn'"),
+        (lambda: Settings(**TAUGHT, temperature="ctkd").stages(10), "temperature", "'ctkd'"),
+        (lambda: Learned(least=0.5), "least", "0.5"),
+        (lambda: Learned(span=0), "span", "0"),
         (lambda: recipe.eq1(5, alpha=1.5), "alpha", "1.5"),
         (lambda: recipe.eq1(5, alpha=-0.1), "alpha", "-0.1"),
         (lambda: recipe.eq1(5, alpha=math.nan), "alpha", "nan"),

@@ -1,4 +1,4 @@
-"""Grad-CAM and its relatives for any network with a convolution: what in an image speaks for a class.
+"""Grad-CAM and its relatives for any network with maps (N, C, h, w): what in an image speaks for a class.
 
     found = maps(network, x, labels)                    # Grad-CAM at the default layer, for each image's own class
     found.maps                                          # (N, H, W) in 0 … 1, as large as the images
@@ -32,7 +32,9 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from kit.errors import KitError, not_one_of
+from kit.networks import cifar
 
+BLOCKS = BasicBlock, Bottleneck, *cifar.BLOCKS  # each counts as one convolution
 METHODS: Mapping[str, type[BaseCAM]] = {
     "grad-cam": GradCAM,
     "grad-cam++": GradCAMPlusPlus,
@@ -41,6 +43,7 @@ METHODS: Mapping[str, type[BaseCAM]] = {
 }
 CELLS = 4  # the default layer's map has at least so many rows and columns
 BATCH = 128
+NAMED = 8  # of the layers that may be chosen where there is no default
 
 Cells = tuple[int, int]  # a map's rows and columns, before it is enlarged
 
@@ -75,8 +78,8 @@ def maps(
     classes: labels (N,), one class for all, or `predicted`. layer: a module's name; None is the default reading. The
     network is left as it is: maps are made on a copy in evaluation mode, of half-precision networks in float32; one
     that cannot be copied is borrowed. The same input gives the same maps, in inference mode, too. Raises KitError for a
-    method or layer that is not known, a class out of range, a network without convolution or one that cannot be hooked
-    into, and logits that are no numbers.
+    method or layer that is not known, a class out of range, a network without a convolution where no layer is named, or
+    one that cannot be hooked into, and logits that are no numbers.
     """
     if method not in METHODS:
         raise not_one_of("method", method, METHODS)
@@ -226,9 +229,8 @@ def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
     finish.
 
     A module that runs more than once in a pass, such as the one ReLU of a ResNet's block, is none. KitError where the
-    network has no convolution or does not take such images.
+    network has no such module or does not take such images.
     """
-    convolutions(network)
     calls: dict[str, list[Cells | None]] = {}
 
     def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
@@ -251,7 +253,14 @@ def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
             handle.remove()
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise KitError(f"{type(network).__name__} does not give logits; allowed: a network from images to (N, C)")
-    return {name: sizes[0] for name, sizes in calls.items() if len(sizes) == 1 and sizes[0] is not None}
+    found = {name: sizes[0] for name, sizes in calls.items() if len(sizes) == 1 and sizes[0] is not None}
+    if not found:
+        convolutions(network)
+        raise KitError(
+            f"{type(network).__name__} runs every convolution more than once, and no layer gives one map (N, C, h, w); "
+            f"allowed: a network in which one does"
+        )
+    return found
 
 
 @contextlib.contextmanager
@@ -273,11 +282,14 @@ def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | No
     Where no map is that large, the deepest of the largest. `sizes` are `feature_maps(network, x)`, if at hand.
     """
     sizes = feature_maps(network, x) if sizes is None else sizes
-    blocks = [name for name, module in network.named_modules() if isinstance(module, BasicBlock | Bottleneck)]
+    blocks = [name for name, module in network.named_modules() if isinstance(module, BLOCKS)]
     outside = [name for name in sizes if not any(name.startswith(f"{block}.") for block in blocks)]
     deep = [name for name in outside if name in blocks or isinstance(network.get_submodule(name), nn.Conv2d)]
     if not deep:
-        raise KitError(f"{type(network).__name__} runs every convolution more than once; name another layer")
+        names = ", ".join(nameable(network, sizes)[-NAMED:])
+        raise KitError(
+            f"{type(network).__name__} has no convolution that runs once in a pass; allowed: a layer by name, {names}"
+        )
     least = min(CELLS, max(min(sizes[name]) for name in deep))
     deepest = [name for name in deep if min(sizes[name]) >= least][-1]
     following = outside[outside.index(deepest) :]
@@ -286,5 +298,6 @@ def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | No
 
 
 def nameable(network: nn.Module, sizes: Mapping[str, Cells]) -> list[str]:
-    """Lists those of the layers that are worth offering: convolutions, residual blocks and stages."""
-    return [name for name in sizes if any(isinstance(m, nn.Conv2d) for m in network.get_submodule(name).modules())]
+    """Lists those of the layers that are worth offering: convolutions, residual blocks and stages; else all."""
+    worth = [name for name in sizes if any(isinstance(m, nn.Conv2d) for m in network.get_submodule(name).modules())]
+    return worth or list(sizes)

@@ -10,6 +10,7 @@ import typer
 from kit.cli import options
 from kit.cli.output import complain, counted_over, print_json
 from kit.errors import KitError
+from kit.paper.settings import OTHERS
 
 
 def cam(
@@ -18,7 +19,7 @@ def cam(
         Path | None,
         typer.Option(
             callback=options.at_home,
-            help="instead, a safetensors state dict of --model; images normalised as ImageNet's",
+            help="instead, a file of --model's weights: safetensors, or torch's",
         ),
     ] = None,
     images: Annotated[
@@ -32,7 +33,10 @@ def cam(
     ),
     method: Annotated[str, typer.Option(help="grad-cam, grad-cam++, score-cam or layer-cam")] = "grad-cam",
     layer: Annotated[
-        str | None, typer.Option(help="a module's name; default: deepest convolution of 4×4 cells")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="any module that gives a map (N, C, h, w); default: deepest convolution of 4×4 cells"
+        ),
     ] = None,
     of_class: Annotated[
         str | None, typer.Option("--class", metavar="NAME|NUMBER|predicted|true", help="what the maps are for")
@@ -40,19 +44,30 @@ def cam(
     limit: Annotated[int, typer.Option(min=1, help="how many images of the run's test split")] = 48,
     model: Annotated[
         str | None,
-        typer.Option(callback=options.check_model, help="with --weights: cnn, vgg16, vgg19, resnet34, resnet50"),
+        typer.Option(metavar="NAME", help=f"with --weights: cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}"),
+    ] = None,
+    args: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help='with --weights of a function\'s network: further arguments, {"depth": 16}'),
     ] = None,
     classes: Annotated[
         str | None, typer.Option(metavar="N|NAME,NAME,…", help="with --weights: how many, or their names")
     ] = None,
-    width: Annotated[int, typer.Option(help="with --weights: the first channel count")] = 64,
-    stem: Annotated[str, typer.Option(help="with --weights: imagenet or small")] = "imagenet",
-    px: Annotated[int, typer.Option(min=8, max=512, help="with --weights: the images' size")] = 224,
+    width: Annotated[
+        int | None, typer.Option(help="with --weights of the kit's five: the first channel count; default: 64")
+    ] = None,
+    stem: Annotated[str | None, typer.Option(help="likewise: imagenet or small; default: imagenet")] = None,
+    px: Annotated[
+        int | None, typer.Option(min=8, max=512, help="with --weights: the images' size; default: 224")
+    ] = None,
+    normalise: Annotated[
+        str | None,
+        typer.Option(metavar="imagenet|MEAN/STD", help="with --weights: how images are normalised; default: imagenet"),
+    ] = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
     """Draw heat maps of a folder of images: overlays, a sheet and cam.csv."""
-    from kit.models import ModelSpec
     from kit.runs.store import stored
     from kit.show import cam_folder
 
@@ -64,15 +79,25 @@ def cam(
         raise KitError(
             f"--out {str(out)!r} lies in --images; allowed: a folder outside, as what it gets are images too"
         )
+    of_weights = {"model": model, "args": args, "classes": classes, "width": width, "stem": stem, "px": px}
+    of_weights |= {"normalise": normalise}
     if run is not None:
+        for name, value in of_weights.items():
+            if value is not None:
+                raise KitError(f"--{name} {value!r} is for --weights; allowed: none with --run, which has its own")
         explained = cam_folder.of_run(run, data)
     else:
         if model is None or classes is None:
             raise KitError("--weights needs --model and --classes")
         words = [word.strip() for word in classes.split(",")]
         names = [str(i) for i in range(int(classes))] if classes.isdecimal() else words
-        spec = ModelSpec(name=model, classes=len(names), width=width, stem=stem)
-        explained = cam_folder.of_weights(weights, spec, px, names)
+        if len(names) < 2:
+            raise KitError(f"--classes {classes!r} is not allowed; allowed: two or more, by their number or names")
+        arguments, size = options.literal(args or "{}"), px or 224
+        if not isinstance(arguments, dict):
+            raise KitError(f'--args {args!r} is not allowed; allowed: a JSON object, {{"depth": 16}}')
+        network = cam_folder.network_of(model, len(names), size, arguments, width=width, stem=stem)
+        explained = cam_folder.of_weights(weights, network, size, names, normalise or "imagenet")
     if images is None:
         pictures = cam_folder.of_test(stored(run).data(data).load(), limit)
     else:

@@ -28,9 +28,9 @@ def at_least_one(option: typer.CallbackParam, value: int | None) -> int | None:
 
 
 def check_role(role: str) -> str:
-    from kit.data.roles import ROLES
+    from kit.data.roles import OWN, ROLES
 
-    return one_of("role", role, ROLES)
+    return one_of("role", role, (*ROLES, OWN))
 
 
 def check_model(model: str | None) -> str | None:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kit.data.roles import OWN
+
 if TYPE_CHECKING:
     from kit.data.base import Dataset
 
@@ -31,10 +33,11 @@ def complain(lines: Iterable[str]) -> None:
 
 def tell_skipped(data: Dataset) -> None:
     """Prints a line on the damaged files that a dataset leaves out, and one on what is no image of a class."""
+    title = data.name if data.role == OWN else data.role
     if data.skipped:
-        complain([f"warning: {data.role}: {len(data.skipped)} damaged files left out, first {data.skipped[0]}"])
+        complain([f"warning: {title}: {len(data.skipped)} damaged files left out, first {data.skipped[0]}"])
     if data.passed_over:
-        complain([f"note: {data.role}: {counted_over(data.passed_over)}"])
+        complain([f"note: {title}: {counted_over(data.passed_over)}"])
 
 
 def counted_over(passed: Sequence[str]) -> str:

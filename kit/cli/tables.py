@@ -1,4 +1,4 @@
-"""The paper's tables from the command line."""
+"""Tables from the command line: the paper's, and what comes after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kit.errors import KitError, not_one_of
 
 
 def table(
-    number: Annotated[str, typer.Argument(help="1, 2, 3 or 4")],
+    number: Annotated[str, typer.Argument(help="1 to 4, the paper's; 5, the siblings; 6, several teachers")],
     preset: options.Preset = "quick",
     seeds: options.Seeds = None,
     jobs: options.Jobs = None,
@@ -38,10 +38,10 @@ def table(
     """Train what a table needs and print it, the paper's figures beside this kit's."""
     import pandas as pd
 
+    from kit.beyond import TABLES
     from kit.files import ready_file, writing_to
     from kit.paper.claims import explained, readable, tally
     from kit.paper.plan import Plan
-    from kit.paper.tables import TABLES
 
     engine = options.engine_at(scheduler, jobs)
     if number not in TABLES:

@@ -1,6 +1,7 @@
 from .base import Dataset as Dataset
 from .base import Split as Split
 from .base import TensorImages as TensorImages
+from .roles import OWN as OWN
 from .roles import ROLES as ROLES
 from .roles import SOURCES as SOURCES
 from .roles import download as download

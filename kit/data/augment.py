@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Padding = Literal["reflect", "zeros"]  # what stands around an image before its crop: its mirror image, or black
 
 
 class EpochPlan:
@@ -17,17 +20,28 @@ class EpochPlan:
     `flips` (n,) bool.
     """
 
-    def __init__(self, n: int, seed: int, epoch: int, pad: int, flip: bool) -> None:
-        self.n, self.pad = n, pad
+    def __init__(self, n: int, seed: int, epoch: int, pad: int, flip: bool, padding: Padding = "reflect") -> None:
+        self.n, self.pad, self.padding = n, pad, padding
         generator = torch.Generator().manual_seed(mixed(seed, epoch))
         self.order = torch.randperm(n, generator=generator)
         self.offsets = torch.randint(0, 2 * pad + 1, (n, 2), generator=generator)
         self.flips = torch.randint(0, 2, (n,), generator=generator).bool() & flip
 
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """Yields the images' indices, batch by batch. A last, smaller batch is dropped unless it is the only one."""
-        whole = self.n - self.n % batch_size if self.n > batch_size else self.n
-        yield from self.order[:whole].split(batch_size)
+    def batches(self, batch_size: int, keep_last: bool = False) -> Iterator[Tensor]:
+        """Yields the images' indices, batch by batch, as far as they are `trained_on`."""
+        yield from self.order[: trained_on(self.n, batch_size, keep_last)].split(batch_size)
+
+
+def trained_on(n: int, batch_size: int, keep_last: bool = False) -> int:
+    """Counts the images that an epoch over n trains on: a last, smaller batch is dropped unless it is to be kept or is
+    the only one."""
+    return n if keep_last or n < batch_size else n - n % batch_size
+
+
+def batch_sizes(n: int, batch_size: int, keep_last: bool = False) -> list[int]:
+    """Lists how many images each batch of such an epoch has."""
+    whole, rest = divmod(trained_on(n, batch_size, keep_last), batch_size)
+    return [batch_size] * whole + [rest] * bool(rest)
 
 
 def mixed(seed: int, epoch: int) -> int:
@@ -36,20 +50,24 @@ def mixed(seed: int, epoch: int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def augment(pixels: Tensor, offsets: Tensor, flips: Tensor, pad: int) -> Tensor:
-    """Augments a batch in one gather: pads by reflection, crops back to the old size, mirrors.
+def augment(pixels: Tensor, offsets: Tensor, flips: Tensor, pad: int, padding: Padding = "reflect") -> Tensor:
+    """Augments a batch in one gather: pads by reflection or by zeros, crops back to the old size, mirrors.
 
     pixels uint8 (B, H, W, 3), offsets (B, 2) in 0 … 2·pad, flips (B,) bool; returns uint8 (B, H, W, 3). pad < H, W.
     """
     b, h, w, _ = pixels.shape
     offsets, flips = offsets.to(pixels.device), flips.to(pixels.device)
-    rows = reflected(torch.arange(h, device=pixels.device) + offsets[:, :1] - pad, h)  # (B, H)
+    rows = torch.arange(h, device=pixels.device) + offsets[:, :1] - pad  # (B, H), −pad … h − 1 + pad
     columns = torch.arange(w, device=pixels.device).expand(b, w)
     columns = torch.where(flips[:, None], w - 1 - columns, columns)
-    columns = reflected(columns + offsets[:, 1:] - pad, w)  # (B, W)
-    rows = rows + h * torch.arange(b, device=pixels.device)[:, None]  # counted through the whole batch
-    flat = (rows[:, :, None] * w + columns[:, None, :]).flatten()  # (B·H·W,)
-    return pixels.reshape(-1, 3).index_select(0, flat).view(b, h, w, 3)
+    columns = columns + offsets[:, 1:] - pad  # (B, W)
+    from_rows = reflected(rows, h) + h * torch.arange(b, device=pixels.device)[:, None]  # counted through all images
+    flat = (from_rows[:, :, None] * w + reflected(columns, w)[:, None, :]).flatten()  # (B·H·W,)
+    cropped = pixels.reshape(-1, 3).index_select(0, flat).view(b, h, w, 3)
+    if padding == "zeros":
+        outside = ((rows < 0) | (rows >= h))[:, :, None] | ((columns < 0) | (columns >= w))[:, None, :]  # (B, H, W)
+        cropped.masked_fill_(outside[..., None], 0)
+    return cropped
 
 
 def reflected(i: Tensor, size: int) -> Tensor:

@@ -119,6 +119,21 @@ def held_out(dataset: Dataset, share: float) -> Dataset:
     return replace(dataset, name=f"{dataset.name}, {share:.0%} of the training images held out", train=train, test=test)
 
 
+UNEVEN = 1.5  # times as many images as the rarest class has
+
+
+def uneven(data: Dataset) -> list[str]:
+    """Says of each split how many images its rarest and its commonest class have, where that has half as many again."""
+    found = []
+    for split, labels in (("training", data.train.labels), ("test", data.test.labels)):
+        counts = labels.bincount(minlength=len(data.classes))
+        low, high = int(counts.argmin()), int(counts.argmax())
+        if counts[high] > UNEVEN * counts[low]:
+            few, many = (f"{int(counts[i])} of {data.classes[i]!r}" for i in (low, high))
+            found.append(f"classes are uneven: {few} to {many} {split} images; Top-1 counts images, not classes")
+    return found
+
+
 def sample(data: Dataset, images: int) -> Split:
     """Samples so many test images, spread evenly over the split (which is ordered by class) and copied out of it."""
     indices = torch.linspace(0, len(data.test) - 1, min(images, len(data.test))).long().unique()

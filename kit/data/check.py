@@ -12,9 +12,9 @@ from torch import Tensor
 from kit.data.base import IMAGE_FOLDER, Dataset
 from kit.data.cifar import find_batches
 from kit.data.memory import fingerprint
-from kit.data.roles import check_arguments, load, real_folder
+from kit.data.roles import ON_DISK, check_arguments, load, real_folder, tree_in
 from kit.data.survey import Survey, files_fingerprint, survey_files, survey_in_memory
-from kit.data.tree import find_tree, read_tree, shown
+from kit.data.tree import read_tree, shown
 from kit.errors import KitError
 
 
@@ -47,7 +47,7 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
     try:
         tree = None
         if folder is not None and role != "hrsc2016" and find_batches(role, folder) is None:
-            tree = find_tree(role, folder)
+            tree = tree_in(folder, role)
         return check_tree(role, tree, px) if tree else check_dataset(load(role, px=px, folder=folder, level=level))
     except KitError as error:
         return Report(role, problems=[str(error)])
@@ -70,7 +70,7 @@ def check_tree(role: str, root: Path, px: int) -> Report:
     """Reports on an ImageFolder tree: damaged files, emptied classes, and images that are in both splits."""
     tree = read_tree(root)
     report = Report(role, name=f"{IMAGE_FOLDER} {shown(root.name)}", passed_over=list(tree.passed_over))
-    survey_of = survey_files if role == "imagenet" else survey_in_memory
+    survey_of = survey_files if role in ON_DISK else survey_in_memory
     surveys = [survey_of(half, px) for half in (tree.train, tree.test)]
     for survey in surveys:
         report.damaged += survey.damaged
@@ -78,7 +78,7 @@ def check_tree(role: str, root: Path, px: int) -> Report:
         report.counts[split] = counted(survey.half.labels, tree.classes)
         report.problems += [f"{split}/{c} has no readable image" for c, n in report.counts[split].items() if n == 0]
     report.problems += shared_images(*surveys)
-    if role == "imagenet":
+    if role in ON_DISK:
         report.fingerprint = files_fingerprint(tree.classes, surveys)
     else:
         report.fingerprint = fingerprint(tree.classes, *(survey.pixels for survey in surveys))

@@ -2,7 +2,8 @@
 
 A folder may be an ImageFolder tree or an HRSC2016 tree itself, hold one as `<role>/`, or hold CIFAR as torchvision
 extracts it. One that is given and holds nothing for the role is an error; the environment's KIT_DATA may hold some
-roles only, and a line says where a stand-in is used for another.
+roles only, and a line says where a stand-in is used for another. A folder that is a tree of anyone's own needs none of
+the paper's roles: it fills `OWN`, which has no stand-in.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from kit.data.base import Dataset
 
 ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
+OWN = "own"  # the role of a folder that is none of the paper's datasets
+ON_DISK = ("imagenet", OWN)  # roles whose images may be too many for the memory
 SOURCES = ("auto", "embedded", "real")
 PX_RANGE = (8, 512)
 
@@ -66,11 +69,11 @@ def _load(
         real = _real(role, sizes, folder, level or "type", strict)
         if real is not None:
             return real
-        if given or source == "real":
+        if given or source == "real" or role == OWN:
             raise KitError(f"{_nothing(role, folder)}; allowed: {_real_layout(role)}")
         _warn(f"warning: KIT_DATA: {_nothing(role, folder)}; its stand-in is used")
-    elif source == "real":
-        where = "as no folder is given and KIT_DATA names none"
+    elif source == "real" or role == OWN:
+        where = "among the stand-ins" if source == "embedded" else "as no folder is given and KIT_DATA names none"
         raise KitError(f"no real images for {role} {where}; allowed: {_real_layout(role)}")
     return _embedded(role, sizes, level or "type")
 
@@ -84,13 +87,28 @@ def _real(role: str, sizes: Sizes, folder: Path, level: str, strict: bool) -> Da
         return hrsc_dataset(root, *sizes, level, strict) if root is not None else None
     from kit.data.cifar import find_batches, published_cifar
     from kit.data.folder import folder_dataset
-    from kit.data.tree import find_tree
 
     if (root := find_batches(role, folder)) is not None:
         return published_cifar(role, *sizes, root)
-    if (root := find_tree(role, folder)) is not None:
-        return folder_dataset(root, role, *sizes, streamed=role == "imagenet", strict=strict)
+    if (root := tree_in(folder, role)) is not None:
+        name = named_after(root, folder) if role == OWN else None
+        return folder_dataset(root, role, *sizes, streamed=role in ON_DISK, strict=strict, name=name)
     return None
+
+
+def tree_in(folder: Path, role: str) -> Path | None:
+    """Finds the ImageFolder tree that fills a role from this folder."""
+    from kit.data.tree import find_tree
+
+    return find_tree(folder.name if role == OWN else role, folder)
+
+
+def named_after(root: Path, folder: Path) -> str:
+    """Names a tree after the folder that was given for it, not after one inside that it was unpacked into."""
+    from kit.data.base import IMAGE_FOLDER
+    from kit.data.tree import shown
+
+    return f"{IMAGE_FOLDER} {shown((folder if folder in root.parents else root).name)}"
 
 
 def _nothing(role: str, folder: Path) -> str:
@@ -110,8 +128,11 @@ def _warn(line: str) -> None:
 def _real_layout(role: str) -> str:
     if role == "hrsc2016":
         return "an HRSC2016 tree (FullDataSet/{AllImages,Annotations} and ImageSets) there or in hrsc2016/"
+    tree = "an ImageFolder tree (train/ and test/ or val/, each with a folder a class) there"
+    if role == OWN:
+        return f"{tree}; or for what else it holds --role {', '.join(ROLES[:-1])} or {ROLES[-1]}"
     published = "" if role == "imagenet" else f", or {role}'s batches as torchvision extracts them"
-    return f"an ImageFolder tree (train/ and test/ or val/, each with a folder a class) there or in {role}/{published}"
+    return f"{tree} or in {role}/{published}"
 
 
 def _embedded(role: str, sizes: Sizes, level: str) -> Dataset:
@@ -146,7 +167,7 @@ def real_folder(folder: Path | str | None) -> Path | None:
 def check_sources(sources: Mapping[str, str]) -> dict[str, str]:
     """Returns what fills which role. Raises KitError for a role or a source that is not known."""
     for role, source in sources.items():
-        one_of(f"source of {one_of('role', role, ROLES)}", source, SOURCES)
+        one_of(f"source of {one_of('role', role, (*ROLES, OWN))}", source, SOURCES)
     return dict(sources)
 
 
@@ -159,7 +180,7 @@ def check_arguments(
     level: str | None = None,
 ) -> None:
     """Raises KitError for a role, size, count, source or level outside what is allowed."""
-    one_of("role", role, ROLES)
+    one_of("role", role, (*ROLES, OWN))
     one_of("source", source, SOURCES)
     low, high = PX_RANGE
     if type(px) is not int or not low <= px <= high:

@@ -13,8 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from kit.data.picture import BACKGROUND
 from kit.deploy.accuracy import Accuracy
 from kit.deploy.classifier import Classifier
+from kit.errors import few
 from kit.networks.flops import parameter_count
 from kit.runs.store import Stored
+from kit.training.evaluation import balanced_accuracy, lowest_first
 
 
 def preprocessing(classifier: Classifier) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def text(
         "Data": "\n".join(data(run)),
         "Teachers": "\n".join(teachers(run.description, 0)) or "None: it learnt from the labels alone.",
         "Recipe": "\n".join(recipe(run.description["recipe"], run.metrics["stages"])),
-        "How good it is": accuracy(run.metrics, tests),
+        "How good it is": "\n\n".join(filter(None, [accuracy(run.metrics, tests), by_class(run.metrics, classifier)])),
         "Cost": cost(run, classifier),
         "Versions": versions(run),
         "Licence": "The weights are learnt from the data above (and its teachers from theirs): what their licence says "
@@ -90,7 +92,8 @@ def data(run: Stored) -> Iterator[str]:
     described = run.description["data"]
     where = "real images" if described["source"] == "real" else "an embedded stand-in, not the dataset itself"
     held_out = f", of them {described['held_out']:.0%} held out for testing" if "held_out" in described else ""
-    yield f"- role `{described['role']}`, filled by {described['name']} ({where}{held_out})"
+    name = (run.images or {}).get("name", described["name"])
+    yield f"- role `{described['role']}`, filled by {name} ({where}{held_out})"
     yield f"- {described['train_images']} training images of {described['classes']} classes, {described['px']} px"
     yield f"- fingerprint `{described['fingerprint']}`"
 
@@ -144,6 +147,15 @@ def accuracy(metrics: Mapping[str, Any], tests: int | None) -> str:
         )
     measured = Accuracy(round(metrics["test_top1"] * tests), tests)
     return f"On its test images: {measured}. The interval is Wilson's, of these images; it is not one of other seeds."
+
+
+def by_class(metrics: Mapping[str, Any], classifier: Classifier) -> str:
+    """Tells the accuracy class by class, lowest first; nothing of a run that an older kit has stored."""
+    if "test_recalls" not in metrics:
+        return ""
+    recalls = metrics["test_recalls"]
+    told = few(lowest_first(classifier.classes, recalls), 10)
+    return f"Balanced accuracy (the mean over classes): {balanced_accuracy(recalls):.1%}. Lowest classes first: {told}."
 
 
 def cost(run: Stored, classifier: Classifier) -> str:

@@ -17,6 +17,9 @@ room, which notebook 01 derives in words:
                         derivatives ≈ −(max zs − zs_a) / t²;
                         where both models agree on the top class the loss and its derivative go to 0
     (D9)  ∂L/∂log t   = t ∂L/∂t
+    (D10) ∂(Σ_k w_k CE_k)/∂t = (E_p̄[zs] − E_q[zs]) / t² + Σ_k w_k Cov_p_k(zt_k, zs) / t³    teachers k, Σ_k w_k = 1,
+                        p̄ = Σ_k w_k p_k
+    (D11) ∂(t² KL)/∂t = 2t KL + (E_p[zs] − E_q[zs]) + Cov_p(zt, zs − zt) / t
 """
 
 import lazy_loader as lazy

@@ -1,3 +1,15 @@
+from .beyond import (
+    directions as directions,
+)
+from .beyond import (
+    several_check as several_check,
+)
+from .beyond import (
+    several_difference as several_difference,
+)
+from .beyond import (
+    t_squared_difference as t_squared_difference,
+)
 from .claims import (
     CONDITION as CONDITION,
 )

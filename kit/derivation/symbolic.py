@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import pandas as pd
@@ -48,7 +48,7 @@ def _log_softmax(z: sp.Matrix, t: sp.Expr) -> sp.Matrix:
     return (z / t).applyfunc(lambda scaled: scaled - log_total)
 
 
-def _covariance(p: sp.Matrix, a: sp.Matrix, b: sp.Matrix) -> sp.Expr:
+def covariance(p: sp.Matrix, a: sp.Matrix, b: sp.Matrix) -> sp.Expr:
     """Cov_p(a, b); the mean E_p[a] is p.dot(a)."""
     return p.dot(a.multiply_elementwise(b)) - p.dot(a) * p.dot(b)
 
@@ -81,7 +81,7 @@ def symbolic_closed_form(loss: str, classes: int = 3) -> sp.Expr:
     """(D3), (D5) or (D6) written out in the logits."""
     zt, zs, t = symbols(classes)
     p, q = symbolic_softmax(zt, t), symbolic_softmax(zs, t)
-    return _closed_form(loss, t, p.dot(zs), q.dot(zs), _covariance(p, zt, zs), _covariance(p, zt, zt), zs[0])
+    return _closed_form(loss, t, p.dot(zs), q.dot(zs), covariance(p, zt, zs), covariance(p, zt, zt), zs[0])
 
 
 def compact_form(loss: str) -> sp.Eq:
@@ -98,14 +98,18 @@ def _numerator(rest: sp.Expr) -> sp.Expr:
 
 
 def difference(loss: str, classes: int = 3) -> sp.Expr:
-    """What is left of sympy's derivative less the closed form, simplified: 0 when the closed form is right.
-
-    exp(z/t) is replaced by a positive symbol per class after differentiating, so that what must vanish is a rational
-    function, whose expanded numerator sympy decides exactly.
-    """
+    """What is left of sympy's derivative less the closed form, simplified: 0 when the closed form is right."""
     zt, zs, t = symbols(classes)
-    rest = symbolic_derivative(loss, classes) - symbolic_closed_form(loss, classes)
-    exps = {sp.exp(z / t): sp.Symbol(f"e_{i}", positive=True) for i, z in enumerate((*zt, *zs))}
+    return left_of(symbolic_derivative(loss, classes) - symbolic_closed_form(loss, classes), (*zt, *zs), t)
+
+
+def left_of(rest: sp.Expr, logits: Sequence[sp.Symbol], t: sp.Symbol) -> sp.Expr:
+    """Simplifies what must vanish: a derivative of such losses less its closed form.
+
+    exp(z/t) is replaced by a positive symbol per logit after differentiating, which leaves a rational function, whose
+    expanded numerator sympy decides exactly.
+    """
+    exps = {sp.exp(z / t): sp.Symbol(f"e_{i}", positive=True) for i, z in enumerate(logits)}
     return _numerator(sp.expand_log(rest.xreplace(exps)))
 
 
@@ -120,7 +124,7 @@ def general_difference(classes: int) -> sp.Expr:
     log_q = (zs / t).applyfunc(lambda scaled: scaled - sp.Symbol("log Z"))
     dp = -p.multiply_elementwise(zt.applyfunc(lambda z: z - p.dot(zt))) / t**2  # (D1)
     dlog_q = -zs.applyfunc(lambda z: z - q.dot(zs)) / t**2  # (D2)
-    closed = (p.dot(zs) - q.dot(zs)) / t**2 + _covariance(p, zt, zs) / t**3  # (D3)
+    closed = (p.dot(zs) - q.dot(zs)) / t**2 + covariance(p, zt, zs) / t**3  # (D3)
     return sp.expand(-dp.dot(log_q) - p.dot(dlog_q) - closed)
 
 
@@ -150,8 +154,8 @@ def large_t_difference(loss: str, classes: int = 3) -> sp.Expr:
     zt, zs, _ = symbols(classes)
     u = sp.ones(classes, 1) / classes
     forms = {  # (D7)
-        "CE": 2 * _covariance(u, zt, zs) - _covariance(u, zs, zs),
-        "KL": -_covariance(u, zt - zs, zt - zs),
+        "CE": 2 * covariance(u, zt, zs) - covariance(u, zs, zs),
+        "KL": -covariance(u, zt - zs, zt - zs),
         "hard": zs[0] - u.dot(zs),
     }
     return sp.expand(large_t_coefficient(loss, classes) - of_loss(loss, forms))

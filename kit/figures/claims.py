@@ -17,6 +17,8 @@ TABLES = {
     "table4_verdicts.csv": "Table 4",
     "table4_pairs.csv": "Table 4, pairs",
     "fig2_verdicts.csv": "Figure 2",
+    "table5_verdicts.csv": "Table 5",
+    "table6_verdicts.csv": "Table 6",
 }
 
 

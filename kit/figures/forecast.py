@@ -31,6 +31,7 @@ from kit.grid.shared import read_from, shared_logits
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
+from kit.networks.named import NamedSpec, Network
 from kit.paper import table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.scale import PUBLISHED, PublishedPlan
@@ -56,7 +57,7 @@ HOPELESS_DAYS = 14
 class Speed:
     """Images a second of a network: training steps, and forward passes as a teacher; on one thread and on all cores."""
 
-    network: ModelSpec
+    network: Network
     px: int
     batch: int
     training: float
@@ -65,15 +66,20 @@ class Speed:
     teaching_all: float
 
 
-def networks_of(runs: Iterable[Run]) -> list[tuple[ModelSpec, int]]:
-    """Lists each named network at each image size, once: of those that differ in classes alone, the one with the
+def networks_of(runs: Iterable[Run]) -> list[tuple[Network, int]]:
+    """Lists each network with a name at each image size, once: of those that differ in classes alone, the one with the
     most."""
-    named = [run for run in with_teachers(runs) if isinstance(run.student, ModelSpec)]
-    named.sort(key=lambda run: (run.data.px, run.student.name, run.student.width, run.student.classes))
+    named = [run for run in with_teachers(runs) if isinstance(run.student, ModelSpec | NamedSpec)]
+    named.sort(key=lambda run: (run.data.px, run.student.name, width_of(run.student), run.student.classes))
     return list({Work(run.student, run.data.px).kind: (run.student, run.data.px) for run in named}.values())
 
 
-def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
+def width_of(network: Network) -> int:
+    """The first channel count, 0 where the network's name says all."""
+    return network.width if isinstance(network, ModelSpec) else 0
+
+
+def speed(network: Network, px: int, batch: int, seconds: float) -> Speed:
     """Measures a network by the trainer itself on made-up images, each of four numbers for so many seconds.
 
     Where a whole batch would take far longer than that, as at the paper's sizes, it is a smaller one.
@@ -88,14 +94,14 @@ def speed(network: ModelSpec, px: int, batch: int, seconds: float) -> Speed:
     return Speed(network, px, batch, *rates)
 
 
-def _training(network: ModelSpec, px: int, batch: int, seconds: float) -> Callable[[int], object]:
+def _training(network: Network, px: int, batch: int, seconds: float) -> Callable[[int], object]:
     epochs = 2 + int(seconds * FASTEST / STEPS)
     made = Recipe(stages=recipe.hard_labels(), epochs=epochs, batch=batch)
     steps = iter(Training(made, _made_up(px, network.classes, batch), network.build(0), {}, seed=0))
     return lambda _: next(steps)
 
 
-def _teaching(network: ModelSpec, px: int, batch: int, seconds: float) -> Callable[[int], object]:
+def _teaching(network: Network, px: int, batch: int, seconds: float) -> Callable[[int], object]:
     teacher = folded(frozen(network.build(0), torch.device("cpu")))
     x = torch.randn(batch, 3, px, px).to(memory_format=torch.channels_last)
     return lambda _: teach(teacher, x)
@@ -113,7 +119,7 @@ def speeds_table(speeds: Sequence[Speed]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "network": each.network.title,
-            "width": each.network.width,
+            "width": width_of(each.network) or "",
             "px": each.px,
             "batch": each.batch,
             "training images/s": each.training,
@@ -242,12 +248,10 @@ def rounds_within(minutes: float, plan: Plan, jobs: int | None = None) -> int:
 
 
 def pace_of(runs: Sequence[Run]) -> Pace:
-    """Returns the pace of what has finished here; in an empty cache that of the networks, measured at a glance."""
-    pace = Pace.from_cache(cache_folder())
-    if pace.rates:
-        return pace
-    speeds = [speed(network, px, runs[0].recipe.batch, A_GLANCE) for network, px in networks_of(runs)]
-    return pace.with_rates(measured_rates(speeds))
+    """Returns the pace of what has finished here; of networks whose family has none, as measured at a glance."""
+    pace, batch = Pace.from_cache(cache_folder()), runs[0].recipe.batch
+    unknown = [each for each in networks_of(run for run in runs if run.device == "cpu") if not pace.knows(Work(*each))]
+    return pace.with_rates(measured_rates(speed(*each, batch, A_GLANCE) for each in unknown))
 
 
 def seconds_left(runs: Sequence[Run], jobs: int | None = None) -> float:

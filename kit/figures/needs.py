@@ -10,6 +10,7 @@ from typing import Any
 
 import papermill
 
+from kit.beyond import table5, table6
 from kit.data.roles import check_sources
 from kit.errors import KitError, not_one_of
 from kit.grid.engines import Engine
@@ -111,12 +112,14 @@ NEEDS = {
     "05_table3_small_teacher": _rows(table3),
     "06_table4_methods": _table4,
     "07_gradcam": _rows(figure2),
+    "10_siblings": _rows(table5),
+    "11_many_teachers": _rows(table6),
 }
 # What is only known once those have been trained; a notebook's name, and what trains the rest.
 FOLLOWING = {"06_table4_methods": _table4_searched}
 FORESEEN = {"06_table4_methods": _table4_foreseen}  # about what that will be
 
-APART = ("09_your_own",)  # is about its reader's data and networks, not the paper's: drawn only where it is named
+APART = ("09_your_own",)  # is about its reader's data and networks: drawn only where it is named
 
 
 def notebooks() -> dict[str, Path]:
@@ -127,7 +130,7 @@ def notebooks() -> dict[str, Path]:
 
 
 def chosen(names: Sequence[str]) -> dict[str, Path]:
-    """Chooses the named notebooks (a name, its number, or its file), in order; by default all of the paper's."""
+    """Chooses the named notebooks (a name, its number, or its file), in order; by default all but `APART`."""
     known = notebooks()
     if not names:
         return {name: path for name, path in known.items() if name not in APART}

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
+from kit.data.augment import trained_on
 from kit.files import write, writing_to
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import LayeredSpec
-from kit.networks.named import Network, described
+from kit.networks.named import NamedSpec, Network, described
 from kit.training.teachers import needs_graph
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ class Work(NamedTuple):
 
     @property
     def kind(self) -> Work:
-        """The same work of a network for two classes: how many there are hardly changes how fast it is."""
-        return self._replace(network=self.network.model_copy(update={"classes": 2}))
+        """The same work of a network for two classes, wherever its code lies: how many there are hardly changes how
+        fast it is."""
+        alike = {"shapes": "", "path": None} if isinstance(self.network, NamedSpec) else {}
+        return self._replace(network=self.network.model_copy(update={"classes": 2} | alike))
 
     @property
     def family(self) -> tuple[str, str]:
@@ -128,6 +131,10 @@ class Pace:
         own = passes * flops_per_image(run.student, px)[0] / self.rate(Work(run.student, px, True, run.device))
         return own + (self.asking(run, "big", test_images) if "big" in run.teachers else 0.0)
 
+    def knows(self, work: Work) -> bool:
+        """Whether there is a rate of the network or its family."""
+        return any(work.family == other.family for other in self.rates)
+
     def rate(self, work: Work) -> float:
         """Looks up FLOP/s: the network's own, its family's median, the median of all, or a nominal one."""
         for same in (work.kind, work.kind._replace(teaching=not work.teaching)):
@@ -165,13 +172,8 @@ def passes_of(run: Run) -> tuple[Passes, ...]:
 
 
 def images_of(run: Run) -> int:
-    """Counts the training images that the student sees; an epoch leaves out what does not fill a batch."""
-    return _images(run.recipe.epochs, run.recipe.batch, run.data.train_images)
-
-
-def _images(epochs: int, batch: int, train_images: int) -> int:
-    batch = min(batch, train_images)
-    return epochs * (train_images // batch) * batch
+    """Counts the training images that the student sees; an epoch may leave out what does not fill a batch."""
+    return run.recipe.epochs * trained_on(run.data.train_images, run.recipe.batch, run.recipe.keep_last)
 
 
 @lru_cache(maxsize=4096)
@@ -208,7 +210,8 @@ def seen_at(folder: Path) -> Seen | None:
         seen = Seen(
             make=_make(of_run),
             work=Work(described(of_run["student"]), int(data["px"]), False, device),
-            images=_images(int(recipe["epochs"]), int(recipe["batch"]), int(data["train_images"])),
+            images=int(recipe["epochs"])
+            * trained_on(int(data["train_images"]), int(recipe["batch"]), bool(recipe.get("keep_last"))),
             seconds=float(metrics["gpu_s" if device == "cuda" else "cpu_s"]),
             flops=float(metrics["student_flops"] + metrics["teacher_flops"]),
         )
@@ -226,7 +229,7 @@ LEDGER = "pace.json"
 TYPICAL_DRAWING_S = {
     "00_start_here": 11, "01_derivation": 14, "02_temperature_curves": 8, "03_table1_teachers": 11,
     "04_table2_adaptive": 9, "05_table3_small_teacher": 15, "06_table4_methods": 21, "07_gradcam": 54,
-    "08_playground": 8,
+    "08_playground": 8, "10_siblings": 9, "11_many_teachers": 9,
 }  # fmt: skip
 UNKNOWN_DRAWING_S = 10  # of a notebook that is not one of these
 

@@ -10,12 +10,14 @@ from itertools import combinations
 import pandas as pd
 from scipy import stats
 
-from kit.data.base import Dataset
+from kit.data.base import Dataset, uneven
 from kit.judge.question import Method, counted
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gain, guessing, judged, number, percent, plus_minus
 from kit.paper.plan import Row, accuracies, cells, collect, ended
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
+from kit.runs.training import recalls_of
+from kit.training.evaluation import balanced_accuracy
 
 MEASURE = "test_top1"  # what verdicts are about
 MOST_SEEDS = 100  # that anybody would ask for
@@ -51,13 +53,40 @@ def answer(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run,
 
 
 def priced(rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd.DataFrame:
-    """`collect`s a line a run, and adds what it costs from nothing: `all_seconds` and `all_flops`, teachers trained."""
-    frame = collect(rows, results)
+    """`collect`s a line a run, and adds what it costs from nothing: `all_seconds` and `all_flops`, teachers trained.
+    Where classes are uneven, also `test_balanced`, and the accuracy on each class, the rarest first."""
+    frame, data = collect(rows, results), rows[0].runs[0].data.load()
+    if uneven(data):
+        lines = [by_class(results[run], data) for row in rows for run in row.runs]
+        frame = frame.join(pd.DataFrame(lines, index=frame.index, dtype=float))
     of_teachers = {run.hash: teachers_flops(run, results[run]) for row in rows for run in row.runs}
     return frame.assign(
         all_seconds=frame["seconds"] + frame["teacher_seconds"],
         all_flops=frame["student_flops"] + frame["teacher_flops"] + frame["run"].map(of_teachers),
     )
+
+
+CLASS = "test of "  # begins the name of a column that has the accuracy on one class
+
+
+def by_class(outcome: Result | Failure, data: Dataset) -> dict[str, float]:
+    """Computes a finished run's balanced accuracy and its accuracy on each class; NaN for one that failed."""
+    names = ["test_balanced", *(f"{CLASS}{data.classes[i]}" for i in rarest_first(data))]
+    if isinstance(outcome, Failure):
+        return dict.fromkeys(names, math.nan)
+    recalls = recalls_of(outcome)
+    found = [balanced_accuracy(recalls), *(recalls[i] for i in rarest_first(data))]
+    return {name: math.nan if value is None else value for name, value in zip(names, found, strict=True)}
+
+
+def rarest_first(data: Dataset) -> list[int]:
+    return data.train.labels.bincount(minlength=len(data.classes)).argsort(stable=True).tolist()
+
+
+def rarest(frame: pd.DataFrame) -> dict[str, str]:
+    """Returns the columns of balanced accuracy and of the rarest class, by what they are called in a table."""
+    of_class = next((name for name in frame if name.startswith(CLASS)), None)
+    return {} if of_class is None else {"balanced": "test_balanced", of_class.removeprefix("test "): of_class}
 
 
 def teachers_flops(run: Run, outcome: Result | Failure) -> float:
@@ -70,13 +99,15 @@ def teachers_flops(run: Run, outcome: Result | Failure) -> float:
 def summary(methods: Sequence[Method], frame: pd.DataFrame, classes: int) -> pd.DataFrame:
     """One line a method: accuracies as mean ± half the 95 % interval, and what it costs, without and with its teachers.
 
-    Top-5 is there where there are more than five classes.
+    Top-5 is there where there are more than five classes, balanced accuracy and the rarest class where they are uneven.
     """
     names = ("train Top-1", "test Top-1", "test Top-5") if classes > 5 else ("train Top-1", "test Top-1")
     lines = []
     for method in methods:
         cell = of(frame, method)
-        measures = accuracies(cell, *names) | {
+        measures = {
+            **accuracies(cell, *names),
+            **{title: percent(cell[column]) for title, column in rarest(frame).items()},
             "CPU s": plus_minus(cell["seconds"]),
             "with teachers": number(cell["all_seconds"].mean(), 1),
             "GFLOP": number((cell["student_flops"] + cell["teacher_flops"]).mean() / 1e9, 1),
@@ -89,18 +120,6 @@ def summary(methods: Sequence[Method], frame: pd.DataFrame, classes: int) -> pd.
 
 def of(frame: pd.DataFrame, method: Method) -> pd.DataFrame:
     return frame[(frame["temperature"] == method.label) & (frame["reading"] == method.reading)]
-
-
-def uneven(data: Dataset) -> list[str]:
-    """Says how many images the rarest and the commonest class have, where the commonest has half as many again."""
-    found = []
-    for split, labels in (("training", data.train.labels), ("test", data.test.labels)):
-        counts = labels.bincount(minlength=len(data.classes))
-        low, high = int(counts.argmin()), int(counts.argmax())
-        if 2 * counts[high] > 3 * counts[low]:
-            few, many = (f"{int(counts[i])} of {data.classes[i]!r}" for i in (low, high))
-            found.append(f"classes are uneven: {few} to {many} {split} images; Top-1 counts images, not classes")
-    return found
 
 
 def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> list[str]:

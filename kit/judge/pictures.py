@@ -19,7 +19,7 @@ from kit.data.augment import normalise
 from kit.data.base import sample
 from kit.errors import KitError
 from kit.files import write_atomically, writing_to
-from kit.judge.answer import MEASURE, Answer, of
+from kit.judge.answer import MEASURE, Answer, of, rarest
 from kit.judge.question import Method, counted, described, whose_teachers
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained
 from kit.paper.plan import Row, ended
@@ -97,6 +97,7 @@ def table_figure(judged: Judged) -> Figure:
         Measure("train_top1", "train Top-1 %", scale=100),
         Measure(MEASURE, "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
         *([Measure("test_top5", "test Top-5 %", scale=100)] if classes > 5 else []),
+        *(Measure(column, f"{title} %", scale=100) for title, column in rarest(frame).items()),
         Measure("seconds", "CPU s"),
         Measure("all_seconds", "with teachers"),
         Measure("flops", "GFLOP"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -49,7 +49,9 @@ class Question(Settings):
     student: str | None = Field(
         None, description="default: cnn, at half the preset's width, so that teachers know more"
     )
-    role: str | None = Field(None, description="default: imagenet's sizes for --data, else the embedded digits")
+    usual_role: ClassVar[str | None] = None  # the embedded digits
+
+    role: str | None = Field(None, description="default: the folder of --data, else the embedded digits")
     teacher: str = Field("vgg16", min_length=1, description="the big teacher")
     small_teacher: str | None = Field(
         "cnn", description=f"learnt from first in the last row; {NO_SMALL!r}: no such row"
@@ -91,7 +93,7 @@ class Question(Settings):
         if self.student is None:
             own |= {"student": "cnn", "width": self.width or max(1, preset.student_width // 2)}
         if self.role is None:
-            own |= {"role": "imagenet"} if self.data else {"role": "cifar-10", "source": "embedded"}
+            own |= {"role": "cifar-10", "source": "embedded"}
         return Settings(**own | method.changes | {"seed": self.seed + seed})
 
     def rows(self) -> list[Row]:

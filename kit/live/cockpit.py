@@ -40,6 +40,7 @@ from kit.models import MODELS, TITLES
 from kit.networks.named import check_name
 from kit.paper.presets import preset_named
 from kit.paper.settings import Settings
+from kit.recipe import Stage
 from kit.runs.spec import Run
 from kit.runtime.environment import folder_from
 from kit.show import style
@@ -48,6 +49,7 @@ from kit.show.cam_figures import enlarged, overlay
 from kit.show.labels import Labels
 from kit.show.panels import Softened
 from kit.show.widgets import WIDTH, Coalesced
+from kit.siblings.rows import NAMED
 from kit.temperature import Policy
 from kit.training import steering
 from kit.training.thermostat import mean
@@ -66,6 +68,7 @@ TEMPERATURES: dict[str, tuple[str | Policy, str]] = {  # with the reading of Eq.
     "adaptive": ("adaptive", "printed"),
     "schedule": ("schedule", "printed"),
     **{f"T = {T}, Eq. (1) {reading}": (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")},
+    **{sibling: (sibling, "printed") for sibling in NAMED},
 }
 PHASES = {
     "loading": "loading images", "teachers": "training teachers", "running": "training", "failed": "stopped",
@@ -171,7 +174,10 @@ class Lane:
         self._base = base
         temperature, reading = self._temperatures[self.temperature.value]
         described = base.model_copy(update={"temperature": temperature, "reading": reading})
-        stages = described.stages(base.epochs or preset_named(base.preset).roles[base.role].epochs)
+        epochs = base.epochs or preset_named(base.preset).roles[base.role].epochs
+        stages: Sequence[Stage] = ()
+        with contextlib.suppress(KitError):  # the session will say why not
+            stages = described.stages(epochs)
         parts = [part for stage in stages for part in steering.parts(stage)]
         self._begins = next((stage for stage in stages if stage.temperature is not None), None)
         self.sliders = self._usual | self._further.get(self.temperature.value, {})
@@ -255,8 +261,8 @@ class Lane:
         """The temperature to show: the training's, as the sliders have it; before it begins, where it starts."""
         state = self.session.state
         policy = state.policy if state.step else self._begins and self._begins.temperature
-        if policy is None:
-            return 1.0
+        if policy is None or (state.step and state.is_by_image):
+            return state.used or 1.0
         policy = policy.model_copy(update={name: at for name, at in self.moved.items() if name in policy.steerable})
         at = policy.steered(state.at) if state.step else policy.begin(self._begins.teachers)
         return at.get(state.look and state.look.teacher, mean(at)) if isinstance(at, dict) else at
@@ -279,7 +285,8 @@ class Lane:
         if self._attending is not None:
             attending, captions = self._attending
             if attending.done():
-                pictures, self._attention_cost = attending.result()
+                pictures, why, self._attention_cost = attending.result()
+                captions = [" · ".join(filter(None, words)) for words in zip(captions, why, strict=True)]
                 for image, caption, picture, text in zip(self.eyes, self.captions, pictures, captions, strict=True):
                     image.value, image.layout.visibility = picture, "visible"
                     caption.value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{html.escape(text)}</div>'
@@ -319,17 +326,22 @@ def attention(
     teacher: nn.Module | None,
     student: nn.Module,
     weights: dict[str, Tensor],
-) -> tuple[list[bytes], float]:
-    """The image (H, W, 3) alone and with the heat of teacher and student on it, as PNGs; and the seconds it took."""
+) -> tuple[list[bytes], list[str], float]:
+    """The image (H, W, 3) alone and with the heat of teacher and student on it, as PNGs; of each why it has none, such
+    as of a scripted network, else ''; and the seconds it took."""
     torch.set_num_threads(1)
     begin = time.thread_time()
     x = normalise(pixels[None], *mean_std)
     student.load_state_dict(weights)
     image = pixels.numpy()
-    heats = [None if network is None else maps(network, x, label).maps[0] for network in (teacher, student)]
-    seen = [image, *(image if heat is None else overlay(image, heat) for heat in heats)]
+    seen, why = [image, image, image], ["", "", ""]
+    for i, network in enumerate((teacher, student), start=1):
+        try:
+            seen[i] = image if network is None else overlay(image, maps(network, x, label).maps[0])
+        except KitError as error:
+            why[i] = f"no heat map: {error}"
     side = -(-EYE // max(image.shape[:2])) * max(image.shape[:2])  # a whole factor
-    return [pixels_png(enlarged(each, side=side)) for each in seen], time.thread_time() - begin
+    return [pixels_png(enlarged(each, side=side)) for each in seen], why, time.thread_time() - begin
 
 
 class Cockpit(widgets.VBox):

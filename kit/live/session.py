@@ -127,8 +127,14 @@ class State:
 
     @property
     def used(self) -> float | None:
-        """What the losses use of t."""
+        """What the losses use of t; where each image has its own, the mean over the last batch."""
+        if self.policy is not None and self.is_by_image:
+            return float(self.history.used[-1])
         return None if self.policy is None else mean(self.policy.used(self.at))
+
+    @property
+    def is_by_image(self) -> bool:
+        return bool(np.isfinite(self.history.traces.get("t_least", NOTHING.t)[-1:]).any())
 
     @property
     def k(self) -> float | None:

@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from kit.models import ResNet
+from kit.networks import cifar
 from kit.networks.layered import Layered
 from kit.runtime.onednn import PickingConv2d
 
@@ -24,6 +25,7 @@ FOLLOWED_BY = {
     torchvision.models.ResNet: [("conv1", "bn1")],
     BasicBlock: [("conv1", "bn1"), ("conv2", "bn2")],
     Bottleneck: [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")],
+    **cifar.FOLLOWED_BY,
 }
 
 CONVOLUTIONS = nn.Conv2d, PickingConv2d

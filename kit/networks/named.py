@@ -1,4 +1,4 @@
-"""Networks by name: torchvision's, timm's, and anyone's function in a file or a package.
+"""Networks by name: the field's for CIFAR, torchvision's, timm's, and anyone's function in a file or a package.
 
     NamedSpec.of("torchvision:resnet18", classes=10, px=32)
     NamedSpec.of("my_nets.py:tiny", classes=10, px=32, arguments={"depth": 16})
@@ -41,7 +41,7 @@ from kit.networks.layered import LayeredSpec
 from kit.networks.view import View, Viewing
 from kit.runtime.environment import absolute
 
-FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION")
+FORMS = ("cifar:NAME", "torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION")
 PRETRAINED = {"weights", "pretrained", "checkpoint_path"}  # of torchvision's and timm's functions: what loads weights
 TOLERANCE = 1e-4  # between logits that should be the same, as a share of the largest
 TIMM = "pip install 'small-teacher-kit[timm]'"
@@ -77,7 +77,13 @@ class NamedSpec(Described):
     def title(self) -> str:
         given = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
         seen = f" at {self.view.px} px" if self.view is not None and self.view.px else ""
+        seen += f" of {self.outputs} classes" if self.outputs != self.classes else ""
         return f"{self.name}({given}){seen}" if given else self.name + seen
+
+    @property
+    def outputs(self) -> int:
+        """How many logits its function gives; those of other classes than the data's are left out."""
+        return outputs_of(self.view, self.classes)
 
     def build(self, seed: int | None = None) -> nn.Module:
         """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
@@ -85,7 +91,7 @@ class NamedSpec(Described):
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            network = _built(self.name, self.classes, self.arguments, self.code, self.path)
+            network = _built(self.name, self.outputs, self.arguments, self.code, self.path)
         found = shapes_of(self.name, network)
         if found != self.shapes:
             raise KitError(
@@ -100,6 +106,10 @@ class NamedSpec(Described):
 
     def __hash__(self) -> int:
         return hash((self.name, self.classes, self.code, self.shapes))
+
+
+def outputs_of(view: View | None, classes: int) -> int:
+    return classes if view is None or view.outputs is None else view.outputs.count
 
 
 Network = ModelSpec | LayeredSpec | NamedSpec
@@ -129,7 +139,7 @@ def parts(name: str) -> tuple[str, str]:
 
 
 def located(name: str) -> tuple[str | None, str | None]:
-    """Finds the code of a name: (sha256, path) of its file, both None for torchvision's and timm's. KitError."""
+    """Finds the code of a name: (sha256, path) of its file, both None for the kit's own and libraries'. KitError."""
     place, function = parts(name)
     if place in LIBRARIES:
         LIBRARIES[place](function)
@@ -140,7 +150,7 @@ def located(name: str) -> tuple[str | None, str | None]:
             return hashlib.sha256(path.read_bytes()).hexdigest(), str(path)
         except OSError as error:
             raise KitError(
-                f"network {name!r}: file {place} cannot be read ({error.strerror}); allowed: {FORMS[2]}"
+                f"network {name!r}: file {place} cannot be read ({error.strerror}); allowed: {FORMS[3]}"
             ) from None
     file = _module_file(name, place)
     return (None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()), None
@@ -155,7 +165,7 @@ def _module_file(name: str, module: str) -> Path | None:
     if spec is None:
         raise KitError(
             f"network {name!r}: module {module!r} is not found; allowed: one on PYTHONPATH or in this folder, or "
-            f"{', '.join(FORMS[:3])}"
+            f"{', '.join(FORMS[:4])}"
         )
     return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
 
@@ -180,11 +190,21 @@ def _timm(name: str) -> Callable[..., nn.Module]:
     return lambda **given: timm.create_model(name, pretrained=False, **given)
 
 
-LIBRARIES = {"torchvision": _torchvision, "timm": _timm}
+def _cifar(name: str) -> Callable[..., nn.Module]:
+    from kit.networks.cifar import NETWORKS
+
+    if name not in NETWORKS:
+        raise _unknown("cifar", name, NETWORKS, f"one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
 
 
-def _unknown(where: str, name: str, known: Iterable[str]) -> KitError:
-    near = ", ".join(_nearest(name, known)) or "what its list_models() lists"
+LIBRARIES = {"cifar": _cifar, "torchvision": _torchvision, "timm": _timm}
+
+
+def _unknown(
+    where: str, name: str, known: Iterable[str], all_of_them: str = "what its list_models() lists"
+) -> KitError:
+    near = ", ".join(_nearest(name, known)) or all_of_them
     return KitError(f"network '{where}:{name}' is not known; nearest: {near}")
 
 
@@ -324,7 +344,7 @@ def _tried(
         networks = []
         for _ in range(2):
             torch.manual_seed(0)
-            networks.append(_built(name, classes, given, code, path))
+            networks.append(_built(name, outputs_of(view, classes), given, code, path))
         shapes, second = (shapes_of(name, network) for network in networks)
         starts = zip(*(network.state_dict().values() for network in networks), strict=False)
         if shapes != second or not all(torch.equal(a, b) for a, b in starts):
@@ -389,7 +409,7 @@ def check(name: str, network: nn.Module, classes: int, px: int) -> None:
 
 def _logits(name: str, network: nn.Module, x: Tensor, classes: int, mode: str) -> Tensor:
     shape = tuple(x.shape)
-    with foreign(name, f"{mode} on images {shape}"):
+    with foreign(name, f"{mode} on images {shape}, which are larger with --px"):
         z = network(x)
     if not isinstance(z, Tensor):
         more = '; with arguments {"aux_logits": false} it may have one' if isinstance(z, tuple) else ""

@@ -1,4 +1,4 @@
-"""How a network sees the images that a training hands it, where it was trained on images prepared in another way."""
+"""How a network that was trained on other data sees a training's images, and which of its outputs answer for them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,40 @@ Normalisation = tuple[Three, Three]  # mean and deviation by channel, of images 
 IMAGENET: Normalisation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+class Outputs(Described):
+    """Describes a classifier of other classes: how many it has, a hash of their names, and `chosen`, which of them the
+    data's are, in the data's order."""
+
+    count: int
+    names: str
+    chosen: tuple[int, ...]
+
+
 class View(Described):
-    """Describes what is done to a training's normalised images before a network gets them: x · scale + shift, by
-    channel, then resized to px × px."""
+    """Describes what stands between a training and a network: its normalised images x become x · scale + shift, by
+    channel, and are resized to px × px; of its logits those of `outputs` are kept."""
 
     scale: Three = (1.0, 1.0, 1.0)
     shift: Three = (0.0, 0.0, 0.0)
     px: int | None = Field(default=None, ge=1)
+    outputs: Outputs | None = Field(default=None, exclude_if=lambda outputs: outputs is None)
 
     @classmethod
-    def of(cls, mean_std: tuple[Tensor, Tensor], wanted: Normalisation | None, px: int | None = None) -> View:
+    def of(
+        cls,
+        mean_std: tuple[Tensor, Tensor],
+        wanted: Normalisation | None,
+        px: int | None = None,
+        outputs: Outputs | None = None,
+    ) -> View:
         """Describes the way from images normalised by `mean_std`, each (3,) in 0 … 255, to those that are wanted."""
         if wanted is None:
-            return cls(px=px)
+            return cls(px=px, outputs=outputs)
         (mean, std), (own_mean, own_std) = (map(Tensor.tolist, mean_std), wanted)
         scale = (s / (255 * own) for s, own in zip(std, own_std, strict=True))
         shift = ((m / 255 - own) / s for m, own, s in zip(mean, own_mean, own_std, strict=True))
         # rounded, as these numbers are part of a run's identity
-        return cls(scale=[round(v, 6) for v in scale], shift=[round(v, 6) for v in shift], px=px)
+        return cls(scale=[round(v, 6) for v in scale], shift=[round(v, 6) for v in shift], px=px, outputs=outputs)
 
 
 def normalisation(words: str) -> Normalisation | None:
@@ -57,18 +73,22 @@ class Viewing(nn.Module):
 
     scale: Tensor  # (3, 1, 1)
     shift: Tensor
+    chosen: Tensor | None  # (C,)
 
     def __init__(self, network: nn.Module, view: View) -> None:
         super().__init__()
         self.network, self.px = network, view.px
         for name, numbers in (("scale", view.scale), ("shift", view.shift)):
             self.register_buffer(name, torch.tensor(numbers)[:, None, None], persistent=False)
+        chosen = None if view.outputs is None else torch.tensor(view.outputs.chosen)
+        self.register_buffer("chosen", chosen, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x * self.scale + self.shift
         if self.px is not None:
             x = nn.functional.interpolate(x, (self.px, self.px), mode="bilinear", antialias=True)
-        return self.network(x)
+        z = self.network(x)  # (N, outputs)
+        return z if self.chosen is None else z[:, self.chosen]
 
     def state_dict(self, *args: Any, **how: Any) -> Any:
         return self.network.state_dict(*args, **how)

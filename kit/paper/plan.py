@@ -5,30 +5,34 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
 
 from kit import recipe
 from kit.data.roles import check_sources
-from kit.errors import KitError, one_of
+from kit.errors import KitError, not_one_of, one_of
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
 from kit.models import MODELS, ModelSpec
 from kit.networks.named import FORMS, NamedSpec, Network, check_name
 from kit.networks.view import View, normalisation
 from kit.paper.claims import percent
-from kit.paper.presets import Preset, Size, preset_named
+from kit.paper.presets import Preset, Size, preset_named, stem_at
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
+from kit.runs.names import outputs
+from kit.runs.probe import head_of
 from kit.runs.spec import TEACHERS, DataSpec, LevelSpec, Run, changed
 from kit.runs.store import Failure, Result, find
 from kit.runs.weights import Given, Weights
 from kit.runtime.environment import absolute
 from kit.training.forward import Precision
+from kit.training.micro_batches import check_shareable
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 SEEDS = 2**62  # of students; what is added for their teachers is a seed, too
@@ -52,19 +56,30 @@ class Row:
 class Chosen:
     """A network as a person chooses it: by its name and, of one that is not the kit's, further arguments of its
     function, and how it wants to see images: normalised by `imagenet` or `MEAN/STD`, of a size of its own. With
-    `weights`, a file, a teacher is as given there, and a student begins as given there."""
+    `weights`, a file, a teacher is as given there, and a student begins as given there. A teacher of other classes has
+    a file of their names, `classes`, or a new `head`, trained here."""
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
     weights: str | Path | None = None
     normalise: str = "role"
     px: int | None = None
+    classes: str | Path | None = None
+    head: Literal["train"] | None = None
 
     @classmethod
     def of(cls, model: str | Chosen) -> Chosen:
         """The choice that a network's name alone is. Raises KitError where the name is not known."""
         chosen = model if isinstance(model, Chosen) else Chosen(model)
         check_name(chosen.name)
+        asked = {"classes": chosen.classes, "head": chosen.head}
+        given = [f"{what} {str(value)!r}" for what, value in asked.items() if value is not None]
+        if chosen.head not in (None, "train"):
+            raise not_one_of("head", chosen.head, ["train"])
+        if given and chosen.weights is None:
+            raise KitError(f"{given[0]} of {chosen.name} is for given weights, and none are; allowed: with weights")
+        if len(given) > 1:
+            raise KitError(f"{' and '.join(given)} of {chosen.name} exclude each other; allowed: one of them")
         return chosen
 
 
@@ -78,6 +93,9 @@ class Plan:
     device: str = "cpu"
     level: str | None = None  # of hrsc2016's labels, where not the default
     precision: Precision = "float32"  # of training
+    px: int | None = None  # of every image; this and what follows in place of the preset's for the role
+    train_per_class: int | None = None  # at most
+    test_per_class: int | None = None
     first_seed: int = 0
     one_teacher: bool = False  # a reading: whatever a student's seed, its teachers are those of seed 0
 
@@ -89,21 +107,28 @@ class Plan:
         folder: str | Path | None = None,
         first_seed: int = 0,
         one_teacher: bool = False,
+        **sizes: int | None,
     ) -> Plan:
-        """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can."""
+        """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can.
+        `sizes` are px, train_per_class and test_per_class, where they are not to be the preset's."""
         device = "cuda" if preset == "paper" and torch.cuda.is_available() else "cpu"
         precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
         folder = absolute(folder) if folder else None
         sources, draw = check_sources(sources or {}), {"first_seed": first_seed, "one_teacher": one_teacher}
-        return cls(preset_named(preset), sources, folder, device, precision=precision, **draw)
+        return cls(preset_named(preset), sources, folder, device, precision=precision, **draw, **sizes)
 
     def seeds(self, count: int) -> range:
         """So many seeds of students, from the plan's first on."""
         return range(self.first_seed, self.first_seed + count)
 
     def size(self, role: str) -> Size:
-        """A role's size at the preset. Raises KitError for an unknown role."""
-        return self.preset.roles[one_of("role", role, self.preset.roles)]
+        """A role's size at the preset, but for what the plan says of it; another px decides the networks' stem, too.
+        Raises KitError for an unknown role."""
+        size = self.preset.roles[one_of("role", role, self.preset.roles)]
+        if self.px is not None and self.px != size.px:
+            size = replace(size, px=self.px, stem=stem_at(self.px))
+        own = {"train_per_class": self.train_per_class, "test_per_class": self.test_per_class}
+        return replace(size, **{name: count for name, count in own.items() if count is not None})
 
     def data(self, role: str) -> DataSpec:
         size, source = self.size(role), self.sources.get(role, "auto")
@@ -136,9 +161,11 @@ class Plan:
         small: str | Chosen | None = None,
         seed: int = 0,
         epochs: int | None = None,
+        others: Mapping[str, str | Chosen] | None = None,
         **changes: float | None,
     ) -> Run:
-        """A student of the big teacher and, where the procedure has one, the small teacher, both of the same seed.
+        """A student of the big teacher and, where the procedure has them, the small teacher and others by their names
+        in its stages, all of the same seed.
 
         `changes` to width, batch or lr override the preset; None leaves it as it is. Networks are the kit's, or any
         other by its name (`kit.networks.named`).
@@ -146,11 +173,13 @@ class Plan:
         if not 0 <= seed < SEEDS:
             raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
         epochs = self.size(role).epochs if epochs is None else epochs
-        built, named, own = stages(epochs), {"small": small, "big": big}, self.teachers_seed(seed)
+        built, named, own = stages(epochs), {"small": small, "big": big} | dict(others or {}), self.teachers_seed(seed)
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
         chosen = Chosen.of(model)
+        if chosen.head or chosen.classes:
+            raise KitError(f"student {chosen.name!r} has classes or a head of its own; allowed: for teachers")
         if "width" in changes and chosen.name not in MODELS:
             raise KitError(f"width {changes['width']} is not allowed; allowed: for {', '.join(MODELS)}")
         data, batch = self.data(role), changes.get("batch", self.size(role).batch)
@@ -171,26 +200,34 @@ class Plan:
         size, data = self.size(role), self.data(role)
         if data.classes < 2:
             raise KitError(f"data for role {role!r} ({data.name}) have one class; allowed: at least two to tell apart")
-        wanted, px = normalisation(chosen.normalise), chosen.px
-        view = None if wanted is None and px is None else View.of(data.load().mean_std, wanted, px)
+        wanted, of_classes = normalisation(chosen.normalise), None
+        if chosen.classes is not None:
+            of_classes = outputs(chosen.classes, data.load().classes)
+        is_plain = wanted is None and chosen.px is None and of_classes is None
+        view = None if is_plain else View.of(data.load().mean_std, wanted, chosen.px, of_classes)
         if chosen.name in MODELS:
-            for what, asked in {"arguments": chosen.arguments, "normalisation or size of its own": view}.items():
+            asked_of_it = {"arguments": chosen.arguments, "normalisation, size or classes of its own": view}
+            for what, asked in asked_of_it.items():
                 if asked:
                     raise KitError(f"model {chosen.name!r} has no {what}; allowed: for {', '.join(FORMS)}")
             width = self.preset.student_width if width is None else width
             network: Network = ModelSpec(name=chosen.name, classes=data.classes, width=width, stem=size.stem)
         else:
             network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments, view)
+        head = head_of(network.build(seed=0), data.px, network.title) if chosen.head else None
+        usual = {"batch": size.batch, "lr": self.preset.lrs.get(chosen.name, self.preset.lr), **self.preset.updates}
+        followed = Recipe(**{"stages": tuple(stages)} | usual | how)
+        check_shareable(followed, data.train_images)
         return Run(
             data=data,
             student=network,
-            recipe=Recipe(**{"stages": tuple(stages), "batch": size.batch, "lr": self.preset.lr} | how),
+            recipe=followed,
             teachers=dict(teachers),
             seed=seed,
             preset=self.preset.name,
             device=self.device,
             precision=self.precision,
-            weights=None if chosen.weights is None else Weights.of(chosen.weights, network),
+            weights=None if chosen.weights is None else Weights.of(chosen.weights, network, head),
         )
 
 
@@ -321,6 +358,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
         "student_flops": metrics["student_flops"],
         "teacher_flops": metrics["teacher_flops"],
         **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},
+        **{f"kl to {name}": found["kl"] for name, found in metrics.get("agreements", {}).items()},
         "soft_end": max((_end_epoch(metrics, stage) for stage in soft), default=math.nan),
         "soft_ends": "; ".join(f"{_end_epoch(metrics, stage):.1f} ({stage['ended_by']})" for stage in soft),
     }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+from kit.data.roles import OWN
 from kit.errors import not_one_of
+
+Stem = Literal["imagenet", "small"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Size:
     epochs: int  # of a student
     teacher_epochs: int | None
     batch: int = 128
-    stem: Literal["imagenet", "small"] = "small"
+    stem: Stem = "small"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,16 @@ class Preset:
     seeds: int
     says: str  # what its numbers can and cannot show
     lr: float = 0.1  # peak learning rate
+    lrs: Mapping[str, float] = field(default_factory=dict, hash=False)  # of networks, by name, that want another one
+    updates: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of weights: what else a recipe is given
+
+
+LARGE = 96  # px from which on a stem that keeps a quarter of the pixels leaves enough of them
+
+
+def stem_at(px: int) -> Stem:
+    """The stem of the kit's networks for images of a size of one's own."""
+    return "imagenet" if px >= LARGE else "small"
 
 
 PRESETS = {
@@ -44,6 +57,7 @@ PRESETS = {
             "cifar-100": Size(px=16, train_per_class=2, test_per_class=1, epochs=2, teacher_epochs=3, batch=32),
             "imagenet": Size(px=16, train_per_class=6, test_per_class=3, epochs=2, teacher_epochs=3, batch=32),
             "hrsc2016": Size(px=16, train_per_class=8, test_per_class=4, epochs=2, teacher_epochs=3, batch=32),
+            OWN: Size(px=16, train_per_class=6, test_per_class=3, epochs=2, teacher_epochs=3, batch=32),
         },
         teacher_width=4,
         student_width=4,
@@ -59,6 +73,7 @@ PRESETS = {
             "cifar-100": Size(px=16, train_per_class=25, test_per_class=15, epochs=12, teacher_epochs=36, batch=64),
             "imagenet": Size(px=16, train_per_class=50, test_per_class=20, epochs=18, teacher_epochs=36, batch=64),
             "hrsc2016": Size(px=32, train_per_class=80, test_per_class=40, epochs=10, teacher_epochs=24, batch=64),
+            OWN: Size(px=16, train_per_class=50, test_per_class=20, epochs=18, teacher_epochs=36, batch=64),
         },
         teacher_width=8,
         student_width=8,
@@ -73,6 +88,7 @@ PRESETS = {
             "cifar-100": Size(px=32, train_per_class=None, test_per_class=None, epochs=150, teacher_epochs=None),
             "imagenet": Size(224, None, None, epochs=150, teacher_epochs=None, stem="imagenet"),
             "hrsc2016": Size(224, None, None, epochs=150, teacher_epochs=None, stem="imagenet"),
+            OWN: Size(224, None, None, epochs=150, teacher_epochs=150, stem="imagenet"),
         },
         teacher_width=64,
         student_width=64,
@@ -87,3 +103,21 @@ def preset_named(name: str) -> Preset:
     if name not in PRESETS:
         raise not_one_of("preset", name, PRESETS)
     return PRESETS[name]
+
+
+def by_crd(preset: Preset) -> Preset:
+    """The preset's images and widths under the protocol of the field's tables (`kit.siblings.crd`), teachers' training
+    included. Its 240 epochs are 1.6 times those of preset paper, and so 1.6 times those of another one."""
+    from kit.siblings import crd
+
+    longer = crd.EPOCHS / PRESETS["paper"].roles["cifar-100"].epochs
+    roles = {
+        role: replace(
+            size,
+            epochs=round(longer * size.epochs),
+            teacher_epochs=round(longer * (size.teacher_epochs or size.epochs)),
+            batch=crd.BATCH,
+        )
+        for role, size in preset.roles.items()
+    }
+    return replace(preset, roles=roles, lr=crd.LR, lrs=crd.LRS, updates=crd.UPDATES)

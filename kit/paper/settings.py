@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from kit.data.roles import OWN, ROLES
 from kit.errors import KitError, one_of
 
-OTHERS = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
+RECIPES = ("kit", "crd")
+OTHERS = (
+    "cifar:NAME, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
+)
 
 if TYPE_CHECKING:
     from kit.paper.plan import Chosen
@@ -27,14 +31,18 @@ if TYPE_CHECKING:
 class Settings(BaseModel):
     """What a person chooses of a training. Field for field the options of `python -m kit train`.
 
-    `temperature` is adaptive, schedule, a number for a fixed T, or a policy of one's own. What is None follows from
-    the rest: epochs, batch and width from the preset, rate from the epochs, α from the loss.
+    `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with a loss of its own), or a policy
+    of one's own. What is None follows from the rest: epochs, batch and width from the preset, rate from the epochs, α
+    from the loss, temperature from the recipe: how weights are updated and for how long, with the loss at a fixed T.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    usual_role: ClassVar[str | None] = "cifar-100"
 
     student: str = Field(description=f"cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}")
-    role: str = Field("cifar-100", description="cifar-10, cifar-100, imagenet or hrsc2016")
+    role: str = Field(
+        None, description="cifar-10, cifar-100, imagenet or hrsc2016; default: the folder of --data, else cifar-100"
+    )
     teacher: str | None = Field(None, description="the big teacher; without it: hard labels")
     small_teacher: str | None = Field(None, description="learnt from first")
     student_args: str | None = Field(None, description='of a function\'s network: further arguments, {"depth": 16}')
@@ -47,11 +55,23 @@ class Settings(BaseModel):
     small_teacher_normalise: str = Field("role", description="likewise, the small teacher's")
     teacher_px: int | None = Field(None, description="the size it wants its images in; default: the role's")
     small_teacher_px: int | None = Field(None, description="likewise, the small teacher")
-    temperature: Any = Field("adaptive", description="adaptive, schedule, or a fixed T such as 5")
+    teacher_classes: str | None = Field(
+        None, description="file of the given teacher's classes, a name a line, where they are not the data's"
+    )
+    small_teacher_classes: str | None = Field(None, description="likewise, of the small teacher's")
+    teacher_head: Literal["train"] | None = Field(
+        None, description="train: the given teacher's last layer is not read, but trained by a linear probe"
+    )
+    small_teacher_head: Literal["train"] | None = Field(None, description="likewise, the small teacher's")
+    recipe: str = Field("kit", description="how weights are updated: kit, or crd, as the field's CIFAR tables have it")
+    temperature: Any = Field(
+        None,
+        description="adaptive, schedule, a fixed T such as 5, or a sibling's: CTKD; default: adaptive, of crd 4",
+    )
     reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
     k: float = Field(20.0, description="K: where t starts, and its bound")
     alpha: float | None = Field(
-        None, description="weight of the soft loss; default 0.5 in Eq. (1), 1 in adaptive stages"
+        None, description="weight of the soft loss; default 0.5 in Eq. (1), 0.9 in crd's loss, 1 in adaptive stages"
     )
     rate: float | None = Field(
         None, description="learning rate of log t per epoch; default 1200 / epochs, 60 / epochs with --no-normalised"
@@ -71,6 +91,9 @@ class Settings(BaseModel):
         None, description="of training: float32 or bfloat16; default: bfloat16 on a GPU that has it"
     )
     preset: str = Field("quick", description="smoke, quick or paper")
+    px: int | None = Field(None, description="size of every image; default: the preset's for the role")
+    train_per_class: int | None = Field(None, description="at most so many training images a class; likewise")
+    test_per_class: int | None = Field(None, description="at most so many test images a class; likewise")
     source: str = Field("auto", description="auto, embedded or real images")
     level: str | None = Field(None, description="of hrsc2016's labels: ship, category or type")
     data: str | None = Field(None, description="folder with real images (else KIT_DATA, else stand-ins)")
@@ -79,21 +102,24 @@ class Settings(BaseModel):
         """The run so described. Raises KitError and ValidationError for what is not allowed, used here or not."""
         from dataclasses import replace
 
-        from kit.data.roles import ROLES
         from kit.networks.named import check_name
         from kit.paper.plan import Plan
+        from kit.paper.presets import by_crd
         from kit.runs.spec import changed
 
-        one_of("role", self.role, ROLES)
+        one_of("role", self.role, (*ROLES, OWN))
+        one_of("recipe", self.recipe, RECIPES)
         for model in filter(None, (self.student, self.teacher, self.small_teacher)):
             check_name(model)
         if self.small_teacher and not self.teacher:
             raise KitError(f"--small-teacher {self.small_teacher!r} needs a big teacher; give --teacher")
-        plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data), level=self.level)
-        plan = replace(plan, precision=self.precision or plan.precision)
+        sizes = {name: getattr(self, name) for name in ("px", "train_per_class", "test_per_class")}
+        plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data, **sizes), level=self.level)
+        preset = by_crd(plan.preset) if self.recipe == "crd" else plan.preset
+        plan = replace(plan, preset=preset, precision=self.precision or plan.precision)
         student, big, small = (self._chosen(whose) for whose in ("student", "teacher", "small_teacher"))
-        sizes = {"width": self.width, "batch": self.batch, "lr": self.lr}
-        run = plan.student(student, self.role, self.stages, big, small, self.seed, self.epochs, **sizes)
+        changes = {"width": self.width, "batch": self.batch, "lr": self.lr}
+        run = plan.student(student, self.role, self.stages, big, small, self.seed, self.epochs, **changes)
         return changed(run, logits=self.logits) if self.logits != run.logits else run
 
     def _chosen(self, whose: str) -> Chosen | None:
@@ -101,19 +127,30 @@ class Settings(BaseModel):
         from kit.paper.plan import Chosen
 
         name, given, weights = (getattr(self, f"{whose}{of}") for of in ("", "_args", "_weights"))
-        normalise, px = (getattr(self, f"{whose}_{of}", None) for of in ("normalise", "px"))  # a teacher's
+        of_teachers = ("normalise", "px", "classes", "head")
+        normalise, px, classes, head = (getattr(self, f"{whose}_{of}", None) for of in of_teachers)
         option = f"--{whose.replace('_', '-')}"
         asked = {"args": given, "weights": weights, "normalise": None if normalise == "role" else normalise, "px": px}
-        for what, value in asked.items():
+        for what, value in (asked | {"classes": classes, "head": head}).items():
             if value is not None and name is None:
                 raise KitError(f"{option}-{what} {value!r} is of no network; give {option}")
+            if value is not None and what in ("classes", "head") and weights is None:
+                raise KitError(f"{option}-{what} {value!r} is for a teacher that is given; give {option}-weights")
         try:
             arguments = json.loads(given or "{}")
         except ValueError:
             arguments = None
         if not isinstance(arguments, dict):
             raise KitError(f'{option}-args {given!r} is not allowed; allowed: a JSON object, {{"depth": 16}}')
-        return name and Chosen(name, arguments, weights, normalise or "role", px)
+        return name and Chosen(name, arguments, weights, normalise or "role", px, classes, head)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_role(cls, given: Any) -> Any:
+        """Where no role is named a folder is its own, and without one it is the first that the paper has."""
+        if not isinstance(given, dict) or given.get("role") is not None:
+            return given
+        return given | {"role": OWN if given.get("data") else cls.usual_role}
 
     @field_validator("student_args", "teacher_args", "small_teacher_args", mode="before")
     @classmethod
@@ -124,40 +161,66 @@ class Settings(BaseModel):
     def policy(self, epochs: int) -> Policy:
         """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""
         from kit.recipe import adaptive
+        from kit.siblings import crd
+        from kit.siblings.rows import NAMED
         from kit.temperature import Fixed, Policy, Scheduled
 
         readings = {"follows": self.follows, "optimiser": self.optimiser, "floor": self.floor}
         readings["normalised"] = self.normalised
         following = adaptive(epochs, self.k, self.rate, **readings)
-        if isinstance(self.temperature, Policy):
-            return self.temperature
-        if self.temperature == "adaptive":
+        usual = "adaptive" if self.recipe == "kit" else crd.T
+        temperature = usual if self.temperature is None else self.temperature
+        if isinstance(temperature, Policy):
+            return temperature
+        if temperature == "adaptive":
             return following
-        if self.temperature == "schedule":
+        if temperature == "schedule":
             return Scheduled(k=self.k, floor=self.floor)
         try:
-            return Fixed(T=float(self.temperature))
+            return Fixed(T=float(temperature))
         except (TypeError, ValueError) as error:
             if isinstance(error, ValidationError):
                 raise
             raise KitError(
-                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, or a number above 0"
+                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, {', '.join(NAMED)}, or a "
+                "number above 0"
             ) from None
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """The stages that follow from which teachers there are."""
         from kit import recipe
+        from kit.siblings import crd
+        from kit.siblings.rows import NAMED
 
+        if self.teacher and isinstance(self.temperature, str) and self.temperature in NAMED:
+            return self._of_sibling(NAMED[self.temperature](epochs))
         policy = self.policy(epochs)
         of_eq1 = recipe.Eq1(reading=self.reading, alpha=recipe.ALPHA if self.alpha is None else self.alpha)
         improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
         if not self.teacher:
             return recipe.hard_labels()
+        if self.recipe == "crd" and isinstance(policy, recipe.Fixed):
+            if self.small_teacher:
+                raise KitError(
+                    f"--small-teacher {self.small_teacher!r} is not of recipe 'crd' at a fixed T, where the big "
+                    f"teacher alone teaches; allowed: with --temperature adaptive or schedule"
+                )
+            return crd.stages(policy.T, crd.ALPHA if self.alpha is None else self.alpha)
         if self.small_teacher:
             return recipe.small_teacher(policy, **improved)
         if isinstance(policy, recipe.Fixed):
             return recipe.eq1(policy.T, self.reading, of_eq1.alpha)
         return recipe.big_teacher_only(policy, **improved)
+
+    def _of_sibling(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """A sibling's stages, with K where it has one. Raises KitError for what it has no use for."""
+        from kit.training.steering import checked, steered
+
+        for name in ("small_teacher", "alpha", "rate"):
+            if (value := getattr(self, name)) is not None:
+                allowed = f"without it, as temperature {self.temperature!r} has its own weights and one big teacher"
+                raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}")
+        return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""
@@ -165,6 +228,8 @@ class Settings(BaseModel):
         for name, field in type(self).model_fields.items():
             value, option = getattr(self, name), name.replace("_", "-")
             if value is None or (value == field.default and name not in ("role", "preset")):
+                continue
+            if name == "role" and value == OWN and self.data:
                 continue
             if isinstance(value, bool):
                 words.append(f"--{option}" if value else f"--no-{option}")

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from kit.data.augment import EpochPlan
+from kit.data.augment import EpochPlan, Padding
 from kit.data.base import Dataset
-from kit.errors import KitError
+from kit.errors import Described, KitError
 from kit.files import complaint, sealed, sweep, write
 from kit.networks.folding import folded
 from kit.training.cost import Cost, Spent
@@ -40,7 +41,7 @@ class TeacherLogits:
     """
 
     folder: Path
-    rows: int  # images an epoch, in whole batches
+    rows: int  # images an epoch that are trained on
     classes: int
     dtype: str = "float32"
 
@@ -93,9 +94,9 @@ class TeacherLogits:
             if not self.missing([epoch]):
                 yield epoch
                 continue
-            drawn = EpochPlan(len(data.train), drawn_by.seed, epoch, drawn_by.pad, data.flip)
+            drawn = EpochPlan(len(data.train), drawn_by.seed, epoch, drawn_by.pad, data.flip, drawn_by.padding)
             spent, logits = Spent(), []
-            for indices in drawn.batches(drawn_by.batch):
+            for indices in drawn.batches(drawn_by.batch, drawn_by.keep_last):
                 pixels = data.train.images.take(indices).to(device)
                 x = augmented(drawn, indices, pixels, mean, std)  # a run's own work: not timed
                 with spent.clock(device), answering(device, precision):
@@ -123,13 +124,14 @@ class TeacherLogits:
         return why
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(Described):
     """Describes how batches are drawn, which with teacher and images decides an epoch's logits."""
 
     seed: int
     batch: int
     pad: int
+    padding: Padding = Field(default="reflect", exclude_if=lambda padding: padding == "reflect")
+    keep_last: bool = Field(default=False, exclude_if=lambda keep_last: not keep_last)
 
 
 def limit() -> int:

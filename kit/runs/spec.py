@@ -15,6 +15,7 @@ from pydantic import Field, SerializeAsAny, field_serializer, model_validator
 from torch import nn
 
 from kit.data import roles
+from kit.data.augment import batch_sizes
 from kit.data.base import IMAGE_FOLDER, Dataset, held_out
 from kit.errors import Described, KitError
 from kit.networks.flops import flops_per_image
@@ -23,6 +24,7 @@ from kit.recipe import Recipe
 from kit.runs.weights import Weights
 from kit.training.forward import Precision
 from kit.training.steering import Event, checked
+from kit.training.teachers import check_teachers
 
 NUMERICS = 3  # raised whenever the same description would give another student: old cache entries are then not used
 TEACHERS = 1000  # added to a seed for its own teachers, so that no student has its teacher's weights, batches and crops
@@ -88,6 +90,11 @@ class DataSpec(Described):
         """What was asked for, as JSON: all but what was found."""
         found = {"name", "source", "fingerprint", "classes", "train_images"}
         return json.dumps(self.model_dump(mode="json", exclude=found), sort_keys=True)
+
+    @property
+    def title(self) -> str:
+        """What they are called in a run's title: by their role; a folder that is a role of its own by its own name."""
+        return self.name.removeprefix(IMAGE_FOLDER).strip() or self.role if self.role == roles.OWN else self.role
 
     @property
     def options(self) -> dict[str, Any]:
@@ -164,6 +171,7 @@ class Run(Described):
 
     @model_validator(mode="after")
     def _has_its_teachers(self) -> Run:
+        check_teachers(self.recipe)
         missing = set(self.recipe.teachers) - set(self.teachers)
         if missing:
             raise ValueError(f"the recipe needs teachers {sorted(missing)}, which the run does not have")
@@ -175,7 +183,8 @@ class Run(Described):
 
     @model_validator(mode="after")
     def _is_steered_while_it_runs(self) -> Run:
-        batches = self.recipe.epochs * (self.data.train_images // min(self.recipe.batch, self.data.train_images))
+        sizes = batch_sizes(self.data.train_images, self.recipe.batch, self.recipe.keep_last)
+        batches = self.recipe.epochs * len(sizes)
         at = [event.step for event in self.events]
         if at != sorted(at) or (at and at[-1] >= batches):
             raise ValueError(f"events must be in order and before the last of {batches} batches: got steps {at}")
@@ -202,7 +211,7 @@ class Run(Described):
 
     @property
     def is_given(self) -> bool:
-        """Whether nothing is trained: its student is what its weights are."""
+        """Whether nothing is trained, or a new head at most: its student is what its weights are."""
         return self.recipe.epochs == 0
 
     def begun(self) -> nn.Module:
@@ -215,9 +224,11 @@ class Run(Described):
         taught = " ← ".join(teacher.student.title for teacher in self.teachers.values())
         steered = f", steered {len(self.events)}×" if self.events else ""
         how = steered if self.precision == "float32" else f"{steered}, {self.precision}"
-        how += "" if self.weights is None else f"{'' if self.is_given else ', from'} weights {self.weights.sha256[:8]}"
+        if self.weights is not None:
+            head = "" if self.weights.head is None else ", head trained"
+            how += f"{'' if self.is_given else ', from'} weights {self.weights.sha256[:8]}{head}"
         seeded = ", given" if self.is_given else f", seed {self.seed}"
-        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.role}{seeded}{how}"
+        return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.title}{seeded}{how}"
 
     @property
     def cost(self) -> float:

@@ -269,7 +269,8 @@ def store(run: Run, training: Training) -> None:
     """Writes a finished training into the cache, all or nothing; of several ranks, which all call it, the first does.
     Raises KitError where the disk cannot take it."""
     mean, std = training.data.mean_std  # what is asked of the student's answers for other images than these
-    images = {"mean": mean.tolist(), "std": std.tolist(), "classes": list(training.data.classes)}
+    images: dict[str, Any] = {"mean": mean.tolist(), "std": std.tolist(), "classes": list(training.data.classes)}
+    images["name"] = run.data.name  # for captions: a folder's is not in the description
     metrics = priced(run, training.metrics()) | {"images": images}
     if not training.ranks.is_first:
         return
@@ -352,7 +353,8 @@ class Stored:
 
     @property
     def images(self) -> dict[str, Any] | None:
-        """What the student must know of its training images: mean and std in 0 … 255, classes; None in older runs."""
+        """What the student must know of its training images: mean and std in 0 … 255, classes; None in older runs.
+        And what they are called, where a run is not older than that."""
         return self.metrics.get("images")
 
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 
 import torch
+from torch import nn
 
-from kit.data.augment import mixed
+from kit.data.augment import mixed, trained_on
+from kit.data.base import Dataset
 from kit.errors import KitError
 from kit.files import cache_folder, locked, sweep
+from kit.networks.flops import flops_per_image
 from kit.parallel.ranks import ALONE, Ranks
 from kit.runs.checkpoint import Checkpoints
 from kit.runs.logits import DTYPES, Drawn, TeacherLogits
+from kit.runs.probe import train_head
 from kit.runs.spec import Run, hash_of, versions
 from kit.runs.store import Failure, Result, clear_damage, find, folder_of, lookup, store, store_diverged
 from kit.runtime.progress import Progress
 from kit.runtime.threads import one_thread
 from kit.trainer import Training
+from kit.training.cost import Spent
+from kit.training.evaluation import evaluate, recalls
 from kit.training.forward import Machine
 from kit.training.history import Diverged
 
@@ -28,11 +33,24 @@ def start(run: Run, ranks: Ranks = ALONE) -> Training:
     """Builds a run's training, not yet begun. Its teachers must be in the cache; cached logits of theirs are used."""
     teachers = {name: _trained(run.teachers[name], name).student() for name in run.teachers}
     cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
-    student, data = run.begun(), run.data.load()
+    student, data, spent = run.begun(), run.data.load(), Spent()
+    if run.weights is not None and run.weights.head is not None:
+        _train_head(run, run.weights.head, student, data, spent)
     machine = Machine(run.device, run.precision, ranks)
-    return Training(
+    training = Training(
         run.recipe, data, student, teachers, run.seed, run.events, machine, cached_logits, DTYPES[run.logits]
     )
+    training.spent = spent
+    return training
+
+
+def _train_head(run: Run, head: str, network: nn.Module, data: Dataset, spent: Spent) -> None:
+    """Trains the head that a given network lacks, and charges the run for it."""
+    device = torch.device(run.device)
+    forward, step = flops_per_image(run.student, run.data.px)
+    with spent.clock(device):
+        flops = train_head(network, head, data.train, *(stat.to(device) for stat in data.mean_std))
+    spent.student_images = (len(data.train) * forward + flops) / step  # what is counted is priced as whole steps
 
 
 def _trained(run: Run, name: str = "") -> Result:
@@ -44,10 +62,21 @@ def _trained(run: Run, name: str = "") -> Result:
     return result
 
 
+def recalls_of(result: Result) -> list[float | None]:
+    """Returns by class the share of test images that a finished run's student classifies rightly; what an older kit has
+    stored does not say, so it is asked again."""
+    known = result.metrics.get("test_recalls")
+    if known is None:
+        data = result.run.data.load()
+        with one_thread():
+            known = recalls(evaluate(result.student(), data.test, *data.mean_std).logits, data.test.labels)
+    return known
+
+
 def teacher_logits(run: Run, name: str) -> TeacherLogits:
     """Returns the cache of this teacher's logits in this run, and in every other run in which they are the same."""
     drawn = _drawn(run)
-    decided_by = asdict(drawn) | {
+    decided_by = drawn.model_dump() | {
         "teacher": run.teachers[name].hash,
         "data": run.data.model_dump(mode="json"),
         "logits": run.logits,
@@ -56,7 +85,7 @@ def teacher_logits(run: Run, name: str) -> TeacherLogits:
         "numerics": run.numerics,
         "packages": versions(),
     }
-    rows = run.data.train_images // drawn.batch * drawn.batch
+    rows = trained_on(run.data.train_images, drawn.batch, drawn.keep_last)
     folder = cache_folder() / "teacher-logits" / hash_of(decided_by)
     return TeacherLogits(folder, rows, run.data.classes, run.logits)
 
@@ -71,7 +100,9 @@ def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
 
 
 def _drawn(run: Run) -> Drawn:
-    return Drawn(run.seed, min(run.recipe.batch, run.data.train_images), run.recipe.pad)
+    how = run.recipe
+    batch = min(how.batch, run.data.train_images)
+    return Drawn(seed=run.seed, batch=batch, pad=how.pad, padding=how.padding, keep_last=how.keep_last)
 
 
 def train(run: Run, progress: Progress = lambda share: None) -> Result:

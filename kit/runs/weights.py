@@ -13,7 +13,7 @@ import argparse
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kit import recipe
-from kit.errors import Described, KitError, said
+from kit.errors import Described, KitError, few, said
 from kit.files import sha256
 from kit.networks.named import Network
 from kit.runtime.environment import absolute
+from kit.runtime.machine import free_memory
 
 ALLOWED = "a safetensors file, or a torch file of a state dict"
 # Where trainers put a network's state: timm's first, whose averaged weights are the better ones.
@@ -42,25 +43,29 @@ HARMLESS: list[Any] = [
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
 ]
-NAMED = 3  # so many keys that do not fit are named, then they are counted
+HEAD = ("weight", "bias")  # of a last layer: what other classes have in other shapes
 COUNTER = "num_batches_tracked"  # of batch norms: older files have none, and nothing depends on it
 
 
 class Weights(Described):
-    """Describes a file of weights: its sha256, and where it lies on this machine, which is not part of the identity."""
+    """Describes a file of weights: its sha256, and where it lies on this machine, which is not part of the identity.
+
+    `head` is the name of a network's last layer where that is not read, but trained anew (see `kit.runs.probe`).
+    """
 
     sha256: str
+    head: str | None = Field(default=None, exclude_if=lambda head: head is None)
     path: str | None = Field(default=None, exclude=True)
 
     @classmethod
-    def of(cls, path: str | Path, network: Network) -> Weights:
+    def of(cls, path: str | Path, network: Network, head: str | None = None) -> Weights:
         """Describes a file, once its weights were read and fit the network. Raises KitError."""
         place = absolute(path)
         try:
             stat = place.stat()
         except OSError as error:
             raise _unreadable(place, error.strerror or str(error)) from None
-        return _described(str(place), (stat.st_mtime_ns, stat.st_size), network)
+        return _described(str(place), (stat.st_mtime_ns, stat.st_size), network, head)
 
     def into(self, network: nn.Module, title: str) -> nn.Module:
         """Puts the weights into a network. Raises KitError where the file is gone, another one, or does not fit."""
@@ -72,13 +77,18 @@ class Weights(Described):
         place = Path(self.path)
         if sha256(place) != self.sha256:
             raise KitError(f"weights {str(place)!r} have changed since the run was described; allowed: the same file")
-        return put(_read(place), network, title, place)
+        return put(_read(place), network, title, place, self.head)
 
 
 @lru_cache(maxsize=64)
-def _described(path: str, stamp: tuple[int, int], network: Network) -> Weights:
-    found = Weights(sha256=_sha256(Path(path)), path=path)
-    found.into(network.build(seed=0), network.title)
+def _described(path: str, stamp: tuple[int, int], network: Network, head: str | None) -> Weights:
+    built, place = network.build(seed=0), Path(path)
+    if place.is_file() and place.stat().st_size > free_memory() and not zipfile.is_zipfile(place):  # a zip is mapped
+        raise _too_large(place)
+    if shapes := _shapes(place):  # before it is read
+        fitting(shapes, built, network.title, place, head)
+    found = Weights(sha256=_sha256(place), head=head, path=path)
+    found.into(built, network.title)
     return found
 
 
@@ -106,9 +116,7 @@ class Given(recipe.Recipe):
 def _read(place: Path) -> dict[str, Tensor]:
     """Reads a state dict. Raises KitError where the file is none, or holds code."""
     try:
-        with place.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
-        if is_safetensors:
+        if _is_safetensors(place):
             return load_file(place)
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of programs, which are refused below
@@ -130,6 +138,23 @@ def _read(place: Path) -> dict[str, Tensor]:
     return unwrapped(content, place)
 
 
+def _is_safetensors(place: Path) -> bool:
+    with place.open("rb") as file:
+        return file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
+
+
+def _shapes(place: Path) -> dict[str, Tensor]:
+    """Reads what a safetensors file begins with, as tensors of the meta device; {} for other files, and damage."""
+    try:
+        if not _is_safetensors(place):
+            return {}
+        with safe_open(place, "pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):  # `_read` says why
+        return {}
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
 def _too_large(place: Path) -> KitError:
     return _unreadable(place, f"its {place.stat().st_size / 1e9:.1f} GB do not fit the memory")
 
@@ -141,7 +166,8 @@ def unwrapped(content: Any, place: Path) -> dict[str, Tensor]:
     named = content if isinstance(content, Mapping) else {}
     tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
     if not tensors:
-        kind = f"a {type(content).__name__}" + (f" of {_some(content)}" if isinstance(content, Mapping) else "")
+        keys = f" of {few([*map(str, content)])}" if isinstance(content, Mapping) else ""
+        kind = f"a {type(content).__name__}{keys}"
         raise _unreadable(place, f"it holds {kind}, no state dict")
     return tensors
 
@@ -156,10 +182,26 @@ def renamed(tensors: Mapping[str, Tensor], names: Set[str]) -> dict[str, Tensor]
     return found
 
 
-def put(tensors: Mapping[str, Tensor], network: nn.Module, title: str, place: Path) -> nn.Module:
-    """Loads a state dict into a network. Raises KitError that names what does not fit, or is no finite number."""
+def put(
+    tensors: Mapping[str, Tensor], network: nn.Module, title: str, place: Path, head: str | None = None
+) -> nn.Module:
+    """Loads a state dict into a network, its head left out where that is named. KitError also for what is no finite
+    number."""
+    found = fitting(tensors, network, title, place, head)
+    if bad := [name for name, tensor in found.items() if not tensor.isfinite().all()]:
+        raise KitError(f"weights {str(place)!r} are not finite numbers: {few(bad)}; allowed: finite ones")
+    network.load_state_dict(found)
+    return network
+
+
+def fitting(
+    tensors: Mapping[str, Tensor], network: nn.Module, title: str, place: Path, head: str | None
+) -> dict[str, Tensor]:
+    """Renames a state dict as a network has it, and puts the network's own head into it where that is named. Raises
+    KitError that names what does not fit."""
     own = network.state_dict()
-    found = renamed(tensors, own.keys())
+    heads = () if head is None else [f"{head}.{name}" for name in HEAD]
+    found = renamed(tensors, own.keys()) | {name: own[name] for name in heads}
     found |= {name: own[name] for name in own if name not in found and name.rpartition(".")[2] == COUNTER}
     shapes = [
         f"{name} {tuple(found[name].shape)} rather than {tuple(own[name].shape)}"
@@ -172,14 +214,8 @@ def put(tensors: Mapping[str, Tensor], network: nn.Module, title: str, place: Pa
         "of another shape": shapes,
     }
     if any(wrong.values()):
-        said_of = "; ".join(f"{what}: {_some(names)}" for what, names in wrong.items() if names)
-        raise KitError(f"weights {str(place)!r} do not fit {title}: {said_of}")
-    if bad := [name for name, tensor in found.items() if not tensor.isfinite().all()]:
-        raise KitError(f"weights {str(place)!r} are not finite numbers: {_some(bad)}; allowed: finite ones")
-    network.load_state_dict(found)
-    return network
-
-
-def _some(names: Sequence[str] | Mapping[str, Any]) -> str:
-    first = ", ".join(map(str, list(names)[:NAMED]))
-    return first + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        said_of = "; ".join(f"{what}: {few(names)}" for what, names in wrong.items() if names)
+        of_classes = shapes and not wrong["missing"] and not wrong["unexpected"] and len(shapes) <= len(HEAD)
+        hint = "; a teacher of other classes needs --teacher-classes or --teacher-head" if of_classes else ""
+        raise KitError(f"weights {str(place)!r} do not fit {title}: {said_of}{hint}")
+    return found

@@ -1,13 +1,13 @@
 """Heat maps of a folder of images, as files: an overlay per image, a sheet of all, and `cam.csv`.
 
-The network is a run's student from the cache, or one of the five models with weights from a safetensors file. Images
+The network is a run's student from the cache, or any by its name with weights from a file. Images
 are read as the loaders read them: the shorter side resized, the centre cropped. Where a folder holds `boxes.csv`
 (image, xmin, ymin, xmax, ymax in the upright image's own pixels), maps are scored against the boxes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kit.cam import scores as cam_scores
@@ -28,15 +26,16 @@ from kit.data.picture import EXTENSIONS
 from kit.data.tree import images_below, shown
 from kit.errors import KitError
 from kit.files import write_atomically, writing_to
-from kit.models import ModelSpec
+from kit.models import MODELS, ModelSpec
+from kit.networks.named import FORMS, NamedSpec, Network, check_name
+from kit.networks.view import normalisation
 from kit.runs.store import Stored, stored
+from kit.runs.weights import Weights
 from kit.show import style
 from kit.show.artefacts import csv_bytes, pixels_png, png_bytes
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.pages import contact_sheet
 
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of red, green, blue, in 0 … 1
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation, the usual ones
 ON_SHEET = 48  # images at most
 TILE = 140  # px
 PERCENT = 40  # of these, for what follows a class's name
@@ -87,23 +86,24 @@ def of_run(run_hash: str, folder: Path | None = None) -> Explained:
     return Explained(network, found.description["data"]["px"], mean, std, tuple(kept["classes"]), found.title)
 
 
-def of_weights(
-    file: Path, spec: ModelSpec, px: int, classes: Sequence[str], normalised_by: Normalisation = IMAGENET
-) -> Explained:
-    """A model with a state dict from a safetensors file; mean and std are in 0 … 1. KitError where they do not fit."""
-    try:
-        weights = load_file(file)
-    except FileNotFoundError:
-        raise KitError(f"weights {str(file)!r} are not there; allowed: a safetensors file") from None
-    except (SafetensorError, OSError) as error:
-        raise KitError(f"weights {str(file)!r} are not readable as safetensors ({error})") from None
-    network = spec.build(seed=0)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        first = " ".join(str(error).split("\n")[1].split()) if "\n" in str(error) else str(error)
-        given = f"model {spec.name}, {spec.classes} classes, width {spec.width}, stem {spec.stem}"
-        raise KitError(f"weights {str(file)!r} do not fit {given} ({first[:200]})") from None
+def network_of(name: str, classes: int, px: int, arguments: Mapping[str, object], **five: object) -> Network:
+    """The network of a name: `five` (width, stem) are for the kit's own, `arguments` for the others. KitError."""
+    given = {what: value for what, value in five.items() if value is not None}
+    if check_name(name) in MODELS:
+        if arguments:
+            raise KitError(f"model {name!r} has no arguments; allowed: for {', '.join(FORMS)}")
+        return ModelSpec(name=name, classes=classes, **given)
+    for what, value in given.items():
+        raise KitError(f"{what} {value!r} is not allowed; allowed: for {', '.join(MODELS)}")
+    return NamedSpec.of(name, classes, px, arguments)
+
+
+def of_weights(file: Path, spec: Network, px: int, classes: Sequence[str], normalise: str = "imagenet") -> Explained:
+    """A network with given weights, as teachers are given them, and how it wants its images. KitError where they do not
+    fit."""
+    if (normalised_by := normalisation(normalise)) is None:
+        raise KitError(f"normalisation {normalise!r} is of a training's images; allowed: imagenet or MEAN/STD")
+    network = Weights.of(file, spec).into(spec.build(seed=0), spec.title)
     mean, std = (255 * torch.tensor(stat) for stat in normalised_by)
     return Explained(network.eval(), px, mean, std, tuple(classes), f"{spec.title} from {file.name}")
 

@@ -87,7 +87,7 @@ def fall(result: Result) -> str:
 
 def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 1: the paper's training Top-5 beside this kit's accuracies."""
-    cells = _cells(frame, ["group", "temperature"], ["train_top5", "train_top1", "test_top5", "test_top1"])
+    cells = by_procedure(frame, ["group", "temperature"], ["train_top5", "train_top1", "test_top5", "test_top1"])
     cells = cells.rename(columns={"group": "role", "temperature": "model"})
     entries = [TABLE_1[table1.NAMES[m], r] for r, m in zip(cells["role"], cells["model"], strict=True)]
     return compared_table(
@@ -105,7 +105,7 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     tflop = (frame["student_flops"] + frame["teacher_flops"]) / 1e12
     columns = ["train_top1", "test_top1", "test_top5", "seconds", "tflop", "ratio"]
     frame = frame.assign(ratio=_ratio(frame), tflop=tflop)
-    cells = _cells(frame, ["temperature", "reading"], columns)
+    cells = by_procedure(frame, ["temperature", "reading"], columns)
     cells["name"] = cells["temperature"] + ", " + cells["reading"]
     entries = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
     cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
@@ -127,7 +127,7 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
 def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 3: eight configurations by five procedures; time as a ratio to T = 5 as printed, the paper's beside it."""
     columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
-    cells = _cells(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], columns)
+    cells = by_procedure(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], columns)
     cells["procedure"] = cells["temperature"] + ", " + cells["reading"]
     slowest = [table3.PRINTED[group]["T=5"] for group in cells["group"]]
     entries = [table3.printed(*of) for of in zip(cells["group"], cells["temperature"], cells["reading"], strict=True)]
@@ -154,9 +154,9 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     )
 
 
-def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str) -> Table:
-    """The paper's claims as a table: what it says, what was measured, and the verdict that follows."""
-    return judged_table(claims, title, caption(plan, rows), max_width=style.WIDTH + 80)
+def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str, *more: str) -> Table:
+    """A table's claims: what is printed, what was measured, and the verdict that follows. `more` joins the caption."""
+    return judged_table(claims, title, caption(plan, rows, *more), max_width=style.WIDTH + 80)
 
 
 def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[Figure | Table, pd.DataFrame]:
@@ -205,7 +205,7 @@ def _ratio(frame: pd.DataFrame) -> np.ndarray:
     return frame["seconds"].to_numpy() / baseline.reindex(pd.MultiIndex.from_frame(frame[by])).to_numpy()
 
 
-def _cells(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
+def by_procedure(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
     """One line a row of the table, each measured column holding its values by seed; `ended` where none finished."""
     groups = frame.groupby(by, sort=False)
     return groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended)).reset_index()

@@ -168,6 +168,53 @@ def temperature_trace(
     return style.settle(figure)
 
 
+@style.styled()
+def temperatures(
+    runs: Mapping[str, Any], *, title: str = "", caption: str = "", width: float = WIDTH, height: float = 430
+) -> Figure:
+    """Each run's temperature against its epochs, on one scale: at the left where all images have one, at the right
+    where each has its own, as their mean with a band from the coldest to the hottest, over the last epoch's batches.
+
+    Runs whose temperature is the same number all the way are one line, named after all of them.
+    """
+    names = {label: label for label, run in runs.items() if run.steps["t"].notna().any()}
+    fixed: dict[float, str] = {}  # by T, whose line it is
+    for label in list(names):
+        steps = runs[label].steps
+        if steps["t"].nunique() == 1 and "t_least" not in steps:
+            first = fixed.setdefault(float(steps["t"].dropna().iloc[0]), label)
+            if first != label:
+                names[first] += f", {names.pop(label)}"
+    names |= {label: f"{names[label]}: {t:g}" for t, label in fixed.items()}
+    look = style.looks(names)
+    figure = style.sheet(width, height, title, caption)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    ends: tuple[list, list] = ([], [])
+    for label, name in names.items():
+        steps = runs[label].steps.dropna(subset=["t"])
+        own, colour, line = int("t_least" in steps), look[label].colour, steps["t"]
+        if own:
+            over = int((steps["epoch"] <= 1 + 1e-9).sum())
+            low, line, high = (steps[of].rolling(over, min_periods=1).mean() for of in ("t_least", "t_used", "t_most"))
+            panels[1].fill_between(steps["epoch"], low, high, color=colour, alpha=0.1, lw=0)
+            for edge in (low, high):
+                panels[1].plot(steps["epoch"], edge, color=colour, lw=0.7, alpha=0.7)
+        panels[own].plot(steps["epoch"], line, color=colour, ls=look[label].line, zorder=3)
+        ends[own].append((steps["epoch"].iloc[-1], line.iloc[-1], name, colour))
+    panels[0].set_ylabel("temperature in the soft loss")
+    panels[0].set_xlim(0, max(runs[label].steps["epoch"].max() for label in names) * 1.02)
+    for ax, which, found in zip(panels, ("one for all images", "one for each image"), ends, strict=True):
+        ax.set_title(which)
+        ax.set_xlabel("epoch")
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(FixedLocator([0.2, 0.5, 1, 2, 5, 10, 20, 50]))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+        if found:
+            _label_ends(ax, *zip(*found, strict=True))
+    return style.settle(figure)
+
+
 def _by_stage(ax: Axes, steps: pd.DataFrame, column: str, **look: Any) -> Any:
     """Draws a column against the step, a line per stage: t is reset between them. Returns one of the lines."""
     for _, part in steps.groupby(_stage_number(steps)):

@@ -12,6 +12,7 @@ import math
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kit.losses import Temperature
@@ -20,36 +21,41 @@ from kit.siblings.base import Weighed, one_stage, tempered
 from kit.temperature import Policy
 from kit.training.moment import Moment
 
-LEAST, RANGE, BEGIN = 1.0, 20.0, 1.0  # τ lies in (1, 21); where g begins
+BEGIN = 1.0  # g
 RISES_OVER = 10 / 240  # of the stage: the share over which λ rises
 
 
 class Learned(Policy):
-    """τ climbs the loss that the student descends."""
+    """τ = least + span·sigmoid(g) climbs the loss that the student descends."""
 
     kind: Literal["ctkd"] = "ctkd"
+    least: float = Field(default=1.0, ge=1, exclude_if=lambda least: least == 1.0)
+    span: float = Field(default=20.0, gt=0, exclude_if=lambda span: span == 20.0)
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
 
     @property
     def start(self) -> float:
-        return LEAST + RANGE / (1 + math.exp(-BEGIN))
+        return self._at(BEGIN)
 
     def given(self, t: float, at: Moment) -> Tensor:
         return torch.tensor(t, requires_grad=True)  # a leaf: the loss's gradient in τ comes back as a slope
 
     def next(self, t: float, at: Moment) -> float:
-        share = (t - LEAST) / RANGE  # sigmoid(g)
+        share = (t - self.least) / self.span  # sigmoid(g)
         g = at.memory.get("g", BEGIN)
         strength = 0.5 * (1 - math.cos(math.pi * min(1.0, at.progress / RISES_OVER)))  # |λ|
-        slope = sum(at.slopes.values()) * RANGE * share * (1 - share)  # ∂L/∂g
+        slope = sum(at.slopes.values()) * self.span * share * (1 - share)  # ∂L/∂g
         if not math.isfinite(slope):
             return t  # the student has diverged: the trainer will say so
         step = -strength * slope + self.weight_decay * g
         at.memory["velocity"] = self.momentum * at.memory.get("velocity", 0.0) + step
         at.memory["g"] = g - self.lr * at.memory["velocity"]
-        return LEAST + RANGE / (1 + math.exp(-at.memory["g"]))
+        return self._at(at.memory["g"])
+
+    def _at(self, g: float) -> float:
+        return self.least + self.span / (1 + math.exp(-g))
 
 
 class Climbed(Weighed):

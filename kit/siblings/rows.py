@@ -22,3 +22,5 @@ SIBLINGS: dict[tuple[str, str], Callable[[int], tuple[Stage, ...]]] = {
     ("DKD", "β = 8"): dkd.stages,
     ("DIST", "τ = 4"): dist.stages,
 }
+
+NAMED = {label: stages for (label, _), stages in SIBLINGS.items()}  # as a command and the cockpit call them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, fields
@@ -54,10 +54,10 @@ class Spent:
         self.wall_s += time.perf_counter() - wall
         self.cpu_s += time.process_time() - cpu
 
-    def step(self, stage: Stage, images: int) -> None:
-        """Counts a batch: the student's images, and each teacher's forward passes."""
+    def step(self, stage: Stage, teachers: Iterable[str], images: int) -> None:
+        """Counts a batch: the student's images, and the forward passes of each teacher that was asked."""
         self.student_images += images * stage.objective.student_work
-        for name in stage.teachers:
+        for name in teachers:
             self.teacher_images[name] = self.teacher_images.get(name, 0) + images * stage.objective.teacher_work
 
     def charge(self, cost: Cost, share: float, images: int, device: torch.device) -> None:

@@ -47,6 +47,11 @@ class Course:
         return steered(self.recipe.stages[len(self.stages) - 1], {event.name: event.value for event in self.events})
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """The stage's teachers whose logits the next batch needs."""
+        return self.thermostat.asked if self.thermostat else self.stage.teachers
+
+    @property
     def last_step(self) -> int:
         """By which the stage ends at the latest."""
         return round(self.recipe.stages[len(self.stages) - 1].until * self.total_steps)  # not to be steered

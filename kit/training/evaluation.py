@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,25 @@ def topk_correct(z: Tensor, y: Tensor, ks: tuple[int, ...] = (1, 5)) -> Tensor:
     ranked = z.topk(min(max(ks), z.shape[1]), dim=-1).indices  # (N, k)
     correct = ranked == y[:, None]
     return torch.stack([correct[:, :k].any(-1).sum() for k in ks])
+
+
+def recalls(z: Tensor, y: Tensor) -> list[float | None]:
+    """Computes for each of C classes which share of its images has its logit for the largest; None for a class without
+    images. z (N, C), y (N,)."""
+    ranked = z.topk(1, dim=-1).indices[:, 0]  # as Top-1 has it, also where two are equal
+    counts, correct = (labels.bincount(minlength=z.shape[1]).tolist() for labels in (y, y[ranked == y]))
+    return [hits / count if count else None for hits, count in zip(correct, counts, strict=True)]
+
+
+def balanced_accuracy(recalls: Sequence[float | None]) -> float:
+    """Computes the mean over classes of the share of their images that are classified rightly."""
+    return fmean(recall for recall in recalls if recall is not None)
+
+
+def lowest_first(classes: Sequence[str], recalls: Sequence[float | None]) -> list[str]:
+    """Names every class with its recall, the lowest first: `dog 25.0%`."""
+    known = [(recall, name) for name, recall in zip(classes, recalls, strict=True) if recall is not None]
+    return [f"{name} {recall:.1%}" for recall, name in sorted(known)]
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,16 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
 
 def frozen(network: nn.Module, device: torch.device) -> nn.Module:
     """A teacher: in evaluation mode, without gradients."""
-    return on_device(network, device).eval().requires_grad_(False)
+    network = on_device(network, device).eval()
+    for parameter in network.parameters():  # a scripted module has no requires_grad_ of its own
+        parameter.requires_grad_(False)
+    return network
 
 
 def augmented(plan: EpochPlan, indices: Tensor, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """The images (N, 3, H, W) float, augmented and normalised, of an epoch's pixels uint8 (N, H, W, 3)."""
-    return normalise(augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad), mean, std)
+    pixels = augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad, plan.padding)
+    return normalise(pixels, mean, std)
 
 
 def answering(device: torch.device, precision: Precision) -> torch.autocast:

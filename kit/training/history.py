@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ class Diverged(RuntimeError):
 class History:
     """By batch, filled in place so that no step waits for the device: loss, correct answers, temperatures, stage.
 
-    `traces` are a policy's further temperatures by name, such as one a teacher; NaN where there was none.
+    `traces` are further numbers by name, NaN where there was none: a policy's, such as a temperature a teacher, and an
+    objective's.
     """
 
     def __init__(self, steps: int, device: torch.device) -> None:
@@ -39,14 +40,18 @@ class History:
         self._agreed = 0  # steps of which loss and correct are those of all ranks
 
     def record(self, step: int, loss: Tensor, at: Moment, stage: int) -> None:
-        """Writes down a batch and its loss ()."""
+        """Writes down a batch and its loss (), and what its objective records."""
         self.loss[step] = loss
         self.correct[step] = topk_correct(at.zs, at.y)
         self.stage[step] = stage
+        self._write(step, at.recorded)
 
     def trace(self, step: int, numbers: dict[str, float]) -> None:
         """Writes down a batch's temperatures: t, t_used, and others by their names."""
         self.temperatures[step] = torch.tensor([numbers.pop("t"), numbers.pop("t_used")], dtype=torch.float64)
+        self._write(step, numbers)
+
+    def _write(self, step: int, numbers: Mapping[str, float | Tensor]) -> None:
         for name, value in numbers.items():
             self.traces.setdefault(name, torch.full_like(self.temperatures[:, 0], math.nan))[step] = value
 
@@ -56,28 +61,29 @@ class History:
         self.loss[new], self.correct[new] = ranks.mean(self.loss[new]), ranks.sum(self.correct[new])
         self._agreed = step
 
-    def accuracy(self, first: int, end: int, batch: int) -> list[float]:
-        """Top-1 and Top-5 over these steps' batches, as fractions. Raises Diverged where a loss is not a number."""
+    def accuracy(self, first: int, end: int, images: int) -> list[float]:
+        """Top-1 and Top-5 over these steps' images, as fractions. Raises Diverged where a loss is not a number."""
         not_finite = (~torch.isfinite(self.loss[first:end])).nonzero()
         if len(not_finite):
             raise Diverged(first + int(not_finite[0]) + 1)
-        return (self.correct[first:end].sum(0).double() / (batch * (end - first))).tolist()
+        return (self.correct[first:end].sum(0).double() / images).tolist()
 
-    def rows(self, recipe: Recipe, steps: int, steps_per_epoch: int, batch: int) -> list[dict[str, Any]]:
-        """One row a batch: step, epoch, stage, loss, t, t_used, lr, batch_top1, and the traces there are."""
+    def rows(self, recipe: Recipe, steps: int, sizes: Sequence[int]) -> list[dict[str, Any]]:
+        """One row a batch: step, epoch, stage, loss, t, t_used, lr, batch_top1, and the traces there are. `sizes` are
+        those of an epoch's batches."""
         loss, correct = self.loss[:steps].tolist(), self.correct[:steps].tolist()
         temperatures, stages = self.temperatures[:steps].tolist(), self.stage[:steps].tolist()
         traces = {name: trace[:steps].tolist() for name, trace in sorted(self.traces.items())}
         return [
             {
                 "step": i + 1,
-                "epoch": (i + 1) / steps_per_epoch,
+                "epoch": (i + 1) / len(sizes),
                 "stage": recipe.stages[stages[i]].name,
                 "loss": loss[i],
                 "t": temperatures[i][0],
                 "t_used": temperatures[i][1],
                 "lr": learning_rate(recipe, i, len(self.loss)),
-                "batch_top1": correct[i][0] / batch,
+                "batch_top1": correct[i][0] / sizes[i % len(sizes)],
                 **{name: trace[i] for name, trace in traces.items()},
             }
             for i in range(steps)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kit.data.augment import batch_sizes
 from kit.errors import KitError
-from kit.parallel.ranks import Ranks
+from kit.parallel.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from kit.trainer import Training
@@ -29,10 +30,12 @@ class MicroBatches:
         self.px, self.ranks, self.count = px, ranks, 1
 
     def of(self, batch: Sequence[Tensor], named: Mapping[str, Tensor]) -> list[tuple[Any, ...]]:
-        """The parts of tensors (N, …), and of others by name: each part (*tensors, dict)."""
-        split = {name: tensor.tensor_split(self.count) for name, tensor in named.items()}
-        of_names = [{name: parts[i] for name, parts in split.items()} for i in range(self.count)]
-        return list(zip(*(tensor.tensor_split(self.count) for tensor in batch), of_names, strict=True))
+        """The parts of tensors (N, …), and of others by name: each part (*tensors, dict). A smaller batch, an epoch's
+        last, is taken in fewer."""
+        count = min(self.count, max(1, len(batch[0]) // SMALLEST))
+        split = {name: tensor.tensor_split(count) for name, tensor in named.items()}
+        of_names = [{name: parts[i] for name, parts in split.items()} for i in range(count)]
+        return list(zip(*(tensor.tensor_split(count) for tensor in batch), of_names, strict=True))
 
     def run(self, training: Training, attempt: Callable[[], Any]) -> Any:
         """What `attempt` gives, tried again in smaller parts while memory runs out. KitError at the end of it."""
@@ -65,13 +68,21 @@ class MicroBatches:
             torch.cuda.empty_cache()
 
 
-def check_shareable(recipe: Recipe, images: int, ranks: Ranks) -> None:
-    """Raises KitError where such a training, on so many images, cannot be shared among the ranks."""
-    batch = min(recipe.batch, images)
-    if batch % ranks.count:
+def check_shareable(recipe: Recipe, images: int, ranks: Ranks = ALONE) -> None:
+    """Raises KitError where an epoch's batches, of so many images, cannot be trained on or shared among the ranks."""
+    sizes = batch_sizes(images, recipe.batch, recipe.keep_last)
+    if sizes[-1] < SMALLEST <= sizes[0]:
         raise KitError(
-            f"batch {batch} is not allowed with {ranks.count} processes; allowed: their multiples up to {images} images"
+            f"batch {sizes[0]} is not allowed: an epoch's last one would be of one image; allowed: one that does not "
+            f"divide {images - 1}"
         )
+    for size in sizes[0], sizes[-1]:
+        if size % ranks.count:
+            last = "" if size == sizes[0] else f", an epoch's last of {sizes[0]},"
+            raise KitError(
+                f"batch {size}{last} is not allowed with {ranks.count} processes; allowed: their multiples up to "
+                f"{images} images"
+            )
     for stage in recipe.stages if ranks.count > 1 else ():
         if stage.objective.trains_teacher or stage.objective.needs_input_gradient:
             raise KitError(

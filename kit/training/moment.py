@@ -41,6 +41,7 @@ class Moment:
     slopes: Mapping[str, float] = field(
         default_factory=dict
     )  # ∂loss/∂t by teacher, of temperatures that required a gradient
+    recorded: dict[str, Tensor] = field(default_factory=dict)  # numbers () that an objective writes down
     ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:

@@ -13,10 +13,12 @@ from kit.parallel.ranks import Ranks
 from kit.recipe import Recipe
 from kit.training.cost import Spent
 from kit.training.course import Course
-from kit.training.evaluation import Evaluation, agreement, evaluate
+from kit.training.evaluation import Evaluation, agreement, evaluate, recalls
 from kit.training.history import Diverged, History
 from kit.training.steering import Event
 from kit.training.teachers import Teachers
+
+MEAN = "mean of teachers"  # what their averaged probabilities are called
 
 
 class Recorded(Course):
@@ -28,7 +30,7 @@ class Recorded(Course):
     ranks: Ranks
     mean: Tensor  # of the training images, (3,), in 0…255
     std: Tensor
-    batch: int
+    sizes: Sequence[int]  # of an epoch's batches
     steps_per_epoch: int
 
     def __init__(self, recipe: Recipe, total_steps: int, events: Sequence[Event], device: torch.device) -> None:
@@ -45,18 +47,22 @@ class Recorded(Course):
             self.history.agree(self.step, self.ranks)
             self.spent.agree(self.ranks)
 
+    def end_step(self) -> None:
+        self.teachers.attend(self.asked)  # a teacher may have been the last time
+        super().end_step()
+
     def end_epoch(self, epoch: int) -> None:
         """Writes down an epoch, counted from 1. Raises Diverged where a loss or logits are not numbers."""
         self.agree()
         first = (epoch - 1) * self.steps_per_epoch
-        top1, top5 = self.history.accuracy(first, self.step, self.batch)  # running, of augmented batches
+        top1, top5 = self.history.accuracy(first, self.step, sum(self.sizes))  # running, of augmented batches
         stage = self.recipe.stages[int(self.history.stage[self.step - 1])].name
         line = {"epoch": epoch, "stage": stage, "train_top1": top1, "train_top5": top5}
         self.epochs.append(line | self.evaluated(self.data.test).scores("test") | self.spent.so_far())
 
     def steps(self) -> list[dict[str, Any]]:
         """The history so far, one row a batch."""
-        return self.history.rows(self.recipe, self.step, self.steps_per_epoch, self.batch)
+        return self.history.rows(self.recipe, self.step, self.sizes)
 
     def metrics(self) -> dict[str, Any]:
         """Where the student stands: accuracies on both splits (clean images), cost, stages, likeness to its teacher."""
@@ -64,10 +70,21 @@ class Recorded(Course):
         train, test = self.evaluated(self.data.train), self.evaluated(self.data.test)
         stages = {"stages": [stage.row(self.steps_per_epoch) for stage in self.stages]}
         metrics = train.scores("train") | test.scores("test") | self.spent.record() | stages
+        metrics["test_recalls"] = recalls(test.logits, self.data.test.labels)  # by class
         if "big" in self.teachers.networks:
             big = self.evaluated(self.data.test, self.teachers.networks["big"])
             metrics["agreement"] = agreement(big.logits, test.logits)
+        if any(len(stage.teachers) > 1 for stage in self.recipe.stages):
+            metrics["agreements"] = self._agreements(test)
         return metrics
+
+    def _agreements(self, test: Evaluation) -> dict[str, dict[str, float]]:
+        """The student's likeness to each teacher, by name, and to the mean of their probabilities."""
+        networks = {name: self.teachers.networks[name] for name in self.recipe.teachers}
+        logits = {name: self.evaluated(self.data.test, network).logits for name, network in networks.items()}
+        mean = torch.stack([zt.softmax(-1) for zt in logits.values()]).mean(0)  # (N, C)
+        logits[MEAN] = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()  # their softmax is that mean
+        return {name: agreement(zt, test.logits) for name, zt in logits.items()}
 
     def evaluated(self, split: Split, network: nn.Module | None = None) -> Evaluation:
         """How the student, or another network, answers on a split. Raises Diverged where its logits are no numbers."""

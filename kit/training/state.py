@@ -54,6 +54,7 @@ def restore_training(training: Training, tensors: Mapping[str, Tensor], plain: M
         restore_network("teacher", *training.teachers.learning, tensors)
     if training.thermostat is not None:
         training.thermostat.restore(plain["thermostat"])
+        training.teachers.attend(training.asked)
     training.history.restore(tensors, training.step)
     training.epochs = [dict(epoch) for epoch in plain["epochs"]]
     training.spent = Spent(**plain["spent"])

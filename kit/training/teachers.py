@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from kit.errors import KitError
 from kit.networks.folding import folded
 from kit.recipe import Objective, Recipe, Stage
 from kit.training.cost import Cost, Spent
@@ -28,6 +29,13 @@ class EpochLogits:
 CachedLogits = Callable[[int], EpochLogits | None]  # an epoch's logits, counted from 0; None where they are not known
 
 
+def check_teachers(recipe: Recipe) -> None:
+    """Raises KitError where a stage names a teacher twice."""
+    for stage in recipe.stages:
+        if twice := [name for name in dict.fromkeys(stage.teachers) if stage.teachers.count(name) > 1]:
+            raise KitError(f"stage {stage.name!r} has teacher {twice[0]!r} twice; allowed: each once")
+
+
 def needs_graph(objective: Objective) -> bool:
     """Whether the teacher's logits must be differentiable: then it is asked itself, in every step."""
     return objective.needs_input_gradient or objective.trains_teacher
@@ -44,6 +52,7 @@ class Teachers:
         cached: Mapping[str, CachedLogits],
         dtype: torch.dtype,
     ) -> None:
+        check_teachers(recipe)
         self.recipe, self.device, self.dtype = recipe, torch.device(machine.device), dtype
         self.cached = cached if machine.ranks.count == 1 else {}
         self.networks = {
@@ -52,23 +61,29 @@ class Teachers:
         self._folded = {name: folded(self.networks[name]) for name in recipe.teachers}
         self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
 
-    def enter(self, stage: Stage) -> None:
+    def enter(self, stage: Stage, asked: Sequence[str]) -> None:
         """Where a teacher learns along, a copy does: the original stays what agreement is measured with."""
         self.stage = stage
-        self.present = {name: self.networks[name] for name in stage.teachers}
         self.optimiser: torch.optim.SGD | None = None
+        self.attend(asked)
         if stage.objective.trains_teacher:
             (name,) = stage.teachers
             self.present[name] = copy.deepcopy(self.networks[name]).requires_grad_()
             self.optimiser = sgd(self.present[name], self.recipe, stage.objective.teacher_lr)  # type: ignore[attr-defined]
+
+    def attend(self, asked: Sequence[str]) -> None:
+        """From here on these of the stage's teachers are asked, and charged."""
+        if self.optimiser is None:  # who learns along is one, and stays
+            self.present = {name: self.networks[name] for name in asked}
 
     @property
     def learning(self) -> tuple[nn.Module, torch.optim.SGD] | None:
         """The teacher that learns along, and its optimiser, if one does."""
         return (next(iter(self.present.values())), self.optimiser) if self.optimiser else None
 
-    def known(self, epoch: int, batch: int, images: int, spent: Spent) -> dict[str, Tensor]:
-        """By teacher, the logits (N, C) of an epoch's batch that are cached, charged at what they took."""
+    def known(self, epoch: int, first: int, images: int, spent: Spent) -> dict[str, Tensor]:
+        """By teacher, the logits (N, C) of so many images of an epoch that are cached, from the `first` one in the
+        epoch's order on, charged at what they took."""
         known = {}
         for name in self.present if not needs_graph(self.stage.objective) else ():
             if name not in self.cached:
@@ -78,7 +93,7 @@ class Teachers:
             read = self._epochs[name][1]
             if read is not None:
                 spent.charge(read.cost, images / len(read.logits), images, self.device)
-                rows = read.logits[batch * images : (batch + 1) * images]
+                rows = read.logits[first : first + images]
                 known[name] = rows.to(self.device, torch.float32)
         return known
 

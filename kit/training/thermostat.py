@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kit.losses import Sides, sides
+from kit.losses import Scalar, Sides, sides
 from kit.parallel.ranks import Ranks
 from kit.temperature import Policy, State
 from kit.training.moment import Moment
@@ -25,11 +25,17 @@ class Thermostat:
         self.t: State = policy.begin(self.teachers)
         self.memory: dict[str, float] = {}
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The teachers whose logits the next batch needs: where the policy uses a t a teacher, those it uses."""
+        used = self.policy.used(self.t)
+        return tuple(used) if isinstance(used, Mapping) else self.teachers
+
     def given(self, at: Moment) -> dict[str, Sides]:
         """By teacher, the temperatures in the losses of a batch or a part of it."""
         given = self.policy.given(self.t, replace(at, memory=self.memory))
-        of = given if isinstance(given, Mapping) else dict.fromkeys(self.teachers, given)
-        return {name: sides(t) for name, t in of.items()}
+        of = given if isinstance(given, Mapping) else dict.fromkeys(self.asked, given)
+        return {name: Sides(*map(above_zero, sides(t))) for name, t in of.items()}
 
     def observe(self, at: Moment, given: Given = ()) -> None:
         """Moves t after a batch, whose losses may have left gradients in the temperatures given for it, by part."""
@@ -62,6 +68,11 @@ class Thermostat:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.t, self.memory = state["t"], dict(state["memory"])
+
+
+def above_zero(t: Scalar) -> Scalar:
+    """The temperature, or NaN where it is none above 0: so is the loss then, and the run has diverged at this step."""
+    return t if (bool((t > 0).all()) if isinstance(t, Tensor) else t > 0) else math.nan
 
 
 def slope_of(name: str, given: Given, ranks: Ranks) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from kit.figures.needs import APART, chosen
 from kit.files import sealed
 from kit.judge.question import Question
 from kit.paper.plan import runs_of
-from kit.runs.store import folder_of
+from kit.runs.store import folder_of, stored
 
 SMALL = ["judge", "--preset", "smoke", "--teacher", "cnn", "--small-teacher", "none", "--epochs", "4", "--batch", "3"]
 
@@ -93,6 +94,10 @@ def test_a_folder_of_ones_own_is_judged_and_leaves_the_same_bytes_again(own_cach
     record = json.loads(captured.out.splitlines()[-1])
     assert record["sentence"].startswith("On image folder pets (2 seeds) ")
     assert record["sentence"] in captured.out.splitlines()
+    assert stored(record["rows"][0]["run"]).title == "CNN on pets, seed 0"
+    assert re.search(r"train Top-1 +test Top-1 +balanced +of dog +CPU s", captured.out)
+    for line in record["rows"]:  # as many test images of each class, so that it is Top-1
+        assert line["test_balanced"] == (line["test of dog"] + line["test of cat"]) / 2 == line["test_top1"]
     assert len(record["claims"]) == 3 and {line["status"] for line in record["rows"]} == {"finished"}
 
 

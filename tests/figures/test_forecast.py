@@ -22,7 +22,9 @@ from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.paper import scale, table1, table4
 from kit.paper.plan import Plan, runs_of
+from kit.paper.settings import Settings
 from kit.runs.spec import changed, with_teachers
+from kit.runs.training import train
 from kit.runtime.threads import one_thread
 
 
@@ -82,6 +84,21 @@ def test_networks_are_measured_once_whatever_their_classes(plan):
         forward, both = flops_per_image(run.student.model_copy(update={"classes": 100}), 16)
         assert known.rate(Work(run.student, 16)) == 100 * both
         assert known.rate(Work(run.student, 16, teaching=True)) == 300 * forward
+
+
+def test_networks_by_name_are_measured_where_the_cache_knows_none_of_their_family(own_cache):
+    settings = {"role": "cifar-10", "preset": "smoke", "temperature": 5, "student": "timm:test_resnet"}
+    run = Settings(**settings, teacher="cnn").run()
+    assert [network.name for network, _ in networks_of([run])] == ["cnn", "timm:test_resnet"]
+    train(run.teachers["big"])
+    known, pace = Pace.from_cache(cache_folder()), bench.pace_of([run])
+    shutil.rmtree(cache_folder() / "runs")
+    foreign, teacher = Work(run.student, 16), Work(run.teachers["big"].student, 16)
+    assert pace.rates.keys() == {foreign.kind, foreign.kind._replace(teaching=True), teacher.kind}
+    assert pace.rates[teacher.kind] == known.rates[teacher.kind]  # what runs took is believed
+    parts = images_of(run) * flops_per_image(run.student, 16)[1] / pace.rate(foreign)
+    parts += images_of(run) * flops_per_image(run.teachers["big"].student, 16)[0] / pace.rate(teacher)
+    assert pace.seconds(run) == pytest.approx(parts)
 
 
 def test_minutes_count_every_run_once_in_the_notebooks_order(plan):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 
 import pytest
+from foreign_networks import named, own_file
 
 from kit import recipe
 from kit.files import cache_folder
@@ -15,6 +17,7 @@ from kit.methods.complexity import stages as complexity_gap
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import Layer, LayeredSpec
+from kit.networks.named import NamedSpec
 from kit.recipe import Recipe
 from kit.runs.spec import DataSpec, Run, with_teachers
 from kit.runs.training import train
@@ -129,6 +132,22 @@ def test_a_searched_network_has_a_pace_of_its_own(tmp_path):
     flops = SEEN * flops_per_image(searched, 16)[1]
     put(tmp_path, run(searched), 2.0, flops)
     assert Pace.from_cache(tmp_path).rate(Work(searched, 16)) == pytest.approx(flops / 2)
+
+
+def test_a_network_of_ones_own_has_a_pace_of_its_own_wherever_its_code_lies(tmp_path, own_cache):
+    own = named(f"{own_file(tmp_path)}:tiny", depth=2)
+    flops = SEEN * flops_per_image(own, 16)[1]
+    put(own_cache, run(own), 2.0, flops)
+    put(own_cache, run(network("vgg16")), 1.0, 9e9)
+    known = Pace.from_cache(own_cache)
+    (tmp_path / "moved").mkdir()
+    moved = NamedSpec.of(f"{own_file(tmp_path / 'moved')}:tiny", 7, 16, {"depth": 2})
+    assert moved.shapes != own.shapes
+    assert known.rate(Work(moved, 16)) == pytest.approx(flops / 2)
+    deeper = NamedSpec.of(moved.path + ":tiny", 10, 16, {"depth": 3})
+    assert known.rate(Work(deeper, 16)) == pytest.approx(flops / 2) and known.knows(Work(deeper, 16))
+    resnet = named("timm:test_resnet")
+    assert known.rate(Work(resnet, 16)) == pytest.approx(median([flops / 2, 9e9])) and not known.knows(Work(resnet, 16))
 
 
 def test_evaluation_is_counted_apart(tmp_path):

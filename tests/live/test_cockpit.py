@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import html
 import io
 import json
 import random
@@ -147,6 +148,31 @@ def test_only_sliders_that_act_can_be_moved(opened, temperature, k, rate):
     assert one.small_teacher.value == NONE  # there is none without a big one
     assert lane.k.disabled and lane.rate.disabled and lane.alpha.disabled
     assert lane.settings.run().teachers == {}
+
+
+def test_a_sibling_is_chosen_and_the_mean_of_its_temperatures_by_image_is_seen(opened):
+    one = opened(epochs=200)
+    lane = one.lanes[0]
+    lane.temperature.value = "NormKD"
+    phase(one, "failed")
+    one.draw()
+    assert "--small-teacher 'cnn' is not allowed" in html.unescape(one.status.value)
+    one.small_teacher.value = NONE
+    phase(one, "ready")
+    assert lane.k.disabled and lane.rate.disabled and lane.alpha.disabled
+    for _ in range(2):
+        one.step()
+    wait(lambda: lane.session.state.step == 2)
+    state = lane.session.state
+    assert lane.session.run == Settings(**SMALL | {"epochs": 200, "small_teacher": None, "temperature": "NormKD"}).run()
+    used, least, most = (float(line[-1]) for line in (state.history.used, *state.history.traces.values()))
+    assert least < lane.t == state.used == used < most
+    one.draw()
+    assert f"used {used:.2f}" in one.status.value
+    lane.temperature.value = "rising"
+    one.reset()
+    phase(one, "ready")
+    assert not lane.k.disabled
 
 
 def test_comparing_gives_a_second_session_on_the_same_batches(opened):

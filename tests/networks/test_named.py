@@ -1,4 +1,4 @@
-"""Networks by name: each foreign one goes through training, cache, resume and heat maps, or is refused by name."""
+"""Networks by name: what describes them, and what is refused by name. What they go through: `test_foreign.py`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,9 @@ import timm
 import torch
 import torchvision
 from foreign_networks import FILE, named, own_file, trained
-from safetensors.torch import load_file
-from small_runs import left_in
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kit import cam
 from kit.errors import KitError
 from kit.files import cache_folder
 from kit.models import ModelSpec
@@ -27,46 +24,15 @@ from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
 from kit.networks.layered import Layer, LayeredSpec
 from kit.networks.named import NamedSpec, described
-from kit.runs.store import find, folder_of, stored
-from kit.runs.training import start, train
-from kit.training.evaluation import evaluate
+from kit.runs.store import folder_of, stored
+from kit.runs.training import train
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-# By name and arguments; None for the layer: heat maps are refused.
-FOREIGN = {
-    "torchvision:shufflenet_v2_x0_5": {},
-    "torchvision:mobilenet_v3_small": {},
-    "torchvision:resnet18": {},
-    "torchvision:googlenet": {"aux_logits": False, "init_weights": False},
-    "timm:test_resnet": {},
-    "timm:test_efficientnet": {},
-    "timm:test_efficientnet_ln": {},  # without batch norm
-    "timm:test_vit": {"img_size": 16, "patch_size": 4},  # a transformer
-    "OWN:tiny": {"depth": 2, "drop": 0.3},
-    "OWN:Tied": {},
-    "OWN:Picky": {},
-    "OWN:scripted": {},
-    "own_package.nets:small": {"width": 3},
-}
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """The own file; an own package beside it can be imported."""
-    folder = tmp_path_factory.mktemp("own")
-    package = folder / "own_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "blocks.py").write_text("from torch import nn\n\ndef block(a, b):\n    return nn.Conv2d(a, b, 3)\n")
-    (package / "nets.py").write_text(
-        "from torch import nn\nfrom own_package.blocks import block\n\n\ndef small(num_classes, width=2):\n"
-        "    return nn.Sequential(block(3, width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), "
-        "nn.Linear(width, num_classes))\n"
-    )
-    sys.path.append(str(folder))
-    yield own_file(folder)
-    sys.path.remove(str(folder))
+    return own_file(tmp_path_factory.mktemp("own"))
 
 
 def of(name: str, own: Path, **arguments: object) -> NamedSpec:
@@ -77,44 +43,6 @@ def one_line(raised) -> str:
     message = str(raised.value)
     assert "\n" not in message
     return message
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_a_foreign_network_is_trained_kept_resumed_and_explained(name, own, own_cache, monkeypatch):
-    run = trained(of(name, own, **FOREIGN[name]))
-    training = start(run)
-    torch.manual_seed(5)
-    whole = train(run)
-    weights = load_file(whole.folder / "student.safetensors")
-    assert left_in(own_cache) == [run.hash]
-
-    data = run.data.load()
-    network = stored(run.hash).student()
-    found = evaluate(network, data.test, *data.mean_std)
-    assert found.top1 == whole.metrics["test_top1"]
-    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(folded(network)(x), network(x), rtol=1e-4, atol=1e-4)
-    if name == "OWN:scripted":
-        with pytest.raises(KitError, match="scripted; allowed: the network that it was made of"):
-            cam.maps(network, x)
-    else:
-        assert cam.maps(network, x).maps.shape == (4, 16, 16)
-
-    monkeypatch.setenv("KIT_CHECKPOINT_S", "0")
-    monkeypatch.setenv("KIT_CACHE", str(own_cache.parent / "other"))
-
-    def stop(share: float) -> None:
-        if share == 0.5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(run, stop)
-    assert find(run) is None
-    resumed = load_file(train(run).folder / "student.safetensors")
-    assert weights.keys() == resumed.keys()
-    assert all(torch.equal(tensor, resumed[key]) for key, tensor in weights.items())
-    assert any(not torch.equal(tensor, weights[key]) for key, tensor in training.student.state_dict().items())
 
 
 def test_the_networks_are_the_libraries_own(own):
@@ -251,6 +179,11 @@ def test_what_cannot_be_trained_is_refused_in_one_line(name, own, capsys):
     assert message.startswith(f"network '{name.replace('OWN', str(own))}'")
     assert REFUSED[name] in message
     assert capsys.readouterr().out == ""  # what it prints is not the command's output
+
+
+def test_a_network_of_two_outputs_may_have_one_by_its_arguments():
+    googlenet = named("torchvision:googlenet", aux_logits=False, init_weights=False)
+    assert googlenet.title == "torchvision:googlenet(aux_logits=False, init_weights=False)"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections import OrderedDict
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 import numpy as np
 import pytest
@@ -211,6 +213,35 @@ def test_files_that_are_refused(what, tmp_path, capsys):
     assert message.startswith(f"weights '{tmp_path}/w.pth' ")
     assert said in message
     assert "executed" not in capsys.readouterr().out
+
+
+def sparse(path: Path, numbers: int) -> None:
+    """Writes a safetensors file whose head tells of so many numbers, of which none is on the disk."""
+    shape, size = [10, numbers // 10], 4 * numbers
+    head = json.dumps({"fc.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}).encode()
+    path.write_bytes(len(head).to_bytes(8, "little") + head)
+    os.truncate(path, 8 + len(head) + size)
+
+
+def test_files_that_are_larger_than_the_memory_or_the_network_are_refused_unread(tmp_path):
+    file, before = tmp_path / "w.safetensors", getrusage(RUSAGE_SELF).ru_maxrss
+    sparse(file, 500_000_000)
+    allowed = (
+        "do not fit CNN: missing: .*; of another shape: fc.weight .10, 50000000. rather than .10, 8.|do not fit the"
+    )
+    with pytest.raises(KitError, match=allowed) as raised:
+        Weights.of(file, CNN)
+    one_line(raised)
+    sparse(file, 250_000_000_000)
+    with pytest.raises(
+        KitError, match=r"cannot be read \(its 1000.0 GB do not fit the memory\); allowed: a safetensors"
+    ):
+        Weights.of(file, CNN)
+    file.write_bytes(b"\x80\x02")  # a pickle's begin
+    os.truncate(file, 10**12)
+    with pytest.raises(KitError, match="its 1000.0 GB do not fit the memory"):
+        Weights.of(file, CNN)
+    assert getrusage(RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 
 
 def test_torch_files_cut_short_and_programs(tmp_path):

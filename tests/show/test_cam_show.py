@@ -200,7 +200,9 @@ def test_weights_of_ones_own(folder, tmp_path, capsys):
     table = pd.read_csv(tmp_path / "out" / "cam.csv")
     assert set(table["predicted"]) == {"dog"} and set(table["class"]) == {"cat"}
     capsys.readouterr()
-    assert "do not fit model cnn, 2 classes, width 8, stem small" in refused([*words[1:], "--width", "8"], capsys)
+    assert "do not fit CNN: of another shape: features.0.weight (4, 3, 3, 3) rather than (8, 3, 3, 3)" in refused(
+        [*words[1:], "--width", "8"], capsys
+    )
     assert "class 'cow' is not known; allowed: predicted, 0 to 1, or cat, dog" in refused(
         [*words[1:], "--class", "cow"], capsys
     )
@@ -223,9 +225,9 @@ def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
         assert "lies in --images; allowed: a folder outside" in refused([*of_run, "--out", within], capsys)
     weights = tmp_path / "w.safetensors"
     words = ["--weights", weights, "--images", folder, "--model", "cnn", "--classes", "2", *out]
-    assert "are not there" in refused(words, capsys)
+    assert "cannot be read (No such file or directory)" in refused(words, capsys)
     weights.write_bytes(b"not weights")
-    assert "are not readable as safetensors" in refused(words, capsys)
+    assert "cannot be read (it " in refused(words, capsys)
     assert "--weights needs --model and --classes" in refused(words[:4], capsys)
     assert "--weights needs --images" in refused(words[:2], capsys)
     (folder / "boxes.csv").write_text("image,left\na.png,1\n")

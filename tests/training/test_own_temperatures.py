@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -22,9 +24,12 @@ from kit.grid import train_all
 from kit.recipe import Improved, Recipe, Stage
 from kit.runs.checkpoint import Checkpoints
 from kit.runs.spec import Run, replayed
+from kit.runs.store import lookup
 from kit.runs.training import start, train
 from kit.show.plots import temperature_trace
+from kit.temperature import Adaptive, Policy
 from kit.trainer import Training
+from kit.training.history import Diverged
 from kit.training.steering import Event
 
 
@@ -178,3 +183,38 @@ def test_what_it_may_not_be_steered_to_is_refused():
         trained.steer("push", 1)
     with pytest.raises(ValidationError, match="push"):
         replayed(run_of(*OWN["by image"]), [Event(step=1, name="push", value=2)])
+
+
+class Spoilt(Policy):
+    """A temperature that is none from the stage's third batch on; `by image`, of one image alone."""
+
+    kind: Literal["spoilt"] = "spoilt"
+    to: Any = math.nan
+    by_image: bool = False
+
+    @property
+    def start(self) -> float:
+        return 4.0
+
+    def given(self, t: float, at):
+        return torch.full((len(at.y), 1), 4.0).index_fill(0, torch.tensor(0), t) if self.by_image else t
+
+    def next(self, t: float, at) -> float:
+        return self.to if at.step == 1 else t
+
+
+@pytest.mark.parametrize("to", [0.0, -3.0, math.nan])
+@pytest.mark.parametrize("by_image", [False, True])
+def test_a_temperature_that_is_none_above_0_is_recorded_as_diverged_with_its_step(to, by_image):
+    with pytest.raises(Diverged, match="the loss is not a finite number at step 3$") as raised:
+        training(Spoilt(to=to, by_image=by_image)).run()
+    assert raised.value.step == 3
+
+
+def test_so_it_is_in_the_cache():
+    run = run_of(Spoilt(to=-3.0), "big")
+    train(run.teachers["big"])
+    with pytest.raises(Diverged):
+        train(run)
+    assert lookup(run).step == 3
+    assert not Adaptive(rate=1).is_cold(math.nan)  # ⌊t⌋ of what is no number

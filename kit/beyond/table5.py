@@ -1,0 +1,113 @@
+"""Table 5: the adaptive temperature beside its siblings, other temperatures and losses, under equal budgets.
+
+A reading: ResNet-34 teaches the CNN on the cifar-100 role, the data of all siblings' own papers; of the paper's
+networks these are a teacher as good as any, and the student that is trained soonest. A run takes five to six seconds
+of one core at preset quick, the rows from three seeds two minutes of two cores. Every row has the same teacher, epochs
+and updates. Siblings have their published weights, chosen for other networks and twenty times the epochs, untuned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from kit import recipe
+from kit.beyond.printed import gain_over_kd
+from kit.grid.engines import Engine
+from kit.paper.claims import Claim, gain, guessing, judged, plus_minus
+from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends
+from kit.siblings import SIBLINGS
+from kit.temperature import Scheduled
+
+ROLE, BIG, STUDENT = "cifar-100", "resnet34", "cnn"
+ROLES = (ROLE,)
+
+HARD, HOT, OURS = ("hard labels", "no teacher"), ("T=20", "hinton"), ("adaptive", "big teacher only")
+FIXED, RAW, FALLING = ("T=4", "α = 0.9"), ("adaptive", "raw gradient"), ("falling", "K → 1, then hard labels")
+RISING = ("rising", "1 → K, then hard labels")
+PROCEDURES = (HARD, HOT, OURS)  # the paper's
+BESIDE: dict[tuple[str, str], Stages] = {
+    RAW: lambda epochs: recipe.big_teacher_only(recipe.adaptive(epochs, normalised=False)),
+    FALLING: lambda epochs: recipe.big_teacher_only(Scheduled()),
+    FIXED: lambda epochs: recipe.eq1(4, "hinton", alpha=0.9),  # as the siblings' papers run it
+}
+
+
+def table(plan: Plan, seeds: int = 3, own: Mapping[tuple[str, str], Stages] | None = None) -> list[Row]:
+    """One row a procedure: the paper's, what stands beside it, the siblings, and those of the reader's own."""
+    return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, own=BESIDE | SIBLINGS | dict(own or {}))
+
+
+def run(
+    plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Mapping[tuple[str, str], Stages] | None = None
+) -> pd.DataFrame:
+    """Trains what is missing; a line a run."""
+    return measured(table(plan, seeds, own), jobs)
+
+
+def seeds(plan: Plan) -> int:
+    return plan.preset.seeds
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line a procedure: this kit's figures as mean ± half of the 95 % interval over seeds, and what is printed."""
+    frame = with_agreement(frame)
+    lines = []
+    for (label, reading), cell in frame.groupby(["temperature", "reading"], sort=False):
+        elsewhere = gain_over_kd(label)
+        line = {
+            "temperature": label,
+            "reading": reading,
+            "elsewhere, Top-1 over KD": "" if math.isnan(elsewhere) else f"{elsewhere:+.1f}",
+        }
+        measures = accuracies(cell, "train Top-1", "test Top-1") | {
+            "as the teacher %": plus_minus(100 * cell["agreement_top1"]),
+            "KL to the teacher": plus_minus(cell["agreement_kl"], 2),
+            "CPU s": plus_minus(cell["seconds"]),
+            "soft stages ended at epoch": soft_ends(cell),
+        }
+        lines.append(line | cells(cell, measures))
+    return pd.DataFrame(lines)
+
+
+def with_agreement(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns for the agreement with the teacher, also where no run that has one finished."""
+    return frame.reindex(columns=list(dict.fromkeys([*frame.columns, "agreement_top1", "agreement_kl"])))
+
+
+def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    return judged(claims(frame, {ROLE: plan.data(ROLE).classes}))
+
+
+def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
+    """What siblings' papers say of them, and what is to be asked of ours. `classes` counts them by role."""
+    frame = with_agreement(frame)
+
+    def claim(text: str, ours: tuple[str, str], theirs: tuple[str, str], elsewhere: float = math.nan) -> Claim:
+        paper, where = ("", "") if math.isnan(elsewhere) else (f"{elsewhere:+.1f} points", "printed elsewhere")
+        measured = gain(frame, ours, theirs, "test_top1")
+        near = guessing(frame, (ours, theirs), "test_top1", classes)
+        return Claim(text, where, paper, "points", measured, ", ".join(theirs), "test_top1", at_chance=near)
+
+    return [
+        claim("ordinary distillation beats hard labels", FIXED, HARD, -gain_over_kd(HARD[0])),
+        claim("the adaptive temperature beats a fixed one", OURS, FIXED),
+        claim("the adaptive temperature beats a fixed one", OURS, HOT),
+        claim("the adaptive temperature beats a schedule", OURS, FALLING),
+        claim("its gradient per variance of the teacher's logits beats the raw one", OURS, RAW),
+        claim("a rising temperature is worse than a falling one", FALLING, RISING),
+        *(claim(f"{name[0]} beats a fixed temperature", name, FIXED, gain_over_kd(name[0])) for name in SIBLINGS),
+        *(claim("the adaptive temperature beats its sibling", OURS, name) for name in SIBLINGS),
+        _best_of_all(frame),
+    ]
+
+
+def _best_of_all(frame: pd.DataFrame) -> Claim:
+    """Which sibling is the best may be another at each seed, so this claim keeps its own variance."""
+    wide = frame.pivot_table(index="seed", columns=["temperature", "reading"], values="test_top1")
+    wide = wide.reindex(columns=[OURS, *SIBLINGS])
+    measured = 100 * (wide[OURS] - wide.drop(columns=[OURS]).max(axis=1)).dropna()
+    text, against = "the adaptive temperature is beaten by no sibling", "the best of them, seed by seed"
+    return Claim(text, "", "", "points", measured, against)

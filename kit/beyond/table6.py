@@ -1,0 +1,176 @@
+"""Table 6: several teachers at once, by how they are weighed and what their temperatures do, under equal budgets.
+
+A reading, as the paper only says that this comes next: VGG-16, ResNet-34 and a CNN teach the CNN on the cifar-100
+role; Table 1 has trained them all, and Table 5 the rows of ResNet-34 alone. Weights are compared at T = 4 with a tenth
+of the hard labels, as where they come from; temperatures with equal weights. Every row has the same seeds, epochs and
+updates; teachers' forward passes are in its time, and their training stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from kit import recipe
+from kit.beyond import table5
+from kit.grid.engines import Engine
+from kit.models import TITLES
+from kit.paper.claims import Claim, gain, guessing, judged, number, plus_minus, saving
+from kit.paper.plan import PROCEDURES as PAPERS
+from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, soft_ends
+from kit.recipe import Objective, Policy, Stage
+from kit.several import (
+    Averaged,
+    Confidence,
+    Drawn,
+    Entropy,
+    Followed,
+    Graduation,
+    MinNorm,
+    Together,
+    Weighted,
+    Weights,
+    several,
+)
+from kit.temperature import Fixed
+from kit.training.record import MEAN
+
+ROLE, STUDENT = table5.ROLE, table5.STUDENT
+ROLES = (ROLE,)
+TEACHERS = {"small": "vgg16", "big": table5.BIG, "third": STUDENT}
+T, ALPHA, SOFT_END = 4.0, 0.9, 0.8
+
+
+def fixed(objective: Objective, T: float = T) -> Stages:
+    """All teachers to the run's end, at a fixed T."""
+    return lambda epochs: (several([*TEACHERS], objective, Fixed(T=T)),)
+
+
+def weighed(weights: Weights) -> Stages:
+    return fixed(Weighted(weights=weights, alpha=ALPHA))
+
+
+def falling(temperature: Callable[[int], Policy]) -> Stages:
+    """All teachers while the temperature falls, then hard labels alone, as the paper's procedure ends."""
+
+    def stages(epochs: int) -> tuple[Stage, ...]:
+        return (several([*TEACHERS], Weighted(), temperature(epochs), until=SOFT_END), *recipe.hard_labels())
+
+    return stages
+
+
+def alone(teacher: str) -> Stages:
+    return lambda epochs: recipe.eq1(T, "hinton", ALPHA, teacher)
+
+
+HARD, PAPER = table5.HARD, ("small → big", "the paper's three steps")
+ALONE = {name: ("T=4", f"{TITLES[model]} alone") for name, model in TEACHERS.items()}
+AVER, HOT, LOGITS = ("T=4", "equal weights (AVER)"), ("T=20", "equal weights"), ("T=4", "averaged logits")
+WEIGHED: dict[tuple[str, str], Weights] = {
+    ("T=4", "by entropy (EBKD)"): Entropy(),
+    ("T=4", "least norm (AEKD)"): MinNorm(),
+    ("T=4", "by the label (CA-MKD)"): Confidence(),
+    ("T=4", "as far as followed (ours)"): Followed(),
+}
+RANDOM = ("T=4", "random weights")
+ONE, EACH = ("adaptive", "one t for all"), ("adaptive", "one t each, graduation")
+
+PROCEDURES: dict[tuple[str, str], Stages] = {
+    HARD: PAPERS[HARD],
+    **{label: alone(name) for name, label in ALONE.items()},
+    PAPER: PAPERS["adaptive", "three steps"],
+    AVER: fixed(Weighted(alpha=ALPHA)),
+    HOT: fixed(Weighted(alpha=ALPHA), 20.0),
+    LOGITS: fixed(Averaged(alpha=ALPHA)),
+    **{label: weighed(weights) for label, weights in WEIGHED.items()},
+    RANDOM: weighed(Drawn()),
+    ONE: falling(lambda epochs: Together(rate=recipe.RATE / epochs, normalised=True)),
+    EACH: falling(lambda epochs: Graduation(rate=recipe.RATE / epochs)),
+}
+
+
+def table(plan: Plan, seeds: int = 3, own: Mapping[tuple[str, str], Stages] | None = None) -> list[Row]:
+    """One row a procedure, then those of the reader's own, whose stages may name small, big and third."""
+    others = {"third": TEACHERS["third"]}
+    return [
+        Row(
+            *label,
+            tuple(
+                plan.student(STUDENT, ROLE, stages, TEACHERS["big"], TEACHERS["small"], seed, others=others)
+                for seed in plan.seeds(seeds)
+            ),
+        )
+        for label, stages in (PROCEDURES | dict(own or {})).items()
+    ]
+
+
+def run(
+    plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Mapping[tuple[str, str], Stages] | None = None
+) -> pd.DataFrame:
+    """Trains what is missing; a line a run."""
+    return measured(table(plan, seeds, own), jobs)
+
+
+def seeds(plan: Plan) -> int:
+    return plan.preset.seeds
+
+
+def with_agreements(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns for the likeness to each teacher and their mean, of whom the most likely is shown."""
+    named = [f"kl to {name}" for name in (*TEACHERS, MEAN)]
+    return frame.reindex(columns=list(dict.fromkeys([*frame.columns, *named])))
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line a procedure: this kit's figures as mean ± half of the 95 % interval over seeds."""
+    frame, lines = with_agreements(frame), []
+    for (label, reading), cell in frame.groupby(["temperature", "reading"], sort=False):
+        measures = accuracies(cell, "train Top-1", "test Top-1") | {
+            **{f"KL to {name}": plus_minus(cell[f"kl to {name}"], 2) for name in (*TEACHERS, MEAN)},
+            "CPU s": plus_minus(cell["seconds"]),
+            "teacher GFLOP": number(cell["teacher_flops"].mean() / 1e9),
+            "teachers' own training, CPU s": number(cell["teacher_seconds"].mean()),
+            "soft stages ended at epoch": soft_ends(cell),
+        }
+        lines.append({"temperature": label, "teachers": reading} | cells(cell, measures))
+    return pd.DataFrame(lines)
+
+
+def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    return judged(claims(frame, {ROLE: plan.data(ROLE).classes}))
+
+
+def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
+    """What is said of several teachers, and what is to be asked of ours. `classes` counts them by role."""
+
+    def claim(text: str, ours: tuple[str, str], theirs: tuple[str, str]) -> Claim:
+        measured = gain(frame, ours, theirs, "test_top1")
+        near = guessing(frame, (ours, theirs), "test_top1", classes)
+        return Claim(text, "", "", "points", measured, ", ".join(theirs), "test_top1", at_chance=near)
+
+    single = best_alone(frame)
+    return [
+        claim("several teachers beat hard labels", AVER, HARD),
+        claim("several teachers beat the best single one", AVER, single),
+        claim("averaged probabilities beat averaged logits", AVER, LOGITS),
+        *(claim(f"weights {name[1]} beat equal ones", name, AVER) for name in WEIGHED),
+        *(claim(f"weights {name[1]} beat random ones", name, RANDOM) for name in WEIGHED),
+        claim("one adaptive t for all beats a fixed one", ONE, AVER),
+        claim("one adaptive t for all beats a fixed one", ONE, HOT),
+        claim("one t each, with graduation, beats one for all", EACH, ONE),
+        claim("all teachers at once beat the paper's sequence", ONE, PAPER),
+        claim("all teachers at once, with graduation, beat the paper's sequence", EACH, PAPER),
+        Claim(
+            "graduation saves teachers' FLOPs", "", "", "%",
+            saving(frame, EACH, ONE, "teacher_flops"), ", ".join(ONE), "teacher_flops",
+        ),
+    ]  # fmt: skip
+
+
+def best_alone(frame: pd.DataFrame) -> tuple[str, str]:
+    """The teacher's row whose students are best here, on average over seeds: seen after the fact, so hard to beat."""
+    means = {
+        label: frame[(frame["temperature"] == label[0]) & (frame["reading"] == label[1])] for label in ALONE.values()
+    }
+    return max(means, key=lambda label: means[label]["test_top1"].fillna(0).mean())

@@ -1,0 +1,13 @@
+from .averaged import Averaged as Averaged
+from .base import Equal as Equal
+from .base import Weighted as Weighted
+from .base import Weights as Weights
+from .base import several as several
+from .confidence import Confidence as Confidence
+from .drawn import Drawn as Drawn
+from .entropy import Entropy as Entropy
+from .followed import Followed as Followed
+from .graduation import Graduation as Graduation
+from .graduation import OneAtATime as OneAtATime
+from .min_norm import MinNorm as MinNorm
+from .together import Together as Together

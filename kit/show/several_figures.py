@@ -1,0 +1,104 @@
+"""Pictures of several teachers: Table 6, and each teacher's temperature and pull until it graduates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kit.beyond.table6 import TEACHERS, with_agreements
+from kit.paper.plan import Plan, Row
+from kit.runs.spec import Run
+from kit.runs.store import Failure, Result
+from kit.show import style
+from kit.show.html_tables import Table, compared_table
+from kit.show.paper_figures import (
+    BAND,
+    TEST_TOP1,
+    TIME,
+    TRAIN_TOP1,
+    by_procedure,
+    by_row,
+    caption,
+    nothing_finished,
+    reasons,
+)
+from kit.show.style import MUTED, WIDTH
+from kit.show.table_pictures import Measure
+from kit.training.record import MEAN
+
+COLOURS = dict(zip(TEACHERS, (style.GREEN, style.BLUE, style.ORANGE), strict=True))
+
+
+def table_6(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
+    """Table 6: accuracy, likeness to each teacher and to their mean, and cost of each procedure."""
+    kl = [f"kl to {name}" for name in (*TEACHERS, MEAN)]
+    columns = ["train_top1", "test_top1", *kl, "seconds", "teacher_seconds"]
+    cells = by_procedure(with_agreements(frame), ["temperature", "reading"], columns)
+    cells["name"] = cells["temperature"] + ", " + cells["reading"]
+    cells = cells.rename(columns={"reading": "teachers"})
+    likeness = [Measure(name, name.replace("kl", "KL").replace(MEAN, "their mean"), digits=2) for name in kl]
+    costs = [Measure("seconds", "CPU s"), Measure("teacher_seconds", "teachers' training, CPU s", digits=0)]
+    return compared_table(
+        cells,
+        ["temperature", "teachers"],
+        [TRAIN_TOP1, TEST_TOP1, *likeness, *costs],
+        label="name",
+        title=f"Table 6 · Several teachers: {titles(rows)} teach the {rows[0].runs[0].student.title}",
+        caption=caption(plan, rows, BAND, "KL at t = 1, on test images", TIME),
+    )
+
+
+def titles(rows: Sequence[Row]) -> str:
+    """`VGG-16 (small), ResNet-34 (big) and CNN (third)`: the teachers of the row that has most."""
+    taught = max((row.runs[0] for row in rows), key=lambda run: len(run.teachers)).teachers
+    *names, last = (f"{taught[name].student.title} ({name})" for name in TEACHERS if name in taught)
+    return f"{', '.join(names)} and {last}" if names else last
+
+
+def graduation_figure(
+    plan: Plan, row: Row, paper: Row, results: Mapping[Run, Result | Failure], title: str
+) -> tuple[Figure | Table, pd.DataFrame]:
+    """Each teacher's t, and how hard it pulls, until it graduates; the paper's sequence is drawn beneath. And the
+    numbers that are drawn."""
+    shown = [found[0] for each in (row, paper) for found in by_row([each], results).values()]
+    if len(shown) < 2:
+        return nothing_finished(plan, [row, paper], reasons(results), title), pd.DataFrame()
+    figure = graduation(*shown, title=title, caption=caption(plan, [row, paper], "one seed is drawn"))
+    drawn = shown[0].steps.filter(regex="^(step$|t_|pull_|weight_)")
+    return figure, drawn.assign(paper=shown[1].steps["t"])
+
+
+@style.styled()
+def graduation(
+    run: Any, paper: Any | None = None, *, title: str = "", caption: str = "", width: float = WIDTH, height: float = 430
+) -> Figure:
+    """At the left t of each teacher against the step, at the right |∂L_k/∂zs|, both until it graduates.
+
+    Where a run of the paper's sequence is given, its t is the dashed line.
+    """
+    figure = style.sheet(width, height, title, caption)
+    temperatures, pulls = figure.subplots(1, 2, sharex=True)
+    if paper is not None:
+        for stage, part in paper.steps.dropna(subset=["t"]).groupby("stage", sort=False):
+            name = "the paper: small, then big" if stage == "small teacher" else None
+            temperatures.plot(part["step"], part["t"], color=MUTED, lw=1.2, ls=(0, (4, 2)), label=name)
+    names = [name for name in COLOURS if f"pull_{name}" in run.steps]
+    for name in names:
+        steps = run.steps.dropna(subset=[f"pull_{name}"])
+        look = {"color": COLOURS[name], "label": f"{run.run.teachers[name].student.title} ({name})"}
+        temperatures.plot(steps["step"], steps[f"t_{name}"], **look)
+        pulls.plot(steps["step"], steps[f"pull_{name}"], lw=1.2, **look)
+        for ax, column in ((temperatures, f"t_{name}"), (pulls, f"pull_{name}")):
+            ax.plot(steps["step"].iloc[-1:], steps[column].iloc[-1:], "o", ms=5, color=COLOURS[name])
+    temperatures.axhline(1, color=MUTED, lw=0.8, ls=(0, (2, 2)))
+    temperatures.set_title("t of each teacher; its dot: it graduates, or its stage ends")
+    pulls.set_title("effective weight |∂L_k/∂zs|, a mean over the batch's images")
+    for ax in (temperatures, pulls):
+        ax.set_ylim(bottom=0)
+        ax.set_xlim(0, int(run.steps["step"].max()))
+        ax.set_xlabel("step (batches)")
+    temperatures.legend(loc="upper right")
+    return style.settle(figure)

@@ -1,0 +1,146 @@
+"""Table 5 of a cache that nobody trained: its rows, what it says of them, and its claims, recomputed by hand."""
+
+from __future__ import annotations
+
+from html import unescape
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from caches import new_cache
+from made_cache import make_all
+
+from kit.beyond import TABLES, printed, table5
+from kit.paper.plan import Plan, collect, runs_of
+from kit.runs.store import Failure, Result, find
+from kit.show import beyond_figures
+from kit.show.plots import temperatures
+from kit.siblings import SIBLINGS
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIT_CACHE", str(new_cache(tmp_path_factory.mktemp("cache"))))
+        plan = Plan.of("smoke", {"cifar-100": "embedded"})
+        rows = table5.table(plan, 3)
+        make_all(runs_of(rows))
+        yield plan, rows, table5.run(plan, 3, jobs=1)
+
+
+def test_every_sibling_is_a_row_under_the_same_budget(made):
+    plan, rows, _ = made
+    names = [(row.label, row.reading) for row in rows]
+    assert names == [*table5.PROCEDURES, *table5.BESIDE, *SIBLINGS] and len(set(names)) == len(names)
+    for seed in range(3):
+        runs = [row.runs[seed] for row in rows]
+        assert len({(run.data, run.student, run.seed) for run in runs}) == 1
+        assert len({run.recipe.model_copy(update={"stages": ()}) for run in runs}) == 1
+        assert {teacher for run in runs for teacher in run.teachers.values()} == {
+            plan.teacher(table5.BIG, table5.ROLE, seed)
+        }
+    raw, ours = (rows[names.index(name)].runs[0].recipe.stages[0].temperature for name in (table5.RAW, table5.OURS))
+    assert ours.normalised and not raw.normalised
+    assert TABLES["5"] is table5
+
+
+def test_a_row_says_what_was_measured_and_what_is_printed_elsewhere(made):
+    _, rows, frame = made
+    shown = table5.summary(frame).set_index(["temperature", "reading"])
+    assert shown.index.tolist() == [(row.label, row.reading) for row in rows]
+    for row in rows:
+        finished = [outcome for outcome in map(find, row.runs) if isinstance(outcome, Result)]
+        alike = [result.metrics["agreement"]["top1"] for result in finished if "agreement" in result.metrics]
+        said = shown.loc[(row.label, row.reading), "as the teacher %"]
+        assert said.split(" ± ")[0] == (f"{100 * np.mean(alike):.1f}" if alike else "–")
+    over_kd = np.mean(np.subtract(printed.TOP1["DKD"], printed.TOP1["T=4"]))
+    assert shown.loc[("DKD", "β = 8"), "elsewhere, Top-1 over KD"] == f"{over_kd:+.1f}" == "+2.0"
+    assert shown.loc[("NormKD", "2 · std"), "elsewhere, Top-1 over KD"] == ""
+    assert all(len(top1) == len(printed.PAIRS) for top1 in printed.TOP1.values())
+    assert set(printed.TOP1) <= set(frame["temperature"])
+
+
+def accuracies(rows: dict[tuple[str, str], tuple[float, ...]]) -> pd.DataFrame:
+    """A line a run; rows by the label that `table5` gives them."""
+    lines = [
+        {"temperature": label, "reading": reading, "seed": seed, "role": "cifar-100", "test_top1": value}
+        for (label, reading), values in rows.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(lines)
+
+
+def test_claims_are_differences_by_seed_and_the_best_sibling_is_found_at_each():
+    ctkd, dkd = ("CTKD", "global"), ("DKD", "β = 8")
+    frame = accuracies(
+        {
+            table5.OURS: (0.7, 0.8, 0.75),
+            table5.FIXED: (0.6, 0.6, 0.6),
+            ctkd: (0.65, 0.9, 0.7),
+            dkd: (0.75, 0.1, 0.2),
+        }
+    )
+    found = {(claim.text, claim.against): claim for claim in table5.claims(frame)}
+    fixed = ", ".join(table5.FIXED)
+    assert found["CTKD beats a fixed temperature", fixed].differences.tolist() == pytest.approx([5, 30, 10])
+    assert found["CTKD beats a fixed temperature", fixed].paper == "+0.7 points"
+    ours = found["the adaptive temperature beats its sibling", "DKD, β = 8"].differences
+    assert ours.tolist() == pytest.approx([-5, 70, 55])
+    (best,) = (claim for claim in table5.claims(frame) if "no sibling" in claim.text)
+    assert best.differences.tolist() == pytest.approx([-5, -10, 5]) and not best.quantity
+    assert len(found) == len(table5.claims(frame)) == 7 + 2 * len(SIBLINGS)
+
+
+def test_rows_that_failed_keep_their_place_and_their_claims(made):
+    plan, rows, _ = made
+    nothing = collect(
+        rows, {run: Failure(run, "the loss is not a finite number at step 3", 3) for run in runs_of(rows)}
+    )
+    shown = table5.summary(nothing)
+    assert set(shown["test Top-1"]) == {"diverged"} and set(shown["seeds"]) == {"0, 3 diverged"}
+    verdicts = table5.verdicts(nothing, plan)
+    assert len(verdicts) == 7 + 2 * len(SIBLINGS) and verdicts["verdict"].str.startswith("no verdict").all()
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def words(figure) -> set[str]:
+    return {text.get_text().replace("\n", " ") for ax in figure.axes for text in ax.texts}
+
+
+def test_the_table_and_its_picture_have_the_same_cells(made):
+    plan, rows, frame = made
+    table = beyond_figures.table_5(plan, rows, frame)
+    drawn = words(table.picture())
+    assert {"elsewhere", "DIST", "2.0"} <= drawn
+    assert all(row.reading in drawn and row.reading in unescape(table.html) for row in rows)
+    assert "under another protocol" in table.html
+
+
+def test_fixed_temperatures_share_a_line_and_those_by_image_have_a_band():
+    epochs = np.linspace(0.5, 2, 4)
+    moving, by_image = (
+        pd.DataFrame({"epoch": epochs, "t": [8.0, 4.0, 2.0, 1.0]}),
+        pd.DataFrame({"epoch": epochs, "t": 2.0}),
+    )
+    by_image = by_image.assign(t_used=[3.0, 4.0, 5.0, 6.0], t_least=1.5, t_most=[9.0, 8.0, 7.0, 7.0])
+    fixed = pd.DataFrame({"epoch": epochs, "t": 4.0})
+    steps = {"falls": moving, "DKD": fixed, "own": by_image, "DIST": fixed}
+    figure = temperatures({name: SimpleNamespace(steps=of) for name, of in steps.items()})
+    together, own = figure.axes
+    assert {text.get_text() for text in together.texts} == {"falls", "DKD, DIST: 4"}
+    assert {text.get_text() for text in own.texts} == {"own"}
+    (band,) = own.collections
+    assert band.get_datalim(own.transData).intervaly.tolist() == [1.5, 9.0]
+    assert [3.0, 3.5, 4.5, 5.5] in [list(line.get_ydata()) for line in own.lines]  # two batches make an epoch
+    drawn = [line.get_ydata() for line in together.lines if len(line.get_ydata()) == len(epochs)]
+    assert [list(line) for line in drawn] == [[8, 4, 2, 1], [4, 4, 4, 4]]
+
+
+def test_without_a_finished_run_a_table_says_what_became_of_each(made):
+    plan, rows, _ = made
+    results = {run: Failure(run, "the loss is not a finite number at step 3", 3) for run in runs_of(rows)}
+    said = beyond_figures.temperatures_figure(plan, rows, results, "Nothing")
+    assert said.title == "Nothing" and "not a finite number at step 3" in said.html

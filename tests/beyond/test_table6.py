@@ -1,0 +1,106 @@
+"""Table 6 of a cache that nobody trained: its rows, what it says of them, and its claims, recomputed by hand."""
+
+from __future__ import annotations
+
+from html import unescape
+
+import pandas as pd
+import pytest
+from caches import new_cache
+from made_cache import make_all
+
+from kit.beyond import TABLES, table5, table6
+from kit.paper.plan import PROCEDURES, Plan, collect, runs_of
+from kit.runs.store import Failure
+from kit.show import several_figures
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIT_CACHE", str(new_cache(tmp_path_factory.mktemp("cache"))))
+        plan = Plan.of("smoke", {"cifar-100": "embedded"})
+        rows = table6.table(plan, 2)
+        make_all(runs_of(rows))
+        yield plan, rows, table6.run(plan, 2, jobs=1)
+
+
+def test_every_row_has_the_same_student_budget_and_choice_of_teachers(made):
+    plan, rows, _ = made
+    assert TABLES["6"] is table6
+    names = [(row.label, row.reading) for row in rows]
+    assert names == [*table6.PROCEDURES] and len(set(names)) == len(names)
+    for seed in range(2):
+        runs = [row.runs[seed] for row in rows]
+        assert len({(run.data, run.student, run.seed) for run in runs}) == 1
+        assert len({run.recipe.model_copy(update={"stages": ()}) for run in runs}) == 1
+        teachers = {name: plan.teacher(model, table6.ROLE, seed) for name, model in table6.TEACHERS.items()}
+        for run in runs:
+            assert run.teachers.items() <= teachers.items() and set(run.recipe.teachers) == set(run.teachers)
+    by_name = dict(zip(names, rows, strict=True))
+    assert by_name[table6.AVER].runs[0].recipe.teachers == ("small", "big", "third")
+    small, big, hard = by_name[table6.PAPER].runs[0].recipe.stages
+    assert (small.teacher, big.teacher, hard.teacher) == ("small", "big", None)
+
+
+def test_rows_that_table_5_has_are_the_same_runs(made):
+    plan, rows, _ = made
+    here = {(row.label, row.reading): row.runs[0] for row in rows}
+    there = {(row.label, row.reading): row.runs[0] for row in table5.table(plan, 1)}
+    assert here[table6.HARD] == there[table5.HARD] and here[table6.ALONE["big"]] == there[table5.FIXED]
+
+
+def test_a_row_of_the_readers_own_may_name_all_three(made):
+    plan, _, _ = made
+    own = {
+        ("mine", "third alone"): table6.alone("third"),
+        ("mine", "three steps"): PROCEDURES["adaptive", "three steps"],
+    }
+    *_, third, steps = table6.table(plan, 1, own)
+    assert third.runs[0].recipe.teachers == ("third",) and steps.runs[0].recipe.teachers == ("small", "big")
+
+
+def accuracies(rows: dict[tuple[str, str], tuple[float, ...]]) -> pd.DataFrame:
+    """A line a run; rows by the label that `table6` gives them."""
+    lines = [
+        {"temperature": label, "reading": reading, "seed": seed, "role": "cifar-100", "test_top1": value,
+         "teacher_flops": 100 * value}
+        for (label, reading), values in rows.items()
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def test_claims_are_differences_by_seed_and_the_best_single_teacher_is_that_of_the_mean():
+    small, big, third = table6.ALONE.values()
+    frame = accuracies(
+        {table6.AVER: (0.7, 0.8), small: (0.9, 0.1), big: (0.6, 0.6), third: (0.5, 0.2), table6.ONE: (0.8, 0.8),
+         table6.EACH: (0.6, 0.4)}
+    )  # fmt: skip
+    found = {(claim.text, claim.against): claim for claim in table6.claims(frame)}
+    assert len(found) == len(table6.claims(frame))
+    single = found["several teachers beat the best single one", ", ".join(big)]
+    assert single.differences.tolist() == pytest.approx([10, 20])
+    each = found["one t each, with graduation, beats one for all", ", ".join(table6.ONE)]
+    assert each.differences.tolist() == pytest.approx([-20, -40])
+    saved = found["graduation saves teachers' FLOPs", ", ".join(table6.ONE)]
+    assert saved.differences.tolist() == pytest.approx([25, 50]) and saved.unit == "%"
+
+
+def test_rows_that_failed_keep_their_place_in_table_and_pictures(made):
+    plan, rows, _ = made
+    failed = {run: Failure(run, "the loss is not a finite number at step 3", 3) for run in runs_of(rows)}
+    nothing = collect(rows, failed)
+    assert set(table6.summary(nothing)["test Top-1"]) == {"diverged"}
+    assert table6.verdicts(nothing, plan)["verdict"].str.startswith("no verdict").all()
+    said, _ = several_figures.graduation_figure(plan, rows[-1], rows[4], failed, "Nothing")
+    assert said.title == "Nothing" and "not a finite number at step 3" in said.html
+
+
+def test_the_table_has_all_rows_and_names_the_teachers(made):
+    plan, rows, frame = made
+    table = several_figures.table_6(plan, rows, frame)
+    assert all(row.reading in unescape(table.html) for row in rows)
+    assert "VGG-16 (small), ResNet-34 (big) and CNN (third) teach the CNN" in table.html
+    shown = table6.summary(frame)
+    assert shown["teachers"].tolist() == [row.reading for row in rows]
