@@ -148,7 +148,7 @@ def test_a_notebooks_logic_is_in_the_kit(path):
 
 
 def test_equations_that_notebook_01_cites_are_given_in_it():
-    """A number first comes behind the formula that it names, and the losses have the paper's letters."""
+    """Each number stands behind a formula, and the losses have the paper's letters."""
     cells = nbformat.read(ROOT / "notebooks" / "01_derivation.ipynb", as_version=4).cells
     text = "\n".join(cell.source for cell in cells)
     given = set(re.findall(r"(?:\$|\\quad) \((D\d+)", text)) | set(re.findall(r'"(D\d+)"', text))
