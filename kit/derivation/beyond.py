@@ -75,10 +75,10 @@ def several_check(n: int = 256, seed: int = 0, ts: Sequence[float] = (1.0, 2.0, 
         return torch.autograd.grad(loss, leaf)[0]
 
     forms = {
-        ("Σ w CE of three teachers", "(D10): the mean of the teachers' gradients"): lambda t: (
+        ("Σ w L_D of three teachers", "(D10): the mean of the teachers' gradients"): lambda t: (
             several_slope(teachers, cases.zs, WEIGHTS, t) - right(t, False)
         ),
-        ("Σ w CE of three teachers", "covariance of mean logits under the mean p"): lambda t: (
+        ("Σ w L_D of three teachers", "covariance of mean logits under the mean p"): lambda t: (
             pooled_slope(teachers, cases.zs, WEIGHTS, t) - right(t, False)
         ),
         ("t² KL of one teacher", "(D11)"): lambda t: t_squared_slope(cases, t) - right(t, True),
@@ -93,6 +93,6 @@ def directions(n: int = 256, seed: int = 0, ts: Sequence[float] = (2.0, 4.0, 8.0
     rows = []
     for t in ts:
         found = slopes(cases, t)
-        of = {"CE": found.ce.mean(), "KL": found.kl.mean(), "t² KL": t_squared_slope(cases, t)}
+        of = {"L_D": found.ce.mean(), "KL": found.kl.mean(), "t² KL": t_squared_slope(cases, t)}
         rows.append({"t": t} | {f"∂{loss}/∂t": slope.item() for loss, slope in of.items()})
     return pd.DataFrame(rows)

@@ -32,8 +32,8 @@ class Settings(BaseModel):
     """What a person chooses of a training. Field for field the options of `python -m kit train`.
 
     `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with a loss of its own), or a policy
-    of one's own. What is None follows from the rest: epochs, batch and width from the preset, rate from the epochs, α
-    from the loss, temperature from the recipe: how weights are updated and for how long, with the loss at a fixed T.
+    of one's own. What is None follows from the rest: epochs, batch and width from the preset, rate from the epochs,
+    α from the loss, temperature from the recipe: how weights are updated and for how long, with the loss at a fixed T.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

@@ -294,7 +294,7 @@ def test_gif_and_its_like_are_images(tmp_path):
 def test_an_own_folder_whose_epoch_is_one_batch_is_told_so_once(own_cache, tmp_path, capsys, batch, says):
     _say_few.cache_clear()
     tree = build_tree(tmp_path / "tree", per_class=(4, 2))
-    settings = Settings(role="cifar-10", preset="smoke", data=str(tree), batch=batch)
+    settings = Settings(student="cnn", teacher="cnn", role="cifar-10", preset="smoke", data=str(tree), batch=batch)
     assert settings.run() == settings.run()
     said = capsys.readouterr().err
     assert says in said and said.count("hint:") == bool(says)

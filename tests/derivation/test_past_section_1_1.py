@@ -71,5 +71,5 @@ def test_the_tables_say_so():
     errors = several_check(16)["max absolute error"].to_list()
     assert errors[0] < 1e-12 and errors[1] > 1e-3 and errors[2] < 1e-12
     signs = np.sign(directions(64).set_index("t"))
-    assert (signs["∂CE/∂t"] == 1).all() and (signs["∂KL/∂t"] == -1).all()
+    assert (signs["∂L_D/∂t"] == 1).all() and (signs["∂KL/∂t"] == -1).all()
     assert signs["∂t² KL/∂t"].tolist() == [1, -1, -1, -1]  # between the two, and it turns around
