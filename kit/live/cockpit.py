@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
-from kit.data.roles import ROLES, check_sources
+from kit.data.roles import OWN, ROLES, check_sources
 from kit.errors import KitError, one_of
 from kit.live.drawn import Bars, Curves, Lines, distributions
 from kit.live.page import Page
@@ -98,8 +98,8 @@ def cockpit(
     **further: object,
 ) -> Cockpit:
     """Controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to `folder`.
-    Networks are the kit's or any other by its name, such as `timm:resnet18`. `sources` says what fills which role, as a
-    plan's do. `temperatures` are policies of one's own to choose from, by name: K, α, the rate and further sliders move
+    Networks are the kit's or any other by its name, such as `timm:resnet18`. `data` is a folder with real images; with
+    role "own" it is an image folder of one's own. `sources` says what fills which role, as a plan's do. `temperatures` are policies of one's own to choose from, by name: K, α, the rate and further sliders move
     what they call `steerable`. `further` fields of `Settings` (teacher_weights, student_args …) go with the networks
     given here, and are left out where another one is chosen.
 
@@ -108,7 +108,7 @@ def cockpit(
     """
     global _current
     asked = {**locals()}
-    one_of("role", role, ROLES)
+    one_of("role", role, roles_of(data))
     for model in (student, *filter(None, (teacher, small_teacher))):
         check_name(model)
     check_sources(sources or {})
@@ -129,6 +129,11 @@ def cockpit(
     opened.asked = asked
     _current = weakref.ref(opened)
     return opened
+
+
+def roles_of(data: str | None) -> list[str]:
+    """What may be trained on: the paper's roles and, of a folder, itself."""
+    return [*ROLES, *([OWN] if data else [])]
 
 
 class Lane:
@@ -389,7 +394,7 @@ class Cockpit(widgets.VBox):
 
         given = filter(None, (settings.teacher, settings.small_teacher, settings.student))
         models = [(TITLES.get(model, model), model) for model in dict.fromkeys((*MODELS, *given))]
-        self.role = choice("role", list(ROLES), settings.role)
+        self.role = choice("role", roles_of(settings.data), settings.role)
         self.teacher = choice("teacher", [*models, (NONE, NONE)], settings.teacher or NONE)
         self.small_teacher = choice("small teacher", [*models, (NONE, NONE)], settings.small_teacher or NONE)
         self.student = choice("student", models, settings.student)
