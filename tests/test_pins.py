@@ -214,7 +214,7 @@ def test_no_kind_is_missing():
     assert {kind for kind in wanted if not kind.__module__.startswith(may_change)} <= met
     assert {HardLabels, Adaptive, Fixed, Scheduled} <= met  # in case one has another base some day
     assert set(get_args(Run.model_fields["student"].annotation)) <= met
-    for kind in met:
+    for kind in met - {Given}:  # which updates no weights
         for name, field in kind.model_fields.items():
             values = {
                 json.dumps(part.model_dump(mode="json", exclude_defaults=False).get(name))

@@ -41,7 +41,7 @@ from kit.networks.layered import LayeredSpec
 from kit.networks.view import View, Viewing
 from kit.runtime.environment import absolute
 
-FORMS = ("cifar:NAME", "torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION")
+FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION", "cifar:NAME")
 PRETRAINED = {"weights", "pretrained", "checkpoint_path"}  # of torchvision's and timm's functions: what loads weights
 TOLERANCE = 1e-4  # between logits that should be the same, as a share of the largest
 TIMM = "pip install 'small-teacher-kit[timm]'"
@@ -150,7 +150,7 @@ def located(name: str) -> tuple[str | None, str | None]:
             return hashlib.sha256(path.read_bytes()).hexdigest(), str(path)
         except OSError as error:
             raise KitError(
-                f"network {name!r}: file {place} cannot be read ({error.strerror}); allowed: {FORMS[3]}"
+                f"network {name!r}: file {place} cannot be read ({error.strerror}); allowed: {FORMS[2]}"
             ) from None
     file = _module_file(name, place)
     return (None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()), None
@@ -165,7 +165,7 @@ def _module_file(name: str, module: str) -> Path | None:
     if spec is None:
         raise KitError(
             f"network {name!r}: module {module!r} is not found; allowed: one on PYTHONPATH or in this folder, or "
-            f"{', '.join(FORMS[:4])}"
+            f"{', '.join(FORMS[:3])}"
         )
     return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
 
