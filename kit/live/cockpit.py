@@ -179,7 +179,7 @@ class Lane:
         self._base = base
         temperature, reading = self._temperatures[self.temperature.value]
         described = base.model_copy(update={"temperature": temperature, "reading": reading})
-        epochs = base.epochs or preset_named(base.preset).roles[base.role].epochs
+        epochs = base.epochs or base.plan().size(base.role).epochs
         stages: Sequence[Stage] = ()
         with contextlib.suppress(KitError):  # the session will say why not
             stages = described.stages(epochs)

@@ -22,7 +22,7 @@ OTHERS = (
 )
 
 if TYPE_CHECKING:
-    from kit.paper.plan import Chosen
+    from kit.paper.plan import Chosen, Plan
     from kit.recipe import Stage
     from kit.runs.spec import Run
     from kit.temperature import Policy
@@ -100,11 +100,7 @@ class Settings(BaseModel):
 
     def run(self) -> Run:
         """The run so described. Raises KitError and ValidationError for what is not allowed, used here or not."""
-        from dataclasses import replace
-
         from kit.networks.named import check_name
-        from kit.paper.plan import Plan
-        from kit.paper.presets import by_crd
         from kit.runs.spec import changed
 
         one_of("role", self.role, (*ROLES, OWN))
@@ -113,14 +109,23 @@ class Settings(BaseModel):
             check_name(model)
         if self.small_teacher and not self.teacher:
             raise KitError(f"--small-teacher {self.small_teacher!r} needs a big teacher; give --teacher")
-        sizes = {name: getattr(self, name) for name in ("px", "train_per_class", "test_per_class")}
-        plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data, **sizes), level=self.level)
-        preset = by_crd(plan.preset) if self.recipe == "crd" else plan.preset
-        plan = replace(plan, preset=preset, precision=self.precision or plan.precision)
+        plan = self.plan()
         student, big, small = (self._chosen(whose) for whose in ("student", "teacher", "small_teacher"))
         changes = {"width": self.width, "batch": self.batch, "lr": self.lr}
         run = plan.student(student, self.role, self.stages, big, small, self.seed, self.epochs, **changes)
         return changed(run, logits=self.logits) if self.logits != run.logits else run
+
+    def plan(self) -> Plan:
+        """The preset, the images and the protocol so chosen. Raises KitError."""
+        from dataclasses import replace
+
+        from kit.paper.plan import Plan
+        from kit.paper.presets import by_crd
+
+        sizes = {name: getattr(self, name) for name in ("px", "train_per_class", "test_per_class")}
+        plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data, **sizes), level=self.level)
+        preset = by_crd(plan.preset) if self.recipe == "crd" else plan.preset
+        return replace(plan, preset=preset, precision=self.precision or plan.precision)
 
     def _chosen(self, whose: str) -> Chosen | None:
         """The network so chosen. Raises KitError for arguments that are none, or of no network."""
