@@ -99,9 +99,10 @@ def cockpit(
 ) -> Cockpit:
     """Controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to `folder`.
     Networks are the kit's or any other by its name, such as `timm:resnet18`. `data` is a folder with real images; with
-    role "own" it is an image folder of one's own. `sources` says what fills which role, as a plan's do. `temperatures` are policies of one's own to choose from, by name: K, α, the rate and further sliders move
-    what they call `steerable`. `further` fields of `Settings` (teacher_weights, student_args …) go with the networks
-    given here, and are left out where another one is chosen.
+    role "own" it is an image folder of one's own. `sources` says what fills which role, as a plan's do. `temperatures`
+    are policies of one's own to choose from, by name: K, α, the rate and further sliders move what they call
+    `steerable`. `further` fields of `Settings` (teacher_weights, student_args …) go with the networks given here, and
+    are left out where another one is chosen.
 
     A kernel has one cockpit: calling again as before, as from a page that was reloaded, gives the one that trains;
     calling for something else ends the former one's training. KitError.
