@@ -42,6 +42,7 @@ from kit.training.steering import Event
 
 PATIENCE = 60
 SMALL = {"preset": "smoke", "role": "cifar-10", "student": "cnn", "teacher": "cnn", "small_teacher": "cnn", "epochs": 6}
+SHOWN = SMALL | {"temperature": "adaptive"}  # a cockpit says it
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,10 +86,10 @@ def pixels(image) -> np.ndarray:
 
 def test_start_trains_as_described(opened):
     one = opened()
-    assert one.lanes[0].settings == Settings(**SMALL)  # untouched sliders are no options
+    assert one.lanes[0].settings == Settings(**SHOWN)  # untouched sliders are no options
     one.start()
     phase(one, "finished")
-    assert one.lanes[0].session.run == Settings(**SMALL).run()
+    assert one.lanes[0].session.run == Settings(**SHOWN).run()
     assert one.lanes[0].session.state.events == ()
 
 
@@ -100,7 +101,7 @@ def test_sliders_describe_before_the_start_and_steer_after_it(opened):
     assert lane.t == 12  # shown at once
     one.step()
     wait(lambda: lane.session.state.step == 1)
-    assert lane.session.described == Settings(**SMALL | {"epochs": 200, "k": 12.0, "rate": lane.rate.value})
+    assert lane.session.described == Settings(**SHOWN | {"epochs": 200, "k": 12.0, "rate": lane.rate.value})
     assert lane.session.state.events == ()
     lane.alpha.value, lane.k.value = 0.4, 5
     wait(lambda: len(lane.session.state.events) == 2)
@@ -164,7 +165,7 @@ def test_a_sibling_is_chosen_and_the_mean_of_its_temperatures_by_image_is_seen(o
         one.step()
     wait(lambda: lane.session.state.step == 2)
     state = lane.session.state
-    assert lane.session.run == Settings(**SMALL | {"epochs": 200, "small_teacher": None, "temperature": "NormKD"}).run()
+    assert lane.session.run == Settings(**SHOWN | {"epochs": 200, "small_teacher": None, "temperature": "NormKD"}).run()
     used, least, most = (float(line[-1]) for line in (state.history.used, *state.history.traces.values()))
     assert least < lane.t == state.used == used < most
     one.draw()
