@@ -412,10 +412,9 @@ class Cockpit(widgets.VBox):
         self.third_teacher = choice("third teacher", [*models, (NONE, NONE)], settings.third_teacher or NONE)
         self.third_teacher.layout = widgets.Layout(width="244px", max_width="100%", display="none")
         self.student = choice("student", models, settings.student)
-        networks = [getattr(self, whose) for whose in NETWORKS]
         self.seed = widgets.BoundedIntText(value=settings.seed, min=0, max=9999, description="seed", **NARROW)
         self.image = choice("image", [("…", 0)], 0)
-        for control in (self.role, *networks, self.seed):
+        for control in (self.role, *(getattr(self, whose) for whose in NETWORKS), self.seed):
             control.observe(lambda _: self._described(), "value")
         self.image.observe(lambda change: self._look_at(change["new"]), "value")
 
@@ -435,14 +434,14 @@ class Cockpit(widgets.VBox):
         self.status = widgets.HTML(layout=widgets.Layout(width="auto"))
         buttons = [self.start_button, self.pause_button, self.step_button, self.reset_button, self.snapshot_button]
         self._buttons = widgets.HBox([*buttons, *([] if self._compact else [self.compare]), self.progress], layout=GAP)
-        self._choices = widgets.HBox([self.role, *networks], layout=GAP)
+        self._choices = widgets.HBox([self.role, self.teacher, self.small_teacher, self.student], layout=GAP)
 
     def _parts(self) -> list[widgets.Widget]:
         several, sliders = len(self.lanes) > 1, [] if self._compact else [self._choices]
         for lane in self.lanes:
             choices = [] if self._compact and not self._own else [lane.temperature]
             if lane is self.lanes[0]:
-                choices += [self.image] if self._compact else [self.seed, self.image]
+                choices += [self.image] if self._compact else [self.third_teacher, self.seed, self.image]
             sliders += [widgets.HTML(f"<b>session {lane.name}</b>")] if several else []
             sliders += [widgets.HBox(choices, layout=GAP), lane.controls]
         rows = []
