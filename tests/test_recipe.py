@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from kit.errors import KitError, one_line
 from kit.losses import sides
 from kit.paper.settings import Settings
 from kit.recipe import Eq1, HardLabels, Improved, Moment, Objective, Recipe, Stage
+from kit.several import Graduation, Together, Weighted
 from kit.siblings import SIBLINGS
 from kit.siblings.ctkd import Learned
 from kit.temperature import Adaptive, Fixed, Scheduled
@@ -147,6 +149,7 @@ def test_words_name_policies(word, wanted):
 
 
 TAUGHT = {"student": "cnn", "teacher": "resnet34"}
+TWO = TAUGHT | {"third_teacher": "cnn"}
 
 
 def test_a_siblings_name_brings_its_stages_with_k_where_it_has_one():
@@ -154,6 +157,22 @@ def test_a_siblings_name_brings_its_stages_with_k_where_it_has_one():
         assert Settings(**TAUGHT, temperature=label).stages(10) == stages(10)
     assert Settings(**TAUGHT, temperature="rising", k=9).stages(10)[0].temperature.k == 9
     assert "--temperature DTKD" in Settings(**TAUGHT, temperature="DTKD").command()
+
+
+def test_all_teachers_at_once_then_hard_labels():
+    three = {**TAUGHT, "small_teacher": "vgg16", "third_teacher": "cnn", "k": 9, "rate": 2, "alpha": 0.5}
+    one = Settings(**three, temperature="together", follows="kl", optimiser="adam", floor=False)
+    together, hard = one.stages(10)
+    assert together.teacher == ("small", "big", "third") and hard == recipe.hard_labels()[0]
+    moves = {"k": 9, "rate": 2, "follows": "kl", "optimiser": "adam", "floor": False, "normalised": True}
+    assert together.temperature == Together(**moves) and together.objective == Weighted(alpha=0.5)
+    each = Settings(**three, temperature="graduation")
+    assert each.stages(10)[0].temperature == Graduation(k=9, rate=2)
+    words = iter(shlex.split(each.command())[4:])
+    given = {option.removeprefix("--").replace("-", "_"): value for option, value in zip(words, words, strict=True)}
+    assert Settings(**given).run() == each.run()
+    two = Settings(**TAUGHT, small_teacher="vgg16", temperature="graduation")
+    assert [*two.run().teachers] == ["small", "big"]
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -193,6 +212,14 @@ def complaint(make) -> str:
         (lambda: Settings(**TAUGHT, temperature="DKD", rate=3).stages(10), "--rate", "3.0"),
         (lambda: Settings(**TAUGHT, temperature="CTKD", small_teacher="cnn").stages(10), "--small-teacher", "'cnn'"),
         (lambda: Settings(**TAUGHT, temperature="ctkd").stages(10), "temperature", "'ctkd'"),
+        (lambda: Settings(**TAUGHT, temperature="together").run(), "teachers", "big"),
+        (lambda: Settings(student="cnn", temperature="graduation").run(), "teachers", "none"),
+        (lambda: Settings(**TAUGHT, third_teacher="cnn").run(), "--third-teacher", "'cnn'"),
+        (lambda: Settings(**TAUGHT, third_teacher="cnm", temperature="together").run(), "model", "'cnm'"),
+        (lambda: Settings(**TWO, temperature="together", t_squared=False).run(), "t-squared", "False"),
+        (lambda: Settings(**TWO, temperature="graduation", follows="kl").run(), "follows", "'kl'"),
+        (lambda: Settings(**TWO, temperature="graduation", floor=False).run(), "floor", "False"),
+        (lambda: Settings(**TWO, temperature="graduation", k=0.5).run(), "k", "0.5"),
         (lambda: Learned(least=0.5), "least", "0.5"),
         (lambda: Learned(span=0), "span", "0"),
         (lambda: recipe.eq1(5, alpha=1.5), "alpha", "1.5"),

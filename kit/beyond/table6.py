@@ -19,7 +19,7 @@ from kit.models import TITLES
 from kit.paper.claims import Claim, gain, guessing, judged, number, plus_minus, saving
 from kit.paper.plan import PROCEDURES as PAPERS
 from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, soft_ends
-from kit.recipe import Objective, Policy, Stage
+from kit.recipe import Objective, Policy
 from kit.several import (
     Averaged,
     Confidence,
@@ -31,6 +31,7 @@ from kit.several import (
     Together,
     Weighted,
     Weights,
+    at_once,
     several,
 )
 from kit.temperature import Fixed
@@ -39,7 +40,7 @@ from kit.training.record import MEAN
 ROLE, STUDENT = table5.ROLE, table5.STUDENT
 ROLES = (ROLE,)
 TEACHERS = {"small": "vgg16", "big": table5.BIG, "third": STUDENT}
-T, ALPHA, SOFT_END = 4.0, 0.9, 0.8
+T, ALPHA = 4.0, 0.9
 
 
 def fixed(objective: Objective, T: float = T) -> Stages:
@@ -53,11 +54,7 @@ def weighed(weights: Weights) -> Stages:
 
 def falling(temperature: Callable[[int], Policy]) -> Stages:
     """All teachers while the temperature falls, then hard labels alone, as the paper's procedure ends."""
-
-    def stages(epochs: int) -> tuple[Stage, ...]:
-        return (several([*TEACHERS], Weighted(), temperature(epochs), until=SOFT_END), *recipe.hard_labels())
-
-    return stages
+    return lambda epochs: at_once([*TEACHERS], temperature(epochs))
 
 
 def alone(teacher: str) -> Stages:

@@ -39,7 +39,7 @@ from kit.live.session import Session, State
 from kit.models import MODELS, TITLES
 from kit.networks.named import check_name
 from kit.paper.presets import preset_named
-from kit.paper.settings import Settings
+from kit.paper.settings import AT_ONCE, Settings
 from kit.recipe import Stage
 from kit.runs.spec import Run
 from kit.runtime.environment import folder_from
@@ -56,7 +56,7 @@ from kit.training.thermostat import mean
 
 INTERVAL = 0.15  # seconds between two messages to the page
 ATTENDING = 0.02  # at most this share of a core's time goes into where the networks look
-NETWORKS = ("teacher", "small_teacher", "student")
+NETWORKS = ("teacher", "small_teacher", "third_teacher", "student")
 NONE = "none"  # a choice like others: a drop-down has nothing to show for None
 EYE = 136  # px at least: the image beside where the networks look
 ATTENTION = 1.0  # seconds between two Grad-CAMs
@@ -69,6 +69,8 @@ TEMPERATURES: dict[str, tuple[str | Policy, str]] = {  # with the reading of Eq.
     "schedule": ("schedule", "printed"),
     **{f"T = {T}, Eq. (1) {reading}": (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")},
     **{sibling: (sibling, "printed") for sibling in NAMED},
+    "several at once, one t": ("together", "printed"),
+    "several at once, one t each": ("graduation", "printed"),
 }
 PHASES = {
     "loading": "loading images", "teachers": "training teachers", "running": "training", "failed": "stopped",
@@ -88,6 +90,7 @@ def cockpit(
     student: str = "vgg16",
     teacher: str | None = "resnet34",
     small_teacher: str | None = "vgg19",
+    third_teacher: str | None = None,
     seed: int = 0,
     epochs: int | None = None,
     sources: Mapping[str, str] | None = None,
@@ -98,6 +101,7 @@ def cockpit(
     **further: object,
 ) -> Cockpit:
     """Controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to `folder`.
+    The third teacher is for temperatures of several at once, and is left out and hidden at others.
     Networks are the kit's or any other by its name, such as `timm:resnet18`. `data` is a folder with real images; with
     role "own" it is an image folder of one's own. `sources` says what fills which role, as a plan's do. `temperatures`
     are policies of one's own to choose from, by name: K, α, the rate and further sliders move what they call
@@ -110,7 +114,7 @@ def cockpit(
     global _current
     asked = {**locals()}
     one_of("role", role, roles_of(data))
-    for model in (student, *filter(None, (teacher, small_teacher))):
+    for model in (student, *filter(None, (teacher, small_teacher, third_teacher))):
         check_name(model)
     check_sources(sources or {})
     former = _current() if _current else None
@@ -123,8 +127,8 @@ def cockpit(
         if not isinstance(policy, Policy):
             raise KitError(f"temperature {name!r} {policy!r} is not allowed; allowed: a Policy")
     settings = Settings(
-        role=role, student=student, teacher=teacher, small_teacher=small_teacher, seed=seed, epochs=epochs,
-        preset=preset, source=(sources or {}).get(role, "auto"), data=data, **further,
+        role=role, student=student, teacher=teacher, small_teacher=small_teacher, third_teacher=third_teacher,
+        seed=seed, epochs=epochs, preset=preset, source=(sources or {}).get(role, "auto"), data=data, **further,
     )  # fmt: skip
     opened = Cockpit(settings, sources or {}, temperatures or {}, compact, Path(folder))
     opened.asked = asked
@@ -157,7 +161,6 @@ class Lane:
             for option, policy in own.items()
         }
         self.controls = widgets.HBox(layout=GAP)
-        self.session = Session(settings, hear=hear)
         self.bars = Bars()
         hidden = {"width": "150px", "height": "150px", "visibility": "hidden"}  # until there is a picture
         self.eyes = [widgets.Image(format="png", layout=widgets.Layout(**hidden)) for _ in range(3)]
@@ -169,6 +172,7 @@ class Lane:
         self._attending: tuple[Future, Sequence[str]] | None = None
         self._attended_at = self._attention_cost = 0.0
         self.describe(settings)
+        self.session = Session(self.settings, hear=hear)
         for sliders in (self._usual, *self._further.values()):
             for field, moving in sliders.items():
                 moving.observe(lambda _, field=field: self._steer(field), "value")
@@ -177,9 +181,7 @@ class Lane:
 
     def describe(self, base: Settings) -> None:
         """Takes role and networks from `base`; which sliders there are and act, and from where, follows from them."""
-        self._base = base
-        temperature, reading = self._temperatures[self.temperature.value]
-        described = base.model_copy(update={"temperature": temperature, "reading": reading})
+        self._base, described = base, self._heated(base)
         epochs = base.epochs or base.plan().size(base.role).epochs
         stages: Sequence[Stage] = ()
         with contextlib.suppress(KitError):  # the session will say why not
@@ -215,12 +217,21 @@ class Lane:
     @property
     def settings(self) -> Settings:
         """As the controls have it. A slider that stands where it stood is no option given."""
+        heated, moved = self._heated(self._base), self.moved
+        if isinstance(policy := heated.temperature, Policy):
+            fields = {name: moved.pop(name) for name in policy.steerable if name in moved}
+            moved["temperature"] = type(policy).model_validate(dict(policy) | fields)
+        return heated.model_copy(update=moved)
+
+    def _heated(self, base: Settings) -> Settings:
+        """The settings at this lane's temperature; without a third teacher where not all teach at once."""
         temperature, reading = self._temperatures[self.temperature.value]
-        moved = self.moved
-        if isinstance(temperature, Policy):
-            fields = {name: moved.pop(name) for name in temperature.steerable if name in moved}
-            temperature = type(temperature).model_validate(dict(temperature) | fields)
-        return self._base.model_copy(update={"temperature": temperature, "reading": reading} | moved)
+        third = base.third_teacher if self.is_at_once else None
+        return base.model_copy(update={"temperature": temperature, "reading": reading, "third_teacher": third})
+
+    @property
+    def is_at_once(self) -> bool:
+        return self._temperatures[self.temperature.value][0] in AT_ONCE
 
     @property
     def moved(self) -> dict[str, float]:
@@ -393,15 +404,17 @@ class Cockpit(widgets.VBox):
         def choice(what: str, options: Sequence[object], value: object) -> widgets.Dropdown:
             return widgets.Dropdown(options=options, value=value, description=what, **NARROW)
 
-        given = filter(None, (settings.teacher, settings.small_teacher, settings.student))
+        given = filter(None, (getattr(settings, whose) for whose in NETWORKS))
         models = [(TITLES.get(model, model), model) for model in dict.fromkeys((*MODELS, *given))]
         self.role = choice("role", roles_of(settings.data), settings.role)
         self.teacher = choice("teacher", [*models, (NONE, NONE)], settings.teacher or NONE)
         self.small_teacher = choice("small teacher", [*models, (NONE, NONE)], settings.small_teacher or NONE)
+        self.third_teacher = choice("third teacher", [*models, (NONE, NONE)], settings.third_teacher or NONE)
+        self.third_teacher.layout = widgets.Layout(width="244px", max_width="100%", display="none")
         self.student = choice("student", models, settings.student)
         self.seed = widgets.BoundedIntText(value=settings.seed, min=0, max=9999, description="seed", **NARROW)
         self.image = choice("image", [("…", 0)], 0)
-        for control in (self.role, self.teacher, self.small_teacher, self.student, self.seed):
+        for control in (self.role, *(getattr(self, whose) for whose in NETWORKS), self.seed):
             control.observe(lambda _: self._described(), "value")
         self.image.observe(lambda change: self._look_at(change["new"]), "value")
 
@@ -428,7 +441,7 @@ class Cockpit(widgets.VBox):
         for lane in self.lanes:
             choices = [] if self._compact and not self._own else [lane.temperature]
             if lane is self.lanes[0]:
-                choices += [self.image] if self._compact else [self.seed, self.image]
+                choices += [self.image] if self._compact else [self.third_teacher, self.seed, self.image]
             sliders += [widgets.HTML(f"<b>session {lane.name}</b>")] if several else []
             sliders += [widgets.HBox(choices, layout=GAP), lane.controls]
         rows = []
@@ -590,6 +603,7 @@ class Cockpit(widgets.VBox):
         self.start_button.disabled, self.pause_button.disabled = all(goes), not any(goes)
         self.reset_button.disabled = not any(goes) and not any(s.step or s.phase == "failed" for s in states)
         self.snapshot_button.disabled = not first.step
+        self.third_teacher.layout.display = None if any(lane.is_at_once for lane in self.lanes) else "none"
         self.page.lost = any(state.step for state in states)
         self.status.value = f'<div role="status" style="line-height:1.4">{"<br>".join(lines)}</div>'
 
@@ -717,6 +731,9 @@ def sentence(state: State, name: str = "") -> str:
             floor = state.used == math.floor(state.t)
             apart += [] if state.used == state.t else [f"⌊t⌋ = {state.used:.0f}" if floor else f"used {state.used:.2f}"]
             words.append(f"t = {state.t:.2f}" + (f" ({html.escape(', '.join(apart))})" if apart else ""))
+            weighs = {name: each[-1] for name, each in state.history.of("weight").items() if math.isfinite(each[-1])}
+            said = ", ".join(f"{name} {weight:.2f}" for name, weight in weighs.items())
+            words += [html.escape(f"weights {said}")] if weighs else []
         if state.images_a_second:
             words.append(f"{state.images_a_second:,.0f} images/s")
         if state.events:

@@ -19,6 +19,7 @@ from kit.show.style import BLUE, GREEN, INK, MUTED, PURPLE, VERMILLION, stage_sh
 
 POINTS = 400  # a line has at most so many: there are hardly more pixels, and a message is never longer
 LANES: tuple[tuple[str, tuple[float, ...]], ...] = ((VERMILLION, ()), (BLUE, (5, 2)))  # colour and dash of A and of B
+TEACHERS = (PURPLE, GREEN, BLUE, MUTED)  # colours, of a teacher's t and of its pull
 DOTS = 100  # of the test split, at most
 SYMBOLS = {"k": "K", "alpha": "α"}
 Box = tuple[float, float, float, float]  # left, bottom, width and height, as shares of a figure's
@@ -73,7 +74,7 @@ def curves(states: Sequence[State]) -> Curves:
     shades = stage_shades(name for name, _ in first.stages)
     return Curves(
         total,
-        (_loss(lanes), _temperature(lanes), _accuracy(lanes), _slope(lanes)),
+        (_loss(lanes), _temperature(lanes), _accuracy(lanes), (_pull if first.history.of("pull") else _slope)(lanes)),
         tuple((name, begin, end, shades[name]) for (name, begin), end in zip(first.stages, ends, strict=True)),
         tuple(sorted({event.step for event in first.events})),
     )
@@ -109,8 +110,8 @@ def _temperature(lanes: Lanes) -> Panel:
         lines.append(Line(*_by_batch(history.used, mean=False), colour, "⌊t⌋ in the losses" if mine else "", 1.0, dash,
                           opacity=0.6, steps=True))  # fmt: skip
         lines.append(Line(*_by_batch(history.t), colour, "t" if mine else "", 2.0, dash))
-        for (name, trace), other in zip(history.traces.items(), cycle((PURPLE, GREEN, BLUE, MUTED)), strict=False):
-            known = "t of " + name.removeprefix("t_").replace("_", " ") if mine else ""
+        for (name, trace), other in zip(history.of("t").items(), cycle(TEACHERS), strict=False):
+            known = f"t of {name}" if mine else ""
             lines.append(Line(*_by_batch(trace), other, known, 1.2, dash))
         x, k = (np.array(each) for each in bound(state))
         lines.append(Line(x, k, INK, "K" if mine else "", 1.0, (1, 1), steps=True))
@@ -136,6 +137,17 @@ def _slope(lanes: Lanes) -> Panel:
     sums = (state.history.mismatch + state.history.spread for state, _ in lanes)
     reach = _nice(max(float(np.nanmax(np.abs(each), initial=0)) for each in sums))
     return Panel("∂L_D / ∂log t: above 0, t falls", tuple(lines), -reach, reach)
+
+
+def _pull(lanes: Lanes) -> Panel:
+    """How hard each of several teachers pulls at the student: its weight as it comes out."""
+    lines = []
+    for state, (_, dash) in lanes:
+        for (name, trace), colour in zip(state.history.of("pull").items(), cycle(TEACHERS), strict=False):
+            known = name if state is lanes[0][0] else ""
+            lines.append(Line(*_by_batch(trace), colour, known, 1.4, dash))
+    reach = _nice(max((float(np.nanmax(line.y, initial=0)) for line in lines), default=0))
+    return Panel("how hard each teacher pulls at the student", tuple(lines), 0, reach)
 
 
 def _by_batch(values: np.ndarray, mean: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -71,14 +71,19 @@ class History:
     used: np.ndarray  # what the losses saw: ⌊t⌋, or T
     mismatch: np.ndarray  # the two terms of ∂L_D/∂log t, NaN where t does not follow a gradient
     spread: np.ndarray
-    traces: Mapping[str, np.ndarray] = field(default_factory=dict)  # further temperatures, such as one a teacher
+    traces: Mapping[str, np.ndarray] = field(default_factory=dict)  # further numbers, such as t_small, pull_small
 
     def __len__(self) -> int:
         return len(self.loss)
 
     @property
     def temperatures(self) -> list[np.ndarray]:
-        return [self.t, *self.traces.values()]
+        return [self.t, *self.of("t").values()]
+
+    def of(self, what: str) -> dict[str, np.ndarray]:
+        """The traces of a kind by what they are of: of t, pull or weight by teacher, of t also its least and most."""
+        of_kind = (name for name in self.traces if name.startswith(f"{what}_"))
+        return {name.removeprefix(f"{what}_"): self.traces[name] for name in of_kind}
 
 
 NOTHING = History(*(np.empty(0) for _ in range(6)))

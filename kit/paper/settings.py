@@ -17,6 +17,7 @@ from kit.data.roles import OWN, ROLES
 from kit.errors import KitError, one_of
 
 RECIPES = ("kit", "crd")
+AT_ONCE = ("together", "graduation")  # temperatures of all teachers in one stage: one t, and one t each
 OTHERS = (
     "cifar:NAME, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
 )
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 class Settings(BaseModel):
     """What a person chooses of a training. Field for field the options of `python -m kit train`.
 
-    `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with a loss of its own), or a policy
-    of one's own. What is None follows from the rest: epochs, batch and width from the preset, rate from the epochs,
-    α from the loss, temperature from the recipe: how weights are updated and for how long, with the loss at a fixed T.
+    `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with a loss of its own), together or
+    graduation (all teachers at once, see `kit.several`), or a policy of one's own. What is None
+    follows from the rest: epochs, batch and width from the preset, rate from the epochs, α from the loss, temperature
+    from the recipe: how weights are updated and for how long, with the loss at a fixed T.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -45,6 +47,7 @@ class Settings(BaseModel):
     )
     teacher: str | None = Field(None, description="the big teacher; without it: hard labels")
     small_teacher: str | None = Field(None, description="learnt from first")
+    third_teacher: str | None = Field(None, description="one more, where all teach at once: together, graduation")
     student_args: str | None = Field(None, description='of a function\'s network: further arguments, {"depth": 16}')
     teacher_args: str | None = Field(None, description="likewise, of the big teacher's")
     small_teacher_args: str | None = Field(None, description="likewise, of the small teacher's")
@@ -66,7 +69,8 @@ class Settings(BaseModel):
     recipe: str = Field("kit", description="how weights are updated: kit, or crd, as the field's CIFAR tables have it")
     temperature: Any = Field(
         None,
-        description="adaptive, schedule, a fixed T such as 5, or a sibling's: CTKD; default: adaptive, of crd 4",
+        description="adaptive, schedule, a fixed T such as 5, a sibling's: CTKD, or of all teachers at once: together, "
+        "one t, or graduation, one each; default: adaptive, of crd 4",
     )
     reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
     k: float = Field(20.0, description="K: where t starts, and its bound")
@@ -105,14 +109,20 @@ class Settings(BaseModel):
 
         one_of("role", self.role, (*ROLES, OWN))
         one_of("recipe", self.recipe, RECIPES)
-        for model in filter(None, (self.student, self.teacher, self.small_teacher)):
+        for model in filter(None, (self.student, self.teacher, self.small_teacher, self.third_teacher)):
             check_name(model)
         if self.small_teacher and not self.teacher:
             raise KitError(f"--small-teacher {self.small_teacher!r} needs a big teacher; give --teacher")
+        if self.third_teacher and self.temperature not in AT_ONCE:
+            allowed = f"with --temperature {' or '.join(AT_ONCE)}, where all teach at once"
+            raise KitError(f"--third-teacher {self.third_teacher!r} is not allowed; allowed: {allowed}")
         plan = self.plan()
         student, big, small = (self._chosen(whose) for whose in ("student", "teacher", "small_teacher"))
         changes = {"width": self.width, "batch": self.batch, "lr": self.lr}
-        run = plan.student(student, self.role, self.stages, big, small, self.seed, self.epochs, **changes)
+        others = {"third": self.third_teacher} if self.third_teacher else None
+        run = plan.student(
+            student, self.role, self.stages, big, small, self.seed, self.epochs, others=others, **changes
+        )
         return changed(run, logits=self.logits) if self.logits != run.logits else run
 
     def plan(self) -> Plan:
@@ -166,6 +176,7 @@ class Settings(BaseModel):
     def policy(self, epochs: int) -> Policy:
         """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""
         from kit.recipe import adaptive
+        from kit.several import Graduation, Together
         from kit.siblings import crd
         from kit.siblings.rows import NAMED
         from kit.temperature import Fixed, Policy, Scheduled
@@ -181,15 +192,17 @@ class Settings(BaseModel):
             return following
         if temperature == "schedule":
             return Scheduled(k=self.k, floor=self.floor)
+        if temperature == "together":
+            return Together.model_validate(dict(following) | {"kind": "together"})
+        if temperature == "graduation":
+            return Graduation(k=self.k, rate=following.rate, normalised=self.normalised)
         try:
             return Fixed(T=float(temperature))
         except (TypeError, ValueError) as error:
             if isinstance(error, ValidationError):
                 raise
-            raise KitError(
-                f"temperature {self.temperature!r} is not known; allowed: adaptive, schedule, {', '.join(NAMED)}, or a "
-                "number above 0"
-            ) from None
+            allowed = f"adaptive, schedule, {', '.join((*NAMED, *AT_ONCE))}, or a number above 0"
+            raise KitError(f"temperature {self.temperature!r} is not known; allowed: {allowed}") from None
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """The stages that follow from which teachers there are."""
@@ -200,6 +213,8 @@ class Settings(BaseModel):
         if self.teacher and isinstance(self.temperature, str) and self.temperature in NAMED:
             return self._of_sibling(NAMED[self.temperature](epochs))
         policy = self.policy(epochs)
+        if self.temperature in AT_ONCE:
+            return self._at_once(policy)
         of_eq1 = recipe.Eq1(reading=self.reading, alpha=recipe.ALPHA if self.alpha is None else self.alpha)
         improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
         if not self.teacher:
@@ -226,6 +241,19 @@ class Settings(BaseModel):
                 allowed = f"without it, as temperature {self.temperature!r} has its own weights and one big teacher"
                 raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}")
         return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
+
+    def _at_once(self, policy: Policy) -> tuple[Stage, ...]:
+        """All teachers in one stage, then hard labels. KitError for fewer than two, and for what it has no use for."""
+        from kit.several import at_once
+
+        for name in ("t_squared", "follows", "optimiser", "floor"):
+            value, usual = getattr(self, name), Settings.model_fields[name].default
+            if value != usual and name not in type(policy).model_fields:
+                allowed = f"{usual!r} with temperature {self.temperature!r}"
+                raise KitError(f"{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}")
+        asked = {"small": self.small_teacher, "big": self.teacher, "third": self.third_teacher}
+        alpha = 1.0 if self.alpha is None else self.alpha
+        return at_once([name for name, network in asked.items() if network], policy, alpha)
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""

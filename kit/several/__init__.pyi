@@ -2,6 +2,7 @@ from .averaged import Averaged as Averaged
 from .base import Equal as Equal
 from .base import Weighted as Weighted
 from .base import Weights as Weights
+from .base import at_once as at_once
 from .base import several as several
 from .confidence import Confidence as Confidence
 from .drawn import Drawn as Drawn

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from kit.errors import Described, KitError
 from kit.losses import Scalar, Sides, hard_cross_entropy, sides, soft_cross_entropy, softened
-from kit.recipe import Objective, Stage
+from kit.recipe import Objective, Stage, hard_labels
 from kit.temperature import Policy
 from kit.training.moment import Moment
+
+SOFT_END = 0.8  # the share of the epochs by which the teachers end at the latest, as in the paper's procedure
 
 
 class Weights(Described):
@@ -104,3 +106,11 @@ def several(teachers: Sequence[str], objective: Objective, temperature: Policy, 
     return Stage(
         name="several teachers", teacher=tuple(teachers), objective=objective, temperature=temperature, until=until
     )
+
+
+def at_once(teachers: Sequence[str], temperature: Policy, alpha: float = 1.0) -> tuple[Stage, ...]:
+    """All of these while the temperature falls, equally weighed, then hard labels alone, as the paper's procedure ends.
+
+    Raises KitError as `several` does.
+    """
+    return (several(teachers, Weighted(alpha=alpha), temperature, until=SOFT_END), *hard_labels())

@@ -11,6 +11,7 @@ from made_cache import make_all
 
 from kit.beyond import TABLES, table5, table6
 from kit.paper.plan import PROCEDURES, Plan, collect, runs_of
+from kit.paper.settings import Settings
 from kit.runs.store import Failure
 from kit.show import several_figures
 
@@ -41,6 +42,15 @@ def test_every_row_has_the_same_student_budget_and_choice_of_teachers(made):
     assert by_name[table6.AVER].runs[0].recipe.teachers == ("small", "big", "third")
     small, big, hard = by_name[table6.PAPER].runs[0].recipe.stages
     assert (small.teacher, big.teacher, hard.teacher) == ("small", "big", None)
+
+
+def test_the_rows_of_all_at_once_are_what_the_command_trains(made):
+    _, rows, _ = made
+    here = {(row.label, row.reading): row.runs[0] for row in rows}
+    networks = {f"{name}_teacher".removeprefix("big_"): model for name, model in table6.TEACHERS.items()}
+    asked = {"student": table6.STUDENT, "role": table6.ROLE, "preset": "smoke", "source": "embedded"} | networks
+    for row, temperature in ((table6.ONE, "together"), (table6.EACH, "graduation")):
+        assert here[row] == Settings(**asked, temperature=temperature).run()
 
 
 def test_rows_that_table_5_has_are_the_same_runs(made):

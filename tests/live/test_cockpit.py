@@ -41,13 +41,14 @@ from kit.training import steering
 from kit.training.steering import Event
 
 PATIENCE = 60
-SMALL = {"preset": "smoke", "role": "cifar-10", "student": "cnn", "teacher": "cnn", "small_teacher": "cnn", "epochs": 6}
-SHOWN = SMALL | {"temperature": "adaptive"}  # a cockpit says it
+SMALL = {"preset": "smoke", "role": "cifar-10", "student": "cnn", "teacher": "cnn", "small_teacher": "cnn", "epochs": 6,
+         "temperature": "adaptive"}  # fmt: skip
+THREE = {"temperature": "together", "third_teacher": "cifar:resnet8"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def teachers():
-    for run in with_teachers([Settings(**SMALL).run()])[:-1]:
+    for run in with_teachers([Settings(**SMALL | THREE).run()])[:-1]:
         train(run)
 
 
@@ -86,10 +87,10 @@ def pixels(image) -> np.ndarray:
 
 def test_start_trains_as_described(opened):
     one = opened()
-    assert one.lanes[0].settings == Settings(**SHOWN)  # untouched sliders are no options
+    assert one.lanes[0].settings == Settings(**SMALL)  # untouched sliders are no options
     one.start()
     phase(one, "finished")
-    assert one.lanes[0].session.run == Settings(**SHOWN).run()
+    assert one.lanes[0].session.run == Settings(**SMALL).run()
     assert one.lanes[0].session.state.events == ()
 
 
@@ -101,7 +102,7 @@ def test_sliders_describe_before_the_start_and_steer_after_it(opened):
     assert lane.t == 12  # shown at once
     one.step()
     wait(lambda: lane.session.state.step == 1)
-    assert lane.session.described == Settings(**SHOWN | {"epochs": 200, "k": 12.0, "rate": lane.rate.value})
+    assert lane.session.described == Settings(**SMALL | {"epochs": 200, "k": 12.0, "rate": lane.rate.value})
     assert lane.session.state.events == ()
     lane.alpha.value, lane.k.value = 0.4, 5
     wait(lambda: len(lane.session.state.events) == 2)
@@ -165,7 +166,7 @@ def test_a_sibling_is_chosen_and_the_mean_of_its_temperatures_by_image_is_seen(o
         one.step()
     wait(lambda: lane.session.state.step == 2)
     state = lane.session.state
-    assert lane.session.run == Settings(**SHOWN | {"epochs": 200, "small_teacher": None, "temperature": "NormKD"}).run()
+    assert lane.session.run == Settings(**SMALL | {"epochs": 200, "small_teacher": None, "temperature": "NormKD"}).run()
     used, least, most = (float(line[-1]) for line in (state.history.used, *state.history.traces.values()))
     assert least < lane.t == state.used == used < most
     one.draw()
@@ -198,9 +199,9 @@ def test_comparing_gives_a_second_session_on_the_same_batches(opened):
 def test_every_control_has_a_visible_label(opened):
     one = opened()
     lane = one.lanes[0]
-    for control in (one.role, one.teacher, one.small_teacher, one.student, one.seed, one.image, lane.temperature,
-                    lane.k, lane.alpha, lane.rate, one.start_button, one.pause_button, one.step_button,
-                    one.reset_button, one.snapshot_button, one.compare, one.progress):  # fmt: skip
+    for control in (one.role, one.teacher, one.small_teacher, one.third_teacher, one.student, one.seed, one.image,
+                    lane.temperature, lane.k, lane.alpha, lane.rate, one.start_button, one.pause_button,
+                    one.step_button, one.reset_button, one.snapshot_button, one.compare, one.progress):  # fmt: skip
         assert control.description.strip()
 
 
@@ -210,6 +211,59 @@ def test_wrong_settings_are_said_in_the_status(opened):
     assert "epochs: 0 is not allowed" in one.status.value
     with pytest.raises(KitError, match="preset 'huge'"):
         cockpit(preset="huge")
+
+
+# ---- several teachers at once ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", ["together", "graduation"])
+def test_several_teachers_teach_at_once_and_each_is_seen(opened, capsys, temperature):
+    one, each = opened(third_teacher=THREE["third_teacher"]), temperature == "graduation"
+    lane = one.lanes[0]
+    assert one.third_teacher.layout.display == "none"  # the paper's procedure has two
+    assert lane.session.state.run == Settings(**SMALL).run()
+    lane.temperature.value = f"several at once, one t{' each' * each}"
+    assert one.third_teacher.layout.display is None
+    wanted = Settings(**SMALL | THREE | {"temperature": temperature}).run()
+    assert list(wanted.teachers) == ["small", "big", "third"]
+    wait(lambda: lane.session.run == wanted)
+    phase(one, "ready")
+    one.step()
+    wait(lambda: lane.session.state.phase == "paused")
+    lane.k.value = 15
+    wait(lambda: lane.session.state.events)
+    one.draw()
+    assert "weights small 0.33, big 0.33, third 0.33" in one.status.value
+    one.start()
+    phase(one, "finished")
+    one.draw()
+    (command,) = one.snapshot()[1].values()
+    assert main([*shlex.split(command)[3:], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["run"] == lane.session.replay.hash
+    steps = find(lane.session.replay).steps  # those that another training has recorded
+    panels = one.curves.shown["panels"]
+    for panel, kind in [(panels[3], "pull_{}"), *([(panels[1], "t_{}")] * each)]:
+        lines = {line["name"].removeprefix("t of "): line for line in panel["lines"]}
+        for name in ("small", "big", "third"):
+            shown = np.frombuffer(lines[name]["y"], "<f4")
+            assert shown == pytest.approx(steps[kind.format(name)].to_numpy(), rel=1e-4, nan_ok=True)
+            assert np.isfinite(shown[0]) and np.nanmax(shown) <= panel["high"]
+    assert not any("pull" in line["name"] or "weight" in line["name"] for line in panels[1]["lines"])
+
+
+def test_who_is_alone_is_not_several(opened):
+    one = opened(epochs=200)
+    session = one.lanes[0].session
+    one.lanes[0].temperature.value = "several at once, one t each"
+    one.small_teacher.value = NONE
+    phase(one, "failed")
+    one.draw()
+    assert "teachers big are not allowed; allowed: two or more, each once" in one.status.value
+    one.third_teacher.value = "cnn"
+    wait(lambda: session.run is not None and list(session.run.teachers) == ["big", "third"])
+    one.lanes[0].temperature.value = "schedule"
+    wait(lambda: session.run is not None and list(session.run.teachers) == ["big"])
 
 
 # ---- a temperature of one's own --------------------------------------------------------------------------------------
