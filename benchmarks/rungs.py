@@ -149,7 +149,7 @@ def recalled(task: Task, teacher: nn.Module) -> Callable[[int], EpochLogits]:
     """The teacher's logits out of the kit's cache of them, filled here and now in a folder for this process."""
     scratch = tempfile.TemporaryDirectory(prefix="kit-benchmark-logits-")
     kept = TeacherLogits(Path(scratch.name) / "teacher", task.images // task.batch * task.batch, task.classes)
-    drawn = Drawn(task.seed, task.batch, task.pad)
+    drawn = Drawn(seed=task.seed, batch=task.batch, pad=task.pad)
     list(kept.compute([0], teacher, task.data, drawn, torch.device("cpu"), "float32"))
     known = kept(0)
     if known is None:

@@ -243,7 +243,7 @@ def test_what_is_refused_is_named(make, field, value):
     [
         ("epochs", 0), ("epochs", -1), ("epochs", 1.5), ("batch", 1), ("lr", 0.0), ("lr", -1.0), ("lr", math.nan),
         ("lr", math.inf), ("warmup", 1.0), ("warmup", -0.1), ("momentum", 1.0), ("momentum", -0.5),
-        ("weight_decay", -1e-4), ("weight_decay", math.nan), ("pad", -1), ("nesterov", True),
+        ("weight_decay", -1e-4), ("weight_decay", math.nan), ("pad", -1), ("nestorov", True),
     ],
 )  # fmt: skip
 def test_a_bad_field_of_a_recipe_is_named(field, value):

@@ -182,10 +182,10 @@ class Plan:
             raise KitError(f"student {chosen.name!r} has classes or a head of its own; allowed: for teachers")
         if "width" in changes and chosen.name not in MODELS:
             raise KitError(f"width {changes['width']} is not allowed; allowed: for {', '.join(MODELS)}")
-        data, batch = self.data(role), changes.get("batch", self.size(role).batch)
-        if data.source == "real" and data.train_images < 2 * batch:
-            _say_few(data.train_images, int(batch))
-        return self._run(chosen, role, built, teachers, seed, epochs=epochs, **changes)
+        run = self._run(chosen, role, built, teachers, seed, epochs=epochs, **changes)
+        if run.data.source == "real" and run.data.train_images < 2 * run.recipe.batch:
+            _say_few(run.data.train_images, run.recipe.batch)
+        return run
 
     def _run(
         self,

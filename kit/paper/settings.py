@@ -33,9 +33,9 @@ class Settings(BaseModel):
     """What a person chooses of a training. Field for field the options of `python -m kit train`.
 
     `temperature` is adaptive, schedule, a number for a fixed T, a sibling's name (with a loss of its own), together or
-    graduation (all teachers at once, see `kit.several`), or a policy of one's own. What is None
-    follows from the rest: epochs, batch and width from the preset, rate from the epochs, α from the loss, temperature
-    from the recipe: how weights are updated and for how long, with the loss at a fixed T.
+    graduation (all teachers at once, see `kit.several`), or a policy of one's own. What is None follows: epochs, batch
+    and width by the preset, rate by the epochs, α by the loss, temperature by the recipe, which says how weights are
+    updated and for how long, and the loss at a fixed T.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

@@ -248,7 +248,7 @@ def test_the_command_ends_with_one_entry_a_run_and_says_so_once(tmp_path):
         (
             ["--teacher", "vgg17"],
             "error: model 'vgg17' is not known; allowed: cnn, vgg16, vgg19, resnet34, resnet50, torchvision:NAME, "
-            "timm:NAME, FILE.py:FUNCTION, MODULE:FUNCTION",
+            "timm:NAME, FILE.py:FUNCTION, MODULE:FUNCTION, cifar:NAME",
         ),
     ],
 )
