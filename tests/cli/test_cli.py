@@ -54,7 +54,10 @@ def no_training(monkeypatch):
         ([*DISTIL, "--preset", "huge"], "preset 'huge' is not known; allowed: smoke, quick, paper"),
         ([*DISTIL, "--source", "fake"], "source of cifar-10 'fake'"),
         ([*DISTIL, "--source", "real"], "no real images for cifar-10"),
-        ([*DISTIL, "--temperature", "hot"], "temperature 'hot' is not known; allowed: adaptive, schedule, rising, CTKD, "),
+        (
+            [*DISTIL, "--temperature", "hot"],
+            "temperature 'hot' is not known; allowed: adaptive, schedule, rising, CTKD, ",
+        ),
         ([*DISTIL, "--temperature", "-1"], "T: -1.0"),
         ([*DISTIL, "--temperature", "0"], "T: 0.0"),
         ([*DISTIL, "--temperature", "nan"], "T: nan"),

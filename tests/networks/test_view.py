@@ -90,5 +90,7 @@ def test_the_words_of_a_normalisation():
 
 
 def test_the_kits_own_networks_see_the_roles_images():
-    with pytest.raises(KitError, match="model 'cnn' has no normalisation, size or classes of its own; allowed: for torchvision"):
+    with pytest.raises(
+        KitError, match="model 'cnn' has no normalisation, size or classes of its own; allowed: for torchvision"
+    ):
         Plan.of("smoke").teacher(Chosen("cnn", normalise="imagenet"), "cifar-10")
