@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from kit import recipe
 from kit.beyond.printed import gain_over_kd
 from kit.grid.engines import Engine
 from kit.paper.claims import Claim, gain, guessing, judged, plus_minus
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends
+from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends, with_columns
 from kit.siblings import SIBLINGS
 from kit.temperature import Scheduled
 
@@ -74,7 +75,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def with_agreement(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with columns for the agreement with the teacher, also where no run that has one finished."""
-    return frame.reindex(columns=list(dict.fromkeys([*frame.columns, "agreement_top1", "agreement_kl"])))
+    return with_columns(frame, ["agreement_top1", "agreement_kl"])
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -83,14 +84,7 @@ def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 
 def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
     """What siblings' papers say of them, and what is to be asked of ours. `classes` counts them by role."""
-    frame = with_agreement(frame)
-
-    def claim(text: str, ours: tuple[str, str], theirs: tuple[str, str], elsewhere: float = math.nan) -> Claim:
-        paper, where = ("", "") if math.isnan(elsewhere) else (f"{elsewhere:+.1f} points", "printed elsewhere")
-        measured = gain(frame, ours, theirs, "test_top1")
-        near = guessing(frame, (ours, theirs), "test_top1", classes)
-        return Claim(text, where, paper, "points", measured, ", ".join(theirs), "test_top1", at_chance=near)
-
+    claim = partial(gains, with_agreement(frame), classes)
     return [
         claim("ordinary distillation beats hard labels", FIXED, HARD, -gain_over_kd(HARD[0])),
         claim("the adaptive temperature beats a fixed one", OURS, FIXED),
@@ -102,6 +96,21 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
         *(claim("the adaptive temperature beats its sibling", OURS, name) for name in SIBLINGS),
         _best_of_all(frame),
     ]
+
+
+def gains(
+    frame: pd.DataFrame,
+    classes: Mapping[str, int] | None,
+    text: str,
+    ours: tuple[str, str],
+    theirs: tuple[str, str],
+    elsewhere: float = math.nan,
+) -> Claim:
+    """That a row gains Top-1 on another; `elsewhere` is the gain in points that others print, if they do."""
+    paper, where = ("", "") if math.isnan(elsewhere) else (f"{elsewhere:+.1f} points", "printed elsewhere")
+    measured = gain(frame, ours, theirs, "test_top1")
+    near = guessing(frame, (ours, theirs), "test_top1", classes)
+    return Claim(text, where, paper, "points", measured, ", ".join(theirs), "test_top1", at_chance=near)
 
 
 def _best_of_all(frame: pd.DataFrame) -> Claim:

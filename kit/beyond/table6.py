@@ -9,6 +9,7 @@ updates; teachers' forward passes are in its time, and their training stands bes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pandas as pd
 
@@ -16,9 +17,9 @@ from kit import recipe
 from kit.beyond import table5
 from kit.grid.engines import Engine
 from kit.models import TITLES
-from kit.paper.claims import Claim, gain, guessing, judged, number, plus_minus, saving
+from kit.paper.claims import Claim, judged, number, plus_minus, saving
 from kit.paper.plan import PROCEDURES as PAPERS
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, soft_ends
+from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, soft_ends, with_columns
 from kit.recipe import Objective, Policy
 from kit.several import (
     Averaged,
@@ -116,7 +117,7 @@ def seeds(plan: Plan) -> int:
 def with_agreements(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with columns for the likeness to each teacher and their mean, of whom the most likely is shown."""
     named = [f"kl to {name}" for name in (*TEACHERS, MEAN)]
-    return frame.reindex(columns=list(dict.fromkeys([*frame.columns, *named])))
+    return with_columns(frame, named)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -140,12 +141,7 @@ def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 
 def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
     """What is said of several teachers, and what is to be asked of ours. `classes` counts them by role."""
-
-    def claim(text: str, ours: tuple[str, str], theirs: tuple[str, str]) -> Claim:
-        measured = gain(frame, ours, theirs, "test_top1")
-        near = guessing(frame, (ours, theirs), "test_top1", classes)
-        return Claim(text, "", "", "points", measured, ", ".join(theirs), "test_top1", at_chance=near)
-
+    claim = partial(table5.gains, frame, classes)
     single = best_alone(frame)
     return [
         claim("several teachers beat hard labels", AVER, HARD),

@@ -10,7 +10,7 @@ import typer
 from kit.cli import options
 from kit.cli.output import complain, counted_over, print_json
 from kit.errors import KitError
-from kit.paper.settings import OTHERS
+from kit.paper.settings import OTHERS, arguments_of
 
 
 def cam(
@@ -93,9 +93,7 @@ def cam(
         names = [str(i) for i in range(int(classes))] if classes.isdecimal() else words
         if len(names) < 2:
             raise KitError(f"--classes {classes!r} is not allowed; allowed: two or more, by their number or names")
-        arguments, size = options.literal(args or "{}"), px or 224
-        if not isinstance(arguments, dict):
-            raise KitError(f'--args {args!r} is not allowed; allowed: a JSON object, {{"depth": 16}}')
+        arguments, size = arguments_of("--args", args), px or 224
         network = cam_folder.network_of(model, len(names), size, arguments, width=width, stem=stem)
         explained = cam_folder.of_weights(weights, network, size, names, normalise or "imagenet")
     if images is None:

@@ -20,12 +20,12 @@ def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
     """What fills each role here; exit status 2 when one cannot be filled."""
     import pandas as pd
 
-    from kit.data.roles import OWN, ROLES, real_folder, tree_in
+    from kit.data.roles import EVERY, OWN, ROLES, real_folder, tree_in
     from kit.paper.plan import Plan
 
     folder = real_folder(data)
     plan, found, wrong = Plan.of("quick", folder=data), [], {}
-    for role in (*ROLES, *([OWN] if folder is not None and tree_in(folder, OWN) else [])):
+    for role in EVERY if folder is not None and tree_in(folder, OWN) else ROLES:
         try:
             found.append(plan.data(role).model_dump())
         except Exception as error:  # whatever it is: it costs this role alone

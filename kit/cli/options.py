@@ -28,9 +28,9 @@ def at_least_one(option: typer.CallbackParam, value: int | None) -> int | None:
 
 
 def check_role(role: str) -> str:
-    from kit.data.roles import OWN, ROLES
+    from kit.data.roles import EVERY
 
-    return one_of("role", role, (*ROLES, OWN))
+    return one_of("role", role, EVERY)
 
 
 def check_model(model: str | None) -> str | None:

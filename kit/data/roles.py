@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
 OWN = "own"  # the role of a folder that is none of the paper's datasets
+EVERY = (*ROLES, OWN)  # that may be named
 ON_DISK = ("imagenet", OWN)  # roles whose images may be too many for the memory
 SOURCES = ("auto", "embedded", "real")
 PX_RANGE = (8, 512)
@@ -167,7 +168,7 @@ def real_folder(folder: Path | str | None) -> Path | None:
 def check_sources(sources: Mapping[str, str]) -> dict[str, str]:
     """Returns what fills which role. Raises KitError for a role or a source that is not known."""
     for role, source in sources.items():
-        one_of(f"source of {one_of('role', role, (*ROLES, OWN))}", source, SOURCES)
+        one_of(f"source of {one_of('role', role, EVERY)}", source, SOURCES)
     return dict(sources)
 
 
@@ -180,7 +181,7 @@ def check_arguments(
     level: str | None = None,
 ) -> None:
     """Raises KitError for a role, size, count, source or level outside what is allowed."""
-    one_of("role", role, (*ROLES, OWN))
+    one_of("role", role, EVERY)
     one_of("source", source, SOURCES)
     low, high = PX_RANGE
     if type(px) is not int or not low <= px <= high:

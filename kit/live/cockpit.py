@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
-from kit.data.roles import OWN, ROLES, check_sources
+from kit.data.roles import EVERY, ROLES, check_sources
 from kit.errors import KitError, one_of
 from kit.live.drawn import Bars, Curves, Lines, distributions
 from kit.live.page import Page
@@ -138,7 +138,7 @@ def cockpit(
 
 def roles_of(data: str | None) -> list[str]:
     """What may be trained on: the paper's roles and, of a folder, itself."""
-    return [*ROLES, *([OWN] if data else [])]
+    return [*(EVERY if data else ROLES)]
 
 
 class Lane:

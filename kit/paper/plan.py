@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -289,7 +289,12 @@ def measured(table: Sequence[Row], jobs: int | Engine | None = None) -> pd.DataF
 def collect(table: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd.DataFrame:
     """One line a run: what was trained on what, how it ended, what it cost. A run that failed has its `status`."""
     frame = pd.DataFrame([_line(row, run, results[run]) for row in table for run in row.runs])
-    return frame.reindex(columns=list(dict.fromkeys([*frame.columns, *MEASURED])))  # also where nothing finished
+    return with_columns(frame, MEASURED)
+
+
+def with_columns(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """The frame with these columns, too, also where no run that has them finished."""
+    return frame.reindex(columns=list(dict.fromkeys([*frame.columns, *names])))
 
 
 MEASURED = (

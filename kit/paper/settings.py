@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from kit.data.roles import OWN, ROLES
+from kit.data.roles import EVERY, OWN
 from kit.errors import KitError, one_of
 
 RECIPES = ("kit", "crd")
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
     from kit.recipe import Stage
     from kit.runs.spec import Run
     from kit.temperature import Policy
+
+
+def arguments_of(option: str, given: str | None) -> dict[str, Any]:
+    """A network's further arguments, of what an option was given. Raises KitError where that is no JSON object."""
+    try:
+        arguments = json.loads(given or "{}")
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise KitError(f'{option} {given!r} is not allowed; allowed: a JSON object, {{"depth": 16}}')
+    return arguments
 
 
 class Settings(BaseModel):
@@ -107,7 +118,7 @@ class Settings(BaseModel):
         from kit.networks.named import check_name
         from kit.runs.spec import changed
 
-        one_of("role", self.role, (*ROLES, OWN))
+        one_of("role", self.role, EVERY)
         one_of("recipe", self.recipe, RECIPES)
         for model in filter(None, (self.student, self.teacher, self.small_teacher, self.third_teacher)):
             check_name(model)
@@ -151,13 +162,9 @@ class Settings(BaseModel):
                 raise KitError(f"{option}-{what} {value!r} is of no network; give {option}")
             if value is not None and what in ("classes", "head") and weights is None:
                 raise KitError(f"{option}-{what} {value!r} is for a teacher that is given; give {option}-weights")
-        try:
-            arguments = json.loads(given or "{}")
-        except ValueError:
-            arguments = None
-        if not isinstance(arguments, dict):
-            raise KitError(f'{option}-args {given!r} is not allowed; allowed: a JSON object, {{"depth": 16}}')
-        return name and Chosen(name, arguments, weights, normalise or "role", px, classes, head)
+        return name and Chosen(
+            name, arguments_of(f"{option}-args", given), weights, normalise or "role", px, classes, head
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -29,7 +29,7 @@ from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
 from kit.methods.setting import SearchSize, Setting, steps_of
 from kit.paper.claims import Claim, gain, guessing, judged, plus_minus, saving
-from kit.paper.plan import Plan, Row, accuracies
+from kit.paper.plan import Plan, Row, accuracies, with_columns
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
@@ -272,7 +272,7 @@ def _line(given: Setting, row: Trial, teachers: Mapping[Run, Result | Failure]) 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a method and budget: the paper's figures, and this kit's as mean ± half of the 95 % interval."""
-    frame = frame.reindex(columns=list(dict.fromkeys([*frame.columns, *MEASURED])))
+    frame = with_columns(frame, MEASURED)
     lines = []
     for (budget, label), cell in frame.groupby(["budget", "label"], sort=False):
         first = cell.iloc[0]
@@ -329,7 +329,7 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
     A row all of whose runs failed keeps its claims, without a verdict; so does a search that could not tell its
     candidates from guessing, of its accuracies. `classes` counts them by role.
     """
-    frame = frame.reindex(columns=list(dict.fromkeys([*frame.columns, *MEASURED, "notes"])))
+    frame = with_columns(frame, [*MEASURED, "notes"])
     frame = frame.assign(by_chance=frame["notes"].fillna("").str.contains(AT_CHANCE, regex=False))
     frame.loc[frame["by_chance"], ["test_top1", "test_top5"]] = math.nan
     return [

@@ -71,20 +71,18 @@ class Recorded(Course):
         stages = {"stages": [stage.row(self.steps_per_epoch) for stage in self.stages]}
         metrics = train.scores("train") | test.scores("test") | self.spent.record() | stages
         metrics["test_recalls"] = recalls(test.logits, self.data.test.labels)  # by class
+        several = self.recipe.teachers if any(len(stage.teachers) > 1 for stage in self.recipe.stages) else ()
+        asked = {name: self.teachers.networks[name] for name in several}
         if "big" in self.teachers.networks:
-            big = self.evaluated(self.data.test, self.teachers.networks["big"])
-            metrics["agreement"] = agreement(big.logits, test.logits)
-        if any(len(stage.teachers) > 1 for stage in self.recipe.stages):
-            metrics["agreements"] = self._agreements(test)
+            asked["big"] = self.teachers.networks["big"]
+        logits = {name: self.evaluated(self.data.test, network).logits for name, network in asked.items()}
+        if "big" in logits:
+            metrics["agreement"] = agreement(logits["big"], test.logits)
+        if several:
+            mean = torch.stack([logits[name].softmax(-1) for name in several]).mean(0)  # (N, C)
+            logits[MEAN] = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()  # their softmax is that mean
+            metrics["agreements"] = {name: agreement(logits[name], test.logits) for name in (*several, MEAN)}
         return metrics
-
-    def _agreements(self, test: Evaluation) -> dict[str, dict[str, float]]:
-        """The student's likeness to each teacher, by name, and to the mean of their probabilities."""
-        networks = {name: self.teachers.networks[name] for name in self.recipe.teachers}
-        logits = {name: self.evaluated(self.data.test, network).logits for name, network in networks.items()}
-        mean = torch.stack([zt.softmax(-1) for zt in logits.values()]).mean(0)  # (N, C)
-        logits[MEAN] = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()  # their softmax is that mean
-        return {name: agreement(zt, test.logits) for name, zt in logits.items()}
 
     def evaluated(self, split: Split, network: nn.Module | None = None) -> Evaluation:
         """How the student, or another network, answers on a split. Raises Diverged where its logits are no numbers."""
