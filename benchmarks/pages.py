@@ -112,10 +112,16 @@ def browser(executable: str) -> Iterator[Browser]:
             launched.close()
 
 
+def visit_lab(page: Page, address: str, notebook: str) -> None:
+    """Goes to a notebook in JupyterLab: to the front, whatever else a visit before has left open there."""
+    page.goto(address.format(path=notebook), timeout=PATIENCE)
+    page.locator(".lm-TabBar-tab", has_text=Path(notebook).name).click(timeout=PATIENCE)
+    page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-NotebookPanel-toolbar").wait_for(timeout=PATIENCE)
+
+
 def open_lab(page: Page, address: str, notebook: str) -> None:
     """Opens a notebook in JupyterLab, side bar folded away, and waits for its kernel."""
-    page.goto(address.format(path=notebook), timeout=PATIENCE)
-    page.locator(".jp-NotebookPanel-toolbar").first.wait_for(timeout=PATIENCE)
+    visit_lab(page, address, notebook)
     page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for(timeout=PATIENCE)
     if page.locator(".jp-FileBrowser").first.is_visible():
         page.keyboard.press("Control+b")

@@ -224,7 +224,7 @@ def test_a_visit_in_jupyterlab(page, lab, notebooks, screenshots):
     left = batch(page)
     page.goto("about:blank")
     page.wait_for_timeout(5 * SECONDS)
-    page.goto(lab.format(path=NOTEBOOK))
+    pages.visit_lab(page, lab, NOTEBOOK)
     page.locator('div[role="status"]').first.wait_for(timeout=PATIENCE)
     came = waits_for(page, r"batch \d+ of")
     assert left <= batch(page) < left + 250, (left, came)  # five seconds are more batches than that
