@@ -58,7 +58,7 @@ class Teachers:
         self.networks = {
             name: frozen(networks[name], self.device) for name in dict.fromkeys((*recipe.teachers, *networks))
         }
-        self._folded = {name: folded(self.networks[name]) for name in recipe.teachers}
+        self._folded: dict[str, nn.Module] = {}  # of those that have been asked: who is cached never is
         self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
 
     def enter(self, stage: Stage, asked: Sequence[str]) -> None:
@@ -104,6 +104,8 @@ class Teachers:
     def _ask(self, name: str, x: Tensor) -> Tensor:
         if needs_graph(self.stage.objective):
             return self.present[name](x)
+        if name not in self._folded:
+            self._folded[name] = folded(self.networks[name])
         return teach(self._folded[name], x, self.dtype)
 
     def learn(self, at: Moment) -> None:
