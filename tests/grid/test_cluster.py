@@ -12,13 +12,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import dask.config
 import psutil
 import pytest
 from commands import refused
 from distributed import LocalCluster
+from distributed.cli import dask_worker
 from filelock import FileLock
+from forked import forked
 from small_runs import hard, taught
 
 from kit import grid
@@ -69,19 +73,16 @@ class Lab:
         )
         self.scheduler = self.cluster.scheduler
         self.address = self.cluster.scheduler_address
-        self.processes: list[subprocess.Popen] = []
+        self.processes: list[BaseProcess] = []
 
-    def worker(self, cache: Path, preload: str = WITNESS, threads: int = 1) -> subprocess.Popen:
+    def worker(self, cache: Path, preload: str = WITNESS, threads: int = 1) -> BaseProcess:
         """Starts a worker; `arrived` waits for it."""
         script = self.folder / f"preload-{len(self.processes)}.py"
         script.write_text(textwrap.dedent(preload))
-        environment = os.environ | {"PYTHONPATH": PATHS, "KIT_CACHE": str(cache),
-                                    "WITNESS": str(self.witness), "KIT_CHECKPOINT_S": "0.1"}  # fmt: skip
-        words = [sys.executable, "-m", "distributed.cli.dask_worker", self.address, "--no-nanny", "--no-dashboard",
-                 "--nthreads", str(threads), "--host", "127.0.0.1", "--memory-limit", "0",
-                 "--local-directory", str(self.folder), "--preload", str(script)]  # fmt: skip
-        with (self.folder / "workers.log").open("a") as log:
-            self.processes.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, cwd=self.folder))
+        words = [self.address, "--no-nanny", "--no-dashboard", "--nthreads", str(threads), "--host", "127.0.0.1",
+                 "--memory-limit", "0", "--local-directory", str(self.folder), "--preload", str(script)]  # fmt: skip
+        told = {"KIT_CACHE": str(cache), "WITNESS": str(self.witness), "KIT_CHECKPOINT_S": "0.1"}
+        self.processes.append(forked(work, words, output=self.folder / "workers.log", **told))
         return self.processes[-1]
 
     def arrived(self, count: int) -> None:
@@ -96,8 +97,13 @@ class Lab:
     def close(self) -> None:
         for process in self.processes:
             process.kill()
-            process.wait()
+            process.join()
         self.cluster.close()
+
+
+def work(words: list[str]) -> None:
+    """What `dask worker` does with these words."""
+    dask_worker.main(words)
 
 
 def eventually(happens: Callable[[], object], seconds: float = PATIENCE_S) -> None:
@@ -215,14 +221,14 @@ def test_a_task_that_needs_the_clients_files_is_done_where_they_are(shared, lab,
 
 
 def test_a_module_that_a_worker_lacks_is_said_and_ends_the_task_alone(lab, own_cache, tmp_path, monkeypatch):
-    elsewhere = tmp_path / "elsewhere"  # a worker finds what is in the folder that it is started in
+    lab.worker(own_cache)
+    lab.arrived(1)
+    elsewhere = tmp_path / "elsewhere"  # since the worker has come: it would find what this process finds
     elsewhere.mkdir()
     (elsewhere / "only_here.py").write_text("def draw(about, tick): return None\n")
     monkeypatch.syspath_prepend(elsewhere)
     from only_here import draw
 
-    lab.worker(own_cache)
-    lab.arrived(1)
     ended = []
     tasks = [Task("a", "a picture", draw, ""), Task("b", "another", where_done, str(tmp_path / "out"))]
     with DaskCluster(lab.address) as engine:
@@ -253,7 +259,7 @@ def test_a_worker_is_killed_in_the_middle_of_a_grid(shared, lab, own_cache, tmp_
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(train_all, asked, jobs=DaskCluster(lab.address), show_progress=False)
         eventually(in_the_middle)
-        doomed.send_signal(signal.SIGKILL)
+        doomed.kill()
         results = training.result(PATIENCE_S)
 
     everything = with_teachers(asked)
@@ -288,51 +294,45 @@ def test_a_run_that_loses_its_workers_again_and_again_is_a_failure_and_the_other
     assert line.startswith(f"run {deadly.hash} ({deadly.title}) did not finish: its workers were lost")
 
 
-CLIENT = """
-    import signal, sys
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
-    from kit.grid import DaskCluster
-    from kit.grid import train_all
-    from small_runs import hard
-    if __name__ == "__main__":
-        engine = DaskCluster(sys.argv[1]) if sys.argv[1] != "here" else None
-        train_all([hard(epochs=1_000_000)], jobs=engine, show_progress=False)
-"""
+CLIENT = "from test_cluster import endless; endless()"
+
+
+def endless(address: str | None = None) -> None:
+    engine = DaskCluster(address) if address else None
+    train_all([hard(epochs=1_000_000)], jobs=engine, show_progress=False)
 
 
 @pytest.mark.parametrize(
     ("where", "by"), [("cluster", signal.SIGKILL), ("cluster", signal.SIGINT), ("here", signal.SIGKILL)]
 )
-def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cache):
+def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cache, monkeypatch):
     """A million epochs, of which it does a few hundred: two seconds after the client is gone its run is free again."""
+    monkeypatch.setenv("KIT_CHECKPOINT_S", "0.1")
     if where == "cluster":
         worker = lab.worker(own_cache)
         lab.arrived(1)
-    script = lab.folder / "client.py"
-    script.write_text(textwrap.dedent(CLIENT))
-    environment = os.environ | {
-        "PYTHONPATH": PATHS,
-        "KIT_CHECKPOINT_S": "0.1",
-    }
-    words = [sys.executable, str(script), lab.address if where == "cluster" else "here"]
-    client = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = forked(endless, lab.address, output=lab.folder / "client.log")
+        ended = client.join
+    else:  # one that no fork server started, as its workers have one of their own
+        client = subprocess.Popen([sys.executable, "-c", CLIENT], env=os.environ | {"PYTHONPATH": PATHS})
+        ended = client.wait
     run = hard(epochs=1_000_000)
     checkpoints = own_cache / "checkpoints" / run.hash
     try:
         eventually(lambda: len(list(checkpoints.glob("step-*"))) == 2)
-        client.send_signal(by)
+        os.kill(client.pid, by)
         with FileLock(folder_of(run.hash).with_suffix(".lock"), timeout=3.0):
             stood = sorted(path.name for path in checkpoints.glob("step-*"))
         time.sleep(0.5)
         assert sorted(path.name for path in checkpoints.glob("step-*")) == stood  # kept, and not written any more
         if where == "cluster":
-            assert worker.poll() is None
+            assert worker.is_alive()
             engine = DaskCluster(lab.address)
             assert isinstance(train_all([hard()], jobs=engine, show_progress=False)[hard()], Result)
-        client.wait(10)
+        ended(10)
     finally:
         client.kill()
-        client.wait()
+        ended()
 
 
 def test_a_lost_scheduler_ends_everything_in_one_line(lab, own_cache):
@@ -387,7 +387,7 @@ def test_a_cluster_of_this_machine_listens_on_loopback_alone(own_cache, capfd):
     before = listening()
     engine, ended, at = DaskCluster("local", jobs=2), [], []
     tasks = grid.Grid([hard(seed=seed) for seed in range(2)]).tasks
-    with engine:
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}), engine:  # sooner there
         at += listening() - before
         run_tasks(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append(reason))
     assert ended == [None, None]
