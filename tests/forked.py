@@ -1,6 +1,6 @@
 """Processes of their own, forked from one that has imported what they need: Python with torch takes seconds to start.
 
-process = forked(do, "with", "this", output=folder / "said", KIT_CACHE="elsewhere")
+process = forked(do, "with", "this", output=folder, KIT_CACHE="elsewhere")
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IMPORTED = ["kit.grid.preload", "kit.cli.main", "kit.runs.training", "kit.grid.d
 
 
 def forked(do: Callable, *about: object, output: Path | None = None, **environment: str) -> BaseProcess:
-    """Starts a process that calls `do`, which is a module's own, and writes what it says to `output`."""
+    """Starts a process that calls `do`, a module's function, and writes to the files stdout and stderr of `output`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         for name, value in ONE_THREAD.items():
@@ -41,6 +41,7 @@ def _begin(do: Callable, about: tuple, environment: dict[str, str], output: Path
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
     if output is not None:
-        with output.open("a") as file:
-            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+        for descriptor, name in ((1, "stdout"), (2, "stderr")):
+            with (output / name).open("a") as file:
+                os.dup2(file.fileno(), descriptor)
     do(*about)

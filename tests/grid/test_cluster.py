@@ -82,7 +82,7 @@ class Lab:
         words = [self.address, "--no-nanny", "--no-dashboard", "--nthreads", str(threads), "--host", "127.0.0.1",
                  "--memory-limit", "0", "--local-directory", str(self.folder), "--preload", str(script)]  # fmt: skip
         told = {"KIT_CACHE": str(cache), "WITNESS": str(self.witness), "KIT_CHECKPOINT_S": "0.1"}
-        self.processes.append(forked(work, words, output=self.folder / "workers.log", **told))
+        self.processes.append(forked(work, words, output=self.folder, **told))
         return self.processes[-1]
 
     def arrived(self, count: int) -> None:
@@ -248,8 +248,8 @@ def test_a_worker_is_killed_in_the_middle_of_a_grid(shared, lab, own_cache, tmp_
     caches = [own_cache, own_cache] if shared else [lab.folder / "a", lab.folder / "b"]
     doomed, _ = (lab.worker(cache) for cache in caches)
     lab.arrived(2)
-    big = hard(width=3, epochs=40)
-    asked = [taught(big, seed=seed, epochs=200) for seed in range(3)]
+    big = hard(width=3, epochs=20)
+    asked = [taught(big, seed=seed, epochs=100) for seed in range(3)]
 
     def in_the_middle() -> bool:
         ended = {run for run, *_ in lab.seen("ended")}
@@ -311,7 +311,7 @@ def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cac
     if where == "cluster":
         worker = lab.worker(own_cache)
         lab.arrived(1)
-        client = forked(endless, lab.address, output=lab.folder / "client.log")
+        client = forked(endless, lab.address, output=lab.folder)
         ended = client.join
     else:  # one that no fork server started, as its workers have one of their own
         client = subprocess.Popen([sys.executable, "-c", CLIENT], env=os.environ | {"PYTHONPATH": PATHS})

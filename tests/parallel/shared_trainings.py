@@ -1,4 +1,4 @@
-"""What `test_parallel.py` has two processes do together, and one alone: `torchrun … shared_trainings.py FOLDER`.
+"""What `test_parallel.py` has two processes do together, and one alone.
 
 Every scenario returns what it came to, as plain values and tensors; each rank writes its own into the folder.
 """
@@ -6,7 +6,6 @@ Every scenario returns what it came to, as plain values and tensors; each rank w
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import torch
@@ -197,7 +196,6 @@ def scenarios(ranks: Ranks, folder: Path) -> dict[str, dict]:
     }
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    ours, out = parallel.ranks_on("cpu"), Path(sys.argv[1])
+def share(out: Path) -> None:
+    ours = parallel.ranks_on("cpu")
     torch.save(scenarios(ours, out), out / f"{ours.number}.pt")

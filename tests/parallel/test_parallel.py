@@ -9,26 +9,47 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import psutil
 import pytest
 import shared_trainings
 import torch
+from commands import last_json
+from forked import forked
 from torch import nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from kit import recipe
+from kit.__main__ import main
 from kit.errors import KitError
 from kit.methods import complexity, prokt
 from kit.parallel.ranks import ALONE, Ranks
 from kit.recipe import Recipe
 from kit.trainer import check_shareable
 
-TESTS = Path(__file__).parent
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def environment(**changes: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | changes
+def torchrun(do: Callable, *about: object) -> None:
+    """What TWO does, but that the two are forked from this process, which spares them importing torch."""
+    once = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": uuid.uuid4().hex, "max_restarts": 0}
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="fork", **once)
+    elastic_launch(config, do)(*about)
+
+
+def two_forked(do: Callable, *about: object, output: Path, **environment: str) -> BaseProcess:
+    """Has two processes do it, whose cache is the folder of their output."""
+    return forked(torchrun, do, *about, output=output, KIT_CACHE=str(output), **environment)
+
+
+def train(*words: str) -> None:
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        signal.signal(number, handler)  # a fork has the launcher's
+    sys.exit(main(list(words)))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +60,9 @@ def alone(tmp_path_factory) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> list[dict[str, dict]]:
     out = tmp_path_factory.mktemp("two")
-    subprocess.run([*TWO, str(TESTS / "shared_trainings.py"), str(out)], env=environment(), check=True, timeout=300)
+    running = two_forked(shared_trainings.share, out, output=out)
+    running.join(300)
+    assert running.exitcode == 0, (out / "stderr").read_text()
     return [torch.load(out / f"{rank}.pt") for rank in (0, 1)]
 
 
@@ -198,13 +221,7 @@ def test_one_process_is_left_as_it_is():
 
 # ---- the command -----------------------------------------------------------------------------------------------------
 
-TRAIN = ["-m", "kit", "train", "--role", "cifar-10", "--student", "cnn", "--preset", "smoke"]
-
-
-def kit(cache: Path, *options: str) -> subprocess.CompletedProcess:
-    """`python -m kit train …` by two processes."""
-    command = [*TWO, *TRAIN, *options]
-    return subprocess.run(command, env=environment(KIT_CACHE=str(cache)), capture_output=True, text=True, timeout=300)
+TRAIN = ["train", "--role", "cifar-10", "--student", "cnn", "--preset", "smoke"]
 
 
 def folders(cache: Path) -> list[Path]:
@@ -218,8 +235,12 @@ def has_begun(cache: Path) -> bool:
     return bool(folders(cache)) and bool(begun - {path.name for path in folders(cache)})
 
 
-def test_the_command_ends_with_one_entry_a_run_and_says_so_once(tmp_path):
-    done = kit(tmp_path, "--teacher", "vgg16", "--json")
+def test_the_command_ends_with_one_entry_a_run_and_says_so_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
+    words = [*TRAIN, "--teacher", "vgg16", "--json"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [*TWO, "-m", "kit", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     title, *_, last = done.stdout.splitlines()
     assert title.startswith("CNN ← VGG-16 on cifar-10, seed 0 (embedded:")
@@ -231,11 +252,8 @@ def test_the_command_ends_with_one_entry_a_run_and_says_so_once(tmp_path):
         (note,) = json.loads((folder / "run.json").read_text())["notes"]
         assert note == "trained by 2 processes; seconds are the sum over them"
 
-    plain = [sys.executable, *TRAIN, "--teacher", "vgg16", "--json"]  # alone: it is found, under the same hash
-    found = subprocess.run(
-        plain, env=environment(KIT_CACHE=str(tmp_path)), capture_output=True, text=True, timeout=120, check=True
-    )
-    assert json.loads(found.stdout.splitlines()[-1]) == record
+    assert main(words) == 0  # alone: it is found, under the same hash
+    assert last_json(capsys) == record
 
 
 @pytest.mark.parametrize(
@@ -254,10 +272,11 @@ def test_the_command_ends_with_one_entry_a_run_and_says_so_once(tmp_path):
 )
 def test_bad_input_is_one_line(options, said, tmp_path):
     """Before torchrun's own account of its processes' exit statuses, which is torchrun's."""
-    refused = kit(tmp_path, *options)
-    assert refused.returncode != 0
-    assert refused.stdout == ""
-    before, _, account = refused.stderr.partition("failed (exitcode: 2)")
+    refused = two_forked(train, *TRAIN, *options, output=tmp_path)
+    refused.join(300)
+    assert refused.exitcode not in (None, 0)
+    assert (tmp_path / "stdout").read_text() == ""
+    before, _, account = (tmp_path / "stderr").read_text().partition("failed (exitcode: 2)")
     assert [line for line in before.splitlines() if line.startswith("error:")] == [said]
     assert "Traceback" not in before and "error: batch" not in account
     assert "exitcode  : 1" not in account
@@ -266,30 +285,20 @@ def test_bad_input_is_one_line(options, said, tmp_path):
 
 @pytest.mark.parametrize("how", ["kill the second", "kill the first", "interrupt"])
 def test_a_process_that_ends_before_its_time_ends_the_command_and_finished_runs_are_kept(how, tmp_path):
-    command = [*TWO, *TRAIN, "--teacher", "cnn", "--epochs", "300"]
-    changes = environment(KIT_CACHE=str(tmp_path), KIT_CHECKPOINT_S="0")
-    running = subprocess.Popen(command, env=changes, stderr=subprocess.PIPE, text=True)
+    running = two_forked(train, *TRAIN, "--teacher", "cnn", "--epochs", "300", output=tmp_path, KIT_CHECKPOINT_S="0")
     deadline = time.monotonic() + 120
     while not has_begun(tmp_path):
-        assert running.poll() is None, running.stderr.read()
+        assert running.is_alive(), (tmp_path / "stderr").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     if how == "interrupt":
-        running.send_signal(signal.SIGINT)
+        os.kill(running.pid, signal.SIGINT)
     else:
-        os.kill(processes(running.pid)[0 if how == "kill the first" else 1], signal.SIGKILL)
-    _, said = running.communicate(timeout=60)  # neither hangs
-    assert running.returncode != 0
+        ranks = sorted(child.pid for child in psutil.Process(running.pid).children())
+        os.kill(ranks[0 if how == "kill the first" else 1], signal.SIGKILL)
+    running.join(60)  # neither hangs
+    assert running.exitcode not in (None, 0)
     if how == "interrupt":
-        assert said.count("error: stopped; finished runs are kept") == 1
+        assert (tmp_path / "stderr").read_text().count("error: stopped; finished runs are kept") == 1
     assert len(folders(tmp_path)) == 1  # the teacher
     assert has_begun(tmp_path)  # and the student goes on from there
-
-
-def processes(launcher: int) -> list[int]:
-    """The processes that torchrun has started, by rank."""
-    import psutil
-
-    return [
-        child.pid for child in sorted(psutil.Process(launcher).children(), key=lambda child: child.environ()["RANK"])
-    ]

@@ -7,18 +7,21 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import pytest
+from forked import context, forked
 from small_runs import cut, hard, taught
 
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.recipe import HardLabels, Moment, Recipe, Stage
 from kit.runs.spec import Run
-from kit.runs.store import cached, find
+from kit.runs.store import cached, find, folder_of, locked
 from kit.runs.training import train
 from kit.runs.transfer import export_runs, import_runs, packed, prune, unpacked
 from kit.training.history import Diverged
@@ -203,46 +206,35 @@ def counted(log: Path, seed: int) -> Run:
     return Run(**dict(hard(seed=seed)) | {"recipe": Recipe(stages=(stage,), epochs=6, batch=16, pad=1)})
 
 
-ASK = """
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from test_cache import counted
-from kit.runs import train
-runs = [counted(Path(sys.argv[1]), seed) for seed in range(2)]
-print("ready", flush=True)
-sys.stdin.readline()
-with ThreadPoolExecutor(10) as pool:
-    for run in runs:
-        list(pool.map(train, [run] * 10))
-"""
+def ask(log: Path, together: Barrier) -> None:
+    together.wait()
+    with ThreadPoolExecutor(10) as pool:
+        for seed in range(2):
+            list(pool.map(train, [counted(log, seed)] * 10))
 
 
 def test_two_processes_and_twenty_identical_requests_train_each_run_once(own_cache, tmp_path):
-    log = tmp_path / "begun"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    both = [subprocess.Popen([sys.executable, "-c", ASK, str(log)], env=environment, **pipes) for _ in range(2)]
+    log, together = tmp_path / "begun", context.Barrier(2)
+    both = [forked(ask, log, together, output=tmp_path) for _ in range(2)]
     for process in both:
-        assert process.stdout.readline() == b"ready\n", process.stderr.read().decode()
-    for process in both:  # both are waiting: they begin together
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-    for process in both:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said.decode()
+        process.join(120)
+        assert process.exitcode == 0, (tmp_path / "stderr").read_text()
     assert len(log.read_text().splitlines()) == 2
     assert all(find(counted(log, seed)) is not None for seed in range(2))
 
 
+def hold(held: Event) -> None:
+    with locked(folder_of(hard().hash)):
+        held.set()
+        time.sleep(600)
+
+
 def test_a_killed_holders_lock_is_free(own_cache):
-    hold = "import time; from small_runs import hard; from kit.runs import folder_of, locked\n"
-    hold += "with locked(folder_of(hard().hash)):\n    print('held', flush=True)\n    time.sleep(600)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, "-c", hold], env=environment, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"held\n"
+    held = context.Event()
+    process = forked(hold, held)
+    assert held.wait(120)
     process.kill()
-    process.wait()
+    process.join()
     assert train(hard()).metrics["test_top1"] >= 0
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
+from forked import forked
 from safetensors.torch import load_file
 from small_runs import hard as hard_run
 from small_runs import taught
@@ -290,23 +288,23 @@ def test_waiting_for_anothers_run_it_hears_whether_that_is_still_wanted(own_cach
     train(hard_run())  # the lock is free
 
 
-LONG = "from small_runs import hard; from kit.runs import train; train(hard(epochs=200))"
+def train_long() -> None:
+    train(hard_run(epochs=200))
 
 
 def test_killed_by_the_system_it_ends_the_same(monkeypatch, own_cache, tmp_path):
     """SIGKILL, twice, at moments that nobody chose; against a cache in which nothing was killed."""
     rng, reached = random.Random(11), [""]
-    environment = os.environ | {"KIT_CHECKPOINT_S": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", LONG], env=environment, stderr=subprocess.PIPE)
+        process = forked(train_long, output=tmp_path, KIT_CHECKPOINT_S="0")
         deadline = time.monotonic() + 120
         while newest(own_cache) <= reached[-1]:
-            assert process.poll() is None, process.stderr.read().decode()
+            assert process.is_alive(), (tmp_path / "stderr").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.2))
         process.kill()
-        process.communicate()
+        process.join()
         reached.append(newest(own_cache))
     assert find(hard_run(epochs=200)) is None  # it was killed before its end
     killed = train(hard_run(epochs=200))
