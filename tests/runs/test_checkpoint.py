@@ -81,7 +81,7 @@ def same(a: Training, b: Training) -> bool:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_stopped_anywhere_it_ends_as_if_never_stopped(name, tmp_path):
-    """18 steps in 3 epochs; stopped at the first, at an epoch's end and before the last, and gone on from disk with the networks made anew."""
+    """18 steps in 3 epochs; stopped at three of them, each time gone on from disk with the networks made anew."""
     whole = fresh(RECIPES[name]()).run()
     assert whole.total_steps == 18
     for step in (1, 6, 17):
