@@ -24,8 +24,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import Field, create_model
 from scipy.special import softmax
+from small_runs import Here
 
 from kit.__main__ import main
+from kit.cli import options
 from kit.errors import KitError
 from kit.live.cockpit import NONE, cockpit, sentence, slider
 from kit.live.drawn import distributions
@@ -65,6 +67,12 @@ def opened(tmp_path):
     yield opener
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The command line trains in this process: no worker has to start."""
+    monkeypatch.setattr(options, "engine_at", lambda *_: Here())
 
 
 def wait(condition) -> None:
@@ -217,7 +225,7 @@ def test_wrong_settings_are_said_in_the_status(opened):
 
 
 @pytest.mark.parametrize("temperature", ["together", "graduation"])
-def test_several_teachers_teach_at_once_and_each_is_seen(opened, capsys, temperature):
+def test_several_teachers_teach_at_once_and_each_is_seen(opened, here, capsys, temperature):
     one, each = opened(third_teacher=THREE["third_teacher"]), temperature == "graduation"
     lane = one.lanes[0]
     assert one.third_teacher.layout.display == "none"  # the paper's procedure has two
@@ -534,7 +542,7 @@ def test_a_sentence_says_how_it_stands():
 # ---- snapshots -------------------------------------------------------------------------------------------------------
 
 
-def test_a_snapshot_is_what_is_shown_and_can_be_trained_again(opened, capsys):
+def test_a_snapshot_is_what_is_shown_and_can_be_trained_again(opened, here, capsys):
     one = opened()
     lane = one.lanes[0]
     for name, value in (("k", 9.0), ("alpha", 0.4)):

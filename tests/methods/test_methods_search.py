@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from small_runs import Here
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet34, resnet50
 
@@ -27,7 +28,7 @@ from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import Layer, LayeredSpec, shrunk, without
 from kit.paper import table4
 from kit.paper.plan import Plan
-from kit.runs.spec import HeldOutSpec, with_teachers
+from kit.runs.spec import HeldOutSpec
 from kit.runs.store import Failure
 from kit.runs.training import train
 
@@ -394,18 +395,11 @@ def test_layers_are_shrunk_from_the_best_cut_network(setting):
 
 def test_table_4_at_smoke_has_every_row_and_equal_steps(monkeypatch):
     """In this process, so that no worker has to start, and under smaller teachers than the paper's."""
-    from kit.methods import search
-
-    def one_by_one(wanted, jobs=None, show_progress=True, engine=None):
-        return {run: [train(each) for each in with_teachers([run])] and train(run) for run in wanted}
-
-    monkeypatch.setattr(table4, "train_all", one_by_one)
-    monkeypatch.setattr(search, "train_all", one_by_one)
     plan = Plan.of("smoke")
     given, cnn = table4.setting(plan), plan.teacher("cnn", table4.ROLE)
     roomy = dataclasses.replace(given, epochs=3, big=given.small, small=cnn, assistants=(cnn.student,))
     monkeypatch.setattr(table4, "setting", lambda plan, *options: roomy)
-    frame = table4.run(plan, seeds=1, equal_time=True)
+    frame = table4.run(plan, seeds=1, jobs=Here(), equal_time=True, show_progress=False)
     assert len(frame) == 2 * len(table4.METHODS) and (frame["status"] == "finished").all()
     per_epoch = len(roomy.data.load().train) // roomy.batch
     steps = frame[frame["budget"] == "steps"].set_index("label")["steps"]
