@@ -35,9 +35,9 @@ from kit.trainer import Training
 ARMS = ("hard", "cached", "live")
 
 
-def runs_of(student: str, epochs: int) -> tuple[Run, Run]:
+def runs_of(student: str, epochs: int, batch: int) -> tuple[Run, Run]:
     """The student on hard labels, and by Hinton's loss from its teacher (of one epoch: what it knows takes no time)."""
-    run = partial(on_digits, px=32, images=(128, 1), batch=128)  # 1,797 digits: ten steps an epoch
+    run = partial(on_digits, px=32, images=(batch, 1), batch=batch)  # ten classes: ten steps an epoch
     _, name, times = PAIRS[student]
     teacher = run(name, recipe.hard_labels(), 1, width=8 * times)
     hard = run(student, recipe.hard_labels(), epochs)
@@ -52,9 +52,9 @@ def trained(arm: str, hard: Run, taught: Run) -> Training:
         return training.run()
 
 
-def measure(student: str, epochs: int, repeats: int, bar: tqdm) -> dict[str, list[float]]:
+def measure(student: str, epochs: int, batch: int, repeats: int, bar: tqdm) -> dict[str, list[float]]:
     """Seconds of each arm's steps, repeat by repeat."""
-    hard, taught = runs_of(student, epochs)
+    hard, taught = runs_of(student, epochs, batch)
     train(taught.teachers["big"])
     for _ in compute_logits(taught, "big", range(epochs)):
         pass
@@ -78,6 +78,7 @@ def main(
     pair: Annotated[Optional[str], typer.Option(help="vgg16 or resnet34; default: both")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="of every arm")] = 7,
     epochs: Annotated[int, typer.Option(min=1, help="of ten steps, in every arm")] = 2,
+    batch: Annotated[int, typer.Option(min=2, max=128, help="images a step")] = 128,
     as_json: Annotated[bool, typer.Option("--json", help="end with lines of JSON")] = False,
 ) -> None:
     """Time the same student on hard labels, with cached and with live teacher logits."""
@@ -89,7 +90,7 @@ def main(
     ):
         os.environ["KIT_CACHE"] = cache
         for student in pairs:
-            seconds = measure(student, epochs, repeats, bar)
+            seconds = measure(student, epochs, batch, repeats, bar)
             found[student] = {
                 "cached_over_hard": Spread.of_ratio(seconds["cached"], seconds["hard"]).rounded(),
                 "live_over_hard": Spread.of_ratio(seconds["live"], seconds["hard"]).rounded(),

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
+from small_runs import Here
 
 from kit.__main__ import main
+from kit.cli import options
 from kit.paper import table4
 from kit.paper.plan import Plan
 from kit.runs import train, with_teachers
@@ -28,6 +30,7 @@ def test_the_example_of_an_own_loss_trains_as_it_stands(own_cache, capsys):
 def test_the_example_of_an_own_network_trains_as_the_command_has_it(tmp_path, monkeypatch, capsys):
     """The command itself, at a size for seconds, on images and by a teacher's weights that are made here."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(options, "engine_at", lambda *_: Here())  # no worker to start
     code = next(code for code in examples() if "def tiny" in code)
     (tmp_path / "my_nets.py").write_text(code, encoding="utf-8")
     torch.save(torchvision.models.resnet18(num_classes=2).state_dict(), "resnet18.pth")
@@ -54,7 +57,7 @@ def test_the_example_of_an_own_method_is_a_row_of_table_4():
     assert len(code.splitlines()) < 30
     names = {}
     exec(code, names)
-    frame = table4.compare(Plan.of("smoke"), 1, jobs=1, methods=(names["METHOD"],), show_progress=False).frame
+    frame = table4.compare(Plan.of("smoke"), 1, jobs=Here(), methods=(names["METHOD"],), show_progress=False).frame
     assert frame[["method", "title", "status"]].values.tolist() == [["self", "self-distillation", "finished"]]
     assert frame["steps"].item() == 2 * frame["steps_student"].item()  # the rehearsal is paid for
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import matplotlib
 import numpy as np
@@ -138,10 +139,15 @@ def source_line(roles: dict[str, str], preset: str, seeds: int, *more: str) -> s
 
 def text_size(text: str, size: float = TEXT, bold: bool = False) -> tuple[float, float]:
     """Width and height in px at DPI of `text`, which may have several lines."""
-    text = drawable(text)
-    font = FontProperties(family=_RC["font.family"], size=size, weight="bold" if bold else "normal")
-    sizes = [_RENDERER.get_text_width_height_descent(line, font, ismath=False)[0] for line in text.split("\n")]
-    return max(sizes), line_height(size) * len(sizes)
+    widths = [_line_width(line, tuple(_RC["font.family"]), size, bold) for line in drawable(text).split("\n")]
+    return max(widths), line_height(size) * len(widths)
+
+
+@lru_cache(maxsize=4096)
+def _line_width(line: str, families: tuple[str, ...], size: float, bold: bool) -> float:
+    """Measured once: tables ask for the same cells' widths again and again."""
+    font = FontProperties(family=families, size=size, weight="bold" if bold else "normal")
+    return _RENDERER.get_text_width_height_descent(line, font, ismath=False)[0]
 
 
 def line_height(size: float) -> float:

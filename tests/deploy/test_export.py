@@ -23,6 +23,8 @@ from torch import nn
 from kit.data.decode import decode_file
 from kit.deploy import FORMATS, Accuracy, alone, export, predict
 from kit.errors import KitError
+from kit.models import RESNET_STAGES
+from kit.networks.flops import flops_per_image
 from kit.runs.store import Result, Stored
 from kit.runs.training import train
 from kit.runtime.onednn import PickingConv2d
@@ -60,8 +62,17 @@ def answers(result: Result, folder: Path, x: np.ndarray) -> dict[str, torch.Tens
 # ---- the same logits -------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def shallow(monkeypatch):
+    """ResNets of one block a stage: whole ones repeat its layers, of which each takes torch's exporters a while."""
+    for name, (block, _) in RESNET_STAGES.items():
+        monkeypatch.setitem(RESNET_STAGES, name, (block, (1, 1, 1, 1)))
+    yield
+    flops_per_image.cache_clear()
+
+
 @pytest.mark.parametrize("name", ["cnn", "vgg16", "resnet50"])  # the others are deeper ones of the same layers
-def test_every_network_answers_alike_in_every_format(name, own_cache, tmp_path, capfd):
+def test_every_network_answers_alike_in_every_format(name, shallow, own_cache, tmp_path, capfd):
     result = train(of(name))
     picking = [module for module in result.student().modules() if isinstance(module, PickingConv2d)]
     assert bool(picking) == name.startswith("resnet")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
+import torch
 from caches import new_cache
+from torch.utils.flop_counter import FlopCounterMode
 
 from kit import recipe
 from kit.__main__ import main
@@ -17,7 +19,6 @@ from kit.figures.forecast import Prediction, duration, measured_rates, networks_
 from kit.figures.needs import NEEDS
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, TYPICAL_DRAWING_S, Pace, Work, images_of, note_drawing
-from kit.losses import hard_cross_entropy
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.paper import scale, table1, table4
@@ -25,7 +26,6 @@ from kit.paper.plan import Plan, runs_of
 from kit.paper.settings import Settings
 from kit.runs.spec import changed, with_teachers
 from kit.runs.training import train
-from kit.runtime.threads import one_thread
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,33 +41,44 @@ def plan(own_cache) -> Plan:
     return Plan.of("smoke")
 
 
-def test_a_networks_speed_is_about_that_of_a_loop_written_out():
-    """VGG-16 on noise, forward and backward by hand: within a factor of 3, as the machine does other things besides."""
-    network = ModelSpec(name="vgg16", classes=10, width=8, stem="small")
-    measured = speed(network, 16, 32, 0.3)
-    data = bench._made_up(16, 10, 32)
-    built = network.build(0).train()
-    x, y = (
-        data.train.images.take(data.train.labels.new_tensor(range(32))).permute(0, 3, 1, 2).float() / 255,
-        data.train.labels[:32],
-    )
-    with one_thread():
-        hard_cross_entropy(built(x), y).backward()
-        begun, steps = time.perf_counter(), 0
-        while time.perf_counter() - begun < 0.3:
-            hard_cross_entropy(built(x), y).backward()
-            steps += 1
-        by_hand = 32 * steps / (time.perf_counter() - begun)
-    assert by_hand / 3 < measured.training < 3 * by_hand
-    assert measured.teaching > measured.training  # a forward pass alone
-    forward, both = flops_per_image(network, 16)
-    assert measured_rates([measured]) == {
-        Work(network, 16): measured.training * both,
-        Work(network, 16, True): measured.teaching * forward,
-    }
+VGG = ModelSpec(name="vgg16", classes=10, width=8, stem="small")
 
 
-def test_a_batch_that_would_take_too_long_is_cut():
+@pytest.fixture
+def made_clock(monkeypatch):
+    """A clock that each training step moves on by 0.5 s, each batch asked of a teacher by 0.25 s; on two threads by
+    half of that."""
+    now = [0.0]
+
+    def ticking(seconds):
+        def step(_):
+            now[0] += seconds / torch.get_num_threads()
+
+        return lambda *_: step
+
+    monkeypatch.setattr("kit.data.throughput.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(bench, "cores", lambda: 2)
+    monkeypatch.setattr(bench, "_training", ticking(0.5))
+    monkeypatch.setattr(bench, "_teaching", ticking(0.25))
+
+
+def test_a_networks_speed_is_images_over_seconds(made_clock):
+    measured = speed(VGG, 16, 32, 1)
+    assert measured == bench.Speed(VGG, 16, 32, training=64, training_all=128, teaching=128, teaching_all=256)
+    forward, both = flops_per_image(VGG, 16)
+    assert measured_rates([measured]) == {Work(VGG, 16): 64 * both, Work(VGG, 16, True): 128 * forward}
+
+
+@pytest.mark.parametrize(("prepare", "passes"), [(bench._training, 1), (bench._teaching, 0)])
+def test_a_measured_step_executes_the_flops_of_its_images(prepare, passes):
+    """Of a batch of 32: forward and backward in training, forward alone as a teacher."""
+    step = prepare(VGG, 16, 32, 0.01)
+    with FlopCounterMode(display=False) as counted:
+        step(0)
+    assert counted.get_total_flops() == 32 * flops_per_image(VGG, 16)[passes]
+
+
+def test_a_batch_that_would_take_too_long_is_cut(made_clock):
     """A network that a second's measurement has no time for 128 images of is measured with two."""
     network = ModelSpec(name="resnet34", classes=10, width=16, stem="small")
     assert speed(network, 64, 128, 0.05).batch == 2

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_runs import Here
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -331,5 +332,5 @@ def test_a_new_method_is_one_object(setting):
         return Procedure(setting.run(recipe.eq1(2.0, "hinton"), {"big": setting.big}, seed))
 
     mine = Method(key="mine", title="lukewarm", reading="T = 2", cite="no paper", build=build)
-    comparison = table4.compare(Plan.of("smoke"), seeds=1, jobs=1, methods=(mine,), show_progress=False)
+    comparison = table4.compare(Plan.of("smoke"), seeds=1, jobs=Here(), methods=(mine,), show_progress=False)
     assert comparison.frame[["method", "status"]].values.tolist() == [["mine", "finished"]]

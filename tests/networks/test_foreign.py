@@ -55,14 +55,15 @@ UNTRACED = {name: "cannot be taken by torch.export (" for name in ("torch-export
 NETWORKS = {
     "torchvision:shufflenet_v2_x0_5": Foreign(formats=DEEP),
     "torchvision:mobilenet_v3_small": Foreign(formats=DEEP),
-    "timm:test_resnet": Foreign(formats=DEFAULT),
-    "timm:test_efficientnet": Foreign(formats=DEEP),
+    "timm:test_resnet": Foreign(formats=DEEP),
     "timm:test_efficientnet_ln": Foreign(formats=DEEP),  # without batch norm
     "timm:test_vit": Foreign({"img_size": 16, "patch_size": 4}, DEFAULT),  # a transformer
     "OWN:tiny": Foreign({"depth": 2, "drop": 0.3}),
     "OWN:Tied": Foreign(formats=DEFAULT),
     "OWN:Picky": Foreign(formats=DEFAULT),
-    "OWN:flat": Foreign(refused={"cam": "has no convolution; allowed: a network with at least one nn.Conv2d"}),
+    "OWN:flat": Foreign(
+        formats=DEFAULT, refused={"cam": "has no convolution; allowed: a network with at least one nn.Conv2d"}
+    ),
     "OWN:scripted": Foreign(refused={"cam": "is scripted; allowed: the network that it was made of"} | UNTRACED),
     "own_package.nets:small": Foreign({"width": 3}, DEFAULT),
 }

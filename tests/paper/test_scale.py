@@ -60,17 +60,6 @@ def test_every_run_is_counted_once(parts):
     assert parts[0].flops[1] == 0  # which has no teachers itself
 
 
-def test_nothing_of_it_needs_images(monkeypatch, tmp_path):
-    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
-
-    def refuse(*_, **__):
-        raise AssertionError("an image was loaded")
-
-    monkeypatch.setattr("kit.data.roles.load", refuse)
-    scale.summary(scale.plan())
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_memory_is_the_sum_of_what_is_held(parts):
     run = max((run for part in parts for run in part.runs), key=lambda run: scale.memory(run).total)
     held = scale.memory(run)
@@ -85,7 +74,8 @@ def _meta(run) -> nn.Module:
         return run.student.build()
 
 
-def test_hours_are_flops_over_the_assumed_rate(parts):
+def test_hours_are_flops_over_the_assumed_rate(parts, monkeypatch):
+    monkeypatch.setattr(scale, "parts", lambda plan: parts)
     frame = scale.summary(scale.plan(), tflops=100, utilisation=0.5)
     expected = [sum(part.flops) / 100e12 / 0.5 / 3600 for part in parts]
     assert frame["gpu_hours"].tolist() == pytest.approx(expected)
@@ -111,7 +101,10 @@ def test_foreseen_runs_of_table_4_are_as_many_as_its_searches_may_try():
     assert hash_of(foreseen[0].model_dump(mode="json")) == foreseen[0].hash  # ordinary runs
 
 
-def test_paper_md_is_what_the_kit_computes():
+def test_paper_md_is_what_the_kit_computes_without_images(monkeypatch, tmp_path):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
+    monkeypatch.setattr("kit.data.roles.load", lambda *_, **__: pytest.fail("an image was loaded"))
     assert (ROOT / "PAPER.md").read_text(encoding="utf-8") == scale.page(), (
         "write it anew: python -m kit bench --preset paper --page PAPER.md"
     )
+    assert list(tmp_path.iterdir()) == []
