@@ -1,6 +1,6 @@
 """Bad input by machine: whatever is fed in, the outcome is a right result or an error of one line.
 
-KIT_FUZZ_CASES sets how many cases there are in all (1,200 unless given); the same number tries the same cases.
+KIT_FUZZ_CASES sets how many cases there are in all (2,400 unless given); the same number tries the same cases.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from kit.show.tables import curves, interval
 from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.trainer import Training
 
-CASES = int(os.environ.get("KIT_FUZZ_CASES", "1200"))
+CASES = int(os.environ.get("KIT_FUZZ_CASES", "2400"))
 SHARES = {"recipes": 14, "training": 3, "intervals": 12, "curves": 5, "xml": 20, "images": 14, "runs": 16,
           "checkpoints": 3, "manifests": 14, "parameters": 14}  # fmt: skip
 TRIED: Counter[str] = Counter()

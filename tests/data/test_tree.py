@@ -28,7 +28,7 @@ from kit.paper.plan import _say_few
 from kit.paper.settings import Settings
 from kit.runs.spec import DataSpec
 
-TREES = int(os.environ.get("KIT_TREES", "200"))
+TREES = int(os.environ.get("KIT_TREES", "500"))
 
 # ---- drawn by machine -----------------------------------------------------------------------------------------------
 

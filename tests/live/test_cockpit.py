@@ -619,7 +619,7 @@ def test_opening_again_ends_the_former_one(opened):
 # ---- whatever is pressed ---------------------------------------------------------------------------------------------
 
 
-def test_250_random_controls_of_the_cockpit(opened, monkeypatch):
+def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
     raised = []
     monkeypatch.setattr(threading, "excepthook", raised.append)
     one, rng = opened(epochs=30), random.Random(11)
@@ -642,7 +642,7 @@ def test_250_random_controls_of_the_cockpit(opened, monkeypatch):
         "draw": one.draw,
     }
     often = [12, 4, 8, 1, 20, 10, 10, 6, 1, 0.3, 1, 1, 4, 15]
-    for _ in range(250):
+    for _ in range(500):
         presses[rng.choices(list(presses), often)[0]]()
         now = lane.session.state
         if now.k is not None:
