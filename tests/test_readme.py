@@ -15,6 +15,7 @@ from kit.__main__ import main
 from kit.cli import options
 from kit.paper import table4
 from kit.paper.plan import Plan
+from kit.paper.settings import Settings
 from kit.runs import train, with_teachers
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +45,16 @@ def test_the_example_of_an_own_network_trains_as_the_command_has_it(tmp_path, mo
     assert "my_nets.py:tiny" in capsys.readouterr().out
 
 
-def test_the_example_of_an_own_temperature_trains():
+def test_the_example_of_an_own_temperature_falls_as_the_student_follows():
+    names = {}
+    exec(next(code for code in examples() if "Policy" in code), names)
+    settings = Settings(student="cnn", teacher="cnn", role="cifar-10", preset="smoke", temperature=names["Patient"]())
+    *_, result = [train(run) for run in with_teachers([settings.run()])]
+    t = result.steps[result.steps["stage"] == "big teacher"]["t"]
+    assert t.iloc[0] == 20 and (t.diff().dropna() <= 0).all() and 1 < t.iloc[-1] < 20
+
+
+def test_the_example_of_a_temperature_by_image_trains():
     names = {}
     exec(next(code for code in examples(CONTRIBUTING) if "Policy" in code), names)
     *_, result = [train(run) for run in with_teachers([names["run"]])]
