@@ -22,7 +22,7 @@ figures: install
 	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
 
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 numerics: install
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
