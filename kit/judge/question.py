@@ -2,7 +2,7 @@
 
     Question(data="pets/", student="resnet34", seeds=5).rows()
 
-It is `Settings` with other defaults, so whatever a training can be given can be given here, too.
+It is `Settings` with other defaults, so whatever a training can be given can be given here, too, but a third teacher.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Question(Settings):
         None, description="default: cnn, at half the preset's width, so that teachers know more"
     )
     usual_role: ClassVar[str | None] = None  # the embedded digits
+    third_teacher: ClassVar[None] = None  # no row here has teachers at once
 
     role: str | None = Field(None, description="default: the folder of --data, else the embedded digits")
     teacher: str = Field("vgg16", min_length=1, description="the big teacher")
