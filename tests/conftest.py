@@ -23,3 +23,13 @@ def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("KIT_DATA", raising=False)
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The command line trains in this process: no worker has to start."""
+    from small_runs import Here
+
+    from kit.cli import options
+
+    monkeypatch.setattr(options, "engine_at", lambda *_: Here())

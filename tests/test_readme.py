@@ -12,7 +12,6 @@ from PIL import Image
 from small_runs import Here
 
 from kit.__main__ import main
-from kit.cli import options
 from kit.paper import table4
 from kit.paper.plan import Plan
 from kit.paper.settings import Settings
@@ -28,10 +27,9 @@ def test_the_example_of_an_own_loss_trains_as_it_stands(own_cache, capsys):
     assert "'test_top1'" in capsys.readouterr().out
 
 
-def test_the_example_of_an_own_network_trains_as_the_command_has_it(tmp_path, monkeypatch, capsys):
+def test_the_example_of_an_own_network_trains_as_the_command_has_it(tmp_path, here, monkeypatch, capsys):
     """The command itself, at a size for seconds, on images and by a teacher's weights that are made here."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(options, "engine_at", lambda *_: Here())  # no worker to start
     code = next(code for code in examples() if "def tiny" in code)
     (tmp_path / "my_nets.py").write_text(code, encoding="utf-8")
     torch.save(torchvision.models.resnet18(num_classes=2).state_dict(), "resnet18.pth")

@@ -14,10 +14,8 @@ import torch
 from caches import new_cache
 from commands import last_json, refused
 from made_cache import make_all
-from small_runs import Here
 
 from kit.__main__ import main
-from kit.cli import options
 from kit.grid import engines
 from kit.paper import table2
 from kit.paper.plan import Plan, runs_of
@@ -36,12 +34,6 @@ def no_environment(monkeypatch):
 def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("KIT_CACHE", str(new_cache(tmp_path / "cache")))
     return tmp_path / "cache" / "runs"
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """Trains in this process: no worker has to start."""
-    monkeypatch.setattr(options, "engine_at", lambda *_: Here())
 
 
 @pytest.fixture
@@ -164,6 +156,16 @@ def test_without_a_command_there_is_help(capsys):
 def test_every_command_has_help(command, capsys):
     assert main([command, "--help"]) == 0
     assert "Usage: python -m kit" in capsys.readouterr().out
+
+
+def test_as_a_program_wrong_input_is_one_line_and_status_2(tmp_path):
+    command = [sys.executable, "-m", "kit", "train", "--student", "vgg16", "--teacher", "resnet34", "--k", "0.5",
+               "--preset", "smoke", "--role", "cifar-10"]  # fmt: skip
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("error: k: 0.5 is not allowed")
 
 
 # ---- train -----------------------------------------------------------------------------------------------------------
@@ -332,7 +334,6 @@ def test_doctor_says_what_is_here(capsys):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here, a disk that is always full")
 def test_output_that_cannot_be_written_is_one_line():
-    """As a program, in whose stderr a warning of an import would be seen too."""
     with open("/dev/full", "w") as full:
         ran = subprocess.run(
             [sys.executable, "-m", "kit", "cache", "list"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True

@@ -24,10 +24,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import Field, create_model
 from scipy.special import softmax
-from small_runs import Here
 
 from kit.__main__ import main
-from kit.cli import options
 from kit.errors import KitError
 from kit.live.cockpit import NONE, cockpit, sentence, slider
 from kit.live.drawn import distributions
@@ -69,12 +67,6 @@ def opened(tmp_path):
     yield opener
     for one in made:
         one.close()
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """The command line trains in this process: no worker has to start."""
-    monkeypatch.setattr(options, "engine_at", lambda *_: Here())
 
 
 def wait(condition) -> None:

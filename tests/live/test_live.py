@@ -13,10 +13,8 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import Here
 
 from kit.__main__ import main
-from kit.cli import options
 from kit.errors import KitError
 from kit.live import session as sessions
 from kit.live.session import Session, Settings
@@ -70,8 +68,7 @@ def same(ours, theirs) -> bool:
 # ---- the same student -----------------------------------------------------------------------------------------------
 
 
-def test_untouched_it_trains_the_student_that_the_command_line_trains(open_session, monkeypatch, capsys):
-    monkeypatch.setattr(options, "engine_at", lambda *_: Here())  # no worker to start
+def test_untouched_it_trains_the_student_that_the_command_line_trains(open_session, here, capsys):
     session = open_session()
     session.start()
     state = wait(session, "finished")

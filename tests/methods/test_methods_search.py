@@ -92,7 +92,7 @@ def test_a_described_resnet_computes_what_the_builders_does():
     assert torch.allclose(described.eval()(x), built.eval()(x), atol=1e-5)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_every_cut_and_shrunk_network_is_valid(data):
     whole = NETWORKS[data.draw(st.sampled_from(sorted(NETWORKS)))]
@@ -111,7 +111,7 @@ def test_every_cut_and_shrunk_network_is_valid(data):
     assert flops_per_image(small, px)[0] > 0 and LayeredSpec.model_validate_json(small.model_dump_json()) == small
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_every_student_of_the_search_space_is_valid(data):
     space = Space.around(NETWORKS["vgg19"])

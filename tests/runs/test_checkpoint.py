@@ -81,10 +81,10 @@ def same(a: Training, b: Training) -> bool:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_stopped_anywhere_it_ends_as_if_never_stopped(name, tmp_path):
-    """18 steps in 3 epochs; stopped at three of them, each time gone on from disk with the networks made anew."""
+    """18 steps in 3 epochs; stopped at five of them, each time gone on from disk with the networks made anew."""
     whole = fresh(RECIPES[name]()).run()
     assert whole.total_steps == 18
-    for step in (1, 6, 17):
+    for step in (1, 5, 6, 11, 17):
         Checkpoints(tmp_path / str(step), {}).save(stopped_at(step, RECIPES[name]()))
         torch.manual_seed(99)
         again = Training(RECIPES[name](), DATA, cnn(1), teachers(), seed=3)
