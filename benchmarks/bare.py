@@ -6,9 +6,10 @@ left out, or one more put in, alone: `python -m benchmarks.throughput --tricks`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,9 @@ class Tricks:
     logits_known: bool = False  # the teacher's, beforehand: no forward pass of it
     bfloat16: Literal["nowhere", "teacher", "both"] = "nowhere"
     compiled: bool = False
+    tf32: bool = True  # convolutions of a GPU; torch's default
+    fastest_kernels: bool = False  # cuDNN's benchmark mode, on a GPU
+    captured: bool = False  # a step is one CUDA graph
 
 
 BARE = Tricks()
@@ -44,6 +48,7 @@ BARE = Tricks()
 def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
     if tricks.freed_memory_kept:
         keep_freed_memory()
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = tricks.tf32, tricks.fastest_kernels
     memory = torch.channels_last if tricks.channels_last else torch.contiguous_format
     student, teacher = task.networks()
     student = student.train().to(memory_format=memory)
@@ -53,34 +58,62 @@ def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
     forward = torch.compile(student) if tricks.compiled else student
     ask = torch.compile(teacher) if tricks.compiled else teacher
     batches = (Batches if tricks.batched_augmentation else OneByOne)(task)
-    known = torch.randn(task.images, task.classes, generator=torch.Generator().manual_seed(task.seed))
+    known = torch.randn(task.images, task.classes, generator=torch.Generator().manual_seed(task.seed)).to(task.device)
     of_teacher = torch.inference_mode if tricks.inference_mode else torch.no_grad
-    teacher_precision = autocast if tricks.bfloat16 != "nowhere" else nullcontext
-    student_precision = autocast if tricks.bfloat16 == "both" else nullcontext
+    half = partial(torch.autocast, task.device, torch.bfloat16)
+    teacher_precision = half if tricks.bfloat16 != "nowhere" else nullcontext
+    student_precision = half if tricks.bfloat16 == "both" else nullcontext
+
+    def step(x: Tensor, y: Tensor, zt: Tensor | None) -> tuple[Tensor, Tensor]:
+        if zt is None:
+            with of_teacher(), teacher_precision():
+                zt = ask(x)
+            zt = zt.float().clone()  # an ordinary tensor again, which a loss may keep
+        with student_precision():
+            zs = forward(x)
+        zs = zs.float()
+        soft = F.cross_entropy(zs / task.T, F.softmax(zt / task.T, 1))
+        loss = task.alpha * task.T**2 * soft + (1 - task.alpha) * F.cross_entropy(zs, y)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        return loss, (zs.argmax(1) == y).sum()
+
+    take = captured(step) if tricks.captured else step
 
     def epoch() -> Iterator[None]:
-        for indices in torch.randperm(task.images)[: task.images // task.batch * task.batch].split(task.batch):
+        order = torch.randperm(task.images)[: task.images // task.batch * task.batch].to(task.device)
+        for indices in order.split(task.batch):
             x, y = batches(indices)
-            x = x.contiguous(memory_format=memory)
-            if tricks.logits_known:
-                zt = known[indices]
-            else:
-                with of_teacher(), teacher_precision():
-                    zt = ask(x)
-                zt = zt.float().clone()  # an ordinary tensor again, which a loss may keep
-            with student_precision():
-                zs = forward(x)
-            zs = zs.float()
-            soft = F.cross_entropy(zs / task.T, F.softmax(zt / task.T, 1))
-            loss = task.alpha * task.T**2 * soft + (1 - task.alpha) * F.cross_entropy(zs, y)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            loss, correct = take(x.contiguous(memory_format=memory), y, known[indices] if tricks.logits_known else None)
             if not tricks.no_sync:
-                loss.item(), (zs.argmax(1) == y).sum().item()
+                loss.item(), correct.item()
             yield
 
     return Loop(student, epoch)
+
+
+def captured(step: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The step as one CUDA graph, recorded when first asked for; each replay is given the batch in the same memory."""
+    graph, held, given = torch.cuda.CUDAGraph(), [], []
+
+    def replayed(x: Tensor, y: Tensor, zt: Tensor | None) -> tuple[Tensor, Tensor]:
+        if not held:
+            held.extend((torch.empty_like(x).copy_(x), y.clone()))
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):  # what a library prepares at its first calls cannot be recorded
+                for _ in range(3):
+                    step(*held, zt)
+            torch.cuda.current_stream().wait_stream(aside)
+            with torch.cuda.graph(graph):
+                given.extend(step(*held, zt))
+        held[0].copy_(x)
+        held[1].copy_(y)
+        graph.replay()
+        return given[0], given[1]
+
+    return replayed
 
 
 class Batches:
@@ -91,15 +124,16 @@ class Batches:
         margins = ((0, 0), (task.pad, task.pad), (task.pad, task.pad), (0, 0))
         padded = np.pad(task.data.train.images.pixels.numpy(), margins, mode="reflect")
         self.side = padded.shape[1]
-        self.pixels, self.labels = torch.from_numpy(padded).view(-1, 3), task.data.train.labels
-        mean, std = task.data.mean_std
+        self.pixels = torch.from_numpy(padded).view(-1, 3).to(task.device)  # a GPU holds all images
+        self.labels = task.data.train.labels.to(task.device)
+        mean, std = (stat.to(task.device) for stat in task.data.mean_std)
         self.mean, self.scale = mean.repeat(task.px), (1 / std).repeat(task.px)  # of a row
-        self.ahead = torch.arange(task.px)
+        self.ahead = torch.arange(task.px, device=task.device)
 
     def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         b, px, side = len(indices), self.px, self.side
-        top, left = torch.randint(0, 2 * self.pad + 1, (2, b, 1))
-        mirrored = (torch.randint(0, 2, (b, 1)) * self.flip).bool()
+        top, left = torch.randint(0, 2 * self.pad + 1, (2, b, 1), device=indices.device)
+        mirrored = (torch.randint(0, 2, (b, 1), device=indices.device) * self.flip).bool()
         rows = (indices[:, None] * side + top + self.ahead) * side  # (b, px)
         columns = left + torch.where(mirrored, px - 1 - self.ahead, self.ahead)  # (b, px)
         pixels = self.pixels.index_select(0, (rows[:, :, None] + columns[:, None, :]).flatten())
@@ -111,10 +145,11 @@ class OneByOne:
     """The same by torchvision's transforms, image by image."""
 
     def __init__(self, task: Task) -> None:
-        self.pictures = Pictures(task)
+        self.pictures, self.device = Pictures(task), task.device
 
     def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        return default_collate([self.pictures[i] for i in indices.tolist()])
+        x, y = default_collate([self.pictures[i] for i in indices.tolist()])
+        return x.to(self.device), y.to(self.device)
 
 
 # What is changed, each alone, in the second table, and how it is called there: a trick left out, or one more put in.
@@ -130,12 +165,16 @@ LEFT_OUT = {
 PUT_IN = {"teacher's logits known": {"logits_known": True}}
 BFLOAT16 = {"teacher in bfloat16": {"bfloat16": "teacher"}, "both in bfloat16": {"bfloat16": "both"}}
 COMPILED = {"torch.compile of both": {"compiled": True}}
+ON_GPU = {  # of a GPU alone
+    "convolutions without TF32": {"tf32": False},
+    "cuDNN's fastest kernels": {"fastest_kernels": True},
+    "a step as one CUDA graph": {"captured": True},
+    "CUDA graph, both in bfloat16": {"captured": True, "bfloat16": "both"},
+}
 
 
-def autocast() -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16)
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; elsewhere it is emulated, and slow."""
+def has_bfloat16(device: str) -> bool:
+    """Whether this machine multiplies bfloat16 itself; elsewhere it is emulated, and slow."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import torch
+
 from benchmarks.report import Ended
 from benchmarks.task import Loop, Task
 
@@ -97,14 +99,13 @@ def taken_in_turns(processes: Mapping[str, Served], steps: int, repeats: int) ->
 # ---- in the process that is measured ------------------------------------------------------------------------------
 
 _loop: Loop
+_task: Task
 
 
 def build(rung: str, task: Task, place: Place) -> None:
-    import torch
-
     from benchmarks.rungs import RUNGS
 
-    global _loop
+    global _loop, _task
     sys.stdout = sys.stderr  # whatever a library prints belongs to no table
     multiprocessing.set_start_method(None, force=True)  # a DataLoader's workers start as they do elsewhere
     os.environ.update(place.environment or {})
@@ -112,25 +113,44 @@ def build(rung: str, task: Task, place: Place) -> None:
         sys.path.insert(0, str(place.path))
     torch.set_num_threads(place.threads)
     torch.manual_seed(task.seed)
-    _loop = RUNGS[rung](task)
+    _loop, _task = RUNGS[rung](task), task
 
 
 def seconds(steps: int) -> float:
-    """From the beginning of an epoch to the end of its last step that is wanted."""
+    """From the beginning of an epoch, or where the loop has settled, to the end of its last step that is wanted."""
+    epoch = _loop.epoch()
+    for _ in islice(epoch, _task.settling):
+        pass
+    wait_for_gpu()
     begin = time.perf_counter()
-    done = sum(1 for _ in islice(_loop.epoch(), steps))
+    done = sum(1 for _ in islice(epoch, steps))
+    wait_for_gpu()
     took = time.perf_counter() - begin
+    if _task.device == "cuda":
+        torch.cuda.empty_cache()  # who waits for its turn needs none of the memory
     if done != steps:
         raise RuntimeError(f"only {done} of {steps} steps could be done")
     return took
 
 
+def wait_for_gpu() -> None:
+    if _task.device == "cuda":
+        torch.cuda.synchronize()
+
+
 def profiled(steps: int) -> dict[str, float]:
+    """Of a GPU the time that its kernels take, else the processor's."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it says that it has found no GPU
+    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    on_gpu = _task.device == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]) as profiler:
         seconds(steps)
-    spent = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    spent = {
+        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in profiler.key_averages()
+        if not on_gpu or event.device_type == DeviceType.CUDA
+    }
     total = sum(spent.values())
     return {name: time_ / total for name, time_ in sorted(spent.items(), key=lambda item: -item[1])}

@@ -26,7 +26,7 @@ from kit.recipe import Eq1, Improved, Objective, Recipe, Stage
 from kit.runs.logits import Drawn, TeacherLogits
 from kit.temperature import Adaptive, Fixed, Policy
 from kit.trainer import Training
-from kit.training.forward import Machine, Precision
+from kit.training.forward import Machine, Precision, answering
 from kit.training.teachers import EpochLogits
 
 BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is done, and no stage ends
@@ -35,15 +35,18 @@ BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is do
 # ---- (a) as a tutorial teaches it ---------------------------------------------------------------------------------
 
 
-def tutorial(task: Task, workers: int) -> Loop:
+def tutorial(task: Task, workers: int, precision: Precision = "float32") -> Loop:
     """DataLoader, per-image transforms, plain SGD, and loss and accuracy read off after every step.
 
-    Its workers live on between epochs, so that starting them is not counted: that favours it.
+    Its workers live on between epochs, so that starting them is not counted: that favours it. With a GPU, memory is
+    pinned; in bfloat16, torch's autocast is around both networks.
     """
     student, teacher = task.networks()
     loader = DataLoader(
-        Pictures(task), task.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
-    )
+        Pictures(task), task.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0,
+        pin_memory=task.device == "cuda",
+    )  # fmt: skip
+    answers = partial(answering, torch.device(task.device), precision)
     optimiser = nesterov(student, task)
     cross_entropy, kl_divergence = nn.CrossEntropyLoss(), nn.KLDivLoss(reduction="batchmean")
     teacher.eval()
@@ -52,10 +55,12 @@ def tutorial(task: Task, workers: int) -> Loop:
         student.train()
         seen, running_loss, correct = 0, 0.0, 0
         for images, labels in loader:
+            images, labels = (tensor.to(task.device, non_blocking=True) for tensor in (images, labels))
             optimiser.zero_grad()
-            with torch.no_grad():
+            with torch.no_grad(), answers():
                 teacher_logits = teacher(images)
-            logits = student(images)
+            with answers():
+                logits = student(images)
             soft = kl_divergence(F.log_softmax(logits / task.T, dim=1), F.softmax(teacher_logits / task.T, dim=1))
             loss = task.alpha * task.T**2 * soft + (1 - task.alpha) * cross_entropy(logits, labels)
             loss.backward()
@@ -85,7 +90,8 @@ def torchdistill(task: Task, workers: int) -> Loop:
     logits = {"student_module_path": ".", "student_module_io": "output",
               "teacher_module_path": ".", "teacher_module_io": "output"}  # fmt: skip
     loss = {"key": "KDLoss", "kwargs": logits | {"temperature": task.T, "alpha": 1 - task.alpha}}
-    loading = {"batch_size": task.batch, "drop_last": True, "num_workers": workers, "persistent_workers": workers > 0}
+    loading = {"batch_size": task.batch, "drop_last": True, "num_workers": workers, "persistent_workers": workers > 0,
+               "pin_memory": task.device == "cuda"}  # fmt: skip
     sgd = {"lr": task.lr, "momentum": task.momentum, "nesterov": True, "weight_decay": task.weight_decay}
     config: dict[str, Any] = {
         "num_epochs": 1,
@@ -99,7 +105,7 @@ def torchdistill(task: Task, workers: int) -> Loop:
         "optimizer": {"key": "SGD", "kwargs": sgd},
         "criterion": {"key": "WeightedSumLoss", "kwargs": {"sub_terms": {"kd": {"criterion": loss, "weight": 1.0}}}},
     }
-    device = torch.device("cpu")
+    device = torch.device(task.device)
     box = get_distillation_box(teacher, student, {"train": Pictures(task)}, config, device, None, False, 1)
     box.teacher_model.eval()
 
@@ -140,7 +146,7 @@ def of_kit(
     )  # fmt: skip
     recall = {"big": recalled(task, teacher)} if cached else {}
     teachers = {"big": teacher} if learns_from else {}
-    machine = Machine(precision=precision)
+    machine = Machine(task.device, precision)
     training = Training(recipe, task.data, student, teachers, task.seed, machine=machine, cached_logits=recall)
     return Loop(training.student, lambda: iter(training))
 
@@ -150,7 +156,7 @@ def recalled(task: Task, teacher: nn.Module) -> Callable[[int], EpochLogits]:
     scratch = tempfile.TemporaryDirectory(prefix="kit-benchmark-logits-")
     kept = TeacherLogits(Path(scratch.name) / "teacher", task.images // task.batch * task.batch, task.classes)
     drawn = Drawn(seed=task.seed, batch=task.batch, pad=task.pad)
-    list(kept.compute([0], teacher, task.data, drawn, torch.device("cpu"), "float32"))
+    list(kept.compute([0], teacher, task.data, drawn, torch.device(task.device), "float32"))
     known = kept(0)
     if known is None:
         raise RuntimeError("the cache did not keep the teacher's logits, so that there is nothing to measure")
@@ -165,13 +171,19 @@ def eq1(task: Task, **how: Any) -> Loop:
     return of_kit(task, Eq1(reading="hinton", alpha=task.alpha), Fixed(T=task.T), **how)
 
 
+# How many workers a DataLoader may have, to choose the quickest number of: on a CPU they share it with the training.
+WORKERS = {"cpu": {"0 workers": 0, "1 worker": 1, "2 workers": 2}, "cuda": {"8 workers": 8, "14 workers": 14}}
+LOADED = {
+    "tutorial": tutorial,
+    "tutorial bfloat16": partial(tutorial, precision="bfloat16"),
+    "torchdistill": torchdistill,
+}
+
 RUNGS: dict[str, Callable[[Task], Loop]] = {
-    "tutorial, 0 workers": partial(tutorial, workers=0),
-    "tutorial, 1 worker": partial(tutorial, workers=1),
-    "tutorial, 2 workers": partial(tutorial, workers=2),
-    "torchdistill, 0 workers": partial(torchdistill, workers=0),
-    "torchdistill, 1 worker": partial(torchdistill, workers=1),
-    "torchdistill, 2 workers": partial(torchdistill, workers=2),
+    f"{loop}, {name}": partial(made, workers=workers)
+    for numbers in WORKERS.values() for name, workers in numbers.items() for loop, made in LOADED.items()
+}  # fmt: skip
+RUNGS |= {
     "bare": bare_loop,
     "kit": eq1,
     "kit cached": partial(eq1, cached=True),
@@ -179,5 +191,5 @@ RUNGS: dict[str, Callable[[Task], Loop]] = {
     "kit fixed": lambda task: of_kit(task, Improved(), Fixed(T=20)),
     "kit adaptive": lambda task: of_kit(task, Improved(), Adaptive(k=20, rate=BARELY)),
 }
-for changes in (bare.LEFT_OUT, bare.PUT_IN, bare.BFLOAT16, bare.COMPILED):
+for changes in (bare.LEFT_OUT, bare.PUT_IN, bare.BFLOAT16, bare.COMPILED, bare.ON_GPU):
     RUNGS |= {name: partial(bare_loop, tricks=replace(BARE, **change)) for name, change in changes.items()}

@@ -12,12 +12,18 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from kit.data.base import Dataset, Split, TensorImages
-from kit.models import ModelSpec, build
+from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
+from kit.paper.presets import stem_at
 from kit.recipe import Recipe, Stage
 from kit.runs.spec import DataSpec, Run
 
 # Student and teacher, the teacher's width as a multiple of the student's.
-PAIRS = {"vgg16": ("vgg16", "vgg19", 1), "resnet34": ("resnet34", "resnet34", 2)}
+PAIRS = {
+    "vgg16": ("vgg16", "vgg19", 1),
+    "resnet34": ("resnet34", "resnet34", 2),
+    "resnet50": ("resnet34", "resnet50", 1),  # the paper's own
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Task:
     pad: int = 2
     flip: bool = True
     seed: int = 0
+    device: str = "cpu"
 
     @cached_property
     def data(self) -> Dataset:
@@ -50,13 +57,30 @@ class Task:
         names = tuple(str(c) for c in range(self.classes))
         return Dataset("benchmark", "random pixels", "embedded", "", names, train, test, self.px, self.flip)
 
-    def networks(self) -> tuple[nn.Module, nn.Module]:
-        """Student and teacher with the weights that every loop starts from."""
+    @property
+    def settling(self) -> int:
+        """Steps that begin a turn and are not timed: a GPU works on while its loop already prepares what comes."""
+        return 0 if self.device == "cpu" else 8
+
+    @property
+    def specs(self) -> tuple[ModelSpec, ModelSpec]:
+        """Student and teacher, described."""
         student, teacher, times = PAIRS[self.pair]
+        width, stem = self.width, stem_at(self.px)
         return (
-            build(student, self.classes, self.width, "small", self.seed),
-            build(teacher, self.classes, times * self.width, "small", self.seed + 1),
+            ModelSpec(name=student, classes=self.classes, width=width, stem=stem),
+            ModelSpec(name=teacher, classes=self.classes, width=times * width, stem=stem),
         )
+
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        """Student and teacher with the weights that every loop starts from, on the task's device."""
+        student, teacher = (spec.build(self.seed + i).to(self.device) for i, spec in enumerate(self.specs))
+        return student, teacher
+
+    def flops(self) -> float:
+        """Counted operations of one image: the student's forward and backward pass, its teacher's forward pass."""
+        student, teacher = self.specs
+        return flops_per_image(student, self.px)[1] + flops_per_image(teacher, self.px)[0]
 
 
 class Pictures(torch.utils.data.Dataset):

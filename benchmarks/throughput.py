@@ -1,21 +1,25 @@
 """Images a second of one distillation by several training loops, measured in turns on this machine: the ladder.
 
-    python -m benchmarks.throughput --json      # both pairs, about 4 minutes on two quiet cores
+    python -m benchmarks.throughput --json      # all pairs, about 6 minutes on two quiet cores
     python -m benchmarks.throughput --tricks    # what each trick of the bare loop bought
     python -m benchmarks.throughput --profile   # the ladder, then where the kit's step goes, and the bound
+    python -m benchmarks.throughput --device cuda --width 64 --px 32 --tricks   # a GPU's
 
 Every loop trains the same student under the same teacher (VGG-16 under VGG-19, as wide; ResNet-34 under one twice as
-wide) on the same random pixels of 32 × 32, batch 128, Eq. (1) as Hinton weighs it, nesterov SGD, on two threads, each
-in a process of its own; the processes take turns of a few steps. `tutorial` is the loop of a PyTorch tutorial at its
-best number of loader workers, `torchdistill` that package's training box, `bare` the arithmetic alone
-(`benchmarks.bare`), `kit` this kit's trainer, `kit cached` the same with the teacher's logits from the kit's cache,
-whose filling is left out. Each ratio is taken round by round, then the median. They compare speeds (kit_over_tutorial
-2 is twice as fast), but `adaptive_over_fixed` a step's time with the adaptive temperature with one with a fixed T.
+wide, or under ResNet-50) on the same random pixels of 32 × 32, batch 128, Eq. (1) as Hinton weighs it, nesterov SGD,
+on two threads, each in a process of its own; the processes take turns of a few steps. `tutorial` is the loop of a
+PyTorch tutorial at its best number of loader workers, `torchdistill` that package's training box, `bare` the
+arithmetic alone (`benchmarks.bare`), `kit` this kit's trainer, `kit cached` the same with the teacher's logits from the
+kit's cache, whose filling is left out. Each ratio is taken round by round, then the median. They compare speeds
+(kit_over_tutorial 2 is twice as fast), but `adaptive_over_fixed` a step's time with the adaptive temperature with one
+with a fixed T.
 
 The student's width is 8, as in preset quick, whose networks are what the kit trains on a CPU; `--width` sets it. The
 wider it is, the more of a step is convolutions, which are the same in all loops, and the closer all ratios are to 1.
-`kit bfloat16`, where the processor has instructions for it, is other arithmetic (`--precision bfloat16`) and in none of
-the last line's ratios.
+`kit bfloat16`, where the machine has instructions for it, is other arithmetic (`--precision bfloat16`) and in none of
+the last line's ratios. TFLOP/s are images/s times the counted operations of an image. On a GPU the loops take turns as
+well, each turn begins with steps that are not timed, `bare` holds all images on the GPU, and in float32 convolutions
+are TF32, as torch has it.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -37,11 +41,12 @@ import typer
 from benchmarks import bare
 from benchmarks.interleaved import PROFILED, WARM_UP, Place, served, taken_in_turns
 from benchmarks.report import Ended, Spread, command, pairs_wanted, table
+from benchmarks.rungs import WORKERS
 from benchmarks.task import PAIRS, Task
+from kit.errors import one_of
 
 TORCHDISTILL = "torchdistill==1.1.5"
-STEPS = {"vgg16": 32, "resnet34": 12}  # a turn: one to two seconds
-WORKERS = ("0 workers", "1 worker", "2 workers")
+STEPS = {"vgg16": 32, "resnet34": 12, "resnet50": 12}  # a turn: one to two seconds
 PROBES = 2  # turns in which the tutorial's number of workers is chosen
 SHOWN = 12  # operators of a profile
 
@@ -57,6 +62,8 @@ BOUNDS = {
     "bare_over_tutorial": ("bare", "tutorial"),
     "bare_cached_over_tutorial": ("teacher's logits known", "tutorial"),
     "kit_bfloat16_over_tutorial": ("kit bfloat16", "tutorial"),
+    "kit_bfloat16_over_its_tutorial": ("kit bfloat16", "tutorial bfloat16"),
+    "kit_bfloat16_over_its_bare": ("kit bfloat16", "both in bfloat16"),
 }
 
 
@@ -79,9 +86,10 @@ class Ladder:
         }
 
 
-def task_for(pair: str, width: int, batch: int, steps: int, repeats: int) -> Task:
+def task_for(task: Task, steps: int, repeats: int) -> Task:
     """With as many images as the kit's loop needs for one epoch in which all turns fit and that never ends."""
-    return Task(pair, width, images=batch * (WARM_UP + (repeats + PROBES) * steps + PROFILED + 1), batch=batch)
+    turns = (WARM_UP, *[steps] * (repeats + PROBES), PROFILED)
+    return replace(task, images=task.batch * (sum(task.settling + timed for timed in turns) + 1))
 
 
 def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | None, profile: bool) -> Ladder:
@@ -89,7 +97,10 @@ def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | No
     names = {"tutorial": f"tutorial, {workers}", "bare": "bare", "kit": "kit", "kit cached": "kit cached"}
     names |= {"torchdistill": f"torchdistill, {workers}"} if package else {}
     names |= {"kit fixed": "kit fixed", "kit adaptive": "kit adaptive"}
-    names |= {"kit bfloat16": "kit bfloat16"} if bare.has_bfloat16() else {}
+    if bare.has_bfloat16(task.device):
+        names |= {"kit bfloat16": "kit bfloat16"}
+        if task.device == "cuda":
+            names |= {"tutorial bfloat16": f"tutorial bfloat16, {workers}", "both in bfloat16": "both in bfloat16"}
     names |= {"teacher's logits known": "teacher's logits known"} if profile else {}
     places = dict.fromkeys(names.values(), Place(threads))
     if package:
@@ -105,8 +116,9 @@ def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | No
 
 def best_workers(task: Task, steps: int, threads: int) -> tuple[str, dict[str, list[float]]]:
     """The tutorial loop's quickest number of loader workers, and what was measured to choose it."""
-    with served({f"tutorial, {workers}": Place(threads) for workers in WORKERS}, task) as processes:
-        rates = taken_in_turns(dict(zip(WORKERS, processes.values(), strict=True)), steps, PROBES)
+    numbers = WORKERS[task.device]
+    with served({f"tutorial, {workers}": Place(threads) for workers in numbers}, task) as processes:
+        rates = taken_in_turns(dict(zip(numbers, processes.values(), strict=True)), steps, PROBES)
     return max(rates, key=lambda workers: max(rates[workers])), rates
 
 
@@ -124,15 +136,18 @@ def fetch_torchdistill(scratch: Path) -> Path | None:
 
 
 def show(ladder: Ladder) -> None:
-    student, teacher, times = PAIRS[ladder.task.pair]
-    width = ladder.task.width
-    print(f"\n{student} of width {width} under {teacher} of width {times * width}, batch {ladder.task.batch}; "
-          f"tutorial and torchdistill with {ladder.workers}")  # fmt: skip
+    (student, teacher), task = ladder.task.specs, ladder.task
+    print(f"\n{student.name} of width {student.width} under {teacher.name} of width {teacher.width}, {task.px} px, "
+          f"batch {task.batch}, {task.device}; tutorial and torchdistill with {ladder.workers}")  # fmt: skip
     table("images/s", {rung: Spread.of(rates) for rung, rates in ladder.rates.items()}, digits=0)
+    counted = [rung for rung in ("bare", "both in bfloat16", "kit", "kit bfloat16") if rung in ladder.rates]
+    work = task.flops() / 1e12
+    table("TFLOP/s", {rung: Spread.of([rate * work for rate in ladder.rates[rung]]) for rung in counted})
     bounds = {name: spread for name, spread in ladder.ratios(BOUNDS).items() if spread is not None}
     table("ratio", ladder.ratios(RATIOS) | bounds)
     for rung, shares in ladder.profiles.items():
-        print(f"where a step of `{rung}` goes, by operator, itself only, of its CPU time")
+        whose = "CPU" if task.device == "cpu" else "kernels'"
+        print(f"where a step of `{rung}` goes, by operator, itself only, of its {whose} time")
         for operator, share in list(shares.items())[:SHOWN]:
             print(f"{operator:64} {share:6.1%}")
 
@@ -142,15 +157,16 @@ def show(ladder: Ladder) -> None:
 
 def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -> dict[str, Spread]:
     """Prints what each trick bought: the bare loop's speed without it (or with one more) over that of the whole."""
-    changes = bare.LEFT_OUT | bare.PUT_IN | (bare.BFLOAT16 if bare.has_bfloat16() else {})
+    changes = bare.LEFT_OUT | bare.PUT_IN | (bare.BFLOAT16 if bare.has_bfloat16(task.device) else {})
+    changes |= bare.ON_GPU if task.device == "cuda" else {}
     with served(dict.fromkeys(["bare", *changes], Place(threads)), task) as processes:
         rates = taken_in_turns(processes, steps, repeats)
     base = rates.pop("bare")
     print(f"\n{task.pair} of width {task.width}: the bare loop does {Spread.of(base).median:.0f} images/s")
     found = {name: Spread.of_ratio(measured, base) for name, measured in rates.items()}
     table("changed alone: speed over the bare loop", found, width=40)
-    if not bare.has_bfloat16():
-        print("bfloat16 is left out: this processor has no instructions for it")
+    if not bare.has_bfloat16(task.device):
+        print("bfloat16 is left out: this machine has no instructions for it")
     if compiled:
         found |= compare_compiled(task, steps, repeats, threads)
     return found
@@ -181,11 +197,13 @@ def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> dict
 
 def main(
     as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON")] = False,
-    pair: Annotated[Optional[str], typer.Option(help="vgg16 or resnet34; default: both")] = None,
+    pair: Annotated[Optional[str], typer.Option(help="vgg16, resnet34 or resnet50; default: all")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="turns of each loop")] = 5,
     width: Annotated[int, typer.Option(min=1, help="the student's first channel count")] = 8,
     batch: Annotated[int, typer.Option(min=2, help="images a step")] = 128,
-    steps: Annotated[Optional[int], typer.Option(min=1, help="a turn; default: 32 of VGG-16, 12 of ResNet-34")] = None,
+    px: Annotated[int, typer.Option(min=8, help="of the images")] = 32,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    steps: Annotated[Optional[int], typer.Option(min=1, help="a turn; default: 32 of VGG-16, 12 of a ResNet")] = None,
     threads: Annotated[int, typer.Option(min=1, help="of torch, in every loop")] = 2,
     by_trick: Annotated[
         bool, typer.Option("--tricks", help="instead: what each trick of the bare loop bought")
@@ -197,12 +215,13 @@ def main(
     details: Annotated[Optional[Path], typer.Option(metavar="FILE.json", help="every number")] = None,
 ) -> None:
     """Images a second by several training loops, in turns; the ratios between them."""
-    tasks = {
-        name: (task_for(name, width, batch, steps or STEPS[name], repeats), steps or STEPS[name])
-        for name in pairs_wanted(pair, PAIRS)
-    }
-    print(f"torch {torch.__version__}, {threads} threads, {platform.processor() or platform.machine()}, "
-          f"{os.cpu_count()} cores; {repeats} turns each")  # fmt: skip
+    one_of("device", device, ["cpu", *["cuda"] * torch.cuda.is_available()])
+    tasks = {}
+    for name in pairs_wanted(pair, PAIRS):
+        turn = steps or STEPS[name]
+        tasks[name] = task_for(Task(name, width, images=0, batch=batch, px=px, device=device), turn, repeats), turn
+    on = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    print(f"torch {torch.__version__}, {threads} threads, {on}, {os.cpu_count()} cores; {repeats} turns each")
     if by_trick:
         found = {name: tricks(*turns, repeats, threads, compiled) for name, turns in tasks.items()}
         short = {name: medians(spreads) for name, spreads in found.items()}

@@ -56,7 +56,7 @@ def augment(pixels: Tensor, offsets: Tensor, flips: Tensor, pad: int, padding: P
     pixels uint8 (B, H, W, 3), offsets (B, 2) in 0 … 2·pad, flips (B,) bool; returns uint8 (B, H, W, 3). pad < H, W.
     """
     b, h, w, _ = pixels.shape
-    offsets, flips = offsets.to(pixels.device), flips.to(pixels.device)
+    offsets, flips = (drawn.to(pixels.device, non_blocking=True) for drawn in (offsets, flips))
     rows = torch.arange(h, device=pixels.device) + offsets[:, :1] - pad  # (B, H), −pad … h − 1 + pad
     columns = torch.arange(w, device=pixels.device).expand(b, w)
     columns = torch.where(flips[:, None], w - 1 - columns, columns)

@@ -64,7 +64,7 @@ def evaluate(network: nn.Module, split: Split, mean: Tensor, std: Tensor, ranks:
     device = mean.device
     logits = torch.cat(
         [
-            network(normalise(split.images.take(indices).to(device), mean, std))
+            network(normalise(split.images.take(indices).to(device, non_blocking=True), mean, std))
             for indices in ranks.part(len(split)).split(EVALUATION_BATCH)
         ]
     ).cpu()  # (N, C), of this rank's part

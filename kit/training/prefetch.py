@@ -40,7 +40,7 @@ class Prefetch:
         """
         if self._copying is None or self._arriving is None or self._expected is not indices:
             pixels, labels = self._gather(indices, following)
-            return pixels.to(self.device), labels.to(self.device)
+            return pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
         self._go_on_with(following)
         now = torch.cuda.current_stream(self.device)
         now.wait_stream(self._copying)

@@ -94,7 +94,7 @@ class Teachers:
             if read is not None:
                 spent.charge(read.cost, images / len(read.logits), images, self.device)
                 rows = read.logits[first : first + images]
-                known[name] = rows.to(self.device, torch.float32)
+                known[name] = rows.to(self.device, torch.float32, non_blocking=True)
         return known
 
     def answer(self, x: Tensor, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
