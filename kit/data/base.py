@@ -43,7 +43,7 @@ class TensorImages:
         return len(self.pixels)
 
     def take(self, indices: Tensor) -> Tensor:
-        return self.pixels[indices]
+        return self.pixels.index_select(0, indices)  # which copies whole images, where [indices] goes pixel by pixel
 
 
 @dataclass(frozen=True)
