@@ -95,7 +95,8 @@ class Training(Recorded):
 
     def _train_on(self, plan: EpochPlan, indices: Tensor, following: Tensor | None) -> None:
         """One step on the batch of these images (N,); the `following` one's begin to come."""
-        self.student.train()
+        if not self.student.training:  # an epoch has ended; to say so to every layer takes as long as a loss
+            self.student.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, self.total_steps)
         epoch, batches = divmod(self.step, self.steps_per_epoch)
