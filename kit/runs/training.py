@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from kit.parallel.ranks import ALONE, Ranks
 from kit.runs.checkpoint import Checkpoints
 from kit.runs.logits import DTYPES, Drawn, TeacherLogits
 from kit.runs.probe import train_head
-from kit.runs.spec import Run, hash_of, versions
+from kit.runs.spec import DataSpec, Run, hash_of, versions
 from kit.runs.store import Failure, Result, clear_damage, find, folder_of, lookup, store, store_diverged
 from kit.runtime.progress import Progress
 from kit.runtime.threads import one_thread
@@ -27,11 +28,13 @@ from kit.training.cost import Spent
 from kit.training.evaluation import evaluate, recalls
 from kit.training.forward import Machine
 from kit.training.history import Diverged
+from kit.training.teachers import Answers
 
 
 def start(run: Run, ranks: Ranks = ALONE) -> Training:
     """Builds a run's training, not yet begun. Its teachers must be in the cache; cached logits of theirs are used."""
-    teachers = {name: _trained(run.teachers[name], name).student() for name in run.teachers}
+    trained = {name: _trained(run.teachers[name], name) for name in run.teachers}
+    teachers = {name: result.student() for name, result in trained.items()}
     cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
     student, data, spent = run.begun(), run.data.load(), Spent()
     if run.weights is not None and run.weights.head is not None:
@@ -41,7 +44,14 @@ def start(run: Run, ranks: Ranks = ALONE) -> Training:
         run.recipe, data, student, teachers, run.seed, run.events, machine, cached_logits, DTYPES[run.logits]
     )
     training.spent = spent
+    training.teachers.answers = {name: _answers(each.seal, run.data, run.device) for name, each in trained.items()}
     return training
+
+
+@lru_cache(maxsize=12)  # Table 6 has three teachers and three seeds
+def _answers(seal: str, data: DataSpec, device: str) -> Answers:
+    """Returns what the teacher of this seal answers on the data's test split, kept for every run of this process."""
+    return Answers()
 
 
 def _train_head(run: Run, head: str, network: nn.Module, data: Dataset, spent: Spent) -> None:

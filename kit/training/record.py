@@ -38,6 +38,7 @@ class Recorded(Course):
         self.spent = Spent()
         self.history = History(total_steps, device)
         self.epochs: list[dict[str, Any]] = []
+        self._tested: tuple[int, Evaluation] | None = None  # after which step, and how
         self.notes: list[str] = []  # what a reader of the result should know, in a line each
 
     def agree(self) -> None:
@@ -58,7 +59,7 @@ class Recorded(Course):
         top1, top5 = self.history.accuracy(first, self.step, sum(self.sizes))  # running, of augmented batches
         stage = self.recipe.stages[int(self.history.stage[self.step - 1])].name
         line = {"epoch": epoch, "stage": stage, "train_top1": top1, "train_top5": top5}
-        self.epochs.append(line | self.evaluated(self.data.test).scores("test") | self.spent.so_far())
+        self.epochs.append(line | self.tested().scores("test") | self.spent.so_far())
 
     def steps(self) -> list[dict[str, Any]]:
         """The history so far, one row a batch."""
@@ -67,15 +68,13 @@ class Recorded(Course):
     def metrics(self) -> dict[str, Any]:
         """Where the student stands: accuracies on both splits (clean images), cost, stages, likeness to its teacher."""
         self.agree()
-        train, test = self.evaluated(self.data.train), self.evaluated(self.data.test)
+        train, test = self.evaluated(self.data.train), self.tested()
         stages = {"stages": [stage.row(self.steps_per_epoch) for stage in self.stages]}
         metrics = train.scores("train") | test.scores("test") | self.spent.record() | stages
         metrics["test_recalls"] = recalls(test.logits, self.data.test.labels)  # by class
         several = self.recipe.teachers if any(len(stage.teachers) > 1 for stage in self.recipe.stages) else ()
-        asked = {name: self.teachers.networks[name] for name in several}
-        if "big" in self.teachers.networks:
-            asked["big"] = self.teachers.networks["big"]
-        logits = {name: self.evaluated(self.data.test, network).logits for name, network in asked.items()}
+        asked = (*several, "big") if "big" in self.teachers.networks else several
+        logits = {name: self.answers(name) for name in asked}
         if "big" in logits:
             metrics["agreement"] = agreement(logits["big"], test.logits)
         if several:
@@ -83,6 +82,19 @@ class Recorded(Course):
             logits[MEAN] = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()  # their softmax is that mean
             metrics["agreements"] = {name: agreement(logits[name], test.logits) for name in (*several, MEAN)}
         return metrics
+
+    def tested(self) -> Evaluation:
+        """How the student answers on the test split after this step: the run's last is an epoch's last, too."""
+        if self._tested is None or self._tested[0] != self.step:
+            self._tested = self.step, self.evaluated(self.data.test)
+        return self._tested[1]
+
+    def answers(self, name: str) -> Tensor:
+        """A teacher's logits (N, C) of the test split, for which it is asked once."""
+        known = self.teachers.answers[name]
+        if known.logits is None:
+            known.logits = self.evaluated(self.data.test, self.teachers.networks[name]).logits
+        return known.logits
 
     def evaluated(self, split: Split, network: nn.Module | None = None) -> Evaluation:
         """How the student, or another network, answers on a split. Raises Diverged where its logits are no numbers."""

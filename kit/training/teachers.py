@@ -26,6 +26,13 @@ class EpochLogits:
     cost: Cost
 
 
+@dataclass
+class Answers:
+    """A teacher's logits (N, C) of the test split, once it has been asked: the same in all its students' runs."""
+
+    logits: Tensor | None = None
+
+
 CachedLogits = Callable[[int], EpochLogits | None]  # an epoch's logits, counted from 0; None where they are not known
 
 
@@ -58,6 +65,7 @@ class Teachers:
         self.networks = {
             name: frozen(networks[name], self.device) for name in dict.fromkeys((*recipe.teachers, *networks))
         }
+        self.answers = {name: Answers() for name in self.networks}  # those of a process' runs may be the same ones
         self._folded: dict[str, nn.Module] = {}  # of those that have been asked: who is cached never is
         self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
 

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import top_k_accuracy_score
 from small_runs import Here, cut, hard, left_in, spec, taught
+from torch import nn
 
 import kit.data
 from kit import recipe
@@ -26,11 +27,13 @@ from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.recipe import Recipe
 from kit.runs import training as trainings
-from kit.runs.spec import DataSpec, Run, with_teachers
+from kit.runs.spec import DataSpec, HeldOutSpec, Run, with_teachers
+from kit.runs.spec import changed as with_fields
 from kit.runs.store import FILES, FORMAT, Failure, Result, cached, find, folder_of, store
 from kit.runs.training import start, train
 from kit.temperature import Adaptive, Fixed, Scheduled
-from kit.training.evaluation import evaluate
+from kit.training import record
+from kit.training.evaluation import Evaluation, agreement, evaluate
 from kit.training.history import Diverged
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -265,6 +268,22 @@ def test_a_student_learns_from_its_stored_teacher():
     assert all(
         torch.equal(tensor, weights[name]) for name, tensor in training.teachers.networks["big"].state_dict().items()
     )
+
+
+def test_a_teacher_answers_for_a_test_split_once_in_a_process(monkeypatch):
+    teacher, asked = train(hard(width=4)), []
+
+    def listening(network: nn.Module, *about: object) -> Evaluation:
+        asked.extend(["teacher"] * (network.fc.in_features == 16))  # four times its width; a student's are 8
+        return evaluate(network, *about)
+
+    monkeypatch.setattr(record, "evaluate", listening)
+    of_others = with_fields(taught(teacher.run), data=HeldOutSpec.split(spec(), 0.25))  # of the same fingerprint
+    for run in taught(teacher.run), taught(teacher.run, seed=1), of_others, with_fields(of_others, seed=1):
+        result, data = train(run), run.data.load()
+        theirs, ours = (evaluate(of.student(), data.test, *data.mean_std).logits for of in (teacher, result))
+        assert result.metrics["agreement"] == agreement(theirs, ours)
+    assert len(asked) == 2
 
 
 def test_a_student_before_its_teacher_is_refused():
