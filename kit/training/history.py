@@ -53,7 +53,9 @@ class History:
 
     def _write(self, step: int, numbers: Mapping[str, float | Tensor]) -> None:
         for name, value in numbers.items():
-            self.traces.setdefault(name, torch.full_like(self.temperatures[:, 0], math.nan))[step] = value
+            if name not in self.traces:
+                self.traces[name] = torch.full_like(self.temperatures[:, 0], math.nan)
+            self.traces[name][step] = value
 
     def agree(self, step: int, ranks: Ranks) -> None:
         """What ranks have recorded, each of its own share, becomes what is true of all; before anything is read."""
