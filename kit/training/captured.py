@@ -8,11 +8,7 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor, nn
 
-KNOWN = (
-    "kit.",
-    "torch.nn.modules.",
-    "torchvision.",
-)  # whose modules only launch kernels: other code may do anything besides
+KNOWN = ("kit.", "torch.nn.modules.", "torchvision.")  # whose modules launch kernels and do nothing besides
 WARM_UP = 3  # calls in which libraries prepare what cannot be recorded
 
 
@@ -96,7 +92,9 @@ class Learner:
         kept = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         try:
             with torch.random.fork_rng(devices=[x.device]):
-                return torch.cuda.make_graphed_callables(Asked(self.network), (x,), num_warmup_iters=WARM_UP)
+                asked = Asked(self.network)
+                torch.cuda.make_graphed_callables(asked, (x,), num_warmup_iters=WARM_UP)
+                return asked
         finally:
             for buffer, before in kept:
                 buffer.copy_(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -12,6 +13,7 @@ import pytest
 import torch
 from small_runs import hard, taught
 from small_trainings import cnn, dataset, same_weights
+from torch import nn
 
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
@@ -68,6 +70,26 @@ def test_the_temperature_falls_as_on_a_cpu():
 
 def test_the_same_training_twice_is_the_same_bit_for_bit():
     assert same_weights(*(training(under(FALLS_SLOWLY)).run().student for _ in range(2)))
+
+
+def with_dropout() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(), nn.Linear(144, 6)
+    )
+
+
+def test_kernels_recorded_and_replayed_give_the_bits_of_kernels_launched_one_by_one():
+    def trained() -> Training:
+        torch.manual_seed(3)
+        described = under(FALLS_SLOWLY)
+        return Training(described, dataset(train=5 * BATCH), with_dropout(), {"big": cnn(1)}, 0, machine=ON_GPU).run()
+
+    recorded = trained()
+    with ThreadPoolExecutor(1) as elsewhere:  # where none is recorded
+        launched = elsewhere.submit(trained).result()
+    assert recorded.learner._recorded and not launched.learner._recorded
+    assert same_weights(recorded.student, launched.student)
+    assert recorded.history.temperatures.equal(launched.history.temperatures)
 
 
 @contextmanager
