@@ -61,7 +61,7 @@ class Training(Recorded):
         self.batch, self.steps_per_epoch = self.sizes[0], len(self.sizes)
         self.device = torch.device(machine.device)
         super().__init__(recipe, recipe.epochs * self.steps_per_epoch, events, self.device)
-        self.student = on_device(student, self.device)
+        self.student = on_device(student, self.device).train()
         self.learner = Learner(self.ranks.wrap(self.student))  # whose backward pass averages over ranks
         self.teachers = Teachers(teachers, recipe, machine, cached_logits or {}, logits)
         nesterov = recipe.nesterov and recipe.momentum > 0
@@ -97,7 +97,8 @@ class Training(Recorded):
 
     def _train_on(self, plan: EpochPlan, indices: Tensor, following: Tensor | None) -> None:
         """One step on the batch of these images (N,); the `following` one's begin to come."""
-        self.student.train()
+        if not self.student.training:
+            self.student.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, self.total_steps)
         epoch, batches = divmod(self.step, self.steps_per_epoch)

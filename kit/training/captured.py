@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Hashable
 
@@ -65,30 +66,36 @@ class Captured:
 class Learner:
     """Answers for a student in training, N images' logits (N, C); on a GPU forward and backward pass are CUDA graphs.
 
-    Not so what is unknown (`capturable`), images whose gradient is asked for, which may be asked twice, and the further
-    parts of a batch, whose gradients add up to what is there.
+    Not so of a network that is unknown or listened to when training begins, for images whose gradient is asked for,
+    which may be asked twice, and for the further parts of a batch, whose gradients add up to what is there.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = network
+        self.network, self.records = network, capturable(network)
         self._recorded: dict[Hashable, nn.Module] = {}
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
+        self._sums: list[torch.autograd.graph.Node | None] = []  # autograd's, by weight
 
     def __call__(self, x: Tensor) -> Tensor:
         adds_up = any(weight.grad is not None for weight in self._weights[:1])
-        if not may_capture(x) or x.requires_grad or adds_up or not capturable(self.network):
+        if not self.records or not may_capture(x) or x.requires_grad or adds_up:
             return self.network(x)
         like = likeness(x)
         if like not in self._recorded:
             self._recorded[like] = self._record(torch.empty_like(x).copy_(x))
         return self._recorded[like](x)
 
-    def forget(self) -> None:
-        """Gives back the memory that recordings hold."""
+    def stop_recording(self) -> None:
+        """Gives back the memory that recordings hold, and from here on makes none."""
+        self.records = False
         self._recorded.clear()
+        gc.collect()  # recordings refer to themselves
 
     def _record(self, x: Tensor) -> nn.Module:
         """Recording asks the network several times: its batch norms' statistics and random numbers stay as they are."""
+        # held, as a gradient is added up on the stream where this was first asked for: not on a recording's
+        views = [weight.view_as(weight).grad_fn for weight in self._weights]
+        self._sums = [view.next_functions[0][0] for view in views if view]
         kept = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         try:
             with torch.random.fork_rng(devices=[x.device]):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from small_runs import hard, taught
@@ -16,6 +17,7 @@ from small_trainings import cnn, dataset, same_weights
 from torch import nn
 
 from kit import recipe
+from kit.cam import METHODS, maps
 from kit.data.base import Dataset, Split, TensorImages
 from kit.models import build
 from kit.recipe import Improved, Recipe, Stage
@@ -181,3 +183,11 @@ def test_a_run_on_a_gpu_is_kept_and_read_like_any_other(own_cache):
     first, again = [train(each) for each in (big, small, run)][-1], find(run)
     assert first.metrics == again.metrics and first.metrics["gpu_s"] > 0
     assert next(again.student().parameters()).device.type == "cpu"
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_heat_maps_are_those_of_a_cpu(method):
+    network, x = build("resnet34", 10, width=4, stem="small", seed=0).eval(), torch.randn(3, 3, 32, 32)
+    here = maps(network, x, method=method)
+    there = maps(network.to("cuda"), x, method=method)
+    assert np.abs(here.maps - there.maps).max() < 1e-2 and here.classes.equal(there.classes)
