@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import warnings
 from collections.abc import Callable, Hashable
 
 import torch
@@ -33,18 +34,23 @@ def likeness(*tensors: Tensor) -> Hashable:
 
 class Captured:
     """A function of tensors, without gradients and without a memory of its own, as a CUDA graph for each of the shapes
-    it is given. On a CPU it is the function. The next call overwrites what a call returned."""
+    it is given. On a CPU, and where it cannot be recorded, it is the function. A call's answer is overwritten by the
+    next call."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function = function
+        self.function, self.records = function, True
         self._recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        if not may_capture(tensors[0]):
+        if not self.records or not may_capture(tensors[0]):
             return self.function(*tensors)
         like = likeness(*tensors)
         if like not in self._recorded:
-            self._recorded[like] = self._record([torch.empty_like(tensor).copy_(tensor) for tensor in tensors])
+            try:
+                self._recorded[like] = self._record([torch.empty_like(tensor).copy_(tensor) for tensor in tensors])
+            except RuntimeError as error:
+                self.records = refused(error)
+                return self.function(*tensors)
         graph, held, answer = self._recorded[like]
         for place, tensor in zip(held, tensors, strict=True):
             place.copy_(tensor)
@@ -67,14 +73,14 @@ class Learner:
     """Answers for a student in training, N images' logits (N, C); on a GPU forward and backward pass are CUDA graphs.
 
     Not so of a network that is unknown or listened to when training begins, for images whose gradient is asked for,
-    which may be asked twice, and for the further parts of a batch, whose gradients add up to what is there.
+    which may be asked twice, for the further parts of a batch, whose gradients add up to what is there, and once a
+    recording has failed or memory has run out.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network, self.records = network, capturable(network)
         self._recorded: dict[Hashable, nn.Module] = {}
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
-        self._sums: list[torch.autograd.graph.Node | None] = []  # autograd's, by weight
 
     def __call__(self, x: Tensor) -> Tensor:
         adds_up = any(weight.grad is not None for weight in self._weights[:1])
@@ -82,7 +88,11 @@ class Learner:
             return self.network(x)
         like = likeness(x)
         if like not in self._recorded:
-            self._recorded[like] = self._record(torch.empty_like(x).copy_(x))
+            try:
+                self._recorded[like] = self._record(torch.empty_like(x).copy_(x))
+            except RuntimeError as error:
+                self.records = refused(error)
+                return self.network(x)
         return self._recorded[like](x)
 
     def stop_recording(self) -> None:
@@ -93,9 +103,7 @@ class Learner:
 
     def _record(self, x: Tensor) -> nn.Module:
         """Recording asks the network several times: its batch norms' statistics and random numbers stay as they are."""
-        # held, as a gradient is added up on the stream where this was first asked for: not on a recording's
-        views = [weight.view_as(weight).grad_fn for weight in self._weights]
-        self._sums = [view.next_functions[0][0] for view in views if view]
+        warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")  # autograd waits for both
         kept = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         try:
             with torch.random.fork_rng(devices=[x.device]):
@@ -105,6 +113,15 @@ class Learner:
         finally:
             for buffer, before in kept:
                 buffer.copy_(before)
+
+
+def refused(error: RuntimeError) -> bool:
+    """Says that kernels are launched one by one from here on, as they could not be recorded: False. Memory that has run
+    out is raised again, for who takes batches in parts."""
+    if isinstance(error, torch.OutOfMemoryError):
+        raise error
+    warnings.warn(f"a CUDA graph could not be recorded, so kernels are launched one by one: {error}", stacklevel=4)
+    return False
 
 
 class Asked(nn.Module):
