@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 
 from kit import parallel
 from kit.files import cache_folder
@@ -42,6 +44,16 @@ def train_all(
         with engine, Bar(total=total, desc=about, disable=not show_progress) as bar:
             run_tasks(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
     return {run: grid.results[run] for run in runs}
+
+
+def begin_all(
+    runs: Iterable[Run], jobs: int | Engine | None = None, show_progress: bool = True
+) -> Future[Mapping[Run, Result | Failure]]:
+    """Begins `train_all` in the background and returns at once; the future's `result()` waits for what it returns.
+
+    A notebook shows the progress below the cell that began it, whichever runs meanwhile.
+    """
+    return ThreadPoolExecutor(1, "training").submit(copy_context().run, train_all, runs, jobs, show_progress)
 
 
 class Grid:
