@@ -60,7 +60,7 @@ class Task:
     @property
     def settling(self) -> int:
         """Steps that begin a turn and are not timed: a GPU works on while its loop already prepares what comes."""
-        return 0 if self.device == "cpu" else 8
+        return 0 if self.device == "cpu" else 5
 
     @property
     def specs(self) -> tuple[ModelSpec, ModelSpec]:

@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +31,7 @@ from kit.runtime.environment import absolute, folder_from
 from kit.runtime.progress import Progress
 
 CHECKSUMS = "checksums.json"
+FLUSHED_AT_ONCE = 16  # files: a disk writes many together nearly as soon as one
 
 
 @contextmanager
@@ -51,8 +53,8 @@ def drafted(place: Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
         yield draft
-        for path in (*draft.rglob("*"), draft):
-            flush(path)
+        with ThreadPoolExecutor(FLUSHED_AT_ONCE) as threads:
+            list(threads.map(flush, [*draft.rglob("*"), draft]))
         draft.chmod(0o755)  # mkdtemp's is private; others may share the cache
         draft.rename(place)
         flush(place.parent)

@@ -20,6 +20,7 @@ from kit.data.base import Dataset
 from kit.losses import Sides
 from kit.recipe import Recipe
 from kit.runtime.malloc import keep_freed_memory
+from kit.training.captured import Captured, Learner
 from kit.training.forward import ON_CPU, Machine, answering, augmented, on_device, single
 from kit.training.micro_batches import MicroBatches, check_shareable
 from kit.training.moment import Moment
@@ -60,13 +61,14 @@ class Training(Recorded):
         self.batch, self.steps_per_epoch = self.sizes[0], len(self.sizes)
         self.device = torch.device(machine.device)
         super().__init__(recipe, recipe.epochs * self.steps_per_epoch, events, self.device)
-        self.student = on_device(student, self.device)
-        self.learner = self.ranks.wrap(self.student)  # answers for the student; its backward pass averages over ranks
+        self.student = on_device(student, self.device).train()
+        self.learner = Learner(self.ranks.wrap(self.student))  # whose backward pass averages over ranks
         self.teachers = Teachers(teachers, recipe, machine, cached_logits or {}, logits)
         nesterov = recipe.nesterov and recipe.momentum > 0
         self.optimiser = sgd(student, recipe, recipe.lr, nesterov=nesterov, fused=True)
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
-        self.images = Prefetch(data.train, self.device)
+        as_drawn = partial(augmented, pad=recipe.pad, padding=recipe.padding, mean=self.mean, std=self.std)
+        self.images, self.augmented = Prefetch(data.train, self.device), Captured(as_drawn)
         self.micro_batches = MicroBatches(data.px, self.ranks)
         self.enter_stage(0)
 
@@ -95,7 +97,7 @@ class Training(Recorded):
 
     def _train_on(self, plan: EpochPlan, indices: Tensor, following: Tensor | None) -> None:
         """One step on the batch of these images (N,); the `following` one's begin to come."""
-        if not self.student.training:  # an epoch has ended; to say so to every layer takes as long as a loss
+        if not self.student.training:
             self.student.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step, self.total_steps)
@@ -129,9 +131,9 @@ class Training(Recorded):
     ) -> tuple[Tensor, Moment]:
         """Adds a part's share to the student's gradient; its share of the loss, and the moment it comes from."""
         stage, first = self.stage, self.stages[-1].first_step
-        x = augmented(plan, indices, pixels, self.mean, self.std)
+        x = self.augmented(pixels, *plan.changes(indices, self.device))  # (N, 3, H, W)
         if stage.objective.needs_input_gradient:
-            x.requires_grad_()
+            x = x.detach().requires_grad_()
         with answering(self.device, self.machine.precision):
             zs, logits = self.learner(x), self.teachers.answer(x, known)  # (N, C)
         at = Moment(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
@@ -25,12 +25,16 @@ def doctor() -> None:
     from kit.runtime.machine import cores
 
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {cores()} cores")
+    wrong = False
     for name in PACKAGES:
-        print(f"{name} {version(name)}")
+        try:
+            print(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            wrong = True
+            print(f"{name}: not installed")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (presets smoke and quick need none)"
     print(f"GPU: {gpu}")
     print(f"cache: {cache_folder()}")
-    wrong = False
     for role in ROLES:
         try:
             spec = Plan.of("smoke").data(role)

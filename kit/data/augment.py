@@ -31,6 +31,10 @@ class EpochPlan:
         """Yields the images' indices, batch by batch, as far as they are `trained_on`."""
         yield from self.order[: trained_on(self.n, batch_size, keep_last)].split(batch_size)
 
+    def changes(self, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Gives these images' offsets (B, 2) and flips (B,), on the device."""
+        return self.offsets[indices].to(device, non_blocking=True), self.flips[indices].to(device, non_blocking=True)
+
 
 def trained_on(n: int, batch_size: int, keep_last: bool = False) -> int:
     """Counts the images that an epoch over n trains on: a last, smaller batch is dropped unless it is to be kept or is
@@ -56,7 +60,6 @@ def augment(pixels: Tensor, offsets: Tensor, flips: Tensor, pad: int, padding: P
     pixels uint8 (B, H, W, 3), offsets (B, 2) in 0 … 2·pad, flips (B,) bool; returns uint8 (B, H, W, 3). pad < H, W.
     """
     b, h, w, _ = pixels.shape
-    offsets, flips = (drawn.to(pixels.device, non_blocking=True) for drawn in (offsets, flips))
     rows = torch.arange(h, device=pixels.device) + offsets[:, :1] - pad  # (B, H), −pad … h − 1 + pad
     columns = torch.arange(w, device=pixels.device).expand(b, w)
     columns = torch.where(flips[:, None], w - 1 - columns, columns)

@@ -49,6 +49,8 @@ def load(
     """
     check_arguments(role, px, train_per_class, test_per_class, source, level)
     given, found = folder is not None, None if source == "embedded" and folder is None else real_folder(folder)
+    if source == "auto" and found is None and role != OWN:
+        source = "embedded"  # which fills the role then: asked for by either word it is made once
     strict = switch("KIT_STRICT")
     return _load(role, px, train_per_class, test_per_class, source, found, given, strict, level)
 

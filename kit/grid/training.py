@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 
 from kit import parallel
 from kit.files import cache_folder
@@ -36,12 +38,20 @@ def train_all(
     if parallel.count() > 1:
         return train_together(runs, show_progress)
     grid = Grid(runs)
-    if grid.tasks:
-        about, total = f"training {len(grid.missing)} runs", sum(map(grid.cost, grid.tasks))
-        engine = engine_for(jobs, len(grid.tasks))
-        with engine, Bar(total=total, desc=about, disable=not show_progress) as bar:
-            run_tasks(grid.tasks, engine, grid.cost, grid.ended, grid.skip, bar)
-    return {run: grid.results[run] for run in runs}
+    return grid.train(runs, grid.prepare(jobs, show_progress))
+
+
+def begin_all(
+    runs: Iterable[Run], jobs: int | Engine | None = None, show_progress: bool = True
+) -> Future[Mapping[Run, Result | Failure]]:
+    """Begins to train as `train_all` does, on a thread, and returns at once; the future's `result()` waits for it.
+
+    A notebook shows the progress below the cell that began it, whichever runs meanwhile.
+    """
+    runs = list(runs)
+    grid = Grid(runs)
+    prepared = grid.prepare(jobs, show_progress)  # here, for the bar is the running cell's
+    return ThreadPoolExecutor(1, "training").submit(copy_context().run, grid.train, runs, prepared)
 
 
 class Grid:
@@ -68,6 +78,21 @@ class Grid:
         self._costs: dict[str, float] = {}
         epochs = {each.key: set(each.epochs) for each in shared}
         self._read = {run: dict(_share_read(run, epochs)) for run in self.missing}
+
+    def prepare(self, jobs: int | Engine | None, show_progress: bool) -> tuple[Engine, Bar] | None:
+        """Chooses what trains the missing runs, and begins their bar; None where none is missing. KitError for jobs."""
+        if not self.tasks:
+            return None
+        engine, about = engine_for(jobs, len(self.tasks)), f"training {len(self.missing)} runs"
+        return engine, Bar(total=sum(map(self.cost, self.tasks)), desc=about, disable=not show_progress)
+
+    def train(self, runs: Sequence[Run], prepared: tuple[Engine, Bar] | None) -> Mapping[Run, Result | Failure]:
+        """Trains what is missing, and gives the results of these runs."""
+        if prepared is not None:
+            engine, bar = prepared
+            with engine, bar:
+                run_tasks(self.tasks, engine, self.cost, self.ended, self.skip, bar)
+        return {run: self.results[run] for run in runs}
 
     def _training(self, run: Run, shared: Iterable[SharedLogits]) -> Task:
         wanted = {teacher_logits(run, name).key for name in read_from(run)}

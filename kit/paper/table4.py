@@ -330,7 +330,7 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
     candidates from guessing, of its accuracies. `classes` counts them by role.
     """
     frame = with_columns(frame, [*MEASURED, "notes"])
-    frame = frame.assign(by_chance=frame["notes"].fillna("").str.contains(AT_CHANCE, regex=False))
+    frame = frame.assign(by_chance=frame["notes"].astype(object).fillna("").str.contains(AT_CHANCE, regex=False))
     frame.loc[frame["by_chance"], ["test_top1", "test_top5"]] = math.nan
     return [
         *_rank_claims(frame[frame["status"] == "finished"]),

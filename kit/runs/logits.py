@@ -98,7 +98,8 @@ class TeacherLogits:
             spent, logits = Spent(), []
             for indices in drawn.batches(drawn_by.batch, drawn_by.keep_last):
                 pixels = data.train.images.take(indices).to(device)
-                x = augmented(drawn, indices, pixels, mean, std)  # a run's own work: not timed
+                changes = drawn.changes(indices, device)
+                x = augmented(pixels, *changes, drawn.pad, drawn.padding, mean, std)  # a run's own work: not timed
                 with spent.clock(device), answering(device, precision):
                     logits.append(teach(network, x, DTYPES[self.dtype]))
             spent.settle()

@@ -40,7 +40,8 @@ class Learned(Policy):
         return self._at(BEGIN)
 
     def given(self, t: float, at: Moment) -> Tensor:
-        return torch.tensor(t, requires_grad=True)  # a leaf: the loss's gradient in τ comes back as a slope
+        # a leaf: the loss's gradient in τ comes back as a slope
+        return torch.full((), t, device=at.zs.device, requires_grad=True)
 
     def next(self, t: float, at: Moment) -> float:
         share = (t - self.least) / self.span  # sigmoid(g)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from kit.data.augment import EpochPlan, augment, normalise
+from kit.data.augment import Padding, augment, normalise
 from kit.errors import not_one_of
 from kit.parallel.ranks import ALONE, Ranks
 
@@ -44,18 +45,20 @@ def frozen(network: nn.Module, device: torch.device) -> nn.Module:
     return network
 
 
-def augmented(plan: EpochPlan, indices: Tensor, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """The images (N, 3, H, W) float, augmented and normalised, of an epoch's pixels uint8 (N, H, W, 3)."""
-    pixels = augment(pixels, plan.offsets[indices], plan.flips[indices], plan.pad, plan.padding)
-    return normalise(pixels, mean, std)
+def augmented(
+    pixels: Tensor, offsets: Tensor, flips: Tensor, pad: int, padding: Padding, mean: Tensor, std: Tensor
+) -> Tensor:
+    """The images (N, 3, H, W) float, augmented and normalised, of pixels uint8 (N, H, W, 3)."""
+    return normalise(augment(pixels, offsets, flips, pad, padding), mean, std)
 
 
 def answering(device: torch.device, precision: Precision) -> torch.autocast:
     """In what networks answer inside: bfloat16 where torch's autocast says so, else as they are."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    enabled = precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled, cache_enabled=False)  # no weight is used twice
 
 
-def teach(teacher: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def teach(teacher: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again."""
     with torch.inference_mode():
         logits = teacher(x).to(dtype)

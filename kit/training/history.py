@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kit.parallel.ranks import Ranks
 from kit.recipe import Recipe
+from kit.training.captured import Captured
 from kit.training.evaluation import topk_correct
 from kit.training.moment import Moment
 from kit.training.optimiser import learning_rate
@@ -37,12 +38,13 @@ class History:
         self.temperatures = torch.full((steps, 2), math.nan, dtype=torch.float64)  # t, and what the losses used
         self.stage = torch.zeros(steps, dtype=torch.int64)
         self.traces: dict[str, Tensor] = {}  # each (steps,)
+        self._correct = Captured(topk_correct)
         self._agreed = 0  # steps of which loss and correct are those of all ranks
 
     def record(self, step: int, loss: Tensor, at: Moment, stage: int) -> None:
         """Writes down a batch and its loss (), and what its objective records."""
         self.loss[step] = loss
-        self.correct[step] = topk_correct(at.zs, at.y)
+        self.correct[step] = self._correct(at.zs, at.y)
         self.stage[step] = stage
         self._write(step, at.recorded)
 
@@ -54,7 +56,8 @@ class History:
     def _write(self, step: int, numbers: Mapping[str, float | Tensor]) -> None:
         for name, value in numbers.items():
             if name not in self.traces:
-                self.traces[name] = torch.full_like(self.temperatures[:, 0], math.nan)
+                where = value.device if isinstance(value, Tensor) else None
+                self.traces[name] = torch.full_like(self.temperatures[:, 0], math.nan, device=where)
             self.traces[name][step] = value
 
     def agree(self, step: int, ranks: Ranks) -> None:
@@ -103,6 +106,6 @@ class History:
             if kind == "history":
                 getattr(self, rest)[:steps] = tensor
             elif kind == "trace":
-                self.traces[rest] = torch.full_like(self.temperatures[:, 0], math.nan)
+                self.traces[rest] = torch.full_like(self.temperatures[:, 0], math.nan, device=tensor.device)
                 self.traces[rest][:steps] = tensor
         self._agreed = steps

@@ -44,6 +44,7 @@ class MicroBatches:
                 return attempt()
             except torch.OutOfMemoryError:
                 pass  # and out of this block, so that what the error holds on to is free
+            training.learner.stop_recording()
             images = training.batch // self.ranks.count
             self.split_further(training.stage, images)
             training.notes.append(

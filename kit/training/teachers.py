@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kit.errors import KitError
 from kit.networks.folding import folded
 from kit.recipe import Objective, Recipe, Stage
+from kit.training.captured import Captured, capturable
 from kit.training.cost import Cost, Spent
 from kit.training.forward import Machine, frozen, teach
 from kit.training.moment import Moment
@@ -66,7 +67,9 @@ class Teachers:
             name: frozen(networks[name], self.device) for name in dict.fromkeys((*recipe.teachers, *networks))
         }
         self.answers = {name: Answers() for name in self.networks}  # those of a process' runs may be the same ones
-        self._folded: dict[str, nn.Module] = {}  # of those that have been asked: who is cached never is
+        self._folded: dict[
+            str, Callable[[Tensor], Tensor]
+        ] = {}  # of those that have been asked: who is cached never is
         self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
 
     def enter(self, stage: Stage, asked: Sequence[str]) -> None:
@@ -113,7 +116,8 @@ class Teachers:
         if needs_graph(self.stage.objective):
             return self.present[name](x)
         if name not in self._folded:
-            self._folded[name] = folded(self.networks[name])
+            network = folded(self.networks[name])
+            self._folded[name] = Captured(network) if capturable(network) else network
         return teach(self._folded[name], x, self.dtype)
 
     def learn(self, at: Moment) -> None:

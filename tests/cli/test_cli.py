@@ -358,6 +358,13 @@ def test_a_tilde_that_the_shell_left_is_the_home(own_cache, tmp_path, monkeypatc
     assert f"0 runs are in {tmp_path / 'sent'}" in capsys.readouterr().out
 
 
+def test_doctor_names_a_package_that_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr("kit.cli.doctor.PACKAGES", ("torch", "no-such-package"))
+    assert main(["doctor"]) == 2
+    said = capsys.readouterr().out
+    assert "no-such-package: not installed\n" in said and "cifar-100: " in said
+
+
 @pytest.mark.parametrize("command", ["doctor", "data list"])
 def test_whatever_is_wrong_with_a_role_costs_that_role(command, own_cache, monkeypatch, capsys):
     from kit.data import roles

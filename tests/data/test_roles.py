@@ -65,6 +65,7 @@ def test_the_environment_names_a_folder_that_may_hold_some_roles_only(tmp_path, 
 
 def test_the_same_arguments_give_the_same_object():
     assert load("cifar-10", px=8) is load("cifar-10", px=8)
+    assert load("cifar-10", px=8) is load("cifar-10", px=8, source="embedded")  # as `auto` is, where nothing is real
     assert load("cifar-10", px=8) is not load("cifar-10", px=8, test_per_class=3)
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from concurrent.futures import Future
 from itertools import product
+from threading import Event
 from unittest.mock import patch
 
 import pandas as pd
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from small_runs import Here, hard, left_in, taught
 
 from kit import grid, recipe
+from kit.errors import KitError
 from kit.grid import engines, schedule
 from kit.grid.durations import NOMINAL
 from kit.grid.engines import Task, default_jobs
-from kit.grid.training import train_all
+from kit.grid.training import begin_all, train_all
 from kit.methods.complexity import stages as complexity_gap
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import Layer, LayeredSpec
@@ -307,6 +309,22 @@ def test_nothing_to_do_starts_nothing(monkeypatch):
     assert train_all([]) == {}
     result = train(hard())
     assert train_all([hard()])[hard()].folder == result.folder
+
+
+def test_runs_train_in_the_background_until_they_are_waited_for():
+    asked = Event()
+
+    class Waiting(Here):
+        def submit(self, task: Task) -> Future:
+            assert asked.wait(60)
+            return super().submit(task)
+
+    training = begin_all([hard()], Waiting(), show_progress=False)
+    assert find(hard()) is None  # it is back before anything is trained
+    asked.set()
+    assert training.result()[hard()].folder == find(hard()).folder
+    with pytest.raises(KitError, match="jobs 0"):
+        begin_all([hard(seed=1)], 0)
 
 
 def test_jobs_are_as_many_as_the_process_may_use():

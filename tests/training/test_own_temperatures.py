@@ -49,11 +49,10 @@ def training(temperature, teacher="big", epochs=2, events=()) -> Training:
 def first_batch(trained: Training) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
     """What student and teachers answer to the first batch, and its labels, asked for outside the loop."""
     from kit.data.augment import EpochPlan
-    from kit.training.forward import augmented
 
     plan = EpochPlan(len(DATA.train), 3, 0, 1, DATA.flip)
     indices = next(iter(plan.batches(8)))
-    x = augmented(plan, indices, DATA.train.images.take(indices), trained.mean, trained.std)
+    x = trained.augmented(DATA.train.images.take(indices), *plan.changes(indices, trained.device))
     student = copy.deepcopy(cnn(5)).train()
     with torch.no_grad():
         zt = {name: net.eval()(x).double().numpy() for name, net in teachers().items()}

@@ -33,7 +33,7 @@ def cut(pixels: np.ndarray, window: Window) -> np.ndarray:
         _mirrored(np.arange(start, start + window.side), length)
         for start, length in zip((window.y, window.x), pixels.shape, strict=False)
     )
-    return pixels[rows[:, None], columns]
+    return pixels.take(rows, 0).take(columns, 1)
 
 
 def _mirrored(index: np.ndarray, length: int) -> np.ndarray:

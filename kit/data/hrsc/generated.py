@@ -127,7 +127,7 @@ def _system_data() -> ElementTree.Element:
 
 
 def stand_in() -> Path:
-    """Returns the root of the generated tree in the kit's cache, made on the first call (some 17 s, 80 MB).
+    """Returns the root of the generated tree in the kit's cache, made on the first call (some 12 s, 80 MB).
 
     Every later call compares every file with its sha256, and builds anew what differs.
     """

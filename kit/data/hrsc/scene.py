@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 from kit.data.hrsc.crops import crop_window
 from kit.data.hrsc.format import Box, OrientedBox
-from kit.data.hrsc.scenery import clouds, coast, patch, quay, sea
+from kit.data.hrsc.scenery import clouds, coast, patch, quay, rgb, sea
 from kit.data.hrsc.ships import TYPES, Deck, ShipType, hull_cover
 
 # One float colour per type, in the order of TYPES.
@@ -114,8 +114,9 @@ def generate_scene(
     if rng.random() < 0.25:
         clouds(rng, picture)
     haze, blur = rng.uniform(0, 0.12), rng.uniform(0.35, 0.7)
-    picture = picture + haze * (np.array([170, 182, 190], np.float32) - picture)
-    picture = gaussian_filter(picture, (blur, blur, 0)) * rng.uniform(0.9, 1.1)
+    picture = picture + haze * (np.float32(rgb(170, 182, 190)) - picture)
+    picture = gaussian_filter(picture, (0, blur, blur)) * rng.uniform(0.9, 1.1)
+    picture = np.ascontiguousarray(picture.transpose(1, 2, 0))  # (H, W, 3)
     picture += rng.uniform(1.5, 3.5) * rng.standard_normal(picture.shape, np.float32)
     return GeneratedScene(picture.round().clip(0, 255).astype(np.uint8), ships, boxes, hulls, floats, float_types)
 
@@ -169,8 +170,8 @@ def _draw_wake(rng: np.random.Generator, picture: np.ndarray, ship: PlacedShip, 
     arm = beam * 0.2 + 0.28 * abaft
     arms = np.exp(-(((np.abs(v) - arm) / (0.015 + 0.03 * abaft)) ** 2) - 2.6 * abaft)
     foam = strength * (0.8 + 0.35 * froth) * (0.85 * astern + 0.55 * arms)
-    water = picture[rows, columns]
-    water[here] += np.clip(foam, 0, 0.9)[:, None] * (np.float32([222, 232, 232]) - water[here])
+    water = picture[:, rows, columns]
+    water[:, here] += np.clip(foam, 0, 0.9) * (np.float32([[222], [232], [232]]) - water[:, here])
 
 
 def _draw_ship(
@@ -179,9 +180,9 @@ def _draw_ship(
     """Draws the ship, its shadow on the water, and its pixels in `hulls`: those that it covers at least to a half."""
     (rows, columns), x, y = patch(ship.x, ship.y, 0.62 * ship.length, hulls.shape)
     u, v = ship.axes(x, y)
-    water, cover = picture[rows, columns], ship.cover(u, v)  # (h, w, 3), (h, w)
+    water, cover = picture[:, rows, columns], ship.cover(u, v)  # (3, h, w), (h, w)
     shadow = math.cos(sun - ship.heading), math.sin(sun - ship.heading)
-    water *= 1 - 0.4 * ship.cover(u - 0.022 * shadow[0], v - 0.022 * shadow[1])[..., None]
+    water *= 1 - 0.4 * ship.cover(u - 0.022 * shadow[0], v - 0.022 * shadow[1])
 
     kind, touched = ship.kind, cover > 0
     hull = np.float32(kind.hulls[rng.integers(len(kind.hulls))])
@@ -190,8 +191,8 @@ def _draw_ship(
     rim = cover[touched] - ship.cover(deck.u * 1.03, deck.v * 1.16)  # the bulwark
     deck.paint(0.6 * np.clip(rim, 0, 1), 0.72 * hull)
     weathered = np.float32(rng.uniform(0.88, 1.12) + rng.normal(0, 0.02, 3))
-    rgb = deck.rgb * weathered + 3 * rng.standard_normal((len(deck.u), 1), np.float32)  # (n, 3)
-    water[touched] += cover[touched, None] * (rgb - water[touched])
+    painted = deck.rgb * weathered[:, None] + 3 * rng.standard_normal(len(deck.u), np.float32)  # (3, n)
+    water[:, touched] += cover[touched] * (painted - water[:, touched])
     hulls[rows, columns][cover >= 0.5] = number
 
 
@@ -233,11 +234,11 @@ def _plant_floats(
                 for other in windows
             ):
                 continue
-            distance, water = np.hypot(px - x, py - y), picture[rows, columns]
-            water *= 1 - 0.3 * np.clip(radius + 1.2 - distance, 0, 1)[..., None]
+            distance, water = np.hypot(px - x, py - y), picture[:, rows, columns]
+            water *= 1 - 0.3 * np.clip(radius + 1.2 - distance, 0, 1)
             cover = np.clip(radius + 0.5 - distance, 0, 1)
             light = 1.0 + 0.25 * np.clip(1 - np.hypot(px - x + radius / 3, py - y + radius / 3) / radius, 0, 1)
-            water += cover[..., None] * (np.array(FLOATS[colour]) * light[..., None] - water)
+            water += cover * (rgb(*FLOATS[colour]) * light - water)
             marks[rows, columns][cover >= 0.5] = number
             taken[rows, columns] = True
             types[-1] = TYPES[colour].class_id

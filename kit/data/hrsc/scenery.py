@@ -1,8 +1,12 @@
-"""Generated scenery: water with waves and glitter, a coast, a quay, clouds. Pixel i covers [i, i + 1) on both axes."""
+"""Generated scenery: water with waves and glitter, a coast, a quay, clouds. Pixel i covers [i, i + 1) on both axes.
+
+Pictures are painted channel by channel, (3, H, W): arithmetic along rows is several times as quick as along colours.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from scipy import fft
@@ -14,10 +18,9 @@ def random_field(
     rng: np.random.Generator, shape: tuple[int, int], size: float, angle: float | None = None
 ) -> np.ndarray:
     """Draws random waves, (H, W), mean 0, deviation 1, about `size` pixels long, running along `angle` or anywhere."""
-    height, width = shape
     noise = fft.rfft2(rng.standard_normal(shape, np.float32))
-    ky, kx = fft.fftfreq(height).astype(np.float32)[:, None], fft.rfftfreq(width).astype(np.float32)[None]
-    k = np.hypot(kx, ky) * size
+    kx, ky, k = frequencies(shape)
+    k = k * size
     if angle is None:
         spectrum = np.exp(-(k**2))
     else:
@@ -25,6 +28,19 @@ def random_field(
         spectrum = np.exp(-(((k - 1) / 0.4) ** 2)) * direction**6
     field = fft.irfft2(noise * spectrum, s=shape)
     return (field - field.mean()) / field.std()
+
+
+@lru_cache(maxsize=16)
+def frequencies(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the spectrum's frequencies along x (1, W'), along y (H, 1), and of the wave, (H, W')."""
+    height, width = shape
+    ky, kx = fft.fftfreq(height).astype(np.float32)[:, None], fft.rfftfreq(width).astype(np.float32)[None]
+    return kx, ky, np.hypot(kx, ky)
+
+
+def rgb(*colour: float) -> np.ndarray:
+    """Returns a colour as a picture of one pixel, (3, 1, 1)."""
+    return np.array(colour)[:, None, None]
 
 
 def patch(
@@ -48,27 +64,27 @@ WATERS = (
 
 
 def sea(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Draws open water, float (H, W, 3)."""
+    """Draws open water, float (3, H, W)."""
     wind = rng.uniform(0, math.pi)
     rough = rng.uniform(0.4, 1.3)
     swell = random_field(rng, shape, rng.uniform(10, 18), wind)
     chop = random_field(rng, shape, rng.uniform(4, 6), wind + rng.normal(0, 0.3))
     depth = random_field(rng, shape, 90)
     waves = rough * (2.2 * swell + 2.4 * chop)
-    sea = np.float32(WATERS[rng.integers(len(WATERS))]) * np.float32(rng.uniform(0.8, 1.25))
-    sea = sea + depth[..., None] * np.float32([2.0, 4.0, 4.5]) + waves[..., None] * np.float32([0.9, 1.0, 1.0])
+    sea = np.float32(rgb(*WATERS[rng.integers(len(WATERS))])) * np.float32(rng.uniform(0.8, 1.25))
+    sea = sea + depth * np.float32(rgb(2.0, 4.0, 4.5)) + waves * np.float32(rgb(0.9, 1.0, 1.0))
     height, width = shape
     gleam = rng.uniform(0, 2 * math.pi)
     x, y = np.arange(width) / width - 0.5, np.arange(height)[:, None] / height - 0.5
     toward_sun = np.clip(0.5 + x * math.cos(gleam) + y * math.sin(gleam), 0, 1)
     sparkle = 0.7 * chop + 0.5 * swell + 0.6 * rng.standard_normal(shape, np.float32)
     glitter = np.clip(sparkle - 2.3, 0, 1) * toward_sun * rough
-    return (sea + 120 * rng.uniform(0.2, 1) * glitter[..., None]).astype(np.float32)
+    return (sea + 120 * rng.uniform(0.2, 1) * glitter).astype(np.float32)
 
 
 def coast(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Draws a stretch of coast into the picture; returns where it is land, bool (H, W)."""
-    height, width = shape = picture.shape[:2]
+    height, width = shape = picture.shape[1:]
     side, share = rng.uniform(0, 2 * math.pi), rng.uniform(0.26, 0.36)
     x, y = np.arange(width) - width / 2, np.arange(height)[:, None] - height / 2
     inland = (
@@ -78,15 +94,14 @@ def coast(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
         inland + 12 * random_field(rng, shape, 60) + 4 * random_field(rng, shape, 18)
     )  # pixels from the water's edge
     woods, fields, grain = random_field(rng, shape, 14), random_field(rng, shape, 40), random_field(rng, shape, 2.5)
-    green, earth = np.array([70, 86, 54]), np.array([142, 128, 98])
-    land = green + (earth - green) * np.clip(0.5 + fields, 0, 1)[..., None] - 16 * np.clip(woods, 0, 1.5)[..., None]
-    sand = np.array([196, 180, 142])
-    land = land + (sand - land) * np.clip(1.6 - inland / 6, 0, 1)[..., None] + 7 * grain[..., None]
-    shallow = np.clip(1 + inland / 22, 0, 1)[..., None] * 0.5
-    picture += shallow * (np.array([96, 146, 140]) - picture)
-    surf = np.exp(-(((inland + 2.5 + 1.5 * grain) / 1.8) ** 2))[..., None] * 0.6
-    picture += surf * (np.array([226, 232, 230]) - picture)
-    cover = np.clip(0.5 + inland, 0, 1)[..., None]
+    green, earth = rgb(70, 86, 54), rgb(142, 128, 98)
+    land = green + (earth - green) * np.clip(0.5 + fields, 0, 1) - 16 * np.clip(woods, 0, 1.5)
+    land = land + (rgb(196, 180, 142) - land) * np.clip(1.6 - inland / 6, 0, 1) + 7 * grain  # sand
+    shallow = np.clip(1 + inland / 22, 0, 1) * 0.5
+    picture += shallow * (rgb(96, 146, 140) - picture)
+    surf = np.exp(-(((inland + 2.5 + 1.5 * grain) / 1.8) ** 2)) * 0.6
+    picture += surf * (rgb(226, 232, 230) - picture)
+    cover = np.clip(0.5 + inland, 0, 1)
     picture += cover * (land - picture)
     return inland > -6
 
@@ -96,7 +111,7 @@ def quay(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, tup
 
     (cos a, sin a) points from the water inland; d is in pixels.
     """
-    height, width = shape = picture.shape[:2]
+    height, width = shape = picture.shape[1:]
     a = rng.integers(4) * math.pi / 2 + rng.uniform(-0.25, 0.25)
     cos, sin = math.cos(a), math.sin(a)
     reach = (width * abs(cos) + height * abs(sin)) / 2
@@ -105,7 +120,7 @@ def quay(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, tup
     inland = x * cos + y * sin - d
     along = y * cos - x * sin
     grain, stains = random_field(rng, shape, 2.5), random_field(rng, shape, 24)
-    concrete = np.array([158, 154, 146]) * rng.uniform(0.8, 1.1) + 4 * grain[..., None] + 7 * stains[..., None]
+    concrete = rgb(158, 154, 146) * rng.uniform(0.8, 1.1) + 4 * grain + 7 * stains
 
     def fill(near: float, far: float, start: float, end: float, colour: Colour) -> None:
         """Fills a rectangle from `near` to `far` inland and `start` to `end` along the edge."""
@@ -114,7 +129,8 @@ def quay(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, tup
         here, _, _ = patch(*centre, math.hypot(far - near, end - start) / 2 + 2, shape)
         deep, wide = inland[here], along[here]
         inside = np.minimum(np.minimum(deep - near, far - deep), np.minimum(wide - start, end - wide))
-        concrete[here] += np.clip(0.5 + inside, 0, 1)[..., None] * (np.asarray(colour) - concrete[here])
+        filled = concrete[:, *here]
+        filled += np.clip(0.5 + inside, 0, 1) * (rgb(*colour) - filled)
 
     fill(3.0, 4.2, -1e3, 1e3, (214, 200, 130))  # a painted line
     fill(9.0, 10.0, -1e3, 1e3, (96, 94, 92))  # crane rails
@@ -137,16 +153,16 @@ def quay(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, tup
             fill(8, 17, at, at + 6, (190, 120, 50))
             fill(1, 30, at + 2, at + 4, (214, 140, 60))
         at += length + rng.uniform(6, 24)
-    shade = np.clip(1 + inland / 3, 0, 1)[..., None] * 0.5  # the quay wall
+    shade = np.clip(1 + inland / 3, 0, 1) * 0.5  # the quay wall
     picture *= 1 - shade
-    cover = np.clip(0.5 + inland, 0, 1)[..., None]
+    cover = np.clip(0.5 + inland, 0, 1)
     picture += cover * (concrete - picture)
     return inland > -1.5, (a, d)
 
 
 def clouds(rng: np.random.Generator, picture: np.ndarray) -> None:
     """Draws thin clouds and their shadows."""
-    shape = picture.shape[:2]
+    shape = picture.shape[1:]
     thick = np.clip(0.8 * random_field(rng, shape, 55) + 0.35 * random_field(rng, shape, 20) - 1.1, 0, 1.0)
-    picture *= (1 - 0.25 * np.roll(thick, (14, 22), (0, 1)))[..., None]
-    picture += (0.45 * thick)[..., None] * (np.array([232, 235, 238]) - picture)
+    picture *= 1 - 0.25 * np.roll(thick, (14, 22), (0, 1))
+    picture += 0.45 * thick * (rgb(232, 235, 238) - picture)

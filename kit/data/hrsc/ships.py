@@ -21,19 +21,19 @@ WHITE = (238, 238, 234)
 
 
 class Deck:
-    """A ship being painted: the colours `rgb` (n, 3) of the n pixels that its hull touches, and their u and v (n,).
+    """A ship being painted: the colours `rgb` (3, n) of the n pixels that its hull touches, and their u and v (n,).
 
     Every shape has soft edges, one image pixel wide. Lengths are in units of the ship's length.
     """
 
     def __init__(self, u: np.ndarray, v: np.ndarray, pixel: float, shadow: tuple[float, float], hull: Colour) -> None:
         self.u, self.v, self.pixel, self.shadow = u, v, pixel, shadow
-        self.rgb = np.empty((*u.shape, 3), np.float32)
-        self.rgb[:] = hull
+        self.rgb = np.empty((3, *u.shape), np.float32)
+        self.rgb.T[:] = hull
 
     def paint(self, cover: np.ndarray, colour: Colour) -> None:
         """Lays a colour over the pixels, as far as each is covered, 0…1 (n,)."""
-        self.rgb += cover[..., None] * (np.asarray(colour, np.float32) - self.rgb)
+        self.rgb += cover * (np.asarray(colour, np.float32)[:, None] - self.rgb)
 
     def soft(self, inside: np.ndarray) -> np.ndarray:
         """Returns the share of each pixel covered by a shape, from its distance inside the shape's edge."""
@@ -49,7 +49,7 @@ class Deck:
         su, sv = self.shadow[0] * high, self.shadow[1] * high
         body = cover(0, 0)
         if high:
-            self.rgb *= 1 - 0.5 * np.maximum(cover(su, sv), cover(su / 2, sv / 2))[..., None]
+            self.rgb *= 1 - 0.5 * np.maximum(cover(su, sv), cover(su / 2, sv / 2))
         self.paint(body, colour)
         if high:
             sunny = np.clip(body - cover(su * 0.3, sv * 0.3), 0, 1)
@@ -58,7 +58,7 @@ class Deck:
     def disc(self, u: float, v: float, radius: float, colour: Colour, high: float = 0.0) -> None:
         if high:
             su, sv = self.shadow[0] * high, self.shadow[1] * high
-            self.rgb *= 1 - 0.45 * self.soft(radius - np.hypot(self.u - u - su, self.v - v - sv))[..., None]
+            self.rgb *= 1 - 0.45 * self.soft(radius - np.hypot(self.u - u - su, self.v - v - sv))
         self.paint(self.soft(radius - np.hypot(self.u - u, self.v - v)), colour)
 
     def ring(self, u: float, v: float, radius: float, width: float, colour: Colour) -> None:
@@ -81,7 +81,7 @@ def hull_cover(
 ) -> np.ndarray:
     """Returns the share of each pixel that a hull covers; u, v and the result have one shape."""
     inside = 0.5 - np.abs(u)
-    for side, outline in ((-v, port), (v, starboard)):
+    for side, outline in ((np.abs(v), port),) if port is starboard else ((-v, port), (v, starboard)):
         at, breadth = np.array(outline).T
         edge = np.interp(u, at, breadth * beam / 2)
         slope = np.interp(u, (at[1:] + at[:-1]) / 2, np.diff(breadth) / np.diff(at) * beam / 2)
@@ -253,7 +253,7 @@ def _container(deck: Deck, rng: np.random.Generator) -> None:
         gap = np.abs((deck.u - low) / 0.037 % 1 - 0.5) > 0.42
         stacks[gap] *= 0.55
         cover = deck.soft(np.minimum(np.minimum(deck.u - low, high - deck.u), 0.06 - np.abs(deck.v)))
-        deck.rgb += cover[..., None] * (stacks - deck.rgb)
+        deck.rgb += cover * (stacks.T - deck.rgb)
     deck.box(house, 0, 0.055, 0.128, WHITE, high=0.05)
     _funnel(deck, house - 0.045, 0, 0.026)
 
@@ -309,7 +309,7 @@ def _cruise(deck: Deck, rng: np.random.Generator) -> None:
 
 def _submarine(deck: Deck, rng: np.random.Generator) -> None:
     ridge = np.clip(1 - np.abs(deck.v) / 0.045, 0, 1)
-    deck.rgb += 26 * ridge[..., None]  # a round back
+    deck.rgb += 26 * ridge  # a round back
     deck.line(-0.42, 0, 0.42, 0, 0.010, (84, 88, 92))
     deck.box(_near(rng, 0.17, 0.02), 0, 0.105, 0.026, (24, 25, 28), high=0.045)  # the sail
     deck.line(0.17, -0.05, 0.17, 0.05, 0.018, (34, 35, 38))
