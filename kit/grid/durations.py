@@ -125,9 +125,9 @@ class Pace:
         return images * flops_per_image(teacher, px)[0] / self.rate(Work(teacher, px, True, run.device))
 
     def evaluating(self, run: Run, test_images: int) -> float:
-        """Predicts the seconds that its recorded time leaves out: the test split after every epoch, and at the end both
-        splits and the explained model's logits."""
-        px, passes = run.data.px, test_images * (run.recipe.epochs + 1) + run.data.train_images
+        """Predicts the seconds that its recorded time leaves out: the test split after every epoch, and at the end the
+        training split and the explained model's logits."""
+        px, passes = run.data.px, test_images * run.recipe.epochs + run.data.train_images
         own = passes * flops_per_image(run.student, px)[0] / self.rate(Work(run.student, px, True, run.device))
         return own + (self.asking(run, "big", test_images) if "big" in run.teachers else 0.0)
 

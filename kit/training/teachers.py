@@ -67,9 +67,8 @@ class Teachers:
             name: frozen(networks[name], self.device) for name in dict.fromkeys((*recipe.teachers, *networks))
         }
         self.answers = {name: Answers() for name in self.networks}  # those of a process' runs may be the same ones
-        self._folded: dict[
-            str, Callable[[Tensor], Tensor]
-        ] = {}  # of those that have been asked: who is cached never is
+        # of those that have been asked: who is cached never is
+        self._folded: dict[str, Callable[[Tensor], Tensor]] = {}
         self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
 
     def enter(self, stage: Stage, asked: Sequence[str]) -> None:

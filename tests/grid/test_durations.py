@@ -155,7 +155,7 @@ def test_evaluation_is_counted_apart(tmp_path):
     rates = {Work(vgg16, 16, True): 1e9, Work(vgg19, 16, True): 2e9}
     own, big = (flops_per_image(spec, 16)[0] for spec in (vgg16, vgg19))
     taught = run(vgg16, recipe.eq1(5), big=vgg19)
-    expected = ((3 + 1) * 50 + 100) * own / 1e9 + 50 * big / 2e9  # three epochs and the end, on 50 test images
+    expected = (3 * 50 + 100) * own / 1e9 + 50 * big / 2e9  # three epochs on 50 test images, and 100 training images
     assert Pace().with_rates(rates).evaluating(taught, 50) == pytest.approx(expected)
 
 
