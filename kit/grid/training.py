@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 
 from kit import parallel
 from kit.files import cache_folder
@@ -38,7 +39,7 @@ def train_all(
     if parallel.count() > 1:
         return train_together(runs, show_progress)
     grid = Grid(runs)
-    return grid.train(runs, grid.prepare(jobs, show_progress))
+    return grid.train(runs, grid.engine(jobs), partial(grid.bar, show_progress))
 
 
 def begin_all(
@@ -50,8 +51,13 @@ def begin_all(
     """
     runs = list(runs)
     grid = Grid(runs)
-    prepared = grid.prepare(jobs, show_progress)  # here, for the bar is the running cell's
-    return ThreadPoolExecutor(1, "training").submit(copy_context().run, grid.train, runs, prepared)
+    engine, bar = grid.engine(jobs), grid.bar(show_progress)  # here, for the bar is the running cell's
+
+    def trained() -> Mapping[Run, Result | Failure]:
+        with bar:
+            return grid.train(runs, engine, lambda: bar)
+
+    return ThreadPoolExecutor(1, "training").submit(copy_context().run, trained)
 
 
 class Grid:
@@ -79,18 +85,21 @@ class Grid:
         epochs = {each.key: set(each.epochs) for each in shared}
         self._read = {run: dict(_share_read(run, epochs)) for run in self.missing}
 
-    def prepare(self, jobs: int | Engine | None, show_progress: bool) -> tuple[Engine, Bar] | None:
-        """Chooses what trains the missing runs, and begins their bar; None where none is missing. KitError for jobs."""
-        if not self.tasks:
-            return None
-        engine, about = engine_for(jobs, len(self.tasks)), f"training {len(self.missing)} runs"
-        return engine, Bar(total=sum(map(self.cost, self.tasks)), desc=about, disable=not show_progress)
+    def engine(self, jobs: int | Engine | None) -> Engine | None:
+        """Chooses what trains the missing runs; None where none is missing. KitError for jobs that are not allowed."""
+        return engine_for(jobs, len(self.tasks)) if self.tasks else None
 
-    def train(self, runs: Sequence[Run], prepared: tuple[Engine, Bar] | None) -> Mapping[Run, Result | Failure]:
-        """Trains what is missing, and gives the results of these runs."""
-        if prepared is not None:
-            engine, bar = prepared
-            with engine, bar:
+    def bar(self, shown: bool) -> Bar:
+        """Begins a bar, of which nothing is shown where no run is missing."""
+        about, total = f"training {len(self.missing)} runs", sum(map(self.cost, self.tasks))
+        return Bar(total=total, desc=about, disable=not (shown and self.tasks))
+
+    def train(
+        self, runs: Iterable[Run], engine: Engine | None, begin: Callable[[], Bar]
+    ) -> Mapping[Run, Result | Failure]:
+        """Trains what is missing, and gives the results of these runs. The bar begins once the engine has."""
+        if engine is not None:
+            with engine, begin() as bar:
                 run_tasks(self.tasks, engine, self.cost, self.ended, self.skip, bar)
         return {run: self.results[run] for run in runs}
 
