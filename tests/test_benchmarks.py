@@ -206,7 +206,7 @@ def test_logits_ends_with_its_ratio(bench):
 def test_an_unknown_pair_is_one_line(bench):
     status, _, err = bench("throughput", "--pair", "vgg17")
     assert status == 2
-    assert err.strip() == "error: pair 'vgg17' is not known; allowed: vgg16, resnet34"
+    assert err.strip() == "error: pair 'vgg17' is not known; allowed: vgg16, resnet34, resnet50"
 
 
 def test_a_loop_that_fails_says_why():
