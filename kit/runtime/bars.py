@@ -19,7 +19,8 @@ class Bar(tqdm):
     @property
     def format_dict(self) -> dict[str, Any]:
         known = super().format_dict
-        tail = "{elapsed}<{remaining}" if self.n >= EVIDENCE * (self.total or 0) else "{elapsed}"
+        is_known = EVIDENCE * (self.total or 0) <= self.n < (self.total or 0)  # at the end nothing remains
+        tail = "{elapsed}<{remaining}" if is_known else "{elapsed}"
         return known | {"bar_format": f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {tail}"}
 
     def display(self, *arguments: Any, **options: Any) -> Any:
