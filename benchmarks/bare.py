@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.utils.data import default_collate
 from benchmarks.task import Loop, Pictures, Task, nesterov
 from kit.networks.folding import folded
 from kit.runtime.malloc import keep_freed_memory
+from kit.training.captured import recorded
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        return loss, (zs.argmax(1) == y).sum()
+        return loss, zs
 
     take = captured(step) if tricks.captured else step
 
@@ -85,9 +86,9 @@ def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
         order = torch.randperm(task.images)[: task.images // task.batch * task.batch].to(task.device)
         for indices in order.split(task.batch):
             x, y = batches(indices)
-            loss, correct = take(x.contiguous(memory_format=memory), y, known[indices] if tricks.logits_known else None)
+            loss, zs = take(x.contiguous(memory_format=memory), y, known[indices] if tricks.logits_known else None)
             if not tricks.no_sync:
-                loss.item(), correct.item()
+                loss.item(), (zs.argmax(1) == y).sum().item()
             yield
 
     return Loop(student, epoch)
@@ -95,23 +96,17 @@ def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
 
 def captured(step: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
     """The step as one CUDA graph, recorded when first asked for; each replay is given the batch in the same memory."""
-    graph, held, given = torch.cuda.CUDAGraph(), [], []
+    recording: list[Any] = []  # the batch's places, the graph, and its answer
 
     def replayed(x: Tensor, y: Tensor, zt: Tensor | None) -> tuple[Tensor, Tensor]:
-        if not held:
-            held.extend((torch.empty_like(x).copy_(x), y.clone()))
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):  # what a library prepares at its first calls cannot be recorded
-                for _ in range(3):
-                    step(*held, zt)
-            torch.cuda.current_stream().wait_stream(aside)
-            with torch.cuda.graph(graph):
-                given.extend(step(*held, zt))
-        held[0].copy_(x)
-        held[1].copy_(y)
+        if not recording:
+            held = torch.empty_like(x).copy_(x), y.clone()
+            recording.extend((held, *recorded(step, (*held, zt))))
+        (pixels, labels), graph, answer = recording
+        pixels.copy_(x)
+        labels.copy_(y)
         graph.replay()
-        return given[0], given[1]
+        return answer
 
     return replayed
 

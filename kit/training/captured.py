@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import threading
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,44 +33,72 @@ def likeness(*tensors: Tensor) -> Hashable:
     return shapes, torch.is_autocast_enabled("cuda"), torch.is_inference_mode_enabled()
 
 
-class Captured:
+def recorded(function: Callable[..., Any], held: Sequence[Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """Records a function of held tensors; each replay computes it of what they hold by then, into the same answer."""
+    aside, now, graph = torch.cuda.Stream(), torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+    aside.wait_stream(now)
+    with torch.cuda.stream(aside):
+        for _ in range(WARM_UP):
+            function(*held)
+    now.wait_stream(aside)
+    with torch.cuda.graph(graph):
+        answer = function(*held)
+    return graph, answer
+
+
+class Recordings:
+    """Recordings by the likeness of what they are given. Once one has failed, which is said, there are none."""
+
+    def __init__(self) -> None:
+        self.records = True
+        self._recorded: dict[Hashable, Any] = {}
+
+    def _record(self, *held: Tensor) -> Any:
+        """Records what is done with tensors like these."""
+        raise NotImplementedError
+
+    def _recording(self, *tensors: Tensor) -> Any | None:
+        """The recording for tensors like these, made when first asked for; None where there is none."""
+        if not self.records or not may_capture(tensors[0]):
+            return None
+        like = likeness(*tensors)
+        if like not in self._recorded:
+            try:
+                self._recorded[like] = self._record(*(torch.empty_like(tensor).copy_(tensor) for tensor in tensors))
+            except torch.OutOfMemoryError:
+                raise  # for who takes batches in parts
+            except RuntimeError as error:
+                self.records = False
+                said = f"a CUDA graph could not be recorded, so kernels are launched one by one: {error}"
+                warnings.warn(said, stacklevel=4)
+                return None
+        return self._recorded[like]
+
+
+class Captured(Recordings):
     """A function of tensors, without gradients and without a memory of its own, as a CUDA graph for each of the shapes
     it is given. On a CPU, and where it cannot be recorded, it is the function. A call's answer is overwritten by the
     next call."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function, self.records = function, True
-        self._recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
+        super().__init__()
+        self.function = function
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        if not self.records or not may_capture(tensors[0]):
+        recording = self._recording(*tensors)
+        if recording is None:
             return self.function(*tensors)
-        like = likeness(*tensors)
-        if like not in self._recorded:
-            try:
-                self._recorded[like] = self._record([torch.empty_like(tensor).copy_(tensor) for tensor in tensors])
-            except RuntimeError as error:
-                self.records = refused(error)
-                return self.function(*tensors)
-        graph, held, answer = self._recorded[like]
+        held, graph, answer = recording
         for place, tensor in zip(held, tensors, strict=True):
             place.copy_(tensor)
         graph.replay()
         return answer
 
-    def _record(self, held: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
-        aside, now, graph = torch.cuda.Stream(), torch.cuda.current_stream(), torch.cuda.CUDAGraph()
-        aside.wait_stream(now)
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UP):
-                self.function(*held)
-        now.wait_stream(aside)
-        with torch.cuda.graph(graph):
-            answer = self.function(*held)
-        return graph, held, answer
+    def _record(self, *held: Tensor) -> tuple[Sequence[Tensor], torch.cuda.CUDAGraph, Tensor]:
+        return held, *recorded(self.function, held)
 
 
-class Learner:
+class Learner(Recordings):
     """Answers for a student in training, N images' logits (N, C); on a GPU forward and backward pass are CUDA graphs.
 
     Not so of a network that is unknown or listened to when training begins, for images whose gradient is asked for,
@@ -78,22 +107,14 @@ class Learner:
     """
 
     def __init__(self, network: nn.Module) -> None:
+        super().__init__()
         self.network, self.records = network, capturable(network)
-        self._recorded: dict[Hashable, nn.Module] = {}
-        self._weights = [weight for weight in network.parameters() if weight.requires_grad]
+        self._weight = next((weight for weight in network.parameters() if weight.requires_grad), None)
 
     def __call__(self, x: Tensor) -> Tensor:
-        adds_up = any(weight.grad is not None for weight in self._weights[:1])
-        if not self.records or not may_capture(x) or x.requires_grad or adds_up:
-            return self.network(x)
-        like = likeness(x)
-        if like not in self._recorded:
-            try:
-                self._recorded[like] = self._record(torch.empty_like(x).copy_(x))
-            except RuntimeError as error:
-                self.records = refused(error)
-                return self.network(x)
-        return self._recorded[like](x)
+        adds_up = self._weight is not None and self._weight.grad is not None
+        recording = None if x.requires_grad or adds_up else self._recording(x)
+        return (recording or self.network)(x)
 
     def stop_recording(self) -> None:
         """Gives back the memory that recordings hold, and from here on makes none."""
@@ -101,27 +122,18 @@ class Learner:
         self._recorded.clear()
         gc.collect()  # recordings refer to themselves
 
-    def _record(self, x: Tensor) -> nn.Module:
+    def _record(self, *held: Tensor) -> nn.Module:
         """Recording asks the network several times: its batch norms' statistics and random numbers stay as they are."""
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")  # autograd waits for both
         kept = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         try:
-            with torch.random.fork_rng(devices=[x.device]):
+            with torch.random.fork_rng(devices=[held[0].device]):
                 asked = Asked(self.network)
-                torch.cuda.make_graphed_callables(asked, (x,), num_warmup_iters=WARM_UP)
+                torch.cuda.make_graphed_callables(asked, held, num_warmup_iters=WARM_UP)
                 return asked
         finally:
             for buffer, before in kept:
                 buffer.copy_(before)
-
-
-def refused(error: RuntimeError) -> bool:
-    """Says that kernels are launched one by one from here on, as they could not be recorded: False. Memory that has run
-    out is raised again, for who takes batches in parts."""
-    if isinstance(error, torch.OutOfMemoryError):
-        raise error
-    warnings.warn(f"a CUDA graph could not be recorded, so kernels are launched one by one: {error}", stacklevel=4)
-    return False
 
 
 class Asked(nn.Module):
