@@ -22,6 +22,7 @@ from kit.errors import KitError
 from kit.files import write_atomically
 from kit.show.html_tables import Table
 from kit.show.style import DPI, styled
+from kit.show.themes import themed
 
 
 def save(
@@ -70,11 +71,12 @@ def packed(png: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def svg_bytes(fig: Figure) -> bytes:
-    """The figure as self-contained SVG: letters are outlines."""
+def svg_bytes(fig: Figure, ground: bool = True) -> bytes:
+    """The figure as self-contained SVG: letters are outlines. Without its `ground` it is one to set into a page."""
     buffer = io.BytesIO()
+    unsaid = ("Date", "Creator") if ground else ("Date", "Creator", "Format", "Type")
     with styled():
-        fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        fig.savefig(buffer, format="svg", metadata=dict.fromkeys(unsaid), transparent=not ground)
     return buffer.getvalue()
 
 
@@ -85,18 +87,23 @@ def csv_bytes(data: pd.DataFrame) -> bytes:
 
 
 class Picture(Image):
-    """A PNG that also comes as HTML: JupyterLab shows that, and leaves the alt text of a bare PNG out."""
+    """A figure as PNG and as HTML, which JupyterLab prefers: an SVG in the page's theme, with its alt text."""
+
+    def __init__(self, png: bytes, svg: bytes, alt: str, width: int, artefact: str) -> None:
+        super().__init__(data=png, format="png", metadata={"artefact": artefact}, width=width, alt=alt)
+        self._svg = svg
 
     def _repr_html_(self) -> str:
         source = b64encode(self.data).decode()
         size = f'width="{self.width}" style="max-width: 100%; height: auto"'
-        return f'<img src="data:image/png;base64,{source}" alt="{escape(self.alt)}" {size}>'
+        still = f'<img src="data:image/png;base64,{source}" alt="{escape(self.alt)}" {size}>'
+        return themed(self._svg, self.alt, self.width, instead=still)
 
 
 def picture(fig: Figure, alt: str | None = None) -> Picture:
     """The figure as a notebook's picture, sharp on dense screens. `alt` is read aloud; by default it is the title."""
     about = {"width": round(fig.get_figwidth() * DPI), "alt": alt or fig.get_suptitle() or "figure"}
-    return Picture(data=png_bytes(fig, scale=2), format="png", metadata={"artefact": fig.get_label()}, **about)
+    return Picture(png_bytes(fig, scale=2), svg_bytes(fig, ground=False), artefact=str(fig.get_label()), **about)
 
 
 def show(fig: Figure | Table, alt: str | None = None) -> None:
