@@ -52,7 +52,7 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
                     kernel_name=NATIVE_KERNEL_NAME,
                     kernel_manager_class=OwnPython,
                     start_timeout=120,
-                    extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: the progress bar is to be read
+                    extra_arguments=["--IPKernelApp.log_level=50"],  # to be interrupted when it ends is an error to it
                 )
         except PapermillExecutionError as error:  # counted from 0 after the cell put in for parameters: from 1 without
             return f"cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
