@@ -62,7 +62,7 @@ class Training(Recorded):
         self.device = torch.device(machine.device)
         super().__init__(recipe, recipe.epochs * self.steps_per_epoch, events, self.device)
         self.student = on_device(student, self.device).train()
-        self.learner = Learner(self.ranks.wrap(self.student))  # whose backward pass averages over ranks
+        self.learner = Learner(self.ranks.wrap(self.student), len(data.classes))  # its gradients are all ranks' mean
         self.teachers = Teachers(teachers, recipe, machine, cached_logits or {}, logits)
         nesterov = recipe.nesterov and recipe.momentum > 0
         self.optimiser = sgd(student, recipe, recipe.lr, nesterov=nesterov, fused=True)

@@ -18,6 +18,14 @@ def same_shape(whose: str, zt: Tensor, zs: Tensor) -> None:
         raise KitError(f"{whose} gives logits of shape {tuple(zt.shape)}; allowed: the student's, {tuple(zs.shape)}")
 
 
+def one_a_class(whose: str, z: object, classes: int) -> None:
+    """Raises KitError where a network does not answer by logits (N, C), one for each class at least: a label would be
+    none of them."""
+    if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] < classes:
+        gives = f"logits of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"a {type(z).__name__}"
+        raise KitError(f"{whose} gives {gives}; allowed: logits (N, {classes}), one for each of the data's classes")
+
+
 @dataclass(frozen=True)
 class Moment:
     """What policies and objectives see of a training step: the student's logits zs (N, C), taken before its update,
