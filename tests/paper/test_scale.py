@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,16 @@ def test_foreseen_runs_of_table_4_are_as_many_as_its_searches_may_try():
     assert all(run.recipe.epochs == size.epochs for run in candidates)
     assert len(foreseen) == len(candidates) + searches * seeds  # each search has a final student
     assert hash_of(foreseen[0].model_dump(mode="json")) == foreseen[0].hash  # ordinary runs
+
+
+def test_table_4_in_equal_time_trains_every_method_but_ours_once_more():
+    plan, seeds = Plan.of("smoke"), 2
+    once, twice = table4.foreseen(plan, seeds), table4.foreseen(plan, seeds, equal_time=True)
+    again = Counter(run.hash for run in twice) - Counter(run.hash for run in once)
+    assert again.total() == seeds * (len(METHODS) - 1)
+    ours = next(run for row in table4.known(plan, 1) if row.label == "ours" for run in row.runs)
+    (searched,) = {run.hash for run in once if run.data == ours.data}
+    assert again == {ours.hash: seeds * (len(METHODS) - 1 - 4), searched: seeds * 4}  # two searches and their twins
 
 
 def test_paper_md_is_what_the_kit_computes_without_images(monkeypatch, tmp_path):
