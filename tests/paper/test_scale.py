@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -75,9 +76,8 @@ def _meta(run) -> nn.Module:
         return run.student.build()
 
 
-def test_hours_are_flops_over_the_assumed_rate(parts, monkeypatch):
-    monkeypatch.setattr(scale, "parts", lambda plan: parts)
-    frame = scale.summary(scale.plan(), tflops=100, utilisation=0.5)
+def test_hours_are_flops_over_the_assumed_rate(parts):
+    frame = scale.summary(parts, tflops=100, utilisation=0.5)
     expected = [sum(part.flops) / 100e12 / 0.5 / 3600 for part in parts]
     assert frame["gpu_hours"].tolist() == pytest.approx(expected)
 
@@ -115,7 +115,9 @@ def test_table_4_in_equal_time_trains_every_method_but_ours_once_more():
 def test_paper_md_is_what_the_kit_computes_without_images(monkeypatch, tmp_path):
     monkeypatch.setenv("KIT_CACHE", str(tmp_path))
     monkeypatch.setattr("kit.data.roles.load", lambda *_, **__: pytest.fail("an image was loaded"))
+    monkeypatch.setattr(scale, "parts", Mock(wraps=scale.parts))
     assert (ROOT / "PAPER.md").read_text(encoding="utf-8") == scale.page(), (
         "write it anew: python -m kit bench --preset paper --page PAPER.md"
     )
     assert list(tmp_path.iterdir()) == []
+    scale.parts.assert_called_once()
