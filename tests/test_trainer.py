@@ -357,6 +357,16 @@ def test_a_student_without_a_logit_for_each_class_is_refused(head, gives):
         Training(hard(1), DATA, student, {}, seed=0).run()
 
 
+def test_a_missing_teacher_and_a_student_that_cannot_learn_are_refused_in_one_line():
+    made, student = Recipe(stages=recipe.eq1(5), epochs=1, batch=8), linear(0)
+    for given, named in [({}, "none"), ({"small": linear(1)}, "small")]:
+        with pytest.raises(KitError, match=rf"^the recipe needs teachers \['big'\]; given: {named}$"):
+            Training(made, DATA, student, given, seed=0)
+    for teaching, learning in [({"big": student}, student), ({"big": linear(1)}, nn.Flatten())]:
+        with pytest.raises(KitError, match=rf"^network {type(learning).__name__} has no parameter that can be"):
+            Training(made, DATA, learning, teaching, seed=0)
+
+
 def test_logits_beyond_the_classes_are_the_users_own():
     student = nn.Sequential(nn.Flatten(), nn.Linear(3 * PX * PX, len(DATA.classes) + 1))
     assert len(Training(hard(1), DATA, student, {}, seed=0).run().metrics()["test_recalls"]) == 7

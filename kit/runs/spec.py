@@ -170,10 +170,7 @@ class Run(Described):
 
     @model_validator(mode="after")
     def _has_its_teachers(self) -> Run:
-        check_teachers(self.recipe)
-        missing = set(self.recipe.teachers) - set(self.teachers)
-        if missing:
-            raise ValueError(f"the recipe needs teachers {sorted(missing)}, which the run does not have")
+        check_teachers(self.recipe, self.teachers)
         networks = {"the student": self.student, **{f"teacher {n!r}": t.student for n, t in self.teachers.items()}}
         for whose, network in networks.items():
             if network.classes != self.data.classes:
