@@ -23,7 +23,7 @@ from kit.runtime.malloc import keep_freed_memory
 from kit.training.captured import Captured, Learner
 from kit.training.forward import ON_CPU, Machine, answering, augmented, on_device, single
 from kit.training.micro_batches import MicroBatches, check_shareable
-from kit.training.moment import Moment
+from kit.training.moment import Moment, joined
 from kit.training.optimiser import learning_rate, sgd
 from kit.training.prefetch import Prefetch
 from kit.training.record import Recorded
@@ -62,7 +62,7 @@ class Training(Recorded):
         self.device = torch.device(machine.device)
         super().__init__(recipe, recipe.epochs * self.steps_per_epoch, events, self.device)
         self.student = on_device(student, self.device).train()
-        self.learner = Learner(self.ranks.wrap(self.student))  # whose backward pass averages over ranks
+        self.learner = Learner(self.ranks.wrap(self.student), len(data.classes))  # its gradients are all ranks' mean
         self.teachers = Teachers(teachers, recipe, machine, cached_logits or {}, logits)
         nesterov = recipe.nesterov and recipe.momentum > 0
         self.optimiser = sgd(student, recipe, recipe.lr, nesterov=nesterov, fused=True)
@@ -121,10 +121,7 @@ class Training(Recorded):
         self.optimiser.zero_grad(set_to_none=True)
         parts = self.micro_batches.of((indices, *self.images.take(indices, following)), known)
         losses, moments = zip(*[self._part(plan, len(part[0]) / len(indices), *part) for part in parts], strict=True)
-        logits = {name: torch.cat([at.logits[name].detach() for at in moments]) for name in moments[0].logits}
-        y, zs = torch.cat([at.y for at in moments]), torch.cat([at.zs.detach() for at in moments])
-        whole = replace(moments[0], x=torch.empty(0), y=y, zs=zs, logits=logits, temperatures={})
-        return sum(losses), whole, [at.temperatures for at in moments]
+        return sum(losses), joined(moments), [at.temperatures for at in moments]
 
     def _part(
         self, plan: EpochPlan, share: float, indices: Tensor, pixels: Tensor, y: Tensor, known: Mapping[str, Tensor]

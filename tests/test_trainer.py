@@ -343,6 +343,35 @@ def test_a_teacher_of_other_classes_is_refused_and_nothing_is_broadcast(classes)
         compared.metrics()
 
 
+@pytest.mark.parametrize(
+    ("head", "gives"),
+    [
+        (nn.Flatten(), r"logits of shape \(8, 4\)"),
+        (nn.Unflatten(1, (4, 1)), r"logits of shape \(8, 4, 1\)"),
+        (nn.LSTM(4, 4), "a tuple"),
+    ],
+)
+def test_a_student_without_a_logit_for_each_class_is_refused(head, gives):
+    student = nn.Sequential(nn.Flatten(), nn.Linear(3 * PX * PX, 4), head)
+    with pytest.raises(KitError, match=rf"^student Sequential gives {gives}; allowed: logits \(N, 6\), .*classes$"):
+        Training(hard(1), DATA, student, {}, seed=0).run()
+
+
+def test_a_missing_teacher_and_a_student_that_cannot_learn_are_refused_in_one_line():
+    made, student = Recipe(stages=recipe.eq1(5), epochs=1, batch=8), linear(0)
+    for given, named in [({}, "none"), ({"small": linear(1)}, "small")]:
+        with pytest.raises(KitError, match=rf"^the recipe needs teachers \['big'\]; given: {named}$"):
+            Training(made, DATA, student, given, seed=0)
+    for teaching, learning in [({"big": student}, student), ({"big": linear(1)}, nn.Flatten())]:
+        with pytest.raises(KitError, match=rf"^network {type(learning).__name__} has no parameter that can be"):
+            Training(made, DATA, learning, teaching, seed=0)
+
+
+def test_logits_beyond_the_classes_are_the_users_own():
+    student = nn.Sequential(nn.Flatten(), nn.Linear(3 * PX * PX, len(DATA.classes) + 1))
+    assert len(Training(hard(1), DATA, student, {}, seed=0).run().metrics()["test_recalls"]) == 7
+
+
 def test_a_teachers_logits_may_be_used_in_a_graph():
     teacher, x = frozen(linear(1), torch.device("cpu")), torch.randn(4, 3, PX, PX)
     zs = torch.randn(4, 6, requires_grad=True)

@@ -64,7 +64,7 @@ def bench(
     print("measured while other programs run, this machine looks slower than it is")
     if is_paper:
         print(f"data at preset paper: {', '.join(each.name for each in scale.PUBLISHED.values())}, by published counts")
-        frame = scale.summary(plan, gpu_tflops, utilisation)
+        frame = scale.summary(scale.parts(plan), gpu_tflops, utilisation)
         hours = frame["gpu_hours"].sum()
         print(f"\non one GPU, {gpu_tflops:g} TFLOP/s × {utilisation:.0%} assumed: about {hours:,.0f} hours")
         print(frame.round(1).to_string(index=False))

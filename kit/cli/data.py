@@ -49,7 +49,8 @@ def data_check(
     from kit.data.check import check
 
     report = check(role, data, level=level)
-    print(f"{report.role}: {report.name} ({report.source}), fingerprint {report.fingerprint[:12] or 'none'}")
+    what = f"{report.name} ({report.source}), fingerprint {report.fingerprint[:12] or 'none'}"
+    print(f"{report.role}: {what if report.name else 'nothing'}")
     for split, counts in report.counts.items():
         least, most = min(counts.values(), default=0), max(counts.values(), default=0)
         print(f"  {split}: {sum(counts.values())} images, {len(counts)} classes, {least} to {most} a class")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from kit.errors import KitError
 from kit.runtime.environment import absolute
 
 if TYPE_CHECKING:
-    from kit.paper.plan import Plan
+    from kit.figures.needs import Request
 
 
 def above_zero(minutes: float | None) -> float | None:
@@ -46,15 +47,8 @@ def figures(
     from kit.figures.make import make
     from kit.figures.needs import Request
     from kit.files import ready_folder
-    from kit.paper.plan import Plan
 
     engine = options.engine_at(scheduler, jobs)
-    if minutes is not None:
-        if seeds is not None:
-            raise KitError(
-                f"--minutes {minutes:g} chooses the seeds, but --seeds {seeds} does, too; allowed: one of them"
-            )
-        seeds = _rounds(minutes, Plan.of(preset, options.sources(role_data), data), jobs)
     request = Request(
         preset=preset,
         seeds=seeds,
@@ -63,16 +57,22 @@ def figures(
         jobs=jobs,
         extra={name: options.literal(value) for name, value in options.pairs(parameter, "parameter").items()},
     )
+    if minutes is not None:
+        request = replace(request, seeds=_rounds(minutes, request.settled()))
     failures = make(notebooks or [], request, ready_folder(absolute(out).resolve()), force, engine)
     complain(failures)
     if failures:
         raise typer.Exit(1)
 
 
-def _rounds(minutes: float, plan: Plan, jobs: int | None) -> int:
+def _rounds(minutes: float, request: Request) -> int:
     from kit.figures.forecast import rounds_within
 
-    seeds = rounds_within(minutes, plan, jobs)
+    if request.seeds is not None:
+        raise KitError(
+            f"--minutes {minutes:g} chooses the seeds, but --seeds {request.seeds} does, too; allowed: one of them"
+        )
+    seeds = rounds_within(minutes, request.plan, request.jobs, request.equal_time)
     says = "1 seed, which gives no interval and no verdict" if seeds == 1 else f"{seeds} seeds"
     print(f"{says}: as many as are expected to fit into {minutes:g} minutes")
     return seeds

@@ -25,10 +25,11 @@ TABLES = {
 def draw_claims(manifest: Manifest, scratch: Path) -> str | None:
     """Draws every verdict that stands beside the manifest; returns the picture's name, None where it is up to date.
 
-    Tables that other versions have written, without the numbers that are drawn, are left out.
+    Tables that are not as they were drawn are left out, and those that other versions have written, without the numbers
+    that are drawn.
     """
     artefacts = manifest.content["artefacts"]
-    there = [file for file in TABLES if file in artefacts]
+    there = [file for file in TABLES if manifest.has(file)]
     inputs = fingerprint(Path(__file__), {file: artefacts[file]["sha256"] for file in there}, [])
     if manifest.is_current(NAME, inputs):
         return None
@@ -41,7 +42,8 @@ def draw_claims(manifest: Manifest, scratch: Path) -> str | None:
     of = {artefacts[file]["notebook"] for file in there}
     presets = {str(manifest.content["notebooks"][notebook]["parameters"].get("preset")) for notebook in of}
     seeds = sorted({int(n) for table in tables.values() for n in table["n"] if n})
-    caption = f"preset {', '.join(sorted(presets))} · {' or '.join(map(str, seeds))} seeds of teachers and students"
+    counted = f"{' or '.join(map(str, seeds or [0]))} seed{'' if seeds == [1] else 's'} of teachers and students"
+    caption = f"preset {', '.join(sorted(presets))} · {counted}"
     save(claims_at_a_glance(tables, caption), NAME, scratch)
     manifest.take(NAME, entry_of(inputs, {}, [], {}), scratch)
     return f"{NAME}.png"

@@ -168,8 +168,11 @@ class Prediction:
     longest: float  # seconds of the longest chain of a run and its teachers that is left
 
     @classmethod
-    def of(cls, plan: Plan, pace: Pace, jobs: int | None = None, seeds: int | None = None) -> Prediction:
-        """Predicts what notebooks take; a run counts with the first that shows it. Nothing is trained.
+    def of(
+        cls, plan: Plan, pace: Pace, jobs: int | None = None, seeds: int | None = None, equal_time: bool = False
+    ) -> Prediction:
+        """Predicts what notebooks take; a run counts with the first that shows it. Nothing is trained. With
+        `equal_time` Table 4 is made twice.
 
         Which networks a search proposes, only it can tell: its runs are taken to be there once its notebook was drawn,
         as long as all of those are that are known beforehand.
@@ -177,7 +180,7 @@ class Prediction:
         preset, drawn = plan.preset.name, drawing_seconds(cache_folder())
         drawing = expected_drawing(cache_folder(), preset)
         needs = {name: with_teachers(runs_of(needed(plan, seeds))) for name, needed in NEEDS.items()}
-        foreseen = {name: runs(plan, seeds) for name, runs in FORESEEN.items()}
+        foreseen = {name: runs(plan, seeds, equal_time) for name, runs in FORESEEN.items()}
         everything = [*dict.fromkeys(chain(*needs.values())), *chain(*foreseen.values())]
         users = users_of_logits(everything)
         cost = {run: whole(run, pace, plan, users) for run in everything}
@@ -236,15 +239,15 @@ class Prediction:
 MOST_ROUNDS, A_GLANCE = 100, 0.2  # seeds that are tried; seconds of a measurement where only the minutes matter
 
 
-def rounds_within(minutes: float, plan: Plan, jobs: int | None = None) -> int:
+def rounds_within(minutes: float, plan: Plan, jobs: int | None = None, equal_time: bool = False) -> int:
     """Chooses how many seeds all tables can have within so many minutes, at least one, before anything is trained.
 
     So it depends on time, never on results. What the cache has counts as done; networks that it has no times of are
     measured first.
     """
     pace = pace_of([run for need in NEEDS.values() for run in runs_of(need(plan, 1))])
-    fits = (Prediction.of(plan, pace, jobs, seeds).left <= 60 * minutes for seeds in range(2, MOST_ROUNDS + 1))
-    return 1 + sum(takewhile(bool, fits))
+    predicted = (Prediction.of(plan, pace, jobs, seeds, equal_time) for seeds in range(2, MOST_ROUNDS + 1))
+    return 1 + sum(1 for _ in takewhile(lambda each: each.left <= 60 * minutes, predicted))
 
 
 def pace_of(runs: Sequence[Run]) -> Pace:

@@ -73,8 +73,8 @@ def make(
             schedule = Schedule(grid, manifest, request.preset, force, bar)
             for book in books:
                 if book.name in FOLLOWING and (grid.tasks or book.name not in manifest.content["notebooks"]):
-                    searched = [grid.pace.seconds(run) for run in FORESEEN[book.name](plan, request.seeds)]
-                    bar.expect(searched, schedule.cost(schedule.drawing(book)))
+                    foreseen = FORESEEN[book.name](plan, request.seeds, request.equal_time)
+                    bar.expect([grid.pace.seconds(run) for run in foreseen], schedule.cost(schedule.drawing(book)))
             schedule.work_off(first, entered, grid.tasks)
             later = []
             for book in books:

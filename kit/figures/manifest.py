@@ -82,14 +82,14 @@ class Manifest:
 
     def is_current(self, notebook: str, inputs: str) -> bool:
         entry = self.content["notebooks"].get(notebook)
-        artefacts = {name: a for name, a in self.content["artefacts"].items() if a["notebook"] == notebook}
-        return bool(
-            entry
-            and entry["inputs"] == inputs
-            and all(
-                (self.out / name).is_file() and sha256(self.out / name) == a["sha256"] for name, a in artefacts.items()
-            )
-        )
+        artefacts = self.content["artefacts"].items()
+        own = (name for name, about in artefacts if about["notebook"] == notebook)
+        return bool(entry and entry["inputs"] == inputs and all(map(self.has, own)))
+
+    def has(self, name: str) -> bool:
+        """Checks whether an artefact lies beside the manifest as it was drawn."""
+        about = self.content["artefacts"].get(name)
+        return bool(about and (self.out / name).is_file() and sha256(self.out / name) == about["sha256"])
 
     def take(self, notebook: str, entry: Mapping[str, Any], drawn: Path) -> None:
         """Moves a folder of artefacts that a notebook has drawn to their place, on the disk before it is begun."""

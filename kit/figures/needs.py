@@ -34,6 +34,7 @@ ALLOWED = {
     "role_data": (lambda value: isinstance(value, dict), 'such as {"cifar-10": "real"}'),
     "data": (lambda value: value is None or isinstance(value, str), "a folder, or null"),
     "jobs": (_is_count, "a whole number from 1 up, or null"),
+    "equal_time": (lambda value: isinstance(value, bool), "true or false"),
 }
 
 
@@ -49,6 +50,7 @@ class Request:
     extra: Mapping[str, Any]
     first_seed: int = 0
     one_teacher: bool = False
+    equal_time: bool = False  # of notebook 06
 
     def settled(self) -> Request:
         """Returns the request with what `extra` sets, so that training and notebooks use the same values. KitError."""
@@ -73,6 +75,7 @@ class Request:
             "jobs": self.jobs,
             "first_seed": self.first_seed,
             "one_teacher": self.one_teacher,
+            "equal_time": self.equal_time,
         }
         return own | dict(self.extra)
 
@@ -96,12 +99,12 @@ def _table4(plan: Plan, seeds: int | None) -> list[Row]:
 
 
 def _table4_searched(plan: Plan, request: Request, engine: Engine) -> Mapping[Run, Result | Failure]:
-    how = {"show_progress": False, "equal_time": bool(request.extra.get("equal_time", False))}
+    how = {"show_progress": False, "equal_time": request.equal_time}
     return table4.compare(plan, request.seeds or table4.seeds(plan), engine, **how).outcomes
 
 
-def _table4_foreseen(plan: Plan, seeds: int | None) -> list[Run]:
-    return table4.foreseen(plan, seeds or table4.seeds(plan))
+def _table4_foreseen(plan: Plan, seeds: int | None, equal_time: bool = False) -> list[Run]:
+    return table4.foreseen(plan, seeds or table4.seeds(plan), equal_time)
 
 
 NEEDS = {

@@ -111,24 +111,28 @@ class Pace:
         `read` says, by teacher, for which share of its forward passes the run reads logits that are known instead. Of
         a make of run that was never seen, a stage that ends when its temperature is cold counts with its whole budget.
         """
+        if run.is_given:  # at most its body answers for a new head, whose own passes cost less
+            has_head = run.weights is not None and run.weights.head is not None
+            return self._answering(run, run.student, run.data.train_images) if has_head else 0.0
         shares = dict[str | None, float]((read or {}).items())
         parts = [(each.flops / self.rate(each.work), shares.get(each.spared_by, 0.0)) for each in passes_of(run)]
         whole, spared = math.fsum(s for s, _ in parts), math.fsum(s * share for s, share in parts)
-        if not whole:  # a given network
-            return 0.0
         known = self.makes.get(make_of(run))
         return (whole if known is None else images_of(run) * known) * (1 - spared / whole)
 
     def asking(self, run: Run, name: str, images: int) -> float:
         """Predicts the seconds of a teacher's forward passes over so many images."""
-        teacher, px = run.teachers[name].student, run.data.px
-        return images * flops_per_image(teacher, px)[0] / self.rate(Work(teacher, px, True, run.device))
+        return self._answering(run, run.teachers[name].student, images)
+
+    def _answering(self, run: Run, network: Network, images: int) -> float:
+        """Predicts the seconds of a network's forward passes over so many of a run's images."""
+        px = run.data.px
+        return images * flops_per_image(network, px)[0] / self.rate(Work(network, px, True, run.device))
 
     def evaluating(self, run: Run, test_images: int) -> float:
         """Predicts the seconds that its recorded time leaves out: the test split after every epoch, and at the end the
         training split and the explained model's logits."""
-        px, passes = run.data.px, test_images * run.recipe.epochs + run.data.train_images
-        own = passes * flops_per_image(run.student, px)[0] / self.rate(Work(run.student, px, True, run.device))
+        own = self._answering(run, run.student, test_images * run.recipe.epochs + run.data.train_images)
         return own + (self.asking(run, "big", test_images) if "big" in run.teachers else 0.0)
 
     def knows(self, work: Work) -> bool:

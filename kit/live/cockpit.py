@@ -680,13 +680,15 @@ class Cockpit(widgets.VBox):
 def slider(policy: Policy, field: str) -> widgets.FloatSlider:
     """For a policy's field, between the field's limits; 0 and twice the value stand in for those it has not."""
     info, value = type(policy).model_fields[field], getattr(policy, field)
-    above, least, most = (steering.limit(info, kind) for kind in ("gt", "ge", "le"))
-    low = max(above, least) if math.isfinite(max(above, least)) else min(0.0, 2 * value)
-    high = most if math.isfinite(most) else max(0.0, 2 * value)
+    limits = steering.Limits.of(info)
+    low, high = limits.ends
+    low = low if math.isfinite(low) else min(0.0, 2 * value)
+    high = high if math.isfinite(high) else max(0.0, 2 * value)
     high = high if high > low else low + 1
-    step = (high - low) / 100
-    first = low if low > above else min(low + step, value)  # the limit itself is not allowed
-    return widgets.FloatSlider(value=value, min=first, max=high, step=step, description=field, readout_format=".4",
+    step = (high - low) / 100  # away from a limit that is not allowed itself
+    first = low if limits.allow(low) else min(low + step, value)
+    last = high if limits.allow(high) else max(high - step, value)
+    return widgets.FloatSlider(value=value, min=first, max=last, step=step, description=field, readout_format=".4",
                                **WIDE)  # fmt: skip
 
 

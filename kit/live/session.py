@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from kit.data.augment import normalise
 from kit.data.base import Split, sample
 from kit.errors import KitError, one_line
+from kit.grid.durations import Pace
 from kit.grid.engines import end_with_parent
 from kit.paper.settings import Settings
 from kit.recipe import hard_labels
@@ -485,13 +486,13 @@ def _teach(missing: list[Run], sender: Connection) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the kernel does not mean this
     end_with_parent()
-    done, total = 0.0, sum(run.cost for run in missing)
+    done, share_of = 0.0, shares(missing)
     with sender:
         for run in missing:
 
             def tick(share: float, run: Run = run) -> None:
                 nonlocal done
-                done += share * run.cost / total
+                done += share * share_of[run]
                 sender.send((min(1.0, done), None))
 
             try:
@@ -499,6 +500,12 @@ def _teach(missing: list[Run], sender: Connection) -> None:
             except (Diverged, KitError) as error:
                 sender.send((done, str(error)))
                 return
+
+
+def shares(missing: Sequence[Run]) -> dict[Run, float]:
+    """Predicts by counted FLOPs which share of the work each run is; a given one only answers."""
+    work = {run: Pace().seconds(run) + Pace().evaluating(run, 0) for run in missing}
+    return {run: each / sum(work.values()) for run, each in work.items()}
 
 
 def announcement(missing: Sequence[Run]) -> str:

@@ -70,8 +70,7 @@ class NamedSpec(Described):
     ) -> NamedSpec:
         """Describes a network for so many classes, once it has been tried on images of px × px. KitError."""
         code, path = located(name)
-        given = json.dumps(dict(arguments or {}), sort_keys=True)
-        return _tried(name, classes, px, given, code, path, view)
+        return _tried(name, classes, px, as_json(arguments or {}), code, path, view)
 
     @property
     def title(self) -> str:
@@ -114,6 +113,17 @@ def outputs_of(view: View | None, classes: int) -> int:
 
 Network = ModelSpec | LayeredSpec | NamedSpec
 _networks: TypeAdapter[Network] = TypeAdapter(Network)
+
+
+def as_json(arguments: Mapping[str, Any]) -> str:
+    """Writes down a function's arguments as a run keeps them. Raises KitError for what JSON does not hold."""
+    try:
+        return json.dumps(dict(arguments), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise KitError(
+            f"a network's arguments are not allowed ({error}); allowed: numbers, words, true, false, null, and lists "
+            f"and dictionaries of them"
+        ) from None
 
 
 def described(fields: Mapping[str, Any]) -> Network:

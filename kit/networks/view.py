@@ -30,7 +30,7 @@ class View(Described):
 
     scale: Three = (1.0, 1.0, 1.0)
     shift: Three = (0.0, 0.0, 0.0)
-    px: int | None = Field(default=None, ge=1)
+    px: int | None = Field(default=None, ge=1, le=1024)  # more is a slip of the pen, and takes hours and all memory
     outputs: Outputs | None = Field(default=None, exclude_if=lambda outputs: outputs is None)
 
     @classmethod

@@ -7,7 +7,7 @@ prose of `scale.md` with these numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -170,11 +170,11 @@ def saved_bytes(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> int:
 # ---- the tables ---------------------------------------------------------------------------------------------------
 
 
-def summary(of: Plan, tflops: float = TFLOPS, utilisation: float = UTILISATION) -> pd.DataFrame:
-    """One line a table: runs, PFLOP, hours on one GPU at that peak and utilisation, and its largest run's memory."""
+def summary(parts: Sequence[Part], tflops: float = TFLOPS, utilisation: float = UTILISATION) -> pd.DataFrame:
+    """One line a part: runs, PFLOP, hours on one GPU at that peak and utilisation, and its largest run's memory."""
     rate = gpu_rate(tflops, utilisation)
     lines = []
-    for part in parts(of):
+    for part in parts:
         training, teaching = part.flops
         largest = max(part.runs, key=lambda run: memory(run).total)
         lines.append(
@@ -254,7 +254,8 @@ LOGITS = (
 def page(tflops: float = TFLOPS, utilisation: float = UTILISATION, gpu: str = GPU) -> str:
     """PAPER.md."""
     of = plan()
-    frame, roles = summary(of, tflops, utilisation), of.preset.roles
+    found, roles = parts(of), of.preset.roles
+    frame = summary(found, tflops, utilisation)
     frame["following"] = [f" and about {n} that follow from searches" if n else "" for n in frame["foreseen"]]
     total = frame.sum(numeric_only=True)
     pairs = of_crd(of, tflops, utilisation)
@@ -273,7 +274,7 @@ def page(tflops: float = TFLOPS, utilisation: float = UTILISATION, gpu: str = GP
         gpu_hours=total["gpu_hours"],
         memory=frame["memory_gib"].max(),
         days=total["gpu_hours"] / 24,
-        imagenet=of_imagenet(of),
+        imagenet=of_imagenet(found),
         pairs="\n".join(PAIR.format(**line) for line in pairs.to_dict("records")),
         crd_epochs=crd.EPOCHS,
         crd_batch=crd.BATCH,
@@ -304,8 +305,8 @@ def of_each_network(of: Plan) -> list[Run]:
     return [runs[key] for key in sorted(runs, key=lambda key: (key[1], key[0]))]
 
 
-def of_imagenet(of: Plan) -> float:
+def of_imagenet(parts: Sequence[Part]) -> float:
     """The share of all FLOPs that is ImageNet's."""
-    runs = [run for part in parts(of) for run in (*part.runs, *part.foreseen)]
+    runs = [run for part in parts for run in (*part.runs, *part.foreseen)]
     flops = [(run.data.role, each.flops) for run in runs for each in passes_of(run)]
     return sum(f for role, f in flops if role == "imagenet") / sum(f for _, f in flops)

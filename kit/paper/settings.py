@@ -178,7 +178,9 @@ class Settings(BaseModel):
     @classmethod
     def _as_json(cls, given: Any) -> Any:
         """Arguments as a dictionary are kept as the command line has them."""
-        return json.dumps(given) if isinstance(given, dict) else given
+        from kit.networks.named import as_json
+
+        return as_json(given) if isinstance(given, dict) else given
 
     def policy(self, epochs: int) -> Policy:
         """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""

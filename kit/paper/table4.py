@@ -23,7 +23,7 @@ from kit import recipe
 from kit.errors import KitError
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
-from kit.methods import student_search
+from kit.methods import plain, student_search
 from kit.methods.base import Method, Procedure
 from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
@@ -79,10 +79,11 @@ def known(plan: Plan, seeds: int) -> list[Row]:
     return [Row(m.key, m.title, tuple(run for p in each for run in p.runs), ROLE) for m, each in procedures.items()]
 
 
-def foreseen(plan: Plan, seeds: int) -> list[Run]:
+def foreseen(plan: Plan, seeds: int, equal_time: bool = False) -> list[Run]:
     """What is trained beyond `known`, as far as it can be told before: runs of about that work, one for each to come.
 
-    Searched networks are taken to be as large as the table's student, and no candidate is proposed twice.
+    Searched networks are taken to be as large as the table's student, and no candidate is proposed twice. In a second
+    table, of `equal_time`, a search's final student has what it had, and every other method takes as long as ours.
     """
     given, searches = setting(plan), sum(method.search is not None for method in METHODS)
     size, stages, teachers = given.search, recipe.eq1(given.T, "hinton"), {"big": given.big}
@@ -91,7 +92,9 @@ def foreseen(plan: Plan, seeds: int) -> list[Run]:
     tried = size.rounds * size.candidates
     left = given.left_after(tried * steps_of(shown, given.batch, size.epochs))
     final = given.run(stages, teachers, 0, epochs=left)
-    return seeds * searches * [*tried * [candidate], final]
+    others = len(METHODS) - searches - 1
+    again = searches * [final] + others * [plain.OURS.build(given, 0).final] if equal_time else []
+    return seeds * [*searches * [*tried * [candidate], final], *again]
 
 
 @dataclass(frozen=True)

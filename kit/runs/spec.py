@@ -18,7 +18,6 @@ from kit.data import roles
 from kit.data.augment import batch_sizes
 from kit.data.base import IMAGE_FOLDER, Dataset, held_out
 from kit.errors import Described, KitError
-from kit.networks.flops import flops_per_image
 from kit.networks.named import Network
 from kit.recipe import Recipe
 from kit.runs.weights import Weights
@@ -171,10 +170,7 @@ class Run(Described):
 
     @model_validator(mode="after")
     def _has_its_teachers(self) -> Run:
-        check_teachers(self.recipe)
-        missing = set(self.recipe.teachers) - set(self.teachers)
-        if missing:
-            raise ValueError(f"the recipe needs teachers {sorted(missing)}, which the run does not have")
+        check_teachers(self.recipe, self.teachers)
         networks = {"the student": self.student, **{f"teacher {n!r}": t.student for n, t in self.teachers.items()}}
         for whose, network in networks.items():
             if network.classes != self.data.classes:
@@ -229,16 +225,6 @@ class Run(Described):
             how += f"{'' if self.is_given else ', from'} weights {self.weights.sha256[:8]}{head}"
         seeded = ", given" if self.is_given else f", seed {self.seed}"
         return f"{self.student.title}{' ← ' + taught if taught else ''} on {self.data.title}{seeded}{how}"
-
-    @property
-    def cost(self) -> float:
-        """Estimates the FLOPs, with every teacher in use all the time: for scheduling and progress, not for tables."""
-        forward, both = flops_per_image(self.student, self.data.px)
-        if self.is_given:  # it only answers
-            return self.data.train_images * forward
-        images = self.recipe.epochs * self.data.train_images
-        teacher = max((flops_per_image(t.student, self.data.px)[0] for t in self.teachers.values()), default=0)
-        return images * (both + teacher)
 
 
 def hash_of(description: Mapping[str, Any]) -> str:

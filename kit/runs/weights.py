@@ -166,7 +166,7 @@ def unwrapped(content: Any, place: Path) -> dict[str, Tensor]:
     named = content if isinstance(content, Mapping) else {}
     tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
     if not tensors:
-        keys = f" of {few([*map(str, content)])}" if isinstance(content, Mapping) else ""
+        keys = f" of {few([*map(str, content)]) or 'nothing'}" if isinstance(content, Mapping) else ""
         kind = f"a {type(content).__name__}{keys}"
         raise _unreadable(place, f"it holds {kind}, no state dict")
     return tensors
@@ -216,6 +216,7 @@ def fitting(
     if any(wrong.values()):
         said_of = "; ".join(f"{what}: {few(names)}" for what, names in wrong.items() if names)
         of_classes = shapes and not wrong["missing"] and not wrong["unexpected"] and len(shapes) <= len(HEAD)
-        hint = "; a teacher of other classes needs --teacher-classes or --teacher-head" if of_classes else ""
+        other = "; a teacher of other classes needs --teacher-classes, a name an output, or --teacher-head"
+        hint = other if of_classes else ""
         raise KitError(f"weights {str(place)!r} do not fit {title}: {said_of}{hint}")
     return found

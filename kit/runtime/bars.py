@@ -18,10 +18,10 @@ class Bar(tqdm):
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        known = super().format_dict
-        is_known = EVIDENCE * (self.total or 0) <= self.n < (self.total or 0)  # at the end nothing remains
-        tail = "{elapsed}<{remaining}" if is_known else "{elapsed}"
-        return known | {"bar_format": f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {tail}"}
+        known, whole = super().format_dict, self.total or 0
+        tail = "{elapsed}<{remaining}" if EVIDENCE * whole <= self.n < whole else "{elapsed}"  # at the end none remains
+        done = min(self.n, whole)  # which parts may exceed by rounding
+        return known | {"n": done, "bar_format": f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {tail}"}
 
     def display(self, *arguments: Any, **options: Any) -> Any:
         if hasattr(self, "container") or self.fp.isatty():  # a notebook's bar, or a terminal's

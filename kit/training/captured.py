@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kit.training.moment import one_a_class
+
 KNOWN = ("kit.", "torch.nn.modules.", "torchvision.")  # whose modules launch kernels and do nothing besides
 WARM_UP = 3  # calls in which libraries prepare what cannot be recorded
 
@@ -100,21 +102,24 @@ class Captured(Recordings):
 
 class Learner(Recordings):
     """Answers for a student in training, N images' logits (N, C); on a GPU forward and backward pass are CUDA graphs.
+    KitError where there are fewer logits than classes.
 
     Not so of a network that is unknown or listened to when training begins, for images whose gradient is asked for,
     which may be asked twice, for the further parts of a batch, whose gradients add up to what is there, and once a
     recording has failed or memory has run out.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, classes: int) -> None:
         super().__init__()
-        self.network, self.records = network, capturable(network)
+        self.network, self.classes, self.records = network, classes, capturable(network)
         self._weight = next((weight for weight in network.parameters() if weight.requires_grad), None)
 
     def __call__(self, x: Tensor) -> Tensor:
         adds_up = self._weight is not None and self._weight.grad is not None
         recording = None if x.requires_grad or adds_up else self._recording(x)
-        return (recording or self.network)(x)
+        z = (recording or self.network)(x)
+        one_a_class(f"student {type(self.network).__name__}", z, self.classes)  # on a GPU a loss would not say it
+        return z
 
     def stop_recording(self) -> None:
         """Gives back the memory that recordings hold, and from here on makes none."""

@@ -16,6 +16,8 @@ from kit.training.evaluation import topk_correct
 from kit.training.moment import Moment
 from kit.training.optimiser import learning_rate
 
+OVER_RANKS = {"t_least": torch.amin, "t_most": torch.amax}  # of what they have traced; of all else the mean
+
 
 class Diverged(RuntimeError):
     """What must be a number is none; `step` says at which batch (counted from 1). Without a reason it is the loss."""
@@ -64,6 +66,9 @@ class History:
         """What ranks have recorded, each of its own share, becomes what is true of all; before anything is read."""
         new = slice(self._agreed, step)
         self.loss[new], self.correct[new] = ranks.mean(self.loss[new]), ranks.sum(self.correct[new])
+        self.temperatures[new] = ranks.mean(self.temperatures[new])
+        for name, trace in sorted(self.traces.items()):
+            trace[new] = OVER_RANKS.get(name, torch.mean)(ranks.all_gather(trace[new]), 0)
         self._agreed = step
 
     def accuracy(self, first: int, end: int, images: int) -> list[float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 
 from kit.errors import KitError
@@ -16,6 +17,14 @@ def same_shape(whose: str, zt: Tensor, zs: Tensor) -> None:
     """Raises KitError where logits do not have the student's shape: nothing is broadcast."""
     if zt.shape != zs.shape:
         raise KitError(f"{whose} gives logits of shape {tuple(zt.shape)}; allowed: the student's, {tuple(zs.shape)}")
+
+
+def one_a_class(whose: str, z: object, classes: int) -> None:
+    """Raises KitError where a network does not answer by logits (N, C), one for each class at least: a label would be
+    none of them."""
+    if not isinstance(z, Tensor) or z.ndim != 2 or z.shape[1] < classes:
+        gives = f"logits of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"a {type(z).__name__}"
+        raise KitError(f"{whose} gives {gives}; allowed: logits (N, {classes}), one for each of the data's classes")
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Moment:
     slopes: Mapping[str, float] = field(
         default_factory=dict
     )  # ∂loss/∂t by teacher, of temperatures that required a gradient
-    recorded: dict[str, Tensor] = field(default_factory=dict)  # numbers () that an objective writes down
+    recorded: dict[str, float | Tensor] = field(default_factory=dict)  # numbers () that an objective writes down
     ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
@@ -70,3 +79,22 @@ class Moment:
     def taught(self) -> Iterable[tuple[Tensor, Sides]]:
         """Each teacher's logits (N, C) with its temperature."""
         return ((zt, self.temperatures[name]) for name, zt in self.logits.items())
+
+
+def joined(parts: Sequence[Moment]) -> Moment:
+    """The moment of a batch that was taken in parts, free of any graph, without images and temperatures; what its
+    objective recorded is a mean over images."""
+    first, y = parts[0], torch.cat([at.y for at in parts])
+    shares = [len(at.y) / len(y) for at in parts]
+    return replace(
+        first,
+        x=torch.empty(0),
+        y=y,
+        zs=torch.cat([at.zs.detach() for at in parts]),
+        logits={name: torch.cat([at.logits[name].detach() for at in parts]) for name in first.logits},
+        temperatures={},
+        recorded={
+            name: sum(at.recorded[name] * share for at, share in zip(parts, shares, strict=True))
+            for name in first.recorded
+        },
+    )

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from kit.data.augment import Padding
-from kit.errors import Described
+from kit.errors import Described, KitError
 
 FALL = 0.1  # what the learning rate is multiplied by at a milestone
 
@@ -52,8 +52,16 @@ class Updates(Described):
 
 
 def sgd(network: nn.Module, updates: Updates, lr: float, **options: bool) -> torch.optim.SGD:
-    """SGD with weight decay for weights of convolutions and linear layers; for biases and norms where all decays."""
+    """SGD with weight decay for weights of convolutions and linear layers; for biases and norms where all decays.
+
+    Raises KitError for a network without a parameter that can be trained.
+    """
     parameters = list(network.parameters())
+    if not any(p.requires_grad for p in parameters):
+        raise KitError(
+            f"network {type(network).__name__} has no parameter that can be trained; allowed: at least one, and a "
+            f"network that is not its own teacher, as teachers are frozen"
+        )
     decay = updates.weight_decay
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -54,26 +55,39 @@ def checked(name: str, value: float, stages: Iterable[Stage] = ()) -> float:
     known = controls(stages)
     if name not in known:
         raise not_one_of("control", name, known)
-    least, above, most = (limit(known[name], kind) for kind in ("ge", "gt", "le"))
+    limits = Limits.of(known[name])
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not (value >= least and value > above and value <= most):
-        raise KitError(f"{name} {value!r} is not allowed; allowed: {range_of(least, above, most)}")
+    if not number or not limits.allow(value):
+        raise KitError(f"{name} {value!r} is not allowed; allowed: {limits}")
     return float(value)
 
 
-def limit(field: FieldInfo, kind: str) -> float:
-    """A field's limit of a kind (ge, gt, le), infinite where it has none."""
-    found = (getattr(bound, kind) for bound in field.metadata if hasattr(bound, kind))
-    return next(found, math.inf if kind == "le" else -math.inf)
+class Limits(NamedTuple):
+    """A number's limits, of which `gt` and `lt` are not allowed themselves; infinite where it has none."""
 
+    ge: float = -math.inf
+    gt: float = -math.inf
+    le: float = math.inf
+    lt: float = math.inf
 
-def range_of(least: float, above: float, most: float) -> str:
-    """`0 to 1`, `a number from 1 up`, `a number above 0`."""
-    if math.isfinite(most):
-        return f"{max(least, above):g} to {most:g}"
-    if math.isfinite(least):
-        return f"a number from {least:g} up"
-    return f"a number above {above:g}" if math.isfinite(above) else "a number"
+    @classmethod
+    def of(cls, field: FieldInfo) -> Limits:
+        found = ((kind, getattr(bound, kind, None)) for bound in field.metadata for kind in cls._fields)
+        return cls(**{kind: limit for kind, limit in found if limit is not None})
+
+    def allow(self, value: float) -> bool:
+        return self.ge <= value <= self.le and self.gt < value < self.lt
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return max(self.ge, self.gt), min(self.le, self.lt)
+
+    def __str__(self) -> str:
+        """`a number`, `a number above 0`, `a number from 0, up to 1`."""
+        low, high = self.ends
+        lower = [f"{'from' if self.allow(low) else 'above'} {low:g}"] if math.isfinite(low) else []
+        upper = [f"{'up to' if self.allow(high) else 'below'} {high:g}"] if math.isfinite(high) else []
+        return f"a number {', '.join(lower + upper)}".rstrip()
 
 
 def steered(stage: Stage, values: Mapping[str, float]) -> Stage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,8 +37,10 @@ class Answers:
 CachedLogits = Callable[[int], EpochLogits | None]  # an epoch's logits, counted from 0; None where they are not known
 
 
-def check_teachers(recipe: Recipe) -> None:
-    """Raises KitError where a stage names a teacher twice."""
+def check_teachers(recipe: Recipe, given: Collection[str]) -> None:
+    """Raises KitError where the recipe needs a teacher that is not given, or a stage names one twice."""
+    if missing := sorted(set(recipe.teachers) - set(given)):
+        raise KitError(f"the recipe needs teachers {missing}; given: {', '.join(given) or 'none'}")
     for stage in recipe.stages:
         if twice := [name for name in dict.fromkeys(stage.teachers) if stage.teachers.count(name) > 1]:
             raise KitError(f"stage {stage.name!r} has teacher {twice[0]!r} twice; allowed: each once")
@@ -60,7 +62,7 @@ class Teachers:
         cached: Mapping[str, CachedLogits],
         dtype: torch.dtype,
     ) -> None:
-        check_teachers(recipe)
+        check_teachers(recipe, networks)
         self.recipe, self.device, self.dtype = recipe, torch.device(machine.device), dtype
         self.cached = cached if machine.ranks.count == 1 else {}
         self.networks = {

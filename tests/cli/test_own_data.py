@@ -119,6 +119,12 @@ def test_a_folder_without_a_tree_and_no_folder_are_refused(pets, tmp_path, capsy
     assert "among the stand-ins" in refused([*words, "--role", "own", "--source", "embedded"], capsys)
 
 
+def test_a_folder_without_images_is_checked_and_found_to_hold_nothing(tmp_path, capsys):
+    assert main(["data", "check", "own", "--data", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "own: nothing\n" and said.err.startswith("  problem: no real images for own in ")
+
+
 # ---- sizes --------------------------------------------------------------------------------------------------------
 
 

@@ -118,6 +118,11 @@ def test_its_files_name_no_folder_of_this_machine(taken):
 # ---- without the kit -------------------------------------------------------------------------------------------------
 
 
+def test_alone_and_without_a_picture_it_says_how_it_is_used():
+    done = subprocess.run([sys.executable, "-I", alone.__file__], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == "" and "`python predict.py PICTURE …`" in done.stderr
+
+
 def test_alone_it_says_of_any_picture_what_the_kit_says_and_names_what_it_cannot_read(result, taken, album, tmp_path):
     files = sorted(album.iterdir())
     deep, broken = tmp_path / "deep.png", tmp_path / "broken.jpg"

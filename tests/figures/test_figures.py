@@ -369,6 +369,16 @@ def test_a_notebook_begins_when_its_own_runs_are_there(books, out, monkeypatch, 
     assert drawing_seconds(tmp_path / "cache").keys() == {("smoke", "00_first"), ("smoke", "01_second")}
 
 
+def test_the_bar_is_told_of_a_second_table(books, out, monkeypatch):
+    told = []
+    notebook(books, "00_first", parameters="equal_time = False")
+    monkeypatch.setitem(needs.FORESEEN, "00_first", lambda plan, seeds, equal_time: told.append(equal_time) or [])
+    monkeypatch.setitem(needs.FOLLOWING, "00_first", lambda plan, asked, engine: told.append(asked.equal_time) or {})
+    assert draw(["00"], request(equal_time=True), out) == []
+    assert told == [True, True]
+    assert manifest(out)["notebooks"]["00_first"]["parameters"]["equal_time"] is True
+
+
 def recording(ended, order: list[str]):
     def both(self, task, reason):
         order.append(task.key)

@@ -135,6 +135,7 @@ def test_as_many_seeds_as_fit_and_never_none(plan):
     within = Prediction.of(plan, pace, 2, 2).left / 60
     with patch.object(bench.Pace, "from_cache", lambda folder: pace):
         assert bench.rounds_within(1.001 * within, plan, 2) == 2
+        assert bench.rounds_within(1.001 * within, plan, 2, equal_time=True) == 1  # Table 4 twice does not fit
         assert bench.rounds_within(0.999 * within, plan, 2) == bench.rounds_within(1e-3, plan, 2) == 1
 
 
@@ -249,7 +250,9 @@ def test_wrong_input_is_one_line_and_status_2(words, named, capsys):
         (["--minutes", "nan"], "--minutes nan"),
         (["--minutes", "5", "--seeds", "2"], "--seeds 2"),
         (["-p", "first_seed=-1"], "first_seed -1"),
+        (["--minutes", "5", "-p", "seeds=2"], "--seeds 2"),
         (["-p", "one_teacher=2"], "one_teacher 2"),
+        (["-p", "equal_time=twice"], "equal_time 'twice'"),
     ],
 )
 def test_draws_that_are_refused(words, named, capsys, tmp_path):

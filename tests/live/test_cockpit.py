@@ -353,7 +353,8 @@ def test_what_is_no_policy_is_refused():
 @pytest.mark.parametrize(
     ("limits", "value", "wanted"),
     [({}, 3, (0, 6)), ({}, -3, (-6, 0)), ({}, 0, (0, 1)), ({"ge": 0}, 0, (0, 1)), ({"gt": 0}, 2, (0.04, 4)),
-     ({"gt": 0, "le": 1}, 0.001, (0.001, 1)), ({"ge": 5}, 5, (5, 10)), ({"ge": -5, "le": 5}, -3, (-5, 5))],
+     ({"gt": 0, "le": 1}, 0.001, (0.001, 1)), ({"ge": 5}, 5, (5, 10)), ({"ge": -5, "le": 5}, -3, (-5, 5)),
+     ({"ge": 0, "lt": 1}, 0.5, (0, 0.99)), ({"gt": 0, "lt": 1}, 0.999, (0.01, 0.999)), ({"lt": 0}, -3, (-6, -0.06))],
 )  # fmt: skip
 def test_a_slider_lies_within_its_fields_limits(limits, value, wanted):
     policy = create_model("Mine", __base__=Policy, kind=(str, "mine"), pull=(float, Field(**limits)))(pull=value)

@@ -16,11 +16,16 @@ from safetensors.torch import load_file
 
 from kit.__main__ import main
 from kit.errors import KitError
+from kit.grid.durations import images_of
 from kit.live import session as sessions
 from kit.live.session import Session, Settings
+from kit.networks.flops import flops_per_image
 from kit.runs.spec import changed, with_teachers
 from kit.runs.store import find, folder_of
 from kit.runs.training import train
+from kit.runs.weights import Given, Weights
+from kit.several import Weighted, several
+from kit.temperature import Fixed
 
 PATIENCE = 60  # seconds: a busy machine's; nothing here takes more than a few
 
@@ -182,6 +187,21 @@ def test_missing_teachers_are_announced_and_trained_first(monkeypatch, tmp_path,
     assert wait(session, "finished").share == 1.0
     assert all(find(run) for run in with_teachers([session.run])[:-1])
     assert find(session.run) is None  # a live student is not put into the cache
+
+
+def test_progress_counts_all_teachers_that_a_stage_asks_at_once_and_a_given_run_for_its_answers():
+    run = SMALL.run()
+    small, big = (run.teachers[name] for name in ("small", "big"))
+    stages = (several(("small", "big"), Weighted(), Fixed(T=4)),)
+    both = changed(run, recipe=run.recipe.model_copy(update={"stages": stages}))
+    given = changed(big, weights=Weights.of(find(big).folder / "student.safetensors", big.student), recipe=Given())
+    forward, step = flops_per_image(run.student, run.data.px)
+    of_teachers = sum(flops_per_image(teacher.student, run.data.px)[0] for teacher in (small, big))
+    images, answered = images_of(both), run.data.train_images  # in the end, on the training split
+    work = images * (step + of_teachers) + answered * forward
+    answers = answered * flops_per_image(big.student, run.data.px)[0]
+    found = sessions.shares([both, given])
+    assert found == pytest.approx({both: work / (work + answers), given: answers / (work + answers)})
 
 
 def test_closing_ends_the_teachers_process_too(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ import timm
 import torch
 import torchvision
 from foreign_networks import FILE, named, own_file, trained
+from pydantic import ValidationError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +26,7 @@ from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
 from kit.networks.layered import Layer, LayeredSpec
 from kit.networks.named import NamedSpec, described
+from kit.paper.settings import Settings
 from kit.runs.store import folder_of, stored
 from kit.runs.training import train
 
@@ -201,6 +204,14 @@ def test_arguments_that_a_network_does_not_take(name, arguments, said, own):
     with pytest.raises(KitError) as raised:
         of(name, own, **arguments)
     assert said in one_line(raised)
+
+
+def test_arguments_that_no_run_can_keep(own):
+    for arguments, said in ({"norm": nn.ReLU}, "type type is not JSON"), ({"drop": math.nan}, "not JSON compliant"):
+        with pytest.raises(KitError, match=f"^a network's arguments are not allowed .*{said}"):
+            of("OWN:tiny", own, **arguments)
+        with pytest.raises(ValidationError, match=said):
+            Settings(student="OWN:tiny", student_args=arguments)
 
 
 def test_files_that_do_not_import(tmp_path):

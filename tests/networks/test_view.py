@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as T
 from foreign_networks import own_file
+from pydantic import ValidationError
 from small_runs import Here, spec
 
 from kit import cam
@@ -87,6 +88,12 @@ def test_the_words_of_a_normalisation():
     assert normalisation("role") is None
     assert normalisation("0.5/0.25") == ((0.5,) * 3, (0.25,) * 3)
     assert normalisation("0.1,0.2,0.3/0.4,0.5,0.6") == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+@pytest.mark.parametrize("px", [0, 1025])
+def test_a_size_that_no_teacher_wants_is_refused(px):
+    with pytest.raises(ValidationError, match="px"):
+        View(px=px)
 
 
 def test_the_kits_own_networks_see_the_roles_images():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -74,9 +76,8 @@ def _meta(run) -> nn.Module:
         return run.student.build()
 
 
-def test_hours_are_flops_over_the_assumed_rate(parts, monkeypatch):
-    monkeypatch.setattr(scale, "parts", lambda plan: parts)
-    frame = scale.summary(scale.plan(), tflops=100, utilisation=0.5)
+def test_hours_are_flops_over_the_assumed_rate(parts):
+    frame = scale.summary(parts, tflops=100, utilisation=0.5)
     expected = [sum(part.flops) / 100e12 / 0.5 / 3600 for part in parts]
     assert frame["gpu_hours"].tolist() == pytest.approx(expected)
 
@@ -101,10 +102,22 @@ def test_foreseen_runs_of_table_4_are_as_many_as_its_searches_may_try():
     assert hash_of(foreseen[0].model_dump(mode="json")) == foreseen[0].hash  # ordinary runs
 
 
+def test_table_4_in_equal_time_trains_every_method_but_ours_once_more():
+    plan, seeds = Plan.of("smoke"), 2
+    once, twice = table4.foreseen(plan, seeds), table4.foreseen(plan, seeds, equal_time=True)
+    again = Counter(run.hash for run in twice) - Counter(run.hash for run in once)
+    assert again.total() == seeds * (len(METHODS) - 1)
+    ours = next(run for row in table4.known(plan, 1) if row.label == "ours" for run in row.runs)
+    (searched,) = {run.hash for run in once if run.data == ours.data}
+    assert again == {ours.hash: seeds * (len(METHODS) - 1 - 4), searched: seeds * 4}  # two searches and their twins
+
+
 def test_paper_md_is_what_the_kit_computes_without_images(monkeypatch, tmp_path):
     monkeypatch.setenv("KIT_CACHE", str(tmp_path))
     monkeypatch.setattr("kit.data.roles.load", lambda *_, **__: pytest.fail("an image was loaded"))
+    monkeypatch.setattr(scale, "parts", Mock(wraps=scale.parts))
     assert (ROOT / "PAPER.md").read_text(encoding="utf-8") == scale.page(), (
         "write it anew: python -m kit bench --preset paper --page PAPER.md"
     )
     assert list(tmp_path.iterdir()) == []
+    scale.parts.assert_called_once()

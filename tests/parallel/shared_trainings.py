@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 import torch
-from small_trainings import dataset, teachers
+from small_trainings import dataset, linear, teachers
 from torch import nn
 
 from kit import parallel, recipe
@@ -19,6 +19,8 @@ from kit.parallel.layers import synchronised
 from kit.parallel.ranks import Ranks
 from kit.recipe import HardLabels, Moment, Recipe, Stage
 from kit.runs.checkpoint import Checkpoints
+from kit.several import Entropy, Weighted, several
+from kit.siblings.normkd import ByDeviation
 from kit.temperature import Adaptive
 from kit.trainer import Training
 from kit.training.forward import Machine
@@ -94,6 +96,14 @@ def three_steps(ranks: Ranks) -> dict:
     student = Double(build("resnet34", len(DATA.classes), width=4, stem="small", seed=1))
     known = {name: Double(network) for name, network in sharp().items()}
     return of(Training(made, DATA, student, known, seed=0, machine=Machine(ranks=ranks)).run())
+
+
+def several_teachers(ranks: Ranks) -> dict:
+    """Weights and temperatures by image, of which each process has some."""
+    stage = several(["small", "big"], Weighted(weights=Entropy(), alpha=0.9), ByDeviation())
+    made = Recipe(stages=(stage,), epochs=2, batch=12, pad=1, lr=0.02)
+    training = Training(made, DATA, linear(1), sharp(), seed=0, machine=Machine(ranks=ranks)).run()
+    return of(training) | training.history.traces
 
 
 def with_dropout(ranks: Ranks) -> Training:
@@ -187,6 +197,7 @@ NORMS = {"as usual": {}, "cumulative": {"momentum": None}, "no weights": {"affin
 def scenarios(ranks: Ranks, folder: Path) -> dict[str, dict]:
     return {
         "three steps": three_steps(ranks),
+        "several teachers": several_teachers(ranks),
         "dropout": of(with_dropout(ranks).run()),
         "resumed": resumed(ranks, folder),
         "elsewhere": elsewhere(ranks, folder),

@@ -123,7 +123,14 @@ def test_a_student_with_batch_norm_and_dropout_is_that_of_one_process_in_single_
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("name", ["three steps", "dropout"])
+def test_what_is_recorded_of_several_teachers_is_of_all_images(alone, two):
+    ours, theirs = (of["several teachers"] for of in (alone, two[0]))
+    for name in ("t", "t_least", "t_most", "weight_small", "weight_big", "pull_small", "pull_big"):
+        torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=0)
+
+
+@pytest.mark.numerics
+@pytest.mark.parametrize("name", ["three steps", "several teachers", "dropout"])
 def test_all_ranks_have_the_same_student_history_and_metrics_bit_for_bit(name, two):
     assert same(two[0][name], two[1][name])
 

@@ -17,7 +17,9 @@ from torch import nn
 
 from kit.data.augment import normalise
 from kit.errors import KitError
+from kit.grid.durations import NOMINAL, Pace
 from kit.models import ModelSpec
+from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
 from kit.networks.named import NamedSpec, described, images
 from kit.networks.view import View
@@ -147,6 +149,9 @@ def test_its_training_is_charged_is_the_same_again_and_is_part_of_the_identity(b
     run = given(CNN, Weights.of(file, CNN, "fc"))
     first = train(run)
     assert first.metrics["student_flops"] > 0 and first.seconds > 0
+    answers = run.data.train_images * flops_per_image(CNN, run.data.px)[0]
+    assert Pace().seconds(run) == pytest.approx(answers / NOMINAL["cpu"])
+    assert answers < first.metrics["student_flops"] < 2 * answers  # even of a network as small as this
     assert run.model_dump(mode="json")["weights"] == {"sha256": run.weights.sha256, "head": "fc"}
     assert run.title.endswith(f"given weights {run.weights.sha256[:8]}, head trained")
     again = start(run).student.state_dict()
@@ -156,7 +161,7 @@ def test_its_training_is_charged_is_the_same_again_and_is_part_of_the_identity(b
 def test_a_body_alone_is_enough_for_a_new_head_and_less_is_not(body, tmp_path):
     file, state = tmp_path / "w.safetensors", body.state_dict()
     with pytest.raises(
-        KitError, match=r"of another shape: fc.weight .*; a teacher of other classes needs --teacher-cl"
+        KitError, match=r"of another shape: fc.weight .*; a teacher of other classes needs --teacher-classes, a name"
     ):
         Weights.of(file, CNN)
     save_file({name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, file)

@@ -38,3 +38,11 @@ def test_a_file_gets_a_line_now_and_then(monkeypatch):
     assert 250 // 30 <= len(lines) <= 250 // 30 + 3
     assert all(re.match(r"training: +\d+%", line) for line in lines) and "\r" not in file.getvalue()
     assert lines[-1].startswith("training: 100%")
+
+
+def test_parts_that_add_up_to_a_little_more_than_the_whole_are_the_whole(recwarn):
+    with Bar(total=0.3, desc="training", file=io.StringIO()) as bar:
+        bar.update(0.1)
+        bar.update(0.2)
+        assert bar.n > 0.3 and str(bar).startswith("training: 100%")
+    assert not recwarn.list

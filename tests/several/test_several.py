@@ -316,6 +316,19 @@ def test_a_graduate_is_not_asked_any_more(teachers):
     assert training.stages[0].ended_by == "temperature" and training.stages[0].steps == steps[last]
 
 
+def test_what_is_recorded_of_a_batch_in_parts_is_a_mean_over_its_images(teachers):
+    """Nine images in parts of five and four, or three times three."""
+    stage = several(("small", "big"), Weighted(weights=Confidence(), alpha=0.9), Fixed(T=4))
+    made, rows = Recipe(stages=(stage,), epochs=2, batch=9, pad=1), []
+    for parts in (1, 2, 3):
+        training = Training(made, DATA, linear(3), teachers, seed=0)
+        training.micro_batches.count = parts
+        rows.append(training.run().steps())
+    for whole, *others in zip(*rows, strict=True):
+        for name in ("loss", "weight_small", "weight_big", "pull_small", "pull_big"):
+            assert [other[name] for other in others] == pytest.approx([whole[name]] * 2, rel=1e-4)
+
+
 @pytest.mark.parametrize("weights", [Confidence(), Followed(), MinNorm()], ids=lambda w: w.kind)
 def test_a_teacher_that_knows_nothing_loses_weight(weights, teachers):
     stage = several(("big", "random"), Weighted(weights=weights, alpha=0.9), Fixed(T=4))

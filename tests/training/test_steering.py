@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import pytest
 import torch
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 from safetensors.torch import load_file
 
 from kit import recipe
@@ -20,7 +21,7 @@ from kit.recipe import Recipe
 from kit.runs.spec import DataSpec, Run, replayed
 from kit.runs.training import start, train
 from kit.temperature import Adaptive, Fixed, Scheduled
-from kit.training.steering import Event, read, steered, text
+from kit.training.steering import Event, Limits, read, steered, text
 
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 
@@ -129,6 +130,31 @@ def test_wrong_values_are_refused_and_change_nothing(name, value):
 def test_no_event_has_a_wrong_value(name, value):
     with pytest.raises(ValidationError):
         Event(step=0, name=name, value=value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, "a number"),
+        ({"ge": 1}, "a number from 1"),
+        ({"lt": 1}, "a number below 1"),
+        ({"ge": 0, "le": 1}, "a number from 0, up to 1"),
+        ({"ge": 0, "lt": 1}, "a number from 0, below 1"),
+        ({"gt": 0, "le": 1}, "a number above 0, up to 1"),
+        ({"gt": 0, "lt": 1}, "a number above 0, below 1"),
+    ],
+)
+def test_a_field_may_be_steered_to_what_it_may_be_described_with(limits, said):
+    found = Limits.of(create_model("Mine", pull=(float, Field(**limits))).model_fields["pull"])
+    described = TypeAdapter(Annotated[float, Field(**limits)])
+    for value in (-1, 0, 0.5, 1, 2):
+        try:
+            described.validate_python(value)
+        except ValidationError:
+            assert not found.allow(value)
+        else:
+            assert found.allow(value)
+    assert str(found) == said
 
 
 def test_no_run_has_an_event_of_what_it_does_not_have():
