@@ -83,8 +83,10 @@ class Limits(NamedTuple):
         return max(self.ge, self.gt), min(self.le, self.lt)
 
     def __str__(self) -> str:
-        """`a number`, `a number above 0`, `a number from 0, up to 1`."""
+        """`a number`, `a number above 0`, `0 to 1`, `a number above 0, up to 1`."""
         low, high = self.ends
+        if self.allow(low) and self.allow(high) and math.isfinite(high - low):
+            return f"{low:g} to {high:g}"
         lower = [f"{'from' if self.allow(low) else 'above'} {low:g}"] if math.isfinite(low) else []
         upper = [f"{'up to' if self.allow(high) else 'below'} {high:g}"] if math.isfinite(high) else []
         return f"a number {', '.join(lower + upper)}".rstrip()

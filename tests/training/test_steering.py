@@ -138,7 +138,7 @@ def test_no_event_has_a_wrong_value(name, value):
         ({}, "a number"),
         ({"ge": 1}, "a number from 1"),
         ({"lt": 1}, "a number below 1"),
-        ({"ge": 0, "le": 1}, "a number from 0, up to 1"),
+        ({"ge": 0, "le": 1}, "0 to 1"),
         ({"ge": 0, "lt": 1}, "a number from 0, below 1"),
         ({"gt": 0, "le": 1}, "a number above 0, up to 1"),
         ({"gt": 0, "lt": 1}, "a number above 0, below 1"),
