@@ -15,6 +15,7 @@ from kit.data.base import Dataset
 from kit.data.folder import folder_dataset
 from kit.data.generated import VARIATIONS, Look, draw
 from kit.files import built_once, in_cache
+from kit.runtime.malloc import keep_freed_memory
 
 NAME = "generated image tree (5 groups × 4)"
 PX = 64
@@ -74,6 +75,7 @@ def tree_name() -> str:
 
 def write_tree(root: Path) -> None:
     """Writes train/ and val/, a folder a class, numbered JPEGs; last of all MANIFEST, which says that it is whole."""
+    keep_freed_memory()
     for split, per_class, stream in (("train", TRAIN_PER_CLASS, TRAIN_STREAM), ("val", TEST_PER_CLASS, TEST_STREAM)):
         for c, look in enumerate(tree_looks()):
             folder = root / split / look.name

@@ -134,11 +134,10 @@ class OrientedBox(NamedTuple):
 
     def corners(self) -> np.ndarray:
         """Returns the corners c ± (w/2)(cos, sin) ± (h/2)(−sin, cos) in order around the box, (4, 2)."""
-        along = self.w / 2 * np.array([math.cos(self.angle), math.sin(self.angle)])
-        across = self.h / 2 * np.array([-math.sin(self.angle), math.cos(self.angle)])
-        return np.array([self.cx, self.cy]) + np.stack(
-            [along + across, along - across, -along - across, across - along]
-        )
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        along, across = (self.w / 2 * cos, self.w / 2 * sin), (-self.h / 2 * sin, self.h / 2 * cos)
+        signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])
+        return np.array([self.cx, self.cy]) + signs @ [along, across]
 
     def covers(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Says which points (x, y) lie inside; bool, of the shape that x and y broadcast to."""

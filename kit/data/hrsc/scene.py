@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 from kit.data.hrsc.crops import crop_window
 from kit.data.hrsc.format import Box, OrientedBox
-from kit.data.hrsc.scenery import clouds, coast, patch, quay, rgb, sea
+from kit.data.hrsc.scenery import blend, centres, clouds, coast, patch, quay, rgb, sea
 from kit.data.hrsc.ships import TYPES, Deck, ShipType, hull_cover
 
 # One float colour per type, in the order of TYPES.
@@ -51,14 +51,16 @@ class PlacedShip:
         return self.x + self.length * (u * cos - v * sin), self.y + self.length * (u * sin + v * cos)
 
     def cover(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        kind = self.kind
-        return hull_cover(u, v, kind.port or kind.starboard, kind.starboard, kind.beam, 1 / self.length)
+        """Returns the share of each pixel that the hull covers, float32 of the shape of u and v."""
+        kind, pixel = self.kind, 1 / self.length
+        near = np.abs(v) < max(kind.breadths) * kind.beam / 2 + pixel
+        cover = np.zeros(u.shape, np.float32)
+        cover[near] = hull_cover(u[near], v[near], kind.port or kind.starboard, kind.starboard, kind.beam, pixel)
+        return cover
 
     def oriented_box(self, margin: float = 1.0) -> OrientedBox:
         """The box around the hull in the ship's own axes, `margin` pixels wider on each side, |angle| ≤ π/2."""
-        port, starboard = (
-            max(breadth for _, breadth in side) for side in (self.kind.port or self.kind.starboard, self.kind.starboard)
-        )
+        port, starboard = self.kind.breadths
         cx, cy = self.point(0, (starboard - port) * self.kind.beam / 4)
         angle = math.remainder(self.heading, math.pi)
         width = (starboard + port) / 2 * self.kind.beam * self.length
@@ -114,11 +116,13 @@ def generate_scene(
     if rng.random() < 0.25:
         clouds(rng, picture)
     haze, blur = rng.uniform(0, 0.12), rng.uniform(0.35, 0.7)
-    picture = picture + haze * (np.float32(rgb(170, 182, 190)) - picture)
-    picture = gaussian_filter(picture, (0, blur, blur)) * rng.uniform(0.9, 1.1)
-    picture = np.ascontiguousarray(picture.transpose(1, 2, 0))  # (H, W, 3)
-    picture += rng.uniform(1.5, 3.5) * rng.standard_normal(picture.shape, np.float32)
-    return GeneratedScene(picture.round().clip(0, 255).astype(np.uint8), ships, boxes, hulls, floats, float_types)
+    blend(picture, haze, np.float32(rgb(170, 182, 190)))
+    gaussian_filter(picture, (0, blur, blur), output=picture)
+    picture *= rng.uniform(0.9, 1.1)
+    photo = rng.uniform(1.5, 3.5) * rng.standard_normal((*shape, 3), np.float32)  # grain, (H, W, 3)
+    photo += picture.transpose(1, 2, 0)
+    photo = photo.round(out=photo).clip(0, 255, out=photo).astype(np.uint8)
+    return GeneratedScene(photo, ships, boxes, hulls, floats, float_types)
 
 
 def _place(
@@ -134,9 +138,7 @@ def _place(
             x, y, heading = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, 2 * math.pi)
             if at_quay:  # alongside, a few pixels off
                 a, d = edge
-                off = d - (
-                    max(b for _, b in kind.port or kind.starboard) * kind.beam * length / 2 + rng.uniform(3.5, 5)
-                )
+                off = d - (kind.breadths[0] * kind.beam * length / 2 + rng.uniform(3.5, 5))
                 along = y * math.cos(a) - x * math.sin(a)
                 x, y = off * math.cos(a) - along * math.sin(a), off * math.sin(a) + along * math.cos(a)
                 heading = a + math.copysign(math.pi / 2, heading - math.pi) + rng.uniform(-0.015, 0.015)
@@ -144,8 +146,9 @@ def _place(
             corners = ship.oriented_box(3).corners()  # (4, 2)
             if (corners < 0).any() or (corners > (width, height)).any():
                 continue
-            here, x, y = patch(x, y, 0.6 * length + 10, land.shape)
-            if taken[here][ship.oriented_box(1 if at_quay else 5).covers(x, y)].any():
+            here = patch(x, y, 0.6 * length + 10, land.shape)
+            x, y = centres(*here)
+            if taken[here].any() and taken[here][ship.oriented_box(1 if at_quay else 5).covers(x, y)].any():
                 continue
             taken[here] |= ship.oriented_box(5).covers(x, y)
             ships.append(ship)
@@ -159,27 +162,29 @@ def _draw_wake(rng: np.random.Generator, picture: np.ndarray, ship: PlacedShip, 
     if strength < 0.05:
         return
     strength = min(1.0, 0.35 + strength) * min(1.0, ship.kind.wake)
-    (rows, columns), x, y = patch(ship.x, ship.y, 1.7 * ship.length, land.shape)
-    u, v = ship.axes(x, y)
+    rows, columns = patch(ship.x, ship.y, 1.7 * ship.length, land.shape)
+    u, v = ship.axes(*centres(rows, columns))
     froth = gaussian_filter(rng.standard_normal(u.shape, np.float32), 0.8)
     fade, beam = rng.uniform(1.6, 3.5), ship.kind.beam
     here = (u < 0.47) & (np.abs(v) < beam / 2 + 0.45 * (0.5 - u)) & ~land[rows, columns]
     u, v, froth = u[here], v[here], froth[here]
     behind, abaft = np.maximum(-0.46 - u, 0), 0.47 - u
-    astern = np.exp(-((v / (beam * 0.30 + 0.05 * behind)) ** 4) - fade * behind) * (u < -0.44)
     arm = beam * 0.2 + 0.28 * abaft
-    arms = np.exp(-(((np.abs(v) - arm) / (0.015 + 0.03 * abaft)) ** 2) - 2.6 * abaft)
-    foam = strength * (0.8 + 0.35 * froth) * (0.85 * astern + 0.55 * arms)
-    water = picture[:, rows, columns]
-    water[:, here] += np.clip(foam, 0, 0.9) * (np.float32([[222], [232], [232]]) - water[:, here])
+    white = 0.55 * np.exp(-(((np.abs(v) - arm) / (0.015 + 0.03 * abaft)) ** 2) - 2.6 * abaft)
+    trail = beam * 0.30 + 0.05 * behind
+    astern = ((u < -0.44) & (np.abs(v) < 3.2 * trail)).nonzero()  # beyond, exp is 0
+    white[astern] += 0.85 * np.exp(-((v[astern] / trail[astern]) ** 4) - fade * behind[astern])
+    foam = np.zeros(here.shape, np.float32)
+    foam[here] = np.clip(strength * (0.8 + 0.35 * froth) * white, 0, 0.9)
+    blend(picture[:, rows, columns], foam, np.float32(rgb(222, 232, 232)))
 
 
 def _draw_ship(
     rng: np.random.Generator, picture: np.ndarray, ship: PlacedShip, sun: float, hulls: np.ndarray, number: int
 ) -> None:
     """Draws the ship, its shadow on the water, and its pixels in `hulls`: those that it covers at least to a half."""
-    (rows, columns), x, y = patch(ship.x, ship.y, 0.62 * ship.length, hulls.shape)
-    u, v = ship.axes(x, y)
+    rows, columns = patch(ship.x, ship.y, 0.62 * ship.length, hulls.shape)
+    u, v = ship.axes(*centres(rows, columns))
     water, cover = picture[:, rows, columns], ship.cover(u, v)  # (3, h, w), (h, w)
     shadow = math.cos(sun - ship.heading), math.sin(sun - ship.heading)
     water *= 1 - 0.4 * ship.cover(u - 0.022 * shadow[0], v - 0.022 * shadow[1])
@@ -223,7 +228,7 @@ def _plant_floats(
         types.append(None)
         for attempt in range(80 if wanted else 0):
             x, y = np.array([window.x, window.y]) + rng.uniform(0.08, 0.92, 2) * window.side
-            (rows, columns), px, py = patch(x, y, radius + 3, taken.shape)
+            rows, columns = patch(x, y, radius + 3, taken.shape)
             inside = radius + 3 <= x <= taken.shape[1] - radius - 3 and radius + 3 <= y <= taken.shape[0] - radius - 3
             if not inside or taken[rows, columns].any():
                 continue
@@ -234,11 +239,12 @@ def _plant_floats(
                 for other in windows
             ):
                 continue
+            px, py = centres(rows, columns)
             distance, water = np.hypot(px - x, py - y), picture[:, rows, columns]
             water *= 1 - 0.3 * np.clip(radius + 1.2 - distance, 0, 1)
             cover = np.clip(radius + 0.5 - distance, 0, 1)
             light = 1.0 + 0.25 * np.clip(1 - np.hypot(px - x + radius / 3, py - y + radius / 3) / radius, 0, 1)
-            water += cover * (rgb(*FLOATS[colour]) * light - water)
+            blend(water, cover, rgb(*FLOATS[colour]) * light)
             marks[rows, columns][cover >= 0.5] = number
             taken[rows, columns] = True
             types[-1] = TYPES[colour].class_id

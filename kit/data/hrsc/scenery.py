@@ -26,8 +26,10 @@ def random_field(
     else:
         direction = np.abs(kx * math.cos(angle) + ky * math.sin(angle)) * size / np.maximum(k, 1e-6)
         spectrum = np.exp(-(((k - 1) / 0.4) ** 2)) * direction**6
-    field = fft.irfft2(noise * spectrum, s=shape)
-    return (field - field.mean()) / field.std()
+    field = fft.irfft2(noise * spectrum, s=shape, overwrite_x=True)
+    field -= field.mean()
+    field /= field.std(mean=0)
+    return field
 
 
 @lru_cache(maxsize=16)
@@ -43,19 +45,24 @@ def rgb(*colour: float) -> np.ndarray:
     return np.array(colour)[:, None, None]
 
 
-def patch(
-    x: float, y: float, reach: float, shape: tuple[int, int]
-) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-    """Returns the pixels within `reach` of a point, as slices, and their centres x (w,) and y (h, 1)."""
+def blend(picture: np.ndarray, cover: np.ndarray | float, colour: np.ndarray) -> None:
+    """Lays a colour, (3, 1, 1) or (3, H, W), over a picture, as far as each of its pixels is covered, 0…1 (H, W)."""
+    for channel, value in zip(picture, colour, strict=True):  # one by one, as what lies in between is then small
+        channel += cover * (value - channel)
+
+
+def patch(x: float, y: float, reach: float, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Returns the rows and columns within `reach` of a point."""
     rows, columns = (
         slice(min(max(0, int(at - reach)), size), max(0, min(size, math.ceil(at + reach))))
         for at, size in ((y, shape[0]), (x, shape[1]))
     )
-    return (
-        (rows, columns),
-        np.arange(columns.start, columns.stop) + 0.5,
-        np.arange(rows.start, rows.stop)[:, None] + 0.5,
-    )
+    return rows, columns
+
+
+def centres(rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pixels' centres, x (w,) and y (h, 1)."""
+    return np.arange(columns.start, columns.stop) + 0.5, np.arange(rows.start, rows.stop)[:, None] + 0.5
 
 
 WATERS = (
@@ -71,15 +78,16 @@ def sea(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     chop = random_field(rng, shape, rng.uniform(4, 6), wind + rng.normal(0, 0.3))
     depth = random_field(rng, shape, 90)
     waves = rough * (2.2 * swell + 2.4 * chop)
-    sea = np.float32(rgb(*WATERS[rng.integers(len(WATERS))])) * np.float32(rng.uniform(0.8, 1.25))
-    sea = sea + depth * np.float32(rgb(2.0, 4.0, 4.5)) + waves * np.float32(rgb(0.9, 1.0, 1.0))
-    height, width = shape
+    sea = depth * np.float32(rgb(2.0, 4.0, 4.5))
+    sea += np.float32(rgb(*WATERS[rng.integers(len(WATERS))])) * np.float32(rng.uniform(0.8, 1.25))
+    sea += waves * np.float32(rgb(0.9, 1.0, 1.0))
     gleam = rng.uniform(0, 2 * math.pi)
-    x, y = np.arange(width) / width - 0.5, np.arange(height)[:, None] / height - 0.5
-    toward_sun = np.clip(0.5 + x * math.cos(gleam) + y * math.sin(gleam), 0, 1)
     sparkle = 0.7 * chop + 0.5 * swell + 0.6 * rng.standard_normal(shape, np.float32)
-    glitter = np.clip(sparkle - 2.3, 0, 1) * toward_sun * rough
-    return (sea + 120 * rng.uniform(0.2, 1) * glitter).astype(np.float32)
+    y, x = lit = (sparkle > 2.3).nonzero()
+    toward_sun = 0.5 + (x / shape[1] - 0.5) * math.cos(gleam) + (y / shape[0] - 0.5) * math.sin(gleam)
+    glitter = np.clip(sparkle[lit] - 2.3, 0, 1) * np.clip(toward_sun, 0, 1) * rough
+    sea[:, *lit] += 120 * rng.uniform(0.2, 1) * glitter
+    return sea
 
 
 def coast(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
@@ -96,13 +104,12 @@ def coast(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     woods, fields, grain = random_field(rng, shape, 14), random_field(rng, shape, 40), random_field(rng, shape, 2.5)
     green, earth = rgb(70, 86, 54), rgb(142, 128, 98)
     land = green + (earth - green) * np.clip(0.5 + fields, 0, 1) - 16 * np.clip(woods, 0, 1.5)
-    land = land + (rgb(196, 180, 142) - land) * np.clip(1.6 - inland / 6, 0, 1) + 7 * grain  # sand
-    shallow = np.clip(1 + inland / 22, 0, 1) * 0.5
-    picture += shallow * (rgb(96, 146, 140) - picture)
+    blend(land, np.clip(1.6 - inland / 6, 0, 1), rgb(196, 180, 142))  # sand
+    land += 7 * grain
+    blend(picture, np.clip(1 + inland / 22, 0, 1) * 0.5, rgb(96, 146, 140))  # shallow water
     surf = np.exp(-(((inland + 2.5 + 1.5 * grain) / 1.8) ** 2)) * 0.6
-    picture += surf * (rgb(226, 232, 230) - picture)
-    cover = np.clip(0.5 + inland, 0, 1)
-    picture += cover * (land - picture)
+    blend(picture, surf, rgb(226, 232, 230))
+    blend(picture, np.clip(0.5 + inland, 0, 1), land)
     return inland > -6
 
 
@@ -126,11 +133,10 @@ def quay(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, tup
         """Fills a rectangle from `near` to `far` inland and `start` to `end` along the edge."""
         middle_in, middle_along = (near + far) / 2 + d, (start + end) / 2
         centre = middle_in * cos - middle_along * sin, middle_in * sin + middle_along * cos
-        here, _, _ = patch(*centre, math.hypot(far - near, end - start) / 2 + 2, shape)
+        here = patch(*centre, math.hypot(far - near, end - start) / 2 + 2, shape)
         deep, wide = inland[here], along[here]
         inside = np.minimum(np.minimum(deep - near, far - deep), np.minimum(wide - start, end - wide))
-        filled = concrete[:, *here]
-        filled += np.clip(0.5 + inside, 0, 1) * (rgb(*colour) - filled)
+        blend(concrete[:, *here], np.clip(0.5 + inside, 0, 1), rgb(*colour))
 
     fill(3.0, 4.2, -1e3, 1e3, (214, 200, 130))  # a painted line
     fill(9.0, 10.0, -1e3, 1e3, (96, 94, 92))  # crane rails
@@ -155,8 +161,7 @@ def quay(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, tup
         at += length + rng.uniform(6, 24)
     shade = np.clip(1 + inland / 3, 0, 1) * 0.5  # the quay wall
     picture *= 1 - shade
-    cover = np.clip(0.5 + inland, 0, 1)
-    picture += cover * (concrete - picture)
+    blend(picture, np.clip(0.5 + inland, 0, 1), concrete)
     return inland > -1.5, (a, d)
 
 
@@ -165,4 +170,4 @@ def clouds(rng: np.random.Generator, picture: np.ndarray) -> None:
     shape = picture.shape[1:]
     thick = np.clip(0.8 * random_field(rng, shape, 55) + 0.35 * random_field(rng, shape, 20) - 1.1, 0, 1.0)
     picture *= 1 - 0.25 * np.roll(thick, (14, 22), (0, 1))
-    picture += 0.45 * thick * (rgb(232, 235, 238) - picture)
+    blend(picture, 0.45 * thick, rgb(232, 235, 238))

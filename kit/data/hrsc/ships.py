@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Deck:
 
     def soft(self, inside: np.ndarray) -> np.ndarray:
         """Returns the share of each pixel covered by a shape, from its distance inside the shape's edge."""
-        return np.clip(0.5 + inside / self.pixel, 0, 1).astype(np.float32)
+        return (0.5 + inside / self.pixel).clip(0, 1).astype(np.float32, copy=False)
 
     def box(self, u: float, v: float, length: float, width: float, colour: Colour, high: float = 0.0) -> None:
         """Draws a box around (u, v) along the ship; `high` lets it throw a shadow and catch light on its sunny edge."""
@@ -104,6 +105,11 @@ class ShipType:
     hulls: Sequence[Colour]
     port: Outline | None = None  # None: as starboard
     wake: float = 1.0  # how strong a wake it draws
+
+    @cached_property
+    def breadths(self) -> tuple[float, float]:
+        """How far the hull reaches to port and to starboard, in half beams."""
+        return max(b for _, b in self.port or self.starboard), max(b for _, b in self.starboard)
 
 
 def _near(rng: np.random.Generator, value: float, spread: float) -> float:
