@@ -5,7 +5,6 @@ from .engines import LocalProcesses as LocalProcesses
 from .engines import Task as Task
 from .engines import default_jobs as default_jobs
 from .engines import engine_for as engine_for
-from .engines import warm_up as warm_up
 from .schedule import critical_path as critical_path
 from .schedule import run_tasks as run_tasks
 from .shared import SharedLogits as SharedLogits

@@ -197,14 +197,6 @@ class BorrowedEngine:
         pass  # what raised goes on to the one who leaves it
 
 
-def warm_up() -> None:
-    """Starts the process that workers are forked from while this one still imports, where the cache shows that there is
-    something to train: it holds no run yet. Until `begin_all` the garbage collector is kept from what is imported."""
-    collect_rarely()
-    if sys.platform == "linux" and not (cache_folder() / "runs").exists():
-        _start_fork_server()
-
-
 def _start_fork_server() -> None:
     """Starts the process that workers are forked from, once, with this one's modules in sight and torch on one thread.
     Where another library has started it already, workers import by themselves."""

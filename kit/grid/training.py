@@ -20,7 +20,6 @@ from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, lookup
 from kit.runs.training import compute_logits, teacher_logits, train
 from kit.runtime.bars import Bar
-from kit.runtime.collector import keep_what_is_there
 from kit.runtime.progress import Progress
 from kit.training.history import Diverged
 
@@ -50,7 +49,6 @@ def begin_all(
 
     A notebook shows the progress below the cell that began it, whichever runs meanwhile.
     """
-    keep_what_is_there()
     runs = list(runs)
     grid = Grid(runs)
     engine, bar = grid.engine(jobs), grid.bar(show_progress)  # here, for the bar is the running cell's

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import subprocess
-import sys
 import time
 from concurrent.futures import Future
 from itertools import product
@@ -28,9 +25,8 @@ from kit.methods.complexity import stages as complexity_gap
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import Layer, LayeredSpec
 from kit.runs.spec import with_teachers
-from kit.runs.store import Failure, Result, find, folder_of
+from kit.runs.store import Failure, Result, find
 from kit.runs.training import train
-from kit.runtime.collector import RARELY
 from kit.training.history import Diverged
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -313,27 +309,6 @@ def test_nothing_to_do_starts_nothing(monkeypatch):
     assert train_all([]) == {}
     result = train(hard())
     assert train_all([hard()])[hard()].folder == result.folder
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
-def test_workers_warm_up_only_where_the_cache_holds_no_run(tmp_path, monkeypatch):
-    started = []
-    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
-    monkeypatch.setattr(engines, "_start_fork_server", lambda: started.append(gc.get_threshold()))
-    usual = gc.get_threshold()
-    engines.warm_up()
-    assert started == [RARELY]
-    folder_of(hard().hash).mkdir(parents=True)
-    engines.warm_up()
-    assert len(started) == 1
-    begin_all([], show_progress=False).result()
-    assert gc.get_threshold() == usual
-    gc.unfreeze()
-
-
-def test_workers_warm_up_without_torch_in_this_process():
-    code = "import sys; from kit.grid import warm_up; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_runs_train_in_the_background_until_they_are_waited_for():
