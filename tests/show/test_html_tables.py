@@ -140,8 +140,9 @@ def test_every_text_is_escaped():
     assert Read(tables[0].html).cells[:2] == [[bad], [bad]]
     assert "<b>" not in tables[1].html and Read(tables[1].html).cells[3][0] == "<b>hrsc</b>"
     shown = picture(new_figure(40, 40), alt=bad)
-    ((tag, attrs),) = Read(shown._repr_html_()).tags
-    assert (tag, attrs["alt"]) == ("img", bad)
+    tags = Read(shown._repr_html_()).tags
+    assert "script" not in [tag for tag, _ in tags] and tags[0] == ("div", tags[0][1] | {"aria-label": bad})
+    assert tags[-1] == ("img", tags[-1][1] | {"alt": bad})
 
 
 def dots(html: str, colour: str) -> list[float]:
