@@ -173,7 +173,8 @@ def subjects(
     method: str = "grad-cam",
     layer: str | None = None,
 ) -> Iterator[Subject]:
-    """Each explained model's maps, then its finished students', then those of the students' starting weights."""
+    """Each explained model's maps, seed by seed, then its finished students', then those of the students' starting
+    weights."""
 
     def seen(network: nn.Module, group: str, student: str, label: str, reading: str = "", seed: int = 0) -> Subject:
         heat = maps(network, scenes.x, scenes.labels, method, layer)
@@ -181,8 +182,8 @@ def subjects(
 
     for group in dict.fromkeys(row.group for row in rows):
         of_group = [row for row in rows if row.group == group]
-        first = of_group[0].runs[0]
-        yield seen(find(first.teachers["big"]).student().to(first.device), group, group, "teacher")
+        for run in of_group[0].runs:
+            yield seen(find(run.teachers["big"]).student().to(run.device), group, group, "teacher", seed=run.seed)
         for row in of_group:
             for run in row.runs:
                 if isinstance(results[run], Result):
@@ -198,20 +199,20 @@ def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
 
     Explained models (`teacher`), the students' starting weights (`random weights`) and three drawn maps stand beside
     the students as controls: `uniform map`, `oracle`, which is the hull's mask itself, and `coarse oracle`, which is
-    the mask seen at as few cells as the students' maps have.
+    the mask seen at as few cells as the students' maps have. A student is compared with the teacher of its own seed.
     """
-    teachers = {each.teacher: each.heat.maps for each in seen if each.temperature == "teacher"}
+    teachers = {(each.teacher, each.seed): each.heat.maps for each in seen if each.temperature == "teacher"}
     some = road_images(scenes)
     found = []
     for each in seen:
         heat = each.heat.maps
         columns = against_regions(heat, scenes) | {"road": road_of(each.network, scenes, heat, some)}
         if each.temperature != "teacher":
-            columns |= likeness(heat, teachers[each.teacher])
+            columns |= likeness(heat, teachers[each.teacher, each.seed])
         which = {name: getattr(each, name) for name in WHICH}
         found.append(_lines(which, (each.heat.predicted == scenes.labels).numpy(), columns))
     if scenes.masks is not None:
-        for group in teachers:
+        for group in dict.fromkeys(each.teacher for each in seen):
             cells = [each.heat.cells for each in seen if each.teacher == group][-1]  # a student's, trained or not
             drawn = {
                 "uniform map": np.ones(scenes.masks.shape),

@@ -86,17 +86,17 @@ def fig2(
     plan: Plan,
     rows: Sequence[Row],
     reading: str = "printed",
-    seed: int = 0,
 ) -> Figure:
-    """Fig. 2's grid. Rows: images, and why they are shown. Columns: the image with its ship's box, each explained
-    model, then its students by T = 5, T = 20 and adaptive; under each map what `frame` has for it."""
-    columns = _columns(seen, reading, seed)
+    """Fig. 2's grid, of the plan's first seed. Rows: images, and why they are shown. Columns: the image with its ship's
+    box, each explained model, then its students by T = 5, T = 20 and adaptive; under each map what `frame` has for it.
+    """
+    columns = _columns([each for each in seen if each.seed == plan.first_seed], reading)
     subjects = [each for _, each in columns]
     layers = {each.student: each.heat.layer for each in subjects}
     text = caption(
         plan,
         rows,
-        f"{subjects[0].heat.method} for the true class, seed {seed}, T = 5 and T = 20 by Eq. (1) {reading}",
+        f"{subjects[0].heat.method} for the true class, seed {plan.first_seed}, T = 5 and T = 20 by Eq. (1) {reading}",
         "layers: " + ", ".join(f"{name} {layer}" for name, layer in layers.items()),
         "outlined: the hull; under each map: its energy inside, ✓ the network predicts the class, ✗ another",
     )
@@ -129,7 +129,7 @@ def fig2(
     return page.figure
 
 
-def _columns(seen: Sequence[Subject], reading: str, seed: int) -> list[tuple[float, Subject]]:
+def _columns(seen: Sequence[Subject], reading: str) -> list[tuple[float, Subject]]:
     """Right of the image the explained models, then for each of them its students by T = 5, T = 20 and adaptive.
 
     Each with its left edge in px: groups are a little apart.
@@ -137,8 +137,7 @@ def _columns(seen: Sequence[Subject], reading: str, seed: int) -> list[tuple[flo
     explained = [each for each in seen if each.temperature == "teacher"]
     groups = [explained]
     for big in explained:
-        of = [each for each in seen if each.teacher == big.teacher and each.seed == seed]
-        of = [each for each in of if each.reading in (reading, "three steps")]
+        of = [each for each in seen if each.teacher == big.teacher and each.reading in (reading, "three steps")]
         groups.append([each for T in ("T=5", "T=20", "adaptive") for each in of if each.temperature == T])
     columns, left = [], LEFT + TILE + GAP
     for group in filter(None, groups):

@@ -27,13 +27,13 @@ KEPT = 64  # maps
 DEFAULT = "default"  # a choice like others: a drop-down has nothing to show for None
 
 
-def named(subjects: Sequence[Subject], seed: int = 0) -> dict[str, nn.Module]:
-    """The explained models and one seed's students (trained and not), by what a reader calls them."""
-    found = {}
-    for each in subjects:
+def named(subjects: Sequence[Subject]) -> dict[str, nn.Module]:
+    """The first seed's explained models and students (trained and not), by what a reader calls them."""
+    found, first = {}, min(each.seed for each in subjects)
+    for each in (each for each in subjects if each.seed == first):
         if each.temperature == "teacher":
             found[f"{each.student}, explained"] = each.network
-        elif each.seed == seed:
+        else:
             how = ", ".join(filter(None, (each.temperature, each.reading)))
             found[f"{each.student} of {each.teacher}, {how}"] = each.network
     return found

@@ -130,8 +130,10 @@ def search_figure(comparison: Comparison) -> Figure:
 
 
 @style.styled()
-def removal_figure(comparison: Comparison, seed: int = 0) -> tuple[Figure, pd.DataFrame]:
-    """[12]: each candidate's layers, kept or removed, then shrunk; beside it the reward and what it is made of."""
+def removal_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
+    """[12] at the first seed: each candidate's layers, kept or removed, then shrunk; beside it the reward and what it
+    is made of."""
+    seed = comparison.plan.first_seed
     log = comparison.found[label_of(comparison, "[12]"), seed].log
     kept = layers_kept(log)
     figure = style.sheet(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,7 @@ def test_images_shown_are_a_fixed_draw_then_the_extremes():
 @pytest.fixture(scope="module")
 def small():
     """VGG-19's students at preset smoke: rows, results, scenes, subjects and their scores."""
-    plan = Plan.of("smoke")
+    plan = Plan.of("smoke", first_seed=7)
     rows = figure2.table(plan, 1, readings=("printed",), explained=("vgg19",))
     results = train_all(runs_of(rows), show_progress=False)
     scenes = Scenes.of(rows[0].runs[0].data.load())
@@ -146,6 +147,19 @@ def test_there_is_a_line_for_every_network_and_image(small):
     has_float = scenes.shortcuts.any((1, 2))
     one = students[(students["temperature"] == "T=5") & (students["empty"] == 0)]
     np.testing.assert_array_equal(one["energy_shortcut"].notna(), has_float[one["image"]])
+
+
+def test_a_student_is_compared_with_the_teacher_of_its_own_seed(small):
+    *_, scenes, subjects, _ = small
+    explained, student = subjects[0], subjects[1]
+    others = torch.rand(explained.heat.maps.shape, generator=torch.Generator().manual_seed(0)).numpy()
+    second = replace(explained, seed=8, heat=replace(explained.heat, maps=others))
+    seen = [explained, second, replace(student, heat=explained.heat), replace(student, seed=8, heat=second.heat)]
+    frame = figure2.scores(seen, scenes)
+    students = frame[(frame["temperature"] == student.temperature) & (frame["empty"] == 0)]
+    assert set(students["seed"]) == {7, 8}
+    np.testing.assert_allclose(students["agreement"], 1)
+    assert (frame["temperature"] == "uniform map").sum() == len(scenes)  # once for both
 
 
 def test_road_is_left_to_a_few_of_many_or_large_images(small):
