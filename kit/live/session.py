@@ -504,8 +504,10 @@ def _teach(missing: list[Run], sender: Connection) -> None:
 
 def shares(missing: Sequence[Run]) -> dict[Run, float]:
     """Predicts by counted FLOPs which share of the work each run is; a given one only answers."""
-    work = {run: Pace().seconds(run) + Pace().evaluating(run, 0) for run in missing}
-    return {run: each / sum(work.values()) for run, each in work.items()}
+    pace = Pace()
+    work = {run: pace.seconds(run) + pace.evaluating(run, 0) for run in missing}
+    total = sum(work.values())
+    return {run: each / total for run, each in work.items()}
 
 
 def announcement(missing: Sequence[Run]) -> str:

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from kit.show.style import DPI, SMALL
 
-DARK = '[data-jp-theme-light="false"], .theme-dark, .vscode-dark'  # JupyterLab's and Voilà's pages, and VS Code's
+DARK = '[data-jp-theme-light="false"], .vscode-dark'  # JupyterLab's and Voilà's pages, and VS Code's
 GROUND = 0.07  # a dark page's luma; a pale colour's is as far above it as it is below white
 BLACK = "000000"  # what an SVG leaves unsaid
 LEAST = 10 / (SMALL * DPI / 72)  # of its own width: where there is less room it scrolls, so that letters have 10 px
