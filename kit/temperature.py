@@ -29,6 +29,7 @@ class Policy(Described):
 
     kind: str
     moves: ClassVar[bool] = True  # whether t may change, and so end its stage before the budget does
+    early: ClassVar[bool] = False  # whether `next` needs of a batch its logits and labels, and no gradient
     steerable: ClassVar[tuple[str, ...]] = ()  # fields that may be changed while a student trains
 
     @property
@@ -104,6 +105,7 @@ class Adaptive(Falling):
     # whether the gradient is taken per variance of the teacher's logits: a rate then suits any teacher and number of
     # classes. Runs from before this reading are described without it.
     normalised: bool = Field(default=False, exclude_if=lambda normalised: not normalised)
+    early: ClassVar[bool] = True
     steerable: ClassVar[tuple[str, ...]] = ("k", "rate")
 
     def next(self, t: float, at: Moment) -> float:

@@ -69,6 +69,7 @@ class Training(Recorded):
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
         as_drawn = partial(augmented, pad=recipe.pad, padding=recipe.padding, mean=self.mean, std=self.std)
         self.images, self.augmented = Prefetch(data.train, self.device), Captured(as_drawn)
+        self.beside = torch.cuda.Stream(self.device, priority=-1) if self.device.type == "cuda" else None
         self.micro_batches = MicroBatches(data.px, self.ranks)
         self.enter_stage(0)
 
@@ -137,7 +138,10 @@ class Training(Recorded):
             x=x, y=y, zs=single(zs), logits={name: single(zt) for name, zt in logits.items()},
             student=self.student, teachers=self.teachers.present, step=self.step - first,
             stage_steps=self.last_step - first, steps_per_epoch=self.steps_per_epoch, ranks=self.ranks,
+            beside=self.beside,
         )  # fmt: skip
+        if self.beside is not None:
+            self.beside.wait_stream(torch.cuda.current_stream(self.device))
         at = at if self.thermostat is None else replace(at, temperatures=self.thermostat.given(at))
         loss = stage.objective(at) * share
         loss.backward()

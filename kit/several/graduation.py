@@ -31,6 +31,7 @@ class Graduation(Policy):
     rate: float = Field(gt=0, description="learning rate of each θ in one epoch")
     normalised: bool = True
     level: bool = False
+    early: ClassVar[bool] = True
     steerable: ClassVar[tuple[str, ...]] = ("k", "rate")
 
     @property

@@ -130,6 +130,7 @@ class Learner(Recordings):
     def _record(self, *held: Tensor) -> nn.Module:
         """Recording asks the network several times: its batch norms' statistics and random numbers stay as they are."""
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")  # autograd waits for both
+        warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA")  # one is made
         kept = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         try:
             with torch.random.fork_rng(devices=[held[0].device]):

@@ -52,6 +52,7 @@ class Moment:
     )  # ∂loss/∂t by teacher, of temperatures that required a gradient
     recorded: dict[str, float | Tensor] = field(default_factory=dict)  # numbers () that an objective writes down
     ranks: Ranks = ALONE
+    beside: torch.cuda.Stream | None = None  # a GPU's stream that waits for zs and logits, and for no backward pass
 
     def __post_init__(self) -> None:
         for name, zt in self.logits.items():
@@ -84,7 +85,11 @@ class Moment:
 def joined(parts: Sequence[Moment]) -> Moment:
     """The moment of a batch that was taken in parts, free of any graph, without images and temperatures; what its
     objective recorded is a mean over images."""
-    first, y = parts[0], torch.cat([at.y for at in parts])
+    first = parts[0]
+    if len(parts) == 1:
+        logits = {name: zt.detach() for name, zt in first.logits.items()}
+        return replace(first, x=torch.empty(0), zs=first.zs.detach(), logits=logits, temperatures={})
+    y = torch.cat([at.y for at in parts])
     shares = [len(at.y) / len(y) for at in parts]
     return replace(
         first,
@@ -93,6 +98,7 @@ def joined(parts: Sequence[Moment]) -> Moment:
         zs=torch.cat([at.zs.detach() for at in parts]),
         logits={name: torch.cat([at.logits[name].detach() for at in parts]) for name in first.logits},
         temperatures={},
+        beside=None,
         recorded={
             name: sum(at.recorded[name] * share for at, share in zip(parts, shares, strict=True))
             for name in first.recorded

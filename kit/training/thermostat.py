@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kit.losses import Scalar, Sides, sides
@@ -40,7 +41,8 @@ class Thermostat:
     def observe(self, at: Moment, given: Given = ()) -> None:
         """Moves t after a batch, whose losses may have left gradients in the temperatures given for it, by part."""
         slopes = {name: slope for name in self.teachers if (slope := slope_of(name, given, at.ranks)) is not None}
-        self.t = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
+        with torch.cuda.stream(at.beside if self.policy.early else None):
+            self.t = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
 
     def trace(self, given: Given) -> dict[str, float]:
         """Numbers to record of a batch: t, and what was used (a mean); by teacher, and over images, where there are."""
