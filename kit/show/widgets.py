@@ -19,7 +19,7 @@ from torch import Tensor
 from kit.errors import KitError
 from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy
 from kit.runtime.threads import one_thread
-from kit.show import style
+from kit.show import style, themes
 from kit.show.artefacts import LivePicture, pixels_png
 from kit.show.labels import Labels
 from kit.show.panels import GradientTerms, Softened
@@ -105,11 +105,14 @@ class TemperatureExplorer(widgets.VBox):
                 widgets.HBox([controls, self.thumbnail, self.losses], layout=side_by_side),
                 widgets.HBox([self.bars, self.gradient], layout=side_by_side),
                 Labels({f"kit-{name}": words for name, words in PICTURES.items()}),
+                widgets.HTML(themes.PIXELS, layout=widgets.Layout(display="none")),
             ],
             layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"),
         )
         for name in PICTURES:
             getattr(self, name).add_class(f"kit-{name}")
+        for chart in (self.bars, self.gradient):
+            chart.add_class(themes.CHART)
         self._shown: dict[str, tuple] = {}
         self._redraw = Coalesced(self.draw)
         self.k.observe(self._k_changed, "value")

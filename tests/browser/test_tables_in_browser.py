@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import nbformat
 import pytest
+from PIL import Image, ImageStat
 from playwright.sync_api import Page, expect
 
 from benchmarks import pages
@@ -148,6 +151,9 @@ def test_tables_are_legible_sorted_by_a_click_and_copied(page, lab, screenshots)
         page.wait_for_timeout(1 * SECONDS)
         explorer.scroll_into_view_if_needed()
         explorer.screenshot(path=screenshots / f"explorer-{name.split()[1].lower()}-{width}.png")
+        for chart in explorer.get_by_role("img").all():
+            lightness = Image.open(BytesIO(chart.screenshot())).convert("L")
+            assert sum(ImageStat.Stat(lightness).median) == pytest.approx(17 if "Dark" in name else 255, abs=3)
         for i, table in enumerate(page.locator(".kit-table").all()):
             table.scroll_into_view_if_needed()
             table.screenshot(path=screenshots / f"table-{i}-{name.split()[1].lower()}-{width}.png")
