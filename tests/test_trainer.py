@@ -357,6 +357,13 @@ def test_a_student_without_a_logit_for_each_class_is_refused(head, gives):
         Training(hard(1), DATA, student, {}, seed=0).run()
 
 
+def test_a_teacher_that_answers_a_tuple_is_refused():
+    teacher = nn.Sequential(nn.Flatten(), nn.LSTM(3 * PX * PX, 6))
+    made = Recipe(stages=recipe.eq1(5), epochs=1, batch=8)
+    with pytest.raises(KitError, match=r"^a teacher gives a tuple; allowed: logits \(N, C\)$"):
+        Training(made, DATA, linear(0), {"big": teacher}, seed=0).run()
+
+
 def test_a_missing_teacher_and_a_student_that_cannot_learn_are_refused_in_one_line():
     made, student = Recipe(stages=recipe.eq1(5), epochs=1, batch=8), linear(0)
     for given, named in [({}, "none"), ({"small": linear(1)}, "small")]:

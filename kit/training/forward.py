@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.data.augment import Padding, augment, normalise
-from kit.errors import not_one_of
+from kit.errors import KitError, not_one_of
 from kit.parallel.ranks import ALONE, Ranks
 
 Precision = Literal["float32", "bfloat16"]
@@ -59,10 +59,13 @@ def answering(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def teach(teacher: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again."""
+    """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again. KitError where
+    it answers by something else."""
     with torch.inference_mode():
-        logits = teacher(x).to(dtype)
-    return logits.to(torch.float32, copy=True)  # an ordinary tensor, so that the student's loss may keep it
+        logits = teacher(x)
+    if not isinstance(logits, Tensor):
+        raise KitError(f"a teacher gives a {type(logits).__name__}; allowed: logits (N, C)")
+    return logits.to(dtype).to(torch.float32, copy=True)  # an ordinary tensor, so that the student's loss may keep it
 
 
 def single(logits: Tensor) -> Tensor:
