@@ -24,9 +24,13 @@
 | `kit.siblings`, `kit.beyond` | other temperatures and losses; all `TABLES`: the paper's and those after it |
 | `kit.show`, `kit.live`, `kit.figures`, `kit.cli` | pictures; the cockpit; notebooks, headlessly; commands |
 
-Importing this package imports none of them: a name is loaded when it is first used.
+Importing this package imports none of them: a name is loaded when it is first used. It does say by which instructions
+torch computes on an x86-64 processor: `kit.runtime.instructions`.
 """
 
 import lazy_loader as lazy
 
+from kit.runtime.instructions import compute_alike
+
+compute_alike()
 __getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -32,6 +32,7 @@ def doctor() -> None:
         except PackageNotFoundError:
             wrong = True
             print(f"{name}: not installed")
+    print(f"instructions: {torch.backends.cpu.get_cpu_capability()}")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (presets smoke and quick need none)"
     print(f"GPU: {gpu}")
     print(f"cache: {cache_folder()}")

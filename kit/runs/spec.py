@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_serializer, model_validator
 from torch import nn
+from torch.backends.cpu import get_cpu_capability
 
 from kit.data import roles
 from kit.data.augment import batch_sizes
@@ -246,7 +247,8 @@ def changed(run: Run, **fields: Any) -> Run:
 
 @cache
 def versions() -> dict[str, str]:
-    return {name: version(name) for name in PACKAGES}
+    """Lists what a student's bits depend on besides its description: packages, and torch's instructions."""
+    return {name: version(name) for name in PACKAGES} | {"instructions": get_cpu_capability()}
 
 
 def with_teachers(runs: Iterable[Run]) -> list[Run]:

@@ -1,1 +1,1 @@
-"""Settings of the process that trains: threads, malloc, the garbage collector, and a faulty oneDNN kernel avoided."""
+"""Settings of the process that trains: instructions, threads, memory, garbage collector, a faulty kernel avoided."""
