@@ -16,10 +16,10 @@ with a fixed T.
 
 The student's width is 8, as in preset quick, whose networks are what the kit trains on a CPU; `--width` sets it. The
 wider it is, the more of a step is convolutions, which are the same in all loops, and the closer all ratios are to 1.
-`kit bfloat16`, where the machine has instructions for it, is other arithmetic (`--precision bfloat16`) and in none of
-the last line's ratios. TFLOP/s are images/s times the counted operations of an image. On a GPU the loops take turns as
-well, each turn begins with steps that are not timed, `bare` holds all images on the GPU, and in float32 convolutions
-are TF32, as torch has it.
+`kit bfloat16`, where torch may use instructions for it (of a CPU: docs/runs.md, "On another processor"), is other
+arithmetic (`--precision bfloat16`) and in none of the last line's ratios. TFLOP/s are images/s times the counted
+operations of an image. On a GPU the loops take turns as well, each turn begins with steps that are not timed, `bare`
+holds all images on the GPU, and in float32 convolutions are TF32, as torch has it.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -
     found = {name: Spread.of_ratio(measured, base) for name, measured in rates.items()}
     table("changed alone: speed over the bare loop", found, width=40)
     if not bare.has_bfloat16(task.device):
-        print("bfloat16 is left out: this machine has no instructions for it")
+        print("bfloat16 is left out: torch has no instructions for it here")
     if compiled:
         found |= compare_compiled(task, steps, repeats, threads)
     return found
