@@ -21,7 +21,7 @@ from kit.losses import Sides
 from kit.recipe import Recipe
 from kit.runtime.malloc import keep_freed_memory
 from kit.training.captured import Captured, Learner
-from kit.training.forward import ON_CPU, Machine, answering, augmented, on_device, single
+from kit.training.forward import ON_CPU, Machine, answering, augmented, beside, on_device, single
 from kit.training.micro_batches import MicroBatches, check_shareable
 from kit.training.moment import Moment, joined
 from kit.training.optimiser import learning_rate, sgd
@@ -69,7 +69,7 @@ class Training(Recorded):
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
         as_drawn = partial(augmented, pad=recipe.pad, padding=recipe.padding, mean=self.mean, std=self.std)
         self.images, self.augmented = Prefetch(data.train, self.device), Captured(as_drawn)
-        self.beside = torch.cuda.Stream(self.device, priority=-1) if self.device.type == "cuda" else None
+        self.beside = beside(self.device)
         self.micro_batches = MicroBatches(data.px, self.ranks)
         self.enter_stage(0)
 
@@ -136,12 +136,9 @@ class Training(Recorded):
             zs, logits = self.learner(x), self.teachers.answer(x, known)  # (N, C)
         at = Moment(
             x=x, y=y, zs=single(zs), logits={name: single(zt) for name, zt in logits.items()},
-            student=self.student, teachers=self.teachers.present, step=self.step - first,
+            student=self.student, teachers=self.teachers.present, beside=self.beside(), step=self.step - first,
             stage_steps=self.last_step - first, steps_per_epoch=self.steps_per_epoch, ranks=self.ranks,
-            beside=self.beside,
         )  # fmt: skip
-        if self.beside is not None:
-            self.beside.wait_stream(torch.cuda.current_stream(self.device))
         at = at if self.thermostat is None else replace(at, temperatures=self.thermostat.given(at))
         loss = stage.objective(at) * share
         loss.backward()

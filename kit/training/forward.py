@@ -58,6 +58,19 @@ def answering(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled, cache_enabled=False)  # no weight is used twice
 
 
+def beside(device: torch.device) -> Callable[[], torch.cuda.Stream | None]:
+    """A GPU's second stream, None of a CPU. Each call has it wait for what has been launched by then, for no more."""
+    if device.type != "cuda":
+        return lambda: None
+    stream = torch.cuda.Stream(device, priority=-1)
+
+    def waiting() -> torch.cuda.Stream:
+        stream.wait_stream(torch.cuda.current_stream(device))
+        return stream
+
+    return waiting
+
+
 def teach(teacher: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """The teacher's logits (N, C) for images x, free of any graph, rounded to `dtype` and float32 again. KitError where
     it answers by something else."""
