@@ -18,7 +18,7 @@ def compute_alike() -> None:
     Sums are added up in another order by wider instructions, and training makes another student of it. Holds from
     torch's first operation on. Variables that are set already stay, and then the others are let alone.
     """
-    if has_avx512() and not os.environ.keys() & AVX2.keys():
+    if not os.environ.keys() & AVX2.keys() and has_avx512():
         os.environ.update(AVX2)
 
 

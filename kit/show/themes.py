@@ -13,9 +13,7 @@ DARK = '[data-jp-theme-light="false"], .vscode-dark'  # JupyterLab's and Voilà'
 GROUND = 0.07  # a dark page's luma; a pale colour's is as far above it as it is below white
 BLACK = "000000"  # what an SVG leaves unsaid
 LEAST = 10 / (SMALL * DPI / 72)  # of its own width: where there is less room it scrolls, so that letters have 10 px
-CHART = (
-    "kit-chart"  # the class of a chart that is pixels: where the page is dark its lightness is turned, its hues stay
-)
+CHART = "kit-chart"  # the class of a chart that is pixels: on a dark page its lightness is turned, its hues stay
 PIXELS = f"<style>:is({DARK}) .{CHART} {{ filter: invert({1 - GROUND}) hue-rotate(180deg) }}</style>"
 PALE = 0.8  # the luma from which on a colour is one of grounds and rules, not of lines and letters
 

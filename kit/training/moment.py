@@ -85,22 +85,23 @@ class Moment:
 def joined(parts: Sequence[Moment]) -> Moment:
     """The moment of a batch that was taken in parts, free of any graph, without images and temperatures; what its
     objective recorded is a mean over images."""
-    first = parts[0]
-    if len(parts) == 1:
-        logits = {name: zt.detach() for name, zt in first.logits.items()}
-        return replace(first, x=torch.empty(0), zs=first.zs.detach(), logits=logits, temperatures={})
-    y = torch.cat([at.y for at in parts])
+    first, y = parts[0], whole([at.y for at in parts])
     shares = [len(at.y) / len(y) for at in parts]
     return replace(
         first,
         x=torch.empty(0),
         y=y,
-        zs=torch.cat([at.zs.detach() for at in parts]),
-        logits={name: torch.cat([at.logits[name].detach() for at in parts]) for name in first.logits},
+        zs=whole([at.zs for at in parts]),
+        logits={name: whole([at.logits[name] for at in parts]) for name in first.logits},
         temperatures={},
-        beside=None,
+        beside=first.beside if len(parts) == 1 else None,  # they are put together after the backward pass
         recorded={
             name: sum(at.recorded[name] * share for at, share in zip(parts, shares, strict=True))
             for name in first.recorded
         },
     )
+
+
+def whole(parts: Sequence[Tensor]) -> Tensor:
+    """A batch's tensor of its parts' (n, …), free of any graph; one that was taken whole is not copied."""
+    return parts[0].detach() if len(parts) == 1 else torch.cat([part.detach() for part in parts])
