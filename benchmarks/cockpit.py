@@ -5,8 +5,9 @@
 Of each: `text_hz` and `curves_hz`, changes of the status line and drawings of the curves a second, once a run has
 `points` batches, and `early_hz`, drawings at its beginning. `slider_p95_ms`: from a key press on the K slider to the
 changed distributions, 95th percentile; `curves_p95_ms` likewise to the curves that show it. `slowdown`: by how much
-longer the same number of batches takes with the cockpit open in the browser than without, median of interleaved
-repeats; 0.1 means 10 %. `default_run`: how often the curves are drawn from Start to the end of notebook 08's own run.
+longer a batch takes with the cockpit open in the browser than without, 0.1 being 10 %: the median over many pairs of
+short slices, one after the other, as a machine is now quicker and now slower. `default_run`: how often the curves are
+drawn from Start to the end of notebook 08's own run.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from kit.runs.training import train
 
 PRESET, EPOCHS = "quick", 2000  # the networks of preset quick, for longer than the benchmark takes
 NOTEBOOK, LONG = "08_playground.ipynb", "long.ipynb"
+SETTLING = 0.8  # seconds after which a training that goes on is at its pace
 SMALL = {"student": "cnn", "teacher": "cnn", "small_teacher": "cnn"}  # reach many batches soon
 
 # Notes, on the page's own clock, each drawing of the curves (0), each change of the distributions (1) and of the status
@@ -105,35 +107,38 @@ def rates(page: Page, seconds: float) -> tuple[float, float]:
     return tuple(1000 * sum(what == kind for what, *_ in seen) / (end - begin) for kind in (2, 0))
 
 
-def seconds_alone(batches: int) -> float:
-    """Of so many batches of the same training in a session that nobody watches."""
-    session = Session(settings())
-    try:
-        session.start()
-        return _seconds(lambda: session.state.step, batches)
-    finally:
-        session.close(timeout=30)
-
-
-def seconds_watched(page: Page, batches: int) -> float:
-    """Of so many batches, by the page's own notes: whoever asks a page keeps it busy."""
+def seconds_watched(page: Page, seconds: float) -> float:
+    """Of a batch while the page shows it, by the page's own notes: whoever asks a page keeps it busy."""
+    press(page, "Start")
+    page.wait_for_timeout(1000 * SETTLING)
     page.evaluate("() => { window.kitSeen.length = 0 }")
-    while batch(page) < 20 + batches:
-        page.wait_for_timeout(1500)
+    page.wait_for_timeout(1000 * seconds)
     seen = page.evaluate("() => window.kitSeen.filter(([kind]) => kind === 2)")
-    at = [(when / 1000, batch_in(words)) for _, when, words in seen if batch_in(words) >= 20]
-    (begin, begun), (end, last) = at[0], at[-1]
-    return (end - begin) * batches / (last - begun)
+    press(page, "Pause")
+    says(page, "paused")
+    (begin, begun), (end, last) = ((when / 1000, batch_in(words)) for _, when, words in (seen[0], seen[-1]))
+    return (end - begin) / (last - begun)
 
 
-def _seconds(step: Callable[[], int], batches: int) -> float:
-    """How long so many batches take, from a batch after the start-up on."""
-    while (begun := step()) < 20:
+def seconds_alone(session: Session, seconds: float) -> float:
+    """Of a batch of a session that nobody watches."""
+    session.start()
+    time.sleep(SETTLING)
+    begin, begun = next_state(session)
+    time.sleep(seconds)
+    end, last = next_state(session)
+    session.pause()
+    while session.state.phase != "paused":
         time.sleep(0.02)
-    begin = time.perf_counter()
-    while (last := step()) < begun + batches:
-        time.sleep(0.1)
-    return (time.perf_counter() - begin) * batches / (last - begun)
+    return (end - begin) / (last - begun)
+
+
+def next_state(session: Session) -> tuple[float, int]:
+    """When a session says next how it stands, and how many batches it has trained."""
+    number = session.state.number
+    while session.state.number == number:
+        time.sleep(0.002)
+    return time.perf_counter(), session.state.step
 
 
 def batch(page: Page) -> int:
@@ -183,23 +188,25 @@ def rates_of_a_long_run(page: Page, points: int) -> dict[str, float]:
     return {"text_hz": round(text, 1), "curves_hz": round(curves, 1), "early_hz": round(early, 1), "points": points}
 
 
-def costs(page: Page, presses: int, repeats: int, batches: int) -> dict[str, float]:
+def costs(page: Page, presses: int, repeats: int, seconds: float) -> dict[str, float]:
     """What a slider's mover waits, and the training."""
     ratios, late, drawn = [], [], []
-    for _ in range(repeats):
-        press(page, "Start")
-        watched = seconds_watched(page, batches)
-        press(page, "Pause")
-        says(page, "paused")
-        alone = seconds_alone(batches)
-        ratios.append(watched / alone)
-        print(f"{batches} batches: {watched:.1f} s watched, {alone:.1f} s alone", file=sys.stderr)
-        press(page, "Reset")
-        says(page, "ready")
+    alone = Session(settings())
+    try:
+        while alone.state.phase != "ready":
+            time.sleep(0.1)
+        for _ in range(repeats):
+            watched, unwatched = seconds_watched(page, seconds), seconds_alone(alone, seconds)
+            ratios.append(watched / unwatched)
+            print(f"a batch: {1000 * watched:.1f} ms watched, {1000 * unwatched:.1f} ms alone", file=sys.stderr)
+    finally:
+        alone.close(timeout=30)
+    press(page, "Reset")
+    says(page, "ready")
     while len(late) < presses:
         page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first.press("End")
         press(page, "Start")
-        _seconds(lambda: batch(page), 5)
+        page.wait_for_timeout(1000 * SETTLING)
         some = latencies(page, 40, min(25, presses - len(late)))
         late += some[0]
         drawn += some[1]
@@ -225,8 +232,8 @@ def main(
     apps: Annotated[str, typer.Option(help="lab, voila, or both with a comma")] = "lab,voila",
     points: Annotated[int, typer.Option(min=100, help="batches after which the page's rates are taken")] = 10_000,
     presses: Annotated[int, typer.Option(min=1, help="of keys on the slider")] = 50,
-    repeats: Annotated[int, typer.Option(min=1, help="of the training, watched and alone")] = 3,
-    batches: Annotated[int, typer.Option(min=1, help="of each training that are timed")] = 500,
+    repeats: Annotated[int, typer.Option(min=1, help="of a slice of training, watched and alone")] = 20,
+    seconds: Annotated[float, typer.Option(min=0.5, help="of each slice")] = 3.0,
     as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON (it always does)")] = True,
 ) -> None:
     """How live the cockpit is in a real browser, and what it costs the training."""
@@ -257,7 +264,7 @@ def main(
             with cockpit(app, LONG) as page:
                 found[app] = rates_of_a_long_run(page, points)
             with cockpit(app, NOTEBOOK, epochs=EPOCHS) as page:
-                found[app] |= costs(page, presses, repeats, batches)
+                found[app] |= costs(page, presses, repeats, seconds)
             print(app, found[app], file=sys.stderr)
         with cockpit("lab", NOTEBOOK) as page:
             found["default_run"] = drawings_of_a_run(page)

@@ -26,6 +26,7 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+FILES_AS_MEMORY = ["--disable-dev-shm-usage"]  # shares pictures by files: the disk is then as busy as the page
 SECONDS = 1000  # Playwright counts in milliseconds
 PATIENCE = 180 * SECONDS
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
@@ -105,7 +106,9 @@ def _answers(url: str, server: subprocess.Popen, log: Path) -> None:
 @contextmanager
 def browser(executable: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        launched = playwright.chromium.launch(
+            executable_path=executable, args=list(QUIET), ignore_default_args=FILES_AS_MEMORY
+        )
         try:
             yield launched
         finally:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
+from kit.data.base import Split
 from kit.data.roles import EVERY, ROLES, check_sources
 from kit.errors import KitError, one_of
 from kit.live.drawn import Bars, Curves, Lines, distributions
@@ -55,7 +56,7 @@ from kit.training import steering
 from kit.training.thermostat import mean
 
 INTERVAL = 0.15  # seconds between two messages to the page
-ATTENDING = 0.02  # at most this share of a core's time goes into where the networks look
+ATTENDING = 0.01  # at most this share of a core's time goes into where the networks look
 NETWORKS = ("teacher", "small_teacher", "third_teacher", "student")
 NONE = "none"  # a choice like others: a drop-down has nothing to show for None
 EYE = 136  # px at least: the image beside where the networks look
@@ -373,6 +374,7 @@ class Cockpit(widgets.VBox):
         self._compact, self._folder = compact, folder
         self.draws = 0
         self._shown: object = None  # of which states the curves are
+        self._named: Split | None = None  # the images that there are to pick from
         self._loop = None  # in a script nothing is redrawn by itself
         with contextlib.suppress(RuntimeError):
             self._loop = asyncio.get_running_loop()
@@ -581,12 +583,11 @@ class Cockpit(widgets.VBox):
 
     def _name_images(self) -> None:
         state = self.lanes[0].session.state
-        if state.pictures is None:
+        if state.pictures is None or state.pictures is self._named:
             return
-        classes = state.run.data.load().classes
+        self._named, chosen, classes = state.pictures, self.image.value, state.run.data.load().classes
         names = [(f"{i}: {classes[label]}", i) for i, label in enumerate(state.pictures.labels.tolist())]
         if list(self.image.options) != names:
-            chosen = self.image.value
             self.image.options = names
             self.image.value = min(chosen, len(names) - 1)
 

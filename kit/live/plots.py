@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import cycle
 from typing import Any, Literal
 
@@ -66,10 +66,36 @@ class Curves:
 # ---- what is shown --------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Lane:
+    """A session as its lines are drawn: colour, dash, and its history thinned, (n,) each against the batches x (n,)."""
+
+    state: State
+    colour: str
+    dash: tuple[float, ...]
+    x: np.ndarray
+    history: History
+
+    @classmethod
+    def of(cls, state: State, colour: str, dash: tuple[float, ...]) -> Lane:
+        """All columns are thinned at once: each call of numpy is one that the training waits for."""
+        full = state.history
+        names, own = [field.name for field in fields(full) if field.name != "traces"], list(full.traces)
+        columns = [np.arange(1.0, len(full) + 1), *(getattr(full, name) for name in names), *full.traces.values()]
+        x, *thin = thinned(np.stack(columns, 1)).T  # (m,) each
+        traces = dict(zip(own, thin[len(names) :], strict=True))
+        history = replace(History(*thin[: len(names)]), used=full.used[:: size_of(full.used)], traces=traces)
+        return cls(state, colour, dash, x, history)
+
+    def line(self, y: np.ndarray, colour: str = "", name: str = "", width: float = 1.6, **looks: Any) -> Line:
+        """Values (n,) by batch, in the lane's dash and, where no other is given, its colour."""
+        return Line(self.x, y, colour or self.colour, name, width, **{"dash": self.dash} | looks)
+
+
 def curves(states: Sequence[State]) -> Curves:
     """Describes loss, t, accuracy and what moves t of the sessions; the first one's stages and marks are shown."""
     first, total = states[0], max(1, *(state.total for state in states))
-    lanes = list(zip(states, LANES, strict=False))
+    lanes = [Lane.of(state, *looks) for state, looks in zip(states, LANES, strict=False)]
     ends = [begin for _, begin in first.stages[1:]] + [total] * bool(first.stages)
     shades = stage_shades(name for name, _ in first.stages)
     return Curves(
@@ -80,79 +106,67 @@ def curves(states: Sequence[State]) -> Curves:
     )
 
 
-Lanes = Sequence[tuple[State, tuple[str, tuple[float, ...]]]]
-
-
-def _loss(lanes: Lanes) -> Panel:
+def _loss(lanes: Sequence[Lane]) -> Panel:
     names = ["A, whose stages are shaded", "B"] if len(lanes) > 1 else [""]
-    lines = [
-        Line(*_by_batch(state.history.loss), colour, name, dash=dash)
-        for (state, (colour, dash)), name in zip(lanes, names, strict=True)
-    ]
-    low, high = _decades(np.concatenate([state.history.loss for state, _ in lanes]))
+    lines = [lane.line(lane.history.loss, name=name) for lane, name in zip(lanes, names, strict=True)]
+    low, high = _decades(np.concatenate([lane.state.history.loss for lane in lanes]))
     return Panel("loss of the batch (log scale)", tuple(lines), low, high, "log")
 
 
-def _accuracy(lanes: Lanes) -> Panel:
+def _accuracy(lanes: Sequence[Lane]) -> Panel:
     lines = []
-    for (state, (colour, dash)), marker in zip(lanes, ("o", "s"), strict=False):
-        lines.append(Line(*_by_batch(state.history.top1), colour, width=1.1, dash=dash, opacity=0.75))
-        every = -(-len(state.epochs) // DOTS)
-        x, y = np.array(state.epochs[:: -every or None][::-1], float).reshape(-1, 2).T  # the last one always
-        lines.append(Line(x, y, colour, width=5 if len(x) <= 40 else 3, marker=marker))
+    for lane, marker in zip(lanes, ("o", "s"), strict=False):
+        lines.append(lane.line(lane.history.top1, width=1.1, opacity=0.75))
+        epochs = lane.state.epochs
+        every = -(-len(epochs) // DOTS)
+        x, y = np.array(epochs[:: -every or None][::-1], float).reshape(-1, 2).T  # the last one always
+        lines.append(Line(x, y, lane.colour, width=5 if len(x) <= 40 else 3, marker=marker))
     return Panel("Top-1 %: line batches, dots test split", tuple(lines), 0, 1.02, "percent")
 
 
-def _temperature(lanes: Lanes) -> Panel:
+def _temperature(lanes: Sequence[Lane]) -> Panel:
     lines = []
-    for state, (colour, dash) in lanes:
-        history, mine = state.history, state is lanes[0][0]
-        lines.append(Line(*_by_batch(history.used, mean=False), colour, "⌊t⌋ in the losses" if mine else "", 1.0, dash,
-                          opacity=0.6, steps=True))  # fmt: skip
-        lines.append(Line(*_by_batch(history.t), colour, "t" if mine else "", 2.0, dash))
+    for lane in lanes:
+        state, history, mine = lane.state, lane.history, lane is lanes[0]
+        lines.append(lane.line(history.used, name="⌊t⌋ in the losses" if mine else "", width=1.0, opacity=0.6,
+                               steps=True))  # fmt: skip
+        lines.append(lane.line(history.t, name="t" if mine else "", width=2.0))
         for (name, trace), other in zip(history.of("t").items(), cycle(TEACHERS), strict=False):
-            known = f"t of {name}" if mine else ""
-            lines.append(Line(*_by_batch(trace), other, known, 1.2, dash))
+            lines.append(lane.line(trace, other, f"t of {name}" if mine else "", 1.2))
         x, k = (np.array(each) for each in bound(state))
         lines.append(Line(x, k, INK, "K" if mine else "", 1.0, (1, 1), steps=True))
-    highest = [np.append(t, state.k or 1) for state, _ in lanes for t in state.history.temperatures]
+    states = [lane.state for lane in lanes]
+    highest = [np.append(t, state.k or 1) for state in states for t in state.history.temperatures]
     top = max(2.0, math.ceil(1.05 * max(float(np.nanmax(t)) for t in highest)))
-    state = lanes[0][0]
-    said = " and ".join(f"{state.t:.2f}" for state, _ in lanes if state.t is not None)
+    state = states[0]
+    said = " and ".join(f"{state.t:.2f}" for state in states if state.t is not None)
     hard = state.t is None and len(state.history)
     title = "t is 1: hard labels" if hard else f"temperature {said}"
     steered = [f"{SYMBOLS.get(event.name, event.name)} → {event.value:.3g}" for event in state.events[-1:]]
     return Panel(title, tuple(lines), 0, top, note="".join(steered))
 
 
-def _slope(lanes: Lanes) -> Panel:
+def _slope(lanes: Sequence[Lane]) -> Panel:
     lines = []
-    for state, (colour, dash) in lanes:
-        history, mine = state.history, state is lanes[0][0]
+    for lane in lanes:
+        history, mine = lane.history, lane is lanes[0]
         if mine:  # of B only the sum
-            lines.append(Line(*_by_batch(history.mismatch), PURPLE, "mismatch", 1.4, (5, 2)))
-            lines.append(Line(*_by_batch(history.spread), GREEN, "spread", 1.4, (1.5, 1.2)))
-        both = _by_batch(history.mismatch + history.spread)
-        lines.append(Line(*both, INK if mine else colour, "sum" if mine else "", 1.2, dash))
-    sums = (state.history.mismatch + state.history.spread for state, _ in lanes)
+            lines.append(lane.line(history.mismatch, PURPLE, "mismatch", 1.4, dash=(5, 2)))
+            lines.append(lane.line(history.spread, GREEN, "spread", 1.4, dash=(1.5, 1.2)))
+        lines.append(lane.line(history.mismatch + history.spread, INK if mine else "", "sum" if mine else "", 1.2))
+    sums = (lane.state.history.mismatch + lane.state.history.spread for lane in lanes)
     reach = _nice(max(float(np.nanmax(np.abs(each), initial=0)) for each in sums))
     return Panel("∂L_D / ∂log t: above 0, t falls", tuple(lines), -reach, reach)
 
 
-def _pull(lanes: Lanes) -> Panel:
+def _pull(lanes: Sequence[Lane]) -> Panel:
     """How hard each of several teachers pulls at the student: its weight as it comes out."""
     lines = []
-    for state, (_, dash) in lanes:
-        for (name, trace), colour in zip(state.history.of("pull").items(), cycle(TEACHERS), strict=False):
-            known = name if state is lanes[0][0] else ""
-            lines.append(Line(*_by_batch(trace), colour, known, 1.4, dash))
+    for lane in lanes:
+        for (name, trace), colour in zip(lane.history.of("pull").items(), cycle(TEACHERS), strict=False):
+            lines.append(lane.line(trace, colour, name if lane is lanes[0] else "", 1.4))
     reach = _nice(max((float(np.nanmax(line.y, initial=0)) for line in lines), default=0))
     return Panel("how hard each teacher pulls at the student", tuple(lines), 0, reach)
-
-
-def _by_batch(values: np.ndarray, mean: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Thinned values against the batches that they are of."""
-    return thinned(np.arange(1.0, len(values) + 1)), thinned(values, mean)
 
 
 def bound(state: State) -> tuple[list[float], list[float]]:
@@ -166,16 +180,21 @@ def bound(state: State) -> tuple[list[float], list[float]]:
     return [0.0, *(float(event.step) for event in moved), float(state.step)], [*values, values[-1]]
 
 
-def thinned(values: np.ndarray, mean: bool = True) -> np.ndarray:
-    """At most POINTS values (n,): means of neighbours, or one of them. NaN where all are."""
-    size = -(-len(values) // POINTS)
-    if size <= 1:
+def size_of(values: np.ndarray) -> int:
+    """How many neighbours become one, so that at most POINTS are left."""
+    return max(1, -(-len(values) // POINTS))
+
+
+def thinned(values: np.ndarray) -> np.ndarray:
+    """At most POINTS values (n, …): means of neighbours as far as they are numbers, NaN where none is."""
+    size = size_of(values)
+    if size == 1:
         return values
-    padded = np.append(values, np.full(-len(values) % size, np.nan)).reshape(-1, size)
-    if not mean:
-        return padded[:, 0]
-    counts = np.isfinite(padded).sum(1)
-    return np.where(counts > 0, np.nansum(padded, 1) / np.maximum(counts, 1), np.nan)
+    missing = np.full((-len(values) % size, *values.shape[1:]), np.nan)
+    blocks = np.concatenate([values, missing]).reshape(-1, size, *values.shape[1:])
+    known = np.isfinite(blocks)
+    counts = known.sum(1)
+    return np.where(counts > 0, np.where(known, blocks, 0).sum(1) / np.maximum(counts, 1), np.nan)
 
 
 def _decades(loss: np.ndarray) -> tuple[float, float]:

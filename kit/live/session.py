@@ -51,7 +51,7 @@ from kit.training.thermostat import mean
 
 PICTURES = 48  # test images to pick from
 INTERVAL = 0.1  # seconds from one state to the next while batches go by
-SWITCHING = 0.0005  # seconds after which the training gives way to who waits, such as whoever moves a slider
+SWITCHING = 0.0001  # seconds after which the training gives way to who waits, such as whoever moves a slider
 WATCHING = 0.01  # at most this share of the thread's time goes into saying how it stands, and as much into looking
 MEASURING = 0.15  # seconds of a teacher's training, to tell how long it will take
 SKETCHING = 1.0  # seconds between two copies of the student's weights
