@@ -4,13 +4,15 @@ python -m benchmarks.regime --role cifar-100 --px 12 --epochs 14 --teacher-epoch
 
 The paper's method is no row here, so nothing can be tuned towards it. Wanted of a preset: teachers that know nearly all
 of their training images and clearly more of the test than their students, and seeds that scatter little. Every seed has
-its own teacher. Sizes that are not given are those of preset quick; runs are cached as all runs are.
+its own teacher. Sizes that are not given are those of preset quick; runs are cached as all runs are. With --data it
+tries sizes for the real images of a folder.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Annotated, Optional
 
 import pandas as pd
@@ -45,20 +47,23 @@ def main(
     teacher: Annotated[str, typer.Option()] = "resnet50",
     px: Annotated[Optional[int], typer.Option()] = None,
     train_per_class: Annotated[Optional[int], typer.Option()] = None,
+    test_per_class: Annotated[Optional[int], typer.Option()] = None,
     epochs: Annotated[Optional[int], typer.Option(help="of a student")] = None,
     teacher_epochs: Annotated[Optional[int], typer.Option()] = None,
     batch: Annotated[Optional[int], typer.Option()] = None,
     lr: Annotated[float, typer.Option()] = QUICK.lr,
     width: Annotated[int, typer.Option(help="of students and teachers")] = QUICK.student_width,
+    data: Annotated[Optional[Path], typer.Option(help="folder with real images, which then fill the role")] = None,
     seeds: Annotated[int, typer.Option(min=2)] = 3,
     jobs: Annotated[Optional[int], typer.Option()] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     one_of("role", role, ROLES)
     given = {field.name: locals()[field.name] for field in fields(Size) if locals().get(field.name) is not None}
-    sizes = {**QUICK.roles, role: replace(QUICK.roles[role], **given)}
-    preset = replace(QUICK, roles=sizes, lr=lr, student_width=width, teacher_width=width)
-    found = study(replace(Plan.of("quick"), preset=preset), role, student, teacher, seeds, jobs)
+    plan = Plan.of("quick", {role: "real"} if data else None, data)
+    sizes = {**QUICK.roles, role: replace(plan.size(role), **given)}
+    preset = replace(QUICK, roles=sizes, real={}, lr=lr, student_width=width, teacher_width=width)
+    found = study(replace(plan, preset=preset), role, student, teacher, seeds, jobs)
     print(found.round(1).to_string(index=False))
     if as_json:
         print(json.dumps(found.to_dict("records")))

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from kit.data.base import IMAGE_FOLDER, Dataset
-from kit.data.cifar import find_batches
 from kit.data.memory import fingerprint
-from kit.data.roles import ON_DISK, check_arguments, load, real_folder, tree_in
+from kit.data.roles import ON_DISK, check_arguments, found, load, real_folder
 from kit.data.survey import Survey, files_fingerprint, survey_files, survey_in_memory
 from kit.data.tree import read_tree, shown
 from kit.errors import KitError
@@ -45,10 +44,10 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
     check_arguments(role, px, level=level)
     folder = real_folder(folder)
     try:
-        tree = None
-        if folder is not None and role != "hrsc2016" and find_batches(role, folder) is None:
-            tree = tree_in(folder, role)
-        return check_tree(role, tree, px) if tree else check_dataset(load(role, px=px, folder=folder, level=level))
+        layout, root = (folder and found(role, folder)) or (None, None)
+        if layout == "tree":
+            return check_tree(role, root, px)
+        return check_dataset(load(role, px=px, folder=folder, level=level))
     except KitError as error:
         return Report(role, problems=[str(error)])
 

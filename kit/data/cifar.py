@@ -18,7 +18,7 @@ PUBLISHED = {"cifar-10": (CIFAR10, "CIFAR-10"), "cifar-100": (CIFAR100, "CIFAR-1
 def find_batches(role: str, folder: Path) -> Path | None:
     """Finds the folder with torchvision's extracted batches (not the batches' own), or None where there is no trace.
 
-    KitError if there is a trace but not all of it: a file missing, half-downloaded or changed.
+    KitError for an archive that is half-downloaded or not extracted.
     """
     if role not in PUBLISHED:
         return None
@@ -26,7 +26,6 @@ def find_batches(role: str, folder: Path) -> Path | None:
     for root in (folder / role, folder, *([folder.parent] if folder.name == kind.base_folder else [])):
         batches = root / kind.base_folder
         if batches.is_dir():
-            refuse_bad_files(batches, kind, title)
             return root
         if (archive := root / kind.filename).exists():
             state = "not extracted" if check_integrity(str(archive), kind.tgz_md5) else "half-downloaded or changed"
@@ -46,8 +45,12 @@ def refuse_bad_files(batches: Path, kind: type[CIFAR10], title: str) -> None:
 
 
 def published_cifar(role: str, px: int, train_per_class: int | None, test_per_class: int | None, root: Path) -> Dataset:
-    """Reads the published images at px × px, at most so many a class, from what `find_batches` found."""
+    """Reads the published images at px × px, at most so many a class, from what `find_batches` found.
+
+    Raises KitError for a file that is missing or changed.
+    """
     kind, title = PUBLISHED[role]
+    refuse_bad_files(root / kind.base_folder, kind, title)
     halves = []
     for is_train, per_class in ((True, train_per_class), (False, test_per_class)):
         half = kind(str(root), train=is_train, download=False)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kit.errors import KitError, one_of
 from kit.runtime.environment import absolute, folder_from, switch
@@ -27,6 +27,7 @@ ON_DISK = ("imagenet", OWN)  # roles whose images may be too many for the memory
 SOURCES = ("auto", "embedded", "real")
 PX_RANGE = (8, 512)
 
+Layout = Literal["hrsc", "batches", "tree"]  # as published, as torchvision extracts them, a folder a class
 Sizes = tuple[int, int | None, int | None]  # px, training and test images a class
 
 
@@ -81,21 +82,40 @@ def _load(
     return _embedded(role, sizes, level or "type")
 
 
-def _real(role: str, sizes: Sizes, folder: Path, level: str, strict: bool) -> Dataset | None:
+def filled_by(role: str, source: str = "auto", folder: Path | None = None) -> str:
+    """Says with what `load` fills a role when given the same, `real` images or the `embedded` stand-in, and loads none.
+
+    Raises KitError for a folder that is missing.
+    """
+    where = None if source == "embedded" else real_folder(folder)
+    return "real" if where is not None and found(role, where) else "embedded"
+
+
+def found(role: str, folder: Path) -> tuple[Layout, Path] | None:
+    """Finds a role's real images in a folder: how they lie there, and where; None where there are none."""
+    from kit.data.cifar import find_batches
+    from kit.data.hrsc.format import find_hrsc
+
     if role == "hrsc2016":
-        from kit.data.hrsc.dataset import hrsc_dataset
-        from kit.data.hrsc.format import find_hrsc
-
-        root = find_hrsc(folder)
-        return hrsc_dataset(root, *sizes, level, strict) if root is not None else None
-    from kit.data.cifar import find_batches, published_cifar
-    from kit.data.folder import folder_dataset
-
+        return ("hrsc", root) if (root := find_hrsc(folder)) is not None else None
     if (root := find_batches(role, folder)) is not None:
-        return published_cifar(role, *sizes, root)
-    if (root := tree_in(folder, role)) is not None:
-        name = named_after(root, folder) if role == OWN else None
-        return folder_dataset(root, role, *sizes, streamed=role in ON_DISK, strict=strict, name=name)
+        return "batches", root
+    return ("tree", root) if (root := tree_in(folder, role)) is not None else None
+
+
+def _real(role: str, sizes: Sizes, folder: Path, level: str, strict: bool) -> Dataset | None:
+    from kit.data.cifar import published_cifar
+    from kit.data.folder import folder_dataset
+    from kit.data.hrsc.dataset import hrsc_dataset
+
+    match found(role, folder):
+        case "hrsc", root:
+            return hrsc_dataset(root, *sizes, level, strict)
+        case "batches", root:
+            return published_cifar(role, *sizes, root)
+        case "tree", root:
+            name = named_after(root, folder) if role == OWN else None
+            return folder_dataset(root, role, *sizes, streamed=role in ON_DISK, strict=strict, name=name)
     return None
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from kit import recipe
-from kit.data.roles import check_sources
+from kit.data.roles import check_sources, filled_by
 from kit.errors import KitError, not_one_of, one_of
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
@@ -123,8 +123,10 @@ class Plan:
 
     def size(self, role: str) -> Size:
         """A role's size at the preset, but for what the plan says of it; another px decides the networks' stem, too.
-        Raises KitError for an unknown role."""
+        Raises KitError for an unknown role and a folder that is missing."""
         size = self.preset.roles[one_of("role", role, self.preset.roles)]
+        if role in self.preset.real and filled_by(role, self.sources.get(role, "auto"), self.folder) == "real":
+            size = self.preset.real[role]
         if self.px is not None and self.px != size.px:
             size = replace(size, px=self.px, stem=stem_at(self.px))
         own = {"train_per_class": self.train_per_class, "test_per_class": self.test_per_class}

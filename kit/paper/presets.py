@@ -39,6 +39,7 @@ class Preset:
     lr: float = 0.1  # peak learning rate
     lrs: Mapping[str, float] = field(default_factory=dict, hash=False)  # of networks, by name, that want another one
     updates: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of weights: what else a recipe is given
+    real: Mapping[str, Size] = field(default_factory=dict, hash=False)  # of roles that real images fill, where others
 
 
 LARGE = 96  # px from which on a stem that keeps a quarter of the pixels leaves enough of them
@@ -111,13 +112,10 @@ def by_crd(preset: Preset) -> Preset:
     from kit.siblings import crd
 
     longer = crd.EPOCHS / PRESETS["paper"].roles["cifar-100"].epochs
-    roles = {
-        role: replace(
-            size,
-            epochs=round(longer * size.epochs),
-            teacher_epochs=round(longer * (size.teacher_epochs or size.epochs)),
-            batch=crd.BATCH,
-        )
-        for role, size in preset.roles.items()
-    }
-    return replace(preset, roles=roles, lr=crd.LR, lrs=crd.LRS, updates=crd.UPDATES)
+
+    def trained_longer(size: Size) -> Size:
+        teacher_epochs = round(longer * (size.teacher_epochs or size.epochs))
+        return replace(size, epochs=round(longer * size.epochs), teacher_epochs=teacher_epochs, batch=crd.BATCH)
+
+    roles, real = ({role: trained_longer(size) for role, size in of.items()} for of in (preset.roles, preset.real))
+    return replace(preset, roles=roles, real=real, lr=crd.LR, lrs=crd.LRS, updates=crd.UPDATES)
