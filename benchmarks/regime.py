@@ -11,7 +11,7 @@ tries sizes for the real images of a folder.
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -22,7 +22,7 @@ from benchmarks.report import command
 from kit.data.roles import ROLES
 from kit.errors import one_of
 from kit.paper.plan import Plan, Row, measured, rows, runs_of
-from kit.paper.presets import PRESETS, Size
+from kit.paper.presets import PRESETS
 
 PROCEDURES = (("hard labels", "no teacher"), ("T=5", "hinton"))
 QUICK = PRESETS["quick"]
@@ -39,6 +39,15 @@ def study(plan: Plan, role: str, student: str, teacher: str, seeds: int, jobs: i
         mean = {"training Top-1": train.mean(), "test Top-1": test.mean(), "SD over seeds": test.std(ddof=1)}
         lines.append({"network": name, **mean, "CPU s": cell["seconds"].mean(), "seeds": test.count()})
     return pd.DataFrame(lines)
+
+
+def planned(role: str, data: Path | None, lr: float, width: int, **sizes: int | None) -> Plan:
+    """Preset quick, but for these sizes of the role. Raises KitError."""
+    one_of("role", role, ROLES)
+    plan = Plan.of("quick", {role: "real"} if data else None, data)
+    given = {name: size for name, size in sizes.items() if size is not None}
+    roles = {**QUICK.roles, role: replace(plan.size(role), **given)}
+    return replace(plan, preset=replace(QUICK, roles=roles, real={}, lr=lr, student_width=width, teacher_width=width))
 
 
 def main(
@@ -58,12 +67,9 @@ def main(
     jobs: Annotated[Optional[int], typer.Option()] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    one_of("role", role, ROLES)
-    given = {field.name: locals()[field.name] for field in fields(Size) if locals().get(field.name) is not None}
-    plan = Plan.of("quick", {role: "real"} if data else None, data)
-    sizes = {**QUICK.roles, role: replace(plan.size(role), **given)}
-    preset = replace(QUICK, roles=sizes, real={}, lr=lr, student_width=width, teacher_width=width)
-    found = study(replace(plan, preset=preset), role, student, teacher, seeds, jobs)
+    asked = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class, "epochs": epochs}
+    plan = planned(role, data, lr, width, **asked, teacher_epochs=teacher_epochs, batch=batch)
+    found = study(plan, role, student, teacher, seeds, jobs)
     print(found.round(1).to_string(index=False))
     if as_json:
         print(json.dumps(found.to_dict("records")))

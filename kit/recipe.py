@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor
 
-from kit.errors import Described
+from kit.errors import Described, KitError
 from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy, squared
 from kit.temperature import Adaptive, Fixed, Policy
 from kit.training.moment import Moment
@@ -169,10 +169,10 @@ def small_teacher(
 
     With a fixed temperature the same three steps run by the clock, each soft stage ending with its budget.
     """
-    objective = Improved(alpha=alpha, t_squared=t_squared)
-    small = Stage(
-        name="small teacher", teacher="small", objective=objective, temperature=temperature, until=soft_ends[0]
-    )
+    if len(soft_ends) != 2:
+        raise KitError(f"soft_ends {soft_ends!r} is not allowed; allowed: two shares of the epochs, as in (0.45, 0.8)")
+    soft = Improved(alpha=alpha, t_squared=t_squared)
+    small = Stage(name="small teacher", teacher="small", objective=soft, temperature=temperature, until=soft_ends[0])
     return (small, *big_teacher_only(temperature, alpha, t_squared, soft_ends[1]))
 
 

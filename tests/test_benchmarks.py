@@ -17,11 +17,13 @@ from torch import nn
 from benchmarks import bare
 from benchmarks.bare import Batches, OneByOne
 from benchmarks.interleaved import served
+from benchmarks.regime import planned
 from benchmarks.report import Ended, Spread
 from benchmarks.rungs import RUNGS, of_kit, recalled
 from benchmarks.task import PAIRS, Task
 from kit.data.augment import EpochPlan
 from kit.networks.folding import folded
+from kit.paper.presets import PRESETS
 from kit.recipe import Improved
 from kit.temperature import Adaptive, Fixed
 
@@ -215,3 +217,11 @@ def test_a_loop_that_fails_says_why():
         served(["torchdistill, 0 workers"], Task("unheard of", width=2, images=8)),
     ):
         pass
+
+
+def test_a_study_of_sizes_is_of_the_sizes_given():
+    given = {"px": 12, "train_per_class": 3, "test_per_class": None, "epochs": 4, "teacher_epochs": 6, "batch": 8}
+    plan = planned("cifar-100", None, lr=0.02, width=4, **given)
+    assert plan.size("cifar-100") == replace(PRESETS["quick"].roles["cifar-100"], **given | {"test_per_class": 15})
+    assert plan.size("cifar-10") == PRESETS["quick"].roles["cifar-10"]
+    assert (plan.preset.lr, plan.preset.student_width, plan.preset.teacher_width) == (0.02, 4, 4)

@@ -229,6 +229,7 @@ def complaint(make) -> str:
         (lambda: recipe.eq1(5, "loose"), "reading", "'loose'"),
         (lambda: recipe.small_teacher(ADAPTIVE, alpha=2), "alpha", "2"),
         (lambda: recipe.small_teacher(ADAPTIVE, soft_ends=(0.0, 0.5)), "until", "0.0"),
+        (lambda: recipe.small_teacher(ADAPTIVE, soft_ends=(0.8,)), "soft_ends", "(0.8,)"),
         (lambda: recipe.big_teacher_only(ADAPTIVE, soft_end=1.2), "until", "1.2"),
         (lambda: Recipe(stages=(), epochs=1), "stages", "()"),
     ],

@@ -81,6 +81,11 @@ PRESETS = {
         seeds=3,
         says="quick compares methods on narrow networks and small images; it cannot show the paper's own figures",
         lr=0.05,  # narrow networks learn more, and seeds scatter less, than at 0.1: docs/regime.md
+        real={  # photographs are learnt from many more images than their stand-ins
+            "cifar-10": Size(px=16, train_per_class=500, test_per_class=200, epochs=12, teacher_epochs=30, batch=64),
+            "cifar-100": Size(px=16, train_per_class=100, test_per_class=50, epochs=10, teacher_epochs=24, batch=64),
+            "imagenet": Size(px=16, train_per_class=400, test_per_class=80, epochs=12, teacher_epochs=30, batch=64),
+        },
     ),
     "paper": Preset(
         name="paper",

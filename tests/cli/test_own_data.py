@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from kit.deploy import export, predict
 from kit.files import CHECKSUMS, sha256
 from kit.models import ModelSpec
 from kit.paper.plan import Plan
-from kit.paper.presets import PRESETS
+from kit.paper.presets import PRESETS, by_crd
 from kit.paper.settings import Settings
 from kit.runs.store import folder_of, stored
 
@@ -159,6 +160,19 @@ def test_sizes_override_the_presets_and_are_part_of_a_run_as_they_are(pets):
     plan = Plan.of("smoke", px=12, train_per_class=3, test_per_class=2)
     assert plan.student("cnn", "cifar-10", lambda epochs: recipe.hard_labels(), None).hash == other.hash != usual.hash
     assert plan.teacher("cnn", "cifar-10").data == other.data
+
+
+def test_real_images_have_sizes_of_their_own_and_options_override_them(pets):
+    few = {"cifar-10": replace(PRESETS["smoke"].roles["cifar-10"], px=12, train_per_class=3, epochs=5)}
+    plan = replace(Plan.of("smoke", folder="pets"), preset=replace(PRESETS["smoke"], real=few))
+    assert (plan.size("cifar-10").px, plan.size("imagenet").px) == (12, 16)
+    real = plan.student("cnn", "cifar-10", lambda epochs: recipe.hard_labels(), None)
+    assert (real.data.source, real.data.px, real.data.train_images, real.recipe.epochs) == ("real", 12, 9, 5)
+    assert replace(plan, train_per_class=2).size("cifar-10") == replace(few["cifar-10"], train_per_class=2)
+    for other in (replace(plan, sources={"cifar-10": "embedded"}), replace(plan, folder=None)):
+        assert other.size("cifar-10") == PRESETS["smoke"].roles["cifar-10"]
+    crd = by_crd(plan.preset)
+    assert crd.real["cifar-10"].epochs == 8 and crd.real["cifar-10"].train_per_class == 3
 
 
 def test_the_stem_follows_a_size_of_ones_own():

@@ -12,6 +12,7 @@ import torch
 from image_trees import build_tree, one_line
 
 from kit.data import ROLES, load
+from kit.data.roles import filled_by
 from kit.errors import KitError
 
 
@@ -46,6 +47,18 @@ def test_a_given_folder_that_holds_nothing_for_the_role_is_an_error(tmp_path):
     for role in ("cifar-10", "imagenet"):
         with pytest.raises(KitError, match="KIT_DATA"):
             load(role, px=8, source="real")
+
+
+def test_what_fills_a_role_is_told_without_an_image_being_read(tmp_path, monkeypatch):
+    (build_tree(tmp_path / "cifar-10") / "train" / "ant" / "0.png").write_bytes(b"no image")
+    monkeypatch.setattr("kit.data.roles._real", lambda *_: pytest.fail("images are loaded"))
+    assert filled_by("cifar-10", folder=tmp_path) == filled_by("cifar-10", "real", tmp_path) == "real"
+    assert filled_by("cifar-10", "embedded", tmp_path) == filled_by("cifar-10") == "embedded"
+    assert filled_by("hrsc2016", folder=tmp_path) == filled_by("imagenet", folder=tmp_path) == "embedded"
+    monkeypatch.setenv("KIT_DATA", str(tmp_path))
+    assert filled_by("cifar-10") == "real"
+    with pytest.raises(KitError, match="gone' is not there"):
+        filled_by("cifar-10", folder=tmp_path / "gone")
 
 
 def test_the_environment_names_a_folder_that_may_hold_some_roles_only(tmp_path, monkeypatch, capsys):
