@@ -67,8 +67,10 @@ def main(
     jobs: Annotated[Optional[int], typer.Option()] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
-    asked = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class, "epochs": epochs}
-    plan = planned(role, data, lr, width, **asked, teacher_epochs=teacher_epochs, batch=batch)
+    plan = planned(
+        role, data, lr, width, px=px, train_per_class=train_per_class, test_per_class=test_per_class, epochs=epochs,
+        teacher_epochs=teacher_epochs, batch=batch,
+    )  # fmt: skip
     found = study(plan, role, student, teacher, seeds, jobs)
     print(found.round(1).to_string(index=False))
     if as_json:

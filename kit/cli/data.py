@@ -78,7 +78,7 @@ def data_prepare(role: options.Role, preset: options.Preset = "quick", data: opt
     )
     tell_skipped(spec.load())
     network = plan.teacher("resnet34", role).student
-    print(f"with {network.title}: {throughput(spec.load(), network.build(seed=0), plan.preset.roles[role].batch)}")
+    print(f"with {network.title}: {throughput(spec.load(), network.build(seed=0), plan.size(role).batch)}")
 
 
 @app.command("download")

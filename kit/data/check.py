@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kit.data.base import IMAGE_FOLDER, Dataset
 from kit.data.memory import fingerprint
-from kit.data.roles import ON_DISK, check_arguments, found, load, real_folder
+from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_folder
 from kit.data.survey import Survey, files_fingerprint, survey_files, survey_in_memory
 from kit.data.tree import read_tree, shown
 from kit.errors import KitError
@@ -44,9 +44,9 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
     check_arguments(role, px, level=level)
     folder = real_folder(folder)
     try:
-        layout, root = (folder and found(role, folder)) or (None, None)
-        if layout == "tree":
-            return check_tree(role, root, px)
+        match folder and find_real(role, folder):
+            case "tree", root:
+                return check_tree(role, root, px)
         return check_dataset(load(role, px=px, folder=folder, level=level))
     except KitError as error:
         return Report(role, problems=[str(error)])

@@ -88,10 +88,10 @@ def filled_by(role: str, source: str = "auto", folder: Path | None = None) -> st
     Raises KitError for a folder that is missing.
     """
     where = None if source == "embedded" else real_folder(folder)
-    return "real" if where is not None and found(role, where) else "embedded"
+    return "real" if where is not None and find_real(role, where) else "embedded"
 
 
-def found(role: str, folder: Path) -> tuple[Layout, Path] | None:
+def find_real(role: str, folder: Path) -> tuple[Layout, Path] | None:
     """Finds a role's real images in a folder: how they lie there, and where; None where there are none."""
     from kit.data.cifar import find_batches
     from kit.data.hrsc.format import find_hrsc
@@ -108,7 +108,7 @@ def _real(role: str, sizes: Sizes, folder: Path, level: str, strict: bool) -> Da
     from kit.data.folder import folder_dataset
     from kit.data.hrsc.dataset import hrsc_dataset
 
-    match found(role, folder):
+    match find_real(role, folder):
         case "hrsc", root:
             return hrsc_dataset(root, *sizes, level, strict)
         case "batches", root:

@@ -91,7 +91,9 @@ def split_of(root: Path, names: Sequence[str]) -> Path | None:
     children = [] if is_annotated(root) else folders_in(root)
     called = [child for name in names for child in children if child.name.casefold() == name]
     unpacked = [
-        inner if folders_in(child) == [inner := child / child.name] and len(folders_in(inner)) > 1 else child
+        inner
+        if os.path.isdir(inner := child / child.name) and folders_in(child) == [inner] and len(folders_in(inner)) > 1
+        else child
         for child in called
     ]
     return next(filter(folders_in, unpacked), next(iter(unpacked), None))

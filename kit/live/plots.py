@@ -67,8 +67,8 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Lane:
-    """A session as its lines are drawn: colour, dash, and its history thinned, (n,) each against the batches x (n,)."""
+class Course:
+    """A session as it is drawn: colour, dash, and its history thinned, (n,) each against the batches x (n,)."""
 
     state: State
     colour: str
@@ -77,7 +77,7 @@ class Lane:
     history: History
 
     @classmethod
-    def of(cls, state: State, colour: str, dash: tuple[float, ...]) -> Lane:
+    def of(cls, state: State, colour: str, dash: tuple[float, ...]) -> Course:
         """All columns are thinned at once: each call of numpy is one that the training waits for."""
         full = state.history
         names, own = [field.name for field in fields(full) if field.name != "traces"], list(full.traces)
@@ -88,54 +88,59 @@ class Lane:
         return cls(state, colour, dash, x, history)
 
     def line(self, y: np.ndarray, colour: str = "", name: str = "", width: float = 1.6, **looks: Any) -> Line:
-        """Values (n,) by batch, in the lane's dash and, where no other is given, its colour."""
+        """Values (n,) by batch, in the session's dash and, where no other is given, its colour."""
         return Line(self.x, y, colour or self.colour, name, width, **{"dash": self.dash} | looks)
 
 
 def curves(states: Sequence[State]) -> Curves:
     """Describes loss, t, accuracy and what moves t of the sessions; the first one's stages and marks are shown."""
     first, total = states[0], max(1, *(state.total for state in states))
-    lanes = [Lane.of(state, *looks) for state, looks in zip(states, LANES, strict=False)]
+    courses = [Course.of(state, *looks) for state, looks in zip(states, LANES, strict=False)]
     ends = [begin for _, begin in first.stages[1:]] + [total] * bool(first.stages)
     shades = stage_shades(name for name, _ in first.stages)
     return Curves(
         total,
-        (_loss(lanes), _temperature(lanes), _accuracy(lanes), (_pull if first.history.of("pull") else _slope)(lanes)),
+        (
+            _loss(courses),
+            _temperature(courses),
+            _accuracy(courses),
+            (_pull if first.history.of("pull") else _slope)(courses),
+        ),
         tuple((name, begin, end, shades[name]) for (name, begin), end in zip(first.stages, ends, strict=True)),
         tuple(sorted({event.step for event in first.events})),
     )
 
 
-def _loss(lanes: Sequence[Lane]) -> Panel:
-    names = ["A, whose stages are shaded", "B"] if len(lanes) > 1 else [""]
-    lines = [lane.line(lane.history.loss, name=name) for lane, name in zip(lanes, names, strict=True)]
-    low, high = _decades(np.concatenate([lane.state.history.loss for lane in lanes]))
+def _loss(courses: Sequence[Course]) -> Panel:
+    names = ["A, whose stages are shaded", "B"] if len(courses) > 1 else [""]
+    lines = [course.line(course.history.loss, name=name) for course, name in zip(courses, names, strict=True)]
+    low, high = _decades(np.concatenate([course.state.history.loss for course in courses]))
     return Panel("loss of the batch (log scale)", tuple(lines), low, high, "log")
 
 
-def _accuracy(lanes: Sequence[Lane]) -> Panel:
+def _accuracy(courses: Sequence[Course]) -> Panel:
     lines = []
-    for lane, marker in zip(lanes, ("o", "s"), strict=False):
-        lines.append(lane.line(lane.history.top1, width=1.1, opacity=0.75))
-        epochs = lane.state.epochs
+    for course, marker in zip(courses, ("o", "s"), strict=False):
+        lines.append(course.line(course.history.top1, width=1.1, opacity=0.75))
+        epochs = course.state.epochs
         every = -(-len(epochs) // DOTS)
         x, y = np.array(epochs[:: -every or None][::-1], float).reshape(-1, 2).T  # the last one always
-        lines.append(Line(x, y, lane.colour, width=5 if len(x) <= 40 else 3, marker=marker))
+        lines.append(Line(x, y, course.colour, width=5 if len(x) <= 40 else 3, marker=marker))
     return Panel("Top-1 %: line batches, dots test split", tuple(lines), 0, 1.02, "percent")
 
 
-def _temperature(lanes: Sequence[Lane]) -> Panel:
+def _temperature(courses: Sequence[Course]) -> Panel:
     lines = []
-    for lane in lanes:
-        state, history, mine = lane.state, lane.history, lane is lanes[0]
-        lines.append(lane.line(history.used, name="⌊t⌋ in the losses" if mine else "", width=1.0, opacity=0.6,
+    for course in courses:
+        state, history, mine = course.state, course.history, course is courses[0]
+        lines.append(course.line(history.used, name="⌊t⌋ in the losses" if mine else "", width=1.0, opacity=0.6,
                                steps=True))  # fmt: skip
-        lines.append(lane.line(history.t, name="t" if mine else "", width=2.0))
+        lines.append(course.line(history.t, name="t" if mine else "", width=2.0))
         for (name, trace), other in zip(history.of("t").items(), cycle(TEACHERS), strict=False):
-            lines.append(lane.line(trace, other, f"t of {name}" if mine else "", 1.2))
+            lines.append(course.line(trace, other, f"t of {name}" if mine else "", 1.2))
         x, k = (np.array(each) for each in bound(state))
         lines.append(Line(x, k, INK, "K" if mine else "", 1.0, (1, 1), steps=True))
-    states = [lane.state for lane in lanes]
+    states = [course.state for course in courses]
     highest = [np.append(t, state.k or 1) for state in states for t in state.history.temperatures]
     top = max(2.0, math.ceil(1.05 * max(float(np.nanmax(t)) for t in highest)))
     state = states[0]
@@ -146,25 +151,25 @@ def _temperature(lanes: Sequence[Lane]) -> Panel:
     return Panel(title, tuple(lines), 0, top, note="".join(steered))
 
 
-def _slope(lanes: Sequence[Lane]) -> Panel:
+def _slope(courses: Sequence[Course]) -> Panel:
     lines = []
-    for lane in lanes:
-        history, mine = lane.history, lane is lanes[0]
+    for course in courses:
+        history, mine = course.history, course is courses[0]
         if mine:  # of B only the sum
-            lines.append(lane.line(history.mismatch, PURPLE, "mismatch", 1.4, dash=(5, 2)))
-            lines.append(lane.line(history.spread, GREEN, "spread", 1.4, dash=(1.5, 1.2)))
-        lines.append(lane.line(history.mismatch + history.spread, INK if mine else "", "sum" if mine else "", 1.2))
-    sums = (lane.state.history.mismatch + lane.state.history.spread for lane in lanes)
+            lines.append(course.line(history.mismatch, PURPLE, "mismatch", 1.4, dash=(5, 2)))
+            lines.append(course.line(history.spread, GREEN, "spread", 1.4, dash=(1.5, 1.2)))
+        lines.append(course.line(history.mismatch + history.spread, INK if mine else "", "sum" if mine else "", 1.2))
+    sums = (course.state.history.mismatch + course.state.history.spread for course in courses)
     reach = _nice(max(float(np.nanmax(np.abs(each), initial=0)) for each in sums))
     return Panel("∂L_D / ∂log t: above 0, t falls", tuple(lines), -reach, reach)
 
 
-def _pull(lanes: Sequence[Lane]) -> Panel:
+def _pull(courses: Sequence[Course]) -> Panel:
     """How hard each of several teachers pulls at the student: its weight as it comes out."""
     lines = []
-    for lane in lanes:
-        for (name, trace), colour in zip(lane.history.of("pull").items(), cycle(TEACHERS), strict=False):
-            lines.append(lane.line(trace, colour, name if lane is lanes[0] else "", 1.4))
+    for course in courses:
+        for (name, trace), colour in zip(course.history.of("pull").items(), cycle(TEACHERS), strict=False):
+            lines.append(course.line(trace, colour, name if course is courses[0] else "", 1.4))
     reach = _nice(max((float(np.nanmax(line.y, initial=0)) for line in lines), default=0))
     return Panel("how hard each teacher pulls at the student", tuple(lines), 0, reach)
 
