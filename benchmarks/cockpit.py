@@ -5,9 +5,9 @@
 Of each: `text_hz` and `curves_hz`, changes of the status line and drawings of the curves a second, once a run has
 `points` batches, and `early_hz`, drawings at its beginning. `slider_p95_ms`: from a key press on the K slider to the
 changed distributions, 95th percentile; `curves_p95_ms` likewise to the curves that show it. `slowdown`: by how much
-longer a batch takes with the cockpit open in the browser than without, 0.1 being 10 %: the median over many pairs of
-short slices, one after the other, as a machine is now quicker and now slower. `default_run`: how often the curves are
-drawn from Start to the end of notebook 08's own run.
+longer a batch takes while the page is drawn than while it is not, 0.1 being 10 %, with its 95 % interval, over turns of
+a second (see benchmarks/turns.py). `default_run`: how often the curves are drawn from Start to the end of notebook 08's
+own run.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ from playwright.sync_api import Page
 
 from benchmarks import pages
 from benchmarks.report import Ended, command
-from kit.live import Session, Settings
+from benchmarks.turns import slowdown
+from kit.live import Settings
 from kit.runs.spec import with_teachers
 from kit.runs.training import train
 
 PRESET, EPOCHS = "quick", 2000  # the networks of preset quick, for longer than the benchmark takes
-NOTEBOOK, LONG = "08_playground.ipynb", "long.ipynb"
+NOTEBOOK, LONG, TURNS = "08_playground.ipynb", "long.ipynb", "turns.ipynb"
 SETTLING = 0.8  # seconds after which a training that goes on is at its pace
+TURN = 1.2  # seconds
 SMALL = {"student": "cnn", "teacher": "cnn", "small_teacher": "cnn"}  # reach many batches soon
 
 # Notes, on the page's own clock, each drawing of the curves (0), each change of the distributions (1) and of the status
@@ -53,8 +55,8 @@ WATCH = """() => {
   const curves = document.querySelector('.kit-curves'), bars = document.querySelector('.kit-bars');
   const inside = { subtree: true, childList: true, characterData: true };
   watch(0, curves, () => curves.dataset.drawn, { attributeFilter: ['data-drawn'] });
-  watch(1, bars, () => bars.querySelector('.kit-words').innerText, inside);
-  const status = () => document.querySelector('div[role=status]').innerText;
+  watch(1, bars, () => bars.querySelector('.kit-words').textContent, inside);
+  const status = () => document.querySelector('div[role=status]').textContent;
   watch(2, document.querySelector('div[role=status]').closest('.jupyter-widgets'), status, inside);
 }"""
 
@@ -107,45 +109,8 @@ def rates(page: Page, seconds: float) -> tuple[float, float]:
     return tuple(1000 * sum(what == kind for what, *_ in seen) / (end - begin) for kind in (2, 0))
 
 
-def seconds_watched(page: Page, seconds: float) -> float:
-    """Of a batch while the page shows it, by the page's own notes: whoever asks a page keeps it busy."""
-    press(page, "Start")
-    page.wait_for_timeout(1000 * SETTLING)
-    page.evaluate("() => { window.kitSeen.length = 0 }")
-    page.wait_for_timeout(1000 * seconds)
-    seen = page.evaluate("() => window.kitSeen.filter(([kind]) => kind === 2)")
-    press(page, "Pause")
-    says(page, "paused")
-    (begin, begun), (end, last) = ((when / 1000, batch_in(words)) for _, when, words in (seen[0], seen[-1]))
-    return (end - begin) / (last - begun)
-
-
-def seconds_alone(session: Session, seconds: float) -> float:
-    """Of a batch of a session that nobody watches."""
-    session.start()
-    time.sleep(SETTLING)
-    begin, begun = next_state(session)
-    time.sleep(seconds)
-    end, last = next_state(session)
-    session.pause()
-    while session.state.phase != "paused":
-        time.sleep(0.02)
-    return (end - begin) / (last - begun)
-
-
-def next_state(session: Session) -> tuple[float, int]:
-    """When a session says next how it stands, and how many batches it has trained."""
-    number = session.state.number
-    while session.state.number == number:
-        time.sleep(0.002)
-    return time.perf_counter(), session.state.step
-
-
 def batch(page: Page) -> int:
-    return batch_in(page.locator('div[role="status"]').first.inner_text())
-
-
-def batch_in(words: str) -> int:
+    words = page.locator('div[role="status"]').first.inner_text()
     return int(words.split("batch ")[1].split(" of")[0]) if "batch " in words else 0
 
 
@@ -169,12 +134,20 @@ def opened(page: Page, app: str, address: str, notebook: str) -> None:
     page.evaluate(WATCH)
 
 
-def long_notebook(folder: Path) -> None:
-    """A notebook whose run has many batches soon."""
-    book = nbformat.v4.new_notebook(metadata=nbformat.read(folder / NOTEBOOK, as_version=4).metadata)
-    call = f"from kit.live import cockpit\ncockpit({PRESET!r}, epochs={10 * EPOCHS}, **{SMALL})"
-    book.cells = [nbformat.v4.new_code_cell(call)]
-    nbformat.write(book, folder / LONG)
+def own_notebooks(folder: Path, notes: Path) -> None:
+    """One whose run has many batches soon, and one that draws by turns and notes its batches."""
+    lines = {
+        LONG: f"cockpit({PRESET!r}, epochs={10 * EPOCHS}, **{SMALL})",
+        TURNS: f"""from pathlib import Path
+from benchmarks.turns import by_turns
+at = cockpit({PRESET!r}, epochs={EPOCHS})
+by_turns(at, Path({str(notes)!r}), {TURN})
+at""",
+    }
+    for name, words in lines.items():
+        book = nbformat.v4.new_notebook(metadata=nbformat.read(folder / NOTEBOOK, as_version=4).metadata)
+        book.cells = [nbformat.v4.new_code_cell(f"from kit.live import cockpit\n{words}")]
+        nbformat.write(book, folder / name)
 
 
 def rates_of_a_long_run(page: Page, points: int) -> dict[str, float]:
@@ -188,21 +161,19 @@ def rates_of_a_long_run(page: Page, points: int) -> dict[str, float]:
     return {"text_hz": round(text, 1), "curves_hz": round(curves, 1), "early_hz": round(early, 1), "points": points}
 
 
-def costs(page: Page, presses: int, repeats: int, seconds: float) -> dict[str, float]:
-    """What a slider's mover waits, and the training."""
-    ratios, late, drawn = [], [], []
-    alone = Session(settings())
-    try:
-        while alone.state.phase != "ready":
-            time.sleep(0.1)
-        for _ in range(repeats):
-            watched, unwatched = seconds_watched(page, seconds), seconds_alone(alone, seconds)
-            ratios.append(watched / unwatched)
-            print(f"a batch: {1000 * watched:.1f} ms watched, {1000 * unwatched:.1f} ms alone", file=sys.stderr)
-    finally:
-        alone.close(timeout=30)
-    press(page, "Reset")
-    says(page, "ready")
+def cost_of_drawing(page: Page, notes: Path, turns: int) -> dict[str, object]:
+    """What a training waits because it is watched."""
+    press(page, "Start")
+    says(page, "images/s")
+    page.wait_for_timeout(1000 * TURN * (2 * turns + 4))  # who asks a page keeps it busy
+    press(page, "Pause")
+    slower, ends, counted = slowdown(notes)
+    return {"slowdown": round(slower, 4), "slowdown_95": [round(end, 4) for end in ends], "turns": counted}
+
+
+def latencies_of(page: Page, presses: int) -> dict[str, float]:
+    """What a slider's mover waits while it trains."""
+    late, drawn = [], []
     while len(late) < presses:
         page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first.press("End")
         press(page, "Start")
@@ -216,7 +187,6 @@ def costs(page: Page, presses: int, repeats: int, seconds: float) -> dict[str, f
         "slider_p95_ms": round(float(np.percentile(late, 95)), 1),
         "slider_median_ms": round(statistics.median(late), 1),
         "curves_p95_ms": round(float(np.percentile(drawn, 95)), 1),
-        "slowdown": round(statistics.median(ratios) - 1, 4),
     }
 
 
@@ -232,8 +202,7 @@ def main(
     apps: Annotated[str, typer.Option(help="lab, voila, or both with a comma")] = "lab,voila",
     points: Annotated[int, typer.Option(min=100, help="batches after which the page's rates are taken")] = 10_000,
     presses: Annotated[int, typer.Option(min=1, help="of keys on the slider")] = 50,
-    repeats: Annotated[int, typer.Option(min=1, help="of a slice of training, watched and alone")] = 20,
-    seconds: Annotated[float, typer.Option(min=0.5, help="of each slice")] = 3.0,
+    turns: Annotated[int, typer.Option(min=5, help=f"of {TURN} s, with drawing and as many without")] = 80,
     as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON (it always does)")] = True,
 ) -> None:
     """How live the cockpit is in a real browser, and what it costs the training."""
@@ -246,14 +215,15 @@ def main(
             train(run)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as scratch, pages.browser(executable) as browser:
+        notes = Path(scratch) / "turns.csv"
 
         @contextmanager
         def cockpit(app: str, notebook: str, **parameters: object) -> Iterator[Page]:
             """A page whose cockpit is ready and watched, on a server of its own."""
             folder = Path(tempfile.mkdtemp(dir=scratch)) / "notebooks"
             pages.copy_notebook(NOTEBOOK, folder, preset=PRESET, **parameters)
-            long_notebook(folder)
-            with pages.jupyter(app, folder, folder.parent / "log") as address:
+            own_notebooks(folder, notes)
+            with pages.jupyter(app, folder, folder.parent / "log", PYTHONPATH=str(pages.ROOT)) as address:
                 page = browser.new_page(viewport={"width": 1280, "height": 800})
                 page.set_default_timeout(pages.PATIENCE)
                 opened(page, app, address, notebook)
@@ -263,8 +233,10 @@ def main(
         for app in apps.split(","):
             with cockpit(app, LONG) as page:
                 found[app] = rates_of_a_long_run(page, points)
+            with cockpit(app, TURNS) as page:
+                found[app] |= cost_of_drawing(page, notes, turns)
             with cockpit(app, NOTEBOOK, epochs=EPOCHS) as page:
-                found[app] |= costs(page, presses, repeats, seconds)
+                found[app] |= latencies_of(page, presses)
             print(app, found[app], file=sys.stderr)
         with cockpit("lab", NOTEBOOK) as page:
             found["default_run"] = drawings_of_a_run(page)

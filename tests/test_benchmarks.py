@@ -21,6 +21,7 @@ from benchmarks.regime import planned
 from benchmarks.report import Ended, Spread
 from benchmarks.rungs import RUNGS, of_kit, recalled
 from benchmarks.task import PAIRS, Task
+from benchmarks.turns import slowdown
 from kit.data.augment import EpochPlan
 from kit.networks.folding import folded
 from kit.paper.presets import PRESETS
@@ -225,3 +226,20 @@ def test_a_study_of_sizes_is_of_the_sizes_given():
     assert plan.size("cifar-100") == replace(PRESETS["quick"].roles["cifar-100"], **given | {"test_per_class": 15})
     assert plan.size("cifar-10") == PRESETS["quick"].roles["cifar-10"]
     assert (plan.preset.lr, plan.preset.student_width, plan.preset.teacher_width) == (0.02, 4, 4)
+
+
+def test_what_drawing_costs_is_told_from_a_machine_that_drifts(tmp_path):
+    """Turns of 1 s: a batch takes 20 ms, 22 where it is drawn, and each turn 1 % more than the one before; one turn in
+    which another process came between counts no more than another."""
+    at, step, lines = 0.0, 0, []
+    while at < 80:
+        turn = int(at)
+        at += 0.020 * (1.1 if turn % 2 == 0 else 1.0) * 1.01**turn * (3 if turn == 40 else 1)
+        step += 1
+        lines.append(f"{at},{step},{int(at)}")
+    notes = tmp_path / "turns.csv"
+    notes.write_text("\n".join(lines))
+    slower, (low, high), turns = slowdown(notes)
+    assert turns == 39
+    assert low < slower < high
+    assert slower == pytest.approx(0.1, abs=0.005)

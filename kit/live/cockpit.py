@@ -55,7 +55,7 @@ from kit.temperature import Policy
 from kit.training import steering
 from kit.training.thermostat import mean
 
-INTERVAL = 0.15  # seconds between two messages to the page
+INTERVAL = 0.16  # seconds between two messages to the page
 ATTENDING = 0.01  # at most this share of a core's time goes into where the networks look
 NETWORKS = ("teacher", "small_teacher", "third_teacher", "student")
 NONE = "none"  # a choice like others: a drop-down has nothing to show for None
@@ -568,11 +568,11 @@ class Cockpit(widgets.VBox):
     def _draw_curves(self) -> None:
         states = [lane.session.state for lane in self.lanes]
         self._name_images()
-        self._tell()
         key = tuple((state.step, state.total, state.events, state.stages) for state in states)
-        if key != self._shown:
-            self.curves.shown = message(curves(states))
-            self._shown = key
+        described = None if key == self._shown else message(curves(states))
+        self._tell()  # only now: what is sent at once the page draws at once
+        if described is not None:
+            self.curves.shown, self._shown = described, key
             self.draws += 1
 
     def _draw_networks(self) -> None:
@@ -593,7 +593,8 @@ class Cockpit(widgets.VBox):
 
     def _tell(self) -> None:
         first, *others = states = [lane.session.state for lane in self.lanes]
-        self.progress.value = first.share if first.phase == "teachers" else first.progress
+        share = first.share if first.phase == "teachers" else first.progress
+        self.progress.value = round(share, 2)  # a bar that has not visibly moved is not sent
         self.progress.description = "teachers" if first.phase == "teachers" else "stage"
         lines = [sentence(state, lane.name if others else "") for lane, state in zip(self.lanes, states, strict=True)]
         lines += ["the run is over: what was moved acts in the next one, from Start on"] * any(

@@ -1,5 +1,6 @@
-// Draws curves as the kernel describes them (kit/live/plots.py, `Curves`): each panel an SVG in px of the page, anew
-// whenever the description or the page's width has changed, at most once a frame.
+// Draws curves as the kernel describes them (kit/live/plots.py, `Curves`): each panel an SVG in px of the page, whenever
+// the description or the page's width has changed, at most once a frame. What stays as it was is left alone; lines that
+// only went on keep their elements and get another path, which costs the page half as much as elements anew.
 
 const HEIGHT = 176, LEFT = 48, RIGHT = 18, TOP = 6, BOTTOM = 20; // of a panel and of its margins, px
 const INKS = { "#1a1a1a": "var(--kit-ink)", "#555555": "var(--kit-muted)" }; // follow the page's theme
@@ -48,15 +49,16 @@ function stroke(line) {
   return `fill="none" stroke="${ink(line.colour)}" stroke-width="${line.width}" stroke-opacity="${line.opacity}"${dash}`;
 }
 
+/** A line's elements, by how they look and by where they go. */
 function drawn(line, X, Y) {
-  if (!line.marker) return `<path d="${path(line, X, Y)}" ${stroke(line)}/>`;
+  if (!line.marker) return [[stroke(line), path(line, X, Y)]];
   const y = floats(line.y); // a dot is a line of no length, with its cap
   const d = Array.from(floats(line.x), (at, i) => `M${X(at).toFixed(1)} ${Y(y[i]).toFixed(1)}h0`).join("");
-  const cap = (colour, width) => `<path d="${d}" stroke="${colour}" stroke-width="${width}" stroke-linecap="${line.marker === "s" ? "square" : "round"}"/>`;
-  return cap("var(--kit-ground)", line.width + 2) + cap(ink(line.colour), line.width + 1);
+  const cap = (colour, width) => `stroke="${colour}" stroke-width="${width}" stroke-linecap="${line.marker === "s" ? "square" : "round"}"`;
+  return [[cap("var(--kit-ground)", line.width + 2), d], [cap(ink(line.colour), line.width + 1), d]];
 }
 
-/** What seldom changes, and the lines. */
+/** What seldom changes, the lines' elements, and their paths. */
 function parts(panel, shown, width) {
   const log = panel.scale === "log", of = log ? Math.log10 : (y) => y, low = of(panel.low), high = of(panel.high);
   const X = (x) => LEFT + (x / shown.total) * (width - LEFT - RIGHT);
@@ -80,7 +82,8 @@ function parts(panel, shown, width) {
     ? `<text x="${X(last) + (leftwards ? -4 : 4)}" y="${floor - 5}" text-anchor="${leftwards ? "end" : "start"}">${escaped(panel.note)}</text>` : "";
   const frame = `<path class="kit-frame" d="M${LEFT} ${TOP}V${floor}H${right}"/>`;
   const axes = [...bands, ...rows, ...columns, zero, ...marks, said, frame].join("");
-  return [axes, panel.lines.map((line) => drawn(line, X, Y)).join("")];
+  const lines = panel.lines.flatMap((line) => drawn(line, X, Y));
+  return { axes, looks: lines.map(([look]) => `<path ${look}/>`).join(""), paths: lines.map(([, d]) => d) };
 }
 
 function legend(panel) {
@@ -100,14 +103,19 @@ function render({ model, el }) {
       const figure = el.appendChild(document.createElement("figure"));
       figure.innerHTML = `<figcaption><span class="kit-title"></span><span class="kit-legend"></span></figcaption><svg role="img" height="${HEIGHT}"><g></g><g></g></svg>`;
     }
+    const widths = panels.map((_, i) => el.children[i].clientWidth); // before anything is changed: the page is laid out once
     panels.forEach((panel, i) => {
-      const figure = el.children[i], svg = figure.lastChild, width = figure.clientWidth;
+      const figure = el.children[i], svg = figure.lastChild, [axes, lines] = svg.children;
       const put = (what, inside) => { if (what.kit !== inside) what.innerHTML = what.kit = inside; };
+      const set = (what, name, value) => { if (what.getAttribute(name) !== value) what.setAttribute(name, value); };
       put(figure.querySelector(".kit-title"), worded(panel.title));
       put(figure.querySelector(".kit-legend"), legend(panel));
-      svg.setAttribute("width", width);
-      svg.setAttribute("aria-label", `${panel.title}, against batches, of ${shown.total}`);
-      parts(panel, shown, width).forEach((inside, part) => put(svg.children[part], inside));
+      set(svg, "width", String(widths[i]));
+      set(svg, "aria-label", `${panel.title}, against batches, of ${shown.total}`);
+      const made = parts(panel, shown, widths[i]);
+      put(axes, made.axes);
+      put(lines, made.looks);
+      made.paths.forEach((d, j) => set(lines.children[j], "d", d));
     });
     el.dataset.drawn = ++drawings;
   };

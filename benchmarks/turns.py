@@ -1,0 +1,56 @@
+"""A cockpit that draws by turns: one training, in one process, for a second with its page drawn and the next without.
+
+Two processes differ, and a machine is now quicker and now slower: what a page costs is smaller than either.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import mstats
+
+from kit.live.cockpit import Cockpit
+
+SETTLING = 0.2  # seconds of a turn in which the former one's messages are still drawn
+TRIMMED = (0.1, 0.1)  # shares of the turns left out at either end: another process came between
+
+
+def by_turns(cockpit: Cockpit, notes: Path, seconds: float) -> None:
+    """Has a cockpit draw in every second turn of so many seconds, from the first batch on. After about a tenth of a
+    second each, it notes the time, how many batches are trained, and the turn."""
+    session, draw, hear = cockpit.lanes[0].session, cockpit.draw, cockpit.lanes[0].session._hear
+    file = notes.open("w", buffering=1)
+
+    def turn() -> int:
+        return int(time.perf_counter() / seconds)
+
+    def draw_by_turns() -> None:
+        if turn() % 2 == 0 or session.state.phase != "running":
+            draw()
+
+    def hear_and_note() -> None:
+        if session.state.phase == "running":
+            file.write(f"{time.perf_counter()},{session.state.step},{turn()}\n")
+        hear()
+
+    cockpit.draw, session._hear = draw_by_turns, hear_and_note
+
+
+def slowdown(notes: Path) -> tuple[float, tuple[float, float], int]:
+    """By how much longer a batch takes in a turn with drawing than in the turns about it: the mean without the TRIMMED,
+    its 95 % interval, and the number of turns. Of each turn counts what comes after SETTLING."""
+    at, step, turn = np.loadtxt(notes, delimiter=",").T  # (n,) each
+    batch = {}  # seconds of a batch, by turn
+    for number in np.unique(turn)[1:-1]:
+        mine = turn == number
+        mine &= at >= at[mine][0] + SETTLING
+        if mine.sum() > 1:
+            batch[int(number)] = (at[mine][-1] - at[mine][0]) / (step[mine][-1] - step[mine][0])
+    about = {number: (batch.get(number - 1, math.nan) + batch.get(number + 1, math.nan)) / 2 for number in batch}
+    ratios = np.array([batch[number] / about[number] for number in batch if number % 2 == 0])
+    ratios = ratios[np.isfinite(ratios)]
+    low, high = mstats.trimmed_mean_ci(ratios, limits=TRIMMED)
+    return float(mstats.trimmed_mean(ratios, limits=TRIMMED)) - 1, (float(low) - 1, float(high) - 1), len(ratios)
