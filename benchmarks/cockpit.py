@@ -140,7 +140,7 @@ def own_notebooks(folder: Path, notes: Path) -> None:
         LONG: f"cockpit({PRESET!r}, epochs={10 * EPOCHS}, **{SMALL})",
         TURNS: f"""from pathlib import Path
 from benchmarks.turns import by_turns
-at = cockpit({PRESET!r}, epochs={EPOCHS})
+at = cockpit({PRESET!r}, epochs={10 * EPOCHS})
 by_turns(at, Path({str(notes)!r}), {TURN})
 at""",
     }
@@ -166,7 +166,6 @@ def cost_of_drawing(page: Page, notes: Path, turns: int) -> dict[str, object]:
     press(page, "Start")
     says(page, "images/s")
     page.wait_for_timeout(1000 * TURN * (2 * turns + 4))  # who asks a page keeps it busy
-    press(page, "Pause")
     slower, ends, counted = slowdown(notes)
     return {"slowdown": round(slower, 4), "slowdown_95": [round(end, 4) for end in ends], "turns": counted}
 

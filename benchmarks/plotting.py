@@ -30,7 +30,7 @@ PEERS = ("plotly", "bqplot")
 HISTORY = """
 import numpy as np, time, asyncio, json
 from kit.live.plots import curves, message
-from kit.live.session import History, State
+from kit.live.state import History, State
 from kit.temperature import Adaptive
 
 rng, steps = np.random.default_rng(0), np.arange(10_000.0)

@@ -1,6 +1,6 @@
 """How fast this machine is, and how long each notebook will take on it, before anything is trained.
 
-speeds = [speed(network, px, batch=64, seconds=1) for network, px in networks_of(runs)]
+speeds = [speed(*measurable, seconds=1) for measurable in networks_of(runs)]
 Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(speeds)))
 """
 
@@ -66,12 +66,13 @@ class Speed:
     teaching_all: float
 
 
-def networks_of(runs: Iterable[Run]) -> list[tuple[Network, int]]:
-    """Lists each network with a name at each image size, once: of those that differ in classes alone, the one with the
-    most."""
+def networks_of(runs: Iterable[Run]) -> list[tuple[Network, int, int]]:
+    """Lists each network with a name at each image size and a batch that it is trained on, once: of those that differ
+    in classes alone, the one with the most."""
     named = [run for run in with_teachers(runs) if isinstance(run.student, ModelSpec | NamedSpec)]
     named.sort(key=lambda run: (run.data.px, run.student.name, width_of(run.student), run.student.classes))
-    return list({Work(run.student, run.data.px).kind: (run.student, run.data.px) for run in named}.values())
+    of_kind = {Work(run.student, run.data.px).kind: run for run in named}
+    return [(run.student, run.data.px, run.recipe.batch) for run in of_kind.values()]
 
 
 def width_of(network: Network) -> int:
@@ -252,9 +253,9 @@ def rounds_within(minutes: float, plan: Plan, jobs: int | None = None, equal_tim
 
 def pace_of(runs: Sequence[Run]) -> Pace:
     """Returns the pace of what has finished here; of networks whose family has none, as measured at a glance."""
-    pace, batch = Pace.from_cache(cache_folder()), runs[0].recipe.batch
-    unknown = [each for each in networks_of(run for run in runs if run.device == "cpu") if not pace.knows(Work(*each))]
-    return pace.with_rates(measured_rates(speed(*each, batch, A_GLANCE) for each in unknown))
+    pace, networks = Pace.from_cache(cache_folder()), networks_of(run for run in runs if run.device == "cpu")
+    unknown = [each for each in networks if not pace.knows(Work(*each[:2]))]
+    return pace.with_rates(measured_rates(speed(*each, A_GLANCE) for each in unknown))
 
 
 def seconds_left(runs: Sequence[Run], jobs: int | None = None) -> float:

@@ -1,8 +1,12 @@
 """A training that is steered while it runs: its session, its pictures and the cockpit around them. Loaded when used.
 
 - `session`: a training on a thread of its own, steered through a queue
-- `cockpit`: sliders and pictures of one session or two in a notebook
-- `plots`: what curves of a history show, for the page and for a file
+- `state`: how a session stands
+- `teachers`: those that it misses, trained in a process of their own
+- `cockpit`: the controls and pictures of one session or two in a notebook
+- `lane`: one session's sliders, its distributions and where its networks look
+- `plots`: what curves of a history show
+- `snapshot`: what is shown, in files
 - `drawn`: what the page draws itself
 - `page`: whether a browser still watches
 """

@@ -1,12 +1,12 @@
 from .cockpit import Cockpit as Cockpit
-from .cockpit import Lane as Lane
 from .cockpit import cockpit as cockpit
 from .drawn import Bars as Bars
 from .drawn import Curves as Curves
+from .lane import Lane as Lane
 from .page import Page as Page
 from .plots import curves as curves
-from .session import History as History
-from .session import Look as Look
 from .session import Session as Session
 from .session import Settings as Settings
-from .session import State as State
+from .state import History as History
+from .state import Look as Look
+from .state import State as State

@@ -1,5 +1,5 @@
-"""The cockpit's curves of one or two sessions by step: described once, drawn by the page and, for snapshots, by
-matplotlib."""
+"""Describes the cockpit's curves of one or two sessions by step, for the page (`message`) and for a file
+(kit/live/snapshot.py)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from itertools import cycle
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from kit.live.session import History, State
-from kit.show import style
+from kit.live.state import History, State
 from kit.show.style import BLUE, GREEN, INK, MUTED, PURPLE, VERMILLION, stage_shades
 
 POINTS = 400  # a line has at most so many: there are hardly more pixels, and a message is never longer
@@ -22,7 +19,6 @@ LANES: tuple[tuple[str, tuple[float, ...]], ...] = ((VERMILLION, ()), (BLUE, (5,
 TEACHERS = (PURPLE, GREEN, BLUE, MUTED)  # colours, of a teacher's t and of its pull
 DOTS = 100  # of the test split, at most
 SYMBOLS = {"k": "K", "alpha": "α"}
-Box = tuple[float, float, float, float]  # left, bottom, width and height, as shares of a figure's
 
 
 @dataclass(frozen=True)
@@ -230,62 +226,3 @@ def message(shown: Curves) -> dict[str, Any]:
 
     panels = [vars(panel) | {"lines": [packed(line) for line in panel.lines]} for panel in shown.panels]
     return vars(shown) | {"panels": panels}
-
-
-# ---- for a file -----------------------------------------------------------------------------------------------------
-
-
-def draw(shown: Curves, figure: Figure, boxes: Sequence[Box]) -> None:
-    """Draws the panels into these places of a figure."""
-    for panel, box in zip(shown.panels, boxes, strict=False):
-        ax = figure.add_axes(box)
-        ax.set(xlim=(0, shown.total), ylim=(panel.low, panel.high))
-        lowest = panel in shown.panels[-2:]
-        ax.tick_params(labelbottom=lowest)
-        ax.set_xlabel("batches" if lowest else "")
-        ax.set_title(panel.title.replace("L_D", "$L_D$"))
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if panel.scale == "log":
-            ax.set_yscale("log")
-            ax.yaxis.set_minor_locator(NullLocator())
-        percent = PercentFormatter(1, decimals=0, symbol=None)
-        ax.yaxis.set_major_formatter(
-            percent if panel.scale == "percent" else FuncFormatter(lambda value, _: f"{value:g}")
-        )
-        if panel.low < 0:
-            ax.axhline(0, color=MUTED, lw=0.8)
-        for name, first, end, shade in shown.bands:
-            ax.axvspan(first, end, color=shade, lw=0, zorder=0)
-            if panel.scale == "percent" and (end - first) / shown.total > 0.06:
-                text = style.shortened(name, 500 * (end - first) / shown.total)
-                ax.text(first + 0.01 * shown.total, 0.98, text, fontsize=style.SMALL, color=MUTED, va="top",
-                        transform=ax.get_xaxis_transform())  # fmt: skip
-        for mark in shown.marks:
-            ax.axvline(mark, color=INK, lw=0.9, ls=(0, (1, 1.5)), zorder=1.5)
-        if panel.note:
-            right = shown.marks[-1] > 0.75 * shown.total
-            ax.text(shown.marks[-1], 0.07, f" {panel.note} ", fontsize=style.SMALL, ha="right" if right else "left",
-                    transform=ax.get_xaxis_transform())  # fmt: skip
-        for line in panel.lines:
-            looks = {"lw": line.width, "ls": (0, line.dash) if line.dash else "-"}
-            if line.marker:
-                looks = {"ls": "", "marker": line.marker, "ms": line.width, "mec": "white", "mew": 0.6}
-            ax.plot(line.x, line.y, color=line.colour, alpha=line.opacity, label=line.name or "_",
-                    drawstyle="steps-post" if line.steps else "default", **looks)  # fmt: skip
-        if any(line.name for line in panel.lines):
-            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, handlelength=1.8, borderaxespad=0.3,
-                      borderpad=0, columnspacing=1.2)  # fmt: skip
-
-
-def table(history: History) -> dict[str, np.ndarray]:
-    """A history as columns of a CSV."""
-    return {
-        "step": np.arange(1, len(history) + 1),
-        "loss": history.loss,
-        "batch_top1": history.top1,
-        "t": history.t,
-        "t_used": history.used,
-        "dlogt_mismatch": history.mismatch,
-        "dlogt_spread": history.spread,
-        **history.traces,
-    }

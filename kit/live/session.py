@@ -16,15 +16,13 @@ import copy
 import math
 import multiprocessing
 import queue
-import signal
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,126 +30,30 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kit.data.augment import normalise
-from kit.data.base import Split, sample
+from kit.data.base import sample
 from kit.errors import KitError, one_line
-from kit.grid.durations import Pace
-from kit.grid.engines import end_with_parent
+from kit.live.state import History, Look, State
+from kit.live.teachers import STARTING, announcement, teach_alone
 from kit.paper.settings import Settings
-from kit.recipe import hard_labels
 from kit.runs.spec import Run, replayed, with_teachers
 from kit.runs.store import find
-from kit.runs.training import start, train
-from kit.temperature import Policy
-from kit.temperature import State as Temperature
+from kit.runs.training import start
 from kit.trainer import Training
-from kit.training.forward import Machine, teach
+from kit.training.forward import teach
 from kit.training.history import Diverged
-from kit.training.steering import Event, checked
-from kit.training.thermostat import mean
+from kit.training.steering import checked
 
 PICTURES = 48  # test images to pick from
 INTERVAL = 0.1  # seconds from one state to the next while batches go by
 SWITCHING = 0.0001  # seconds after which the training gives way to who waits, such as whoever moves a slider
 WATCHING = 0.01  # at most this share of the thread's time goes into saying how it stands, and as much into looking
-MEASURING = 0.15  # seconds of a teacher's training, to tell how long it will take
 SKETCHING = 1.0  # seconds between two copies of the student's weights
-
-Phase = Literal["loading", "ready", "teachers", "running", "paused", "finished", "failed", "closed"]
-
-
-# ---- how a session stands -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class History:
-    """By batch, each (n,). Windows on what the training has written and will not write again."""
-
-    loss: np.ndarray
-    top1: np.ndarray  # of the batch, 0…1
-    t: np.ndarray  # NaN in a stage without a temperature
-    used: np.ndarray  # what the losses saw: ⌊t⌋, or T
-    mismatch: np.ndarray  # the two terms of ∂L_D/∂log t, NaN where t does not follow a gradient
-    spread: np.ndarray
-    traces: Mapping[str, np.ndarray] = field(default_factory=dict)  # further numbers, such as t_small, pull_small
-
-    def __len__(self) -> int:
-        return len(self.loss)
-
-    @property
-    def temperatures(self) -> list[np.ndarray]:
-        return [self.t, *self.of("t").values()]
-
-    def of(self, what: str) -> dict[str, np.ndarray]:
-        """The traces of a kind by what they are of: of t, pull or weight by teacher, of t also its least and most."""
-        of_kind = (name for name in self.traces if name.startswith(f"{what}_"))
-        return {name.removeprefix(f"{what}_"): self.traces[name] for name in of_kind}
-
-
-NOTHING = History(*(np.empty(0) for _ in range(6)))
-
-
-@dataclass(frozen=True)
-class Look:
-    """The picked image in the networks' eyes: logits (C,), the teacher's being None in a run without one."""
-
-    image: int
-    zs: Tensor
-    zt: Tensor | None
-    teacher: str | None
-
-
-@dataclass(frozen=True)
-class State:
-    """How a session stands. Never changed once it is out: the next one replaces it."""
-
-    number: int = 0  # of changes so far
-    phase: Phase = "loading"
-    message: str = ""
-    run: Run | None = None  # what is trained; None until it is described and its images are loaded
-    pictures: Split | None = None  # the test images to pick from, likewise
-    networks: Mapping[str, nn.Module] = field(default_factory=dict)  # copies at the start, for whoever watches
-    held: bool = False  # it would run, but nobody watches
-    share: float = 0.0  # of the teachers' training, 0…1
-    step: int = 0
-    total: int = 0
-    steps_per_epoch: int = 1
-    history: History = NOTHING
-    stages: tuple[tuple[str, int], ...] = ()  # name, first step
-    progress: float = 0.0  # of the stage's budget
-    epochs: tuple[tuple[int, float], ...] = ()  # step, Top-1 of the test split
-    events: tuple[Event, ...] = ()
-    policy: Policy | None = None  # of the stage's temperature, as steered
-    at: Temperature | None = None  # the temperature: a number, or one a teacher
-    images_a_second: float = 0.0
-    look: Look | None = None
-    weights: dict[str, Tensor] | None = None  # the student's, not older than SKETCHING
-
-    @property
-    def t(self) -> float | None:
-        """The temperature as one number; None in a stage without one."""
-        return None if self.at is None else mean(self.at)
-
-    @property
-    def used(self) -> float | None:
-        """What the losses use of t; where each image has its own, the mean over the last batch."""
-        if self.policy is not None and self.is_by_image:
-            return float(self.history.used[-1])
-        return None if self.policy is None else mean(self.policy.used(self.at))
-
-    @property
-    def is_by_image(self) -> bool:
-        return bool(np.isfinite(self.history.traces.get("t_least", NOTHING.t)[-1:]).any())
-
-    @property
-    def k(self) -> float | None:
-        return getattr(self.policy, "k", None)
 
 
 class _Reset(BaseException):
     """Unwinds a life to begin the next, or the thread where there is nothing to begin."""
 
 
-_STARTING = threading.Lock()  # fresh weights are drawn from torch's one stream
 _OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
@@ -294,7 +196,7 @@ class Session:
         self._publish(phase="finished", message=f"test Top-1 {top1:.1%}")
 
     def _set_up(self) -> None:
-        with _STARTING:
+        with STARTING:
             training = start(self.run)
         self._terms = np.full((training.total_steps, 2), np.nan)
         self._copies = {name: copy.deepcopy(net) for name, net in training.teachers.networks.items()}
@@ -383,7 +285,7 @@ class Session:
         """Trains them in a process of their own, so that what they cost is theirs alone; obeys meanwhile."""
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_teach, args=(list(missing), sender), daemon=True)
+        process = context.Process(target=teach_alone, args=(list(missing), sender), daemon=True)
         process.start()
         sender.close()
         self._publish(phase="teachers")
@@ -479,59 +381,6 @@ class Session:
         mean_std = (stat.to(device) for stat in self.run.data.load().mean_std)
         x = normalise(self.state.pictures.images.pixels[which].to(device), *mean_std)
         return teach(network, x).cpu()
-
-
-def _teach(missing: list[Run], sender: Connection) -> None:
-    """In a process of its own: trains what is missing and sends the share done, or why it could not."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the kernel does not mean this
-    end_with_parent()
-    done, share_of = 0.0, shares(missing)
-    with sender:
-        for run in missing:
-
-            def tick(share: float, run: Run = run) -> None:
-                nonlocal done
-                done += share * share_of[run]
-                sender.send((min(1.0, done), None))
-
-            try:
-                train(run, tick)
-            except (Diverged, KitError) as error:
-                sender.send((done, str(error)))
-                return
-
-
-def shares(missing: Sequence[Run]) -> dict[Run, float]:
-    """Predicts by counted FLOPs which share of the work each run is; a given one only answers."""
-    pace = Pace()
-    work = {run: pace.seconds(run) + pace.evaluating(run, 0) for run in missing}
-    total = sum(work.values())
-    return {run: each / total for run, each in work.items()}
-
-
-def announcement(missing: Sequence[Run]) -> str:
-    """One line that says which teachers must be trained first, and about how long that takes here."""
-    names = " and ".join(
-        f"{run.student.title} ({'given' if run.is_given else f'{run.recipe.epochs} epochs'})" for run in missing
-    )
-    return f"training teacher {names} first, about {sum(map(seconds, missing)):.0f} s"
-
-
-def seconds(run: Run) -> float:
-    """About how long a run takes here, from a few of its batches on hard labels; a given one's are none."""
-    if run.is_given:
-        return 0.0
-    with _STARTING:
-        student = run.student.build(run.seed)
-    recipe = run.recipe.model_copy(update={"stages": hard_labels()})
-    training = Training(recipe, run.data.load(), student, {}, run.seed, machine=Machine(run.device, run.precision))
-    steps = iter(training)
-    next(steps)  # it sets up what the others find
-    begin = time.perf_counter()
-    while time.perf_counter() < begin + MEASURING and next(steps, None):
-        pass
-    return training.total_steps * (time.perf_counter() - begin) / max(1, training.step - 1)
 
 
 @atexit.register

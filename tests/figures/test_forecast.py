@@ -88,8 +88,9 @@ def test_networks_are_measured_once_whatever_their_classes(plan):
     runs = runs_of(table1.table(plan, 1))
     networks = networks_of(runs)
     assert len(networks) == 5 < len({run.student for run in runs})  # all roles have 16 px at smoke
-    assert {spec.classes for spec, _ in networks} == {100}
-    fast = [bench.Speed(spec, px, 32, 100, 1, 300, 1) for spec, px in networks]
+    assert {spec.classes for spec, *_ in networks} == {100}
+    assert {batch for *_, batch in networks} == {run.recipe.batch for run in runs}
+    fast = [bench.Speed(*each, 100, 1, 300, 1) for each in networks]
     known = Pace().with_rates(measured_rates(fast))
     for run in runs:  # also for as many classes as were not measured, at the rate of the network itself
         forward, both = flops_per_image(run.student.model_copy(update={"classes": 100}), 16)
@@ -100,7 +101,7 @@ def test_networks_are_measured_once_whatever_their_classes(plan):
 def test_networks_by_name_are_measured_where_the_cache_knows_none_of_their_family(own_cache):
     settings = {"role": "cifar-10", "preset": "smoke", "temperature": 5, "student": "timm:test_resnet"}
     run = Settings(**settings, teacher="cnn").run()
-    assert [network.name for network, _ in networks_of([run])] == ["cnn", "timm:test_resnet"]
+    assert [network.name for network, *_ in networks_of([run])] == ["cnn", "timm:test_resnet"]
     train(run.teachers["big"])
     known, pace = Pace.from_cache(cache_folder()), bench.pace_of([run])
     shutil.rmtree(cache_folder() / "runs")
@@ -128,9 +129,7 @@ def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
 
 
 def test_as_many_seeds_as_fit_and_never_none(plan):
-    rates = measured_rates(
-        [bench.Speed(spec, px, 32, 1000, 1, 3000, 1) for spec, px in networks_of(everything(plan, 1))]
-    )
+    rates = measured_rates(bench.Speed(*each, 1000, 1, 3000, 1) for each in networks_of(everything(plan, 1)))
     pace = Pace().with_rates(rates)
     within = Prediction.of(plan, pace, 2, 2).left / 60
     with patch.object(bench.Pace, "from_cache", lambda folder: pace):

@@ -27,11 +27,14 @@ from scipy.special import softmax
 
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.live.cockpit import NONE, cockpit, sentence, slider
+from kit.live.cockpit import NONE, cockpit, sentence
 from kit.live.drawn import distributions
+from kit.live.lane import slider
 from kit.live.page import SILENCE, Page
-from kit.live.plots import POINTS, Panel, _nice, bound, curves, draw, message, thinned
-from kit.live.session import NOTHING, History, Settings, State
+from kit.live.plots import POINTS, Panel, _nice, bound, curves, message, thinned
+from kit.live.snapshot import draw
+from kit.live.state import NOTHING, History, State
+from kit.paper.settings import Settings
 from kit.runs.spec import replayed, with_teachers
 from kit.runs.store import find
 from kit.runs.training import train

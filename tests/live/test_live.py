@@ -19,6 +19,7 @@ from kit.errors import KitError
 from kit.grid.durations import images_of
 from kit.live import session as sessions
 from kit.live.session import Session, Settings
+from kit.live.teachers import shares
 from kit.networks.flops import flops_per_image
 from kit.runs.spec import changed, with_teachers
 from kit.runs.store import find, folder_of
@@ -200,7 +201,7 @@ def test_progress_counts_all_teachers_that_a_stage_asks_at_once_and_a_given_run_
     images, answered = images_of(both), run.data.train_images  # in the end, on the training split
     work = images * (step + of_teachers) + answered * forward
     answers = answered * flops_per_image(big.student, run.data.px)[0]
-    found = sessions.shares([both, given])
+    found = shares([both, given])
     assert found == pytest.approx({both: work / (work + answers), given: answers / (work + answers)})
 
 

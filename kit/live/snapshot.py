@@ -1,0 +1,162 @@
+"""What the cockpit shows, written to files, with the line that trains the same student again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+
+from kit.errors import KitError
+from kit.live.lane import Lane
+from kit.live.plots import Curves, curves
+from kit.live.state import History, State
+from kit.paper.presets import preset_named
+from kit.paper.settings import Settings
+from kit.runs.spec import Run
+from kit.runtime.environment import folder_from
+from kit.show import style
+from kit.show.artefacts import save
+from kit.show.panels import Softened
+from kit.show.style import INK, MUTED
+from kit.show.widgets import WIDTH
+from kit.temperature import Policy
+from kit.training import steering
+
+Box = tuple[float, float, float, float]  # left, bottom, width and height, as shares of a figure's
+BOXES: list[Box] = [(left, bottom, 0.425, 0.2) for bottom in (0.71, 0.45) for left in (0.055, 0.56)]  # of the curves
+
+
+def written(shown: Sequence[Lane], folder: Path) -> tuple[Path, dict[str, str]]:
+    """Writes what the lanes show into a new folder in this one: `cockpit.png`, `.svg`, `.csv`, `settings.json`, and
+    where something was steered `events.json`; gives the new folder, and of each session the line that trains its
+    student again, wherever pasted.
+
+    Raises KitError before anything has begun.
+    """
+    lanes = [(lane, lane.session.state) for lane in shown]
+    first, state = lanes[0]
+    if not state.step:
+        raise KitError("there is nothing to save yet: press Start first")
+    base = f"{first.session.described.role}-{first.session.described.student}-step{state.step:05d}"
+    taken = (folder / (base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
+    place = next(path for path in taken if not path.exists()).absolute()
+    frames = [pd.DataFrame(table(state.history)).assign(session=lane.name) for lane, state in lanes]
+    save(figure_of(lanes), "cockpit", place, pd.concat(frames, ignore_index=True))
+    described = {}
+    for lane, state in lanes:
+        events = None
+        if state.events:
+            events = place / ("events.json" if len(lanes) == 1 else f"events-{lane.name}.json")
+            events.write_text(steering.text(state.events), encoding="utf-8")
+        described[lane.name] = {
+            "settings": lane.session.described.model_dump(mode="json"),
+            "events": [event.model_dump() for event in state.events],
+            "run": lane.session.replay.hash,
+            "step": state.step,
+            "command": again(lane.session.described, state.run, events),
+        }
+    (place / "settings.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    return place, {name: each["command"] for name, each in described.items()}
+
+
+def again(settings: Settings, run: Run, events: Path | None) -> str:
+    """The line that trains the same student again, by the Python that trained it, from the same images: a command, or
+    Python where no command can name its temperature."""
+    given = {"data": str(run.data.folder or folder_from("KIT_DATA"))} if run.data.source == "real" else {}
+    settings = settings.model_copy(update=given)
+    if not isinstance(settings.temperature, Policy):
+        words = shlex.split(settings.command(str(events) if events else None))
+        return shlex.join([sys.executable, *words[1:]])
+    fields = Settings.model_fields
+    given = ", ".join(f"{name}={value!r}" for name, value in settings if value != fields[name].default)
+    line = f"Settings({given}).run()"
+    line = f"replayed({line}, steering.read(Path({str(events)!r})))" if events else line
+    return f"no command can name a temperature of one's own; in Python: train({line})"
+
+
+def figure_of(lanes: Sequence[tuple[Lane, State]]) -> Figure:
+    """Curves and distributions as one figure with its caption."""
+    settings, state = lanes[0][0].session.described, lanes[0][1]
+    run = state.run
+    source = style.source_line({settings.role: f"{run.data.name} ({run.data.source})"}, settings.preset, 1,
+                               preset_named(settings.preset).says)  # fmt: skip
+    with style.styled():
+        figure = style.new_figure(WIDTH, 780)
+        style.frame(figure, f"{run.title}, after {state.step} of {state.total} batches", source)
+        draw(curves([state for _, state in lanes]), figure, BOXES)
+        for i, (lane, state) in enumerate(lanes):
+            panel = Softened(figure.add_axes((0.13 + 0.505 * i, 0.105, 0.345, 0.255)), run.data.load().classes)
+            show_answers(panel, state, lane.t)
+            panel.title.set_text(f"{lane.name}: {panel.title.get_text()}, test image {state.look.image}")
+    return figure
+
+
+def draw(shown: Curves, figure: Figure, boxes: Sequence[Box]) -> None:
+    """Draws the panels into these places of a figure."""
+    for panel, box in zip(shown.panels, boxes, strict=False):
+        ax = figure.add_axes(box)
+        ax.set(xlim=(0, shown.total), ylim=(panel.low, panel.high))
+        lowest = panel in shown.panels[-2:]
+        ax.tick_params(labelbottom=lowest)
+        ax.set_xlabel("batches" if lowest else "")
+        ax.set_title(panel.title.replace("L_D", "$L_D$"))
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if panel.scale == "log":
+            ax.set_yscale("log")
+            ax.yaxis.set_minor_locator(NullLocator())
+        percent = PercentFormatter(1, decimals=0, symbol=None)
+        ax.yaxis.set_major_formatter(
+            percent if panel.scale == "percent" else FuncFormatter(lambda value, _: f"{value:g}")
+        )
+        if panel.low < 0:
+            ax.axhline(0, color=MUTED, lw=0.8)
+        for name, first, end, shade in shown.bands:
+            ax.axvspan(first, end, color=shade, lw=0, zorder=0)
+            if panel.scale == "percent" and (end - first) / shown.total > 0.06:
+                text = style.shortened(name, 500 * (end - first) / shown.total)
+                ax.text(first + 0.01 * shown.total, 0.98, text, fontsize=style.SMALL, color=MUTED, va="top",
+                        transform=ax.get_xaxis_transform())  # fmt: skip
+        for mark in shown.marks:
+            ax.axvline(mark, color=INK, lw=0.9, ls=(0, (1, 1.5)), zorder=1.5)
+        if panel.note:
+            right = shown.marks[-1] > 0.75 * shown.total
+            ax.text(shown.marks[-1], 0.07, f" {panel.note} ", fontsize=style.SMALL, ha="right" if right else "left",
+                    transform=ax.get_xaxis_transform())  # fmt: skip
+        for line in panel.lines:
+            looks = {"lw": line.width, "ls": (0, line.dash) if line.dash else "-"}
+            if line.marker:
+                looks = {"ls": "", "marker": line.marker, "ms": line.width, "mec": "white", "mew": 0.6}
+            ax.plot(line.x, line.y, color=line.colour, alpha=line.opacity, label=line.name or "_",
+                    drawstyle="steps-post" if line.steps else "default", **looks)  # fmt: skip
+        if any(line.name for line in panel.lines):
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, handlelength=1.8, borderaxespad=0.3,
+                      borderpad=0, columnspacing=1.2)  # fmt: skip
+
+
+def show_answers(panel: Softened, state: State, t: float) -> None:
+    """Bars of the picked image's logits at t; in a run without a teacher the student's alone."""
+    look = state.look
+    panel.update(look.zs if look.zt is None else look.zt, look.zs, t, int(state.pictures.labels[look.image]))
+    for bar in panel.teacher:
+        bar.set_visible(look.zt is not None)
+
+
+def table(history: History) -> dict[str, np.ndarray]:
+    """A history as columns of a CSV."""
+    return {
+        "step": np.arange(1, len(history) + 1),
+        "loss": history.loss,
+        "batch_top1": history.top1,
+        "t": history.t,
+        "t_used": history.used,
+        "dlogt_mismatch": history.mismatch,
+        "dlogt_spread": history.spread,
+        **history.traces,
+    }
