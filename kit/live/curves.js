@@ -1,6 +1,6 @@
 // Draws curves as the kernel describes them (kit/live/plots.py, `Curves`): each panel an SVG in px of the page, whenever
-// the description or the page's width has changed, at most once a frame. What stays as it was is left alone; lines that
-// only went on keep their elements and get another path, which costs the page half as much as elements anew.
+// the description or the page's width has changed, at most once a frame. What stays as it was is left alone: lines that
+// only went on keep their elements and get another path.
 
 const HEIGHT = 176, LEFT = 48, RIGHT = 18, TOP = 6, BOTTOM = 20; // of a panel and of its margins, px
 const INKS = { "#1a1a1a": "var(--kit-ink)", "#555555": "var(--kit-muted)" }; // follow the page's theme
