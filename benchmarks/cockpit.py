@@ -136,17 +136,15 @@ def opened(page: Page, app: str, address: str, notebook: str) -> None:
 
 def own_notebooks(folder: Path, notes: Path) -> None:
     """One whose run has many batches soon, and one that draws by turns and notes its batches."""
-    lines = {
-        LONG: f"cockpit({PRESET!r}, epochs={10 * EPOCHS}, **{SMALL})",
-        TURNS: f"""from pathlib import Path
-from benchmarks.turns import by_turns
-at = cockpit({PRESET!r}, epochs={10 * EPOCHS})
-by_turns(at, Path({str(notes)!r}), {TURN})
-at""",
+    begin = f"cockpit({PRESET!r}, epochs={10 * EPOCHS}"
+    calls = {
+        LONG: f"{begin}, **{SMALL})",
+        TURNS: "from pathlib import Path\nfrom benchmarks.turns import by_turns\n"
+        f"by_turns({begin}), Path({str(notes)!r}), {TURN})",
     }
-    for name, words in lines.items():
-        book = nbformat.v4.new_notebook(metadata=nbformat.read(folder / NOTEBOOK, as_version=4).metadata)
-        book.cells = [nbformat.v4.new_code_cell(f"from kit.live import cockpit\n{words}")]
+    book = nbformat.read(folder / NOTEBOOK, as_version=4)
+    for name, call in calls.items():
+        book.cells = [nbformat.v4.new_code_cell(f"from kit.live import cockpit\n{call}")]
         nbformat.write(book, folder / name)
 
 

@@ -5,7 +5,6 @@ Two processes differ, and a machine is now quicker and now slower: what a page c
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -18,9 +17,9 @@ SETTLING = 0.2  # seconds of a turn in which the former one's messages are still
 TRIMMED = (0.1, 0.1)  # shares of the turns left out at either end: another process came between
 
 
-def by_turns(cockpit: Cockpit, notes: Path, seconds: float) -> None:
-    """Has a cockpit draw in every second turn of so many seconds, from the first batch on. After about a tenth of a
-    second each, it notes the time, how many batches are trained, and the turn."""
+def by_turns(cockpit: Cockpit, notes: Path, seconds: float) -> Cockpit:
+    """Has a cockpit, which it returns, draw in every second turn of so many seconds, from the first batch on. After
+    about a tenth of a second each, it notes the time, how many batches are trained, and the turn."""
     session, draw, hear = cockpit.lanes[0].session, cockpit.draw, cockpit.lanes[0].session._hear
     file = notes.open("w", buffering=1)
 
@@ -37,6 +36,7 @@ def by_turns(cockpit: Cockpit, notes: Path, seconds: float) -> None:
         hear()
 
     cockpit.draw, session._hear = draw_by_turns, hear_and_note
+    return cockpit
 
 
 def slowdown(notes: Path) -> tuple[float, tuple[float, float], int]:
@@ -49,8 +49,7 @@ def slowdown(notes: Path) -> tuple[float, tuple[float, float], int]:
         mine &= at >= at[mine][0] + SETTLING
         if mine.sum() > 1:
             batch[int(number)] = (at[mine][-1] - at[mine][0]) / (step[mine][-1] - step[mine][0])
-    about = {number: (batch.get(number - 1, math.nan) + batch.get(number + 1, math.nan)) / 2 for number in batch}
-    ratios = np.array([batch[number] / about[number] for number in batch if number % 2 == 0])
-    ratios = ratios[np.isfinite(ratios)]
+    between = [number for number in batch if number % 2 == 0 and {number - 1, number + 1} <= batch.keys()]
+    ratios = [2 * batch[number] / (batch[number - 1] + batch[number + 1]) for number in between]
     low, high = mstats.trimmed_mean_ci(ratios, limits=TRIMMED)
     return float(mstats.trimmed_mean(ratios, limits=TRIMMED)) - 1, (float(low) - 1, float(high) - 1), len(ratios)

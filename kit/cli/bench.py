@@ -48,8 +48,8 @@ def bench(
     if page:
         ready_file(page)
     needed = [run for need in NEEDS.values() for run in runs_of(need(plan, seeds))]
-    networks = tqdm(benching.networks_of(needed), desc="measuring", leave=False)
     print(f"images/s of each network at preset {preset}, on one thread as runs are, and on all cores")
+    networks = tqdm(benching.networks_of(needed), desc="measuring", leave=False)
     speeds = [benching.speed(spec, px, batch, seconds) for spec, px, batch in networks]
     print(benching.speeds_table(speeds).round(1).to_string(index=False))
     known = Pace.from_cache(cache_folder())

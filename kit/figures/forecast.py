@@ -254,7 +254,7 @@ def rounds_within(minutes: float, plan: Plan, jobs: int | None = None, equal_tim
 def pace_of(runs: Sequence[Run]) -> Pace:
     """Returns the pace of what has finished here; of networks whose family has none, as measured at a glance."""
     pace, networks = Pace.from_cache(cache_folder()), networks_of(run for run in runs if run.device == "cpu")
-    unknown = [each for each in networks if not pace.knows(Work(*each[:2]))]
+    unknown = ((network, px, batch) for network, px, batch in networks if not pace.knows(Work(network, px)))
     return pace.with_rates(measured_rates(speed(*each, A_GLANCE) for each in unknown))
 
 

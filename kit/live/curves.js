@@ -91,6 +91,10 @@ function legend(panel) {
     `<span><svg width="24" height="8"><path d="M1 4H23" ${stroke(line)}/></svg>${worded(line.name)}</span>`).join("");
 }
 
+// only what differs, as the page works on whatever is given
+const put = (what, inside) => { if (what.kit !== inside) what.innerHTML = what.kit = inside; };
+const set = (what, name, value) => { if (what.getAttribute(name) !== value) what.setAttribute(name, value); };
+
 function render({ model, el }) {
   el.classList.add("kit-live", "kit-curves");
   let asked = 0, drawings = 0;
@@ -106,8 +110,6 @@ function render({ model, el }) {
     const widths = panels.map((_, i) => el.children[i].clientWidth); // before anything is changed: the page is laid out once
     panels.forEach((panel, i) => {
       const figure = el.children[i], svg = figure.lastChild, [axes, lines] = svg.children;
-      const put = (what, inside) => { if (what.kit !== inside) what.innerHTML = what.kit = inside; };
-      const set = (what, name, value) => { if (what.getAttribute(name) !== value) what.setAttribute(name, value); };
       put(figure.querySelector(".kit-title"), worded(panel.title));
       put(figure.querySelector(".kit-legend"), legend(panel));
       set(svg, "width", String(widths[i]));
