@@ -18,15 +18,16 @@ from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from caches import new_cache
 from made_cache import make_all
 from pydantic import BaseModel
+from small_runs import labelled
 
 from kit import recipe
+from kit.data.base import Dataset
 from kit.data.hrsc.generated import TreePlan, write_tree
 from kit.figures import FOLLOWING, NEEDS
 from kit.files import sha256
@@ -285,8 +286,8 @@ DRAWN_BY = ("matplotlib", "numpy", "pandas", "pillow", "scipy")
 
 
 class MadeUpData(DataSpec):
-    def load(self) -> SimpleNamespace:
-        return SimpleNamespace(test=range(100))
+    def load(self) -> Dataset:
+        return labelled(*[self.test_per_class] * self.classes)
 
 
 class MadeUp(Plan):

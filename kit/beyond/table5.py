@@ -16,8 +16,9 @@ import pandas as pd
 
 from kit import recipe
 from kit.beyond.printed import gain_over_kd
+from kit.data.base import Dataset
 from kit.grid.engines import Engine
-from kit.paper.claims import Claim, gain, guessing, judged, plus_minus
+from kit.paper.claims import Claim, gained, judged, plus_minus
 from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends, with_columns
 from kit.siblings import SIBLINGS
 from kit.temperature import Scheduled
@@ -79,12 +80,12 @@ def with_agreement(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {ROLE: plan.data(ROLE).classes}))
+    return judged(claims(frame, {ROLE: plan.data(ROLE).load()}))
 
 
-def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
-    """What siblings' papers say of them, and what is to be asked of ours. `classes` counts them by role."""
-    claim = partial(gains, with_agreement(frame), classes)
+def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
+    """What siblings' papers say of them, and what is to be asked of ours. `data` are by role."""
+    claim = partial(gains, with_agreement(frame), data)
     return [
         claim("ordinary distillation beats hard labels", FIXED, HARD, -gain_over_kd(HARD[0])),
         claim("the adaptive temperature beats a fixed one", OURS, FIXED),
@@ -100,7 +101,7 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
 
 def gains(
     frame: pd.DataFrame,
-    classes: Mapping[str, int] | None,
+    data: Mapping[str, Dataset] | None,
     text: str,
     ours: tuple[str, str],
     theirs: tuple[str, str],
@@ -108,9 +109,8 @@ def gains(
 ) -> Claim:
     """That a row gains Top-1 on another; `elsewhere` is the gain in points that others print, if they do."""
     paper, where = ("", "") if math.isnan(elsewhere) else (f"{elsewhere:+.1f} points", "printed elsewhere")
-    measured = gain(frame, ours, theirs, "test_top1")
-    near = guessing(frame, (ours, theirs), "test_top1", classes)
-    return Claim(text, where, paper, "points", measured, ", ".join(theirs), "test_top1", at_chance=near)
+    measured = gained(frame, ours, theirs, "test_top1", data)
+    return Claim(text, where, paper, "points", against=", ".join(theirs), quantity="test_top1", **measured)
 
 
 def _best_of_all(frame: pd.DataFrame) -> Claim:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from kit import recipe
 from kit.beyond import table5
+from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import TITLES
 from kit.paper.claims import Claim, judged, number, plus_minus, saving
@@ -136,12 +137,12 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {ROLE: plan.data(ROLE).classes}))
+    return judged(claims(frame, {ROLE: plan.data(ROLE).load()}))
 
 
-def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
-    """What is said of several teachers, and what is to be asked of ours. `classes` counts them by role."""
-    claim = partial(table5.gains, frame, classes)
+def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
+    """What is said of several teachers, and what is to be asked of ours. `data` are by role."""
+    claim = partial(table5.gains, frame, data)
     single = best_alone(frame)
     return [
         claim("several teachers beat hard labels", AVER, HARD),

@@ -12,7 +12,7 @@ from scipy import stats
 
 from kit.data.base import Dataset, uneven
 from kit.judge.question import Method, counted
-from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gain, guessing, judged, number, percent, plus_minus
+from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gained, guessing, judged, number, percent, plus_minus
 from kit.paper.plan import Row, accuracies, cells, collect, ended
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
@@ -41,12 +41,12 @@ class Answer:
 
 def answer(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> Answer:
     """Makes a table, verdicts and the sentence of what became of the rows' runs."""
-    frame, data = priced(rows, results), rows[0].runs[0].data
-    verdicts = judge(methods, frame, {data.role: data.classes})
-    sentence = recommendation(methods, frame, verdicts, data.name, data.classes)
-    return Answer(
-        frame, summary(methods, frame, data.classes), verdicts, sentence, tuple(notes(methods, rows, results))
-    )
+    frame, asked = priced(rows, results), rows[0].runs[0].data
+    data = asked.load()
+    verdicts = judge(methods, frame, {asked.role: data})
+    sentence = recommendation(methods, frame, verdicts, data)
+    table = summary(methods, frame, asked.classes)
+    return Answer(frame, table, verdicts, sentence, tuple(notes(methods, rows, results)))
 
 
 # ---- the table ----------------------------------------------------------------------------------------------------
@@ -134,7 +134,8 @@ def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, 
         if not known:
             continue
         line = f"{name} teacher {teachers[0].student.title}: test Top-1 {percent(pd.Series(known))} %"
-        line += f", {len(set(teachers))} trained" if len(set(teachers)) > 1 else ", the same for every seed"
+        if len(teachers) > 1:
+            line += f", {len(set(teachers))} trained" if len(set(teachers)) > 1 else ", the same for every seed"
         if alone and sum(known) / len(known) <= sum(alone) / len(alone):
             line += (
                 f"; no better than the student by hard labels ({percent(pd.Series(alone))} %), so little to learn from"
@@ -150,7 +151,7 @@ def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, 
 # ---- verdicts -----------------------------------------------------------------------------------------------------
 
 
-def judge(methods: Sequence[Method], frame: pd.DataFrame, classes: Mapping[str, int]) -> pd.DataFrame:
+def judge(methods: Sequence[Method], frame: pd.DataFrame, data: Mapping[str, Dataset]) -> pd.DataFrame:
     """Judges every pair of methods: that the dearer one's students have the higher test Top-1. A line a pair."""
     pairs = list(combinations(methods, 2))
     claims = [
@@ -159,10 +160,9 @@ def judge(methods: Sequence[Method], frame: pd.DataFrame, classes: Mapping[str, 
             "",
             "",
             "points",
-            gain(frame, better.key, worse.key, MEASURE),
-            worse.said,
-            MEASURE,
-            at_chance=guessing(frame, (better.key, worse.key), MEASURE, classes),
+            against=worse.said,
+            quantity=MEASURE,
+            **gained(frame, better.key, worse.key, MEASURE, data),
         )
         for worse, better in pairs
     ]
@@ -216,15 +216,13 @@ class Gain:
         return next(told, math.inf)
 
 
-def recommendation(
-    methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.DataFrame, data: str, classes: int
-) -> str:
+def recommendation(methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.DataFrame, data: Dataset) -> str:
     """Says in one sentence what to use: the first method, or step by step one that is told better than it.
 
     What cannot be told is said so, with what it would need.
     """
     told, seeds = Told(methods, verdicts), frame["seed"].nunique()
-    where = f"On {data} ({counted(seeds, 'seed')})"
+    where = f"On {data.name} ({counted(seeds, 'seed')})"
     there = [method for method in methods if not ended(of(frame, method))]
     lost = [method for method in methods if method not in there]
     if lost:
@@ -237,7 +235,7 @@ def recommendation(
     while len(steps) < len(there) and (better := [m for m in there if told.over(m, use).verdict == HOLDS]):
         steps.append((better[0], use))
         use = better[0]
-    if chance := guessing(frame, [use.key], MEASURE, dict.fromkeys(frame["role"], classes)):
+    if chance := guessing(frame, [use.key], MEASURE, dict.fromkeys(frame["role"], data)):
         return f"{where} not even the best row is told from guessing: {chance}; give more images or epochs first."
     clauses = [f"{ours.said} helps ({told.over(ours, theirs)} points over {theirs.said})" for ours, theirs in steps]
     passed = {each.key for step in steps for each in step}

@@ -14,10 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
+
+from kit.data.base import Dataset, Split
 
 HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be told from these data"
 NONE = "no verdict: fewer than two seeds"
@@ -108,20 +111,57 @@ def paired(
     return both.iloc[:, 0], both.iloc[:, 1]
 
 
+def gained(
+    frame: pd.DataFrame,
+    ours: tuple[str, str],
+    theirs: tuple[str, str],
+    column: str,
+    data: Mapping[str, Dataset] | None,
+) -> dict[str, Any]:
+    """Measures a claim about an accuracy, as its fields: the gain by seed, what of it is at chance, its rounding."""
+    return {
+        "differences": gain(frame, ours, theirs, column),
+        "at_chance": guessing(frame, (ours, theirs), column, data),
+        "rounding": rounding(frame, column, data),
+    }
+
+
 def guessing(
-    frame: pd.DataFrame, sides: Sequence[tuple[str, str]], column: str, classes: Mapping[str, int] | None
+    frame: pd.DataFrame, sides: Sequence[tuple[str, str]], column: str, data: Mapping[str, Dataset] | None
 ) -> str:
     """Which sides' Top-1 or Top-5 is not told from guessing, by its 95 % interval over seeds; '' where all are.
 
-    `classes` counts them by role; without them nothing is said. The chance of Top-k among C classes is k/C.
+    `data` are by role; without them nothing is said. Who guesses says the k most frequent classes: k/C where the C are
+    alike.
     """
     found = []
-    for label, reading in sides if classes else ():
+    for label, reading in sides if data else ():
         side = frame[(frame["temperature"] == label) & (frame["reading"] == reading)]
-        chance = (int(column[-1]) / side["role"].map(classes)).clip(upper=1)
+        chance = side["role"].map({role: guessed(split_of(data[role], column), int(column[-1])) for role in data})
         if t_interval((side[column] - chance).groupby(side["seed"]).mean().dropna()).low <= 0:
             found.append(f"{label}, {reading} (chance {100 * chance.mean():.3g} %)")
     return "; ".join(found)
+
+
+def guessed(split: Split, k: int) -> float:
+    """The share of the images that are of the k most frequent classes."""
+    return split.labels.bincount().sort(descending=True).values[:k].sum().item() / len(split)
+
+
+def rounding(frame: pd.DataFrame, column: str, data: Mapping[str, Dataset] | None) -> float:
+    """By how many points a difference of accuracies scatters, at least, as images are whole: a standard deviation.
+
+    Each accuracy is rounded to 1/n of its n images, with a variance of 1/(12 n²); the mean over the frame's groups.
+    """
+    if not data:
+        return 0.0
+    images = [len(split_of(data[role], column)) for role in frame.drop_duplicates("group")["role"]]
+    return 100 * math.sqrt(sum(1 / (6 * n**2) for n in images)) / len(images)
+
+
+def split_of(data: Dataset, column: str) -> Split:
+    """The images of which a column such as `test_top1` is the accuracy."""
+    return data.train if column.startswith("train") else data.test
 
 
 # ---- verdicts ----------------------------------------------------------------------------------------------------
@@ -140,6 +180,7 @@ class Claim:
     quantity: str = ""  # a table's claims of one quantity moderate each other; '' scatters in its own way
     images: Sequence[float] = ()  # the same mean as differences by test image, where its interval may be the wider
     at_chance: str = ""  # what of it is not told from guessing
+    rounding: float = 0.0  # a standard deviation below which differences do not scatter, by `rounding`
 
 
 def moderated(differences: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -188,19 +229,21 @@ def judged(claims: Sequence[Claim]) -> pd.DataFrame:
     for quantity in set(quantities) - {""}:
         if (of := (quantities == quantity) & (n > 1)).any():
             variance[of], df[of] = moderated(by_seed[of])
+    variance = np.maximum(variance, [claim.rounding**2 for claim in claims])
     method = [f"{'moderated ' if d > own else ''}t, {round(d, 1):g} df" for own, d in zip(n - 1, df, strict=True)]
+    over_images = np.array([stats.sem(claim.images) if len(claim.images) > 1 else 0 for claim in claims])
+    images = np.array([max(1, len(claim.images) - 1) for claim in claims])  # degrees of freedom
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt(variance / n)
-        for i in (i for i, claim in enumerate(claims) if n[i] > 1 and len(claim.images) > 1):
-            over_images, k = stats.sem(claims[i].images), len(claims[i].images) - 1
-            if over_images * stats.t.isf(WRONG / 2, k) > error[i] * stats.t.isf(WRONG / 2, df[i]):
-                error[i], df[i], method[i] = over_images, k, f"t over images, {k} df"
-        p = 2 * stats.t.sf(np.abs(effect) / error, df)
+        of_images = np.where(over_images > 0, stats.t.sf(np.abs(effect) / over_images, images), 0)
+        p = 2 * np.maximum(stats.t.sf(np.abs(effect) / error, df), of_images)
     q, tried = p.copy(), np.isfinite(p)
     if tried.any():
         q[tried] = stats.false_discovery_control(p[tried])
     level = WRONG * max(1, (q <= WRONG).sum()) / max(1, tried.sum())
-    half = error * stats.t.isf(level / 2, df)
+    half, half_over_images = error * stats.t.isf(level / 2, df), over_images * stats.t.isf(level / 2, images)
+    for i in np.flatnonzero(half_over_images > half):  # the wider decides
+        half[i], df[i], method[i] = half_over_images[i], images[i], f"t over images, {images[i]} df"
     low, high = effect - half, effect + half
     limits = list(zip(low, high, n, strict=True))
     paper = pd.Series([claim.paper for claim in claims], dtype=str)
@@ -230,7 +273,7 @@ def verdict(low: float, high: float, n: int) -> str:
         return NONE
     if low > 0:
         return HOLDS
-    if high < 0 or low == high == 0:  # exactly the same everywhere: nothing is gained
+    if high < 0:
         return FAILS
     return OPEN
 
@@ -251,7 +294,7 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
 
 def explained(frame: pd.DataFrame, n: str = "seeds") -> str:
     """What stands under a verdict table: what n counts, and how sure intervals and verdicts are."""
-    if not frame["p"].notna().any():
+    if not frame["low"].notna().any():
         return "one seed has no interval, and so no verdict"
     return (
         f"n: {n} · intervals at {100 * (1 - frame['level'].iloc[0]):.1f} %, moderated over the table's claims of one "

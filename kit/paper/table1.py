@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import MODELS, TITLES
-from kit.paper.claims import Claim, gain, guessing, judged
+from kit.paper.claims import Claim, gained, judged
 from kit.paper.plan import Plan, Row, accuracies, cells, data_of, measured
 from kit.paper.printed import ROLE_TITLES, TABLE_1
 
@@ -52,11 +53,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {role: plan.data(role).classes for role in set(frame["role"])}))
+    return judged(claims(frame, {role: plan.data(role).load() for role in set(frame["role"])}))
 
 
-def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
-    """What Table 1 says by its order: the CNN is weakest, and ResNets beat VGGs. `classes` counts them by role."""
+def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
+    """What Table 1 says by its order: the CNN is weakest, and ResNets beat VGGs. `data` are by role."""
     found = []
     for role, here in frame.groupby("group", sort=False):
         for first, second in (("vgg16", "cnn"), ("resnet34", "vgg19"), ("vgg19", "vgg16"), ("resnet50", "resnet34")):
@@ -70,10 +71,9 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
                 "Table 1",
                 f"{abs(printed):+.2f} points (training Top-5)",
                 "points (test Top-1)",
-                gain(here, ours, theirs, "test_top1"),
-                "no teacher",
+                against="no teacher",
                 quantity=role,  # each role scatters in its own way
-                at_chance=guessing(here, (ours, theirs), "test_top1", classes),
+                **gained(here, ours, theirs, "test_top1", data),
             )
             found.append(claim)
     return found

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from kit.data.base import Dataset
 from kit.grid.engines import Engine
-from kit.paper.claims import Claim, gain, guessing, judged, number, plus_minus, saving
+from kit.paper.claims import Claim, gained, judged, number, plus_minus, saving
 from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, Timed
 
@@ -76,11 +77,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {ROLE: plan.data(ROLE).classes}))
+    return judged(claims(frame, {ROLE: plan.data(ROLE).load()}))
 
 
-def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
-    """Section 2.3's claims, against both readings of Eq. (1). `classes` counts them by role."""
+def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
+    """Section 2.3's claims, against both readings of Eq. (1). `data` are by role."""
     found = []
     for T, reading in BASELINES:
         ours, theirs, baseline = TABLE_2["adaptive"], TABLE_2[T], (T, reading)
@@ -90,10 +91,9 @@ def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> lis
             ("training Top-1", "train_top1", ours.top1 - theirs.top1),
             ("test Top-5", "test_top5", ours.top5 - theirs.top5),
         ):
-            text, measured = f"the adaptive temperature raises {what}", gain(frame, OURS, baseline, column)
-            near = guessing(frame, (OURS, baseline), column, classes)
-            paper = f"{gap:+.1f} points"
-            found.append(Claim(text, "Table 2", paper, "points", measured, against, what, at_chance=near))
+            text, paper = f"the adaptive temperature raises {what}", f"{gap:+.1f} points"
+            measured = gained(frame, OURS, baseline, column, data)
+            found.append(Claim(text, "Table 2", paper, "points", against=against, quantity=what, **measured))
         for what, column in (("time", "seconds"), ("FLOPs", "student_flops+teacher_flops")):
             text, measured = f"the adaptive temperature saves {what}", saving(frame, OURS, baseline, column)
             paper = f"{ours.saved_of(theirs):+.1f} % of the time"

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from kit import recipe
+from kit.data.base import Dataset
 from kit.errors import KitError
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
@@ -28,7 +29,7 @@ from kit.methods.base import Method, Procedure
 from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
 from kit.methods.setting import SearchSize, Setting, steps_of
-from kit.paper.claims import Claim, gain, guessing, judged, plus_minus, saving
+from kit.paper.claims import Claim, gained, judged, plus_minus, saving
 from kit.paper.plan import Plan, Row, accuracies, with_columns
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
 from kit.runs.spec import Run
@@ -323,22 +324,23 @@ def is_default(frame: pd.DataFrame, label: str) -> bool:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {ROLE: plan.data(ROLE).classes}))
+    return judged(claims(frame, {ROLE: plan.data(ROLE).load()}))
 
 
-def claims(frame: pd.DataFrame, classes: Mapping[str, int] | None = None) -> list[Claim]:
+def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
     """Table 4's order, and Section 2.4's "also better in classification", each judged on this kit's rows.
 
     A row all of whose runs failed keeps its claims, without a verdict; so does a search that could not tell its
-    candidates from guessing, of its accuracies. `classes` counts them by role.
+    candidates from guessing, of its accuracies. `data` are by role.
     """
     frame = with_columns(frame, [*MEASURED, "notes"])
     frame = frame.assign(by_chance=frame["notes"].astype(object).fillna("").str.contains(AT_CHANCE, regex=False))
     frame.loc[frame["by_chance"], ["test_top1", "test_top5"]] = math.nan
+    frame.loc[frame["status"] != "finished", list(MEASURED)] = math.nan
     return [
-        *_rank_claims(frame[frame["status"] == "finished"]),
-        *_pair_claims(frame, classes),
-        *_own_claims(frame, classes),
+        *_rank_claims(frame),
+        *_pair_claims(frame, data),
+        *_own_claims(frame, data),
     ]
 
 
@@ -346,20 +348,18 @@ SEARCHING = {method.key for method in METHODS if method.search}  # they scatter 
 
 
 def _between(
-    frame: pd.DataFrame, budget: str, sides: tuple[Side, Side], column: str, classes: Mapping[str, int] | None
+    frame: pd.DataFrame, budget: str, sides: tuple[Side, Side], column: str, data: Mapping[str, Dataset] | None
 ) -> dict[str, Any]:
     """What was measured of two rows, as a claim's fields: the first's accuracy less the second's, or time saved."""
     here = frame[frame["budget"] == budget].assign(temperature=frame["method"], reading=frame["title"])
-    measure, measured = (saving, "time") if column == "seconds_total" else (gain, column)
+    searching = bool(SEARCHING & {key for key, _ in sides})
+    if column == "seconds_total":
+        return {"differences": saving(here, *sides, column), "quantity": "" if searching else "time"}
+    measured = gained(here.assign(group=here["role"]), *sides, column, data)
     by_chance = here.groupby(["temperature", "reading"])["by_chance"].any()
     searched = [f"{', '.join(side)}: {AT_CHANCE}" for side in sides if by_chance.get(side, False)]
-    return {
-        "differences": measure(here, *sides, column),
-        "quantity": "" if SEARCHING & {key for key, _ in sides} else measured,
-        "at_chance": "; ".join(filter(None, [guessing(here, sides, column, classes), *searched]))
-        if measure is gain
-        else "",
-    }
+    measured["at_chance"] = "; ".join(filter(None, [measured["at_chance"], *searched]))
+    return measured | {"quantity": "" if searching else column}
 
 
 def _names(frame: pd.DataFrame) -> dict[str, list[Side]]:
@@ -370,7 +370,7 @@ def _names(frame: pd.DataFrame) -> dict[str, list[Side]]:
     return names
 
 
-def _pair_claims(frame: pd.DataFrame, classes: Mapping[str, int] | None) -> list[Claim]:
+def _pair_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> list[Claim]:
     """Ours against each reading of [9] to [13], as far as Table 4 prints an order."""
     names, own = _names(frame), TABLE_4["ours"]
     if "ours" not in names:
@@ -379,7 +379,7 @@ def _pair_claims(frame: pd.DataFrame, classes: Mapping[str, int] | None) -> list
     for key, title in (row for key, rows in names.items() if key in TABLE_4 and key != "ours" for row in rows):
         printed, theirs = TABLE_4[key], (key, title)
         text, paper = f"ours takes less time than {key}", f"{own.saved_of(printed):+.1f} %"
-        measured = _between(frame, "steps", (ours, theirs), "seconds_total", classes)
+        measured = _between(frame, "steps", (ours, theirs), "seconds_total", data)
         claims.append(Claim(text, "Table 4", paper, "%", against=f"{title}, equal steps", **measured))
         for column, what, gap in (
             ("test_top1", "Top-1", own.top1 - printed.top1),
@@ -388,7 +388,7 @@ def _pair_claims(frame: pd.DataFrame, classes: Mapping[str, int] | None) -> list
             first, second = (ours, theirs) if gap > 0 else (theirs, ours)
             text, paper = f"{first[0]} beats {second[0]} in {what}", f"{abs(gap):+.2f} points"
             for budget in frame["budget"].unique():
-                measured = _between(frame, budget, (first, second), column, classes)
+                measured = _between(frame, budget, (first, second), column, data)
                 against = f"{title}, equal {budget}"
                 claims.append(Claim(text, "Table 4", paper, "points (test)", against=against, **measured))
     return claims
@@ -409,7 +409,8 @@ def _rank_claims(frame: pd.DataFrame) -> list[Claim]:
             continue
 
         def by_method(column: str, here: pd.DataFrame = here) -> pd.DataFrame:
-            return here.pivot_table(index="seed", columns="method", values=column).dropna()
+            wide = here.pivot_table(index="seed", columns="method", values=column)
+            return wide.reindex(columns=here["method"].unique()).dropna()  # who failed at every seed has no column
 
         for text, column in (
             ("ours is the fastest of the six", "seconds_total"),
@@ -448,7 +449,7 @@ def _printed_lead(column: str, place: int) -> float:
     return float(_lead(printed, place).iloc[0])
 
 
-def _own_claims(frame: pd.DataFrame, classes: Mapping[str, int] | None) -> list[Claim]:
+def _own_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> list[Claim]:
     """What a reader needs to know and the paper does not say."""
     names, claims = _names(frame), []
     first = {key: rows[0] for key, rows in names.items()}
@@ -464,7 +465,7 @@ def _own_claims(frame: pd.DataFrame, classes: Mapping[str, int] | None) -> list[
     for budget in frame["budget"].unique():
         for text, better, worse in compared:
             if better and worse:
-                measured = _between(frame, budget, (better, worse), "test_top1", classes)
+                measured = _between(frame, budget, (better, worse), "test_top1", data)
                 claims.append(
                     Claim(text, "not in the paper", "–", "points (test)", against=f"equal {budget}", **measured)
                 )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from small_runs import labelled
 
 from kit.judge.answer import MEASURE, Gain, Told, judge, recommendation, summary
 from kit.judge.question import Question
@@ -24,7 +25,7 @@ def frame(*tops: float | None, seeds: int = 5, flops: tuple[float, ...] = (1, 2,
     lines = []
     for row, (method, top) in enumerate(zip(METHODS, tops, strict=True)):
         for seed in range(seeds):
-            line = {"temperature": method.label, "reading": method.reading, "role": "cifar-10", "seed": seed}
+            line = {"temperature": method.label, "reading": method.reading, "role": "own", "group": "", "seed": seed}
             if top is None:
                 lines.append(line | {"status": "diverged: at step 3"})
                 continue
@@ -39,7 +40,8 @@ def frame(*tops: float | None, seeds: int = 5, flops: tuple[float, ...] = (1, 2,
 
 
 def said(made: pd.DataFrame, classes: int = 10) -> str:
-    return recommendation(METHODS, made, judge(METHODS, made, {"cifar-10": classes}), "pets", classes)
+    data = labelled(*[1000] * classes)
+    return recommendation(METHODS, made, judge(METHODS, made, {"own": data}), data)
 
 
 def test_ordinary_distillation_helps_and_nothing_more_can_be_told():
@@ -50,6 +52,12 @@ def test_ordinary_distillation_helps_and_nothing_more_can_be_told():
     )
     assert " and cost 1.5 and 2.0 times as much, teachers included: use ordinary distillation" in sentence
     assert "; a gain as large as that of the adaptive temperature here (+0.1 points) would take " in sentence
+
+
+def test_rows_that_are_equal_cannot_be_told_apart():
+    sentence = said(frame(100, 100, 100, 100, seeds=3, scale=0))
+    assert "is worse" not in sentence and "are worse" not in sentence
+    assert "cannot be told from hard labels (+0.0 ± 0.0" in sentence and sentence.endswith("use hard labels.")
 
 
 def test_each_step_up_is_a_verdict_over_the_choice_before_it():
@@ -92,9 +100,9 @@ def test_nothing_can_be_told_and_what_it_would_need():
 def test_a_cheaper_row_that_is_told_better_than_the_choice_is_the_choice():
     """Ordinary distillation scatters too much to be told from hard labels, yet is told from the adaptive rows."""
     made = frame(80, 83, 81, 81)
-    verdicts = judge(METHODS, made, {"cifar-10": 10})
+    verdicts = judge(METHODS, made, {"own": labelled(*[1000] * 10)})
     verdicts.loc[0, "verdict"] = OPEN  # of ordinary distillation over hard labels
-    sentence = recommendation(METHODS, made, verdicts, "pets", 10)
+    sentence = recommendation(METHODS, made, verdicts, labelled(*[1000] * 10))
     assert "the adaptive temperature helps (+1.0 ± " in sentence and "use ordinary distillation" in sentence
 
 
@@ -140,7 +148,7 @@ def test_rows_that_share_no_two_seeds_are_said():
 
 def test_a_verdict_turned_round_is_the_same_verdict():
     made = frame(80, 83, 83, 79)
-    verdicts = judge(METHODS, made, {"cifar-10": 10})
+    verdicts = judge(METHODS, made, {"own": labelled(*[1000] * 10)})
     told = Told(METHODS, verdicts)
     for (a, b), line in zip(combinations(METHODS, 2), verdicts.itertuples(), strict=True):
         forth, back = told.over(b, a), told.over(a, b)
@@ -154,7 +162,9 @@ def test_a_verdict_turned_round_is_the_same_verdict():
 def test_effects_are_paired_differences_in_points():
     made = frame(80, 83, 83, 79)
     wide = made.pivot_table(index="seed", columns=["temperature", "reading"], values="test_top1")
-    for (a, b), line in zip(combinations(METHODS, 2), judge(METHODS, made, {"cifar-10": 10}).itertuples(), strict=True):
+    for (a, b), line in zip(
+        combinations(METHODS, 2), judge(METHODS, made, {"own": labelled(*[1000] * 10)}).itertuples(), strict=True
+    ):
         assert line.effect == pytest.approx(100 * (wide[b.key] - wide[a.key]).mean())
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from small_runs import labelled
 
 from kit.paper import claims, printed, table1, table2, table3, table4
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gain, judged, saving, t_interval, verdict
@@ -71,7 +72,7 @@ def test_percent_is_of_fractions():
         (-1, 2, OPEN),
         (0, 2, OPEN),
         (-2, 0, OPEN),
-        (0, 0, FAILS),  # exactly the same everywhere: nothing is gained
+        (0, 0, OPEN),  # exactly the same everywhere
     ],
 )
 def test_the_verdict_looks_at_the_interval_alone(low, high, wanted):
@@ -114,6 +115,38 @@ def test_fewer_than_two_seeds_have_no_verdict():
     assert judged([]).empty
 
 
+def test_differences_scatter_no_less_than_whole_images_let_them():
+    """One of six test images more, at both of two seeds: of two uniform errors of 1/6 the variance is 2/12 · (1/6)²."""
+    frame = hand_made(test_top1={A: [5 / 6] * 2, B: [4 / 6] * 2}, role={A: ["r"] * 2, B: ["r"] * 2}).assign(group="")
+    six = claims.gained(frame, A, B, "test_top1", {"r": labelled(3, 3)})
+    assert six["rounding"] ** 2 == pytest.approx(2 / 12 * (100 / 6) ** 2)
+    line = judged([Claim("", "", "", "points", against="", quantity="test_top1", **six)]).iloc[0]
+    half = stats.t.isf(0.025, 1) * six["rounding"] / math.sqrt(2)
+    assert (line["low"], line["high"], line["verdict"]) == (
+        pytest.approx(100 / 6 - half), pytest.approx(100 / 6 + half), OPEN,
+    )  # fmt: skip
+    many = claims.gained(frame, A, B, "test_top1", {"r": labelled(3000, 3000)})
+    assert judged([Claim("", "", "", "points", against="", **many)])["verdict"].tolist() == [HOLDS]
+    two = pd.concat([frame.assign(group=group) for group in "ab"])  # the mean of two configurations
+    assert claims.rounding(two, "test_top1", {"r": labelled(3, 3)}) == pytest.approx(six["rounding"] / math.sqrt(2))
+    same = judged([Claim("", "", "", "points", by_seed(0.0, 0.0, 0.0), "", rounding=0.1)])
+    assert same["verdict"].tolist() == [OPEN] and "n: seeds" in claims.explained(same)
+    assert "n: seeds" in claims.explained(judged([Claim("", "", "", "%", by_seed(0.0, 0.0), "")]))
+
+
+def test_of_two_intervals_the_wider_decides_at_the_level_that_is_shown():
+    """Over seeds the narrower at 95 %, yet the wider at 98.75 %, where one of four claims is told."""
+    images = list(np.random.RandomState(0).permutation(stats.norm.isf((np.arange(400) + 0.5) / 400)) * 20 + 2.7)
+    seeds = by_seed(*(2.7 + 0.45 * math.sqrt(3) * np.array([-1.0, 0.0, 1.0])))
+    nothing = [Claim("", "", "", "", by_seed(-1.0, 0.1, 1.0), "") for _ in range(3)]
+    frame = judged([Claim("", "", "", "points", seeds, "", images=images), *nothing])
+    line, level = frame.iloc[0], frame["level"].iloc[0]
+    halves = [stats.sem(values) * stats.t.isf(level / 2, len(values) - 1) for values in (seeds, images)]
+    assert line["high"] - line["effect"] == pytest.approx(max(halves))
+    assert line["p"] == pytest.approx(max(stats.ttest_1samp(values, 0).pvalue for values in (seeds, images)))
+    assert (line["verdict"] != OPEN) == (line["q"] <= 0.05)
+
+
 def test_verdicts_are_those_of_benjamini_and_hochberg():
     rng = np.random.RandomState(2)
     found = [Claim("", "", "", "", pd.Series(rng.randn(4) + effect), "") for effect in (0, 0, 0.5, 1, 1, 2, 3, 4)]
@@ -132,12 +165,17 @@ def test_verdicts_are_those_of_benjamini_and_hochberg():
 def test_what_cannot_be_told_from_guessing_is_said():
     frame = hand_made(test_top1={A: [0.02, 0.01, 0.00], B: [0.19, 0.21, 0.2]}, role={A: ["r"] * 3, B: ["r"] * 3})
     said = "adaptive, big teacher only (chance 1 %)"
-    assert claims.guessing(frame, (A, B), "test_top1", {"r": 100}) == said
-    assert claims.guessing(frame, (A, B), "test_top1", {"r": 5}).count("chance 20 %") == 2
-    assert claims.guessing(frame, (A, B), "test_top1", {"r": 10_000}) == "adaptive, big teacher only (chance 0.01 %)"
+    alike = {classes: {"r": labelled(*[3] * classes)} for classes in (5, 100, 10_000)}
+    assert claims.guessing(frame, (A, B), "test_top1", alike[100]) == said
+    assert claims.guessing(frame, (A, B), "test_top1", alike[5]).count("chance 20 %") == 2
+    assert claims.guessing(frame, (A, B), "test_top1", alike[10_000]) == "adaptive, big teacher only (chance 0.01 %)"
     assert (
-        claims.guessing(frame, (B,), "test_top1", {"r": 100}) == claims.guessing(frame, (A, B), "test_top1", {}) == ""
+        claims.guessing(frame, (B,), "test_top1", alike[100]) == claims.guessing(frame, (A, B), "test_top1", {}) == ""
     )
+    uneven = {"r": labelled(60, 10, 20, 10)}  # who always says the first class is right in 60 %
+    constant = hand_made(test_top1={B: [0.60, 0.60, 0.601]}, role={B: ["r"] * 3})
+    assert "chance 60 %" in claims.guessing(constant, (B,), "test_top1", uneven)
+    assert claims.guessed(uneven["r"].test, 2) == 0.8 and claims.guessed(uneven["r"].test, 9) == 1
     columns = claims.readable(judged([Claim("", "", "", "", by_seed(1, 2), "", at_chance=said)]))
     assert columns["at chance"].tolist() == [said]
 
@@ -442,7 +480,8 @@ def test_to_be_among_the_best_three_is_to_beat_the_third_best_of_the_others():
     lines = [
         {
             "budget": "steps", "method": key, "title": key, "label": key, "seed": seed, "status": "finished",
-            "seconds_total": 10.0 if key == "ours" else 20.0, "seconds_small": 15.0 * (key == "ours"), "flops": 5e9,
+            "role": "cifar-100", "seconds_total": 10.0 if key == "ours" else 20.0,
+            "seconds_small": 15.0 * (key == "ours"), "flops": 5e9,
             "test_top1": value + 0.01 * seed * (1 if key == "ours" else -1), "test_top5": 0.9,
         }
         for key, value in top1.items()
@@ -472,6 +511,33 @@ def test_rows_that_failed_keep_their_claims():
     top1 = judged(table3.claims(frame))[lambda lines: lines["claim"] == "the method raises mean test Top-1"]
     assert top1["n"].tolist() == [3] * 4 and top1["verdict"].tolist() == [HOLDS] * 4
     assert [against.endswith(", 7 of 8 configurations") for against in top1["against"]] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("why", ["at chance", "failed"])
+def test_who_is_missing_among_the_six_leaves_their_order_open(why):
+    top1 = {"[9]": 0.4, "[10]": 0.4, "[11]": 0.9, "[12]": 0.4, "[13]": 0.4, "ours": 0.5}
+    lines = [
+        {
+            "budget": "steps", "method": key, "title": title, "label": key + title, "seed": seed, "role": "cifar-100",
+            "status": "finished", "seconds_total": 10.0, "seconds_small": 0.0, "flops": 1.0, "notes": "",
+            "test_top1": value + 0.001 * seed, "test_top5": 0.9,
+        }
+        for key, value in top1.items()
+        for title in (["search", "random"] if key == "[11]" else ["it"])
+        for seed in range(3)
+    ]  # fmt: skip
+    frame = pd.DataFrame(lines)
+
+    def best() -> pd.Series:
+        return judged(table4.claims(frame)).set_index("claim").loc["ours is better than all others in Top-1"]
+
+    assert best()["verdict"] == FAILS
+    searched = frame["title"] == "search"
+    if why == "failed":
+        frame.loc[searched, ["status", "test_top1", "test_top5"]] = ["did not finish: killed", math.nan, math.nan]
+    else:
+        frame.loc[searched, "notes"] = table4.AT_CHANCE
+    assert best()["verdict"] == NONE and best()["n"] == 0
 
 
 def test_table_4_keeps_the_claims_of_a_row_that_failed_and_searches_scatter_in_their_own_way():
