@@ -175,6 +175,35 @@ def test_all_teachers_at_once_then_hard_labels():
     assert [*two.run().teachers] == ["small", "big"]
 
 
+def test_a_command_has_every_bit_of_a_number():
+    words = Settings(**TAUGHT, rate=100 / 3, lr=0.1, k=12.0, data="pets1.0", role="own").command().split()
+    assert float(words[words.index("--rate") + 1]) == 100 / 3
+    assert words[words.index("--k") + 1] == "12" and words[words.index("--data") + 1] == "pets1.0"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"student": "cnn", "temperature": "CTKD"}, "temperature 'CTKD' needs a big teacher; give --teacher"),
+        (TAUGHT | {"temperature": "rising", "t_squared": False}, "--t-squared False is not allowed; allowed: True, as"),
+        (TAUGHT | {"temperature": "CTKD", "follows": "kl"}, "--follows 'kl' is not allowed; allowed: 'cross-entropy'"),
+        (
+            TAUGHT | {"temperature": "DTKD", "alpha": 0.5},
+            "--alpha 0.5 is not allowed; allowed: without it, as temperat",
+        ),
+        (TWO | {"temperature": "graduation", "floor": False}, "--floor False is not allowed; allowed: True, as temper"),
+        (
+            TAUGHT | {"small_teacher": "cnn", "temperature": 5, "reading": "hinton"},
+            "--reading 'hinton' is not allowed; allowed: 'printed', as Eq. (1) has one teacher",
+        ),
+    ],
+)
+def test_an_option_without_any_use_is_refused(options, said):
+    with pytest.raises(KitError) as raised:
+        Settings(**options).stages(10)
+    assert str(raised.value).startswith(said)
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -216,9 +245,9 @@ def complaint(make) -> str:
         (lambda: Settings(student="cnn", temperature="graduation").run(), "teachers", "none"),
         (lambda: Settings(**TAUGHT, third_teacher="cnn").run(), "--third-teacher", "'cnn'"),
         (lambda: Settings(**TAUGHT, third_teacher="cnm", temperature="together").run(), "model", "'cnm'"),
-        (lambda: Settings(**TWO, temperature="together", t_squared=False).run(), "t-squared", "False"),
-        (lambda: Settings(**TWO, temperature="graduation", follows="kl").run(), "follows", "'kl'"),
-        (lambda: Settings(**TWO, temperature="graduation", floor=False).run(), "floor", "False"),
+        (lambda: Settings(**TWO, temperature="together", t_squared=False).run(), "--t-squared", "False"),
+        (lambda: Settings(**TWO, temperature="graduation", follows="kl").run(), "--follows", "'kl'"),
+        (lambda: Settings(**TWO, temperature="graduation", floor=False).run(), "--floor", "False"),
         (lambda: Settings(**TWO, temperature="graduation", k=0.5).run(), "k", "0.5"),
         (lambda: Learned(least=0.5), "least", "0.5"),
         (lambda: Learned(span=0), "span", "0"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,6 +18,7 @@ from kit.data.roles import EVERY, OWN
 from kit.errors import KitError, one_of
 
 RECIPES = ("kit", "crd")
+OF_ADAPTIVE = ("follows", "optimiser", "normalised", "floor", "t_squared")  # options of its rule and of its loss
 AT_ONCE = ("together", "graduation")  # temperatures of all teachers in one stage: one t, and one t each
 OTHERS = (
     "cifar:NAME, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
@@ -219,7 +221,7 @@ class Settings(BaseModel):
         from kit.siblings import crd
         from kit.siblings.rows import NAMED
 
-        if self.teacher and isinstance(self.temperature, str) and self.temperature in NAMED:
+        if isinstance(self.temperature, str) and self.temperature in NAMED:
             return self._of_sibling(NAMED[self.temperature](epochs))
         policy = self.policy(epochs)
         if self.temperature in AT_ONCE:
@@ -236,6 +238,8 @@ class Settings(BaseModel):
                 )
             return crd.stages(policy.T, crd.ALPHA if self.alpha is None else self.alpha)
         if self.small_teacher:
+            if isinstance(policy, recipe.Fixed):
+                self._without(["reading"], "as Eq. (1) has one teacher; give no --small-teacher")
             return recipe.small_teacher(policy, **improved)
         if isinstance(policy, recipe.Fixed):
             return recipe.eq1(policy.T, self.reading, of_eq1.alpha)
@@ -245,24 +249,29 @@ class Settings(BaseModel):
         """A sibling's stages, with K where it has one. Raises KitError for what it has no use for."""
         from kit.training.steering import checked, steered
 
-        for name in ("small_teacher", "alpha", "rate"):
-            if (value := getattr(self, name)) is not None:
-                allowed = f"without it, as temperature {self.temperature!r} has its own weights and one big teacher"
-                raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}")
+        if not self.teacher:
+            raise KitError(f"temperature {self.temperature!r} needs a big teacher; give --teacher")
+        own = f"as temperature {self.temperature!r} has its own loss and weights and one big teacher"
+        self._without(["small_teacher", "alpha", "rate", "reading", *OF_ADAPTIVE], own)
         return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
 
     def _at_once(self, policy: Policy) -> tuple[Stage, ...]:
         """All teachers in one stage, then hard labels. KitError for fewer than two, and for what it has no use for."""
         from kit.several import at_once
 
-        for name in ("t_squared", "follows", "optimiser", "floor"):
-            value, usual = getattr(self, name), Settings.model_fields[name].default
-            if value != usual and name not in type(policy).model_fields:
-                allowed = f"{usual!r} with temperature {self.temperature!r}"
-                raise KitError(f"{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}")
+        unused = [name for name in OF_ADAPTIVE if name not in type(policy).model_fields]
+        self._without(unused, f"as temperature {self.temperature!r} has no such thing")
         asked = {"small": self.small_teacher, "big": self.teacher, "third": self.third_teacher}
         alpha = 1.0 if self.alpha is None else self.alpha
         return at_once([name for name, network in asked.items() if network], policy, alpha)
+
+    def _without(self, names: Iterable[str], why: str) -> None:
+        """Raises KitError for the first of these options that is not as usual."""
+        for name in names:
+            value, usual = getattr(self, name), type(self).model_fields[name].default
+            if value != usual:
+                allowed = "without it" if usual is None else repr(usual)
+                raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}, {why}")
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""
@@ -276,5 +285,5 @@ class Settings(BaseModel):
             if isinstance(value, bool):
                 words.append(f"--{option}" if value else f"--no-{option}")
             else:
-                words += [f"--{option}", f"{value:.12g}" if isinstance(value, float) else str(value)]
+                words += [f"--{option}", repr(value).removesuffix(".0") if isinstance(value, float) else str(value)]
         return shlex.join(words + (["--events", events] if events else []))
