@@ -15,6 +15,7 @@ from torch import Tensor
 from kit.errors import Described, KitError
 from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy, squared
 from kit.temperature import Adaptive, Fixed, Policy
+from kit.training.kind import Kind
 from kit.training.moment import Moment
 from kit.training.optimiser import Updates
 
@@ -27,10 +28,9 @@ ALPHA = 0.5  # the paper's α in Eq. (1)
 RATE, RATE_OF_RAW = 1200.0, 60.0
 
 
-class Objective(Described):
+class Objective(Kind):
     """A stage's loss: a frozen description that can be called on a `Moment`. Subclass it to bring your own."""
 
-    kind: str
     steerable: ClassVar[tuple[str, ...]] = ()  # fields that may be changed while a student trains
     needs_teacher: ClassVar[bool] = True
     needs_input_gradient: ClassVar[bool] = False  # x.requires_grad is set first, and zt keeps its graph to x

@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from kit.errors import Described
 from kit.losses import Scalar, Temperature, entropy_gradient, temperature_gradient
+from kit.training.kind import Kind
 from kit.training.moment import Moment
 
 COLD = 1.0  # the temperature at which a soft stage is over
@@ -24,10 +24,9 @@ LARGEST_EXPONENT = 700.0  # exp of more is no float: a diverging student's gradi
 State = Any  # what of a temperature moves: a number, or a dictionary of one a teacher
 
 
-class Policy(Described):
+class Policy(Kind):
     """A temperature as data with its behaviour. `kind` names it in descriptions."""
 
-    kind: str
     moves: ClassVar[bool] = True  # whether t may change, and so end its stage before the budget does
     early: ClassVar[bool] = False  # whether `next` needs of a batch its logits and labels, and no gradient
     steerable: ClassVar[tuple[str, ...]] = ()  # fields that may be changed while a student trains

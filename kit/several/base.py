@@ -13,19 +13,19 @@ import torch
 from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor
 
-from kit.errors import Described, KitError
+from kit.errors import KitError
 from kit.losses import Scalar, Sides, hard_cross_entropy, sides, soft_cross_entropy, softened
 from kit.recipe import Objective, Stage, hard_labels
 from kit.temperature import Policy
+from kit.training.kind import Kind
 from kit.training.moment import Moment
 
 SOFT_END = 0.8  # the share of the epochs by which the teachers end at the latest, as in the paper's procedure
 
 
-class Weights(Described):
+class Weights(Kind):
     """What each teacher counts in a batch. Subclass it and say so in `of`; one teacher alone always counts 1."""
 
-    kind: str
     needs_labels: ClassVar[bool] = False
 
     def __call__(self, at: Moment) -> dict[str, Tensor]:

@@ -1,0 +1,93 @@
+"""What a temperature or a loss of one's own does is part of a run's description."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+from kit.paper.settings import Settings
+from kit.recipe import Improved
+from kit.several import Weighted
+from kit.temperature import Adaptive, Fixed
+from kit.training.kind import code_of
+
+OWN = """
+from typing import ClassVar, Literal
+from kit.temperature import Policy
+
+STEP = 0.5
+WORDS = {"one", "two", "three", "four"}
+
+
+def less(t):
+    return t - STEP
+
+
+class Mine(Policy):
+    kind: Literal["fixed"] = "fixed"
+    T: float = 4.0
+    start: ClassVar[float] = 4.0
+
+    @property
+    def here(self):
+        return self.T
+
+    def next(self, t, at):
+        return max(least for least in (1.0, less(t)) if WORDS and "two" in {"one", "two", "three"})
+"""
+
+
+def made(source: str = OWN) -> type:
+    """The class as a file or a cell of a notebook would define it."""
+    module = ModuleType("mine")
+    sys.modules["mine"] = module  # where pydantic looks for what annotations name
+    try:
+        exec(compile(source, "mine.py", "exec"), module.__dict__)
+    finally:
+        del sys.modules["mine"]
+    return module.Mine
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("return t - STEP", "return t - 2 * STEP"),  # a function that it names
+        ("STEP = 0.5", "STEP = 0.25"),  # a constant that this names
+        ('"four"}', '"five"}'),
+        ("start: ClassVar[float] = 4.0", "start: ClassVar[float] = 5.0"),
+        ("return self.T", "return 2 * self.T"),
+        ("(1.0, less(t))", "(1.5, less(t))"),  # within a comprehension
+    ],
+)
+def test_changed_code_is_another_code(was, now):
+    assert was in OWN and code_of(made()) != code_of(made(OWN.replace(was, now)))
+
+
+def test_comments_and_places_are_no_code():
+    moved = "# a comment\n" * 5 + OWN.replace("return t - STEP", "return t  -  STEP  # less")
+    assert code_of(made()) == code_of(made(moved + "\nT = zs = 3\n"))
+
+
+def test_a_run_is_described_with_its_own_code_and_the_kits_without():
+    settings = Settings(student="cnn", teacher="cnn", role="cifar-10", preset="smoke")
+    mine, other = made()(), made(OWN.replace("0.5", "0.25"))()
+    runs = [settings.model_copy(update={"temperature": each}).run() for each in (Fixed(T=4), mine, other)]
+    assert len({run.hash for run in runs}) == 3  # all three of kind "fixed", with T = 4
+    assert runs[1].model_dump(mode="json")["recipe"]["stages"][0]["temperature"]["code"] == code_of(type(mine))
+    for own in (Adaptive(rate=1), Improved(), Weighted()):
+        assert "code" not in own.model_dump() and code_of(type(own)) is None
+
+
+def test_every_process_finds_the_same_code():
+    asked = (
+        f"import sys; from types import ModuleType\n{OWN}\nfrom kit.training.kind import code_of\nprint(code_of(Mine))"
+    )
+    found = {
+        subprocess.check_output([sys.executable, "-c", asked], text=True, env=os.environ | {"PYTHONHASHSEED": seed})
+        for seed in "12"
+    }
+    assert found == {f"{code_of(made())}\n"}
