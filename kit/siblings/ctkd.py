@@ -3,7 +3,7 @@
 One number g gives τ = 1 + 20·sigmoid(g), which starts at g = 1, that is τ = 15.6. It moves by the student's own kind of
 step, SGD with momentum and weight decay, on the gradient of the whole loss in τ (τ² included), whose sign is turned:
 τ makes the loss larger. How much, λ, rises from 0 to 1 over the first 10 of 240 epochs. The reference code has it so;
-its sign sits in λ, which runs from 0 to −1.
+its sign sits in λ, which runs from 0 to −1. Only its learning rate is the student's and falls with it: here it stays.
 """
 
 from __future__ import annotations
