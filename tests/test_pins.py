@@ -45,7 +45,7 @@ from kit.paper.settings import Settings
 from kit.recipe import HardLabels, Objective, Recipe
 from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of
 from kit.runs.weights import Given, Weights
-from kit.show import accuracy_curves, curves, paper_figures, save, table4_figures
+from kit.show import paper_figures, save, table4_figures
 from kit.show.artefacts import csv_bytes
 from kit.siblings import crd
 from kit.temperature import Adaptive, Falling, Fixed, Policy, Scheduled
@@ -311,19 +311,18 @@ def draw(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     row = table3.first_run(plan)
     results = finished([row])
-    figure = paper_figures.temperature_figure(plan, row, results, "The temperature falls by itself")
-    save(figure, "first_run_temperature", out, data=results[row.runs[0]].steps)
-    figure = accuracy_curves(
-        paper_figures.by_row([row], results), title="The student's accuracy", caption=paper_figures.caption(plan, [row])
-    )
-    save(figure, "first_run_accuracy", out, data=results[row.runs[0]].epochs)
+    figure, numbers = paper_figures.temperature_figure(plan, row, results, "The temperature falls by itself")
+    save(figure, "first_run_temperature", out, data=numbers)
+    figure, numbers = paper_figures.accuracy_figure(plan, [row], results, "The student's accuracy")
+    save(figure, "first_run_accuracy", out, data=numbers)
 
     rows = table2.table(plan, table2.seeds(plan))
     results = finished(rows)
-    data = curves(paper_figures.by_row(rows, results), ["train_top1", "test_top1"])
-    save(paper_figures.figure_1(plan, rows, results), "fig1", out, data=data)
-    figure = paper_figures.temperature_figure(plan, rows[-1], results, "Small teacher, big teacher, hard labels")
-    save(figure, "temperature_trace", out, data=results[rows[-1].runs[0]].steps)
+    figure, numbers = paper_figures.figure_1(plan, rows, results)
+    save(figure, "fig1", out, data=numbers)
+    title = "Small teacher, big teacher, hard labels"
+    figure, numbers = paper_figures.temperature_figure(plan, rows[-1], results, title)
+    save(figure, "temperature_trace", out, data=numbers)
     swept = table3.rates(plan)
     figure, numbers = paper_figures.rates_figure(plan, swept, collect(swept, finished(swept)))
     save(figure, "rates", out, data=numbers)

@@ -20,14 +20,14 @@ from kit.data.base import sample
 from kit.errors import KitError
 from kit.files import write_atomically, writing_to
 from kit.judge.answer import MEASURE, Answer, of, rarest
-from kit.judge.question import Method, counted, described, whose_teachers
+from kit.judge.question import Method, counted, described, seeds_of
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained
 from kit.paper.plan import Row, ended
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
 from kit.runtime.threads import one_thread
 from kit.show import style
-from kit.show.artefacts import csv_bytes, save
+from kit.show.artefacts import csv_bytes, left_behind, save
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.explore import pixels_of
 from kit.show.pages import contact_sheet
@@ -44,6 +44,9 @@ LOOKS = {  # of a verdict; told apart by shape, too
     NONE: style.Look(style.GREY, marker="_"),
 }
 IMAGES = 6  # whose heat maps are drawn
+OF_SOME = [  # not of every answer
+    *(f"{name}.{kind}" for name in ("accuracy", "temperature") for kind in ("png", "svg", "csv")), "cam.png", "cam.svg"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ class Judged:
     @property
     def caption(self) -> str:
         """On what data, at which preset, from how many seeds."""
-        run, seeds = self.rows[0].runs[0], len(self.rows[0].runs)
-        parts = (described(run.data), f"preset {self.preset}, {counted(run.recipe.epochs, 'epoch')}")
-        return " · ".join([*parts, f"{counted(seeds, 'seed')}, {whose_teachers(self.rows)}"])
+        run = self.rows[0].runs[0]
+        length = f"preset {self.preset}, {counted(run.recipe.epochs, 'epoch')}"
+        return f"{described(run.data)} · {length} · {seeds_of(self.rows)}"
 
     def finished(self) -> list[tuple[Method, list[Result]]]:
         """The methods of which a run finished, with those that did."""
@@ -70,9 +73,13 @@ class Judged:
 
 
 def draw(judged: Judged, out: Path) -> Iterator[str]:
-    """Writes every picture and table into a folder; yields what could not be drawn, and why."""
+    """Writes every picture and table into a folder, in place of an earlier answer's; yields what could not be drawn,
+    and why."""
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
+        if left_behind(out / "runs.csv", ("temperature", "reading", "seed", "run", "status")) is not None:
+            for name in OF_SOME:
+                (out / name).unlink(missing_ok=True)
         write_atomically(out / "runs.csv", csv_bytes(judged.answer.frame))
         save(table_figure(judged), "table", out, judged.answer.table)
         save(effects_figure(judged), "effects", out, judged.answer.verdicts)
@@ -118,7 +125,7 @@ def table_figure(judged: Judged) -> Figure:
 def effects_figure(judged: Judged, width: float = style.WIDTH) -> Figure:
     """Every student's test Top-1 beside its row's mean, and every difference of two rows with what is told of it."""
     frame, verdicts, methods = judged.answer.frame, judged.answer.verdicts, judged.methods
-    text = f"{judged.caption} · small dots: students · left: mean and 95 % t · right: n: {explained(verdicts)[3:]}"
+    text = f"{judged.caption} · small dots: students · left: mean and 95 % t · right: {explained(verdicts)}"
     height = 130 + 34 * len(verdicts) + sum(style.frame_heights(width, judged.answer.sentence, text))
     figure = style.sheet(width, height, judged.answer.sentence, text)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
@@ -156,7 +163,7 @@ def temperature_figure(judged: Judged) -> Figure:
         raise KitError("no run finished, so there is no temperature to draw; allowed: at least one")
     method, runs = finished[-1]
     fell = fall(runs[0])
-    title = f"{method.title}: {fell[0].lower()}{fell[1:]}" if runs[0].run.teachers else method.title
+    title = f"{method.title}: {fell[0].lower()}{fell[1:]}" if fell else method.title
     return temperature_trace(runs, title=title, caption=judged.caption)
 
 

@@ -112,10 +112,9 @@ class Question(Settings):
         """Says on what data, by which networks and for how long, before anything is trained."""
         run, preset = rows[-1].runs[0], self.preset
         taught_by = " and ".join(teacher.student.title for teacher in run.teachers.values())
-        seeds = f"{counted(len(rows[0].runs), 'seed')}, {whose_teachers(rows)}"
         return (
             f"{described(run.data)}\n{taught_by} teach {run.student.title} for {run.recipe.epochs} epochs (preset "
-            f"{preset}) · {len(rows)} rows from {seeds}{self._small}"
+            f"{preset}) · {len(rows)} rows from {seeds_of(rows)}{self._small}"
         )
 
     @property
@@ -143,10 +142,11 @@ def described(data: DataSpec) -> str:
     return f"{data.name} ({data.source}): {data.classes} classes, {images}"
 
 
-def whose_teachers(rows: Sequence[Row]) -> str:
-    """Says whether every seed has teachers of its own, or all the same."""
-    teachers = {run.teachers["big"] for run in rows[-1].runs}
-    return "each with its own teachers" if len(teachers) == len(rows[-1].runs) else "all with the same teachers"
+def seeds_of(rows: Sequence[Row]) -> str:
+    """Says how many seeds there are and, of several, whether each has teachers of its own, or all the same."""
+    seeds, teachers = len(rows[-1].runs), {run.teachers["big"] for run in rows[-1].runs}
+    whose = "each with its own teachers" if len(teachers) == seeds else "all with the same teachers"
+    return counted(seeds, "seed") + (f", {whose}" if seeds > 1 else "")
 
 
 def counted(n: int, thing: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kit.data.augment import normalise
-from kit.data.base import Dataset
+from kit.data.base import Dataset, sample
 from kit.losses import eq1_hinton
 from kit.methods.base import Method, straight
 from kit.recipe import ALPHA, Moment, Objective, Stage
@@ -33,10 +33,10 @@ def input_gradient_norms(z: Tensor, y: Tensor, x: Tensor, create_graph: bool = F
 
 
 def complexity(network: nn.Module, data: Dataset, images: int = 500) -> Tensor:
-    """n of so many clean test images, shape (images,), in evaluation mode: how steep the loss is at each of them."""
-    first = torch.arange(min(images, len(data.test)))
-    x = normalise(data.test.images.take(first), *data.mean_std).requires_grad_()
-    return input_gradient_norms(network.eval()(x), data.test.labels[first], x)
+    """n of so many clean test images, spread over the classes, in evaluation mode: how steep the loss is at each."""
+    some = sample(data, images)
+    x = normalise(some.images.take(torch.arange(len(some))), *data.mean_std).requires_grad_()
+    return input_gradient_norms(network.eval()(x), some.labels, x)
 
 
 class ComplexityGap(Objective):

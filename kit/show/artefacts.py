@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from base64 import b64encode
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, cast
@@ -84,6 +84,18 @@ def csv_bytes(data: pd.DataFrame) -> bytes:
     """The table as CSV with six significant digits and `\\n` line ends; the index only where it says something."""
     keep_index = not isinstance(data.index, pd.RangeIndex)
     return data.to_csv(index=keep_index, float_format="%.6g", lineterminator="\n").encode()
+
+
+def left_behind(file: Path, columns: Iterable[str]) -> pd.DataFrame | None:
+    """Reads, as text, the table that an earlier call has left; None where there is none, or one without these columns.
+
+    By it a call knows what the kit has written, and removes what would stand beside a new table that it is not of.
+    """
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        return None
+    return table if {*columns} <= {*table} else None
 
 
 class Picture(Image):

@@ -32,7 +32,7 @@ from kit.networks.view import normalisation
 from kit.runs.store import Stored, stored
 from kit.runs.weights import Weights
 from kit.show import style
-from kit.show.artefacts import csv_bytes, pixels_png, png_bytes
+from kit.show.artefacts import csv_bytes, left_behind, pixels_png, png_bytes
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.pages import contact_sheet
 
@@ -204,7 +204,7 @@ def class_number(word: str | None, explained: Explained, pictures: Pictures) -> 
         return word
     if word in explained.classes:
         return explained.classes.index(word)
-    if word.lstrip("-").isdecimal():
+    if word.removeprefix("-").isdecimal():
         return int(word)
     names = ", ".join(explained.classes[:20]) + (", …" if len(explained.classes) > 20 else "")
     raise KitError(f"class {word!r} is not known; allowed: predicted, 0 to {len(explained.classes) - 1}, or {names}")
@@ -233,6 +233,7 @@ def explain(
     of_class: str | None = None,
 ) -> pd.DataFrame:
     """Writes `<image>.png` for each image, `cam.png` with (the first ON_SHEET of) them all, and `cam.csv`; returns it.
+    Pictures that an earlier `cam.csv` lists and this one does not are removed.
 
     Columns: image, class (the map's), probability (of that class), predicted, method, layer, empty; and where boxes are
     known pointing, energy_box and iou, all against the box.
@@ -257,9 +258,12 @@ def explain(
             ("pointing", cam_scores.pointing), ("energy_box", cam_scores.energy), ("iou", cam_scores.iou)
         ):  # fmt: skip
             frame[name] = score(found.maps, regions)
+    drawn, files = [], file_names(pictures.names)
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
-    drawn, files = [], file_names(pictures.names)
+        if (earlier := left_behind(out / "cam.csv", ("image", "class", "predicted", "method", "layer"))) is not None:
+            for file in set(file_names(earlier["image"])) - set(files):
+                (out / f"{file}.png").unlink(missing_ok=True)
     for i, file in enumerate(files):
         box = None if pictures.boxes is None or np.isnan(pictures.boxes[i]).any() else pictures.boxes[i]
         drawn.append(enlarged(overlay(pictures.pixels[i].numpy(), found.maps[i]), box))

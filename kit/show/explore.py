@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from kit.data.base import Split, sample
 from kit.paper.plan import Plan
 from kit.runs.spec import DataSpec
-from kit.runs.store import Result, find
+from kit.runs.store import Failure, Result, find
+from kit.show.html_tables import Table, plain_table
 from kit.show.pages import contact_sheet
 from kit.show.widgets import TemperatureExplorer, temperature_explorer
 from kit.training.evaluation import evaluate
 
 
-def explore(result: Result, images: int = 48) -> TemperatureExplorer:
-    """Sliders for K, α and t on the run's big teacher and student, for so many test images spread over the classes."""
+def explore(result: Result | Failure, images: int = 48) -> TemperatureExplorer | Table:
+    """Sliders for K, α and t on the run's big teacher and student, for so many test images spread over the classes; of
+    a run that failed, why it did."""
+    if isinstance(result, Failure):
+        failed = pd.DataFrame({"run": [result.run.title], "ended": [result.reason]})
+        return plain_table(failed, "There is no student to explore")
     data = result.run.data.load()
     some = sample(data, images)
     teacher, student = find(result.run.teachers["big"]).student(), result.student()

@@ -20,7 +20,7 @@ from kit.show.html_tables import Table, compared_table, judged_table, plain_tabl
 from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
 from kit.show.style import source_line
 from kit.show.table_pictures import Measure
-from kit.show.tables import interval
+from kit.show.tables import curves, interval
 
 BAND = "intervals: 95 % t over seeds"
 TIME = "time: process CPU seconds of the student's procedure, teacher forward passes in, teacher training out"
@@ -54,32 +54,44 @@ def reasons(results: Mapping[Run, Result | Failure]) -> dict[Run, str]:
     return {run: outcome.reason for run, outcome in results.items() if isinstance(outcome, Failure)}
 
 
-def figure_1(plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> Figure | Table:
-    """Fig. 1: accuracy against iteration, a line a procedure."""
-    if not by_row(rows, results):
-        return nothing_finished(plan, rows, reasons(results), "Fig. 1 · no run finished")
-    return accuracy_curves(
-        by_row(rows, results),
-        title="Fig. 1 · ResNet-50 teaches ResNet-34: accuracy against iteration",
-        caption=caption(plan, rows, BAND),
-    )
+def figure_1(
+    plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Failure]
+) -> tuple[Figure | Table, pd.DataFrame]:
+    """Fig. 1: accuracy against iteration, a line a procedure, and the numbers that are drawn."""
+    title = "Fig. 1 · ResNet-50 teaches ResNet-34: accuracy against iteration"
+    return accuracy_figure(plan, rows, results, title, BAND)
+
+
+def accuracy_figure(
+    plan: Plan, rows: Sequence[Row], results: Mapping[Run, Result | Failure], title: str, *more: str
+) -> tuple[Figure | Table, pd.DataFrame]:
+    """Accuracy against iteration, a line a row, and the numbers that are drawn. `more` joins the caption."""
+    finished = by_row(rows, results)
+    numbers = curves(finished, ["train_top1", "test_top1"])
+    if not finished:
+        return nothing_finished(plan, rows, reasons(results), title), numbers
+    return accuracy_curves(finished, title=title, caption=caption(plan, rows, *more)), numbers
 
 
 def temperature_figure(
     plan: Plan, row: Row, results: Mapping[Run, Result | Failure], title: str | None = None
-) -> Figure | Table:
-    """t and ⌊t⌋ against step, stages shaded, of the row's runs; the first gives the stages, and the title if none is
-    given."""
-    finished = by_row([row], results)
-    if not finished:
-        return nothing_finished(plan, [row], reasons(results), title or "The temperature")
-    shown = finished[row.name]
-    return temperature_trace(shown, title=title or fall(shown[0]), caption=caption(plan, [row]))
+) -> tuple[Figure | Table, pd.DataFrame]:
+    """t and ⌊t⌋ against step, stages shaded, of the row's runs that finished. The first gives the stages, the title if
+    none is given, and the numbers that are returned."""
+    shown = by_row([row], results).get(row.name)
+    if not shown:
+        return nothing_finished(plan, [row], reasons(results), title or "The temperature"), pd.DataFrame()
+    title = title or fall(shown[0]) or row.name
+    return temperature_trace(shown, title=title, caption=caption(plan, [row])), shown[0].steps
 
 
 def fall(result: Result) -> str:
-    """Says how far t fell in the soft stages, and where time ended them before it was cold."""
-    soft = [stage for stage in result.metrics["stages"] if stage["t_start"] is not None and stage["ended_by"]]
+    """Says how far t fell in the soft stages where it moves, and where time ended them before it was cold; '' where
+    there are none."""
+    stages = zip(result.run.recipe.stages, result.metrics["stages"], strict=True)
+    soft = [ended for stage, ended in stages if stage.temperature and stage.temperature.moves]
+    if not soft:
+        return ""
     warm = [f"{stage['name']} at t = {stage['t_end']:.1f}" for stage in soft if stage["ended_by"] != "temperature"]
     says = f"The temperature falls to 1 by itself in {len(soft) - len(warm)} of {len(soft)} soft stages"
     return f"{says}; by budget ends {', '.join(warm)}" if warm else says
@@ -175,8 +187,9 @@ def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[
         status = dict(zip(frame["run"], frame["status"], strict=True))
         ended = {run: status[run.hash] for row in rows for run in row.runs}
         return nothing_finished(plan, rows, ended, "How fast should t fall? No run finished"), swept
+    shares = swept.filter(regex="^(test_top1|soft_share)").clip(upper=100)
     figure = sensitivity(
-        swept,
+        swept.assign(**shares).clip(lower=0),  # intervals are not drawn beyond what the measure can be
         "rate",
         ["test_top1", "soft_share", "seconds"],
         names={

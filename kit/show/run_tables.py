@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from kit.show.html_tables import Table, plain_table
-from kit.show.paper_figures import TEST_TOP1, TEST_TOP5, TRAIN_TOP1
+from kit.paper.plan import Plan, Row
+from kit.show.html_tables import Table, compared_table, plain_table
+from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, TRAIN_TOP1, by_procedure, caption
 from kit.show.table_pictures import Measure
 from kit.show.tables import with_interval
 
@@ -43,14 +46,16 @@ def runs_table(frame: pd.DataFrame, title: str = "Every run") -> Table:
     return plain_table(_named(frame, EVERY_RUN), title)
 
 
-def costs_table(frame: pd.DataFrame, title: str = "With and without the teachers' training") -> Table:
-    """CPU seconds of a row's student, of its teachers' training, and of both; means over seeds."""
+def costs_table(
+    plan: Plan, rows: Sequence[Row], frame: pd.DataFrame, title: str = "With and without the teachers' training"
+) -> Table:
+    """CPU seconds of a row's student, of its teachers' training, and of both."""
     by = ["group", "temperature", "reading"]
-    costs = frame.groupby(by, sort=False)[["seconds", "teacher_seconds"]].mean()
-    costs = costs.assign(both=costs.sum(axis=1, skipna=False))
-    costs = costs.set_axis(["student, CPU s", "its teachers, CPU s", "both, CPU s"], axis=1)
-    shown = costs.map(lambda seconds: with_interval([seconds], percent=False)).reset_index().rename(columns=WORDS)
-    return plain_table(shown, title, merge=[WORDS[column] for column in by[:2]])
+    costs = {"seconds": "student, CPU s", "teacher_seconds": "its teachers, CPU s", "both": "both, CPU s"}
+    cells = by_procedure(frame.assign(both=frame["seconds"] + frame["teacher_seconds"]), by, list(costs))
+    measures = [Measure(column, name) for column, name in costs.items()]
+    text = [WORDS[column] for column in by]
+    return compared_table(cells.rename(columns=WORDS), text, measures, title=title, caption=caption(plan, rows, BAND))
 
 
 def _named(frame: pd.DataFrame, texts: tuple[str, ...]) -> pd.DataFrame:

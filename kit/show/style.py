@@ -6,6 +6,7 @@ All sizes are in px at DPI = 100 (1 inch = 100 px); pictures are at most WIDTH p
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ INK, MUTED, RULE, ZEBRA = "#1a1a1a", "#555555", "#b5b5b5", "#f4f5f7"
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#666666"
 
-COLOURS = {"adaptive": VERMILLION, "T=20": BLUE, "T=5": GREEN, "hard labels": GREY, "schedule": PURPLE}
+COLOURS = {"adaptive": VERMILLION, "T=20": BLUE, "T=5": GREEN, "hard labels": GREY}
 SPARE = (ORANGE, SKY, PURPLE, "#7A5C00", "#004B73", "#8C3B00")  # for labels that name none of the above
 TEACHER, STUDENT = BLUE, VERMILLION
 STAGES = {"small teacher": "#dceaf5", "big teacher": "#fbe6cf", "hard labels": "#e9e9e9"}
@@ -96,14 +97,14 @@ class Look:
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each label: its colour by what it names (`T=5`, `T=20`, `adaptive`, `hard labels`, `… schedule`), the
-    line by its reading (`printed` solid and filled, `hinton` dashed and hollow, `… steps` dotted squares)."""
+    """A look for each label: its colour by what one of its parts begins with (`T=5`, `T=20`, `adaptive` or `hard
+    labels`), the line by its reading (`printed` solid, filled; `hinton` dashed, hollow; `… steps` dotted, squares)."""
     labels = list(dict.fromkeys(labels))
     spare = iter(SPARE * (1 + len(labels) // len(SPARE)))
     found = {}
     for label in labels:
-        words = label.replace(",", " ").replace("(", " ").split()
-        named = [colour for name, colour in COLOURS.items() if name in (words if name.startswith("T=") else label)]
+        parts = [f"{part.strip()} " for part in re.split("[,()]", label)]
+        named = [COLOURS[name] for name in COLOURS if any(part.startswith(f"{name} ") for part in parts)]
         colour = named[0] if named else next(spare)
         if "hinton" in label:
             found[label] = Look(colour, (0, (5, 2)), "o", filled=False)

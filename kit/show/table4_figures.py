@@ -12,12 +12,13 @@ from kit.methods.complexity import complexity
 from kit.methods.layer_removal import FACTORS
 from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
+from kit.paper.plan import with_columns
 from kit.paper.printed import TABLE_4
-from kit.paper.table4 import BUDGETS, Comparison, is_default, search_log
+from kit.paper.table4 import BUDGETS, MEASURED, Comparison, is_default, search_log
 from kit.runs.store import Result, find
 from kit.show import style
 from kit.show.html_tables import Table, compared_table, judged_table, plain_table
-from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, printed
+from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, by_procedure, printed
 from kit.show.plots import accuracy_curves, temperature_trace
 from kit.show.style import INK, MUTED, SMALL, source_line
 from kit.show.table_pictures import Measure
@@ -39,27 +40,35 @@ def label_of(comparison: Comparison, key: str, number: int = 0) -> str:
     return rows.loc[rows["method"] == key, "label"].iloc[number]
 
 
+def nothing_finished(comparison: Comparison, title: str, *labels: str) -> Table:
+    """What stands where no run of a picture finished: what became of the rows of these labels."""
+    lines = comparison.frame[comparison.frame["label"].isin(labels)]
+    lines = lines[["label", "budget", "seed", "status"]].rename(columns={"label": "row", "status": "ended"})
+    return plain_table(lines.reset_index(drop=True), title, caption(comparison))
+
+
 # ---- a picture a method -------------------------------------------------------------------------------------------
 
 
-def chain_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
-    """[9]: the assistant, the student that learns from it, and the one that learns straight from the big teacher."""
-    rows = [row for row in comparison.rows if row.method.key == "[9]" and row.budget == "steps"]
+def chain_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
+    """[9]: the assistant, the student that learns from it, one whose assistant was given, and the one that learns
+    straight from the big teacher."""
+    split, given, ordinary = (label_of(comparison, *of) for of in (("[9]",), ("[9]", 1), ("hinton",)))
     hops: dict[str, list[Result]] = {}
-    for row in rows:
-        if isinstance(row.outcome, Result):
+    for row in comparison.rows:
+        if (row.method.label, row.budget) == (split, "steps") and isinstance(row.outcome, Result):
             for number, run in enumerate(row.procedure.before, 1):
                 hops.setdefault(f"assistant {number}: {run.student.title}", []).append(find(run))
-            hops.setdefault("student of the assistant", []).append(row.outcome)
-    hops["student straight from the big teacher"] = comparison.results(label_of(comparison, "hinton"))
+    hops["student of the assistant"] = comparison.results(split)
+    hops["student of a given assistant"] = comparison.results(given)
+    hops["student straight from the big teacher"] = comparison.results(ordinary)
     hops = {label: results for label, results in hops.items() if results}
-    figure = accuracy_curves(
-        hops,
-        title="[9] Teacher assistant: the budget's steps are split evenly over the hops",
-        caption=caption(comparison, "bands: 95 % t over seeds"),
-        height=CURVE_HEIGHT,
-    )
-    return figure, curves(hops, ["train_top1", "test_top1"])
+    title = "[9] Teacher assistant: the budget's steps are split evenly over the hops, or the assistant is given"
+    numbers = curves(hops, ["train_top1", "test_top1"])
+    if not hops:
+        return nothing_finished(comparison, title, split, given, ordinary), numbers
+    text = caption(comparison, "bands: 95 % t over seeds")
+    return accuracy_curves(hops, title=title, caption=text, height=CURVE_HEIGHT), numbers
 
 
 @style.styled()
@@ -69,17 +78,21 @@ def complexity_figure(comparison: Comparison, images: int = 500) -> tuple[Figure
     data = comparison.setting.data.load()
     networks = {f"explained model, {comparison.setting.big.student.title}": find(comparison.setting.big)}
     networks |= {label: results[0] for label in labels if (results := comparison.results(label))}
+    norms = pd.DataFrame({name: complexity(found.student(), data, images).numpy() for name, found in networks.items()})
     figure = style.sheet(
         900,
         90 + 34 * len(networks) + 60,
         "[10] Complexity: how steep the loss is at each test image",
-        caption(comparison, f"first seed; box: quartiles of {images} test images, whiskers: 5 % and 95 %"),
+        caption(
+            comparison,
+            f"first seed that finished; box: quartiles of {len(norms)} test images, spread over the classes, "
+            "whiskers: 5 % and 95 %",
+        ),
     )
     ax = figure.subplots()
-    norms = {name: complexity(result.student(), data, images).numpy() for name, result in networks.items()}
     looks = style.looks(networks)
     boxes = ax.boxplot(
-        list(norms.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True
+        norms.to_numpy(), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True
     )
     for box, median, name in zip(boxes["boxes"], boxes["medians"], networks, strict=True):
         box.set(facecolor=looks[name].colour, alpha=0.55, edgecolor=INK)
@@ -88,7 +101,7 @@ def complexity_figure(comparison: Comparison, images: int = 500) -> tuple[Figure
     ax.set_yticks(range(1, len(networks) + 1), list(networks), color=INK)
     ax.invert_yaxis()
     ax.set_xlabel("n(x) = ‖∂CE(y, z(x))/∂x‖₂, normalised pixels")
-    return style.settle(figure), pd.DataFrame(norms).rename_axis("test image").reset_index()
+    return style.settle(figure), norms.rename_axis("test image").reset_index()
 
 
 @style.styled()
@@ -115,11 +128,13 @@ def search_figure(comparison: Comparison) -> Figure:
         left.plot(wide.index, wide.mean(axis=1), color=look.colour, ls=look.line, lw=2.2, label=label)
         trained = of_method.dropna(subset="accuracy")
         right.scatter(trained["cost"] / 1e6, 100 * trained["accuracy"], s=22, color=look.colour, label=label, alpha=0.8)
-    own = flops_per_image(comparison.setting.student, comparison.setting.data.px)[0]
-    right.axvline(own / 1e6, color=MUTED, lw=1, ls=(0, (3, 2)))
+    setting, target, named = comparison.setting, comparison.setting.cost_target, "the target"
+    if target is None:
+        target, named = flops_per_image(setting.student, setting.data.px)[0], f"{setting.student.title} (the target)"
+    right.axvline(target / 1e6, color=MUTED, lw=1, ls=(0, (3, 2)))
     right.annotate(
-        f"{comparison.setting.student.title} (the target)", (own / 1e6, 1), (3, -3), xycoords=("data", "axes fraction"),
-        textcoords="offset points", va="top", fontsize=SMALL, color=MUTED,
+        named, (target / 1e6, 1), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points", va="top",
+        fontsize=SMALL, color=MUTED,
     )  # fmt: skip
     right.margins(y=0.12)  # room for the target's name
     left.set(xlabel="samples", ylabel="best reward so far")
@@ -165,11 +180,11 @@ def removal_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
 def layers_kept(log: pd.DataFrame) -> np.ndarray:
     """Of every candidate and layer of the whole network the share of channels that is left, (candidates, layers)."""
     removals = log[log["phase"] == "remove"]
-    trained = removals[removals["accuracy"].notna()]
+    networks = removals[removals["params"] > 0]  # the best of them was shrunk, even if none could be trained
     layers = len(removals["choices"].iloc[0])
     base = np.ones(layers)
-    if len(trained):
-        base = np.array(trained.loc[trained["reward"].idxmax(), "choices"], dtype=float)
+    if len(networks):
+        base = np.array(networks.loc[networks["reward"].idxmax(), "choices"], dtype=float)
     rows = []
     for candidate in log.itertuples():
         if candidate.phase == "remove":
@@ -182,16 +197,15 @@ def layers_kept(log: pd.DataFrame) -> np.ndarray:
 
 
 @style.styled()
-def annealing_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
+def annealing_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
     """[13]: Φ(T) along the run, and the accuracy of both readings beside ordinary distillation."""
     labels = [label_of(comparison, "[13]"), label_of(comparison, "[13]", 1), label_of(comparison, "hinton")]
     runs = {label: results for label in labels if (results := comparison.results(label))}
-    figure = style.sheet(
-        style.WIDTH,
-        CURVE_HEIGHT,
-        "[13] The paper does not say what it is; two readings",
-        caption(comparison, "bands: 95 % t over seeds", "left: first seed"),
-    )
+    title, numbers = "[13] The paper does not say what it is; two readings", curves(runs, ["test_top1"])
+    if labels[0] not in runs:
+        return nothing_finished(comparison, title, *labels), numbers
+    text = caption(comparison, "bands: 95 % t over seeds", "left: first seed that finished")
+    figure = style.sheet(style.WIDTH, CURVE_HEIGHT, title, text)
     left, right = figure.subplots(1, 2)
     steps = runs[labels[0]][0].steps
     soft, T = steps[steps["t"].notna()], comparison.setting.T
@@ -200,7 +214,6 @@ def annealing_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     left.text((len(soft) + len(steps)) / 2, 0.5, "hard labels", ha="center", rotation=90, color=MUTED)
     left.set(xlabel="step", ylabel="Φ(T) = 1 − (T−1)/T_max", ylim=(0, 1.03), xlim=(1, len(steps)))
     looks = style.looks(runs)
-    numbers = curves(runs, ["test_top1"])
     for label, curve in numbers.groupby("label", sort=False):
         look = looks[label]
         right.plot(curve["iteration"], curve["test_top1"], color=look.colour, ls=look.line, label=label)
@@ -212,10 +225,13 @@ def annealing_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     return style.settle(figure), numbers
 
 
-def ours_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
+def ours_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
     """t and ⌊t⌋ of ours, its three steps shaded."""
-    results = comparison.results(label_of(comparison, "ours"))
+    label = label_of(comparison, "ours")
+    results = comparison.results(label)
     title = "Ours: t falls while the student follows the small teacher, then again with the big one"
+    if not results:
+        return nothing_finished(comparison, title, label), pd.DataFrame()
     return temperature_trace(results, title=title, caption=caption(comparison)), results[0].steps
 
 
@@ -224,12 +240,16 @@ def ours_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
 
 def table_4(comparison: Comparison, budget: str = "steps") -> Table:
     """One budget's table: the paper's Top-1, Top-5 and time beside this kit's; time as a ratio to ours, as printed."""
-    frame = comparison.frame
-    ours = frame[(frame["method"] == "ours") & (frame["budget"] == budget)].set_index("seed")["seconds_total"]
+    frame = with_columns(comparison.frame, MEASURED)
+    title = f"Table 4 · The paper's method and five others, each given {BUDGETS[budget]}"
     here = frame[frame["budget"] == budget]
+    if here.empty:  # ours took no time that others could be given
+        return nothing_finished(comparison, title, label_of(comparison, "ours"))
+    ours = here[here["method"] == "ours"].set_index("seed")["seconds_total"]
     here = here.assign(ratio=here["seconds_total"] / here["seed"].map(ours), tflop=here["flops"] / 1e12)
     columns = ["test_top1", "test_top5", "seconds_total", "seconds_student", "tflop", "ratio", "steps"]
-    cells = here.groupby(["method", "title", "label"], sort=False)[columns].agg(list).reset_index()
+    cells = by_procedure(here, ["method", "title", "label"], columns)
+    shared = ", shared by both tables" if frame["budget"].nunique() > 1 else ""
     labels = cells[["method", "label"]].to_numpy()
     entries = [TABLE_4.get(key) if is_default(frame, label) else None for key, label in labels]
     paper = printed(
@@ -252,12 +272,12 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
         ],
         paper,
         label="label",
-        title=f"Table 4 · The paper's method and five others, each given {BUDGETS[budget]}",
+        title=title,
         width=1640,
         caption=caption(
             comparison,
             BAND,
-            f"one search a seed, shared by both tables: {search_size(comparison)}",
+            f"one search a seed{shared}: {search_size(comparison)}",
             "time: process CPU seconds, candidates and assistants in, the explained model's and the small teacher's "
             "own training out",
             "paper: CIFAR-100, 150 epochs; it does not say what [13] is",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import made_cache
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from small_runs import labelled
 from kit.paper import claims, printed, table1, table2, table3, table4
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gain, judged, saving, t_interval, verdict
 from kit.paper.plan import Row, collect
-from kit.runs.store import Failure
+from kit.runs.store import Failure, find
 
 # ---- intervals -------------------------------------------------------------------------------------------------------
 
@@ -357,13 +358,32 @@ def test_curves_of_failures_alone_say_so():
     rows = table3.rates(plan)
     results = {run: Failure(run, "the loss is not a finite number at step 3", 3) for row in rows for run in row.runs}
     figures = [
-        paper_figures.figure_1(plan, rows, results),
-        paper_figures.temperature_figure(plan, rows[0], results, "t"),
+        paper_figures.figure_1(plan, rows, results)[0],
+        paper_figures.temperature_figure(plan, rows[0], results, "t")[0],
         paper_figures.rates_figure(plan, rows, collect(rows, results))[0],
     ]
     for figure in figures:
         words = " ".join(text.get_text() for ax in figure.picture().axes for text in ax.texts)
         assert "the loss is not a finite number at step 3" in words
+
+
+def test_curves_and_their_numbers_are_of_the_runs_that_finished(own_cache, monkeypatch):
+    from kit.paper.plan import Plan
+    from kit.show import paper_figures
+    from kit.show.explore import explore
+
+    monkeypatch.setattr(made_cache, "DIVERGING", 0.0)
+    plan = Plan.of("smoke")
+    row = table2.table(plan, 2)[-1]
+    made_cache.make_all(row.runs)
+    first, second = row.runs
+    results = {first: Failure(first, "made to fail"), second: find(second)}
+    _, steps = paper_figures.temperature_figure(plan, row, results)
+    assert steps.equals(results[second].steps)
+    _, numbers = paper_figures.accuracy_figure(plan, [row], results, "Accuracy")
+    assert numbers["test_top1"].tolist() == pytest.approx(list(100 * results[second].epochs["test_top1"]))
+    assert set(numbers["seeds"]) == {1}
+    assert "made to fail" in explore(results[first]).html
 
 
 def table_1_frame(effect: float, seeds: int) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from commands import refused
 from PIL import Image
 from small_runs import hard
 
@@ -165,3 +166,28 @@ def test_every_overlay_has_a_file_of_its_own():
     files = file_names(names)
     assert len({file.casefold() for file in files} | {"cam"}) == len(names) + 1
     assert files[0] == "a_b.png" and all(len(f"{file}.png".encode()) < 255 for file in files)
+
+
+def test_pictures_of_images_that_are_asked_no_more_are_gone(own_cache, folder, tmp_path):
+    run, out = hard(), tmp_path / "out"
+    train(run)
+    words = ["cam", "--run", run.hash, "--images", str(folder), "--out", str(out)]
+    assert main(words) == 0
+    (out / "mine.png").write_bytes(b"mine")
+    (folder / "1.png").rename(folder / "2.png")
+    (folder / "more" / "y.png").unlink()
+    assert main(words) == 0
+    assert {path.name for path in out.iterdir()} == {"x.png.png", "2.png.png", "cam.png", "cam.csv", "mine.png"}
+    (out / "cam.csv").write_text("image\nmine\n")  # another's table
+    assert main(words) == 0
+    assert (out / "mine.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("word", ["--5", "-5", "10", "- 5"])
+def test_a_class_that_is_no_number_is_refused(own_cache, folder, tmp_path, capsys, word):
+    run = hard()
+    train(run)
+    line = refused(
+        ["cam", "--run", run.hash, "--images", str(folder), "--out", str(tmp_path / "out"), f"--class={word}"], capsys
+    )
+    assert word in line and "allowed: " in line

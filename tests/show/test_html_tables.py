@@ -14,8 +14,9 @@ from scipy import stats
 
 from kit.derivation import section_1_1_claims
 from kit.errors import KitError
-from kit.paper import headlines
+from kit.paper import headlines, table3
 from kit.paper.claims import Claim, judged
+from kit.paper.plan import Plan
 from kit.show import Measure, picture, png_bytes, save
 from kit.show.html_tables import (
     RECOMPUTED,
@@ -250,10 +251,13 @@ def test_runs_are_shown_in_words():
     }  # fmt: skip
     assert second == ["T=5", "hinton", "1", "diverged: the loss is not finite", *["–"] * 7]
     assert ["student", "CNN"] in Read(record(runs[:1]).html).cells
-    assert Read(costs_table(runs).html).cells[1:] == [
-        ["C", "T=5", "printed", "12.3", "20.0", "32.3"],
-        ["C", "T=5", "hinton", "–", "–", "–"],
+    plan, again = Plan.of("smoke"), line | {"seed": 1, "seconds": 14.34, "teacher_seconds": 20.0}
+    costs = costs_table(plan, table3.rates(plan, 2), pd.DataFrame([line, failed, again]))
+    assert Read(costs.html).cells[1:] == [  # t(0.975, 1) = 12.7 times half the range
+        ["C", "T=5", "printed", "13.3 ± 12.7", "20.0 ± 0.0", "33.3 ± 12.7"],
+        ["C", "T=5", "hinton", "diverged", "diverged", "diverged"],
     ]
+    assert "preset smoke · 2 seeds · intervals: 95 % t over seeds" in costs.html
     without = runs_table(runs.drop(columns=["agreement_kl", "agreement_top1"]))  # a table of hard labels alone
     assert Read(without.html).cells[1][-2:] == ["–", "–"]
 

@@ -24,12 +24,16 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
+from kit import recipe
 from kit.errors import KitError
 from kit.losses import eq1_hinton, eq1_printed, softened, temperature_gradient
+from kit.paper import table3
 from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, judged
-from kit.show import claims_at_a_glance, pages, panels, plots, style, table_pictures, tables
+from kit.paper.plan import Plan
+from kit.show import claims_at_a_glance, pages, panels, paper_figures, plots, style, table_pictures, tables
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
 from kit.show.widgets import temperature_explorer
+from kit.temperature import Adaptive
 
 CAPTION = style.source_line(
     {"cifar-100": "generated 100 classes (embedded)"}, "quick", 3, "bands: 95 % t-interval", "a second line " * 9
@@ -123,6 +127,45 @@ def test_a_label_keeps_its_colour_and_readings_differ_without_it():
     assert looks["T=20 (printed)"].colour != looks["T=5 (printed)"].colour  # T=2… is no T=20 and no T=5
     assert style.looks(["T=50"])["T=50"].colour not in (looks["T=5 (hinton)"].colour, looks["adaptive"].colour)
     assert len(set(style.looks(["adaptive", "adaptive, rate 5", "adaptive, rate 9"]).values())) == 3
+
+
+def test_a_label_that_ends_in_hard_labels_is_another_than_hard_labels():
+    table = style.looks(
+        ["hard labels, no teacher", "falling, then hard labels", "T=4, α = 1", "rising, then hard labels"]
+    )
+    curves = style.looks(["falling", "T=4", "rising"])
+    assert len({look.colour for look in table.values()}) == 4
+    assert [look.colour for look in table.values()][1:] == [look.colour for look in curves.values()]
+
+
+def test_a_fall_is_told_of_the_stages_whose_temperature_moves():
+    warm = {"name": "small teacher", "t_start": 20.0, "t_end": 2.25, "ended_by": "budget"}
+    cold = {"name": "big teacher", "t_start": 20.0, "t_end": 1.0, "ended_by": "temperature"}
+    hard = {"name": "hard labels", "t_start": None, "t_end": None, "ended_by": "budget"}
+    fixed = {"name": "big teacher", "t_start": 4.0, "t_end": 4.0, "ended_by": "budget"}
+    for stages, ends, said in (
+        (recipe.small_teacher(Adaptive(rate=20)), [warm, cold, hard],
+         "The temperature falls to 1 by itself in 1 of 2 soft stages; by budget ends small teacher at t = 2.2"),
+        (recipe.eq1(4.0, "hinton"), [fixed], ""),
+        (recipe.hard_labels(), [hard], ""),
+    ):  # fmt: skip
+        run = SimpleNamespace(recipe=recipe.Recipe(stages=stages, epochs=3))
+        assert paper_figures.fall(SimpleNamespace(run=run, metrics={"stages": ends})) == said
+
+
+def test_an_interval_is_not_drawn_beyond_what_a_measure_can_be():
+    plan = Plan.of("smoke")
+    rows = table3.rates(plan, 2)
+    lines = [
+        {"run": run.hash, "status": "finished", "test_top1": 0.01 + 0.02 * i, "soft_end": 2.0 - i, "epochs": 2,
+         "seconds": 0.1 + i}
+        for row in rows for i, run in enumerate(row.runs)
+    ]  # fmt: skip
+    figure, numbers = paper_figures.rates_figure(plan, rows, pd.DataFrame(lines))
+    assert (numbers["test_top1_low"] < 0).all() and (numbers["soft_share_high"] > 100).all()
+    for ax, most in zip(figure.axes, (100, 100, np.inf), strict=True):
+        ends = np.concatenate(ax.collections[0].get_segments())[:, 1]
+        assert ends.min() >= 0 and ends.max() <= most
 
 
 def test_spread_moves_things_apart_and_no_further():
