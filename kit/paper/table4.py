@@ -29,8 +29,8 @@ from kit.methods.base import Method, Procedure
 from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
 from kit.methods.setting import SearchSize, Setting, steps_of
-from kit.paper.claims import Claim, gained, judged, plus_minus, saving
-from kit.paper.plan import Plan, Row, accuracies, with_columns
+from kit.paper.claims import Claim, gained, judged, number, plus_minus, saving
+from kit.paper.plan import Plan, Row, accuracies, cells, with_columns
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
@@ -281,25 +281,23 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     for (budget, label), cell in frame.groupby(["budget", "label"], sort=False):
         first = cell.iloc[0]
         paper = TABLE_4.get(first["method"]) if is_default(frame, label) else None
-        lines.append(
-            {
-                "equal": budget,
-                "method": first["method"],
-                "title": first["title"],
-                "paper Top-1": f"{paper.top1:.2f}" if paper else "",
-                "paper Top-5": f"{paper.top5:.2f}" if paper else "",
-                "paper time s": f"{paper.seconds:.0f}" if paper else "",
-                **accuracies(cell, "test Top-1", "test Top-5", "train Top-1"),
-                "CPU s whole": plus_minus(cell["seconds_total"]),
-                "CPU s student": plus_minus(cell["seconds_student"]),
-                "GFLOP whole": f"{cell['flops'].mean() / 1e9:.0f}",
-                "GFLOP student": f"{cell['flops_student'].mean() / 1e9:.0f}",
-                "steps": f"{cell['steps'].mean():.0f}",
-                "teachers' own training, CPU s": f"{cell['seconds_teachers'].mean():.0f}",
-                "seeds": str(cell["test_top1"].count()),
-                "notes": "; ".join(sorted(set(cell["notes"]) - {""})),
-            }
-        )
+        line = {
+            "equal": budget,
+            "method": first["method"],
+            "title": first["title"],
+            "paper Top-1": f"{paper.top1:.2f}" if paper else "",
+            "paper Top-5": f"{paper.top5:.2f}" if paper else "",
+            "paper time s": f"{paper.seconds:.0f}" if paper else "",
+        }
+        measures = accuracies(cell, "test Top-1", "test Top-5", "train Top-1") | {
+            "CPU s whole": plus_minus(cell["seconds_total"]),
+            "CPU s student": plus_minus(cell["seconds_student"]),
+            "GFLOP whole": number(cell["flops"].mean() / 1e9),
+            "GFLOP student": number(cell["flops_student"].mean() / 1e9),
+            "steps": number(cell["steps"].mean()),
+            "teachers' own training, CPU s": number(cell["seconds_teachers"].mean()),
+        }
+        lines.append(line | cells(cell, measures) | {"notes": "; ".join(sorted(set(cell["notes"]) - {""}))})
     return pd.DataFrame(lines)
 
 
