@@ -100,6 +100,14 @@ def sweep(place: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def changed_at(place: Path) -> float:
+    """Reads when a file or folder was changed last, in seconds; 0 for one that another process has just removed."""
+    try:
+        return place.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from kit.data.augment import EpochPlan, Padding
 from kit.data.base import Dataset
 from kit.errors import Described, KitError
-from kit.files import complaint, sealed, sweep, write
+from kit.files import changed_at, complaint, sealed, sweep, write
 from kit.networks.folding import folded
 from kit.training.cost import Cost, Spent
 from kit.training.forward import Precision, answering, augmented, frozen, teach
@@ -149,7 +149,7 @@ def limit() -> int:
 
 def make_room(folder: Path, wanted: int) -> None:
     """Removes the epochs that were used longest ago, until `wanted` bytes fit under the limit."""
-    epochs = sorted(folder.glob("*/epoch-*"), key=_last_used)
+    epochs = sorted(folder.glob("*/epoch-*"), key=changed_at)  # when they were used last, as well
     sizes = {place: _size(place) for place in epochs}
     too_many = sum(sizes.values()) + wanted - limit()
     for place in epochs:
@@ -157,13 +157,6 @@ def make_room(folder: Path, wanted: int) -> None:
             break
         shutil.rmtree(place, ignore_errors=True)  # who reads it has it mapped, and keeps it
         too_many -= sizes[place]
-
-
-def _last_used(place: Path) -> float:
-    try:
-        return place.stat().st_mtime
-    except OSError:  # another process has just removed it
-        return 0.0
 
 
 def _size(place: Path) -> int:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kit.errors import KitError
-from kit.files import CHECKSUMS, cache_folder, complaint, locked, sealed, sha256, write, writing_to
+from kit.files import CHECKSUMS, cache_folder, changed_at, complaint, locked, sealed, sha256, write, writing_to
 from kit.networks.flops import flops_per_image
 from kit.networks.named import Network, described
 from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of, versions
@@ -247,7 +247,7 @@ class Entry:
 def cached() -> list[Entry]:
     """Lists every run in the cache, newest first."""
     folders = (path for path in (cache_folder() / "runs").glob("*") if path.is_dir() and not path.name.startswith("."))
-    return [entry_of(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+    return [entry_of(folder) for folder in sorted(folders, key=changed_at, reverse=True)]
 
 
 def entry_of(folder: Path) -> Entry:
