@@ -154,7 +154,8 @@ def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:
                 if note not in checkpoints.notes:  # those have been said
                     print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
             if ranks.count > 1:
-                training.notes.append(f"trained by {ranks.count} processes; seconds are the sum over them")
+                how = "CPU and GPU seconds are their sum, wall seconds their mean"
+                training.notes.append(f"trained by {ranks.count} processes; {how}")
             store(run, training)
         except Diverged as error:
             store_diverged(run, training, error)
