@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -46,7 +46,11 @@ def said(error: BaseException) -> str:
 
 
 def one_line(error: ValidationError) -> str:
-    """The first complaint of a pydantic error as `field: value is not allowed (why)`."""
+    """The first complaint of a pydantic error as `field: value is not allowed (why)`; of a whole description the why
+    alone, which names what is wrong in it."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or error.title
-    return f"{field}: {first['input']!r} is not allowed ({first['msg']})"
+    field = ".".join(str(part) for part in first["loc"])
+    if isinstance(first["input"], Mapping | BaseModel):
+        why = first["msg"].removeprefix("Value error, ")
+        return f"{field}: {why}" if field else why
+    return f"{field or error.title}: {first['input']!r} is not allowed ({first['msg']})"

@@ -50,12 +50,15 @@ def sealed(place: Path) -> Iterator[Path]:
 def drafted(place: Path) -> Iterator[Path]:
     """Yields a draft folder to write into; when its block ends it is on the disk, and at `place`."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    draft = place.with_name(f".{place.name}-{uuid4().hex[:8]}")
+    draft.mkdir()
     try:
         yield draft
+        content, allowed = list(draft.rglob("*")), draft.stat().st_mode & 0o666  # by the umask
+        for path in filter(Path.is_file, content):  # of which safetensors makes private ones; others may share a cache
+            path.chmod(path.stat().st_mode | allowed)
         with ThreadPoolExecutor(FLUSHED_AT_ONCE) as threads:
-            list(threads.map(flush, [*draft.rglob("*"), draft]))
-        draft.chmod(0o755)  # mkdtemp's is private; others may share the cache
+            list(threads.map(flush, [*content, draft]))
         draft.rename(place)
         flush(place.parent)
     except BaseException:
@@ -89,7 +92,11 @@ def complaint(folder: Path, names: Collection[str]) -> str | None:
             return f"{name} is missing"
         if path.is_symlink() or not path.is_file():
             return f"{name} is not a plain file"
-        if sha256(path) != checksums[name]:
+        try:
+            altered = sha256(path) != checksums[name]
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if altered:
             return f"{name} does not match its checksum"
     return None
 
@@ -98,6 +105,14 @@ def sweep(place: Path) -> None:
     """Removes what killed processes left of drafts for `place`. Only for a holder of the place's lock."""
     for draft in place.parent.glob(f".{place.name}-*"):
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def changed_at(place: Path) -> float:
+    """Reads when a file or folder was changed last, in seconds; 0 for one that another process has just removed."""
+    try:
+        return place.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def sha256(path: Path) -> str:

@@ -106,12 +106,12 @@ class Stage(Described):
 
     @model_validator(mode="after")
     def _teacher_and_objective_agree(self) -> Stage:
-        if self.objective.needs_teacher != (self.teacher is not None):
+        if self.objective.needs_teacher != (self.teacher is not None) or self.teacher == ():
             raise ValueError(
                 f"stage {self.name!r}: objective {self.objective.kind!r} and teacher {self.teacher!r} differ"
             )
-        if self.teacher is not None and self.temperature is None:
-            raise ValueError(f"stage {self.name!r} has a teacher but no temperature")
+        if (self.teacher is None) != (self.temperature is None):
+            raise ValueError(f"stage {self.name!r}: teacher {self.teacher!r} and temperature {self.temperature} differ")
         if self.objective.trains_teacher and len(self.teachers) > 1:
             raise ValueError(f"stage {self.name!r}: objective {self.objective.kind!r} trains one teacher, not several")
         return self

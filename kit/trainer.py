@@ -105,13 +105,13 @@ class Training(Recorded):
         epoch, batches = divmod(self.step, self.steps_per_epoch)
         known = self.teachers.known(epoch, batches * self.batch, len(indices), self.spent)
         attempt = partial(self._gradient, plan, indices, following, known)
-        loss, at, given = self.micro_batches.run(self, attempt)
+        loss, at, temperatures = self.micro_batches.run(self, attempt)
         self.optimiser.step()
         self.images.expect(following)  # now, as the temperature's step waits for a GPU that still works on this one
         self.history.record(self.step, loss, at, len(self.stages) - 1)
         if self.thermostat is not None:
-            self.history.trace(self.step, self.thermostat.trace(given))
-            self.thermostat.observe(at, given)
+            self.history.trace(self.step, self.thermostat.trace(temperatures))
+            self.thermostat.observe(at, temperatures)
         self.spent.step(self.stage, self.teachers.present, len(indices) * self.ranks.count)
         self.end_step()
 

@@ -293,7 +293,10 @@ def test_a_stage_whose_objective_and_teacher_differ_is_refused():
     with_teacher = {"name": "a", "objective": HardLabels(), "teacher": "big", "temperature": Fixed(T=2), "until": 1}
     assert "'hard' and teacher 'big'" in complaint(lambda: Stage(**with_teacher))
     cold = {"name": "a", "objective": Improved(), "teacher": "big", "until": 1}
-    assert "no temperature" in complaint(lambda: Stage(**cold))
+    assert "teacher 'big' and temperature None differ" in complaint(lambda: Stage(**cold))
+    assert "'improved' and teacher () differ" in complaint(lambda: Stage(**cold | {"teacher": ()}))
+    hot = {"name": "a", "objective": HardLabels(), "temperature": Fixed(T=2), "until": 1}
+    assert "teacher None and temperature kind='fixed' T=2.0 differ" in complaint(lambda: Stage(**hot))
 
 
 def test_a_recipe_cannot_be_changed():

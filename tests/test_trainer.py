@@ -20,7 +20,8 @@ from kit.data.base import Split
 from kit.errors import KitError
 from kit.models import build
 from kit.recipe import HardLabels, Improved, Moment, Objective, Recipe, Stage
-from kit.temperature import Adaptive, Fixed
+from kit.siblings.rising import Rising
+from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.trainer import Training
 from kit.training.evaluation import agreement, evaluate, topk_correct
 from kit.training.forward import frozen, teach
@@ -242,13 +243,18 @@ def test_a_fixed_temperature_runs_by_the_clock():
     assert [s.t_end for s in training.stages] == [1.0, 1.0, None]
 
 
-def test_stages_without_a_step_left_are_recorded_as_such():
-    training = Training(three_steps(1, 20, batch=48), DATA, cnn(5), teachers(), seed=3).run()  # one step in all
-    assert [(s.steps, s.ended_by, s.t_end is None) for s in training.stages] == [
-        (1, "budget", False),
-        (0, "budget", False),
-        (0, "budget", True),
+@pytest.mark.parametrize("policy", [Adaptive(rate=20), Scheduled(), Rising(), Fixed(T=4)])
+def test_stages_without_a_step_left_are_passed_over_and_recorded_as_such(policy):
+    made = Recipe(stages=recipe.small_teacher(policy), epochs=1, batch=48, pad=1)  # one step: shares 0.45, 0.35, 0.2
+    training = Training(made, DATA, cnn(5), teachers(), seed=3).run()
+    assert [stage.steps for stage in training.stages] == [0, 1, 0]
+    assert [(stage.ended_by, stage.t_end is None) for stage in training.stages[::2]] == [
+        ("budget", False),
+        ("budget", True),
     ]
+    assert training.spent.teacher_images == {"big": 48}
+    without = Recipe(stages=recipe.big_teacher_only(policy), epochs=1, batch=48, pad=1)
+    assert same_weights(training.student, Training(without, DATA, cnn(5), teachers(), seed=3).run().student)
 
 
 def test_a_cold_last_stage_goes_on_to_its_budget():
@@ -339,7 +345,7 @@ def test_a_teacher_of_other_classes_is_refused_and_nothing_is_broadcast(classes)
     with pytest.raises(KitError, match=rf"teacher 'big' gives logits of shape \(8, {classes}\); allowed: .*\(8, 6\)"):
         learning.run()
     compared = Training(hard(1), DATA, linear(0), {"big": teacher}, seed=0).run()
-    with pytest.raises(KitError, match=rf"the big teacher gives logits of shape \(\d+, {classes}\)"):
+    with pytest.raises(KitError, match=rf"teacher 'big' gives logits of shape \(\d+, {classes}\)"):
         compared.metrics()
 
 

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kit.errors import KitError
+
 Padding = Literal["reflect", "zeros"]  # what stands around an image before its crop: its mirror image, or black
 
 
@@ -57,9 +59,12 @@ def mixed(seed: int, epoch: int) -> int:
 def augment(pixels: Tensor, offsets: Tensor, flips: Tensor, pad: int, padding: Padding = "reflect") -> Tensor:
     """Augments a batch in one gather: pads by reflection or by zeros, crops back to the old size, mirrors.
 
-    pixels uint8 (B, H, W, 3), offsets (B, 2) in 0 … 2·pad, flips (B,) bool; returns uint8 (B, H, W, 3). pad < H, W.
+    pixels uint8 (B, H, W, 3), offsets (B, 2) in 0 … 2·pad, flips (B,) bool; returns uint8 (B, H, W, 3). Raises
+    KitError where there are not as many pixels to mirror.
     """
     b, h, w, _ = pixels.shape
+    if pad >= min(h, w):
+        raise KitError(f"pad {pad} is not allowed for images of {h} × {w} px; allowed: 0 to {min(h, w) - 1}")
     rows = torch.arange(h, device=pixels.device) + offsets[:, :1] - pad  # (B, H), −pad … h − 1 + pad
     columns = torch.arange(w, device=pixels.device).expand(b, w)
     columns = torch.where(flips[:, None], w - 1 - columns, columns)

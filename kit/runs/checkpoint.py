@@ -1,7 +1,8 @@
 """Checkpoints of unfinished trainings, which a killed run is resumed from.
 
 Each checkpoint is a sealed folder of its own, `step-<n>`, with `state.safetensors` (every tensor) and `state.json` (the
-rest, and which run, format and versions it is of). The two newest are kept; a damaged one falls back to the one before.
+rest, and which run, format and versions it is of). The two written last are kept; a damaged one falls back to the one
+before.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kit.errors import KitError
-from kit.files import complaint, sealed, sweep, write
+from kit.files import changed_at, complaint, sealed, sweep, write
 from kit.trainer import Training
 from kit.training.state import restore_training, training_state
 
@@ -63,7 +64,7 @@ class Checkpoints:
             return
         place = self.folder / f"step-{training.step:09d}"
         sweep(place)
-        if place.exists():  # damaged, or it would have been gone on from
+        if place.exists():  # not usable, or it would have been gone on from
             shutil.rmtree(place)
         with sealed(place) as draft:
             save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, draft / FILES[1])
@@ -94,7 +95,8 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*"), reverse=True)
+        """By when they were written: those of other versions, which are not gone on from, may be further on."""
+        return sorted(sorted(self.folder.glob("step-*")), key=changed_at)[::-1]
 
     def _note(self, line: str) -> None:
         self.notes.append(line)

@@ -2,7 +2,8 @@
 
 Augmentation is drawn from (seed, epoch), so a teacher's logits of an epoch's batches are the same in every run with the
 same teacher, images, seed, batch and padding. Each epoch is a sealed folder: `logits.bin`, memory-mapped when read, and
-`about.json`, which says what computing them took. What does not match its checksums is not used.
+`about.json`, which says what computing them took and the sha256 of the teacher's weights. What does not match its
+checksums, or a teacher that was trained anew to other weights, is not used.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,8 +23,8 @@ from torch import Tensor, nn
 
 from kit.data.augment import EpochPlan, Padding
 from kit.data.base import Dataset
-from kit.errors import Described, KitError
-from kit.files import complaint, sealed, sweep, write
+from kit.errors import Described, KitError, said
+from kit.files import changed_at, complaint, sealed, sweep, write
 from kit.networks.folding import folded
 from kit.training.cost import Cost, Spent
 from kit.training.forward import Precision, answering, augmented, frozen, teach
@@ -44,20 +46,19 @@ class TeacherLogits:
     rows: int  # images an epoch that are trained on
     classes: int
     dtype: str = "float32"
+    teacher: Callable[[], str | None] = lambda: None  # the sha256 of its weights, where it is trained and known
 
     def __call__(self, epoch: int) -> EpochLogits | None:
         place = self.place(epoch)
         if not place.is_dir():
             return None
-        why = self._complaint(place)
-        if why is not None:
-            print(f"warning: teacher logits in {place} are not used: {why}", file=sys.stderr)
+        found = self._read(place)
+        if isinstance(found, str):
+            print(f"warning: teacher logits in {place} are not used: {found}", file=sys.stderr)
             return None
-        cost = json.loads((place / FILES[0]).read_text())
-        os.utime(place)  # used last now
-        dtype, size = DTYPES[self.dtype], self.rows * self.classes
-        logits = torch.from_file(str(place / FILES[1]), shared=False, size=size, dtype=dtype)  # memory-mapped
-        return EpochLogits(logits.view(self.rows, self.classes), Cost(**cost))
+        with suppress(OSError):  # another user's
+            os.utime(place)  # used last now
+        return found
 
     def place(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:04d}"
@@ -73,7 +74,7 @@ class TeacherLogits:
 
     def missing(self, epochs: Iterable[int]) -> list[int]:
         """Lists those of the epochs that are not cached whole."""
-        return [epoch for epoch in epochs if self._complaint(self.place(epoch)) is not None]
+        return [epoch for epoch in epochs if isinstance(self._read(self.place(epoch)), str)]
 
     def compute(
         self,
@@ -115,14 +116,26 @@ class TeacherLogits:
         shutil.rmtree(place, ignore_errors=True)  # damaged, or it would not be missing
         make_room(self.folder.parent, self.bytes_an_epoch)
         with sealed(place) as draft:
-            write(draft / FILES[0], json.dumps(asdict(Cost(spent.wall_s, spent.cpu_s, spent.gpu_s))))
+            about = asdict(Cost(spent.wall_s, spent.cpu_s, spent.gpu_s)) | {"teacher": self.teacher()}
+            write(draft / FILES[0], json.dumps(about))
             (draft / FILES[1]).write_bytes(logits.contiguous().numpy().tobytes())
 
-    def _complaint(self, place: Path) -> str | None:
+    def _read(self, place: Path) -> EpochLogits | str:
+        """Reads an epoch's logits, or says in a few words why they are not used."""
         why = complaint(place, FILES)
-        if why is None and (place / FILES[1]).stat().st_size != self.bytes_an_epoch:
-            return f"{FILES[1]} does not hold {self.rows} × {self.classes} numbers"
-        return why
+        if why is not None:
+            return why
+        try:
+            about = json.loads((place / FILES[0]).read_text())
+            if about.pop("teacher", None) not in (None, self.teacher()):
+                return "the teacher has been trained anew since, to other weights"
+            if (place / FILES[1]).stat().st_size != self.bytes_an_epoch:
+                return f"{FILES[1]} does not hold {self.rows} × {self.classes} numbers"
+            dtype, size = DTYPES[self.dtype], self.rows * self.classes
+            logits = torch.from_file(str(place / FILES[1]), shared=False, size=size, dtype=dtype)  # memory-mapped
+        except (OSError, RuntimeError) as error:  # another process has just removed it
+            return said(error)
+        return EpochLogits(logits.view(self.rows, self.classes), Cost(**about))
 
 
 class Drawn(Described):
@@ -149,7 +162,7 @@ def limit() -> int:
 
 def make_room(folder: Path, wanted: int) -> None:
     """Removes the epochs that were used longest ago, until `wanted` bytes fit under the limit."""
-    epochs = sorted(folder.glob("*/epoch-*"), key=_last_used)
+    epochs = sorted(folder.glob("*/epoch-*"), key=changed_at)  # when they were used last, as well
     sizes = {place: _size(place) for place in epochs}
     too_many = sum(sizes.values()) + wanted - limit()
     for place in epochs:
@@ -157,13 +170,6 @@ def make_room(folder: Path, wanted: int) -> None:
             break
         shutil.rmtree(place, ignore_errors=True)  # who reads it has it mapped, and keeps it
         too_many -= sizes[place]
-
-
-def _last_used(place: Path) -> float:
-    try:
-        return place.stat().st_mtime
-    except OSError:  # another process has just removed it
-        return 0.0
 
 
 def _size(place: Path) -> int:

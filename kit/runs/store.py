@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kit.errors import KitError
-from kit.files import CHECKSUMS, cache_folder, complaint, locked, sealed, sha256, write, writing_to
+from kit.files import CHECKSUMS, cache_folder, changed_at, complaint, locked, sealed, sha256, write, writing_to
 from kit.networks.flops import flops_per_image
 from kit.networks.named import Network, described
 from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of, versions
@@ -53,6 +54,11 @@ class Result:
         """The sha256 of its files' checksums: of everything that came out of it."""
         return sha256(self.folder / CHECKSUMS)
 
+    @property
+    def student_sha256(self) -> str:
+        """The sha256 of its student's weights, which are the same however long they took."""
+        return json.loads((self.folder / CHECKSUMS).read_text())["student.safetensors"]
+
     @cached_property
     def steps(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "steps.csv")
@@ -63,24 +69,24 @@ class Result:
 
     def student(self) -> nn.Module:
         """The trained network, in evaluation mode."""
-        try:
-            return with_weights(self.run.student, self.folder)
-        except (SafetensorError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
-            raise KitError(
-                f"run {self.run.hash}: student.safetensors does not fit {self.run.student.title}: {first}"
-            ) from None
+        return with_weights(self.run.student, self.folder)
 
 
 def with_weights(spec: Network, folder: Path) -> nn.Module:
-    """Builds a run's student with the weights in its folder, in evaluation mode. KitError for weights that are none."""
-    weights, network = load_file(folder / "student.safetensors"), spec.build(seed=0)
+    """Builds a run's student with the weights in its folder, in evaluation mode. KitError for weights that are none, or
+    another network's."""
+    network = spec.build(seed=0)
+    try:
+        weights = load_file(folder / "student.safetensors")
+        network.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise KitError(f"run {folder.name}: student.safetensors does not fit {spec.title}: {first}") from None
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise KitError(
             f"run {folder.name}: its student's weights are not finite numbers, so it neither answers nor teaches; "
             f"allowed: the run trained anew, once {folder} is removed"
         )
-    network.load_state_dict(weights)
     return network.eval()
 
 
@@ -120,7 +126,7 @@ def fault(folder: Path) -> str | None:
     why = _verified(folder)
     if why is None:
         _whole[folder] = stamps
-    return why and (foreign_format(folder) or why)
+    return why and (withheld(folder) or why)
 
 
 def _stamps(folder: Path) -> tuple[tuple[int, ...], ...]:
@@ -134,7 +140,8 @@ def _stamps(folder: Path) -> tuple[tuple[int, ...], ...]:
 
 def _verified(folder: Path) -> str | None:
     """Reads a run's whole folder and says what is wrong with it; None where nothing is."""
-    why = complaint(folder, DIVERGED_FILES if (folder / "diverged.json").exists() else FILES)
+    diverged = os.path.exists(folder / "diverged.json")  # not so either in a folder that may not be read
+    why = complaint(folder, DIVERGED_FILES if diverged else FILES)
     if why is not None:
         return why
     try:
@@ -148,11 +155,16 @@ def _verified(folder: Path) -> str | None:
     return None if description.get("format", 1) == FORMAT else "it is of another format"
 
 
-def foreign_format(folder: Path) -> str | None:
-    """Says `cache format 2; this kit reads 1` where another kit wrote the folder and its `run.json` is unaltered."""
+def withheld(folder: Path) -> str | None:
+    """Says why a folder that is not used is no damaged one: `cache format 2; this kit reads 1` where another kit wrote
+    it and its `run.json` is unaltered, or which of its files this user may not read."""
     try:
+        for path in filter(Path.is_file, folder.iterdir()):
+            path.open("rb").close()
         unaltered = json.loads((folder / CHECKSUMS).read_text())["run.json"] == sha256(folder / "run.json")
         written = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("format", 1)
+    except PermissionError as error:
+        return f"{Path(error.filename).name} cannot be read ({error.strerror})"
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return f"cache format {written!r}; this kit reads {FORMAT}" if unaltered and written != FORMAT else None
@@ -173,14 +185,13 @@ def _outcome_in(folder: Path) -> dict[str, Any]:
 
 def lookup(run: Run) -> Result | Failure | None:
     """Looks up how the run ended; None where it has not been trained. Raises Damaged when its folder is cut short,
-    altered or another's, and KitError when it is of another format."""
+    altered or another's, and KitError when it is of another format or may not be read."""
     folder = folder_of(run.hash)
     if not folder.exists():
         return None
     why = fault(folder)
     if why is not None:
-        foreign = foreign_format(folder)
-        raise Damaged(run, why) if foreign is None else KitError(f"run {run.hash} in {folder.parent} is of {foreign}")
+        raise KitError(f"run {run.hash} in {folder.parent}: {why}") if withheld(folder) else Damaged(run, why)
     outcome = _outcome_in(folder)
     if "diverged" in outcome:
         return Failure(run, str(Diverged(outcome["diverged"], outcome["reason"])), outcome["diverged"])
@@ -247,7 +258,7 @@ class Entry:
 def cached() -> list[Entry]:
     """Lists every run in the cache, newest first."""
     folders = (path for path in (cache_folder() / "runs").glob("*") if path.is_dir() and not path.name.startswith("."))
-    return [entry_of(folder) for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+    return [entry_of(folder) for folder in sorted(folders, key=changed_at, reverse=True)]
 
 
 def entry_of(folder: Path) -> Entry:
@@ -335,7 +346,7 @@ class Stored:
 
     @property
     def title(self) -> str:
-        return self.description["title"]
+        return str(self.description.get("title"))
 
     def data(self, folder: Path | None = None) -> DataSpec:
         """Describes the data that it was trained on; `folder` is where real images lie on this machine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 
 import torch
 from torch import nn
@@ -97,7 +97,14 @@ def teacher_logits(run: Run, name: str) -> TeacherLogits:
     }
     rows = trained_on(run.data.train_images, drawn.batch, drawn.keep_last)
     folder = cache_folder() / "teacher-logits" / hash_of(decided_by)
-    return TeacherLogits(folder, rows, run.data.classes, run.logits)
+    teacher = cache(partial(_weights_of, run.teachers[name]))  # looked up once, as the run may outlive its folder
+    return TeacherLogits(folder, rows, run.data.classes, run.logits, teacher)
+
+
+def _weights_of(run: Run) -> str | None:
+    """Returns the sha256 of the run's weights; None where it has not been trained to its end."""
+    result = find(run)
+    return None if result is None else result.student_sha256
 
 
 def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
@@ -154,7 +161,8 @@ def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:
                 if note not in checkpoints.notes:  # those have been said
                     print(f"warning: run {run.hash} ({run.title}): {note}", file=sys.stderr)
             if ranks.count > 1:
-                training.notes.append(f"trained by {ranks.count} processes; seconds are the sum over them")
+                how = "CPU and GPU seconds are their sum, wall seconds their mean"
+                training.notes.append(f"trained by {ranks.count} processes; {how}")
             store(run, training)
         except Diverged as error:
             store_diverged(run, training, error)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kit.errors import KitError
 from kit.files import CHECKSUMS, cache_folder, locked, sealed, sha256, sweep, writing_to
-from kit.runs.store import DIVERGED_FILES, FILES, Entry, cached, entry_of, folder_of, set_aside
+from kit.runs.store import DIVERGED_FILES, FILES, Entry, cached, entry_of, folder_of, set_aside, withheld
 
 Parcel = Mapping[str, bytes]
 
@@ -47,7 +47,8 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
 
 
 def is_damaged(entry: Entry) -> bool:
-    return entry.complaint is not None
+    """Says whether it is of no use to anybody: not one that another kit, or another user, reads."""
+    return entry.complaint is not None and withheld(entry.folder) is None
 
 
 def has_diverged(entry: Entry) -> bool:
@@ -65,7 +66,7 @@ def export_runs(folder: Path, hashes: Sequence[str] = ()) -> list[str]:
     for name in chosen:
         place = folder / name
         if place.exists() and (why := entry_of(place).complaint):
-            raise KitError(f"{place} is there already and damaged ({why}); remove it, or choose another folder")
+            raise KitError(f"{place} is there already ({why}); remove it, or choose another folder")
         if not place.exists():
             copy(whole[name].folder, place)
     return chosen
@@ -93,7 +94,9 @@ def take_over(source: Path) -> str | None:
     place = folder_of(source.name)
     with locked(place):
         sweep(place)
-        if place.exists() and entry_of(place).complaint:
+        if place.exists() and (there := entry_of(place)).complaint:
+            if not is_damaged(there):
+                return f"there is one in the cache already ({there.complaint})"
             set_aside(place)
         if not place.exists():
             copy(source, place)
@@ -103,8 +106,8 @@ def take_over(source: Path) -> str | None:
 def packed(run_hash: str) -> Parcel:
     """A run's own files, to be taken over elsewhere, where they are checked. Raises KitError where it is not there."""
     folder = folder_of(run_hash)
-    names = DIVERGED_FILES if (folder / "diverged.json").exists() else FILES
     try:
+        names = DIVERGED_FILES if (folder / "diverged.json").exists() else FILES
         return {name: (folder / name).read_bytes() for name in (*names, CHECKSUMS)}
     except OSError as error:
         raise KitError(f"run {run_hash} cannot be read from {folder}: {error.strerror}") from None

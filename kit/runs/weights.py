@@ -161,10 +161,11 @@ def _too_large(place: Path) -> KitError:
 
 def unwrapped(content: Any, place: Path) -> dict[str, Tensor]:
     """Takes the wrappers off a state dict. Raises KitError where there is none inside."""
-    while isinstance(content, Mapping) and (inside := [n for n in WRAPPERS if isinstance(content.get(n), Mapping)]):
-        content = content[inside[0]]
+    for _ in WRAPPERS:  # no more than there are: a dictionary may hold itself
+        inside = [n for n in WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(n), Mapping)]
+        content = content[inside[0]] if inside else content
     named = content if isinstance(content, Mapping) else {}
-    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in named.items() if isinstance(value, Tensor)}
     if not tensors:
         keys = f" of {few([*map(str, content)]) or 'nothing'}" if isinstance(content, Mapping) else ""
         kind = f"a {type(content).__name__}{keys}"
@@ -186,12 +187,19 @@ def put(
     tensors: Mapping[str, Tensor], network: nn.Module, title: str, place: Path, head: str | None = None
 ) -> nn.Module:
     """Loads a state dict into a network, its head left out where that is named. KitError also for what is no finite
-    number."""
-    found = fitting(tensors, network, title, place, head)
-    if bad := [name for name, tensor in found.items() if not tensor.isfinite().all()]:
+    number there."""
+    if odd := [name for name, tensor in tensors.items() if not is_plain(tensor)]:
+        raise KitError(f"weights {str(place)!r} are not plain numbers: {few(odd)}; allowed: dense tensors of real ones")
+    network.load_state_dict(fitting(tensors, network, title, place, head))
+    if bad := [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]:
         raise KitError(f"weights {str(place)!r} are not finite numbers: {few(bad)}; allowed: finite ones")
-    network.load_state_dict(found)
     return network
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Says whether a tensor is dense and of real numbers: not sparse, nested, quantised, complex or without content."""
+    special = tensor.is_nested or tensor.is_quantized or tensor.is_meta or tensor.is_complex()
+    return tensor.layout is torch.strided and not special
 
 
 def fitting(

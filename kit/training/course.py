@@ -61,6 +61,8 @@ class Course:
         temperature = self.stage.temperature
         self.thermostat = Thermostat(temperature, self.stage.teachers) if temperature else None
         self.stages[-1].t_start = mean(self.thermostat.t) if self.thermostat else None
+        if self.step >= self.last_step:  # no step is left for it
+            self._maybe_end_stage()
 
     def end_step(self) -> None:
         """Counts a step, and goes on to the next stage where this one is over."""
@@ -78,8 +80,6 @@ class Course:
             record.ended_by = "budget"
         if record.ended_by and not last:
             self.enter_stage(len(self.stages))
-            if self.step >= self.last_step:  # no step is left for it
-                self._maybe_end_stage()
 
     def steer(self, name: str, value: float) -> None:
         """Sets a field that may be steered (`k`, `alpha`, `rate`, …) from the next batch on, in this stage and those

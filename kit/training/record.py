@@ -15,6 +15,7 @@ from kit.training.cost import Spent
 from kit.training.course import Course
 from kit.training.evaluation import Evaluation, agreement, evaluate, recalls
 from kit.training.history import Diverged, History
+from kit.training.moment import same_shape
 from kit.training.steering import Event
 from kit.training.teachers import Teachers
 
@@ -93,13 +94,15 @@ class Recorded(Course):
         """A teacher's logits (N, C) of the test split, for which it is asked once."""
         known = self.teachers.answers[name]
         if known.logits is None:
-            known.logits = self.evaluated(self.data.test, self.teachers.networks[name]).logits
+            known.logits = self.evaluated(self.data.test, name).logits
+        same_shape(f"teacher {name!r}", known.logits, self.tested().logits)
         return known.logits
 
-    def evaluated(self, split: Split, network: nn.Module | None = None) -> Evaluation:
-        """How the student, or another network, answers on a split. Raises Diverged where its logits are no numbers."""
-        found = evaluate(network or self.student, split, self.mean, self.std, self.ranks)
+    def evaluated(self, split: Split, teacher: str | None = None) -> Evaluation:
+        """How the student, or a teacher, answers on a split. Raises Diverged where its logits are no numbers."""
+        network = self.student if teacher is None else self.teachers.networks[teacher]
+        found = evaluate(network, split, self.mean, self.std, self.ranks)
         if not found.logits.isfinite().all():
-            whose = "the student's" if network is None else "the big teacher's"
+            whose = "the student's" if teacher is None else f"teacher {teacher}'s"
             raise Diverged(self.step, f"{whose} logits are not finite numbers after step {self.step}")
         return found

@@ -113,7 +113,7 @@ def read(path: Path) -> tuple[Event, ...]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise KitError(f"events file {str(path)!r} cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KitError(f"events file {str(path)!r} is not readable as JSON ({error})") from None
     if not isinstance(content, list):
         raise KitError(f"events file {str(path)!r} holds no list; allowed: a list of {{step, name, value}}")

@@ -15,7 +15,7 @@ from kit.parallel.ranks import Ranks
 from kit.temperature import Policy, State
 from kit.training.moment import Moment
 
-Given = Sequence[Mapping[str, Sides]]  # by part of a batch, the temperatures by teacher
+ByPart = Sequence[Mapping[str, Sides]]  # by part of a batch, the temperatures by teacher
 
 
 class Thermostat:
@@ -38,15 +38,15 @@ class Thermostat:
         of = given if isinstance(given, Mapping) else dict.fromkeys(self.asked, given)
         return {name: Sides(*map(above_zero, sides(t))) for name, t in of.items()}
 
-    def observe(self, at: Moment, given: Given = ()) -> None:
+    def observe(self, at: Moment, parts: ByPart = ()) -> None:
         """Moves t after a batch, whose losses may have left gradients in the temperatures given for it, by part."""
-        slopes = {name: slope for name in self.teachers if (slope := slope_of(name, given, at.ranks)) is not None}
+        slopes = {name: slope for name in self.teachers if (slope := slope_of(name, parts, at.ranks)) is not None}
         with torch.cuda.stream(at.beside if self.policy.early else None):
             self.t = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
 
-    def trace(self, given: Given) -> dict[str, float]:
+    def trace(self, parts: ByPart) -> dict[str, float]:
         """Numbers to record of a batch: t, and what was used (a mean); by teacher, and over images, where there are."""
-        used = [side for part in given for each in part.values() for side in each]
+        used = [side for part in parts for each in part.values() for side in each]
         numbers = {"t": mean(self.t), "t_used": mean(used or self.policy.used(self.t))}
         if isinstance(self.t, dict):
             numbers |= {f"t_{name}": t for name, t in self.t.items()}
@@ -77,9 +77,9 @@ def above_zero(t: Scalar) -> Scalar:
     return t if (bool((t > 0).all()) if isinstance(t, Tensor) else t > 0) else math.nan
 
 
-def slope_of(name: str, given: Given, ranks: Ranks) -> float | None:
+def slope_of(name: str, parts: ByPart, ranks: Ranks) -> float | None:
     """∂loss/∂t of the temperatures given for a teacher, over all parts of a batch and both sides."""
-    tensors = (t for part in given for t in part.get(name, ()) if isinstance(t, Tensor))
+    tensors = (t for part in parts for t in part.get(name, ()) if isinstance(t, Tensor))
     gradients = {id(t): t.grad for t in tensors if t.is_leaf and t.grad is not None}
     return math.fsum(float(ranks.mean(grad.sum())) for grad in gradients.values()) if gradients else None
 

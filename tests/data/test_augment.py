@@ -9,6 +9,7 @@ import torch
 from torchvision.transforms import functional as F
 
 from kit.data.augment import EpochPlan, augment, batch_sizes, mixed, normalise
+from kit.errors import KitError
 
 pytestmark = pytest.mark.numerics
 
@@ -31,6 +32,14 @@ def test_augment_is_torchvisions_pad_crop_flip(h, w, pad, padding, theirs):
         image = F.crop(image, top, left, h, w)
         image = F.hflip(image) if plan.flips[i] else image
         assert torch.equal(got[i], image.permute(1, 2, 0))
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zeros"])
+def test_more_padding_than_there_is_to_mirror_is_refused(padding):
+    """It would take neighbouring images' pixels."""
+    pixels, plan = random_pixels(4, 8, 9), EpochPlan(4, seed=0, epoch=0, pad=8, flip=True)
+    with pytest.raises(KitError, match="^pad 8 is not allowed for images of 8 × 9 px; allowed: 0 to 7$"):
+        augment(pixels, plan.offsets, plan.flips, 8, padding)
 
 
 def test_augment_takes_pixels_that_are_not_contiguous():

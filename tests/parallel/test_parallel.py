@@ -257,7 +257,7 @@ def test_the_command_ends_with_one_entry_a_run_and_says_so_once(tmp_path, monkey
     assert list((tmp_path / "checkpoints").glob("*")) == []
     for folder in folders(tmp_path):
         (note,) = json.loads((folder / "run.json").read_text())["notes"]
-        assert note == "trained by 2 processes; seconds are the sum over them"
+        assert note == "trained by 2 processes; CPU and GPU seconds are their sum, wall seconds their mean"
 
     assert main(words) == 0  # alone: it is found, under the same hash
     assert last_json(capsys) == record

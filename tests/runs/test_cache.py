@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +21,11 @@ from small_runs import cut, hard, taught
 
 from kit.__main__ import main
 from kit.errors import KitError
+from kit.files import CHECKSUMS
 from kit.recipe import HardLabels, Moment, Recipe, Stage
 from kit.runs.spec import Run
-from kit.runs.store import cached, find, folder_of, locked
-from kit.runs.training import train
+from kit.runs.store import FILES, cached, find, folder_of, locked
+from kit.runs.training import compute_logits, train
 from kit.runs.transfer import export_runs, import_runs, packed, prune, unpacked
 from kit.training.history import Diverged
 
@@ -236,6 +239,65 @@ def test_a_killed_holders_lock_is_free(own_cache):
     process.kill()
     process.join()
     assert train(hard()).metrics["test_top1"] >= 0
+
+
+# ---- other users -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600), (2, 0o775, 0o664)])
+def test_the_umask_decides_who_may_read_a_run(umask, folder, file):
+    before = os.umask(umask)
+    try:
+        place = train(hard()).folder
+    finally:
+        os.umask(before)
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in (place, *place.iterdir())} == {
+        place.name: folder,
+        **dict.fromkeys((*FILES, CHECKSUMS), file),
+    }
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """A cache with a teacher and its logits in which everybody may write; `root` may go on as another user in it."""
+    if os.name == "nt" or os.geteuid() != 0:
+        pytest.skip("only root may act as another user")
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        monkeypatch.setenv("KIT_CACHE", place)
+        student = taught(train(hard()).run)
+        list(compute_logits(student, "big", range(3)))
+        train(taught(hard(), seed=1))  # all that has to be imported for it, nobody might not find
+        (Path(place) / "checkpoints").mkdir()
+        for folder in (Path(place), *Path(place).iterdir()):
+            folder.chmod(0o1777)
+        try:
+            yield student
+        finally:
+            os.seteuid(0)
+
+
+def test_what_another_user_has_trained_and_cached_is_used(shared, capsys):
+    os.seteuid(65534)
+    assert train(shared).metrics["cached_logits_images"] > 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_another_user_keeps_private_is_no_damage(shared):
+    folder = folder_of(hard().hash)
+    before = folders(folder.parent)
+    for closed, name in ((folder / "student.safetensors", "student.safetensors"), (folder, folder.name)):
+        os.seteuid(0)
+        closed.chmod(0)
+        os.seteuid(65534)
+        why = f"{name} cannot be read (Permission denied)"
+        assert next(entry.complaint for entry in cached() if entry.hash == folder.name) == why
+        for use in (hard(), shared):
+            with pytest.raises(KitError, match=f"run {folder.name} in .*: {re.escape(why)}$"):
+                train(use)
+        assert prune(damaged=True) == 0
+    os.seteuid(0)
+    assert folders(folder.parent) == before
 
 
 # ---- disks that cannot take it ---------------------------------------------------------------------------------------

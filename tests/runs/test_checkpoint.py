@@ -58,6 +58,7 @@ RECIPES = {
     "a teacher that learns along": lambda: Recipe(stages=prokt.stages(4), epochs=3, batch=8, pad=1),
     "no momentum": lambda: hard(3, momentum=0.0),
     "hard labels": lambda: hard(3),
+    "a first stage without a step": lambda: three_steps(3, rate=60, soft_ends=(0.01, 0.6)),
 }
 
 
@@ -212,6 +213,19 @@ def test_a_checkpoint_of_something_else_is_not_used(tmp_path):
     checkpoints.resume(again)
     assert again.step == 0
     assert checkpoints.notes == ["checkpoint step-000000004 is not used: it was written under torch 1.0, here 2.0"]
+
+
+def test_what_is_written_after_an_upgrade_is_gone_on_from(tmp_path):
+    """Checkpoints of other versions, which nobody here goes on from, are further on; they make room."""
+    older, newer = ({"run": "a", "torch": version} for version in ("1.0", "2.0"))
+    for step in (9, 10):
+        Checkpoints(tmp_path, older).save(stopped_at(step, hard(2)))
+    for step in (2, 4):
+        Checkpoints(tmp_path, newer).save(stopped_at(step, hard(2)))
+        again, checkpoints = fresh(hard(2)), Checkpoints(tmp_path, newer)
+        checkpoints.resume(again)
+        assert (again.step, checkpoints.notes) == (step, [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000002", "step-000000004"]
 
 
 def test_short_runs_write_none_and_long_ones_now_and_then(tmp_path, monkeypatch):

@@ -29,8 +29,9 @@ from kit.recipe import Recipe
 from kit.runs import training as trainings
 from kit.runs.spec import DataSpec, HeldOutSpec, Run, with_teachers
 from kit.runs.spec import changed as with_fields
-from kit.runs.store import FILES, FORMAT, Failure, Result, cached, find, folder_of, store
+from kit.runs.store import FILES, FORMAT, Failure, Result, cached, find, folder_of, store, stored
 from kit.runs.training import start, train
+from kit.runs.transfer import export_runs, import_runs, prune
 from kit.temperature import Adaptive, Fixed, Scheduled
 from kit.training import record
 from kit.training.evaluation import Evaluation, agreement, evaluate
@@ -421,31 +422,38 @@ def test_weights_of_another_network_are_refused_in_one_line():
     mine = json.loads((ours.folder / "checksums.json").read_text()) | {"student.safetensors": checksums}
     mine.pop("checksums.json")
     (ours.folder / "checksums.json").write_text(json.dumps(mine))
-    with pytest.raises(KitError, match="student.safetensors does not fit CNN") as raised:
-        find(ours.run).student()
-    one_line(raised)
+    for found in find(ours.run), stored(ours.run.hash):
+        with pytest.raises(KitError, match="student.safetensors does not fit CNN") as raised:
+            found.student()
+        one_line(raised)
 
 
-def test_a_newer_kits_folder_is_refused_by_its_format_and_left_alone():
+def test_a_newer_kits_folder_is_refused_by_its_format_and_left_alone(tmp_path):
     result = train(hard())
+    export_runs(tmp_path / "ours")
     description = json.loads((result.folder / "run.json").read_text())
     assert description["format"] == FORMAT == 1
     resealed(result.folder, "run.json", json.dumps(description | {"format": 2}))
     before = {path.name: path.read_bytes() for path in result.folder.iterdir()}
     for use in (find, train, lambda run: train_all([run], show_progress=False)):
-        with pytest.raises(KitError, match=f"run {result.run.hash} in .* is of cache format 2; this kit reads 1"):
+        with pytest.raises(KitError, match=f"run {result.run.hash} in .*: cache format 2; this kit reads 1"):
             use(hard())
     assert [entry.status for entry in cached()] == ["cache format 2; this kit reads 1"]
+    assert prune(damaged=True) == 0
+    said = "there is one in the cache already (cache format 2; this kit reads 1)"
+    assert import_runs(tmp_path / "ours") == ([], [f"run {result.run.hash!r} is not imported: {said}"])
     assert {path.name: path.read_bytes() for path in result.folder.iterdir()} == before
 
 
 def test_an_older_kits_folder_that_says_nothing_of_its_format_is_read():
     result = train(hard())
     description = json.loads((result.folder / "run.json").read_text())
-    for name in ("format", "notes"):
+    for name in ("format", "notes", "title"):
         description.pop(name)
     resealed(result.folder, "run.json", json.dumps(description))
     assert find(result.run).metrics == result.metrics
+    (entry,) = cached()
+    assert stored(result.run.hash).title == entry.title == "None"
 
 
 # ---- diverged --------------------------------------------------------------------------------------------------------

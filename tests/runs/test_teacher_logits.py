@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_runs import Here, hard, spec
 
+import kit.runs.logits
 from kit import recipe
 from kit.data.augment import mixed
 from kit.errors import KitError
@@ -19,6 +22,7 @@ from kit.models import ModelSpec
 from kit.recipe import Recipe
 from kit.runs import logits as teacher_logits
 from kit.runs.spec import Run
+from kit.runs.store import folder_of
 from kit.runs.training import compute_logits, start, train
 from kit.runs.training import teacher_logits as kept_logits
 from kit.temperature import Adaptive, Fixed
@@ -154,6 +158,56 @@ def test_damaged_logits_are_not_used(monkeypatch, tmp_path, capsys):
     assert files(result) == live([run], monkeypatch, tmp_path)[run]
 
 
+def test_those_of_a_teacher_that_has_come_out_otherwise_are_not_used(capsys):
+    """The same description, trained on another machine or by another torch, and taken over."""
+    run = five()
+    train(run.teachers["small"]), train(run.teachers["big"])
+    list(compute_logits(run, "big", range(EPOCHS)))
+    folder = folder_of(run.teachers["big"].hash)
+
+    def missing() -> list[int]:
+        return kept_logits(run, "big").missing(range(EPOCHS))
+
+    shutil.rmtree(folder)
+    assert missing() == [*range(EPOCHS)]
+    train(run.teachers["big"])  # to the same bits, in other seconds
+    assert missing() == []
+    weights = load_file(folder / "student.safetensors")
+    save_file({name: tensor * 1.5 if tensor.ndim > 1 else tensor for name, tensor in weights.items()},
+              folder / "student.safetensors")  # fmt: skip
+    reseal(folder)
+    assert missing() == [*range(EPOCHS)]
+    result = train(run)
+    assert result.metrics["cached_logits_images"] == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" are not used: ")[1] for line in said] == [
+        "the teacher has been trained anew since, to other weights"
+    ] * EPOCHS
+    list(compute_logits(run, "big", range(EPOCHS)))
+    shutil.rmtree(result.folder)
+    again = train(run)
+    assert again.metrics["cached_logits_images"] == EPOCHS * 32
+    assert again.metrics["test_top1"] == result.metrics["test_top1"] and files(again) == files(result)
+
+
+def test_those_that_another_process_removes_while_they_are_read_are_not_used(monkeypatch, capsys):
+    run = five()
+    train(run.teachers["small"]), train(run.teachers["big"])
+    list(compute_logits(run, "big", range(EPOCHS)))
+    place, verified = kept_logits(run, "big").place(1), kit.runs.logits.complaint
+
+    def complaint(folder, names):
+        why = verified(folder, names)
+        if folder == place:
+            shutil.rmtree(place)
+        return why
+
+    monkeypatch.setattr(kit.runs.logits, "complaint", complaint)
+    assert train(run).metrics["cached_logits_images"] == (EPOCHS - 1) * 32
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: teacher logits in {place} are not used: FileNotFoundError: ")
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -222,7 +276,7 @@ def test_how_much_is_kept_can_be_limited(monkeypatch):
     run = five()
     train(run.teachers["big"])
     epoch = 32 * 10 * 4  # bytes
-    monkeypatch.setenv("KIT_LOGITS_GB", str(3.5 * epoch / 1e9))
+    monkeypatch.setenv("KIT_LOGITS_GB", str(3.9 * epoch / 1e9))
     list(compute_logits(run, "big", range(EPOCHS)))
     assert kept_logits(run, "big").missing(range(EPOCHS)) == [0, 1]  # those used longest ago have gone
 

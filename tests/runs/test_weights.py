@@ -184,6 +184,9 @@ def written(content: object, path: Path) -> None:
 
 
 STATE = CNN.build(0).state_dict()
+BIAS = STATE["fc.bias"]
+ITSELF: dict = {}
+ITSELF["state_dict"] = ITSELF
 NAN = STATE | {"fc.bias": torch.full((10,), torch.nan)}
 BAD = {
     "another network": (ModelSpec(name="resnet34", classes=10, width=2, stem="small").build(0).state_dict(),
@@ -192,6 +195,12 @@ BAD = {
                       "do not fit CNN: of another shape: fc.weight (7, 8) rather than (10, 8), fc.bias (7,) rather"),
     "keys too many": (STATE | {"head.weight": torch.zeros(1)}, "do not fit CNN: unexpected: head.weight"),
     "not numbers": (NAN, "are not finite numbers: fc.bias; allowed: finite ones"),
+    "beyond float32": (STATE | {"fc.bias": BIAS.double() + 1e300}, "are not finite numbers: fc.bias; allowed: finite"),
+    "sparse": (STATE | {"fc.bias": BIAS.to_sparse()}, "are not plain numbers: fc.bias; allowed: dense tensors of real"),
+    "without content": (STATE | {"fc.bias": BIAS.to("meta")}, "are not plain numbers: fc.bias"),
+    "complex": (STATE | {"fc.bias": torch.complex(BIAS, BIAS)}, "are not plain numbers: fc.bias"),
+    "a number for a name": (STATE | {1: BIAS}, "do not fit CNN: unexpected: 1"),
+    "itself": (ITSELF, "cannot be read (it holds a dict of state_dict, no state dict)"),
     "code": ({"state_dict": STATE, "hook": Code()}, "cannot be read (it holds code, "),
     "a whole network": (CNN.build(0), "cannot be read (it holds code, kit.models.CNN, which is not run)"),
     "a number": (3, "cannot be read (it holds a int, no state dict)"),
@@ -201,6 +210,23 @@ BAD = {
     "text": (b"once upon a time", "cannot be read ("),
     "safetensors cut short": (b"\x80\0\0\0\0\0\0\0{", "cannot be read (SafetensorError: "),
 }  # fmt: skip
+
+
+def test_eight_bits_are_read(tmp_path):
+    state = {k: v.to(torch.float8_e4m3fn) if v.is_floating_point() else v for k, v in STATE.items()}
+    save_file(state, tmp_path / "w.safetensors")
+    read = Weights.of(tmp_path / "w.safetensors", CNN).into(CNN.build(1), "CNN")
+    assert same(read, {k: v.to(STATE[k].dtype) for k, v in state.items()})
+
+
+@pytest.mark.filterwarnings("ignore:.*(nested|quantize)")
+def test_tensors_that_hold_their_numbers_otherwise_are_refused(tmp_path):
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    for odd in (nested, torch.quantize_per_tensor(BIAS, 0.1, 0, torch.qint8)):
+        torch.save(STATE | {"fc.bias": odd}, tmp_path / "w.pth")
+        with pytest.raises(KitError, match="are not plain numbers: fc.bias") as raised:
+            Weights.of(tmp_path / "w.pth", CNN)
+        one_line(raised)
 
 
 @pytest.mark.parametrize("what", BAD)

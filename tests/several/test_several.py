@@ -35,6 +35,7 @@ from kit.several.min_norm import min_norm_weights
 from kit.siblings.normkd import ByDeviation
 from kit.temperature import Adaptive, Fixed
 from kit.trainer import Training
+from kit.training.history import Diverged
 from kit.training.record import MEAN
 from kit.training.thermostat import Thermostat
 
@@ -339,11 +340,8 @@ def test_a_teacher_that_knows_nothing_loses_weight(weights, teachers):
 def test_likeness_is_measured_with_each_teacher_and_their_mean(teachers):
     training = trained((several(("small", "big"), Weighted(), Fixed(T=4)),), teachers, epochs=1).run()
     metrics = training.metrics()
-    networks = {**teachers, "student": training.student}
-    p = {
-        name: softmax(training.evaluated(DATA.test, net).logits.double().numpy(), axis=1)
-        for name, net in networks.items()
-    }
+    answers = {"student": training.evaluated(DATA.test), **{n: training.evaluated(DATA.test, n) for n in teachers}}
+    p = {name: softmax(each.logits.double().numpy(), axis=1) for name, each in answers.items()}
     p[MEAN] = (p["small"] + p["big"]) / 2
     assert metrics["agreements"].keys() == {"small", "big", MEAN}
     for name, found in metrics["agreements"].items():
@@ -374,6 +372,17 @@ def test_a_teacher_named_twice_and_one_of_other_classes_are_refused(teachers):
     stage = several(("small", "big"), Weighted(), Fixed(T=4))
     with pytest.raises(KitError, match=r"teacher 'big' gives logits of shape \(8, 5\); allowed: the student's, \(8, 6"):
         trained((stage,), {"small": teachers["small"], "big": other}).run()
+
+
+def test_a_teacher_is_called_by_its_name_where_its_likeness_cannot_be_measured(teachers):
+    class Silent(torch.nn.Flatten):  # on the test images alone
+        def forward(self, x):
+            return super().forward(x)[:, :6] * (math.nan if len(x) == len(DATA.test) else 1)
+
+    stage = several(("big", "aunt"), Weighted(), Fixed(T=4))
+    training = trained((stage,), {"big": teachers["big"], "aunt": Silent()}, epochs=1).run()
+    with pytest.raises(Diverged, match="teacher aunt's logits are not finite numbers after step"):
+        training.metrics()
 
 
 def test_a_temperature_a_side_is_no_weight():

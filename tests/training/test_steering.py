@@ -10,6 +10,7 @@ from typing import Annotated
 import pandas as pd
 import pytest
 import torch
+from commands import refused
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 from safetensors.torch import load_file
 
@@ -224,7 +225,9 @@ def test_events_are_read_as_written(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "not readable as JSON"), ("{}", "holds no list"), ('[{"step": 1}]', "name"), ("[3]", "3"),
+    [("{", "not readable as JSON"), ("[" * 200_000, "not readable as JSON"), ("{}", "holds no list"),
+     ('[{"step": 1}]', ": name: Field required"),
+     ("[3]", "Event: 3 is not allowed"),
      ('[{"step": 1, "name": "k", "value": 0.5}]', "k 0.5 is not allowed"),
      ('[{"step": -1, "name": "k", "value": 5}]', "-1")],
 )  # fmt: skip
@@ -237,6 +240,13 @@ def test_a_wrong_events_file_is_one_line(tmp_path, capsys, content, said):
     assert status == 2
     (line,) = captured.err.splitlines()
     assert line.startswith("error: ") and str(file) in line and said in line
+
+
+def test_what_is_wrong_with_a_whole_run_is_said_without_the_run(tmp_path, capsys):
+    (tmp_path / "events.json").write_text(text((Event(step=99999, name="k", value=5),)))
+    command = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "cnn", "--events"]
+    said = refused([*command, str(tmp_path / "events.json")], capsys)
+    assert said == "error: events must be in order and before the last of 10 batches: got steps [99999]"
 
 
 def test_the_command_line_replays_events(tmp_path, capsys):
