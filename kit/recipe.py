@@ -23,8 +23,8 @@ K = 20.0  # the paper's temperature threshold
 ALPHA = 0.5  # the paper's α in Eq. (1)
 
 # θ's learning rate over a whole run: spread over the epochs it is the default rate per epoch. It is set so that the two
-# soft stages end near a third and a half of the epochs; notebook 02 shows what other rates do. Without dividing the gradient
-# by the variance of the teacher's logits the rate depends on the teacher.
+# soft stages end near a third and a half of the epochs; notebook 02 shows what other rates do. Without dividing the
+# gradient by the variance of the teacher's logits the rate depends on the teacher.
 RATE, RATE_OF_RAW = 1200.0, 60.0
 
 

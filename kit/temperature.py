@@ -33,7 +33,7 @@ class Policy(Kind):
 
     @property
     def start(self) -> float:
-        raise NotImplementedError
+        raise NotImplementedError(f"temperature {self.kind!r} does not say where t starts: `start`")
 
     def begin(self, teachers: Sequence[str]) -> State:
         """t at the begin of a stage with these teachers: one number, or one a teacher."""

@@ -6,8 +6,8 @@ every test image gets scores (`kit.cam.scores`), for the image's true class.
 
 Readings. Fig. 2 names no small teacher. Table 3 has VGG-19 wherever ResNet-34 is the student, and the CNN where VGG-19
 is explained on HRSC2016: so VGG-19 under ResNet-50, the CNN under VGG-19. Or the VGG-19 that the text names beside
-ResNet-50 is itself the small teacher, and ResNet-50 alone is explained (`explained=("resnet50",)`). T = 5 and T = 20 go from the explained model
-straight to the student by Eq. (1), in both readings.
+ResNet-50 is itself the small teacher, and ResNet-50 alone is explained (`explained=("resnet50",)`). T = 5 and T = 20
+go from the explained model straight to the student by Eq. (1), in both readings.
 
 Intervals. A comparison is paired: same image, same seed, adaptive less fixed T. Over seeds: the mean over images, seed
 by seed, with its t-interval; it speaks of other trainings on these images. Over images: each image's mean over seeds,

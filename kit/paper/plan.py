@@ -352,8 +352,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
         **({} if run.precision == "float32" else {"precision": run.precision}),
     }
     if isinstance(outcome, Failure):
-        ended = "did not finish" if outcome.step is None else "diverged"
-        return line | {"status": f"{ended}: {outcome.reason}"}
+        return line | {"status": outcome.status}
     metrics = outcome.metrics
     soft = [stage for stage in metrics["stages"] if stage["t_start"] is not None and stage["ended_by"]]
     return line | {

@@ -57,7 +57,7 @@ def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 
 
 def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
-    """What Table 1 says of neighbours in its order: the CNN, VGG-16, VGG-19, ResNet-34, ResNet-50. `data` are by role."""
+    """What Table 1 says of neighbours in its order: CNN, VGG-16, VGG-19, ResNet-34, ResNet-50. `data` are by role."""
     found = []
     for role, here in frame.groupby("group", sort=False):
         for first, second in (("vgg16", "cnn"), ("resnet34", "vgg19"), ("vgg19", "vgg16"), ("resnet50", "resnet34")):

@@ -253,7 +253,7 @@ def _line(given: Setting, row: Trial, teachers: Mapping[Run, Result | Failure]) 
         "status": "finished",
     }
     if isinstance(row.outcome, Failure):
-        return line | {"status": f"did not finish: {row.outcome.reason}"}
+        return line | {"status": row.outcome.status}
     metrics, last = row.outcome.metrics, Spent.of(row.outcome)
     search = procedure.found.spent if procedure.found else Spent()
     whole = last + sum((Spent.of(find(run)) for run in procedure.before), Spent()) + search

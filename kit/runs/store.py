@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import torch
@@ -97,6 +97,16 @@ class Failure:
     run: Run
     reason: str
     step: int | None = None
+
+    @property
+    def status(self) -> str:
+        """How it ended, as a table's line has it: `diverged: …`."""
+        return f"{'did not finish' if self.step is None else 'diverged'}: {self.reason}"
+
+    @property
+    def metrics(self) -> NoReturn:
+        """Raises KitError: whoever asks has a Result in mind."""
+        raise KitError(f"run {self.run.hash} ({self.run.title}) has no metrics, it {self.status}")
 
 
 class Damaged(KitError):

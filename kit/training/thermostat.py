@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kit.errors import KitError
 from kit.losses import Scalar, Sides, sides
 from kit.parallel.ranks import Ranks
 from kit.temperature import Policy, State
@@ -33,16 +35,28 @@ class Thermostat:
         return tuple(used) if isinstance(used, Mapping) else self.teachers
 
     def given(self, at: Moment) -> dict[str, Sides]:
-        """By teacher, the temperatures in the losses of a batch or a part of it."""
+        """By teacher, the temperatures in the losses of a batch or a part of it. KitError for what is none."""
         given = self.policy.given(self.t, replace(at, memory=self.memory))
         of = given if isinstance(given, Mapping) else dict.fromkeys(self.asked, given)
+        for t in (side for each in of.values() for side in sides(each)):
+            shape = tuple(t.shape) if isinstance(t, Tensor) else () if isinstance(t, Real) else None
+            if shape not in ((), by_image := (len(at.x), 1)):  # of (N,) the losses would take one a class
+                what = repr(t) if shape is None else f"a tensor {shape}"
+                raise self._none("gives", what, f"a number, or a tensor {by_image} by image")
         return {name: Sides(*map(above_zero, sides(t))) for name, t in of.items()}
 
     def observe(self, at: Moment, parts: ByPart = ()) -> None:
         """Moves t after a batch, whose losses may have left gradients in the temperatures given for it, by part."""
         slopes = {name: slope for name in self.teachers if (slope := slope_of(name, parts, at.ranks)) is not None}
         with torch.cuda.stream(at.beside if self.policy.early else None):
-            self.t = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
+            after = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
+        for t in after.values() if isinstance(after, Mapping) else [after]:
+            if not isinstance(t, Real | Tensor):
+                raise self._none("goes on with", repr(t), "a number or a tensor, or one a teacher")
+        self.t = after
+
+    def _none(self, does: str, what: str, allowed: str) -> KitError:
+        return KitError(f"temperature {self.policy.kind!r} {does} {what}; allowed: {allowed}")
 
     def trace(self, parts: ByPart) -> dict[str, float]:
         """Numbers to record of a batch: t, and what was used (a mean); by teacher, and over images, where there are."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from kit.grid import train_all
 from kit.recipe import Improved, Recipe, Stage
 from kit.runs.checkpoint import Checkpoints
 from kit.runs.spec import Run, replayed
-from kit.runs.store import lookup
+from kit.runs.store import Failure, lookup
 from kit.runs.training import start, train
 from kit.show.plots import temperature_trace
 from kit.temperature import Adaptive, Policy
@@ -208,6 +208,42 @@ def test_a_temperature_that_is_none_above_0_is_recorded_as_diverged_with_its_ste
     with pytest.raises(Diverged, match="the loss is not a finite number at step 3$") as raised:
         training(Spoilt(to=to, by_image=by_image)).run()
     assert raised.value.step == 3
+
+
+class Shaped(Policy):
+    """Gives and goes on with what a test asks for."""
+
+    kind: Literal["shaped"] = "shaped"
+    gives: Any = 4.0
+    then: Any = 4.0
+    start: ClassVar[float] = 4.0
+
+    def given(self, t: float, at):
+        return torch.full((len(at.y), *self.gives), 4.0) if isinstance(self.gives, tuple) else self.gives
+
+    def next(self, t: float, at):
+        return self.then
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (Shaped(gives=()), r"'shaped' gives a tensor \((\d+),\); allowed: a number, or a tensor \(\1, 1\) by image"),
+        (Shaped(gives=(10,)), r"'shaped' gives a tensor \((\d+), 10\); allowed: a number, or a tensor \(\1, 1\) by"),
+        (Shaped(gives="4"), "'shaped' gives '4'; allowed: a number, or a tensor"),
+        (Shaped(then="4"), "'shaped' goes on with '4'; allowed: a number or a tensor, or one a teacher"),
+        (Shaped(then=None), "'shaped' goes on with None; allowed: a number"),
+    ],
+)
+def test_what_is_no_temperature_is_said(policy, said):
+    with pytest.raises(KitError, match=f"^temperature {said}"):
+        training(policy).run()
+
+
+def test_a_failure_that_is_asked_for_metrics_says_what_it_is():
+    run = run_of(Spoilt(to=-3.0), "big")
+    with pytest.raises(KitError, match=r"has no metrics, it diverged: the loss is not a finite number at step 3$"):
+        _ = Failure(run, "the loss is not a finite number at step 3", 3).metrics
 
 
 def test_so_it_is_in_the_cache():
