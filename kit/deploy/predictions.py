@@ -13,7 +13,7 @@ import torch
 
 from kit.data.decode import decode_all
 from kit.data.picture import EXTENSIONS
-from kit.data.tree import Half, images_below, shown
+from kit.data.tree import Half, images_below, reading, shown
 from kit.deploy.accuracy import Accuracy
 from kit.deploy.classifier import Classifier
 from kit.errors import KitError
@@ -64,9 +64,10 @@ def predict(run_hash: str, images: Path | str) -> Predictions:
     return Predictions(run.title, table, tuple(damaged), passed, accuracy)
 
 
+@reading()
 def pictures(images: Path, classes: tuple[str, ...]) -> tuple[Half, tuple[str, ...]]:
     """Lists a folder's pictures, their labels by the first folder's name below it, and what is passed over. KitError
-    where there are none."""
+    where there are none, or a folder cannot be entered."""
     if images.is_file():
         return Half(images.parent, (images.name,), torch.tensor([UNKNOWN])), ()
     if not images.is_dir():
