@@ -167,6 +167,7 @@ def kinds() -> dict[str, Run]:
         ),
         "labels of a level": described(data=LevelSpec(**FIELDS | {"role": "hrsc2016", "level": "ship"})),
         "a share held out": described(data=HeldOutSpec(**FIELDS | {"held_out": 0.4})),
+        "a share held out at a level": described(data=HeldOutSpec(**FIELDS | {"held_out": 0.4, "level": "ship"})),
     }
 
 

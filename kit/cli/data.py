@@ -20,14 +20,15 @@ def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
     """What fills each role here; exit status 2 when one cannot be filled."""
     import pandas as pd
 
-    from kit.data.roles import EVERY, OWN, ROLES, real_folder, tree_in
+    from kit.data.roles import EVERY, OWN, real_folder, tree_in
     from kit.paper.plan import Plan
 
     folder = real_folder(data)
     plan, found, wrong = Plan.of("quick", folder=data), [], {}
-    for role in EVERY if folder is not None and tree_in(folder, OWN) else ROLES:
+    for role in EVERY:
         try:
-            found.append(plan.data(role).model_dump())
+            if role != OWN or (folder is not None and tree_in(folder, OWN)):
+                found.append(plan.data(role).model_dump())
         except Exception as error:  # whatever it is: it costs this role alone
             wrong[role] = said(error)
     if found:
@@ -56,6 +57,8 @@ def data_check(
         print(f"  {split}: {sum(counts.values())} images, {len(counts)} classes, {least} to {most} a class")
     if report.passed_over:
         print(f"  {counted_over(report.passed_over)}")
+    for line in report.left_out:
+        print(f"  left out: {line}")
     complain(f"  damaged: {path}: {reason}" for path, reason in report.damaged)
     complain(f"  problem: {problem}" for problem in report.problems)
     if as_json:

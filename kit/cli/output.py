@@ -32,12 +32,14 @@ def complain(lines: Iterable[str]) -> None:
 
 
 def tell_skipped(data: Dataset) -> None:
-    """Prints a line on the damaged files that a dataset leaves out, and one on what is no image of a class."""
+    """Prints what a dataset leaves out: a line on damaged files, one on what is no image of a class, and one on the
+    examples of each class that is not learnt."""
     title = data.name if data.role == OWN else data.role
     if data.skipped:
         complain([f"warning: {title}: {len(data.skipped)} damaged files left out, first {data.skipped[0]}"])
     if data.passed_over:
         complain([f"note: {title}: {counted_over(data.passed_over)}"])
+    complain(f"note: {title}: left out: {line}" for line in data.left_out)
 
 
 def counted_over(passed: Sequence[str]) -> str:

@@ -37,6 +37,8 @@ def predict(
             print(f"{image}\t{name}\t{probability:.4f}")
     if found.accuracy is not None:
         print(f"{found.accuracy} in folders named after classes")
+    if found.framing:
+        complain([f"note: the student was taught {found.framing}"])
     if found.passed_over:
         complain([f"note: {counted_over(found.passed_over)}"])
     complain(f"damaged: {each}" for each in found.damaged)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from typing import Protocol
 
@@ -89,10 +89,12 @@ class Dataset:
     flip: bool  # whether mirroring an image keeps its class (not for digits)
     skipped: Sequence[str] = field(default=())  # damaged files left out, each with its reason
     passed_over: Sequence[str] = field(default=())  # what is no image of a class in a folder, each with its reason
+    left_out: Sequence[str] = field(default=())  # examples that no class to be learnt takes, counted by reason
 
     @cached_property
     def mean_std(self) -> tuple[Tensor, Tensor]:
-        """Measures mean and deviation by channel over (up to 2,000 of) the training images, in 0…255: two (3,)."""
+        """Measures mean and deviation by channel over the training images, in 0…255: two (3,). Of 4,000 and more every
+        second, third, … is taken, so that they are fewer than 4,000."""
         step = max(1, len(self.train) // 2000)
         sample = self.train.images.take(torch.arange(0, len(self.train), step)).double()  # (n, H, W, 3)
         mean, std = sample.mean((0, 1, 2)), sample.std((0, 1, 2))
@@ -116,7 +118,9 @@ def held_out(dataset: Dataset, share: float) -> Dataset:
         )
     parts = [positions.nonzero()[:, 0] for positions in (~is_held, is_held)]
     train, test = (Split(ChosenImages(dataset.train.images, part), labels[part]) for part in parts)
-    return replace(dataset, name=f"{dataset.name}, {share:.0%} of the training images held out", train=train, test=test)
+    name = f"{dataset.name}, {share:.0%} of the training images held out"
+    kept = {each.name: getattr(dataset, each.name) for each in fields(Dataset)}  # what else is known is of other images
+    return Dataset(**kept | {"name": name, "train": train, "test": test})
 
 
 UNEVEN = 1.5  # times as many images as the rarest class has

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from kit.data.base import IMAGE_FOLDER, Dataset
+from kit.data.cifar import published_cifar
+from kit.data.hrsc.dataset import damaged_files, hrsc_dataset
 from kit.data.memory import fingerprint
 from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_folder
 from kit.data.survey import Survey, files_fingerprint, survey_files, survey_in_memory
@@ -28,6 +30,7 @@ class Report:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     damaged: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
     passed_over: list[str] = field(default_factory=list)  # what is no image of a class, each with its reason
+    left_out: list[str] = field(default_factory=list)  # examples that no class to be learnt takes, counted by reason
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -38,28 +41,32 @@ class Report:
 def check(role: str, folder: Path | None = None, px: int = 32, level: str | None = None) -> Report:
     """Opens every image of what fills the role (as `load` finds it) and reports; KitError only for wrong arguments.
 
-    A tree is read anew and nothing is taken from the cache. `px` matters only to the fingerprint of in-memory sets;
-    `level` is that of hrsc2016's labels.
+    What is real is read anew, and nothing of it taken from the cache. `px` matters only to the fingerprint of in-memory
+    sets; `level` is that of hrsc2016's labels.
     """
     check_arguments(role, px, level=level)
-    folder = real_folder(folder)
+    where = real_folder(folder)
     try:
-        match folder and find_real(role, folder):
+        match where and find_real(role, where, folder is not None):
             case "tree", root:
                 return check_tree(role, root, px)
+            case "hrsc", root:
+                return check_dataset(hrsc_dataset(root, px, level=level or "type"), damaged_files(root))
+            case "batches", root:
+                return check_dataset(published_cifar(role, px, None, None, root))
         return check_dataset(load(role, px=px, folder=folder, level=level))
     except KitError as error:
         return Report(role, problems=[str(error)])
 
 
-def check_dataset(data: Dataset) -> Report:
-    """Reports on a dataset that was checked while it was loaded."""
-    report = Report(data.role, data.source, data.name, data.fingerprint)
+def check_dataset(data: Dataset, damaged: Sequence[str] = ()) -> Report:
+    """Reports on a dataset that was checked while it was loaded; `damaged` files may be more than it met."""
+    report = Report(data.role, data.source, data.name, data.fingerprint, left_out=list(data.left_out))
     report.counts = {
         "train": counted(data.train.labels, data.classes),
         "test": counted(data.test.labels, data.classes),
     }
-    for line in data.skipped:
+    for line in damaged or data.skipped:
         path, _, reason = line.partition(": ")
         report.damaged.append((path, reason))
     return report

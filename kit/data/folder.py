@@ -58,18 +58,20 @@ def folder_dataset(
     skipped = tuple(f"{path}: {reason}" for survey in surveys for path, reason in survey.damaged)
     if strict and skipped:
         raise KitError(f"{root}: {skipped[0]}; allowed: readable images only, while KIT_STRICT is set")
-    for survey in surveys:
+    for survey, per_class in zip(surveys, (train_per_class, test_per_class), strict=True):
         if lost := set(range(len(tree.classes))) - set(survey.half.labels.tolist()):
-            raise KitError(
-                f"{survey.half.folder / tree.classes[min(lost)]} holds no readable image; allowed: one or more"
-            )
+            folder, among = survey.half.folder / tree.classes[min(lost)], f" among the {per_class} chosen"
+            raise KitError(f"{folder} holds no readable image{among if per_class else ''}; allowed: one or more")
 
     if not streamed:
         splits = [survey.pixels for survey in surveys]
         left = {"skipped": skipped, "passed_over": tree.passed_over}
         return in_memory(role, name, source, tree.classes, splits[0], splits[1], True, **left)
     train, test = (
-        Split(survey.images or FolderImages(survey.half.folder, survey.half.paths, px), survey.half.labels)
+        Split(
+            survey.images or FolderImages(survey.half.folder, survey.half.paths, tuple(survey.hashes), px),
+            survey.half.labels,
+        )
         for survey in surveys
     )
     fingerprint = files_fingerprint(tree.classes, surveys)
@@ -98,6 +100,7 @@ class FolderImages:
 
     folder: Path
     paths: tuple[str, ...]
+    hashes: tuple[str, ...]  # what each file was when it was surveyed
     px: int
     stored: ClassVar[str] = "decoded from files"
 
@@ -105,7 +108,7 @@ class FolderImages:
         return len(self.paths)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Decodes a batch, uint8 (B, px, px, 3). KitError for a file that cannot be read any more."""
+        """Decodes a batch, uint8 (B, px, px, 3). KitError for a file that is no longer what it was."""
         return self.begin(indices)()
 
     def begin(self, indices: Tensor) -> Callable[[], Tensor]:
@@ -115,6 +118,7 @@ class FolderImages:
 
     def _one(self, i: int) -> ndarray:
         decoded = decode_file(self.folder / self.paths[i], self.px)
-        if decoded.pixels is None:
-            raise KitError(f"{self.folder / self.paths[i]}: {decoded.reason}; allowed: images that stay as they were")
+        if decoded.pixels is None or decoded.file_hash != self.hashes[i]:
+            why = decoded.reason or "has changed"
+            raise KitError(f"{self.folder / self.paths[i]}: {why}; allowed: images that stay as they were")
         return decoded.pixels

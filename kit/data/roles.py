@@ -70,7 +70,7 @@ def _load(
 ) -> Dataset:
     sizes = px, train, test
     if source != "embedded" and folder is not None:
-        real = _real(role, sizes, folder, level or "type", strict)
+        real = _real(role, sizes, folder, given, level or "type", strict)
         if real is not None:
             return real
         if given or source == "real" or role == OWN:
@@ -88,11 +88,14 @@ def filled_by(role: str, source: str = "auto", folder: Path | None = None) -> st
     Raises KitError for a folder that is missing.
     """
     where = None if source == "embedded" else real_folder(folder)
-    return "real" if where is not None and find_real(role, where) else "embedded"
+    return "real" if where is not None and find_real(role, where, folder is not None) else "embedded"
 
 
-def find_real(role: str, folder: Path) -> tuple[Layout, Path] | None:
-    """Finds a role's real images in a folder: how they lie there, and where; None where there are none."""
+def find_real(role: str, folder: Path, given: bool) -> tuple[Layout, Path] | None:
+    """Finds a role's real images in a folder: how they lie there, and where; None where there are none.
+
+    `given`: for this role, and not by KIT_DATA for any; a tree in it then needs no role's name.
+    """
     from kit.data.cifar import find_batches
     from kit.data.hrsc.format import find_hrsc
 
@@ -100,15 +103,15 @@ def find_real(role: str, folder: Path) -> tuple[Layout, Path] | None:
         return ("hrsc", root) if (root := find_hrsc(folder)) is not None else None
     if (root := find_batches(role, folder)) is not None:
         return "batches", root
-    return ("tree", root) if (root := tree_in(folder, role)) is not None else None
+    return ("tree", root) if (root := tree_in(folder, role, given)) is not None else None
 
 
-def _real(role: str, sizes: Sizes, folder: Path, level: str, strict: bool) -> Dataset | None:
+def _real(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict: bool) -> Dataset | None:
     from kit.data.cifar import published_cifar
     from kit.data.folder import folder_dataset
     from kit.data.hrsc.dataset import hrsc_dataset
 
-    match find_real(role, folder):
+    match find_real(role, folder, given):
         case "hrsc", root:
             return hrsc_dataset(root, *sizes, level, strict)
         case "batches", root:
@@ -119,11 +122,11 @@ def _real(role: str, sizes: Sizes, folder: Path, level: str, strict: bool) -> Da
     return None
 
 
-def tree_in(folder: Path, role: str) -> Path | None:
-    """Finds the ImageFolder tree that fills a role from this folder."""
+def tree_in(folder: Path, role: str, given: bool = False) -> Path | None:
+    """Finds the ImageFolder tree that fills a role from this folder, as `find_real` does."""
     from kit.data.tree import find_tree
 
-    return find_tree(folder.name if role == OWN else role, folder)
+    return find_tree(folder.name, folder) if role == OWN else find_tree(role, folder, nested=given)
 
 
 def named_after(root: Path, folder: Path) -> str:

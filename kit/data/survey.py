@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from kit.data.base import TensorImages
-from kit.data.decode import decode_all
+from kit.data.decode import decode_all, decode_file
 from kit.data.tree import Half, shown
 from kit.errors import KitError
 from kit.files import in_cache, sha256, write_atomically, written
@@ -81,10 +81,10 @@ def survey_on_disk(half: Half, px: int, keep_pixels: bool) -> Survey:
     """
     key = survey_key(half, px)
     with in_cache("images") as folder, FileLock(folder / f"{key}.lock"):
-        known = known_survey(folder / key, half, keep_pixels)
+        known = known_survey(folder / key, half, px, keep_pixels)
         if known is None:
             write_survey(folder / key, half, px, keep_pixels)
-            known = known_survey(folder / key, half, keep_pixels)
+            known = known_survey(folder / key, half, px, keep_pixels)
     if known is None:
         raise KitError(f"{folder / key}.npy does not read back as written; allowed: a disk that keeps what it is given")
     return known
@@ -102,11 +102,16 @@ def survey_key(half: Half, px: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def known_survey(stem: Path, half: Half, keep_pixels: bool) -> Survey | None:
-    """Reads the survey of this name if it is complete and unchanged, with its pixels if these are asked for."""
+def known_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> Survey | None:
+    """Reads the survey of this name if it is complete and unchanged, with its pixels if these are asked for.
+
+    What was damaged is opened again: a disk or network that failed for once left size and date as they are.
+    """
     try:
         record = json.loads(stem.with_suffix(".json").read_text())
         hashes, damaged = record["hashes"], {int(i): reason for i, reason in record["damaged"]}
+        if any(decode_file(half.folder / half.paths[i], px).pixels is not None for i in damaged):
+            return None
         if not keep_pixels:
             return Survey.of(half, None, hashes, damaged)
         pixels = stem.with_suffix(".npy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +62,11 @@ class Tree:
 # ---- where a tree is ------------------------------------------------------------------------------------------------
 
 
-def find_tree(role: str, folder: Path) -> Path | None:
+def find_tree(role: str, folder: Path, nested: bool = True) -> Path | None:
     """Finds an ImageFolder tree for the role: a folder of the role's name, else the folder itself, else nowhere.
 
-    Either may hold the tree one folder further down; the folder may also be a split of the tree. KitError for several.
+    Either may hold the tree one folder further down, the folder only if `nested`: where it was given for this role. It
+    may also be a split of the tree. KitError for several.
     """
     for child in folders_in(folder):
         if spelt(child.name) == spelt(role):
@@ -72,14 +74,15 @@ def find_tree(role: str, folder: Path) -> Path | None:
     halves = [split_of(folder.parent, names) for names in (TRAIN, TEST)]
     if all(halves) and any(half and folder in (half, half.parent) for half in halves):
         return folder.parent
-    return tree_at(folder)
+    return tree_at(folder, nested)
 
 
-def tree_at(folder: Path) -> Path | None:
-    """Finds a tree in the folder or, where there is just one, in a folder of it that no other role claims."""
+def tree_at(folder: Path, nested: bool = True) -> Path | None:
+    """Finds a tree in the folder or, if `nested` and there is just one, in a folder of it that no other role claims."""
     if split_of(folder, TRAIN) or split_of(folder, TEST):
         return folder
-    deeper = [child for child in folders_in(folder) if split_of(child, TRAIN) and spelt(child.name) not in CLAIMED]
+    children = folders_in(folder) if nested else []
+    deeper = [child for child in children if split_of(child, TRAIN) and spelt(child.name) not in CLAIMED]
     if len(deeper) > 1:
         names = ", ".join(f"{shown(child.name)}/" for child in deeper[:5])
         raise KitError(f"{folder} holds {len(deeper)} trees, {names}; allowed: one of them")
@@ -101,8 +104,8 @@ def split_of(root: Path, names: Sequence[str]) -> Path | None:
 
 def is_annotated(root: Path) -> bool:
     """Whether it is a tree of scenes and annotations, whose folders are no classes (see `kit.data.hrsc.format`)."""
-    halves = [(root / half / "Annotations").is_dir() for half in ("Train", "Test")]
-    return all(halves) or (root / "FullDataSet" / "Annotations").is_dir()
+    halves = [os.path.isdir(root / half / "Annotations") for half in ("Train", "Test")]
+    return all(halves) or os.path.isdir(root / "FullDataSet" / "Annotations")
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -133,10 +136,22 @@ def shown(name: str) -> str:
 # ---- what is in it --------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turns what the system says against reading a folder into a KitError of one line."""
+    try:
+        yield
+    except OSError as error:
+        why = f"cannot be read ({error.strerror})"
+        raise KitError(f"{error.filename} {why}; allowed: folders that may be listed and entered") from None
+
+
+@reading()
 def read_tree(root: Path) -> Tree:
     """Lists a tree in the order of torchvision's ImageFolder: classes and files sorted.
 
-    KitError for a missing split, a split without classes, a class without images, and splits whose classes differ.
+    KitError for a missing split, a split without classes, a class without images, splits whose classes differ, and
+    what cannot be read.
     """
     train_folder, test_folder = split_of(root, TRAIN), split_of(root, TEST)
     if train_folder is None or test_folder is None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,7 +17,10 @@ def pixels(file: str, px: int) -> torch.Tensor:
         image.draft(None, (2 * px, 2 * px))  # a much larger JPEG is decoded at a half, a quarter or an eighth
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"levels of mode {image.mode} are not read; allowed: 8 bits")
-        picture = ImageOps.exif_transpose(image)
+        image.load()
+        with suppress(Exception):  # metadata that cannot be read turn nothing
+            ImageOps.exif_transpose(image, in_place=True)
+        picture: Image.Image = image
         if picture.has_transparency_data:
             white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
             picture = Image.alpha_composite(white, picture.convert("RGBA"))

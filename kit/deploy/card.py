@@ -22,7 +22,8 @@ from kit.training.evaluation import balanced_accuracy, lowest_first
 def preprocessing(classifier: Classifier) -> dict[str, Any]:
     """Describes how a picture becomes the network's input, for those who do it without the kit."""
     px = classifier.px
-    return {
+    framing = {"framing": classifier.framing} if classifier.framing else {}
+    return framing | {
         "px": px,
         "mean": classifier.mean.tolist(),
         "std": classifier.std.tolist(),
@@ -45,8 +46,9 @@ def text(
     checked_on: str,
 ) -> str:
     """Writes the card of what lies in the folder. `tests` is the number of test images, None where nobody knows."""
+    is_taught = any(stage["teacher"] for stage in run.description["recipe"]["stages"])
     sections = {
-        run.title: "A classifier of images, trained by distillation with small-teacher-kit.",
+        run.title: f"A classifier of images, trained {'by distillation ' * is_taught}with small-teacher-kit.",
         "What it answers": answers(classifier),
         "Files": files(folder, differences, checked_on),
         "Data": "\n".join(data(run)),
@@ -64,9 +66,11 @@ def text(
 
 def answers(classifier: Classifier) -> str:
     names = ", ".join(classifier.classes[:20]) + (", …" if len(classifier.classes) > 20 else "")
+    framing = f" It was taught {classifier.framing}; it knows no other pictures." if classifier.framing else ""
     return (
         f"Images of {classifier.px} × {classifier.px} pixels, normalised as `preprocess.json` says, become "
         f"{len(classifier.classes)} logits, in the order of `classes.txt`: {names}. Their softmax are probabilities."
+        f"{framing}"
     )
 
 

@@ -8,19 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from kit.data.augment import normalise
+from kit.data.hrsc.crops import CONTEXT
 from kit.errors import KitError
 from kit.runs.store import Stored
+
+SQUARE = f"one ship a picture: a square around its upright box, {CONTEXT:g} times as wide as the box's longer side"
+FRAMINGS = {"hrsc2016": SQUARE}  # by role
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network and how its images are prepared: px, and mean and std (3,) in 0 … 255."""
+    """A network and how its images are prepared: px, and mean and std (3,) in 0 … 255. `framing` says what of a scene
+    one image was, where it was not all of it."""
 
     network: nn.Module
     px: int
     mean: Tensor
     std: Tensor
     classes: tuple[str, ...]
+    framing: str | None = None
 
     @classmethod
     def of(cls, run: Stored) -> Classifier:
@@ -32,7 +38,8 @@ class Classifier:
                 "older kit; allowed: newer runs, or this one trained anew, once it is pruned from the cache"
             )
         mean, std = (torch.tensor(kept[name], dtype=torch.float32) for name in ("mean", "std"))
-        return cls(run.student(), run.description["data"]["px"], mean, std, tuple(kept["classes"]))
+        data = run.description["data"]
+        return cls(run.student(), data["px"], mean, std, tuple(kept["classes"]), FRAMINGS.get(data["role"]))
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """Normalises images as in training: uint8 (N, px, px, 3) to float32 (N, 3, px, px)."""

@@ -111,7 +111,7 @@ def images_to_check(run: Stored, px: int, folder: Path | None) -> tuple[Tensor, 
             raise
         generator = torch.Generator().manual_seed(0)
         noise = torch.randint(0, 256, (CHECKED, px, px, 3), dtype=torch.uint8, generator=generator)
-        return noise, None, f"{CHECKED} images of random pixels, as its own are not here ({error})"
+        return noise, None, f"{CHECKED} images of random pixels, as its own are not here (--data says where; {error})"
     pixels = sample(data, CHECKED).images.take(torch.arange(min(CHECKED, len(data.test))))
     return pixels, len(data.test), f"{len(pixels)} of its {len(data.test)} test images"
 

@@ -13,7 +13,7 @@ import torch
 
 from kit.data.decode import decode_all
 from kit.data.picture import EXTENSIONS
-from kit.data.tree import Half, images_below, shown
+from kit.data.tree import Half, images_below, reading, shown
 from kit.deploy.accuracy import Accuracy
 from kit.deploy.classifier import Classifier
 from kit.errors import KitError
@@ -28,7 +28,8 @@ UNKNOWN = -1  # the label of an image whose class its folder does not say
 class Predictions:
     """A line an image in `table`; `damaged` and `passed_over` are the files that have none, each with its reason.
 
-    `accuracy` is that on the images whose folder is named after a class; None where there are none.
+    `accuracy` is that on the images whose folder is named after a class; None where there are none. `framing` says what
+    one image was in training, where it was not a whole picture.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Predictions:
     damaged: tuple[str, ...]
     passed_over: tuple[str, ...]
     accuracy: Accuracy | None
+    framing: str | None
 
 
 def predict(run_hash: str, images: Path | str) -> Predictions:
@@ -57,16 +59,17 @@ def predict(run_hash: str, images: Path | str) -> Predictions:
         raise KitError(f"{images} holds no readable image, first {damaged[0]}")
     table = pd.DataFrame(rows)
     if all(label == UNKNOWN for label in labels):
-        return Predictions(run.title, table, tuple(damaged), passed, None)
+        return Predictions(run.title, table, tuple(damaged), passed, None, classifier.framing)
     table["true"] = [None if label == UNKNOWN else classifier.classes[label] for label in labels]
     known = table.dropna(subset="true")
     accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
-    return Predictions(run.title, table, tuple(damaged), passed, accuracy)
+    return Predictions(run.title, table, tuple(damaged), passed, accuracy, classifier.framing)
 
 
+@reading()
 def pictures(images: Path, classes: tuple[str, ...]) -> tuple[Half, tuple[str, ...]]:
     """Lists a folder's pictures, their labels by the first folder's name below it, and what is passed over. KitError
-    where there are none."""
+    where there are none, or a folder cannot be entered."""
     if images.is_file():
         return Half(images.parent, (images.name,), torch.tensor([UNKNOWN])), ()
     if not images.is_dir():

@@ -42,6 +42,7 @@ ROLE, STUDENT = "hrsc2016", "resnet34"
 SMALL = {"resnet50": "vgg19", "vgg19": "cnn"}  # the small teacher under each explained model
 READINGS = ("printed", "hinton")  # of Eq. (1)
 OURS = ("adaptive", "three steps")
+HULL = "hull"  # what a mask is where segmentations have it
 
 ROAD_EVERY = 10  # ROAD is computed for every tenth test image: it costs more than all other scores together …
 ROAD_PIXELS = 500_000  # … and for fewer of large images, so that they have at most so many pixels in all
@@ -88,6 +89,11 @@ class Scenes:
     boxes: np.ndarray | None = None  # as regions
     shortcuts: np.ndarray | None = None
 
+    @property
+    def region(self) -> str:
+        """What the masks are, in a word: the hull, where the data have it."""
+        return getattr(self.data, "region", HULL)
+
     def box(self, image: int) -> list[float] | None:
         """The labelled ship's box, xmin, ymin, xmax, ymax in pixels; None where the data has none."""
         return self.data.boxes[image].tolist() if isinstance(self.data, HrscDataset) else None
@@ -101,7 +107,7 @@ class Scenes:
             regions = {
                 "masks": data.masks.numpy(),
                 "boxes": cam_scores.boxes_as_regions(data.boxes, data.px),
-                "shortcuts": data.shortcuts.numpy(),
+                "shortcuts": data.shortcuts.numpy() if data.shortcuts.any() else None,
             }
         return cls(data, normalise(pixels, *data.mean_std), data.test.labels, pixels.numpy(), **regions)
 
@@ -110,21 +116,23 @@ class Scenes:
 
 
 def against_regions(heat: np.ndarray, scenes: Scenes) -> dict[str, np.ndarray]:
-    """The scores of maps (N, H, W) against hull, box and planted shortcut, each (N,); none where there are no regions.
+    """The scores of maps (N, H, W) against hull, box and planted shortcut, each (N,), as far as there are regions.
 
     Pointing game and IoU are against the hull, which is the harder: a ship's box holds much sea.
     """
     found = {"empty": cam_scores.empty(heat)}
     if scenes.masks is None:
         return found
-    return found | {
+    found |= {
         "pointing": cam_scores.pointing(heat, scenes.masks),
         "energy_mask": cam_scores.energy(heat, scenes.masks),
         "energy_box": cam_scores.energy(heat, scenes.boxes),
         "iou": cam_scores.iou(heat, scenes.masks),
         "iou_best": cam_scores.best_iou(heat, scenes.masks),
-        "energy_shortcut": cam_scores.energy(heat, scenes.shortcuts),
     }
+    if scenes.shortcuts is None:
+        return found
+    return found | {"energy_shortcut": cam_scores.energy(heat, scenes.shortcuts)}
 
 
 def likeness(heat: np.ndarray, teacher: np.ndarray) -> dict[str, np.ndarray]:
@@ -227,7 +235,13 @@ def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
     classes = np.array(scenes.data.classes)[scenes.labels.numpy()]
     frame.insert(6, "class", classes[frame["image"]])
     order = [*frame.columns[:8], *(name for name in SCORES if name in frame), "empty"]
+    frame.attrs["region"] = scenes.region
     return frame[order]
+
+
+def region_of(frame: pd.DataFrame) -> str:
+    """What the scores `energy_mask`, `pointing` and IoU are against, in a word."""
+    return frame.attrs.get("region", HULL)
 
 
 def _lines(which: Mapping[str, object], right: np.ndarray | None, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -297,7 +311,7 @@ def compared(frame: pd.DataFrame, teacher: str, ours: tuple[str, str], theirs: t
 def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
     """Adaptive against each fixed T, in points: the mean difference and the wider of its two intervals."""
     titles = {
-        "energy_mask": "energy on hull", "pointing": "pointing", "iou": "IoU", "road": "ROAD ×100",
+        "energy_mask": f"energy on {region_of(frame)}", "pointing": "pointing", "iou": "IoU", "road": "ROAD ×100",
         "energy_shortcut": "on shortcut", "agreement": "ρ to teacher ×100",
     }  # fmt: skip
     fixed = frame.loc[frame["temperature"].isin(["T=5", "T=20"]), BY].drop_duplicates()
@@ -330,6 +344,7 @@ def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
     has none.
     """
     found: list[tuple[Claim, Paired]] = []
+    region = region_of(frame)
 
     def claim(text: str, against: str, difference: pd.DataFrame, quantity: str) -> None:
         points = 100 * difference
@@ -342,8 +357,8 @@ def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
     present = set(frame.loc[frame["temperature"] == "T=5", "reading"])
     fixed = [("T=5", reading) for reading in READINGS if reading in present]
     relative = (
-        ("adaptive has more of its energy on the hull", "energy_mask", 1),
-        ("adaptive points at the hull more often", "pointing", 1),
+        (f"adaptive has more of its energy on the {region}", "energy_mask", 1),
+        (f"adaptive points at the {region} more often", "pointing", 1),
         ("adaptive has less of its energy on the shortcut", "energy_shortcut", -1),
         ("adaptive's map is more like its teacher's", "agreement", 1),
     )
@@ -361,10 +376,10 @@ def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
                 mean = sum(differences.values()) / len(differences)
                 claim(text, f"{name} · mean of both", mean, f"{column}, mean of both")
     absolute = (
-        ("adaptive's energy is mostly on the hull", "one half", 1, [OURS]),
-        ("adaptive's energy is drawn to the hull", "chance", 1, [OURS]),
-        ("T=5's energy is mostly off the hull", "one half", -1, fixed),
-        ("T=5's energy is kept off the hull", "chance", -1, fixed),
+        (f"adaptive's energy is mostly on the {region}", "one half", 1, [OURS]),
+        (f"adaptive's energy is drawn to the {region}", "chance", 1, [OURS]),
+        (f"T=5's energy is mostly off the {region}", "one half", -1, fixed),
+        (f"T=5's energy is kept off the {region}", "chance", -1, fixed),
     )
     for text, level, sign, procedures in absolute if "energy_mask" in frame else ():
         for procedure in procedures:

@@ -128,11 +128,16 @@ class HeldOutSpec(DataSpec):
     """Describes the training images alone, a share of them held out as test split: a search's validation data."""
 
     held_out: float = Field(gt=0, lt=1)
+    level: str | None = Field(default=None, exclude_if=lambda level: level is None)  # of hrsc2016's labels
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"level": self.level}
 
     @classmethod
     def split(cls, whole: DataSpec, share: float) -> HeldOutSpec:
         kept = len(held_out(whole.load(), share).train)
-        fields = {name: getattr(whole, name) for name in DataSpec.model_fields}
+        fields = {name: getattr(whole, name) for name in type(whole).model_fields}
         return cls(**fields | {"train_images": kept, "held_out": share})
 
     def load(self) -> Dataset:

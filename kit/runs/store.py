@@ -361,7 +361,7 @@ class Stored:
     def data(self, folder: Path | None = None) -> DataSpec:
         """Describes the data that it was trained on; `folder` is where real images lie on this machine."""
         fields = self.description["data"]
-        kind = LevelSpec if "level" in fields else HeldOutSpec if "held_out" in fields else DataSpec
+        kind = HeldOutSpec if "held_out" in fields else LevelSpec if "level" in fields else DataSpec
         return kind(**fields, folder=str(folder) if folder else None)
 
     def student(self) -> nn.Module:

@@ -6,7 +6,7 @@
 
 - `base`: what weights are; the loss that they weigh, which records how hard each teacher pulls; the stage
 - `together`, `graduation`: one t for all; one t a teacher, who is dropped once it is cold
-- `level`: teachers' logits brought to one deviation first
+- `levels`: teachers' logits brought to one deviation first
 - `entropy`, `min_norm`, `confidence`, `followed`, `drawn`: weights, a file each
 - `averaged`: what averaging logits or probabilities gives instead
 """

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from kit.errors import KitError
 from kit.losses import soft_cross_entropy, softened
 from kit.recipe import Moment, Objective
-from kit.several.base import mixed, scores
+from kit.several.base import flat, scores, with_labels
 
 
 class Averaged(Objective):
@@ -30,11 +30,12 @@ class Averaged(Objective):
     def __call__(self, at: Moment) -> Tensor:
         logits, temperatures = zip(*scores(at).values(), strict=True)
         t = temperatures[0].student
-        if any(side is not t and side != t for each in temperatures for side in each):
+        if len({side for each in temperatures for side in each}) > 1:  # of tensors, the same one and not an equal one
             raise KitError(f"averaged {self.of} need one t for all teachers; allowed: weighted losses")
         if self.of == "logits":
             soft = soft_cross_entropy(torch.stack(logits).mean(0), at.zs, t, t * t)
         else:
             p = torch.stack([softened(zt, t) for zt in logits]).mean(0)  # (N, C)
-            soft = -t * t * (p * F.log_softmax(at.zs / t, dim=-1)).sum(-1).mean()
-        return soft if self.alpha == 1 else mixed(self.alpha, soft, at)
+            losses = -(p * F.log_softmax(at.zs / t, dim=-1)).sum(-1)  # (N,)
+            soft = t * t * losses.mean() if flat(t) is t else (flat(t * t) * losses).mean()
+        return soft if self.alpha == 1 else with_labels(self.alpha, soft, at)

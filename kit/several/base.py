@@ -86,7 +86,7 @@ class Weighted(Objective):
             at.recorded[f"weight_{name}"] = weights[name].mean()
             at.recorded[f"pull_{name}"] = pulls.norm(dim=-1).mean()
         of_teachers = sum(soft[1:], soft[0])
-        return of_teachers if self.alpha == 1 else mixed(self.alpha, of_teachers, at)
+        return of_teachers if self.alpha == 1 else with_labels(self.alpha, of_teachers, at)
 
 
 def flat(t: Scalar) -> Scalar:
@@ -94,15 +94,19 @@ def flat(t: Scalar) -> Scalar:
     return t.flatten() if isinstance(t, Tensor) and t.ndim > 0 else t
 
 
-def mixed(alpha: float, soft: Tensor, at: Moment) -> Tensor:
+def with_labels(alpha: float, soft: Tensor, at: Moment) -> Tensor:
     """α·soft + (1 − α)·L_S, both ()."""
     return alpha * soft + (1 - alpha) * hard_cross_entropy(at.zs, at.y)
 
 
 def several(teachers: Sequence[str], objective: Objective, temperature: Policy, until: float = 1.0) -> Stage:
-    """A stage that learns from all of these at once. KitError for fewer than two, and for one that is there twice."""
+    """A stage that learns from all of these at once. KitError for fewer than two, for one that is there twice, and for
+    a temperature that follows other weights than the loss has."""
     if len(set(teachers)) < max(2, len(teachers)):
         raise KitError(f"teachers {', '.join(teachers) or 'none'} are not allowed; allowed: two or more, each once")
+    had = getattr(objective, "weights", Equal())
+    if (followed := getattr(temperature, "weights", had)) != had:
+        raise KitError(f"temperature {temperature.kind!r} of {followed!r} is not allowed; allowed: {had!r}, the loss's")
     return Stage(
         name="several teachers", teacher=tuple(teachers), objective=objective, temperature=temperature, until=until
     )

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from kit.losses import Temperature
 from kit.recipe import K, Moment
-from kit.several import level
+from kit.several import levels
 from kit.temperature import COLD, Adaptive, Policy
 
 Each = dict[str, float]  # t by teacher
@@ -52,10 +52,10 @@ class Graduation(Policy):
 
     def given(self, t: Each, at: Moment) -> Mapping[str, Temperature]:
         used = self.used(t)
-        return level.given(used, at.logits, at.ranks) if self.level else used
+        return levels.given(used, at.logits, at.ranks) if self.level else used
 
     def next(self, t: Each, at: Moment) -> Each:
-        logits = level.levelled(at.logits, at.ranks) if self.level else at.logits
+        logits = levels.levelled(at.logits, at.ranks) if self.level else at.logits
         return t | {name: self._moved(name, t[name], replace(at, logits={name: zt})) for name, zt in logits.items()}
 
     def _moved(self, name: str, t: float, at: Moment) -> float:

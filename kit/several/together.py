@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from pydantic import SerializeAsAny
 
-from kit.losses import Temperature, sides
+from kit.losses import Sides, sides
 from kit.recipe import Moment
-from kit.several import level
+from kit.several import levels
 from kit.several.base import Equal, Weights
 from kit.temperature import Adaptive
 
@@ -28,12 +28,13 @@ class Together(Adaptive):
     weights: SerializeAsAny[Weights] = Equal()
     level: bool = False
 
-    def given(self, t: float, at: Moment) -> Temperature | Mapping[str, Temperature]:
-        used = self.used(t)
-        return level.given(dict.fromkeys(at.logits, used), at.logits, at.ranks) if self.level else used
+    def given(self, t: float, at: Moment) -> Mapping[str, Sides]:
+        if self.level:
+            return levels.given(dict.fromkeys(at.logits, self.used(t)), at.logits, at.ranks)
+        return dict.fromkeys(at.logits, sides(self.used(t)))
 
     def next(self, t: float, at: Moment) -> float:
-        logits = level.levelled(at.logits, at.ranks) if self.level else at.logits
-        weights = self.weights(replace(at, logits=logits, temperatures=dict.fromkeys(logits, sides(self.used(t)))))
+        weights = self.weights(replace(at, temperatures=self.given(t, at)))  # as the loss has them
+        logits = levels.levelled(at.logits, at.ranks) if self.level else at.logits
         terms = [self.terms(zt, at.zs, t, weights[name]) for name, zt in logits.items()]
         return self.moved(t, torch.stack(terms).sum(0), at)

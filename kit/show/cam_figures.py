@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from kit.paper.figure2 import BY, Scenes, Subject, by_seed, comparisons, scores, subjects
+from kit.paper.figure2 import BY, Scenes, Subject, by_seed, comparisons, region_of, scores, subjects
 from kit.paper.plan import Plan, Row
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
@@ -98,7 +98,8 @@ def fig2(
         rows,
         f"{subjects[0].heat.method} for the true class, seed {plan.first_seed}, T = 5 and T = 20 by Eq. (1) {reading}",
         "layers: " + ", ".join(f"{name} {layer}" for name, layer in layers.items()),
-        "outlined: the hull; under each map: its energy inside, ✓ the network predicts the class, ✗ another",
+        f"outlined: the {scenes.region}; "
+        "under each map: its energy inside, ✓ the network predicts the class, ✗ another",
     )
     title = "Fig. 2 · Where explained models and their ResNet-34 students look"
     width = LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT
@@ -198,9 +199,11 @@ def _under(line: pd.Series) -> str:
 
 def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """Every score over the whole test split, mean and t-interval over seeds, for students, teachers and controls."""
+    means, region = by_seed(frame[frame["temperature"] != "oracle"]), region_of(frame)
+    planted = "energy_shortcut" in means
     measures = [
         Measure("accuracy", "test Top-1 %", scale=100),
-        Measure("energy_mask", "on hull %", scale=100, dots=True),
+        Measure("energy_mask", f"on {region} %", scale=100, dots=True),
         Measure("energy_box", "in box %", scale=100),
         Measure("pointing", "pointing %", scale=100),
         Measure("iou", "IoU %", scale=100),
@@ -209,11 +212,11 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
         Measure("agreement", "ρ to teacher ×100", scale=100, dots=True),
         Measure("empty", "empty %", scale=100),
     ]
-    columns = [measure.column for measure in measures]  # data without regions have not all of them
-    means = by_seed(frame[frame["temperature"] != "oracle"]).reindex(columns=[*BY, *columns])
+    measures = [measure for measure in measures if measure.column in means]  # data without regions have not all of them
+    means = means[[*BY, *(measure.column for measure in measures)]]
     means = means.sort_values("teacher", key=lambda names: names.map(list(names.unique()).index), kind="stable")
     cells = means.groupby(BY, sort=False).agg(list).reset_index()
-    cells["maps of"] = [_name(t, r) for t, r in zip(cells["temperature"], cells["reading"], strict=True)]
+    cells["maps of"] = [_name(t, r, region) for t, r in zip(cells["temperature"], cells["reading"], strict=True)]
     return compared_table(
         cells.rename(columns={"teacher": "explained model"}),
         ["explained model", "maps of"],
@@ -223,21 +226,21 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
             plan,
             rows,
             BAND,
-            "on hull, in box, on shortcut: shares of the map's energy",
-            "pointing game and IoU (at half of the map's maximum) against the hull",
+            f"on {region}, in box{', on shortcut' * planted}: shares of the map's energy",
+            f"pointing game and IoU (at half of the map's maximum) against the {region}",
             "ROAD on every tenth image or fewer",
-            "shortcut: over images with a float in view",
+            *["shortcut: over images with a float in view"] * planted,
         ),
         width=1560,
     )
 
 
-def _name(temperature: str, reading: str) -> str:
+def _name(temperature: str, reading: str, region: str) -> str:
     named = {
         "teacher": "the model itself",
         "uniform map": "uniform (chance)",
-        "coarse oracle": "hull in coarse cells",
-        "oracle": "oracle (the hull)",
+        "coarse oracle": f"{region} in coarse cells",
+        "oracle": f"oracle (the {region})",
     }
     return f"{temperature}, {reading}" if reading else named.get(temperature, temperature)
 
@@ -249,7 +252,7 @@ def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Tab
         "where it is wrong": "agreement_wrong", "SSIM": "ssim",
     }  # fmt: skip
     lines = [
-        {"explained model": teacher, "maps of": _name(temperature, reading)}
+        {"explained model": teacher, "maps of": _name(temperature, reading, region_of(frame))}
         | {title: with_interval(cell[column], percent=False, digits=2) for title, column in shown.items()}
         for (teacher, temperature, reading), cell in by_seed(frame).groupby(BY, sort=False)
         if cell["agreement"].notna().any()
@@ -279,18 +282,19 @@ def comparison_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Ta
 
 def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """Controls: a map that knows nothing, untrained networks, trained ones, and the hull itself."""
-    means = by_seed(frame)
+    means, region = by_seed(frame), region_of(frame)
     kinds = {
         "uniform map (chance)": means["temperature"] == "uniform map",
         "students before training": means["temperature"] == "random weights",
         "explained models": means["temperature"] == "teacher",
         "students after training": means["temperature"].isin(style.COLOURS),
-        "coarse oracle: the hull in few cells": means["temperature"] == "coarse oracle",
-        "oracle: the hull's own mask": means["temperature"] == "oracle",
+        f"coarse oracle: the {region} in few cells": means["temperature"] == "coarse oracle",
+        f"oracle: the {region}'s own mask": means["temperature"] == "oracle",
     }
     shown = {
-        "pointing %": "pointing", "energy on hull %": "energy_mask", "energy in box %": "energy_box", "IoU %": "iou",
-        "best IoU %": "iou_best", "on shortcut %": "energy_shortcut", "ROAD ×100": "road", "empty maps %": "empty",
+        "pointing %": "pointing", f"energy on {region} %": "energy_mask", "energy in box %": "energy_box",
+        "IoU %": "iou", "best IoU %": "iou_best", "on shortcut %": "energy_shortcut", "ROAD ×100": "road",
+        "empty maps %": "empty",
     }  # fmt: skip
     lines = [
         {"maps of": kind}

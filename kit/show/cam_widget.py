@@ -147,17 +147,17 @@ def _numbers(found: HeatMaps, scenes: Scenes, i: int) -> str:
     ]
     if scenes.masks is not None:
         here = slice(i, i + 1)
-        one = Scenes(scenes.data, scenes.x[here], scenes.labels[here], scenes.pixels[here], scenes.masks[here],
-                     scenes.boxes[here], scenes.shortcuts[here])  # fmt: skip
+        parts = scenes.x, scenes.labels, scenes.pixels, scenes.masks, scenes.boxes, scenes.shortcuts
+        one = Scenes(scenes.data, *(part if part is None else part[here] for part in parts))
         score = {name: float(value[0]) for name, value in against_regions(found.maps, one).items()}
         if score["empty"]:
             lines.append(("scores", "none: the map is empty"))
         else:
-            for name, column in (("energy on hull", "energy_mask"), ("energy in box", "energy_box"), ("IoU", "iou"),
-                                 ("on shortcut", "energy_shortcut")):  # fmt: skip
-                value = score[column]
-                lines.append((name, "none in view" if value != value else f"{value:.0%}"))
-            lines.append(("chance on hull", f"{scenes.masks[i].mean():.0%}"))
+            shown = {f"energy on {scenes.region}": "energy_mask", "energy in box": "energy_box", "IoU": "iou",
+                     "on shortcut": "energy_shortcut"}  # fmt: skip
+            values = {name: score[column] for name, column in shown.items() if column in score}
+            lines += [(name, "none in view" if value != value else f"{value:.0%}") for name, value in values.items()]
+            lines.append((f"chance on {scenes.region}", f"{scenes.masks[i].mean():.0%}"))
     rows = "".join(
         f'<tr><th scope="row" style="{_LEFT};font-weight:normal">{name}</th>'
         f'<td style="{_LEFT}">{html.escape(str(value))}</td></tr>'

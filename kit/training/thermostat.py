@@ -40,7 +40,7 @@ class Thermostat:
         of = given if isinstance(given, Mapping) else dict.fromkeys(self.asked, given)
         for t in (side for each in of.values() for side in sides(each)):
             shape = tuple(t.shape) if isinstance(t, Tensor) else () if isinstance(t, Real) else None
-            if shape not in ((), by_image := (len(at.x), 1)):  # of (N,) the losses would take one a class
+            if shape not in ((), by_image := (len(at.zs), 1)):  # of (N,) the losses would take one a class
                 what = repr(t) if shape is None else f"a tensor {shape}"
                 raise self._none("gives", what, f"a number, or a tensor {by_image} by image")
         return {name: Sides(*map(above_zero, sides(t))) for name, t in of.items()}

@@ -68,6 +68,18 @@ def test_streamed_and_in_memory_hold_the_same_pixels_and_subsets(tmp_path, monke
     assert torch.bincount(memory.train.labels).tolist() == [5, 5]
 
 
+def test_an_image_decoded_anew_is_still_the_one_that_was_fingerprinted(tmp_path, monkeypatch):
+    build_tree(tmp_path)
+    monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", "0")
+    images = folder_dataset(tmp_path, "imagenet", 8, streamed=True).train.images
+    images.take(torch.arange(8))
+    picture(99).save(tmp_path / "train" / "ant" / "1.png")
+    images.take(torch.tensor([0, 2]))
+    with pytest.raises(KitError) as raised:
+        images.take(torch.tensor([0, 1]))
+    assert one_line(raised) == f"{tmp_path / 'train/ant/1.png'}: has changed; allowed: images that stay as they were"
+
+
 def test_the_budget_decides_where_pixels_are(tmp_path, monkeypatch):
     build_tree(tmp_path)
     monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", "0")

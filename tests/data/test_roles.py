@@ -11,7 +11,9 @@ import pytest
 import torch
 from image_trees import build_tree, one_line
 
-from kit.data import ROLES, load
+from kit.__main__ import main
+from kit.data import ROLES, load, roles
+from kit.data.check import check
 from kit.data.roles import filled_by
 from kit.errors import KitError
 
@@ -88,6 +90,24 @@ def test_a_tree_is_found_by_role_or_as_the_folder_itself(tmp_path):
     assert load("cifar-100", px=8, folder=tmp_path / "one" / "cifar-100").name == "image folder cifar-100"
     with pytest.raises(KitError, match="no real images for cifar-10 in .*, which holds cifar-100/"):
         load("cifar-10", px=8, folder=tmp_path / "one")
+
+
+def test_a_tree_of_ones_own_in_the_environments_folder_fills_no_role_but_its_own(tmp_path, monkeypatch, capsys):
+    build_tree(tmp_path / "cats")
+    few = {"px": 8, "train_per_class": 1, "test_per_class": 1}
+    assert load("cifar-100", folder=tmp_path, **few).source == "real"  # given for this role
+    monkeypatch.setenv("KIT_DATA", str(tmp_path))
+    assert load("own", **few).classes == ("ant", "bee")
+    assert filled_by("cifar-100") == load("cifar-100", **few).source == check("cifar-10").source == "embedded"
+    build_tree(tmp_path / "dogs")
+    roles._load.cache_clear()
+    assert filled_by("cifar-100") == load("cifar-100", **few).source == check("cifar-10").source == "embedded"
+    two = f"{tmp_path} holds 2 trees, cats/, dogs/; allowed: one of them"
+    with pytest.raises(KitError, match=two):
+        load("own", **few)
+    assert main(["data", "list", "--data", str(tmp_path)]) == 2  # a line for each, and no word on the first alone
+    told = capsys.readouterr().out.splitlines()
+    assert {f"{role}: {two}" for role in ("cifar-10", "cifar-100", "imagenet", "own")} < set(told) and len(told) == 5
 
 
 def test_loading_leaves_torchs_own_stream_alone(tmp_path):

@@ -55,6 +55,29 @@ def test_a_harmed_cache_file_is_never_trusted(tmp_path, harm):
     assert torch.equal(again.train.images.pixels, expected)
 
 
+@pytest.mark.parametrize("budget", ["0", "2048"])
+def test_a_file_that_could_not_be_read_once_is_there_when_it_can_be(tmp_path, monkeypatch, budget):
+    monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", budget)
+    build_tree(tmp_path)
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.parts[-3:] == ("train", "ant", "2.png"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        for _ in range(2):
+            data = folder_dataset(tmp_path, "imagenet", 8, streamed=True)
+            assert data.skipped == ("train/ant/2.png: Input/output error",) and len(data.train) == 7
+    data = folder_dataset(tmp_path, "imagenet", 8, streamed=True)
+    assert data.skipped == () and len(data.train) == 8
+    assert torch.equal(
+        data.train.images.take(torch.arange(8)), folder_dataset(tmp_path, "own", 8, streamed=False).train.images.pixels
+    )
+
+
 def test_the_cached_pixels_are_a_plain_npy_file_that_training_cannot_change(tmp_path):
     build_tree(tmp_path)
     data = folder_dataset(tmp_path, "imagenet", 8, streamed=True)

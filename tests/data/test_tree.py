@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import unicodedata
 from functools import cache
@@ -273,13 +275,60 @@ def test_check_counts_what_is_passed_over(tmp_path, capsys):
     assert "1 in no class's folder" in said
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_a_folder_that_may_not_be_read_is_one_line_and_a_private_one_beside_a_tree_no_matter():
+    """To a user without root's rights: what cannot be listed, and what can be but not entered."""
+    program = """
+import os, sys
+from pathlib import Path
+from kit.data import cifar, roles, tree
+from kit.data.hrsc import format
+if os.getuid() == 0:
+    os.setgid(65534), os.setuid(65534)
+for top in map(Path, sys.argv[1:]):
+    print(roles.find_real("own", top, True))
+    try:
+        tree.read_tree(top / "pets")
+    except tree.KitError as error:
+        print(error)
+"""
+    closed = {"val": 0, "train": 0o400}
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch).chmod(0o755)
+        tops = [Path(scratch).resolve() / str(number) for number in range(len(closed))]
+        places = [build_tree(top / "pets") / place for top, place in zip(tops, closed, strict=True)]
+        for top, place, mode in zip(tops, places, closed.values(), strict=True):
+            (top / "private").mkdir(mode=0)
+            place.chmod(mode)
+        run = subprocess.run(
+            [sys.executable, "-c", program, *map(str, tops)], capture_output=True, text=True, cwd="/",
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        for place in places:
+            place.chmod(0o700)
+    found, said = run.stdout.splitlines()[::2], run.stdout.splitlines()[1::2]
+    assert found == [f"('tree', {top / 'pets'!r})" for top in tops], run.stderr
+    for line, place in zip(said, places, strict=True):
+        assert line.startswith(str(place)) and "cannot be read (Permission denied); allowed: " in line
+
+
 def test_a_class_all_of_whose_images_are_damaged_is_named(tmp_path):
     build_tree(tmp_path)
     for path in (tmp_path / "train" / "ant").iterdir():
         path.write_bytes(b"")
     with pytest.raises(KitError) as raised:
         folder_dataset(tmp_path, "cifar-10", 8, streamed=False)
-    assert "train/ant holds no readable image" in one_line(raised)
+    assert "train/ant holds no readable image; allowed" in one_line(raised)
+
+
+def test_a_class_whose_chosen_images_are_damaged_is_told_from_one_without_any(tmp_path):
+    build_tree(tmp_path)
+    half = read_tree(tmp_path).train.choose(1)
+    (half.folder / half.paths[0]).write_bytes(b"")
+    with pytest.raises(KitError) as raised:
+        folder_dataset(tmp_path, "cifar-10", 8, 1, streamed=False)
+    assert "train/ant holds no readable image among the 1 chosen; allowed" in one_line(raised)
+    assert folder_dataset(tmp_path, "cifar-10", 8, 2, streamed=False).train.labels.tolist() == [0, 1, 1]
 
 
 def test_gif_and_its_like_are_images(tmp_path):

@@ -58,6 +58,8 @@ def album(tmp_path) -> Path:
     folder, wide = tmp_path / "album", picture(90, 60)
     folder.mkdir()
     wide.save(folder / "rgb.png")
+    for ending in ("png", "webp"):
+        wide.save(folder / f"odd-exif.{ending}", exif=b"no metadata", lossless=True)
     picture(8, 8).save(folder / "as-small.png")
     picture(5, 7).save(folder / "smaller.bmp")
     picture(700, 500).save(folder / "large.jpg")  # decoded at an eighth

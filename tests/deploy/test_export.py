@@ -17,14 +17,18 @@ from made_cache import make
 from PIL import Image
 from safetensors.torch import load_file
 from scipy.stats import norm
+from small_runs import hard, spec, taught
 from small_students import of
 from torch import nn
 
+from kit.__main__ import main
 from kit.data.decode import decode_file
+from kit.data.hrsc import generated
 from kit.deploy import FORMATS, Accuracy, alone, export, predict
 from kit.errors import KitError
-from kit.models import RESNET_STAGES
+from kit.models import RESNET_STAGES, ModelSpec
 from kit.networks.flops import flops_per_image
+from kit.runs.spec import changed
 from kit.runs.store import Result, Stored
 from kit.runs.training import train
 from kit.runtime.onednn import PickingConv2d
@@ -158,10 +162,32 @@ def test_the_card_says_what_it_is(result, tmp_path):
     folder = export(result.run.hash, tmp_path / "student", ("safetensors",)).folder
     card = (folder / "README.md").read_text(encoding="utf-8")
     for word in (result.run.data.fingerprint, "scikit-learn digits", "an embedded stand-in", result.run.hash, "MIT",
-                 "None: it learnt from the labels alone", f"{result.metrics['test_top1']:.1%}", "of 100 images",
+                 "A classifier of images, trained with small", "None: it learnt from the labels alone",
+                 f"{result.metrics['test_top1']:.1%}", "of 100 images",
                  f"{result.metrics['student_flops']:.3g} FLOPs", torch.__version__.split("+")[0]):  # fmt: skip
         assert word in card
     assert (folder / "classes.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
+
+
+def test_a_student_of_teachers_was_trained_by_distillation(own_cache, tmp_path):
+    big = train(of("cnn")).run
+    student = train(changed(big, teachers={"big": big}, recipe=taught(big).recipe)).run
+    card = (export(student.hash, tmp_path / "student", ("safetensors",)).folder / "README.md").read_text("utf-8")
+    assert "A classifier of images, trained by distillation with small" in card and "- `big`: cnn" in card
+
+
+def test_a_student_of_single_ships_says_so(own_cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(generated, "PLAN", generated.TreePlan(train_scenes=9, test_scenes=4))
+    data = spec(role="hrsc2016", train_per_class=2)
+    student = ModelSpec(name="cnn", classes=data.classes, width=2, stem="small")
+    run = train(changed(hard(), data=data, student=student)).run
+    folder = export(run.hash, tmp_path / "student", ("safetensors",)).folder
+    said = "one ship a picture: a square around its upright box, 1.6 times as wide as the box's longer side"
+    assert json.loads((folder / "preprocess.json").read_text("utf-8"))["framing"] == said
+    assert said in (folder / "README.md").read_text("utf-8")
+    Image.new("RGB", (30, 20)).save(tmp_path / "scene.png")
+    assert main(["predict", "--run", run.hash, "--images", str(tmp_path / "scene.png")]) == 0
+    assert capsys.readouterr().err == f"note: the student was taught {said}\n"
 
 
 @pytest.mark.parametrize(("correct", "images"), [(0, 30), (7, 10), (88, 100), (100, 100)])
@@ -181,7 +207,10 @@ def test_where_the_runs_images_are_not_there_random_ones_are_checked_and_the_car
     monkeypatch.setattr(Stored, "data", elsewhere)
     done = export(result.run.hash, tmp_path / "student")
     card = (done.folder / "README.md").read_text(encoding="utf-8")
-    assert done.checked_on == "100 images of random pixels, as its own are not here (no real images here)"
+    assert (
+        done.checked_on
+        == "100 images of random pixels, as its own are not here (--data says where; no real images here)"
+    )
     assert done.checked_on in card and "there is no interval" in card
     with pytest.raises(KitError, match="no real images here"):
         export(result.run.hash, tmp_path / "other", data=tmp_path)

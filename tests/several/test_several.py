@@ -187,6 +187,18 @@ def test_averaged_losses_are_averaged_probabilities_and_not_averaged_logits():
         Averaged()(moment({"a": 2.0, "b": 5.0, "c": 9.0}))
 
 
+@pytest.mark.parametrize("of", ["logits", "probabilities"])
+def test_averages_have_one_temperature_by_image_or_are_refused_by_name(of):
+    t = 1.5 + torch.arange(N, dtype=torch.float64)[:, None]  # (N, 1)
+    z, zs, by = (np.stack([zt.numpy() for zt in ZT.values()]), ZS.numpy(), t.numpy())
+    p = softmax(z.mean(0) / by, axis=1) if of == "logits" else softmax(z / by, axis=2).mean(0)
+    wanted = -(by[:, 0] ** 2 * (p * log_softmax(zs / by, axis=1)).sum(1)).mean()
+    assert Averaged(of=of)(moment(t)).item() == pytest.approx(wanted)
+    for of_each in (dict.fromkeys(NAMES, t) | {"b": t + 1}, ByDeviation().given(2.0, moment())):
+        with pytest.raises(KitError, match=f"averaged {of} need one t for all teachers; allowed: weighted losses"):
+            Averaged(of=of)(moment(of_each))
+
+
 @pytest.mark.parametrize("weights", WEIGHTS, ids=lambda w: w.kind)
 def test_copies_of_a_teacher_are_one_teacher(weights):
     copies, alone = dict.fromkeys(NAMES, ZT["a"]), {"a": ZT["a"]}
@@ -224,15 +236,18 @@ def test_a_teacher_with_larger_logits_has_no_more_influence_once_levelled(policy
 # ---- the temperature -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("level", [False, True])
 @pytest.mark.parametrize("weights", WEIGHTS, ids=lambda w: w.kind)
-def test_one_t_follows_the_weighted_gradient_by_image_too(weights):
-    """Against autograd through t of the sum of the weighted losses; t between whole numbers, weights at ⌊t⌋."""
+def test_one_t_follows_the_weighted_gradient_by_image_too(weights, level):
+    """Against autograd through t of the sum of the losses as they are weighed, at ⌊t⌋; t between whole numbers."""
     t = torch.tensor(5.6, dtype=torch.float64, requires_grad=True)
-    given = {name: weight.detach() for name, weight in weights(moment(5.0)).items()}
-    loss = sum(soft_cross_entropy(zt, ZS, t, given[name]) for name, zt in ZT.items())
+    deviations = {name: zt.numpy().std(1).mean() if level else 1.0 for name, zt in ZT.items()}
+    wider = {name: each / np.mean([*deviations.values()]) for name, each in deviations.items()}
+    given = weights(moment({name: Sides(5.0 * each, 5.0) for name, each in wider.items()}))
+    loss = sum(soft_cross_entropy(zt / wider[name], ZS, t, given[name].detach()) for name, zt in ZT.items())
     (slope,) = torch.autograd.grad(loss, t)
     at = moment()
-    found = Together(rate=2.0, weights=weights).next(5.6, at)
+    found = Together(rate=2.0, weights=weights, level=level).next(5.6, at)
     assert at.memory["gradient"] == pytest.approx(5.6 * slope.item(), rel=1e-6)
     assert found == pytest.approx(5.6 * math.exp(-2.0 * 5.6 * slope.item()), rel=1e-6)
 
@@ -362,6 +377,20 @@ def test_a_stage_of_several_has_two_or_more_each_once(teachers):
 def test_weights_by_labels_need_a_loss_with_labels():
     with pytest.raises(ValidationError, match="weights 'confidence' need labels, which a loss of alpha 1 does"):
         Weighted(weights=Confidence())
+
+
+@pytest.mark.parametrize(
+    ("objective", "followed"),
+    [(Weighted(weights=MinNorm()), Equal()), (Weighted(), Confidence()), (Averaged(), Entropy()),
+     (Weighted(weights=Drawn(seed=1)), Drawn(seed=2))],
+)  # fmt: skip
+def test_a_temperature_of_other_weights_than_the_loss_has_is_refused(objective, followed):
+    has = getattr(objective, "weights", Equal())
+    with pytest.raises(KitError) as raised:
+        several(("small", "big"), objective, Together(rate=1.0, weights=followed))
+    said = f"temperature 'together' of {followed!r} is not allowed; allowed: {has!r}, the loss's"
+    assert str(raised.value) == said
+    several(("small", "big"), objective, Together(rate=1.0, weights=has))
 
 
 def test_a_teacher_named_twice_and_one_of_other_classes_are_refused(teachers):

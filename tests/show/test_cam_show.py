@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -88,16 +90,38 @@ def test_the_grid_has_a_picture_for_every_image_and_network(grid):
     assert inside(figure)
 
 
-def test_tables_of_scores_keep_their_text_inside(grid):
-    plan, rows, _, _, frame = grid
-    for table in (
+def tables(frame, plan, rows) -> list:
+    return [
         cam_figures.score_table(frame, plan, rows),
         cam_figures.agreement_table(frame, plan, rows),
         cam_figures.comparison_table(frame, plan, rows),
         cam_figures.sanity_table(frame, plan, rows),
         cam_figures.cam_verdicts(figure2.verdicts(frame, plan), plan, rows),
-    ):
+    ]
+
+
+def test_tables_of_scores_keep_their_text_inside(grid):
+    plan, rows, _, _, frame = grid
+    for table in tables(frame, plan, rows):
         assert inside(table.picture())
+
+
+def test_without_segmentations_and_marks_no_word_is_said_of_hulls_and_shortcuts(grid):
+    plan, rows, scenes, subjects, with_hulls = grid
+    data = replace(scenes.data, region="oriented box", shortcuts=torch.zeros_like(scenes.data.shortcuts))
+    scenes = Scenes.of(data)
+    frame = figure2.scores(subjects, scenes)
+    pd.testing.assert_frame_equal(frame, with_hulls.drop(columns="energy_shortcut"))  # the masks are the same
+    figure = cam_figures.fig2(subjects, scenes, frame, figure2.shown(frame, drawn=2, extremes=1), plan, rows)
+    figure_words = " ".join(text.get_text() for text in figure.findobj(Text))
+    widget_words = cam_explorer(named(subjects), scenes, [0]).numbers.value
+    drawn = [" ".join(text.get_text() for text in t.picture().findobj(Text)) for t in tables(frame, plan, rows)]
+    told = [figure_words, widget_words, *drawn]
+    for words in told:
+        assert "hull" not in words and "shortcut" not in words, words
+    assert [bool(re.search(r"oriented\s+box", words)) for words in told] == [True, True, True, False, True, True, True]
+    claims = {claim.text for claim, _ in figure2.claims(frame)}
+    assert claims < {c.text.replace("hull", "oriented box") for c, _ in figure2.claims(with_hulls)} and len(claims) == 7
 
 
 # ---- the widget ------------------------------------------------------------------------------------------------------

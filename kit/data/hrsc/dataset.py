@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,9 @@ class HrscDataset(Dataset):
 
     level: Level
     boxes: Tensor  # (N, 4) float: the labelled ship's upright box in the crop's pixels, xmin, ymin, xmax, ymax
-    masks: Tensor  # (N, px, px) bool: its hull
+    masks: Tensor  # (N, px, px) bool: the ship, as `region` says
     shortcuts: Tensor  # (N, px, px) bool: the planted marks in view; all False on real data
-    has_segmentation: bool  # whether every mask is a hull from a segmentation, and none a filled oriented box
-    left_out: Sequence[str] = field(default=())  # ships without a label at this level or unknown in training, counted
+    region: str  # what the masks are: hulls where segmentations have them, else filled oriented boxes
 
 
 @dataclass(frozen=True)
@@ -152,6 +151,18 @@ def _read_scenes(half: Sequence[tuple[Path, str]], damage: _Damage) -> list[tupl
     return scenes
 
 
+def damaged_files(root: Path) -> Sequence[str]:
+    """Opens every file of the tree, of scenes that train and test nothing too; the damaged, each with its reason."""
+    tree, damage = open_tree(root), _Damage(root, strict=False)
+    for folder, scene in _read_scenes((*tree.train, *tree.test), damage):
+        for read in (read_image, read_segmentation, read_shortcuts):
+            try:
+                read(folder, scene)
+            except DamagedFile as error:
+                damage(error)
+    return damage.found
+
+
 def _examples(scenes: Sequence[tuple[Path, Scene]], level: Level) -> tuple[list[_Example], Counter[int]]:
     """Lists what can be labelled at the level, and how many ships of which Class_ID cannot."""
     examples, too_coarse = [], Counter()
@@ -229,15 +240,15 @@ def _rendered(
     return (torch.from_numpy(np.stack(pixels)), labels), seen
 
 
-def _scored(examples: Sequence[_Example], px: int, damage: _Damage) -> dict[str, Tensor | bool]:
+def _scored(examples: Sequence[_Example], px: int, damage: _Damage) -> dict[str, Tensor | str]:
     """Renders what a heat map is scored against, by the names of HrscDataset's fields."""
-    boxes, masks, shortcuts, from_hull = [], [], [], []
+    boxes, masks, shortcuts, regions = [], [], [], set()
     segmentations = _read_each(read_segmentation, examples, damage)
     marks = _read_each(read_shortcuts, examples, damage)
     for (example, segmentation), (_, planted) in zip(segmentations, marks, strict=True):
         ship, window = example.ship, example.window
         hull, is_hull = hull_mask(example.scene, ship, segmentation)
-        from_hull.append(is_hull)
+        regions.add("hull" if is_hull else "oriented box")
         masks.append(cut_mask(hull, window, px))
         # Planted marks are small: a pixel covered to a quarter counts. Their mirror images lead astray as they do.
         planted = np.zeros(hull.shape, bool) if planted is None else planted > 0
@@ -245,4 +256,4 @@ def _scored(examples: Sequence[_Example], px: int, damage: _Damage) -> dict[str,
         boxes.append((np.array(ship.box) - [window.x, window.y, window.x, window.y]) * px / window.side)
     stacked = {"boxes": boxes, "masks": masks, "shortcuts": shortcuts}
     scored = {name: torch.from_numpy(np.stack(part)) for name, part in stacked.items()}
-    return scored | {"boxes": scored["boxes"].float(), "has_segmentation": all(from_hull)}
+    return scored | {"boxes": scored["boxes"].float(), "region": " or ".join(sorted(regions))}

@@ -10,6 +10,7 @@ Labels have three levels, as the class table has three layers, and an annotation
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -147,14 +148,11 @@ class OrientedBox(NamedTuple):
 
 @dataclass(frozen=True)
 class Ship:
-    """One `HRSC_Object`. `header` is the bow, `seg_color` its value in the segmentation; None where not given."""
+    """One `HRSC_Object`. `seg_color` is its value in the segmentation, None where not given."""
 
     class_id: int
     box: Box
     mbox: OrientedBox
-    difficult: bool = False
-    truncated: bool = False
-    header: tuple[float, float] | None = None
     seg_color: tuple[int, ...] | None = None
 
 
@@ -251,12 +249,6 @@ class _Fields:
             raise self.wrong(name, value, allowed)
         return number
 
-    def flag(self, name: str) -> bool:
-        value = self.optional(name)
-        if value not in ("", "0", "1"):
-            raise self.wrong(name, value, "0, 1 or empty")
-        return value == "1"
-
 
 def _ship(fields: _Fields, width: float, height: float) -> Ship:
     class_id = fields.text("Class_ID")
@@ -279,17 +271,11 @@ def _ship(fields: _Fields, width: float, height: float) -> Ship:
     if h > w:
         w, h, angle = h, w, angle + (math.pi / 2 if angle <= 0 else -math.pi / 2)
 
-    header = None
-    if fields.optional("header_x") and fields.optional("header_y"):
-        header = tuple(fields.number(name, lambda n: True, "a finite number") for name in ("header_x", "header_y"))
     color = re.fullmatch(r"\d{1,3}(?:,\d{1,3},\d{1,3})?", fields.optional("seg_color").replace(" ", ""), re.ASCII)
     return Ship(
         int(class_id),
         Box(xmin, ymin, xmax, ymax),
         OrientedBox(cx, cy, w, h, angle),
-        difficult=fields.flag("difficult"),
-        truncated=fields.flag("truncated"),
-        header=header,
         seg_color=tuple(map(int, color[0].split(","))) if color else None,
     )
 
@@ -324,8 +310,8 @@ def find_hrsc(folder: Path) -> Path | None:
     below = [deeper for child in (*named, folder) for deeper in folders_in(child)]
     above = [folder.parent] if folder.name in ("FullDataSet", "ImageSets", "Train", "Test") else []
     for root in (folder, *named, *below, *above):
-        published = (root / "FullDataSet" / "Annotations").is_dir() and (root / "ImageSets").is_dir()
-        if published or all((root / half / "Annotations").is_dir() for half in ("Train", "Test")):
+        published = os.path.isdir(root / "FullDataSet" / "Annotations") and os.path.isdir(root / "ImageSets")
+        if published or all(os.path.isdir(root / half / "Annotations") for half in ("Train", "Test")):
             return root
     return None
 
@@ -341,7 +327,8 @@ def open_tree(root: Path) -> HrscTree:
         lists = {name: root / "ImageSets" / f"{name}.txt" for name in ("train", "val", "trainval", "test")}
         ids = {name: _image_ids(path) for name, path in lists.items() if path.is_file()}
         if "test" in ids:
-            train_ids, test_ids = ids.get("trainval") or ids.get("train", []) + ids.get("val", []), ids["test"]
+            both = dict.fromkeys(ids.get("train", []) + ids.get("val", []))  # some copies' train.txt has val's, too
+            train_ids, test_ids = ids.get("trainval") or list(both), ids["test"]
         else:
             train_ids, test_ids = ids.get("train", []), ids.get("val", [])
         train, test = ([(full, image_id) for image_id in half] for half in (train_ids, test_ids))
@@ -353,8 +340,8 @@ def open_tree(root: Path) -> HrscTree:
         raise KitError(
             f"{root} lists no {half} image; allowed: ImageSets/trainval.txt (or train.txt) and test.txt (or val.txt)"
         )
-    if both := {image_id for _, image_id in train} & {image_id for _, image_id in test}:
-        raise KitError(f"{root}: image {min(both)!r} is in the training and in the test split; allowed: one of them")
+    if shared := {image_id for _, image_id in train} & {image_id for _, image_id in test}:
+        raise KitError(f"{root}: image {min(shared)!r} is in the training and in the test split; allowed: one of them")
     return HrscTree(root, tuple(train), tuple(test))
 
 

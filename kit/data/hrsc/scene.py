@@ -72,7 +72,7 @@ class GeneratedScene:
     """A picture uint8 (H, W, 3) and its ships, each with its tight upright box.
 
     `hulls` and `floats`, uint8 (H, W), hold at each pixel the number of the ship, from 1 up, that lies there or whose
-    float does; else 0. `float_types` says for each ship whose type's colour its float has, as a Class_ID, or None.
+    float does; else 0.
     """
 
     picture: np.ndarray
@@ -80,7 +80,6 @@ class GeneratedScene:
     boxes: tuple[Box, ...]
     hulls: np.ndarray
     floats: np.ndarray
-    float_types: tuple[int | None, ...]
 
 
 HEIGHTS, WIDTHS = (288, 300, 320), (375, 384, 400)  # of scenes, in pixels; products of 2, 3 and 5, for a quick FFT
@@ -111,7 +110,7 @@ def generate_scene(
     for number, ship in enumerate(ships, 1):
         _draw_ship(rng, picture, ship, sun, hulls, number)
     boxes = tuple(_tight_box(hulls == number) for number in range(1, len(ships) + 1))
-    floats, float_types = _plant_floats(rng, picture, ships, boxes, taken, shortcut_share, shortcut_tells)
+    floats = _plant_floats(rng, picture, ships, boxes, taken, shortcut_share, shortcut_tells)
 
     if rng.random() < 0.25:
         clouds(rng, picture)
@@ -122,7 +121,7 @@ def generate_scene(
     photo = rng.uniform(1.5, 3.5) * rng.standard_normal((*shape, 3), np.float32)  # grain, (H, W, 3)
     photo += picture.transpose(1, 2, 0)
     photo = photo.round(out=photo).clip(0, 255, out=photo).astype(np.uint8)
-    return GeneratedScene(photo, ships, boxes, hulls, floats, float_types)
+    return GeneratedScene(photo, ships, boxes, hulls, floats)
 
 
 def _place(
@@ -217,15 +216,14 @@ def _plant_floats(
     taken: np.ndarray,
     share: float,
     tells: bool,
-) -> tuple[np.ndarray, tuple[int | None, ...]]:
+) -> np.ndarray:
     """Draws a float beside a share of the ships, on free water in the ship's crop and, if possible, in no other's."""
-    marks, types = np.zeros(taken.shape, np.uint8), []
+    marks = np.zeros(taken.shape, np.uint8)
     windows = [crop_window(box) for box in boxes]
     for number, (ship, window) in enumerate(zip(ships, windows, strict=True), 1):
         wanted, lure = rng.random() < share, rng.integers(len(TYPES))
         colour = TYPES.index(ship.kind) if tells else int(lure)
         radius = FLOAT_RADIUS * window.side
-        types.append(None)
         for attempt in range(80 if wanted else 0):
             x, y = np.array([window.x, window.y]) + rng.uniform(0.08, 0.92, 2) * window.side
             rows, columns = patch(x, y, radius + 3, taken.shape)
@@ -247,6 +245,5 @@ def _plant_floats(
             blend(water, cover, rgb(*FLOATS[colour]) * light)
             marks[rows, columns][cover >= 0.5] = number
             taken[rows, columns] = True
-            types[-1] = TYPES[colour].class_id
             break
-    return marks, tuple(types)
+    return marks

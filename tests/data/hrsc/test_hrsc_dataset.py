@@ -11,9 +11,13 @@ from hrsc_trees import BURKE, NIMITZ, SUBMARINE, add_scene, annotation, picture,
 from PIL import Image
 
 from kit.data import load
+from kit.data.base import Dataset, held_out
+from kit.data.check import check
 from kit.data.hrsc.dataset import hrsc_dataset
 from kit.data.hrsc.format import DamagedFile, read_annotation, read_image
 from kit.errors import KitError
+from kit.runs.spec import HeldOutSpec, LevelSpec
+from kit.runs.store import Stored
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def test_crops_labels_and_boxes_are_exact(tree):
     assert (pixels[2] == picture(3)[0:16, 1:17]).all()
     assert data.boxes.tolist() == [[3, 3, 13, 13], [3, 6, 13, 10]]
     assert data.masks.shape == data.shortcuts.shape == (2, 16, 16) and data.masks.dtype == torch.bool
-    assert not data.shortcuts.any() and not data.has_segmentation
+    assert not data.shortcuts.any() and data.region == "oriented box"
     upright = torch.zeros(16, 16, dtype=torch.bool)
     upright[6:10, 3:13] = True
     assert (data.masks[1] == upright).all()
@@ -53,6 +57,48 @@ def test_crops_labels_and_boxes_are_exact(tree):
         "1 training ships: labelled 'warcraft', which is no type",
         "1 test ships: no training ship is a 'Container'",
     )
+
+
+def test_what_is_held_out_of_it_has_no_regions_of_the_test_split(tree):
+    add_scene(tree / "FullDataSet", "100000002", ship_xml(NIMITZ), picture(2))
+    whole = hrsc_dataset(tree, 16)
+    part = held_out(whole, 0.5)
+    assert type(part) is Dataset and (len(part.train), len(part.test)) == (3, 1)
+    assert not hasattr(part, "boxes") and part.left_out == whole.left_out and part.fingerprint == whole.fingerprint
+
+
+def test_a_share_of_a_level_is_held_out_at_that_level(tree):
+    whole = LevelSpec.of("hrsc2016", 16, folder=tree, level="ship")
+    part = HeldOutSpec.split(whole, 0.25)
+    kept = Stored(tree, {"data": part.model_dump(mode="json")}).data(tree)
+    for spec in (part, kept):
+        data = spec.load()
+        assert data.classes == ("ship",) and (len(data.train), len(data.test)) == (spec.train_images, 1) == (3, 1)
+
+
+def test_ships_that_are_left_out_are_told(tree, capsys):
+    from kit.__main__ import main
+    from kit.cli.output import tell_skipped
+
+    left = hrsc_dataset(tree, 16).left_out
+    tell_skipped(hrsc_dataset(tree, 16))
+    assert capsys.readouterr().err.splitlines() == [f"note: hrsc2016: left out: {line}" for line in left]
+    assert main(["data", "check", "hrsc2016", "--data", str(tree)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [f"  left out: {line}" for line in left]
+
+
+def test_a_check_opens_every_file_anew(tree, monkeypatch):
+    full = tree / "FullDataSet"
+    (full / "Segmentations").mkdir()
+    monkeypatch.setenv("KIT_STRICT", "1")
+    assert check("hrsc2016", tree).sound and check("hrsc2016", tree).counts["train"]["Nimitz"] == 1
+    harmed = [f"FullDataSet/{place}" for place in ("AllImages/100000001.bmp", "AllImages/100000002.bmp",
+                                                   "Segmentations/100000001.png")]  # fmt: skip
+    for place in harmed:  # the second is of a scene without ships, and the third is of no test image
+        (tree / place).write_bytes(b"junk")
+    report = check("hrsc2016", tree)
+    assert not report.sound and sorted(path for path, _ in report.damaged) == harmed
+    assert report.counts["train"] == {"Nimitz": 0, "Arleigh Burke": 0, "submarine": 1} and report.problems == []
 
 
 def test_the_other_levels_and_the_folder_above(tree, monkeypatch):
@@ -74,14 +120,14 @@ def test_segmentations_are_used_where_they_are(tree):
     data = hrsc_dataset(tree, 16)
     expected = torch.zeros(16, 16, dtype=torch.bool)
     expected[5:11, 5:11] = True
-    assert (data.masks[0] == expected).all() and not data.has_segmentation  # the other scene has none
+    assert (data.masks[0] == expected).all() and data.region == "hull or oriented box"  # the other scene has none
 
     hulls = np.zeros((30, 40), np.uint8)
     hulls[7:9, 5:13] = 1
     Image.fromarray(hulls).save(full / "Segmentations" / "100000005.png")
     annotation(full / "Annotations", ship_xml(NIMITZ, seg_color=1), "100000005")
     data = hrsc_dataset(tree, 16)
-    assert data.has_segmentation and data.masks[1].sum() == 16 and data.masks[1][7:9, 4:12].all()
+    assert data.region == "hull" and data.masks[1].sum() == 16 and data.masks[1][7:9, 4:12].all()
 
 
 def test_train_and_test_folders_and_lists_that_are_missing(tree, tmp_path):
@@ -92,6 +138,10 @@ def test_train_and_test_folders_and_lists_that_are_missing(tree, tmp_path):
     lists = tree / "ImageSets"
     (lists / "trainval.txt").unlink()
     assert len(hrsc_dataset(tree, 8).train) == 3  # train.txt and val.txt
+    alone = (lists / "train.txt").read_bytes()
+    (lists / "train.txt").write_bytes(alone + b"100000003\r\n")
+    assert len(hrsc_dataset(tree, 8).train) == 3  # each ship once
+    (lists / "train.txt").write_bytes(alone)
     (lists / "test.txt").unlink()
     data = hrsc_dataset(tree, 8, level="category")
     assert (len(data.train), len(data.test)) == (2, 1)  # train.txt against val.txt

@@ -25,13 +25,19 @@ def test_levels():
 
 
 def test_an_annotation_is_read_whatever_its_white_space_and_newlines(tmp_path):
-    path = annotation(tmp_path, ship_xml(" \n100000013\n ", difficult=1, header_x="\n"))
+    path = annotation(tmp_path, ship_xml(" \n100000013\n "))
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     scene = read_annotation(path)
     assert (scene.image_id, scene.size, len(scene.ships)) == ("100000009", (40, 30), 1)
     ship = scene.ships[0]
     assert (ship.class_id, ship.box, ship.mbox) == (100000013, Box(4, 6, 14, 10), OrientedBox(9, 8, 10, 4, 0.0))
-    assert ship.difficult and not ship.truncated and ship.header is None and ship.seg_color is None
+    assert ship.seg_color is None
+
+
+def test_fields_that_nothing_reads_cost_no_ship(tmp_path):
+    (plain,) = read_annotation(annotation(tmp_path, ship_xml())).ships
+    odd = ship_xml(difficult=2, truncated="no", header_x="bow", header_y="inf")
+    assert read_annotation(annotation(tmp_path, odd)).ships == (plain,)
 
 
 def test_a_scene_without_ships_is_legal(tmp_path):
@@ -75,7 +81,6 @@ def test_sides_are_swapped_where_the_box_is_higher_than_wide(tmp_path):
         (ship_xml(mbox=(9, 8, "long", 4, 0)), ["mbox_w", "'long'", "above 0"]),
         (ship_xml(mbox=(9, 8, 10, 0, 0)), ["mbox_h", "'0'", "above 0"]),
         (ship_xml(mbox=(9, 8, 10, 4, "inf")), ["mbox_ang", "'inf'", "finite"]),
-        (ship_xml(difficult="yes"), ["difficult", "'yes'", "0, 1"]),
         ("<HRSC_Object>", ["well-formed"]),
     ],
 )
