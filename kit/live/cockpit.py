@@ -20,26 +20,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ipywidgets as widgets
+from pydantic import ValidationError
 
 from kit.data.base import Split
 from kit.data.roles import EVERY, ROLES, check_sources
-from kit.errors import KitError, one_of
+from kit.errors import KitError, one_line, one_of
 from kit.live.drawn import Curves, Lines
-from kit.live.lane import ATTENTION, GAP, WIDE, Lane, Policies
+from kit.live.lane import ATTENTION, GAP, NETWORKS, WIDE, Lane, Policies
 from kit.live.page import Page
 from kit.live.plots import curves, message
 from kit.live.snapshot import written
 from kit.live.state import State
 from kit.models import MODELS, TITLES
 from kit.networks.named import check_name
-from kit.paper.presets import preset_named
 from kit.paper.settings import Settings
 from kit.show.labels import Labels
 from kit.show.widgets import WIDTH, Coalesced
 from kit.temperature import Policy
 
-INTERVAL = 0.16  # seconds between two messages to the page
-NETWORKS = ("teacher", "small_teacher", "third_teacher", "student")
+INTERVAL = 0.15  # seconds between two messages to the page
 NONE = "none"  # a choice like others: a drop-down has nothing to show for None
 
 PHASES = {
@@ -67,8 +66,8 @@ def cockpit(
     temperatures: Policies | None = None,
     **further: object,
 ) -> Cockpit:
-    """Controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to `folder`.
-    The third teacher is for temperatures of several at once, and is left out and hidden at others.
+    """Shows controls and live pictures of a training. `compact` has the sliders and curves alone; snapshots go to
+    `folder`. The third teacher is for temperatures of several at once, and is left out and hidden at others.
     Networks are the kit's or any other by its name, such as `timm:resnet18`. `data` is a folder with real images; with
     role "own" it is an image folder of one's own. `sources` says what fills which role, as a plan's do. `temperatures`
     are policies of one's own to choose from, by name: K, α, the rate and further sliders move what they call
@@ -80,24 +79,31 @@ def cockpit(
     """
     global _current
     asked = {**locals()}
-    one_of("role", role, roles_of(data))
-    for model in (student, *filter(None, (teacher, small_teacher, third_teacher))):
-        check_name(model)
-    check_sources(sources or {})
+    sources, own, folder = check_sources(sources or {}), temperatures or {}, Path(folder)
+    if "source" in further:
+        raise KitError(f"source {further['source']!r} is not allowed; allowed: sources, what fills which role")
+    for name, policy in own.items():
+        if not isinstance(policy, Policy):
+            raise KitError(f"temperature {name!r} {policy!r} is not allowed; allowed: a Policy")
+    try:
+        settings = Settings(
+            role=role, student=student, teacher=teacher, small_teacher=small_teacher, third_teacher=third_teacher,
+            seed=seed, epochs=epochs, preset=preset, source=sources.get(role, "auto"), data=data, **further,
+        )  # fmt: skip
+        one_of("role", settings.role, roles_of(data))
+        for model in filter(None, (getattr(settings, whose) for whose in NETWORKS)):
+            check_name(model)
+        usual = settings.plan().size(settings.role).epochs
+        if settings.temperature not in [*own]:
+            settings.stages(max(1, settings.epochs or usual))
+    except ValidationError as error:
+        raise KitError(one_line(error)) from None
     former = _current() if _current else None
     if former is not None and former.asked == asked and former.comm is not None:
         return former
     if former is not None:
         former.close()
-    preset_named(preset)
-    for name, policy in (temperatures or {}).items():
-        if not isinstance(policy, Policy):
-            raise KitError(f"temperature {name!r} {policy!r} is not allowed; allowed: a Policy")
-    settings = Settings(
-        role=role, student=student, teacher=teacher, small_teacher=small_teacher, third_teacher=third_teacher,
-        seed=seed, epochs=epochs, preset=preset, source=(sources or {}).get(role, "auto"), data=data, **further,
-    )  # fmt: skip
-    opened = Cockpit(settings, sources or {}, temperatures or {}, compact, Path(folder))
+    opened = Cockpit(settings, sources, own, compact, folder)
     opened.asked = asked
     _current = weakref.ref(opened)
     return opened
@@ -159,7 +165,7 @@ class Cockpit(widgets.VBox):
         self.third_teacher = choice("third teacher", [*models, (NONE, NONE)], settings.third_teacher or NONE)
         self.third_teacher.layout = widgets.Layout(width="244px", max_width="100%", display="none")
         self.student = choice("student", models, settings.student)
-        self.seed = widgets.BoundedIntText(value=settings.seed, min=0, max=9999, description="seed", **NARROW)
+        self.seed = widgets.IntText(value=settings.seed, description="seed", **NARROW)
         self.image = choice("image", [("…", 0)], 0)
         for control in (self.role, *(getattr(self, whose) for whose in NETWORKS), self.seed):
             control.observe(lambda _: self._described(), "value")
@@ -256,6 +262,7 @@ class Cockpit(widgets.VBox):
         if on and len(self.lanes) == 1:
             first, second = self.lanes[0], self._lane("B", self._chosen())
             second.follow(first, self._chosen())
+            second.session.look_at(self.image.value)
             self.lanes.append(second)
             first.session.keep_step(second.session)
             second.session.keep_step(first.session)
@@ -284,11 +291,10 @@ class Cockpit(widgets.VBox):
     async def _draw_on(self) -> None:
         """Shows what has changed, at most every INTERVAL, until the cockpit is closed."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), ATTENTION)
-            except TimeoutError:
-                if self.page.is_silent:
-                    self._page_told(False)
+            if self.page.is_silent:
+                self._page_told(False)
             self._wake.clear()
             self.draw()
             await asyncio.sleep(INTERVAL)
@@ -349,7 +355,7 @@ class Cockpit(widgets.VBox):
         goes = [state.phase in ("running", "teachers") for state in states]
         self.start_button.disabled, self.pause_button.disabled = all(goes), not any(goes)
         self.reset_button.disabled = not any(goes) and not any(s.step or s.phase == "failed" for s in states)
-        self.snapshot_button.disabled = not first.step
+        self.snapshot_button.disabled = not any(state.step for state in states)
         self.third_teacher.layout.display = None if any(lane.is_at_once for lane in self.lanes) else "none"
         self.page.lost = any(state.step for state in states)
         self.status.value = f'<div role="status" style="line-height:1.4">{"<br>".join(lines)}</div>'

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import ipywidgets as widgets
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kit.cam.heat_maps import maps
@@ -45,6 +46,7 @@ TEMPERATURES: dict[str, tuple[str | Policy, str]] = {  # with the reading of Eq.
     "several at once, one t each": ("graduation", "printed"),
 }
 Policies = Mapping[str, Policy]  # of one's own, by name
+NETWORKS = ("teacher", "small_teacher", "third_teacher", "student")
 WIDE = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="334px", max_width="100%")}
 GAP = widgets.Layout(grid_gap="4px 12px", flex_flow="row wrap")
 
@@ -56,8 +58,12 @@ class Lane:
         self, name: str, settings: Settings, own: Policies, hear: Callable[[], None], moved: Callable[[], None]
     ) -> None:
         self.name, self._moved = name, moved
+        given = option_of(settings)
+        own = {**own, given: settings.temperature} if isinstance(settings.temperature, Policy) else own
         self._temperatures = TEMPERATURES | {option: (policy, "printed") for option, policy in own.items()}
-        self.temperature = widgets.Dropdown(options=list(self._temperatures), description="temperature", **WIDE)
+        self._temperatures.setdefault(given, (settings.temperature, settings.reading))
+        self.temperature = widgets.Dropdown(options=list(self._temperatures), value=given, description="temperature",
+                                            **WIDE)  # fmt: skip
         self.k = widgets.FloatSlider(value=settings.k, min=1, max=K_MAX, step=1, description="K, threshold",
                                      readout_format=".4", **WIDE)  # fmt: skip
         self.alpha = widgets.FloatSlider(value=1, min=0, max=1, step=0.05, description="α, soft share", **WIDE)
@@ -90,10 +96,9 @@ class Lane:
     def describe(self, base: Settings) -> None:
         """Takes role and networks from `base`; which sliders there are and act, and from where, follows from them."""
         self._base, described = base, self._heated(base)
-        epochs = base.epochs or base.plan().size(base.role).epochs
         stages: Sequence[Stage] = ()
-        with contextlib.suppress(KitError):  # the session will say why not
-            stages = described.stages(epochs)
+        with contextlib.suppress(KitError, ValidationError):  # the session will say why not
+            stages = described.stages(base.epochs or base.plan().size(base.role).epochs)
         parts = [part for stage in stages for part in steering.parts(stage)]
         self._begins = next((stage for stage in stages if stage.temperature is not None), None)
         self.sliders = self._usual | self._further.get(self.temperature.value, {})
@@ -243,6 +248,18 @@ class Lane:
         )
         answers = widgets.Box([self.bars], layout=widgets.Layout(flex="1 1 378px", max_width="560px"))
         return widgets.HBox([answers, looks], layout=widgets.Layout(grid_gap="16px", flex_flow="row wrap"))
+
+
+def option_of(settings: Settings) -> str:
+    """What the drop-down calls the temperature of these settings; one of its own by its name."""
+    T, reading = settings.temperature, settings.reading
+    if isinstance(T, Policy):
+        return f"{T.kind}, given"
+    if T is None:
+        return "adaptive" if settings.recipe == "kit" else f"of recipe {settings.recipe}"
+    usual = {each: option for option, each in TEMPERATURES.items()}
+    other = f"T = {T}, Eq. (1) {reading}" if str(T)[:1].isdigit() else str(T)
+    return usual.get((str(T), reading), other)
 
 
 def slider(policy: Policy, field: str) -> widgets.FloatSlider:

@@ -19,7 +19,6 @@ import queue
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,7 +32,8 @@ from kit.data.augment import normalise
 from kit.data.base import sample
 from kit.errors import KitError, one_line
 from kit.live.state import History, Look, State
-from kit.live.teachers import STARTING, announcement, teach_alone
+from kit.live.stream import LENT, Stream
+from kit.live.teachers import announcement, teach_alone
 from kit.paper.settings import Settings
 from kit.runs.spec import Run, replayed, with_teachers
 from kit.runs.store import find
@@ -54,7 +54,8 @@ class _Reset(BaseException):
     """Unwinds a life to begin the next, or the thread where there is nothing to begin."""
 
 
-_OPEN: weakref.WeakSet[Session] = weakref.WeakSet()
+_OPEN: set[Session] = set()
+_found: tuple[int, float]  # torch's threads and the switch interval, before the first of them opened
 
 
 class Session:
@@ -74,12 +75,14 @@ class Session:
         self._waits = False  # for whoever has an order for it
         self._training: Training | None = None
         self.state = State()
-        self._threads, self._interval = torch.get_num_threads(), sys.getswitchinterval()
+        global _found
+        if not _OPEN:
+            _found = torch.get_num_threads(), sys.getswitchinterval()
+        _OPEN.add(self)
         torch.set_num_threads(1)
         sys.setswitchinterval(SWITCHING)
         self._thread = threading.Thread(target=self._work, name="session", daemon=True)
         self._thread.start()
-        _OPEN.add(self)
 
     # ---- from any thread ---------------------------------------------------------------------------------------
 
@@ -127,14 +130,17 @@ class Session:
         """Ends the thread; True when it has ended within so many seconds. It ends after the batch it is at."""
         self._controls.put(("reset", None))
         self._thread.join(timeout)
-        torch.set_num_threads(self._threads)
-        sys.setswitchinterval(self._interval)
+        if _OPEN == {self}:
+            torch.set_num_threads(_found[0])
+            sys.setswitchinterval(_found[1])
+        _OPEN.discard(self)
         return not self._thread.is_alive()
 
     @property
     def replay(self) -> Run:
         """The run that trains the same student again, with what was steered up to now."""
-        return replayed(self.run, self.state.events)
+        state = self.state
+        return replayed(state.run, state.events)
 
     # ---- on its own thread -------------------------------------------------------------------------------------
 
@@ -152,9 +158,10 @@ class Session:
 
     def _live(self, described: Settings | Run) -> None:
         """From a reset to the next."""
-        self._begin()
+        self._begin(described)
         try:
-            self.run = described if isinstance(described, Run) else described.run()
+            with LENT:  # networks that are tried draw their weights
+                self.run = described if isinstance(described, Run) else described.run()
             self._train()
         except ValidationError as error:
             self._publish(phase="failed", message=one_line(error))
@@ -166,14 +173,14 @@ class Session:
             self._owed = 0.0
             self._obey()
 
-    def _begin(self) -> None:
+    def _begin(self, described: Settings | Run) -> None:
         self.run = self._training = None
         self._owed = 0.0
         self._early: list[tuple[str, float]] = []  # what was steered before it was set up
         self._said_at = self._said_cost = self._seen_at = self._seen_cost = self._sketched_at = 0.0
         self._done_at = 0.0, 0  # when it went on last, or its speed was measured, and after how many batches
         held = self.state.held
-        self.state = State(number=self.state.number, held=held)
+        self.state = State(number=self.state.number, held=held, described=described)
         self._publish(message="loading images")
 
     def _train(self) -> None:
@@ -189,14 +196,15 @@ class Session:
         self._obey()
         self._publish(phase="running")
         self._done_at = time.perf_counter(), 0
-        for _ in self._training:
+        for _ in self._stream.steps(self._training):
             self._after_batch()
             self._obey()
         top1 = self._training.epochs[-1]["test_top1"]
         self._publish(phase="finished", message=f"test Top-1 {top1:.1%}")
 
     def _set_up(self) -> None:
-        with STARTING:
+        self._stream = Stream(self.run)
+        with self._stream.lent():
             training = start(self.run)
         self._terms = np.full((training.total_steps, 2), np.nan)
         self._copies = {name: copy.deepcopy(net) for name, net in training.teachers.networks.items()}
@@ -332,7 +340,7 @@ class Session:
             used=written.temperatures[:n, 1].numpy(),
             mismatch=self._terms[:n, 0],
             spread=self._terms[:n, 1],
-            traces={name: trace[:n].numpy() for name, trace in written.traces.items()},
+            traces={name: trace[:n].cpu().numpy() for name, trace in written.traces.items()},
         )
         return {
             "step": n,

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from kit.errors import KitError
-from kit.live.lane import Lane
+from kit.live.lane import NETWORKS, Lane
 from kit.live.plots import Curves, curves
 from kit.live.state import History, State
+from kit.networks.named import parts
 from kit.paper.presets import preset_named
 from kit.paper.settings import Settings
-from kit.runs.spec import Run
-from kit.runtime.environment import folder_from
+from kit.runs.spec import Run, replayed
+from kit.runtime.environment import absolute, folder_from
 from kit.show import style
 from kit.show.artefacts import save
 from kit.show.panels import Softened
@@ -38,13 +40,13 @@ def written(shown: Sequence[Lane], folder: Path) -> tuple[Path, dict[str, str]]:
     where something was steered `events.json`; gives the new folder, and of each session the line that trains its
     student again, wherever pasted.
 
-    Raises KitError before anything has begun.
+    A session that has not begun is left out. Raises KitError where none has.
     """
-    lanes = [(lane, lane.session.state) for lane in shown]
-    first, state = lanes[0]
-    if not state.step:
+    lanes = [(lane, state) for lane in shown if (state := lane.session.state).step]
+    if not lanes:
         raise KitError("there is nothing to save yet: press Start first")
-    base = f"{first.session.described.role}-{first.session.described.student}-step{state.step:05d}"
+    _, state = lanes[0]
+    base = f"{state.described.role}-{Path(state.described.student).name}-step{state.step:05d}"
     taken = (folder / (base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
     place = next(path for path in taken if not path.exists()).absolute()
     frames = [pd.DataFrame(table(state.history)).assign(session=lane.name) for lane, state in lanes]
@@ -56,20 +58,21 @@ def written(shown: Sequence[Lane], folder: Path) -> tuple[Path, dict[str, str]]:
             events = place / ("events.json" if len(lanes) == 1 else f"events-{lane.name}.json")
             events.write_text(steering.text(state.events), encoding="utf-8")
         described[lane.name] = {
-            "settings": lane.session.described.model_dump(mode="json"),
+            "settings": state.described.model_dump(mode="json"),
             "events": [event.model_dump() for event in state.events],
-            "run": lane.session.replay.hash,
+            "run": replayed(state.run, state.events).hash,
             "step": state.step,
-            "command": again(lane.session.described, state.run, events),
+            "command": again(state.described, state.run, events),
         }
     (place / "settings.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return place, {name: each["command"] for name, each in described.items()}
 
 
 def again(settings: Settings, run: Run, events: Path | None) -> str:
-    """The line that trains the same student again, by the Python that trained it, from the same images: a command, or
-    Python where no command can name its temperature."""
-    given = {"data": str(run.data.folder or folder_from("KIT_DATA"))} if run.data.source == "real" else {}
+    """The line that trains the same student again, by the Python that trained it, from the same images and files: a
+    command, or Python where no command can name its temperature."""
+    given = {name: anywhere(name, value) for name, value in settings if value is not None}
+    given |= {"data": str(run.data.folder or folder_from("KIT_DATA"))} if run.data.source == "real" else {}
     settings = settings.model_copy(update=given)
     if not isinstance(settings.temperature, Policy):
         words = shlex.split(settings.command(str(events) if events else None))
@@ -81,10 +84,18 @@ def again(settings: Settings, run: Run, events: Path | None) -> str:
     return f"no command can name a temperature of one's own; in Python: train({line})"
 
 
+def anywhere(name: str, value: Any) -> Any:
+    """A setting's value, with an absolute path where it names a file of one's own."""
+    if name.endswith(("_weights", "_classes")):
+        return str(absolute(value))
+    place, function = parts(value) if name in NETWORKS else ("", "")
+    return f"{absolute(place)}:{function}" if place.endswith(".py") else value
+
+
 def figure_of(lanes: Sequence[tuple[Lane, State]]) -> Figure:
     """Curves and distributions as one figure with its caption."""
-    settings, state = lanes[0][0].session.described, lanes[0][1]
-    run = state.run
+    _, state = lanes[0]
+    settings, run = state.described, state.run
     source = style.source_line({settings.role: f"{run.data.name} ({run.data.source})"}, settings.preset, 1,
                                preset_named(settings.preset).says)  # fmt: skip
     with style.styled():

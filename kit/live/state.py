@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from kit.data.base import Split
+from kit.paper.settings import Settings
 from kit.runs.spec import Run
 from kit.temperature import Policy
 from kit.temperature import State as Temperature
@@ -64,7 +65,8 @@ class State:
     number: int = 0  # of changes so far
     phase: Phase = "loading"
     message: str = ""
-    run: Run | None = None  # what is trained; None until it is described and its images are loaded
+    described: Settings | Run | None = None  # what to train
+    run: Run | None = None  # the run of it; None until it is described and its images are loaded
     pictures: Split | None = None  # the test images to pick from, likewise
     networks: Mapping[str, nn.Module] = field(default_factory=dict)  # copies at the start, for whoever watches
     held: bool = False  # it would run, but nobody watches

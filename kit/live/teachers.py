@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -13,6 +12,7 @@ import torch
 from kit.errors import KitError
 from kit.grid.durations import Pace
 from kit.grid.engines import end_with_parent
+from kit.live.stream import Stream
 from kit.recipe import hard_labels
 from kit.runs.spec import Run
 from kit.runs.training import train
@@ -21,7 +21,6 @@ from kit.training.forward import Machine
 from kit.training.history import Diverged
 
 MEASURING = 0.15  # seconds of a teacher's training, to tell how long it will take
-STARTING = threading.Lock()  # fresh weights are drawn from torch's one stream
 
 
 def teach_alone(missing: list[Run], sender: Connection) -> None:
@@ -65,11 +64,12 @@ def seconds(run: Run) -> float:
     """About how long a run takes here, from a few of its batches on hard labels; a given one's are none."""
     if run.is_given:
         return 0.0
-    with STARTING:
+    stream = Stream(run)
+    with stream.lent():
         student = run.student.build(run.seed)
     recipe = run.recipe.model_copy(update={"stages": hard_labels()})
     training = Training(recipe, run.data.load(), student, {}, run.seed, machine=Machine(run.device, run.precision))
-    steps = iter(training)
+    steps = stream.steps(training)
     next(steps)  # it sets up what the others find
     begin = time.perf_counter()
     while time.perf_counter() < begin + MEASURING and next(steps, None):

@@ -44,7 +44,8 @@ def stages(T: float) -> tuple[Stage, ...]:
 METHOD = Method(
     key="[10]",
     title="complexity gap, teacher held near",
-    reading="teacher and student trained together, the teacher on the labels and on the student's distribution",
+    reading="teacher and student trained together, the teacher on the labels and on the student's distribution, the "
+    "student by Eq. (1) (ProKT: by KL alone at T=1, from the updated teacher, whose classifier starts at zero)",
     cite="unknown reference; second reading after ProKT, Shi et al., 2021",
     build=straight(stages),
 )

@@ -37,10 +37,14 @@ class Space(Described):
 
     @classmethod
     def around(cls, student: LayeredSpec, **choices: Any) -> Space:
-        """The space around a network: its stages end where it pools or strides."""
-        last = len(student.layers) - 1
-        ends = [layer.channels for i, layer in enumerate(student.layers) if layer.pool or i == last]
-        return cls(channels=tuple(ends), classes=student.classes, **choices)
+        """Makes the space around a network: a stage lies between two places where it pools or strides, and is as wide
+        as its widest layer."""
+        stages = [0]
+        for layer in student.layers:
+            stages += [0] * (layer.stride > 1)
+            stages[-1] = max(stages[-1], layer.channels)
+            stages += [0] * layer.pool
+        return cls(channels=tuple(filter(None, stages)), classes=student.classes, **choices)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -17,9 +17,8 @@ def build(setting: Setting, seed: int, given: bool = False) -> Procedure:
     is to ours, each trained for as long as that. The student's agreement is still measured with the explained model.
     """
     hops = (*setting.assistants, setting.student)
-    split = chain_epochs(setting.epochs, len(hops))
-    if given:
-        split = [*[setting.small.recipe.epochs] * len(setting.assistants), setting.epochs]
+    whole = [*[setting.small.recipe.epochs] * len(setting.assistants), setting.epochs]
+    split = whole if given else chain_epochs(setting.epochs, len(hops))
     chain, notes, teacher = [], [], setting.big
     for hop, (network, epochs) in enumerate(zip(hops, split, strict=True)):
         if hop < len(setting.assistants) and (warning := size_warning(network, setting.big.student)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from pydantic import Field, model_validator
@@ -65,7 +64,7 @@ class LayeredSpec(Described):
         layers = _vgg_layers(model) if model.name in VGG_STAGES else _resnet_layers(model)
         return cls(layers=tuple(layers), classes=model.classes, title=model.title)
 
-    @cached_property
+    @property
     def widths(self) -> str:
         """Lists the channels in order, `p` for a pool or stride, `+` for a residual's end: `8 8p 16 16+p`."""
         return " ".join(

@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import json
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -87,7 +88,7 @@ class NamedSpec(Described):
     def build(self, seed: int | None = None) -> nn.Module:
         """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
         alone. Raises KitError where the code is another one, or raises, or gives other parameters."""
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        with torch.random.fork_rng(devices=[], enabled=seed is not None), _importing(_file(self.name, self.path)):
             if seed is not None:
                 torch.manual_seed(seed)
             network = _built(self.name, self.outputs, self.arguments, self.code, self.path)
@@ -242,8 +243,8 @@ def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn
     place, function = parts(name)
     if place in LIBRARIES:
         return LIBRARIES[place](function)
-    if path is not None or place.endswith(".py"):
-        module = _module_of(name, _source(name, code, path), path or place)
+    if (file := _file(name, path)) is not None:
+        module = _module_of(name, _source(name, code, path), file)
     else:
         found, _ = located(name)
         if found != code:
@@ -256,6 +257,12 @@ def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn
         near = ", ".join(_nearest(function, known) or known[:8]) or "none is there"
         raise KitError(f"network {name!r}: {Path(place).name} has no function {function!r}; allowed: {near}")
     return called
+
+
+def _file(name: str, path: str | None) -> str | None:
+    """Finds the file that a name's function stands in; None of a module's or a library's."""
+    place, _ = parts(name)
+    return path or (place if place.endswith(".py") else None)
 
 
 def _source(name: str, code: str | None, path: str | None) -> bytes:
@@ -280,7 +287,7 @@ def _other_code(name: str) -> KitError:
 
 
 def _module_of(name: str, content: bytes, path: str) -> Any:
-    """Executes a file's code, once, as a module of its own; what lies beside the file can be imported from it."""
+    """Executes a file's code, once, as a module of its own."""
 
     class Read(SourceFileLoader):
         """Takes the code that was hashed, and leaves no __pycache__ beside it."""
@@ -293,8 +300,6 @@ def _module_of(name: str, content: bytes, path: str) -> Any:
         return sys.modules[own]
     module = ModuleType(own)
     module.__file__ = path
-    if (folder := str(Path(path).parent)) not in sys.path:
-        sys.path.append(folder)
     sys.modules[own] = module  # which dataclasses look up
     try:
         with foreign(name, "while it was read"):
@@ -303,6 +308,42 @@ def _module_of(name: str, content: bytes, path: str) -> Any:
         del sys.modules[own]
         raise
     return module
+
+
+_IMPORTING = threading.RLock()
+_beside: dict[str, dict[str, ModuleType]] = {}  # by folder, what networks' code has imported from there
+
+
+@contextmanager
+def _importing(file: str | None) -> Iterator[None]:
+    """Lets a file's code import what lies beside it, and not what lies by the same name beside another's."""
+    if file is None:
+        yield
+        return
+    folder = str(absolute(file).parent)
+    with _IMPORTING:
+        own = _beside.setdefault(folder, {})
+        others = {name: module for each in _beside.values() if each is not own for name, module in each.items()}
+        for name in others:
+            sys.modules.pop(name, None)
+        sys.modules.update(own)
+        before = set(sys.modules)
+        sys.path.insert(0, folder)
+        try:
+            yield
+        finally:
+            sys.path.remove(folder)
+            if folder not in sys.path:
+                sys.path.append(folder)  # for what is imported when the network is used
+            new = [name for name in sys.modules.keys() - before if _lies_in(folder, name.partition(".")[0])]
+            own.update({name: sys.modules[name] for name in new})
+            sys.modules.update({name: module for name, module in others.items() if name not in sys.modules})
+
+
+def _lies_in(folder: str, package: str) -> bool:
+    spec = getattr(sys.modules.get(package), "__spec__", None)
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or [])]
+    return any(place is not None and str(Path(place).parent) == folder for place in places)
 
 
 def _built(name: str, classes: int, arguments: Mapping[str, Any], code: str | None, path: str | None) -> nn.Module:
@@ -350,7 +391,7 @@ def _tried(
     name: str, classes: int, px: int, arguments: str, code: str | None, path: str | None, view: View | None
 ) -> NamedSpec:
     given = json.loads(arguments)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _importing(_file(name, path)):
         networks = []
         for _ in range(2):
             torch.manual_seed(0)

@@ -157,8 +157,12 @@ def compare(
     """
     seeds = plan.preset.seeds if seeds is None else seeds
     given = {seed: setting(plan, seed, assistants, cost_target) for seed in plan.seeds(seeds)}
+    first = given[plan.first_seed]
+    for method in methods:
+        if method.search is None:
+            method.build(first, plan.first_seed)  # refuses a budget that is too short before training
     if cost_target is not None:
-        student_search.search(given[plan.first_seed], seed=0)  # refuses a target that cannot be met before training
+        student_search.search(first, seed=0)  # and a target that cannot be met
     how = (jobs, show_progress)
     teachers = train_all([run for each in given.values() for run in (each.big, each.small)], *how)
     for outcome in teachers.values():

@@ -20,6 +20,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from foreign_networks import own_file
 from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import Field, create_model
@@ -27,6 +28,7 @@ from scipy.special import softmax
 
 from kit.__main__ import main
 from kit.errors import KitError
+from kit.live import snapshot
 from kit.live.cockpit import NONE, cockpit, sentence
 from kit.live.drawn import distributions
 from kit.live.lane import slider
@@ -39,6 +41,7 @@ from kit.runs.spec import replayed, with_teachers
 from kit.runs.store import find
 from kit.runs.training import train
 from kit.show import style
+from kit.show.artefacts import save
 from kit.temperature import Adaptive, Policy
 from kit.training import steering
 from kit.training.steering import Event
@@ -184,8 +187,10 @@ def test_a_sibling_is_chosen_and_the_mean_of_its_temperatures_by_image_is_seen(o
 
 def test_comparing_gives_a_second_session_on_the_same_batches(opened):
     one = opened()
+    one.image.value = 5
     one.compare.value = True
     second = one.lanes[1]
+    wait(lambda: second.session.state.look is not None and second.session.state.look.image == 5)
     second.temperature.value = "T = 20, Eq. (1) printed"
     wait(lambda: second.session.described.temperature == "20")
     one.start()
@@ -216,6 +221,46 @@ def test_wrong_settings_are_said_in_the_status(opened):
     assert "epochs: 0 is not allowed" in one.status.value
     with pytest.raises(KitError, match="preset 'huge'"):
         cockpit(preset="huge")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"epochs": "many"}, "epochs: 'many' is not allowed"), ({"k": 0.5}, "k: 0.5 is not allowed"),
+     ({"no_such": 1}, "no_such: 1 is not allowed"), ({"source": "real"}, "source 'real' is not allowed"),
+     ({"student": 5}, "student: 5 is not allowed"), ({"temperatures": {"mine": 5}}, "temperature 'mine' 5"),
+     ({"preset": "huge"}, "preset 'huge'"), ({"temperature": "warm"}, "temperature 'warm' is not known"),
+     ({"temperature": "CTKD"}, "--small-teacher 'cnn' is not allowed"), ({"role": "own"}, "role 'own'")],
+)  # fmt: skip
+def test_what_is_refused_is_one_line_and_the_cockpit_that_trains_goes_on(opened, wrong, said):
+    one = opened(epochs=400)
+    one.start()
+    phase(one, "running")
+    with pytest.raises(KitError) as raised:
+        cockpit(**SMALL | wrong)
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+    assert one.lanes[0].session.state.phase == "running"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"temperature": "5", "reading": "hinton"}, {"temperature": 5}, {"temperature": "7.5", "reading": "hinton"},
+     {"temperature": "schedule"}, {"temperature": None}, {"temperature": "rising"}, {"temperature": "together"},
+     {"temperature": Adaptive(k=9, rate=3)}, {"temperature": None, "recipe": "crd"}, {"seed": 123456}],
+)  # fmt: skip
+def test_it_trains_the_temperature_and_seed_that_were_given(opened, given):
+    small = {} if given.get("temperature") == "together" else {"small_teacher": None}
+    one, wanted = opened(**small | given), Settings(**SMALL | small | given).run()
+    assert one.lanes[0].session.run == wanted
+    one.reset()
+    assert one.lanes[0].session.described.run() == wanted
+    one.lanes[0].temperature.value = "schedule"
+    assert one.lanes[0].settings.temperature == "schedule"
+
+
+def test_one_of_ones_own_temperatures_may_come_first(opened):
+    one = opened(temperatures={"pulled": Pulled()}, temperature="pulled")
+    assert one.lanes[0].temperature.value == "pulled"
+    assert one.lanes[0].session.state.run == Settings(**SMALL | {"temperature": Pulled()}).run()
 
 
 # ---- several teachers at once ----------------------------------------------------------------------------------------
@@ -576,6 +621,57 @@ def test_there_is_nothing_to_save_before_the_start(opened):
     assert "press Start first" in one.status.value
 
 
+def test_a_snapshot_has_what_was_shown_when_it_was_taken(opened, monkeypatch):
+    """Steering and a reset that come in meanwhile are not in it, nor a session that has not begun."""
+    one = opened(epochs=400)
+    session = one.lanes[0].session
+    one.step()
+    wait(lambda: session.state.phase == "paused")
+    run = session.run
+    one.compare.value = True
+    phase(one, "ready", "paused")
+
+    def saved_late(*arguments):
+        session.steer("k", 3)
+        wait(lambda: session.state.events)
+        session.described = Settings(**SMALL | {"seed": 3})
+        save(*arguments)
+
+    monkeypatch.setattr(snapshot, "save", saved_late)
+    one.snapshot_button.click()
+    assert "saved in" in one.status.value
+    ((_, command),) = one.lines.lines
+    (place,) = one._folder.iterdir()
+    told = json.loads((place / "settings.json").read_text())
+    assert list(told) == ["A"] and told["A"]["run"] == run.hash and told["A"]["events"] == []
+    assert told["A"]["settings"]["seed"] == 0 and "--seed" not in command
+
+
+@pytest.mark.parametrize("temperature", ["adaptive", Adaptive(k=9, rate=3)])
+def test_a_snapshots_line_works_wherever_it_is_pasted(tmp_path, monkeypatch, capsys, temperature):
+    monkeypatch.chdir(tmp_path)
+    own_file(tmp_path)
+    trained = find(Settings(**SMALL).run().teachers["big"]).folder / "student.safetensors"
+    Path("mine.safetensors").write_bytes(trained.read_bytes())
+    settings = Settings(**SMALL | {"temperature": temperature, "student": "my_nets.py:tiny",
+                                   "teacher_weights": "mine.safetensors"})  # fmt: skip
+    run = settings.run()
+    line = snapshot.again(settings, run, None)
+    monkeypatch.chdir(tmp_path.parent)
+    asked = []
+
+    def not_now(runs, jobs):
+        asked.extend(runs)
+        raise KitError("enough")
+
+    if isinstance(temperature, Policy):
+        eval(line.partition("in Python: ")[2], {"Settings": Settings, "Adaptive": Adaptive, "train": asked.append})
+    else:
+        monkeypatch.setattr("kit.grid.training.train_all", not_now)
+        assert main(shlex.split(line)[3:]) == 2
+    assert asked == [run]
+
+
 # ---- pages come and go -----------------------------------------------------------------------------------------------
 
 
@@ -599,6 +695,25 @@ def test_silence_counts_from_the_last_sign_of_life(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now + SILENCE + 1)
     assert page.is_silent and told == [True]
     page.close()
+
+
+def test_a_page_that_fell_silent_is_missed_while_a_student_trains(tmp_path, monkeypatch):
+    async def watch() -> None:
+        one = cockpit(**SMALL | {"epochs": 400, "folder": tmp_path})
+        try:
+            one.page._handle_custom_msg({"there": True}, [])
+            one.start()
+            while not one.lanes[0].session.state.step:
+                await asyncio.sleep(0.01)
+            monkeypatch.setattr("kit.live.page.SILENCE", 0)
+            deadline = time.monotonic() + PATIENCE
+            while not one.lanes[0].session.state.held:
+                assert one.lanes[0].session.state.phase != "finished" and time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+        finally:
+            one.close()
+
+    asyncio.run(watch())
 
 
 def test_opening_again_ends_the_former_one(opened):

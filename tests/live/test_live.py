@@ -6,12 +6,14 @@ import gc
 import json
 import random
 import shlex
+import sys
 import threading
 import time
 
 import psutil
 import pytest
 import torch
+from foreign_networks import own_file
 from safetensors.torch import load_file
 
 from kit.__main__ import main
@@ -19,6 +21,7 @@ from kit.errors import KitError
 from kit.grid.durations import images_of
 from kit.live import session as sessions
 from kit.live.session import Session, Settings
+from kit.live.stream import LENT
 from kit.live.teachers import shares
 from kit.networks.flops import flops_per_image
 from kit.runs.spec import changed, with_teachers
@@ -115,6 +118,31 @@ def test_what_is_steered_midway_is_replayed_bit_for_bit(open_session, tmp_path, 
     assert [event.name for event in state.events] == ["k", "alpha", "rate", "k"]
     assert session.replay.hash != session.run.hash
     assert same(load_file(train(session.replay).folder / "student.safetensors"), weights(session))
+
+
+def test_what_dropout_drops_is_each_sessions_own(open_session, tmp_path):
+    own = vars(SMALL) | {"student": f"{own_file(tmp_path)}:tiny"}
+    outside = torch.get_rng_state()
+    alone, *pair = (open_session(Settings(**own | {"student_args": {"drop": drop}})) for drop in (0.5, 0.5, 0.2))
+    alone.start()
+    wait(alone, "finished")
+    for session, other in zip(pair, pair[::-1], strict=True):
+        session.keep_step(other)
+        session.start()
+    for session in pair:
+        wait(session, "finished")
+    assert torch.equal(torch.get_rng_state(), outside)
+    for session in (alone, *pair):
+        assert same(load_file(train(session.run).folder / "student.safetensors"), weights(session))
+
+
+def test_who_drops_nothing_waits_for_nobodys_stream(open_session):
+    session = open_session(Settings(**vars(SMALL) | {"epochs": 400}))
+    session.start()
+    wait(session, "running", until=lambda s: s.step > 1)
+    with LENT:
+        step = session.state.step
+        wait(session, "running", until=lambda s: s.step > step + 20)
 
 
 def test_steering_acts_from_the_next_batch_and_before_the_first(open_session):
@@ -353,6 +381,21 @@ def test_30_starts_and_resets_leave_threads_and_memory_as_they_were(open_session
     gc.collect()
     assert process.num_threads() == threads
     assert process.memory_info().rss == pytest.approx(memory, rel=0.05)
+
+
+def test_the_last_to_close_restores_what_the_first_found():
+    sessions.close_all()
+    before, interval = torch.get_num_threads(), sys.getswitchinterval()
+    torch.set_num_threads(2)
+    try:
+        first, second, third = (Session(SMALL) for _ in range(3))
+        for session in (first, third, first):
+            assert session.close(timeout=PATIENCE)
+            assert (torch.get_num_threads(), sys.getswitchinterval()) == (1, pytest.approx(sessions.SWITCHING))
+        assert second.close(timeout=PATIENCE)
+        assert (torch.get_num_threads(), sys.getswitchinterval()) == (2, interval)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_closing_ends_the_thread_within_a_second():

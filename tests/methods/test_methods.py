@@ -315,6 +315,20 @@ def test_an_assistant_that_is_given_is_not_charged_and_leaves_the_student_the_wh
     assert assistant.teachers == {"big": setting.big}
 
 
+def test_a_budget_too_short_for_a_chain_is_refused_before_anything_trains(setting, monkeypatch):
+    two = (setting.small.student, setting.big.student)
+    short = dataclasses.replace(setting, assistants=two, epochs=2)
+    given = teacher_assistant(short, seed=0, given=True)  # of which nothing is split
+    assert [given.final.recipe.epochs, given.final.teachers["assistant"].teachers["assistant"].recipe.epochs] == [2, 3]
+
+    def trained(runs, *how):
+        raise AssertionError("something trains")
+
+    monkeypatch.setattr(table4, "train_all", trained)
+    with pytest.raises(KitError, match="a budget of 2 epochs is too short for 3 trainings"):
+        table4.compare(Plan.of("smoke"), assistants=("vgg16", "cnn"))
+
+
 def test_the_small_teacher_alone_is_ordinary_distillation_from_it(setting):
     (alone,) = (method for method in METHODS if method.key == "small alone")
     ordinary = ORDINARY.build(setting, 0).final

@@ -122,6 +122,22 @@ def test_every_student_of_the_search_space_is_valid(data):
     assert flops_per_image(spec, 9)[0] >= space.cheapest(9)
 
 
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("vgg16", (4, 8, 16, 32, 32)), ("vgg19", (4, 8, 16, 32, 32)), ("resnet34", (4, 8, 16, 32)),
+     ("resnet50", (16, 32, 64, 128))],
+)  # fmt: skip
+def test_a_stage_ends_where_the_network_pools_or_strides(name, channels):
+    student = LayeredSpec.of(ModelSpec(name=name, classes=7, width=4, stem="small"))
+    assert Space.around(student).channels == channels
+
+
+def test_a_copys_widths_are_its_own():
+    spec = NETWORKS["vgg19"]
+    assert spec.widths.startswith("4 4p 8")
+    assert spec.model_copy(update={"layers": spec.layers[2:]}).widths.startswith("8 8p 16")
+
+
 def test_removing_layers_keeps_residuals_and_down_sampling():
     layers = (
         Layer(channels=4),

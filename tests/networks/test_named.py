@@ -243,6 +243,31 @@ def test_what_lies_beside_a_file_can_be_imported_and_a_file_is_executed_once(tmp
     assert not (tmp_path / "__pycache__" / "my_nets.cpython-311.pyc").exists()
 
 
+@pytest.mark.parametrize("first", ["a", "b"])
+@pytest.mark.parametrize("on_path", [False, True])
+def test_files_of_two_folders_have_helpers_of_the_same_name(tmp_path, monkeypatch, first, on_path):
+    files = {}
+    for folder, width in (("a", 2), ("b", 3)):
+        (tmp_path / folder / "parts").mkdir(parents=True)
+        (tmp_path / folder / "sizes_beside.py").write_text(f"WIDTH = {width}\n")
+        (tmp_path / folder / "parts" / "last.py").write_text(f"WIDTH = 10 * {width}\n")
+        (tmp_path / folder / f"only_{folder}_has.py").write_text("")
+        text = f"from torch import nn\nimport sizes_beside, only_{folder}_has\n\n\ndef net(num_classes):\n"
+        text += "    from parts import last\n    return nn.Sequential(nn.Conv2d(3, sizes_beside.WIDTH, 3), "
+        text += "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(sizes_beside.WIDTH, last.WIDTH), nn.ReLU(), "
+        text += "nn.Linear(last.WIDTH, num_classes))\n"
+        files[folder] = own_file(tmp_path / folder, text)
+    if on_path:
+        monkeypatch.syspath_prepend(tmp_path / "a")
+    path = list(sys.path)
+    specs = {folder: named(f"{files[folder]}:net") for folder in sorted(files, reverse=first == "b")}
+    for folder, width in (("a", 2), ("b", 3), ("a", 2)):
+        network = specs[folder].build(0)
+        assert (network[0].out_channels, network[-1].in_features) == (width, 10 * width)
+    assert {"only_a_has", "only_b_has"} <= set(sys.modules)
+    assert sys.path[: len(path)] == path
+
+
 def test_without_timm_a_line_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['timm'] = None\n"
