@@ -400,7 +400,7 @@ def sentence(state: State, name: str = "") -> str:
         words.append(f"batch {state.step} of {state.total}")
         if state.stages:
             words.append(f"stage: {html.escape(state.stages[-1][0])}")
-        if state.t is not None:
+        if state.t is not None and state.step:  # before the first batch it follows the sliders
             apart = [f"{name} {t:.2f}" for name, t in state.at.items()] if isinstance(state.at, dict) else []
             floor = state.used == math.floor(state.t)
             apart += [] if state.used == state.t else [f"⌊t⌋ = {state.used:.0f}" if floor else f"used {state.used:.2f}"]

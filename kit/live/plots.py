@@ -140,9 +140,9 @@ def _temperature(courses: Sequence[Course]) -> Panel:
     highest = [np.append(t, state.k or 1) for state in states for t in state.history.temperatures]
     top = max(2.0, math.ceil(1.05 * max(float(np.nanmax(t)) for t in highest)))
     state = states[0]
-    said = " and ".join(f"{state.t:.2f}" for state in states if state.t is not None)
+    said = " and ".join(f"{state.t:.2f}" for state in states if state.t is not None and state.step)
     hard = state.t is None and len(state.history)
-    title = "t is 1: hard labels" if hard else f"temperature {said}"
+    title = "hard labels alone" if hard else f"temperature {said}".rstrip()
     steered = [f"{SYMBOLS.get(event.name, event.name)} → {event.value:.3g}" for event in state.events[-1:]]
     return Panel(title, tuple(lines), 0, top, note="".join(steered))
 
