@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,12 +52,12 @@ def figures(
         preset=preset,
         seeds=seeds,
         role_data=options.sources(role_data),
-        data=str(absolute(data).resolve()) if data else None,
+        data=str(data) if data else None,
         jobs=jobs,
         extra={name: options.literal(value) for name, value in options.pairs(parameter, "parameter").items()},
     )
     if minutes is not None:
-        request = replace(request, seeds=_rounds(minutes, request.settled()))
+        request = request.model_copy(update={"seeds": _rounds(minutes, request.settled())})
     failures = make(notebooks or [], request, ready_folder(absolute(out).resolve()), force, engine)
     complain(failures)
     if failures:

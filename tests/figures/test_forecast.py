@@ -248,10 +248,10 @@ def test_wrong_input_is_one_line_and_status_2(words, named, capsys):
         (["--minutes", "-3"], "--minutes -3"),
         (["--minutes", "nan"], "--minutes nan"),
         (["--minutes", "5", "--seeds", "2"], "--seeds 2"),
-        (["-p", "first_seed=-1"], "first_seed -1"),
+        (["-p", "first_seed=-1"], "first_seed: -1"),
         (["--minutes", "5", "-p", "seeds=2"], "--seeds 2"),
-        (["-p", "one_teacher=2"], "one_teacher 2"),
-        (["-p", "equal_time=twice"], "equal_time 'twice'"),
+        (["-p", "one_teacher=2"], "one_teacher: 2"),
+        (["-p", "equal_time=twice"], "equal_time: 'twice'"),
     ],
 )
 def test_draws_that_are_refused(words, named, capsys, tmp_path):
