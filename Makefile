@@ -15,6 +15,7 @@ else
 BIN := .venv/bin
 endif
 STAMP := .venv/installed
+AUDIT := .venv/audit/installed
 
 .PHONY: figures test numerics check lint lab app audit install clean
 
@@ -52,12 +53,13 @@ lab: install
 app: install
 	$(BIN)/voila notebooks/08_playground.ipynb --Voila.ip=127.0.0.1 --token
 
-audit: .venv/audit
+audit: $(AUDIT)
 	$(PYTHON) .ci/audit.py $(BIN:.venv/%=.venv/audit/%)/pip-audit constraints.txt
 
-.venv/audit:
-	$(PYTHON) -m venv $@
+$(AUDIT):
+	$(PYTHON) -m venv $(@D)
 	$(BIN:.venv/%=.venv/audit/%)/python -m pip install --quiet pip-audit==2.10.1
+	touch $@
 
 install: $(STAMP)
 

@@ -31,6 +31,7 @@ from playwright.sync_api import Page
 from benchmarks import pages
 from benchmarks.report import Ended, command
 from benchmarks.turns import slowdown
+from kit.errors import one_of
 from kit.live import Settings
 from kit.runs.spec import with_teachers
 from kit.runs.training import train
@@ -203,6 +204,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON (it always does)")] = True,
 ) -> None:
     """How live the cockpit is in a real browser, and what it costs the training."""
+    asked = [one_of("app", app.strip(), ("lab", "voila")) for app in apps.split(",")]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     executable = pages.chromium()
     if executable is None:
@@ -227,7 +229,7 @@ def main(
                 yield page
                 page.close()
 
-        for app in apps.split(","):
+        for app in asked:
             with cockpit(app, LONG) as page:
                 found[app] = rates_of_a_long_run(page, points)
             with cockpit(app, TURNS) as page:

@@ -172,7 +172,7 @@ def main(
     }
     found |= {f"{arm}_s": spread((arm, 0)) for arm in arms}
     if in_turn:
-        found["side_by_side_over_one_after_another"] = over(("one_after_another", 0), ("side_by_side", 0))
+        found["side_by_side_over_one_after_another"] = over(("side_by_side", 0), ("one_after_another", 0))
     if shared:
         found["shared_grid_over_ideal"] = over(("side_by_side", 4), ("alone", 4), ideal_s)
         found["shared_side_by_side_s"] = spread(("side_by_side", 4))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks import bare
+from benchmarks import bare, grid
 from benchmarks.bare import Batches, OneByOne
 from benchmarks.interleaved import served
 from benchmarks.regime import planned
@@ -23,6 +23,7 @@ from benchmarks.rungs import RUNGS, of_kit, recalled
 from benchmarks.task import PAIRS, Task
 from benchmarks.turns import slowdown
 from kit.data.augment import EpochPlan
+from kit.errors import KitError
 from kit.networks.folding import folded
 from kit.paper.presets import PRESETS
 from kit.recipe import Improved
@@ -210,6 +211,26 @@ def test_an_unknown_pair_is_one_line(bench):
     status, _, err = bench("throughput", "--pair", "vgg17")
     assert status == 2
     assert err.strip() == "error: pair 'vgg17' is not known; allowed: vgg16, resnet34, resnet50"
+
+
+def test_an_unknown_app_is_refused_before_anything_is_trained(monkeypatch):
+    from benchmarks import cockpit
+
+    monkeypatch.setattr(cockpit.pages, "chromium", lambda: "a browser")
+    monkeypatch.setattr(cockpit, "train", lambda run: pytest.fail("trained"))
+    with pytest.raises(KitError, match="^app 'vola' is not known; allowed: lab, voila$"):
+        cockpit.main(apps="lab, vola")
+
+
+def test_a_ratio_of_the_grid_is_what_its_name_says(monkeypatch, capsys):
+    seconds = {"alone": 10.0, "side_by_side": 6.0, "one_after_another": 8.0}
+    arm = lambda name, *_: {"wall_s": seconds[name], "chain_s": 1.0, "start_up_s": 1.0}  # noqa: E731
+    monkeypatch.setattr(grid, "measure", arm)
+    monkeypatch.setattr(grid, "cores", lambda: 2)
+    grid.main(repeats=1, epochs=1, in_turn=True, shared=False, as_json=True)
+    found = json.loads(capsys.readouterr().out.splitlines()[-2])
+    assert found["grid_over_ideal"]["median"] == 1.2
+    assert found["side_by_side_over_one_after_another"]["median"] == 0.75
 
 
 def test_a_loop_that_fails_says_why():

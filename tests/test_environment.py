@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -70,6 +72,25 @@ def test_make_installs_the_same():
     (install,) = (line for line in makefile.splitlines() if "pip install" in line and "editable" in line)
     assert "--constraint constraints.txt" in install
     assert ".[dev]" in install
+
+
+def test_make_audit_goes_on_where_a_failed_try_left_off(tmp_path):
+    """Its first try has no index to install from. A Python that only writes down what it is told stands for all."""
+    python = tmp_path / "python"
+    python.write_text("""#!/bin/sh
+        echo "$@" >> told
+        if [ "$2" = venv ]; then mkdir -p "$3/bin" && cp python "$3/bin"; fi
+        if [ "$2" = pip ]; then test -e online; fi
+    """)
+    python.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    audit = ["make", "audit", "PYTHON=./python"]
+    assert subprocess.run(audit, cwd=tmp_path, capture_output=True).returncode != 0
+    (tmp_path / "online").touch()
+    for _ in range(2):
+        assert subprocess.run(audit, cwd=tmp_path, capture_output=True).returncode == 0
+    told = [line.split()[:2] for line in (tmp_path / "told").read_text().splitlines()]
+    assert told.count(["-m", "pip"]) == 2 and [line[0] for line in told].count(".ci/audit.py") == 2
 
 
 def test_what_the_kit_imports_is_declared():

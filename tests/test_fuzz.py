@@ -437,7 +437,7 @@ def test_a_manifest_is_read_or_refused_in_one_line(scratch, content):
 def test_notebook_parameters_are_settled_or_refused_in_one_line(extra):
     TRIED["parameters"] += 1
     try:
-        settled = Request("smoke", None, {}, None, 1, extra).settled()
+        settled = Request(preset="smoke", jobs=1, extra=extra).settled()
         plan = settled.plan
         data = plan.data("cifar-10")
     except KitError as error:

@@ -192,10 +192,6 @@ def test_a_command_has_every_bit_of_a_number():
             "--alpha 0.5 is not allowed; allowed: without it, as temperat",
         ),
         (TWO | {"temperature": "graduation", "floor": False}, "--floor False is not allowed; allowed: True, as temper"),
-        (
-            TAUGHT | {"small_teacher": "cnn", "temperature": 5, "reading": "hinton"},
-            "--reading 'hinton' is not allowed; allowed: 'printed', as Eq. (1) has one teacher",
-        ),
     ],
 )
 def test_an_option_without_any_use_is_refused(options, said):

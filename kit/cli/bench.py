@@ -34,6 +34,7 @@ def bench(
     from kit.figures.needs import NEEDS
     from kit.files import cache_folder, ready_file, write, writing_to
     from kit.grid.durations import Pace
+    from kit.grid.engines import default_jobs
     from kit.paper import scale
     from kit.paper.plan import Plan, runs_of
     from kit.paper.presets import preset_named
@@ -54,9 +55,11 @@ def bench(
     print(benching.speeds_table(speeds).round(1).to_string(index=False))
     known = Pace.from_cache(cache_folder())
     pace = known.with_rates(benching.measured_rates(speeds))
-    prediction = benching.Prediction.of(plan, pace, jobs, seeds)
+    jobs = jobs or default_jobs()
+    prediction = benching.Prediction.of(plan, pace, benching.runs_at_once(jobs), seeds)
     source = f"the measurements above and {len(known.makes)} makes of run in the cache" if known.makes else "the above"
-    print(f"\nminutes at preset {preset}, {prediction.jobs} runs side by side, expected from {source}")
+    side_by_side = f"{jobs} runs side by side on {prediction.at_once} cores"
+    print(f"\nminutes at preset {preset}, {side_by_side}, expected from {source}")
     print(prediction.table.round(1).to_string(index=False))
     print(f"all of it from an empty cache: about {benching.duration(prediction.training + prediction.drawing)}")
     print("Table 4's searched runs are estimated: what a search proposes is not known before it")
@@ -72,4 +75,4 @@ def bench(
             write(page, scale.page(gpu_tflops, utilisation))
     print(benching.verdict(prediction))
     if as_json:
-        print_json(benching.record(prediction, speeds) | ({"gpu": frame} if is_paper else {}))
+        print_json(benching.record(prediction, speeds) | {"jobs": jobs} | ({"gpu": frame} if is_paper else {}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ from kit.runtime.environment import absolute
 
 if TYPE_CHECKING:
     from kit.figures.needs import Request
+    from kit.grid.engines import Engine
 
 
 def above_zero(minutes: float | None) -> float | None:
@@ -48,31 +48,33 @@ def figures(
     from kit.figures.needs import Request
     from kit.files import ready_folder
 
-    engine = options.engine_at(scheduler, jobs)
+    names, engine = notebooks or [], options.engine_at(scheduler, jobs)
     request = Request(
         preset=preset,
         seeds=seeds,
         role_data=options.sources(role_data),
-        data=str(absolute(data).resolve()) if data else None,
+        data=str(data) if data else None,
         jobs=jobs,
         extra={name: options.literal(value) for name, value in options.pairs(parameter, "parameter").items()},
     )
     if minutes is not None:
-        request = replace(request, seeds=_rounds(minutes, request.settled()))
-    failures = make(notebooks or [], request, ready_folder(absolute(out).resolve()), force, engine)
+        elsewhere = None if scheduler == "local" else engine
+        request = request.model_copy(update={"seeds": _rounds(minutes, request.settled(), names, elsewhere)})
+    failures = make(names, request, ready_folder(absolute(out).resolve()), force, engine)
     complain(failures)
     if failures:
         raise typer.Exit(1)
 
 
-def _rounds(minutes: float, request: Request) -> int:
-    from kit.figures.forecast import rounds_within
+def _rounds(minutes: float, request: Request, names: list[str], elsewhere: Engine | None) -> int:
+    from kit.figures.forecast import rounds_within, runs_at_once
 
     if request.seeds is not None:
         raise KitError(
             f"--minutes {minutes:g} chooses the seeds, but --seeds {request.seeds} does, too; allowed: one of them"
         )
-    seeds = rounds_within(minutes, request.plan, request.jobs, request.equal_time)
+    at_once = runs_at_once(elsewhere or request.jobs)
+    seeds = rounds_within(minutes, request.plan, at_once, request.equal_time, names)
     says = "1 seed, which gives no interval and no verdict" if seeds == 1 else f"{seeds} seeds"
     print(f"{says}: as many as are expected to fit into {minutes:g} minutes")
     return seeds

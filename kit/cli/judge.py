@@ -26,7 +26,7 @@ def judge(
     """Train a student without a teacher, by ordinary distillation, and by the method; say which to use."""
     import pandas as pd
 
-    from kit.figures.forecast import duration, seconds_left
+    from kit.figures.forecast import duration, runs_at_once, seconds_left
     from kit.files import ready_folder
     from kit.grid.training import train_all
     from kit.judge.answer import answer
@@ -40,7 +40,8 @@ def judge(
     runs = runs_of(rows)
     tell_skipped(runs[0].data.load())
     print(question.about(rows))
-    print(f"expected: about {duration(seconds_left(runs, jobs))}", flush=True)
+    at_once = runs_at_once(jobs if scheduler == "local" else engine or jobs)
+    print(f"expected: about {duration(seconds_left(runs, at_once))}", flush=True)
     results = train_all(runs, engine or jobs)
     found = answer(methods, rows, results)
     undrawn = list(draw(Judged(methods, rows, results, found, question.preset), out))

@@ -75,3 +75,5 @@ def table(
             frame.to_csv(csv, index=False, lineterminator="\n")
     if as_json:
         print_json({"table": number, "preset": preset, "rows": frame, "claims": claims})
+    if frame["status"].str.startswith("did not finish").any():  # that a run diverged is a result
+        raise typer.Exit(1)

@@ -39,11 +39,14 @@ def draw_claims(manifest: Manifest, scratch: Path) -> str | None:
         return None
     from kit.show import claims_at_a_glance, save  # draws by matplotlib, which takes a second to import
 
-    of = {artefacts[file]["notebook"] for file in there}
-    presets = {str(manifest.content["notebooks"][notebook]["parameters"].get("preset")) for notebook in of}
+    drawn = [manifest.content["notebooks"][artefacts[file]["notebook"]]["parameters"] for file in there]
+    presets = {str(of.get("preset")) for of in drawn}
+    whose = {"students of the same teachers" if of.get("one_teacher") else "teachers and students" for of in drawn}
+    firsts = sorted({of.get("first_seed", 0) for of in drawn})
     seeds = sorted({int(n) for table in tables.values() for n in table["n"] if n})
-    counted = f"{' or '.join(map(str, seeds or [0]))} seed{'' if seeds == [1] else 's'} of teachers and students"
-    caption = f"preset {', '.join(sorted(presets))} · {counted}"
+    counted = f"{' or '.join(map(str, seeds or [0]))} seed{'' if seeds == [1] else 's'} of {' or '.join(sorted(whose))}"
+    begun = "" if firsts == [0] else f", from seed {' or '.join(map(str, firsts))}"
+    caption = f"preset {', '.join(sorted(presets))} · {counted}{begun}"
     save(claims_at_a_glance(tables, caption), NAME, scratch)
     manifest.take(NAME, entry_of(inputs, {}, [], {}), scratch)
     return f"{NAME}.png"

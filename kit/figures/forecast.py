@@ -1,7 +1,7 @@
 """How fast this machine is, and how long each notebook will take on it, before anything is trained.
 
 speeds = [speed(*measurable, seconds=1) for measurable in networks_of(runs)]
-Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(speeds)))
+Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(speeds)), runs_at_once())
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kit.figures import NEEDS, chosen
 from kit.figures.needs import FORESEEN
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, Pace, Work, drawing_seconds, expected_drawing
-from kit.grid.engines import default_jobs
+from kit.grid.engines import Engine, default_jobs
 from kit.grid.shared import read_from, shared_logits
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
@@ -163,30 +163,37 @@ class Prediction:
     """What `figures` will take at a preset, notebook by notebook."""
 
     preset: str
-    jobs: int
+    at_once: int  # runs, each on a core of its own
     notebooks: tuple[Expected, ...]
     starting: float  # seconds until processes are up, for all times that runs are trained
     longest: float  # seconds of the longest chain of a run and its teachers that is left
 
     @classmethod
     def of(
-        cls, plan: Plan, pace: Pace, jobs: int | None = None, seeds: int | None = None, equal_time: bool = False
+        cls,
+        plan: Plan,
+        pace: Pace,
+        at_once: int,
+        seeds: int | None = None,
+        equal_time: bool = False,
+        names: Sequence[str] = (),
     ) -> Prediction:
-        """Predicts what notebooks take; a run counts with the first that shows it. Nothing is trained. With
-        `equal_time` Table 4 is made twice.
+        """Predicts what the named notebooks take, by default all, with so many runs computed `at_once`; a run counts
+        with the first that shows it. Nothing is trained. With `equal_time` Table 4 is made twice.
 
         Which networks a search proposes, only it can tell: its runs are taken to be there once its notebook was drawn,
         as long as all of those are that are known beforehand.
         """
         preset, drawn = plan.preset.name, drawing_seconds(cache_folder())
         drawing = expected_drawing(cache_folder(), preset)
-        needs = {name: with_teachers(runs_of(needed(plan, seeds))) for name, needed in NEEDS.items()}
-        foreseen = {name: runs(plan, seeds, equal_time) for name, runs in FORESEEN.items()}
+        wanted = chosen(names)
+        needs = {name: with_teachers(runs_of(needed(plan, seeds))) for name, needed in NEEDS.items() if name in wanted}
+        foreseen = {name: runs(plan, seeds, equal_time) for name, runs in FORESEEN.items() if name in wanted}
         everything = [*dict.fromkeys(chain(*needs.values())), *chain(*foreseen.values())]
         users = users_of_logits(everything)
         cost = {run: whole(run, pace, plan, users) for run in everything}
         found, left, starts, before = [], {}, 0, set()
-        for name in chosen([]):
+        for name in wanted:
             new, following = [run for run in needs.get(name, ()) if run not in before], foreseen.get(name, [])
             before.update(new)
             missing = [run for run in new if not is_finished(run)]
@@ -205,17 +212,18 @@ class Prediction:
             found.append(expected)
         starts += bool(left)
         starting = starts * starting_seconds() if starts else 0.0
-        return cls(preset, jobs or default_jobs(), tuple(found), starting, longest(left))
+        return cls(preset, at_once, tuple(found), starting, longest(left))
 
     @property
     def training(self) -> float:
         """Predicts the seconds of all training from an empty cache, runs side by side; starting processes left out."""
-        return sum(each.seconds for each in self.notebooks) / self.jobs
+        return sum(each.seconds for each in self.notebooks) / self.at_once
 
     @property
     def left(self) -> float:
         """Predicts the seconds of what is left to do, drawing included."""
-        return max(sum(each.left for each in self.notebooks) / self.jobs, self.longest) + self.starting + self.drawing
+        training = max(sum(each.left for each in self.notebooks) / self.at_once, self.longest)
+        return training + self.starting + self.drawing
 
     @property
     def drawing(self) -> float:
@@ -229,25 +237,35 @@ class Prediction:
                 "notebook": each.notebook,
                 "runs": f"{each.runs}" if not each.foreseen else f"about {each.runs}",
                 "in the cache": each.finished,
-                "training": each.seconds / self.jobs / 60,
+                "training": each.seconds / self.at_once / 60,
                 "drawing": each.drawing / 60,
-                "left to do": (each.left / self.jobs + each.drawing) / 60,
+                "left to do": (each.left / self.at_once + each.drawing) / 60,
             }
             for each in self.notebooks
         )
 
 
+def runs_at_once(jobs: int | Engine | None = None) -> int:
+    """Counts the runs that compute at once where `train_all` gets these jobs: of this machine's no more than it has
+    cores, of an engine's all. KitError where no cluster answers."""
+    if jobs is None or isinstance(jobs, int):
+        return min(jobs or default_jobs(), cores())
+    with jobs:
+        return jobs.slots
+
+
 MOST_ROUNDS, A_GLANCE = 100, 0.2  # seeds that are tried; seconds of a measurement where only the minutes matter
 
 
-def rounds_within(minutes: float, plan: Plan, jobs: int | None = None, equal_time: bool = False) -> int:
-    """Chooses how many seeds all tables can have within so many minutes, at least one, before anything is trained.
+def rounds_within(minutes: float, plan: Plan, at_once: int, equal_time: bool = False, names: Sequence[str] = ()) -> int:
+    """Chooses how many seeds the named notebooks' tables, or all, can have within so many minutes, at least one, before
+    anything is trained.
 
     So it depends on time, never on results. What the cache has counts as done; networks that it has no times of are
     measured first.
     """
-    pace = pace_of([run for need in NEEDS.values() for run in runs_of(need(plan, 1))])
-    predicted = (Prediction.of(plan, pace, jobs, seeds, equal_time) for seeds in range(2, MOST_ROUNDS + 1))
+    pace = pace_of([run for name in chosen(names) if name in NEEDS for run in runs_of(NEEDS[name](plan, 1))])
+    predicted = (Prediction.of(plan, pace, at_once, n, equal_time, names) for n in range(2, MOST_ROUNDS + 1))
     return 1 + sum(1 for _ in takewhile(lambda each: each.left <= 60 * minutes, predicted))
 
 
@@ -258,16 +276,16 @@ def pace_of(runs: Sequence[Run]) -> Pace:
     return pace.with_rates(measured_rates(speed(*each, A_GLANCE) for each in unknown))
 
 
-def seconds_left(runs: Sequence[Run], jobs: int | None = None) -> float:
-    """Predicts the seconds until these runs and all they learn from are in the cache, so many side by side; starting
-    processes left out."""
+def seconds_left(runs: Sequence[Run], at_once: int) -> float:
+    """Predicts the seconds until these runs and all they learn from are in the cache, so many computed at once;
+    starting processes left out."""
     everything = with_teachers(runs)
     left = [run for run in everything if not is_finished(run)]
     if not left:
         return 0.0
     pace, users = pace_of(everything), users_of_logits(everything)
     cost = {run: _seconds(run, pace, len(run.data.load().test), users) for run in left}
-    return max(sum(cost.values()) / (jobs or default_jobs()), longest(cost))
+    return max(sum(cost.values()) / at_once, longest(cost))
 
 
 def longest(cost: Mapping[Run, float]) -> float:
@@ -324,7 +342,7 @@ def duration(seconds: float) -> str:
 
 def verdict(prediction: Prediction) -> str:
     """Says in one line what is left to do, and whether to wait for it."""
-    took = f"left to do: about {duration(prediction.left)} on {prediction.jobs} cores"
+    took = f"left to do: about {duration(prediction.left)} on {prediction.at_once} cores"
     is_hopeless = prediction.left > HOPELESS_DAYS * 86400
     return f"{took}: hopeless here; it wants a GPU (see PAPER.md)" if is_hopeless else took
 
@@ -333,7 +351,7 @@ def record(prediction: Prediction, speeds: Sequence[Speed]) -> dict[str, Any]:
     """All of it for JSON: images/s, and seconds."""
     return {
         "preset": prediction.preset,
-        "jobs": prediction.jobs,
+        "at_once": prediction.at_once,
         "speeds": [{**asdict(each), "network": each.network.model_dump()} for each in speeds],
         "notebooks": [asdict(each) for each in prediction.notebooks],
         "training_s": prediction.training,

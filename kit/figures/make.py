@@ -8,7 +8,6 @@ of them when figures are next made.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -20,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kit.data.roles import real_folder
 from kit.errors import KitError, not_one_of
 from kit.figures.claims import draw_claims
 from kit.figures.execute import Drawing, execute
@@ -28,7 +26,7 @@ from kit.figures.manifest import Manifest, entry_of, fingerprint
 from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, parameters_of
 from kit.files import cache_folder, locked
 from kit.grid.durations import expected_drawing, note_drawing
-from kit.grid.engines import BorrowedEngine, Engine, LocalProcesses, Task, default_jobs
+from kit.grid.engines import Engine, LocalProcesses, Task, default_jobs
 from kit.grid.schedule import run_tasks
 from kit.grid.training import Grid
 from kit.paper.plan import runs_of
@@ -50,7 +48,6 @@ def make(
     parameters before anything runs.
     """
     extra, request = request.extra, request.settled()
-    real_folder(request.data)
     plan, todo = request.plan, chosen(names)
     accepted = {name: parameters_of(path) - {"out"} for name, path in todo.items()}
     for parameter in extra:
@@ -95,7 +92,7 @@ def make(
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
     """Waits for others that draw into the same folder, and removes drafts: those of killed ones, and its own."""
-    with locked(cache_folder() / "figures" / hashlib.sha256(str(out).encode()).hexdigest()[:16]):
+    with locked(out / ".drawing"):  # beside the drafts: the others may have another cache
         _clear(out)
         try:
             yield
@@ -161,17 +158,30 @@ class Bar:
             self._shown.close()
 
 
-class Watched(BorrowedEngine):
-    """An engine that somebody else has entered, whose tasks the bar hears of when they end."""
+class Watched:
+    """Passes tasks to an engine that somebody else has entered and will leave, for several grids in turn; the bar hears
+    when they end."""
 
     def __init__(self, engine: Engine, bar: Bar) -> None:
-        super().__init__(engine)
-        self._bar = bar
+        self._engine, self._bar = engine, bar
+
+    @property
+    def slots(self) -> int:
+        return self._engine.slots
 
     def submit(self, task: Task) -> Future[str | None]:
-        future = super().submit(task)
+        future = self._engine.submit(task)
         future.add_done_callback(lambda _: self._bar.tick())
         return future
+
+    def progress(self) -> Iterator[tuple[str, float]]:
+        return self._engine.progress()
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass  # what raised goes on to the one who leaves it
 
 
 class Schedule:

@@ -73,7 +73,7 @@ class Manifest:
             self.content = json.loads(self.path.read_text())
         except FileNotFoundError:
             self.content = {"notebooks": {}, "artefacts": {}}
-        except (ValueError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise KitError(
                 f"{self.path} is not readable as JSON ({error}); remove it to draw everything anew"
             ) from None

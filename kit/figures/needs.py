@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import papermill
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from kit.beyond import table5, table6
-from kit.data.roles import check_sources
-from kit.errors import KitError, not_one_of
+from kit.data.roles import check_sources, real_folder
+from kit.errors import KitError, not_one_of, one_line
 from kit.grid.engines import Engine
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row
@@ -22,62 +22,40 @@ from kit.runs.store import Failure, Result
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
-def _is_count(value: object) -> bool:
-    return value is None or (type(value) is int and value >= 1)
+class Request(BaseModel):
+    """A request for figures: the notebooks' parameters, by their names. ValidationError for what is not allowed."""
 
-
-ALLOWED = {
-    "preset": (lambda value: isinstance(value, str), "a preset's name"),
-    "seeds": (_is_count, "a whole number from 1 up, or null"),
-    "first_seed": (lambda value: type(value) is int and value >= 0, "a whole number from 0 up"),
-    "one_teacher": (lambda value: isinstance(value, bool), "true or false"),
-    "role_data": (lambda value: isinstance(value, dict), 'such as {"cifar-10": "real"}'),
-    "data": (lambda value: value is None or isinstance(value, str), "a folder, or null"),
-    "jobs": (_is_count, "a whole number from 1 up, or null"),
-    "equal_time": (lambda value: isinstance(value, bool), "true or false"),
-}
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request for figures: the notebooks' parameters, by their names."""
+    model_config = ConfigDict(frozen=True, strict=True)
 
     preset: str
-    seeds: int | None
-    role_data: Mapping[str, str]
-    data: str | None
-    jobs: int | None
-    extra: Mapping[str, Any]
-    first_seed: int = 0
+    seeds: PositiveInt | None = None
+    role_data: dict[str, str] = {}
+    data: str | None = None
+    jobs: PositiveInt | None = None
+    first_seed: NonNegativeInt = 0
     one_teacher: bool = False
     equal_time: bool = False  # of notebook 06
+    extra: dict[str, Any] = {}
 
     def settled(self) -> Request:
         """Returns the request with what `extra` sets, so that training and notebooks use the same values. KitError."""
-        own = {name: self.extra[name] for name in ALLOWED if name in self.extra}
-        for name, value in own.items():
-            is_allowed, allowed = ALLOWED[name]
-            if not is_allowed(value):
-                raise KitError(f"notebook parameter {name} {value!r} is not allowed; allowed: {allowed}")
-        check_sources(own.get("role_data", {}))
-        return replace(self, **own, extra={name: self.extra[name] for name in self.extra if name not in own})
+        own = self.model_dump(exclude={"extra"})
+        other = {name: value for name, value in self.extra.items() if name not in own}
+        try:
+            settled = Request(**{name: self.extra.get(name, own[name]) for name in own}, extra=other)
+        except ValidationError as error:
+            raise KitError(f"notebook parameter {one_line(error)}") from None
+        check_sources(settled.role_data)
+        if settled.data is None:
+            return settled
+        return settled.model_copy(update={"data": str(real_folder(settled.data))})  # a notebook is elsewhere
 
     @property
     def plan(self) -> Plan:
         return Plan.of(self.preset, self.role_data, self.data, self.first_seed, self.one_teacher)
 
     def parameters(self) -> dict[str, Any]:
-        own = {
-            "preset": self.preset,
-            "seeds": self.seeds,
-            "role_data": dict(self.role_data),
-            "data": self.data,
-            "jobs": self.jobs,
-            "first_seed": self.first_seed,
-            "one_teacher": self.one_teacher,
-            "equal_time": self.equal_time,
-        }
-        return own | dict(self.extra)
+        return self.model_dump(exclude={"extra"}) | self.extra
 
 
 # The runs that a notebook asks for, as far as they are known, so that they can be trained together beforehand.

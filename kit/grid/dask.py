@@ -56,7 +56,7 @@ class Lost(KitError):
 
 
 class Lacks(Exception):
-    """A worker does not see the client's cache, and the task needs what is in it."""
+    """A worker does not see the client's cache, and the run's teachers are in it."""
 
 
 def identity() -> dict[str, str]:
@@ -117,10 +117,11 @@ class DaskCluster:
 
     def submit(self, task: Task) -> Future[str | None]:
         done: Future[str | None] = Future()
-        if isinstance(task.about, Run) and task.about.is_given:
-            self._do_here(task, done)  # where the file of its weights lies
-        else:
-            self._start(task, done)
+        match task.about:
+            case SharedLogits() | Run(is_given=False):
+                self._start(task, done)
+            case _:  # a notebook's pictures go to this disk, and the file of given weights lies there
+                self._do_here(task, done)
         return done
 
     def progress(self) -> Iterator[tuple[str, float]]:
@@ -157,10 +158,8 @@ class DaskCluster:
             match future.exception():
                 case None:
                     done.set_result(self._fetched(task, future))
-                case Lacks() if isinstance(task.about, Run):
-                    self._start(task, done, self._teachers_of(task.about))
                 case Lacks():
-                    self._do_here(task, done)
+                    self._start(task, done, self._teachers_of(task.about))
                 case KitError() as error:
                     done.set_result(str(error))
                 case KilledWorker() as error:
@@ -324,13 +323,10 @@ def _work(key: str, pickled: tuple[Any, ...], client: Mapping, teachers: Mapping
         if client["identity"] != identity():
             raise KitError(f"a worker has other versions: {difference(identity(), client['identity'])}")
         task: Task = pickle_loads(*pickled)
-        sees_the_clients = (cache_folder() / client["token"]).exists()
-        if isinstance(task.about, SharedLogits) and not sees_the_clients:
-            return None  # nobody else would find them: each run asks its teachers itself
-        if not isinstance(task.about, Run) and not sees_the_clients:
-            raise Lacks
         if isinstance(task.about, Run):
             _take(task.about, teachers)
+        elif not (cache_folder() / client["token"]).exists():  # of another cache than the client's
+            return None  # nobody else would find these logits: each run asks its teachers itself
         reason = attempted(task, progress, lets=Reschedule)
         if reason is not None:
             raise KitError(reason)

@@ -47,6 +47,7 @@ class Work(NamedTuple):
     px: int
     teaching: bool = False
     device: str = "cpu"
+    precision: str = "float32"
 
     @property
     def kind(self) -> Work:
@@ -56,10 +57,14 @@ class Work(NamedTuple):
         return self._replace(network=self.network.model_copy(update={"classes": 2} | alike))
 
     @property
-    def family(self) -> tuple[str, str]:
-        """Names the family of the network, of similar FLOP/s; all searched networks are one family."""
+    def family(self) -> tuple[str, str, str]:
+        """Names the family of the network, of similar FLOP/s there; all searched networks are one family."""
         name = "searched" if isinstance(self.network, LayeredSpec) else self.network.name.rstrip("0123456789")
-        return name, self.device
+        return name, *self.machine
+
+    @property
+    def machine(self) -> tuple[str, str]:
+        return self.device, self.precision
 
 
 class Passes(NamedTuple):
@@ -127,7 +132,7 @@ class Pace:
     def _answering(self, run: Run, network: Network, images: int) -> float:
         """Predicts the seconds of a network's forward passes over so many of a run's images."""
         px = run.data.px
-        return images * flops_per_image(network, px)[0] / self.rate(Work(network, px, True, run.device))
+        return images * flops_per_image(network, px)[0] / self.rate(Work(network, px, True, run.device, run.precision))
 
     def evaluating(self, run: Run, test_images: int) -> float:
         """Predicts the seconds that its recorded time leaves out: the test split after every epoch, and at the end the
@@ -140,13 +145,15 @@ class Pace:
         return any(work.family == other.family for other in self.rates)
 
     def rate(self, work: Work) -> float:
-        """Looks up FLOP/s: the network's own, its family's median, the median of all, or a nominal one."""
+        """Looks up FLOP/s: the network's own, its family's median, that of all at its precision, that of all on its
+        device, or a nominal one."""
         for same in (work.kind, work.kind._replace(teaching=not work.teaching)):
             if same in self.rates:
                 return self.rates[same]
-        on_device = {other: rate for other, rate in self.rates.items() if other.device == work.device}
-        family = [rate for other, rate in on_device.items() if other.family == work.family]
-        return median(family or on_device.values() or [NOMINAL["cpu" if work.device == "cpu" else "cuda"]])
+        for what in ("family", "machine", "device"):
+            if alike := [rate for other, rate in self.rates.items() if getattr(other, what) == getattr(work, what)]:
+                return median(alike)
+        return NOMINAL["cpu" if work.device == "cpu" else "cuda"]
 
 
 def _medians(pairs: Iterable[tuple[Any, float]]) -> dict[Any, float]:
@@ -166,12 +173,12 @@ def passes_of(run: Run) -> tuple[Passes, ...]:
     for stage in run.recipe.stages:
         in_stage, begun, objective = images * (stage.until - begun), stage.until, stage.objective
         training = in_stage * objective.student_work * flops_per_image(run.student, px)[1]
-        passes.append(Passes(Work(run.student, px, False, run.device), training))
+        passes.append(Passes(Work(run.student, px, False, run.device, run.precision), training))
         for name in stage.teachers:
             teacher = run.teachers[name].student
             asking = in_stage * objective.teacher_work * flops_per_image(teacher, px)[0]
             spared_by = None if needs_graph(objective) else name
-            passes.append(Passes(Work(teacher, px, True, run.device), asking, spared_by))
+            passes.append(Passes(Work(teacher, px, True, run.device, run.precision), asking, spared_by))
     return tuple(passes)
 
 
@@ -192,8 +199,13 @@ def _make(described: Mapping[str, Any]) -> str:
         for stage in described["recipe"]["stages"]
     ]
     teachers = {name: teacher["student"] for name, teacher in described["teachers"].items()}
-    about = (described["student"], teachers, described["data"]["px"], described["device"], stages)
-    return json.dumps(about, sort_keys=True)
+    computed = described["data"]["px"], described["device"], _precision(described), described["recipe"]["batch"]
+    return json.dumps((described["student"], teachers, computed, stages), sort_keys=True)
+
+
+def _precision(described: Mapping[str, Any]) -> str:
+    """Reads a run's precision, which its description leaves out where it is the usual one."""
+    return str(described.get("precision", "float32"))
 
 
 # ---- runs that have finished --------------------------------------------------------------------------------------
@@ -213,7 +225,7 @@ def seen_at(folder: Path) -> Seen | None:
         data, recipe, device = of_run["data"], of_run["recipe"], of_run["device"]
         seen = Seen(
             make=_make(of_run),
-            work=Work(described(of_run["student"]), int(data["px"]), False, device),
+            work=Work(described(of_run["student"]), int(data["px"]), False, device, _precision(of_run)),
             images=int(recipe["epochs"])
             * trained_on(int(data["train_images"]), int(recipe["batch"]), bool(recipe.get("keep_last"))),
             seconds=float(metrics["gpu_s" if device == "cuda" else "cpu_s"]),

@@ -174,29 +174,6 @@ class LocalProcesses:
             pool.shutdown()
 
 
-class BorrowedEngine:
-    """Passes tasks to an engine that somebody else has entered and will leave, for several grids in turn."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @property
-    def slots(self) -> int:
-        return self._engine.slots
-
-    def submit(self, task: Task) -> Future[str | None]:
-        return self._engine.submit(task)
-
-    def progress(self) -> Iterator[tuple[str, float]]:
-        return self._engine.progress()
-
-    def __enter__(self) -> BorrowedEngine:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        pass  # what raised goes on to the one who leaves it
-
-
 def _start_fork_server() -> None:
     """Starts the process that workers are forked from, once, with this one's modules in sight and torch on one thread.
     Where another library has started it already, workers import by themselves."""

@@ -54,6 +54,7 @@ def run_tasks(
                     running[engine.submit(task)] = task
                 else:
                     ended(task, reason)
+                    tell(task.key, whole[task.key])
         finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
         for key, share in engine.progress():
             tell(key, share * whole[key])

@@ -85,7 +85,9 @@ class Settings(BaseModel):
         description="adaptive, schedule, a fixed T such as 5, a sibling's: CTKD, or of all teachers at once: together, "
         "one t, or graduation, one each; default: adaptive, of crd 4",
     )
-    reading: Literal["printed", "hinton"] = Field("printed", description="of Eq. (1) at a fixed T: printed or hinton")
+    reading: Literal["printed", "hinton"] = Field(
+        "printed", description="of Eq. (1), the loss at a fixed T of one teacher: printed or hinton"
+    )
     k: float = Field(20.0, description="K: where t starts, and its bound")
     alpha: float | None = Field(
         None, description="weight of the soft loss; default 0.5 in Eq. (1), 0.9 in crd's loss, 1 in adaptive stages"
@@ -238,8 +240,6 @@ class Settings(BaseModel):
                 )
             return crd.stages(policy.T, crd.ALPHA if self.alpha is None else self.alpha)
         if self.small_teacher:
-            if isinstance(policy, recipe.Fixed):
-                self._without(["reading"], "as Eq. (1) has one teacher; give no --small-teacher")
             return recipe.small_teacher(policy, **improved)
         if isinstance(policy, recipe.Fixed):
             return recipe.eq1(policy.T, self.reading, of_eq1.alpha)

@@ -14,9 +14,12 @@ import torch
 from caches import new_cache
 from commands import last_json, refused
 from made_cache import make_all
+from small_runs import Here
 
 from kit.__main__ import main
+from kit.cli import options
 from kit.grid import engines
+from kit.grid.engines import Task
 from kit.paper import table2
 from kit.paper.plan import Plan, runs_of
 
@@ -111,7 +114,7 @@ def no_training(monkeypatch):
         (["figures", "99"], "notebook '99' is not known; allowed: 00_start_here"),
         (["figures", "00", "-p", "colour=red"], "notebook parameter 'colour'"),
         (["figures", "00", "-p", "colour"], "parameter 'colour' is not of the form NAME=VALUE"),
-        (["figures", "00", "-p", "seeds=many"], "notebook parameter seeds 'many'"),
+        (["figures", "00", "-p", "seeds=many"], "notebook parameter seeds: 'many'"),
         (["figures", "01", "--preset", "huge"], "preset 'huge'"),
         (["figures", "01", "--data", "/no/such/folder"], "'/no/such/folder'"),
         (["data", "check", "mnist"], "role 'mnist'"),
@@ -254,6 +257,24 @@ def test_table_2(here, capsys, tmp_path):
         "holds here", "does not hold here", "cannot be told from these data",
     }  # fmt: skip
     assert len(csv.read_text().splitlines()) == 15
+
+
+def test_a_table_whose_runs_did_not_finish_ends_in_1(monkeypatch, capsys, own_cache):
+    class Without(Here):
+        """An engine that one run is too many for."""
+
+        def submit(self, task):
+            nothing = Task(task.key, task.title, lambda about, tick: "no memory", None)
+            return super().submit(nothing if task.key == lost.hash else task)
+
+    lost, *others = runs_of(table2.table(Plan.of("smoke"), 2))
+    make_all(others)
+    monkeypatch.setattr(options, "engine_at", lambda *_: Without())
+    assert main(["table", "2", "--preset", "smoke", "--seeds", "2", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert f"run {lost.hash} ({lost.title}) did not finish: no memory" in captured.err
+    rows = json.loads(captured.out.splitlines()[-1])["rows"]
+    assert [row["status"] for row in rows if row["run"] == lost.hash] == ["did not finish: no memory"]
 
 
 def test_table_4_with_assistants_and_a_cost_target(here, capsys):

@@ -10,8 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import replace
 
 import nbformat
 import papermill
@@ -21,7 +21,7 @@ from small_runs import Here
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.figures import needs
-from kit.figures.make import Schedule, make
+from kit.figures.make import DRAFT, Schedule, _alone_in, make
 from kit.figures.needs import Request, chosen
 from kit.grid.durations import drawing_seconds
 from kit.paper import table1
@@ -82,7 +82,7 @@ def out(tmp_path):
 
 
 def request(**extra) -> Request:
-    return Request(preset="smoke", seeds=None, role_data={}, data=None, jobs=1, extra=extra)
+    return Request(preset="smoke", jobs=1, extra=extra)
 
 
 def refused(names, asked, out) -> str:
@@ -126,13 +126,13 @@ def test_an_unknown_parameter_is_refused(books, out):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (Request("huge", None, {}, None, 1, {}), "preset 'huge' is not known"),
-        (Request("smoke", None, {}, "/no/such/folder", 1, {}), "folder '/no/such/folder' is not there"),
+        (Request(preset="huge"), "preset 'huge' is not known"),
+        (Request(preset="smoke", data="/no/such/folder"), "folder '/no/such/folder' is not there"),
         (request(preset="huge"), "preset 'huge' is not known"),
-        (request(preset=3), "notebook parameter preset 3 is not allowed"),
-        (request(seeds=0), "notebook parameter seeds 0 is not allowed"),
-        (request(seeds="many"), "notebook parameter seeds 'many' is not allowed"),
-        (request(role_data="real"), "notebook parameter role_data 'real' is not allowed"),
+        (request(preset=3), "notebook parameter preset: 3 is not allowed"),
+        (request(seeds=0), "notebook parameter seeds: 0 is not allowed"),
+        (request(seeds="many"), "notebook parameter seeds: 'many' is not allowed"),
+        (request(role_data="real"), "notebook parameter role_data: 'real' is not allowed"),
     ],
 )
 def test_wrong_settings_are_refused(books, out, asked, said):
@@ -146,6 +146,23 @@ def test_a_damaged_manifest_is_refused(books, out, text):
     (out / "manifest.json").write_text(text)
     assert "manifest.json" in refused([], request(), out)
     assert executed(out) == set()
+
+
+def test_a_folder_in_place_of_the_manifest_is_refused(books, out):
+    (out / "manifest.json").mkdir(parents=True)
+    assert "manifest.json is not readable" in refused([], request(), out)
+
+
+def test_a_folder_of_images_is_the_shells_and_looked_for_first(books, out, tmp_path, monkeypatch):
+    """By -p as by --data: a notebook, which is executed elsewhere, gets the same one."""
+    images = tmp_path / "images"
+    images.mkdir()
+    monkeypatch.chdir(tmp_path)
+    for asked in (request(data="images"), Request(preset="smoke", data="images")):
+        assert asked.settled().data == asked.settled().parameters()["data"] == str(images)
+    monkeypatch.chdir(images)
+    assert refused([], request(data="images"), out).startswith(f"folder '{images}/images' is not there")
+    assert not out.exists()
 
 
 # ---- choosing --------------------------------------------------------------------------------------------------------
@@ -181,7 +198,7 @@ def test_drawing_skipping_and_drawing_again(books, out, monkeypatch):
     assert found["notebooks"]["00_first"]["parameters"] == {"preset": "smoke", "word": "red"}
     assert found["notebooks"]["00_first"]["versions"]["torch"]
     assert executed(out) == {"00_first.ipynb", "01_second.ipynb"}
-    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []  # no scratch folder is left
+    assert list(out.glob(".*-*")) == []  # no scratch folder is left
 
     stamps = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.is_file()}
     with monkeypatch.context() as patch:
@@ -292,7 +309,7 @@ def test_an_interrupted_move_is_finished_the_next_time(books, out, monkeypatch, 
     assert {name: sha256(out / name) for name in found["artefacts"]} == {
         name: entry["sha256"] for name, entry in found["artefacts"].items()
     }
-    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+    assert list(out.glob(".*-*")) == []
 
 
 def test_killed_while_it_draws_it_goes_on_from_there(books, out, tmp_path):
@@ -303,7 +320,7 @@ def test_killed_while_it_draws_it_goes_on_from_there(books, out, tmp_path):
         "from pathlib import Path; from kit import figures; from kit.figures import needs\n"
         "from small_runs import Here\n"
         f"needs.NOTEBOOKS = Path({str(books)!r})\n"
-        "request = figures.Request('smoke', None, {}, None, 1, {'word': 'new'})\n"
+        "request = figures.Request(preset='smoke', jobs=1, extra={'word': 'new'})\n"
         f"figures.make([], request, Path({str(out)!r}), engine=Here())"
     )
     found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -324,7 +341,7 @@ def test_killed_while_it_draws_it_goes_on_from_there(books, out, tmp_path):
     assert draw([], request(word="new"), out) == []
     assert (out / "00_first.png").stat().st_mtime_ns == stamp
     assert (out / "01_second.png").read_bytes() == b"new"
-    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+    assert list(out.glob(".*-*")) == []
     assert not (out / "half.csv").exists()
 
 
@@ -339,13 +356,31 @@ assert len(list(place.glob("*.here"))) == 2, "alone"
 """
 
 
+def test_who_draws_into_a_folder_is_alone_there_whatever_the_caches(out, tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "one"))
+    draft, entered = out / f"{DRAFT}00_first", threading.Event()
+
+    def draw_too() -> None:
+        with _alone_in(out):
+            entered.set()
+
+    other = threading.Thread(target=draw_too)
+    with _alone_in(out):
+        draft.mkdir()
+        monkeypatch.setenv("KIT_CACHE", str(tmp_path / "another"))
+        other.start()
+        assert not entered.wait(1) and draft.exists()
+    other.join()
+    assert entered.is_set() and not draft.exists()
+
+
 def test_notebooks_are_drawn_side_by_side_and_on_one_thread(books, out):
     """Each waits until the other is there; their kernels have one thread for tensors, whatever this process has."""
     before = os.environ.get("OMP_NUM_THREADS")
     threads = "\nimport torch\n(target / f'{name}.txt').write_text(str(torch.get_num_threads()))"
     for name in ("00_first", "01_second"):
         notebook(books, name, DRAW + SIDE_BY_SIDE + threads)
-    assert make([], replace(request(word="red"), jobs=2), out) == []
+    assert make([], request(word="red").model_copy(update={"jobs": 2}), out) == []
     assert {path.name: path.read_text() for path in out.glob("*.txt")} == {"00_first.txt": "1", "01_second.txt": "1"}
     assert list(manifest(out)["notebooks"]) == ["00_first", "01_second"]
     assert os.environ.get("OMP_NUM_THREADS") == before

@@ -10,10 +10,12 @@ from unittest.mock import patch
 import pytest
 import torch
 from caches import new_cache
+from small_runs import Here
 from torch.utils.flop_counter import FlopCounterMode
 
 from kit import recipe
 from kit.__main__ import main
+from kit.errors import KitError
 from kit.figures import forecast as bench
 from kit.figures.forecast import Prediction, duration, measured_rates, networks_of, speed
 from kit.figures.needs import NEEDS
@@ -21,11 +23,12 @@ from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, TYPICAL_DRAWING_S, Pace, Work, images_of, note_drawing
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
-from kit.paper import scale, table1, table4
+from kit.paper import scale, table1, table2, table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.settings import Settings
 from kit.runs.spec import changed, with_teachers
 from kit.runs.training import train
+from kit.runtime.machine import cores
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -117,7 +120,7 @@ def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
     """At a rate of 1 GFLOP/s for everything, and nothing in the cache."""
     runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
     pace = Pace().with_rates({Work(runs[0].student, 16): 1e9})
-    prediction = Prediction.of(plan, pace, jobs=2)
+    prediction = Prediction.of(plan, pace, at_once=2)
     known = [each for each in prediction.notebooks if not each.foreseen]
     (searching,) = (each for each in prediction.notebooks if each.foreseen)
     assert sum(each.runs for each in known) + searching.runs - searching.foreseen == len(runs)
@@ -125,7 +128,7 @@ def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
     assert sum(each.seconds for each in known) < sum(bench.whole(run, pace, plan, {}) for run in runs)
     assert prediction.training == pytest.approx(sum(each.seconds for each in prediction.notebooks) / 2)
     assert prediction.left == pytest.approx(prediction.training + prediction.starting + prediction.drawing)
-    assert Prediction.of(plan, pace, jobs=1).training == pytest.approx(2 * prediction.training)
+    assert Prediction.of(plan, pace, at_once=1).training == pytest.approx(2 * prediction.training)
 
 
 def test_as_many_seeds_as_fit_and_never_none(plan):
@@ -138,18 +141,65 @@ def test_as_many_seeds_as_fit_and_never_none(plan):
         assert bench.rounds_within(0.999 * within, plan, 2) == bench.rounds_within(1e-3, plan, 2) == 1
 
 
+def test_as_many_seeds_as_fit_into_the_notebooks_that_are_named(plan):
+    """Table 2's own, and its teachers', though another notebook shows those, too."""
+    rates = measured_rates(bench.Speed(*each, 1000, 1, 3000, 1) for each in networks_of(everything(plan, 1)))
+    pace = Pace().with_rates(rates)
+    three = Prediction.of(plan, pace, 2, 3, names=["04"])
+    assert [(each.notebook, each.runs) for each in three.notebooks] == [
+        ("04_table2_adaptive", len(with_teachers(runs_of(table2.table(plan, 3)))))
+    ]
+    with patch.object(bench.Pace, "from_cache", lambda folder: pace):
+        assert bench.rounds_within(1.001 * three.left / 60, plan, 2, names=["04"]) == 3
+        assert bench.rounds_within(0.999 * three.left / 60, plan, 2, names=["04"]) == 2
+
+
+def test_no_more_runs_compute_at_once_than_there_are_cores_or_workers(monkeypatch):
+    monkeypatch.setattr(bench, "cores", lambda: 2)
+    assert [bench.runs_at_once(jobs) for jobs in (1, 2, 64)] == [1, 2, 2]
+    assert bench.runs_at_once(Many()) == 7
+
+
+class Many(Here):
+    """A cluster of seven workers."""
+
+    slots = 7
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [(["--jobs", "64"], 2), (["--scheduler", "tcp://there:1", "--jobs", "64"], 7),
+     (["--scheduler", "local", "--jobs", "64"], 2)],
+)  # fmt: skip
+def test_minutes_are_those_of_where_it_is_trained(where, expected, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "cores", lambda: 2)
+    monkeypatch.setattr("kit.cli.options.engine_at", lambda scheduler, jobs: Many() if scheduler else None)
+    told = []
+
+    def heard(*given):
+        told.append(given)
+        raise KitError("enough")
+
+    monkeypatch.setattr(bench, "rounds_within", heard)
+    monkeypatch.setattr(bench, "seconds_left", heard)
+    out = ["--preset", "smoke", "--out", str(tmp_path / "out")]
+    assert main(["figures", "04", "--minutes", "5", *out, *where]) == main(["judge", *out, *where]) == 2
+    (_, _, of_figures, _, names), (_, of_judge) = told
+    assert (of_figures, names, of_judge) == (expected, ["04"], expected)
+
+
 def everything(plan: Plan, seeds: int | None) -> list:
     return with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, seeds))])
 
 
 def test_what_is_in_the_cache_is_not_left_to_do(plan):
-    before = Prediction.of(plan, Pace(), jobs=1)
+    before = Prediction.of(plan, Pace(), at_once=1)
     run = table1.table(plan, 1)[0].runs[0]
     folder = cache_folder() / "runs" / run.hash
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text("{}")
     note_drawing(cache_folder(), "smoke", "07_gradcam", 1000.0)
-    after = Prediction.of(plan, Pace(), jobs=1)
+    after = Prediction.of(plan, Pace(), at_once=1)
     shutil.rmtree(folder.parent)
     (cache_folder() / "pace.json").unlink()
     gone = [(b.notebook, b.left - a.left) for b, a in zip(before.notebooks, after.notebooks, strict=True)]
@@ -164,11 +214,11 @@ def test_searched_runs_are_taken_to_be_there_once_their_notebook_was_drawn(plan)
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text("{}")
-    before = Prediction.of(plan, Pace(), jobs=1)
+    before = Prediction.of(plan, Pace(), at_once=1)
     note_drawing(cache_folder(), "smoke", "06_table4_methods", 5.0)
-    after = Prediction.of(plan, Pace(), jobs=1)
+    after = Prediction.of(plan, Pace(), at_once=1)
     (folders[0] / "metrics.json").unlink()  # of notebook 00: what 06 needs is still there
-    missing = Prediction.of(plan, Pace(), jobs=1)
+    missing = Prediction.of(plan, Pace(), at_once=1)
     shutil.rmtree(folders[0].parent)
     (cache_folder() / "pace.json").unlink()
     left = {each.notebook: each.left for each in before.notebooks if each.left}
@@ -178,7 +228,7 @@ def test_searched_runs_are_taken_to_be_there_once_their_notebook_was_drawn(plan)
 
 
 def test_the_longest_chain_bounds_what_many_cores_can_do(plan):
-    prediction = Prediction.of(plan, Pace(), jobs=10_000)
+    prediction = Prediction.of(plan, Pace(), at_once=10_000)
     runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
     users = bench.users_of_logits([*runs, *table4.foreseen(plan, table4.seeds(plan))])
     seconds = {run: bench.whole(run, Pace(), plan, users) for run in runs}
@@ -205,19 +255,20 @@ def test_logits_that_many_read_are_charged_once(plan, monkeypatch):
 
 
 def test_the_command_says_minutes_and_ends_with_json(capsys):
-    assert main(["bench", "--preset", "smoke", "--seconds", "0.05", "--jobs", "3", "--json"]) == 0
+    assert main(["bench", "--preset", "smoke", "--seconds", "0.05", "--jobs", "64", "--json"]) == 0
     said = capsys.readouterr().out.splitlines()
     record = json.loads(said[-1])
-    assert record["preset"] == "smoke" and record["jobs"] == 3
+    assert (record["preset"], record["jobs"], record["at_once"]) == ("smoke", 64, cores())
+    assert any(f", 64 runs side by side on {cores()} cores, expected from " in line for line in said)
     assert record["notebooks"][0]["notebook"] == "00_start_here"
     assert len(record["speeds"]) == 5 and all(each["training"] > 0 for each in record["speeds"])
-    assert said[-2].startswith("left to do: about ")
+    assert said[-2].startswith("left to do: about ") and said[-2].endswith(f" on {cores()} cores")
     assert not (cache_folder() / "runs").exists()  # nothing was trained
 
 
 def test_preset_paper_is_foreseen_without_its_images_and_called_hopeless():
     plan = scale.plan()
-    prediction = Prediction.of(plan, Pace(), jobs=2)
+    prediction = Prediction.of(plan, Pace(), at_once=2)
     assert "hopeless" in bench.verdict(prediction) and "years" in bench.verdict(prediction)
     imagenet = [run for run in runs_of(table1.table(plan, 1)) if run.data.role == "imagenet"]
     least = sum(run.recipe.epochs * 1_281_024 * flops_per_image(run.student, 224)[1] for run in imagenet) / 30e9
@@ -248,10 +299,10 @@ def test_wrong_input_is_one_line_and_status_2(words, named, capsys):
         (["--minutes", "-3"], "--minutes -3"),
         (["--minutes", "nan"], "--minutes nan"),
         (["--minutes", "5", "--seeds", "2"], "--seeds 2"),
-        (["-p", "first_seed=-1"], "first_seed -1"),
+        (["-p", "first_seed=-1"], "first_seed: -1"),
         (["--minutes", "5", "-p", "seeds=2"], "--seeds 2"),
-        (["-p", "one_teacher=2"], "one_teacher 2"),
-        (["-p", "equal_time=twice"], "equal_time 'twice'"),
+        (["-p", "one_teacher=2"], "one_teacher: 2"),
+        (["-p", "equal_time=twice"], "equal_time: 'twice'"),
     ],
 )
 def test_draws_that_are_refused(words, named, capsys, tmp_path):

@@ -55,7 +55,7 @@ def drawn(tmp_path_factory):
     nbformat.write(book, folder / "00_kinds.ipynb")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(needs, "NOTEBOOKS", folder)
-        assert make([], Request("smoke", None, {}, None, 1, {}), folder.parent / "figures") == []
+        assert make([], Request(preset="smoke", jobs=1), folder.parent / "figures") == []
     return folder.parent / "figures"
 
 

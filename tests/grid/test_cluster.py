@@ -31,6 +31,7 @@ from kit.grid import run_tasks
 from kit.grid.dask import DaskCluster
 from kit.grid.engines import Task
 from kit.grid.training import train_all
+from kit.recipe import Stage
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, entry_of, find, folder_of
 from kit.runs.training import train
@@ -207,16 +208,17 @@ def where_done(about: str, tick: Callable[[float], None]) -> None:
     tick(1.0)
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_task_that_needs_the_clients_files_is_done_where_they_are(shared, lab, own_cache):
-    worker = lab.worker(own_cache if shared else lab.folder / "its-own")
-    lab.arrived(1)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_task_that_writes_the_clients_files_is_done_where_they_are(workers, lab, own_cache):
+    """Not by a worker that shares the cache, whose other folders are its own; and before any worker is there."""
+    pids = [lab.worker(own_cache).pid for _ in range(workers)]
+    lab.arrived(workers)
     out, ended = lab.folder / "out", []
     tasks = [Task("a", "a picture", where_done, str(out))]
     with DaskCluster(lab.address) as engine:
         run_tasks(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append((task.key, reason)))
     assert ended == [("a", None)]
-    assert (int(out.read_text()) == worker.pid) == shared
+    assert int(out.read_text()) not in pids
 
 
 def test_a_module_that_a_worker_lacks_is_said_and_ends_the_task_alone(lab, own_cache, tmp_path, monkeypatch):
@@ -224,18 +226,19 @@ def test_a_module_that_a_worker_lacks_is_said_and_ends_the_task_alone(lab, own_c
     lab.arrived(1)
     elsewhere = tmp_path / "elsewhere"  # since the worker has come: it would find what this process finds
     elsewhere.mkdir()
-    (elsewhere / "only_here.py").write_text("def draw(about, tick): return None\n")
+    (elsewhere / "only_here.py").write_text("""if True:
+        from typing import Literal
+        from kit.recipe import HardLabels
+        class Own(HardLabels):
+            kind: Literal["only here"] = "only here"
+    """)
     monkeypatch.syspath_prepend(elsewhere)
-    from only_here import draw
+    from only_here import Own
 
-    ended = []
-    tasks = [Task("a", "a picture", draw, ""), Task("b", "another", where_done, str(tmp_path / "out"))]
-    with DaskCluster(lab.address) as engine:
-        run_tasks(tasks, engine, lambda task: 1.0, lambda task, reason: ended.append((task.key, reason)))
-    assert dict(ended) == {
-        "a": "a worker could not do it: ModuleNotFoundError: No module named 'only_here'",
-        "b": None,
-    }
+    own, other = hard(stages=(Stage(name="own", objective=Own(), until=1),)), hard()
+    results = train_all([own, other], jobs=DaskCluster(lab.address), show_progress=False)
+    assert results[own].reason == "a worker could not do it: ModuleNotFoundError: No module named 'only_here'"
+    assert isinstance(results[other], Result)
 
 
 # ---- workers that die, and clients -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from kit.networks.flops import flops_per_image
 from kit.networks.layered import Layer, LayeredSpec
 from kit.networks.named import NamedSpec
 from kit.recipe import Recipe
-from kit.runs.spec import DataSpec, Run, with_teachers
+from kit.runs.spec import DataSpec, Run, changed, with_teachers
 from kit.runs.training import train
 
 DATA = {"role": "cifar-10", "name": "digits", "source": "embedded", "fingerprint": "0", "classes": 10}
@@ -107,6 +107,33 @@ def test_runs_of_the_same_make_are_their_own_measure(tmp_path):
     known = Pace.from_cache(tmp_path)
     later = run(network("vgg16"), recipe.small_teacher(recipe.adaptive(6)), seed=2, epochs=6, **teachers)
     assert known.seconds(later) == pytest.approx(2 * 8.0)
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"batch": 4}])
+def test_another_precision_and_another_batch_are_another_make(tmp_path, change):
+    """Seconds of a float32 run predict no bfloat16 run, nor those of a large batch a small one's, and vice versa."""
+    usual = run(network("vgg16"))
+    of_recipe = {name: value for name, value in change.items() if name == "batch"}
+    of_run = {name: value for name, value in change.items() if name != "batch"}
+    other = changed(usual, recipe=usual.recipe.model_copy(update=of_recipe), **of_run)
+    put(tmp_path, usual, 1.0, 2e9)
+    put(tmp_path, other, 50.0, 2e9)
+    known = Pace.from_cache(tmp_path)
+    assert (known.seconds(usual), known.seconds(other)) == (pytest.approx(1.0), pytest.approx(50.0))
+
+
+def test_a_network_has_a_rate_at_each_precision(tmp_path):
+    vgg16, cnn = network("vgg16"), network("cnn")
+    put(tmp_path, run(vgg16), 1.0, 8e9)
+    put(tmp_path, changed(run(vgg16), precision="bfloat16"), 1.0, 2e9)
+    known = Pace.from_cache(tmp_path)
+    assert known.rate(Work(vgg16, 16)) == 8e9 and known.rate(Work(vgg16, 16, precision="bfloat16")) == 2e9
+    assert known.rate(Work(cnn, 16)) == 8e9 and known.rate(Work(cnn, 16, precision="bfloat16")) == 2e9
+    only = Pace().with_rates({Work(vgg16, 16): 8e9})
+    assert only.rate(Work(vgg16, 16, precision="bfloat16")) == 8e9  # of this machine, which is all that is known
+    assert not only.knows(Work(vgg16, 16, precision="bfloat16"))
+    taught = changed(run(vgg16, recipe.eq1(5), big=cnn), precision="bfloat16")
+    assert known.asking(taught, "big", 100) == pytest.approx(100 * flops_per_image(cnn, 16)[0] / 2e9)
 
 
 def test_what_was_never_measured_goes_as_its_family_does(tmp_path):

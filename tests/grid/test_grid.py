@@ -7,6 +7,7 @@ import time
 from concurrent.futures import Future
 from itertools import product
 from threading import Event
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pandas as pd
@@ -183,6 +184,14 @@ def test_what_is_pointless_takes_no_slot_and_failures_are_heard_of():
     )
     assert heard == reasons | dict.fromkeys(heirs, "pointless") | {"last": None}
     assert clock.now == 6 and clock.began["last"] == 5
+
+
+def test_the_bar_hears_of_what_is_skipped():
+    """Two thirds of all that was to be done."""
+    tasks, heard = [timed("first", 5), *(timed(f"heir {n}", 5, "first") for n in range(2))], []
+    bar = SimpleNamespace(update=heard.append)
+    packed(tasks, 1, skip=lambda task: "pointless" if task.needs else None, bar=bar)
+    assert sum(heard) == 15
 
 
 # ---- what runs are expected to take ----------------------------------------------------------------------------------

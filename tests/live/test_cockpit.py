@@ -44,6 +44,7 @@ from kit.show import style
 from kit.show.artefacts import save
 from kit.temperature import Adaptive, Policy
 from kit.training import steering
+from kit.training.kind import code_of
 from kit.training.steering import Event
 
 PATIENCE = 60
@@ -376,7 +377,8 @@ def test_a_policy_of_ones_own_is_chosen_steered_drawn_and_saved(opened):
     (line,) = lines.values()
     assert "\n" not in line and "no command can name" in line
     saved = json.loads((place / "settings.json").read_text())["A"]
-    assert saved["settings"]["temperature"] == {"kind": "pulled", "pull": 0.2} and saved["settings"]["k"] == 20
+    own = {"kind": "pulled", "pull": 0.2, "code": code_of(Pulled)}
+    assert saved["settings"]["temperature"] == own and saved["settings"]["k"] == 20
     assert [(event["step"], event["name"], event["value"]) for event in saved["events"]] == [(1, "pull", 0.4)]
     assert pd.read_csv(place / "cockpit.csv")["t_small"].to_numpy() == pytest.approx(wanted, rel=1e-5, nan_ok=True)
     names = {"Settings": Settings, "Pulled": Pulled, "Path": Path, "steering": steering, "replayed": replayed}
