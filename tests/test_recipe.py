@@ -90,7 +90,7 @@ def test_an_objective_of_ones_own_keeps_its_fields_in_a_recipe():
 
     stage = Stage(name="mine", objective=Mean(weight=3), teacher="big", temperature=Fixed(T=4), until=1)
     dumped = Recipe(stages=(stage,), epochs=1).model_dump(mode="json")
-    assert dumped["stages"][0]["objective"] == {"kind": "mean", "weight": 3.0}
+    assert dumped["stages"][0]["objective"].items() >= {"kind": "mean", "weight": 3.0}.items()
     assert Objective.needs_teacher
 
 
