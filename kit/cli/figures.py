@@ -24,7 +24,9 @@ def above_zero(minutes: float | None) -> float | None:
 
 
 def figures(
-    notebooks: Annotated[list[str] | None, typer.Argument(help="names or numbers; default: all")] = None,
+    notebooks: Annotated[
+        list[str] | None, typer.Argument(help="names or numbers; default: all but 09, which is drawn where it is named")
+    ] = None,
     preset: options.Preset = "quick",
     out: Annotated[
         Path, typer.Option(callback=options.at_home, help="where pictures, CSVs and manifest.json go")
@@ -55,7 +57,7 @@ def figures(
         role_data=options.sources(role_data),
         data=str(data) if data else None,
         jobs=jobs,
-        extra={name: options.literal(value) for name, value in options.pairs(parameter, "parameter").items()},
+        extra={name: options.literal(name, value) for name, value in options.pairs(parameter, "parameter").items()},
     )
     if minutes is not None:
         elsewhere = None if scheduler == "local" else engine

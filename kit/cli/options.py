@@ -84,11 +84,16 @@ def pairs(words: list[str] | None, what: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words or [])
 
 
-def literal(text: str) -> Any:
-    """Parses a parameter's value: JSON where it is JSON (3, 0.5, true, null, "x", [1, 2]), else the text itself."""
+def literal(name: str, text: str) -> Any:
+    """Parses a parameter's value: JSON where it is JSON (3, 0.5, true, null, "x", [1, 2]), else the text itself. Raises
+    KitError for what only begins as an object or a list does."""
     try:
         return json.loads(text)
-    except ValueError:
+    except ValueError as error:
+        if text.lstrip()[:1] in ("{", "["):
+            raise KitError(
+                f'parameter {name!r} {text!r} is not JSON ({error}); allowed: JSON, as in \'{{"student": "cnn"}}\''
+            ) from None
         return text
 
 

@@ -31,6 +31,7 @@ class Drawing:
     scratch: Path
     parameters: Mapping[str, Any]
     told: Mapping[str, str] = field(default_factory=dict)  # variables of its kernel's environment
+    beside: frozenset[str] = frozenset()  # the notebooks that are drawn together with it
 
 
 def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
@@ -60,7 +61,7 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
             return "its kernel died"
         from kit.figures.pages import Page  # only now: its parser of HTML takes a while to import
 
-        Page(drawing.executed, path, drawing.scratch, drawing.scratch.parent).write()
+        Page(drawing.executed, path, drawing.scratch, drawing.scratch.parent, drawing.beside).write()
     return None
 
 

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from kit.grid.schedule import run_tasks
 from kit.grid.training import Grid
 from kit.paper.plan import runs_of
 from kit.runs.spec import EXPECTED_DATA, Run
-from kit.runs.store import Failure
+from kit.runs.store import Failure, lookup
 from kit.runtime import bars
 
 DRAFT = ".drawing-"  # begins the name of the folder that a notebook draws into
@@ -66,8 +66,8 @@ def make(
         ]
         grid = Grid([run for book in books for run in book.runs])
         first = [book for book in books if book.name not in FOLLOWING]
-        with engine or LocalProcesses(request.jobs or default_jobs()) as entered, closing(Bar()) as bar:
-            schedule = Schedule(grid, manifest, request.preset, force, bar)
+        with engine or LocalProcesses(request.jobs or default_jobs()) as entered, Bar() as bar:
+            schedule = Schedule(grid, manifest, request.preset, force, bar, frozenset(todo))
             for book in books:
                 if book.name in FOLLOWING and (grid.tasks or book.name not in manifest.content["notebooks"]):
                     foreseen = FORESEEN[book.name](plan, request.seeds, request.equal_time)
@@ -86,6 +86,8 @@ def make(
             schedule.work_off(later, entered)
             if picture := draw_claims(manifest, out / f"{DRAFT}claims"):
                 bar.say(f"all claims at a glance: {picture}")
+            if schedule.current:
+                bar.say(f"{', '.join(schedule.current)}: up to date (--force draws again)")
     return [line for book in books if (line := schedule.failure(book.name)) is not None]
 
 
@@ -152,10 +154,12 @@ class Bar:
         """Prints a line above the bar."""
         bars.Bar.write(line)
 
-    def close(self) -> None:
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
         if self._shown is not None:
-            self._shown.update(self._shown.total - self._shown.n)
-            self._shown.close()
+            self._shown.__exit__(*raised)
 
 
 class Watched:
@@ -190,9 +194,13 @@ class Schedule:
     Notebooks that need no runs come first, then in their order.
     """
 
-    def __init__(self, grid: Grid, manifest: Manifest, preset: str, force: bool, bar: Bar) -> None:
+    def __init__(
+        self, grid: Grid, manifest: Manifest, preset: str, force: bool, bar: Bar, names: frozenset[str]
+    ) -> None:
         self.grid, self.manifest, self.preset, self.force, self.bar = grid, manifest, preset, force, bar
+        self.names = names  # of all notebooks
         self.failures: dict[str, str] = {}  # by notebook, in one line
+        self.current: list[str] = []  # the notebooks that were up to date
         self._books: dict[str, Book] = {}
         self._inputs: dict[str, str] = {}
         self._begun: dict[str, float] = {}
@@ -218,7 +226,7 @@ class Schedule:
         scratch, executed = out / f"{DRAFT}{book.name}", out / "executed" / book.path.name
         data = {run.data.asked: run.data.fingerprint for run in book.runs}
         told = {EXPECTED_DATA: json.dumps(data)}
-        about = Drawing(book.path, executed, scratch, book.parameters, told)
+        about = Drawing(book.path, executed, scratch, book.parameters, told, self.names)
         return Task(f"notebook {book.name}", book.name, execute, about, frozenset(run.hash for run in book.runs))
 
     def cost(self, task: Task) -> float:
@@ -232,10 +240,12 @@ class Schedule:
         if not isinstance(task.about, Drawing):
             return self.grid.skip(task)
         book = self._books[task.title]
-        self._inputs[book.name] = fingerprint(book.path, book.parameters, [self.grid.results[r] for r in book.runs])
+        self._note_inputs(book)
         self._begun[book.name] = time.monotonic()
-        current = not self.force and self.manifest.is_current(book.name, self._inputs[book.name])
-        return UP_TO_DATE if current else None
+        if self.force or not self.manifest.is_current(book.name, self._inputs[book.name]):
+            return None
+        self.current.append(book.name)
+        return UP_TO_DATE
 
     def ended(self, task: Task, reason: str | None) -> None:
         """Moves a notebook's pictures to their place."""
@@ -248,11 +258,22 @@ class Schedule:
 
     def failure(self, name: str) -> str | None:
         """Says why a notebook could not be drawn, or how many of its runs did not finish; one that diverged did."""
-        outcomes = [self.grid.results.get(run) for run in self._books[name].runs] if name in self._books else []
-        lost = sum(isinstance(outcome, Failure) and outcome.step is None for outcome in outcomes)
-        return self.failures.get(name, f"{name}: {lost} of its {len(outcomes)} runs did not finish" if lost else None)
+        runs = self._books[name].runs if name in self._books else ()
+        lost = len(self._lost(runs))
+        return self.failures.get(name, f"{name}: {lost} of its {len(runs)} runs did not finish" if lost else None)
+
+    def _lost(self, runs: Sequence[Run]) -> list[Run]:
+        outcomes = self.grid.results
+        return [run for run in runs if isinstance(failed := outcomes.get(run), Failure) and failed.step is None]
+
+    def _note_inputs(self, book: Book) -> None:
+        self._inputs[book.name] = fingerprint(book.path, book.parameters, [self.grid.results[r] for r in book.runs])
 
     def _keep(self, book: Book, scratch: Path) -> None:
+        found = {run: outcome for run in self._lost(book.runs) if (outcome := lookup(run)) is not None}
+        if found:  # the notebook has trained what it missed
+            self.grid.results |= found
+            self._note_inputs(book)
         entry = entry_of(self._inputs[book.name], book.parameters, book.runs, self.grid.results)
         pictures = ", ".join(path.name for path in sorted(scratch.glob("*.png")))
         if pictures:

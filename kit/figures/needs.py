@@ -14,12 +14,22 @@ from kit.beyond import table5, table6
 from kit.data.roles import check_sources, real_folder
 from kit.errors import KitError, not_one_of, one_line
 from kit.grid.engines import Engine
+from kit.networks.named import parts
 from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import Plan, Row
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
+from kit.runtime.environment import absolute
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def _from_here(name: Any) -> Any:
+    """Names a network of a file, or a file of weights, by its absolute path, as a notebook is executed elsewhere."""
+    file, function = parts(name) if isinstance(name, str) else ("", "")
+    if file.endswith(".py"):
+        return f"{absolute(file)}:{function}"
+    return str(absolute(function)) if "." in function and Path(function).is_file() else name
 
 
 class Request(BaseModel):
@@ -41,6 +51,8 @@ class Request(BaseModel):
         """Returns the request with what `extra` sets, so that training and notebooks use the same values. KitError."""
         own = self.model_dump(exclude={"extra"})
         other = {name: value for name, value in self.extra.items() if name not in own}
+        if isinstance(networks := other.get("networks"), dict):
+            other["networks"] = {part: _from_here(name) for part, name in networks.items()}
         try:
             settled = Request(**{name: self.extra.get(name, own[name]) for name in own}, extra=other)
         except ValidationError as error:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from bs4 import BeautifulSoup, NavigableString
+from bs4 import BeautifulSoup
 
 WIDGET, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 MOVING = {"Cockpit": Path(__file__).resolve().parents[2] / "docs" / "cockpit.gif"}  # drawn by the browser alone
@@ -24,8 +24,9 @@ KEPT = ("rowspan", "colspan", "scope", "abbr")  # of a table's attributes
 class Page:
     """One executed notebook, written as `NAME.md` into the folder of its artefacts, which will be moved to `out`."""
 
-    def __init__(self, executed: Path, source: Path, scratch: Path, out: Path) -> None:
+    def __init__(self, executed: Path, source: Path, scratch: Path, out: Path, beside: Collection[str]) -> None:
         self._name, self._source, self._scratch, self._out = executed.stem, source, scratch, out
+        self._beside = beside  # the notebooks whose pages are being written there, too
         self._book = nbformat.read(executed, as_version=4)
         self._stills = 0
 
@@ -51,9 +52,10 @@ class Page:
                     yield from self._shown(output.data, output.metadata)
 
     def _follow(self, link: re.Match[str]) -> str:
-        """A link to a notebook beside it leads to that one's page, any other to the notebook."""
+        """A link to a notebook leads to that one's page where there is one, else to the notebook."""
         name = link[1]
-        return f"]({self._path(self._source.parent / name)}.ipynb)" if "/" in name else f"]({name}.md)"
+        has_page = name in self._beside or (self._out / f"{name}.md").is_file()
+        return f"]({name}.md)" if has_page else f"]({self._path(self._source.parent / name)}.ipynb)"
 
     def _shown(self, data: Any, metadata: Any) -> Iterator[str]:
         """What an output shows, in the richest form that a page can have."""
@@ -135,15 +137,16 @@ def bare(html: str) -> str:
             title.insert_after(": ")
     for sign in soup(class_="kit-sign"):
         sign.insert_after(" ")
-    for cell in soup(["th", "td"]):
-        for text in cell.find_all(string=lambda string: "\n" in string.strip()):
-            lines = [part for line in text.strip().split("\n") for part in (line, soup.new_tag("br"))][:-1]
-            text.replace_with(*(NavigableString(part) if isinstance(part, str) else part for part in lines))
     for tag in soup(True):
         kept = {name: tag[name] for name in KEPT if tag.has_attr(name)}
         tag.attrs = kept | ({"align": "right"} if "kit-number" in tag.get("class", []) else {})
     for tag in soup(["button", "span", "div", "figure"]):
         tag.unwrap()
+    for cell in soup(["th", "td"]):
+        lines = cell.decode_contents().strip().split("\n")
+        if len(lines) > 1:
+            cell.clear()
+            cell.append(BeautifulSoup("<br/>".join(map(str.strip, lines)), "html.parser"))
     for tag in soup("figcaption"):
         tag.name = "p"
     return re.sub(r"\s*\n\s*", "\n", str(soup)).strip()

@@ -16,6 +16,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock
 
 from kit.data.augment import trained_on
-from kit.files import write, writing_to
+from kit.files import write
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import LayeredSpec
 from kit.networks.named import NamedSpec, Network, described
@@ -268,8 +269,8 @@ def drawing_seconds(cache: Path) -> dict[tuple[str, str], float]:
 
 
 def note_drawing(cache: Path, preset: str, notebook: str, seconds: float) -> None:
-    """Writes down how long a notebook took to draw; its runs were trained before. KitError where the disk refuses."""
-    with writing_to(cache):
+    """Writes down how long a notebook took to draw, where the disk takes it; its runs were trained before."""
+    with suppress(OSError):  # a cache may be read-only, and this is for estimates alone
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{LEDGER}.lock"):
             noted = drawing_seconds(cache) | {(preset, notebook): seconds}

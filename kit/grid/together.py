@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import closing, nullcontext, suppress
+from contextlib import nullcontext, suppress
 
 from kit import parallel
 from kit.errors import KitError
@@ -76,7 +76,7 @@ def _train_shared(run: Run, ranks: Ranks, show_progress: bool) -> Result | Failu
         if ranks.broadcast(ranks.is_first and lookup(run) is None):
             quiet = not (show_progress and ranks.is_first)
             bar = Bar(total=100, desc=f"training {run.title}", disable=quiet)
-            with closing(bar), suppress(Diverged):  # that is written down
+            with suppress(Diverged), bar:  # that is written down
                 train_missing(run, lambda share: bar.update(100 * share), ranks)
         ranks.wait()  # for the first to have written
     outcome = lookup(run)

@@ -14,6 +14,7 @@ IN_A_FILE = 30.0  # seconds from line to line where nobody watches
 class Bar(tqdm):
     """A tqdm bar that estimates what is left once there is evidence; into a file it writes lines, one now and then."""
 
+    n: float  # how much is done
     _said_at = 0.0
 
     @property
@@ -22,6 +23,12 @@ class Bar(tqdm):
         tail = "{elapsed}<{remaining}" if EVIDENCE * whole <= self.n < whole else "{elapsed}"  # at the end none remains
         done = min(self.n, whole)  # which parts may exceed by rounding
         return known | {"n": done, "bar_format": f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {tail}"}
+
+    def __exit__(self, *raised: Any) -> None:
+        """Fills the bar when its block ends without an exception: parts add up to the whole only nearly."""
+        if raised[0] is None:
+            self.n = max(self.n, self.total)
+        super().__exit__(*raised)
 
     def display(self, *arguments: Any, **options: Any) -> Any:
         if hasattr(self, "container") or self.fp.isatty():  # a notebook's bar, or a terminal's

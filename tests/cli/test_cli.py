@@ -114,6 +114,7 @@ def no_training(monkeypatch):
         (["figures", "99"], "notebook '99' is not known; allowed: 00_start_here"),
         (["figures", "00", "-p", "colour=red"], "notebook parameter 'colour'"),
         (["figures", "00", "-p", "colour"], "parameter 'colour' is not of the form NAME=VALUE"),
+        (["figures", "09", "-p", 'networks={"student":'], "parameter 'networks' '{\"student\":' is not JSON"),
         (["figures", "00", "-p", "seeds=many"], "notebook parameter seeds: 'many'"),
         (["figures", "01", "--preset", "huge"], "preset 'huge'"),
         (["figures", "01", "--data", "/no/such/folder"], "'/no/such/folder'"),

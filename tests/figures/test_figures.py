@@ -26,6 +26,7 @@ from kit.figures.needs import Request, chosen
 from kit.grid.durations import drawing_seconds
 from kit.paper import table1
 from kit.runs.store import folder_of
+from kit.runs.training import train
 
 DRAW = """
 from pathlib import Path
@@ -165,6 +166,15 @@ def test_a_folder_of_images_is_the_shells_and_looked_for_first(books, out, tmp_p
     assert not out.exists()
 
 
+def test_files_of_networks_are_the_shells(books, tmp_path, monkeypatch):
+    """A notebook is executed elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").touch()
+    given = {"student": "my_nets.py:Net", "teacher": "timm:resnet50.a1_in1k", "teacher_weights": "w.pth", "seed": 3}
+    found = request(networks=given).settled().parameters()["networks"]
+    assert found == given | {"student": f"{tmp_path}/my_nets.py:Net", "teacher_weights": f"{tmp_path}/w.pth"}
+
+
 # ---- choosing --------------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +197,7 @@ def test_the_kits_own_notebooks_are_found_with_their_parameters():
 # ---- drawing ---------------------------------------------------------------------------------------------------------
 
 
-def test_drawing_skipping_and_drawing_again(books, out, monkeypatch):
+def test_drawing_skipping_and_drawing_again(books, out, monkeypatch, capsys):
     assert make([], request(word="red"), out) == []
     found = manifest(out)
     kinds = ("csv", "md", "png")
@@ -203,7 +213,9 @@ def test_drawing_skipping_and_drawing_again(books, out, monkeypatch):
     stamps = {path: path.stat().st_mtime_ns for path in out.iterdir() if path.is_file()}
     with monkeypatch.context() as patch:
         patch.setattr(papermill, "execute_notebook", lambda *_, **__: pytest.fail("drawn again"))
+        capsys.readouterr()
         assert draw([], request(word="red"), out) == []
+        assert capsys.readouterr().out == "00_first, 01_second: up to date (--force draws again)\n"
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
     (out / "00_first.png").write_bytes(b"scribbled on")
@@ -245,6 +257,31 @@ def test_the_same_run_with_another_result_makes_it_stale(books, out, monkeypatch
     assert draw(["00"], request(), out) == []
     after = manifest(out)["notebooks"]["00_first"]
     assert after["runs"] == before["runs"] and after["inputs"] != before["inputs"]
+
+
+def test_a_run_that_its_notebook_has_trained_did_finish(books, out, monkeypatch, own_cache):
+    """As after a worker was killed: what the schedule did not finish the notebook finds missing, and trains."""
+    rows = table1.table(request().plan, 1, ("cifar-10",))[:1]
+    (run,) = rows[0].runs
+    monkeypatch.setitem(needs.NEEDS, "00_first", lambda plan, seeds: rows)
+
+    def killed(run, tick):
+        raise RuntimeError("its process was killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kit.grid.training.train_in_worker", killed)
+        assert draw(["00"], request(), out) == ["00_first: 1 of its 1 runs did not finish"]
+        assert manifest(out)["notebooks"]["00_first"]["failed"]
+
+        def trains(*arguments, **given):
+            train(run)
+            executed_here(*arguments, **given)
+
+        patch.setattr(papermill, "execute_notebook", trains)
+        assert draw(["00"], request(), out, force=True) == []
+    assert manifest(out)["notebooks"]["00_first"]["failed"] == {}
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: pytest.fail("drawn again"))
+    assert draw(["00"], request(), out) == []
 
 
 def test_a_failing_notebook_is_named_and_the_others_go_on(books, out, capsys):

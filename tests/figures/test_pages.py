@@ -46,13 +46,14 @@ def drawn(tmp_path_factory):
     """A notebook with every kind of output, drawn."""
     folder = tmp_path_factory.mktemp("pages") / "notebooks"
     folder.mkdir()
-    first = "# 00 · Of all kinds\n\nSee [01](01_next.ipynb), [zh](zh/00_a.ipynb): $z^t_i$"
+    first = "# 00 · Of all kinds\n\nSee [01](01_next.ipynb), [09](09_own.ipynb), [zh](zh/00_a.ipynb): $z^t_i$"
     book = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_markdown_cell(first), *map(nbformat.v4.new_code_cell, CELLS)]
     )
     book.cells[1].metadata["tags"] = ["parameters"]
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, folder / "00_kinds.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=book.cells[:2], metadata=book.metadata), folder / "01_next.ipynb")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(needs, "NOTEBOOKS", folder)
         assert make([], Request(preset="smoke", jobs=1), folder.parent / "figures") == []
@@ -62,10 +63,9 @@ def drawn(tmp_path_factory):
 def test_a_page_has_every_kind_of_output(drawn):
     text = (drawn / "00_kinds.md").read_text("utf-8")
     assert text.startswith("# 00 · Of all kinds\n\n*Executed at preset smoke. To run it")
-    assert (
-        "(../notebooks/00_kinds.ipynb)" in text
-        and "[01](01_next.md), [zh](../notebooks/zh/00_a.ipynb): $`z^t_i`$" in text
-    )
+    assert "(../notebooks/00_kinds.ipynb)" in text
+    links = "[01](01_next.md), [09](../notebooks/09_own.ipynb), [zh](../notebooks/zh/00_a.ipynb)"  # 09 has no page
+    assert f"See {links}: $`z^t_i`$" in text
     assert re.findall(r"^!\[(.*)\]\((.*)\)$", text, re.M) == [
         ("a [title]", "mine.png"), ("never saved", "00_kinds_1.png"), ("VBox", "00_kinds_2.png")]  # fmt: skip
     assert "```text\nsaid\n```" in text and "```math\n\\frac{a}{t^2}\n```" in text
@@ -100,6 +100,13 @@ def test_a_table_is_bare_and_says_the_same():
     assert cells(text) == [["row", "top"], ["ab", "1.25"], ["<i>", ""]]
     assert "a<br/>b" in text and '<td align="right">1.25' in text
     assert "✓ holds here" in bare(judged_table(claims, "Claims", "by hand").html)
+
+
+def test_words_stay_apart_at_signs_and_lines_at_the_cells_ends():
+    told = "L_D of student = teacher\nrests within 10 % of 1\n12 %\nz^t"
+    html = plain_table(pd.DataFrame({"found": [told]}), "Rows").html
+    said = "L<sub>D</sub> of student = teacher<br/>rests within 10 % of 1<br/>12 %<br/>z^t"
+    assert said + "</t" in bare(html)
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,12 @@ def test_a_damaged_ledger_is_begun_anew(tmp_path, content):
     assert drawing_seconds(tmp_path) == {("quick", "a"): 1.0}
 
 
+def test_a_cache_that_cannot_be_written_is_only_read(tmp_path):
+    (tmp_path / "pace.json.lock").mkdir()  # as good as a folder without permission, to root, too
+    note_drawing(tmp_path, "quick", "a", 1.0)
+    assert drawing_seconds(tmp_path) == {}
+
+
 def test_seconds_that_are_none_are_not_believed(tmp_path):
     (tmp_path / pace.LEDGER).write_text('{"drawing": {"quick": {"a": -1, "b": NaN, "c": Infinity, "d": 2}}}')
     assert drawing_seconds(tmp_path) == {("quick", "d"): 2.0}

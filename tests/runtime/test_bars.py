@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from contextlib import suppress
 
 from kit.runtime.bars import Bar
 
@@ -46,3 +47,15 @@ def test_parts_that_add_up_to_a_little_more_than_the_whole_are_the_whole(recwarn
         bar.update(0.2)
         assert bar.n > 0.3 and str(bar).startswith("training: 100%")
     assert not recwarn.list
+
+
+def test_parts_that_add_up_to_a_little_less_are_the_whole_unless_something_went_wrong():
+    with Bar(total=1.0, file=io.StringIO()) as bar:
+        for _ in range(10):
+            bar.update(0.1)
+        assert bar.n < 1.0
+    assert bar.n == 1.0
+    with suppress(KeyboardInterrupt), Bar(total=1.0, file=io.StringIO()) as bar:
+        bar.update(0.5)
+        raise KeyboardInterrupt
+    assert bar.n == 0.5
