@@ -18,7 +18,7 @@ from kit.data.base import TensorImages
 from kit.data.decode import decode_all, decode_file
 from kit.data.tree import Half, shown
 from kit.errors import KitError
-from kit.files import in_cache, sha256, write_atomically, written
+from kit.files import cache_folder, in_cache, sha256, write_atomically, written
 
 ANY_BYTES = "surrogateescape"  # a file's name need not be UTF-8
 
@@ -80,6 +80,9 @@ def survey_on_disk(half: Half, px: int, keep_pixels: bool) -> Survey:
     neither a half-written nor a changed file is ever trusted. KitError where the disk is full or not writable.
     """
     key = survey_key(half, px)
+    known = known_survey(cache_folder() / "images" / key, half, px, keep_pixels)
+    if known is not None:  # also where the cache can only be read
+        return known
     with in_cache("images") as folder, FileLock(folder / f"{key}.lock"):
         known = known_survey(folder / key, half, px, keep_pixels)
         if known is None:

@@ -13,7 +13,7 @@ import torch
 from image_trees import build_tree, one_line, picture
 
 from kit import files as sealed
-from kit.data import decode, load
+from kit.data import decode, load, survey
 from kit.data.folder import folder_dataset
 from kit.errors import KitError
 
@@ -27,6 +27,7 @@ def test_the_cache_is_used_until_a_file_changes(tmp_path, monkeypatch):
     first = folder_dataset(tmp_path, "imagenet", 8, streamed=True)
     with monkeypatch.context() as patch:
         patch.setattr(decode, "decode_file", lambda path, px: pytest.fail("decoded again"))
+        patch.setattr(survey, "FileLock", lambda path: pytest.fail("locked: of a cache that can only be read"))
         assert folder_dataset(tmp_path, "imagenet", 8, streamed=True).fingerprint == first.fingerprint
     picture(99, (24, 24)).save(tmp_path / "train" / "ant" / "0.png")
     assert folder_dataset(tmp_path, "imagenet", 8, streamed=True).fingerprint != first.fingerprint
