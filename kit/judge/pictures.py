@@ -32,7 +32,7 @@ from kit.show.cam_figures import enlarged, overlay
 from kit.show.explore import pixels_of
 from kit.show.pages import contact_sheet
 from kit.show.paper_figures import BAND, by_row, fall
-from kit.show.plots import accuracy_curves, temperature_trace
+from kit.show.plots import accuracy_curves, temperature_trace, traced
 from kit.show.table_pictures import Measure, compare_table
 from kit.show.tables import curves, interval
 
@@ -87,7 +87,7 @@ def draw(judged: Judged, out: Path) -> Iterator[str]:
             shown = {method.title: runs for method, runs in finished}
             figure = accuracy_curves(shown, title="Accuracy against iteration", caption=f"{judged.caption} · {BAND}")
             save(figure, "accuracy", out, curves(shown, ["train_top1", MEASURE]))
-            save(temperature_figure(judged), "temperature", out, finished[-1][1][0].steps)
+            save(temperature_figure(judged), "temperature", out, traced(finished[-1][1][0]))
             try:
                 save(cam_figure(judged), "cam", out)
             except KitError as error:  # a network without convolutions, say

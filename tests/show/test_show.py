@@ -45,17 +45,18 @@ def fake_run(label: str, seed: int = 0, epochs: int = 6, per_epoch: int = 10, en
     rng = np.random.default_rng(seed)
     n = epochs * per_epoch
     stage, t = np.full(n, "hard labels", dtype=object), np.full(n, np.nan)
-    stages = [{"name": "hard labels", "ended_by": "budget"}]
+    stages = [{"name": "hard labels", "steps": n, "ended_by": "budget", "t_end": None}]
     if label.startswith("T="):
         stage[:], t[:] = "big teacher", float(re.findall(r"\d+", label)[0])
-        stages = [{"name": "big teacher", "ended_by": "budget"}]
+        stages = [{"name": "big teacher", "steps": n, "ended_by": "budget", "t_end": t[0]}]
     elif label.startswith("adaptive"):
         a, b = (int(end * n) for end in ends)
         stage[:a], stage[a:b] = "small teacher", "big teacher"
         t[:a], t[a:b] = np.geomspace(20, 1, a), np.geomspace(20, 2.5, b - a)
         stages = [
-            {"name": "small teacher", "ended_by": "temperature"},
-            {"name": "big teacher", "ended_by": "budget"},
+            {"name": "small teacher", "steps": a, "ended_by": "temperature", "t_end": 1.0},
+            {"name": "no step was left for it", "steps": 0, "ended_by": "budget", "t_end": 20.0},
+            {"name": "big teacher", "steps": b - a, "ended_by": "budget", "t_end": 2.25},
             *stages,
         ]
     steps = {"step": np.arange(n), "epoch": (np.arange(n) + 1) / per_epoch, "stage": stage, "loss": 1.0, "t": t}
@@ -419,6 +420,21 @@ def test_trace_names_stages_and_what_ended_them(figures: dict[str, Figure]):
     texts = [text for text, _ in drawn_texts(figures["trace"])]
     assert {"small teacher", "ended by temperature", "at epoch 2.4", "K=20"} <= set(texts)
     assert "T=5" in [text for text, _ in drawn_texts(figures["trace at fixed T"])]
+
+
+def test_a_trace_ends_where_its_last_step_left_the_temperature():
+    seeds = [fake_run("adaptive", seed) for seed in range(2)]
+    lines = [line.get_xydata().tolist() for line in plots.temperature_trace(seeds).axes[0].lines]
+    assert [line[-1] for line in lines if line[0] == [24, 20]] == [[39, 2.25], [39, 2], [39, 2.25]]  # others' t, ⌊t⌋, t
+    assert [line[-1] for line in lines if line[0] == [0, 20] and len(line) > 2] == [[24, 1]] * 3
+    numbers = plots.traced(seeds[0])
+    assert numbers.groupby("stage", sort=False)["t"].last().dropna().to_dict() == {
+        "small teacher": 1.0,
+        "big teacher": 2.25,
+    }
+    assert len(numbers) == len(seeds[0].steps) + 2 and numbers["step"].is_monotonic_increasing
+    under_way = SimpleNamespace(steps=seeds[0].steps[:30], epochs=seeds[0].epochs[:3])
+    assert plots.traced(under_way).equals(under_way.steps)
 
 
 def test_comparison_shows_ours_beside_the_papers(figures: dict[str, Figure]):
