@@ -74,12 +74,11 @@ def _iterations(runs: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _accuracy_limits(data: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Limits in % that show every line, and as much of the bands as leaves the lines most of the room."""
-    low, high = data[column].min(), data[column].max()
-    room = max(high - low, 2.0)
-    low = max(min(low, data[f"{column}_low"].min()), low - 0.25 * room)
-    high = min(max(high, data[f"{column}_high"].max()), high + 0.25 * room)
-    return max(0.0, low - 0.06 * room), min(100.0 + 0.02 * room, high + 0.06 * room)
+    """Limits in % that show every line and band, as far as an accuracy can be."""
+    drawn = data[[column, f"{column}_low", f"{column}_high"]].to_numpy().clip(0, 100)
+    low, high = np.nanmin(drawn), np.nanmax(drawn)
+    room = 0.06 * max(high - low, 2.0)
+    return max(0.0, low - room), min(102.0, high + room)
 
 
 def _label_ends(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str], colours: Sequence[str]) -> None:

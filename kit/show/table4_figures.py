@@ -220,7 +220,8 @@ def annealing_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFra
         low, high = curve["test_top1_low"], curve["test_top1_high"]
         if low.notna().all():
             right.fill_between(curve["iteration"], low, high, color=look.colour, alpha=0.13, lw=0)
-    right.set(xlabel="step", ylabel="test Top-1 %", ylim=(0, 1.35 * numbers["test_top1"].max()))
+    highest = numbers[["test_top1", "test_top1_high"]].clip(upper=100).max(axis=None)
+    right.set(xlabel="step", ylabel="test Top-1 %", ylim=(0, 1.35 * highest))
     right.legend(loc="upper left")
     return style.settle(figure), numbers
 

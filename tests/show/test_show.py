@@ -412,6 +412,16 @@ def test_curves_draw_the_numbers(figures: dict[str, Figure]):
     assert any(text.get_text().startswith("adaptive  ") for text in test_panel.texts)
 
 
+def test_bands_are_drawn_whole_as_far_as_an_accuracy_can_be():
+    for worst, whole in ((0.7, True), (0.1, False)):
+        seeds = [fake_run("adaptive", seed) for seed in range(3)]
+        seeds[0].epochs["test_top1"] *= worst
+        last = tables.curves({"adaptive": seeds}, ["test_top1"]).iloc[-1]
+        assert (last["test_top1_high"] < 100) == whole
+        low, high = plots.accuracy_curves({"adaptive": seeds}).axes[1].get_ylim()
+        assert 102 >= high > min(100, last["test_top1_high"]) and 0 <= low < max(0.1, last["test_top1_low"])
+
+
 def test_trace_names_stages_and_what_ended_them(figures: dict[str, Figure]):
     spans = plots.stage_spans(fake_run("adaptive"))
     assert [(s["name"], s["first"], s["last"], s["ended_by"]) for s in spans] == [
@@ -435,6 +445,16 @@ def test_a_trace_ends_where_its_last_step_left_the_temperature():
     assert len(numbers) == len(seeds[0].steps) + 2 and numbers["step"].is_monotonic_increasing
     under_way = SimpleNamespace(steps=seeds[0].steps[:30], epochs=seeds[0].epochs[:3])
     assert plots.traced(under_way).equals(under_way.steps)
+
+
+@pytest.mark.parametrize("values", [[25.0, 25.0], [25.0, 25.0 + 1e-9], [0.0], [1.0, 1.0001], [0.5, 60.0]])
+def test_dots_that_are_all_alike_have_a_scale_without_an_offset(values):
+    df = pd.DataFrame({"row": [f"row {i}" for i in range(len(values))], "top1": [[value] for value in values]})
+    figure = table_pictures.compare_table(df, ["row"], [table_pictures.Measure("top1", "Top-1 %", dots=True)])
+    panel = figure.axes[-1]
+    drawn_texts(figure)
+    low, high = panel.get_xlim()
+    assert panel.xaxis.get_offset_text().get_text() == "" and low < min(values) and high > max(values)
 
 
 def test_comparison_shows_ours_beside_the_papers(figures: dict[str, Figure]):
@@ -525,6 +545,14 @@ def test_k_moves_the_picture_and_holds_t(explorer):
     explorer.k.value = 40
     explorer.t.value = 33.3
     assert explorer.t.value == 33.3
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 3e4])
+def test_labels_of_logits_of_any_size_are_inside_the_picture(scale):
+    zt, zs, y = logits()
+    explorer = temperature_explorer(scale * zt, scale * zs, y, CLASSES)
+    for ax in (explorer._terms.loss_ax, explorer._terms.slope_ax):
+        assert ax.yaxis.label.get_window_extent().x0 >= 0
 
 
 def test_only_what_changed_is_drawn(explorer):
