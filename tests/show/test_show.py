@@ -25,12 +25,23 @@ from PIL import Image
 from scipy import stats
 
 from kit import recipe
+from kit.derivation import gradient_curves
 from kit.errors import KitError
 from kit.losses import eq1_hinton, eq1_printed, softened, temperature_gradient
 from kit.paper import table3
 from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, judged
 from kit.paper.plan import Plan
-from kit.show import claims_at_a_glance, pages, panels, paper_figures, plots, style, table_pictures, tables
+from kit.show import (
+    claims_at_a_glance,
+    derivation_plots,
+    pages,
+    panels,
+    paper_figures,
+    plots,
+    style,
+    table_pictures,
+    tables,
+)
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
 from kit.show.widgets import temperature_explorer
 from kit.temperature import Adaptive
@@ -353,7 +364,7 @@ def all_figures() -> dict[str, Figure]:
         table_pictures.Measure("top1", "test Top-1 %", 100, dots=True),
         table_pictures.Measure("ratio", "time / T=20", digits=2, dots=True, reference=1),
     ]
-    images = np.zeros((11, 16, 24, 3), np.uint8)
+    images, derived = np.zeros((11, 16, 24, 3), np.uint8), gradient_curves(8, points=61)
     return {
         "curves": plots.accuracy_curves(runs, **text),
         "curves of one seed": plots.accuracy_curves({k: v[:1] for k, v in runs.items()}, **text),
@@ -375,6 +386,9 @@ def all_figures() -> dict[str, Figure]:
         "bars": softened_bars(zt[0], zs[0], 4, true=3, **text),
         "gradient": gradient_terms(zt, zs, 7, 20, **text),
         "gradient at K=1": gradient_terms(zt, zs, 1, 1, **text),
+        "derived gradient": derivation_plots.gradient_figure(derived, CAPTION),
+        "derived limits": derivation_plots.limits_figure(derived, CAPTION),
+        "derived steps": derivation_plots.step_figure(derived, CAPTION),
     }
 
 
