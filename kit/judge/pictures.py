@@ -32,7 +32,7 @@ from kit.show.cam_figures import enlarged, overlay
 from kit.show.explore import pixels_of
 from kit.show.pages import contact_sheet
 from kit.show.paper_figures import BAND, by_row, fall
-from kit.show.plots import accuracy_curves, temperature_trace
+from kit.show.plots import accuracy_curves, temperature_trace, traced
 from kit.show.table_pictures import Measure, compare_table
 from kit.show.tables import curves, interval
 
@@ -87,7 +87,7 @@ def draw(judged: Judged, out: Path) -> Iterator[str]:
             shown = {method.title: runs for method, runs in finished}
             figure = accuracy_curves(shown, title="Accuracy against iteration", caption=f"{judged.caption} · {BAND}")
             save(figure, "accuracy", out, curves(shown, ["train_top1", MEASURE]))
-            save(temperature_figure(judged), "temperature", out, finished[-1][1][0].steps)
+            save(temperature_figure(judged), "temperature", out, traced(finished[-1][1][0]))
             try:
                 save(cam_figure(judged), "cam", out)
             except KitError as error:  # a network without convolutions, say
@@ -125,7 +125,8 @@ def table_figure(judged: Judged) -> Figure:
 def effects_figure(judged: Judged, width: float = style.WIDTH) -> Figure:
     """Every student's test Top-1 beside its row's mean, and every difference of two rows with what is told of it."""
     frame, verdicts, methods = judged.answer.frame, judged.answer.verdicts, judged.methods
-    text = f"{judged.caption} · small dots: students · left: mean and 95 % t · right: {explained(verdicts)}"
+    sure = explained(verdicts).removeprefix("n: seeds · ")  # a column that a picture has not
+    text = f"{judged.caption} · small dots: students · left: mean and 95 % t · title and right: {sure}"
     height = 130 + 34 * len(verdicts) + sum(style.frame_heights(width, judged.answer.sentence, text))
     figure = style.sheet(width, height, judged.answer.sentence, text)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))

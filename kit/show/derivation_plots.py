@@ -25,12 +25,12 @@ _LIMIT = {"color": "black", "linewidth": 1.0, "linestyle": (0, (1, 1.6)), "zorde
 
 
 @styled()
-def gradient_figure(curves: pd.DataFrame) -> Figure:
+def gradient_figure(curves: pd.DataFrame, caption: str = "") -> Figure:
     """∂CE/∂t and ∂KL/∂t against t for three students, with their limits (D7) and (D8) dotted.
 
     Above 0 descent lowers t, below 0 it raises t. The vertical axis is logarithmic on both sides, linear within ±1e-8.
     """
-    figure, axes = _two_panels("Cross-entropy lowers t once the student follows its teacher; KL raises it")
+    figure, axes = _two_panels("Cross-entropy lowers t once the student follows its teacher; KL raises it", caption)
     for ax, loss in zip(axes, TITLES, strict=True):
         for student, table in _by_student(curves, loss):
             ax.plot(table["t"], table["derivative"], color=COLOURS[student], linestyle=DASHES[student], label=student)
@@ -49,14 +49,13 @@ def gradient_figure(curves: pd.DataFrame) -> Figure:
         ax.text(0.985, 0.015, "below 0: raises t", va="bottom", **beside)
     axes[0].set_ylabel("∂L/∂t (nats per unit of t)")
     axes[0].plot([], [], label="limits for t → 0 and t → ∞", **_LIMIT)
-    _legend(figure, axes[0])
-    return settle(figure)
+    return _settled(figure, axes[0])
 
 
 @styled()
-def limits_figure(curves: pd.DataFrame, classes: int = 10) -> Figure:
+def limits_figure(curves: pd.DataFrame, caption: str = "", classes: int = 10) -> Figure:
     """CE and KL against t for three students, with the limits log C and 0 for t → ∞ dotted."""
-    figure, axes = _two_panels("A large t forgets the student; a small t sees its top class only")
+    figure, axes = _two_panels("A large t forgets the student; a small t sees its top class only", caption)
     limits = {"CE": (math.log(classes), f"log {classes} = {math.log(classes):.3f}"), "KL": (0.0, "0")}
     for ax, loss in zip(axes, TITLES, strict=True):
         for student, table in _by_student(curves, loss):
@@ -68,15 +67,14 @@ def limits_figure(curves: pd.DataFrame, classes: int = 10) -> Figure:
         _finish(ax, loss)
     axes[0].set_ylabel("L (nats, mean over the images)")
     axes[0].plot([], [], label="limit for t → ∞", **_LIMIT)
-    _legend(figure, axes[0])
-    return settle(figure)
+    return _settled(figure, axes[0])
 
 
 @styled()
-def step_figure(curves: pd.DataFrame) -> Figure:
+def step_figure(curves: pd.DataFrame, caption: str = "") -> Figure:
     """|∂CE/∂t| and |∂CE/∂log t| against t ≥ 1 for student = teacher: a step on t shrinks as 1/t³, on log t as 1/t²."""
     table = curves[(curves["loss"] == "CE") & (curves["student"] == STUDENTS[0]) & (curves["t"] >= 1)]
-    figure = sheet(WIDTH, HEIGHT, "At t = 20 a step on t is too small to move it; a step on log t is not")
+    figure = sheet(WIDTH, HEIGHT, "At t = 20 a step on t is too small to move it; a step on log t is not", caption)
     figure.set_dpi(DPI)
     ax = figure.subplots()
     lines = (
@@ -99,8 +97,8 @@ def step_figure(curves: pd.DataFrame) -> Figure:
     return settle(figure)
 
 
-def _two_panels(title: str) -> tuple[Figure, list[Axes]]:
-    figure = sheet(WIDTH, HEIGHT, title)
+def _two_panels(title: str, caption: str) -> tuple[Figure, list[Axes]]:
+    figure = sheet(WIDTH, HEIGHT, title, caption)
     figure.set_dpi(DPI)
     return figure, list(figure.subplots(1, 2, sharey=True))
 
@@ -124,5 +122,10 @@ def _finish(ax: Axes, loss: str | None = None) -> None:
         ax.set_title(TITLES[loss], pad=16)
 
 
-def _legend(figure: Figure, ax: Axes) -> None:
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+def _settled(figure: Figure, ax: Axes) -> Figure:
+    """Settles the figure with its legend above the caption; the layout leaves room for one at the figure's foot."""
+    within = figure.get_layout_engine().get()["rect"]
+    legend = figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    settle(figure)
+    legend.set_bbox_to_anchor(within)
+    return figure

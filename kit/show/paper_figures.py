@@ -17,7 +17,7 @@ from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.show import style
 from kit.show.html_tables import Table, compared_table, judged_table, plain_table
-from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
+from kit.show.plots import accuracy_curves, sensitivity, temperature_trace, traced
 from kit.show.style import source_line
 from kit.show.table_pictures import Measure
 from kit.show.tables import curves, interval
@@ -82,7 +82,7 @@ def temperature_figure(
     if not shown:
         return nothing_finished(plan, [row], reasons(results), title or "The temperature"), pd.DataFrame()
     title = title or fall(shown[0]) or row.name
-    return temperature_trace(shown, title=title, caption=caption(plan, [row])), shown[0].steps
+    return temperature_trace(shown, title=title, caption=caption(plan, [row])), traced(shown[0])
 
 
 def fall(result: Result) -> str:

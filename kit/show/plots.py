@@ -74,12 +74,11 @@ def _iterations(runs: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _accuracy_limits(data: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Limits in % that show every line, and as much of the bands as leaves the lines most of the room."""
-    low, high = data[column].min(), data[column].max()
-    room = max(high - low, 2.0)
-    low = max(min(low, data[f"{column}_low"].min()), low - 0.25 * room)
-    high = min(max(high, data[f"{column}_high"].max()), high + 0.25 * room)
-    return max(0.0, low - 0.06 * room), min(100.0 + 0.02 * room, high + 0.06 * room)
+    """Limits in % that show every line and band, as far as an accuracy can be."""
+    drawn = data[[column, f"{column}_low", f"{column}_high"]].to_numpy().clip(0, 100)
+    low, high = np.nanmin(drawn), np.nanmax(drawn)
+    room = 0.06 * max(high - low, 2.0)
+    return max(0.0, low - room), min(102.0, high + room)
 
 
 def _label_ends(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str], colours: Sequence[str]) -> None:
@@ -123,8 +122,9 @@ def temperature_trace(
     images); the others' t are thin lines. `k` is drawn as K (by default t's highest value).
     """
     runs = list(run) if isinstance(run, Sequence) else [run]
-    traces = [name for name in runs[0].steps if name.startswith("t_") and name != "t_used"]
-    values = pd.concat([r.steps["t"] for r in runs] + [runs[0].steps[name] for name in traces]).dropna()
+    steps, *others = map(traced, runs)
+    traces = [name for name in steps if name.startswith("t_") and name != "t_used"]
+    values = pd.concat([each["t"] for each in (steps, *others)] + [steps[name] for name in traces]).dropna()
     highest = float(values.max()) if len(values) else 1.0
     k = highest if k is None else k
     moves = values.nunique() > 1
@@ -136,19 +136,17 @@ def temperature_trace(
     ax.set_ylabel("temperature")
     ax.set_xlabel(f"step (batches; {round(batches_per_epoch(runs[0]))} make an epoch)", loc="right")
     lines = {}  # by name, from below to above
-    for other in runs[1:]:
-        name = f"other seeds' t ({len(runs) - 1})"
-        lines[name] = _by_stage(ax, other.steps, "t", color=style.VERMILLION, lw=0.8, alpha=0.45)
+    for other in others:
+        name = f"other seeds' t ({len(others)})"
+        lines[name] = _by_stage(ax, other, "t", color=style.VERMILLION, lw=0.8, alpha=0.45)
     if moves:
         look = {"color": style.BLUE, "lw": 1.6, "zorder": 3, "drawstyle": "steps-post"}
-        lines["what the losses use" if traces else "⌊t⌋, which the losses use"] = _by_stage(
-            ax, runs[0].steps, "t_used", **look
-        )
+        lines["what the losses use" if traces else "⌊t⌋, which the losses use"] = _by_stage(ax, steps, "t_used", **look)
     for name, colour in zip(traces, (style.GREEN, style.PURPLE, style.ORANGE), strict=False):
         title = OVER_IMAGES.get(name, f"t of teacher {name.removeprefix('t_')!r}")
-        lines[title] = _by_stage(ax, runs[0].steps, name, color=colour, lw=1.2, ls=(0, (4, 2)))
+        lines[title] = _by_stage(ax, steps, name, color=colour, lw=1.2, ls=(0, (4, 2)))
     name = "t" if traces else "t, which the gradient moves" if moves else "T, fixed"
-    lines[name] = _by_stage(ax, runs[0].steps, "t", color=style.VERMILLION, lw=1.5, zorder=4)
+    lines[name] = _by_stage(ax, steps, "t", color=style.VERMILLION, lw=1.5, zorder=4)
     if len(values):
         sign = "K" if moves else "T"
         top = f"{k:.3g}" if traces else f"{sign}={k:g}"
@@ -177,12 +175,14 @@ def temperatures(
 
     Runs whose temperature is the same number all the way are one line, named after all of them.
     """
-    names = {label: label for label, run in runs.items() if run.steps["t"].notna().any()}
+    drawn = {label: run.steps if "t_least" in run.steps else traced(run) for label, run in runs.items()}
+    drawn = {label: taught for label, steps in drawn.items() if len(taught := steps.dropna(subset=["t"]))}
+    names = {label: label for label in drawn}
     fixed: dict[float, str] = {}  # by T, whose line it is
     for label in list(names):
-        steps = runs[label].steps
+        steps = drawn[label]
         if steps["t"].nunique() == 1 and "t_least" not in steps:
-            first = fixed.setdefault(float(steps["t"].dropna().iloc[0]), label)
+            first = fixed.setdefault(float(steps["t"].iloc[0]), label)
             if first != label:
                 names[first] += f", {names.pop(label)}"
     names |= {label: f"{names[label]}: {t:g}" for t, label in fixed.items()}
@@ -191,16 +191,17 @@ def temperatures(
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     ends: tuple[list, list] = ([], [])
     for label, name in names.items():
-        steps = runs[label].steps.dropna(subset=["t"])
-        own, colour, line = int("t_least" in steps), look[label].colour, steps["t"]
+        steps, colour = drawn[label], look[label].colour
+        own, line = int("t_least" in steps), steps["t"]
+        begun = steps["epoch"] - 1 / batches_per_epoch(runs[label])
         if own:
             over = int((steps["epoch"] <= 1 + 1e-9).sum())
             low, line, high = (steps[of].rolling(over, min_periods=1).mean() for of in ("t_least", "t_used", "t_most"))
-            panels[1].fill_between(steps["epoch"], low, high, color=colour, alpha=0.1, lw=0)
+            panels[1].fill_between(begun, low, high, color=colour, alpha=0.1, lw=0)
             for edge in (low, high):
-                panels[1].plot(steps["epoch"], edge, color=colour, lw=0.7, alpha=0.7)
-        panels[own].plot(steps["epoch"], line, color=colour, ls=look[label].line, zorder=3)
-        ends[own].append((steps["epoch"].iloc[-1], line.iloc[-1], name, colour))
+                panels[1].plot(begun, edge, color=colour, lw=0.7, alpha=0.7)
+        panels[own].plot(begun, line, color=colour, ls=look[label].line, zorder=3)
+        ends[own].append((begun.iloc[-1], line.iloc[-1], name, colour))
     panels[0].set_ylabel("temperature in the soft loss")
     panels[0].set_xlim(0, max(runs[label].steps["epoch"].max() for label in names) * 1.02)
     for ax, which, found in zip(panels, ("one for all images", "one for each image"), ends, strict=True):
@@ -215,6 +216,15 @@ def temperatures(
     return style.settle(figure)
 
 
+def traced(run: Any) -> pd.DataFrame:
+    """Returns a run's steps, with a row at the end of each stage's last step: t as that step left it."""
+    ends = run.steps.groupby(_stage_number(run.steps)).tail(1)[["step", "epoch", "stage", "t_used"]]
+    ends["t"] = [span["t_end"] for span in stage_spans(run)]
+    ends["step"] += 1
+    ends["epoch"] += 1 / batches_per_epoch(run)
+    return pd.concat([ends.dropna(subset=["t"]), run.steps]).sort_values("step", kind="stable")[run.steps.columns]
+
+
 def _by_stage(ax: Axes, steps: pd.DataFrame, column: str, **look: Any) -> Any:
     """Draws a column against the step, a line per stage: t is reset between them. Returns one of the lines."""
     for _, part in steps.groupby(_stage_number(steps)):
@@ -227,13 +237,14 @@ def _stage_number(steps: pd.DataFrame) -> pd.Series:
 
 
 def stage_spans(run: Any) -> list[dict[str, Any]]:
-    """The stages a run has been through: name, first and last step, the epoch at the end, what ended it ('' so far)."""
+    """The stages a run has been through: name, first and last step, the epoch at the end, what ended it ('' so far) and
+    at which t."""
     spans = run.steps.groupby(_stage_number(run.steps)).agg(
         name=("stage", "first"), first=("step", "first"), last=("step", "last"), epoch=("epoch", "last")
     )
-    ends = [stage.get("ended_by", "") for stage in (getattr(run, "metrics", None) or {}).get("stages", ())]
-    ends += [""] * len(spans)
-    return spans.assign(ended_by=ends[: len(spans)]).to_dict("records")
+    ends = [stage for stage in (getattr(run, "metrics", None) or {}).get("stages", ()) if stage["steps"]]
+    ended = pd.DataFrame(ends, spans.index[: len(ends)], ["ended_by", "t_end"])
+    return spans.join(ended.astype({"t_end": float})).fillna({"ended_by": ""}).to_dict("records")
 
 
 def _shade_stages(ax: Axes, run: Any) -> None:

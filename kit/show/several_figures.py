@@ -24,6 +24,7 @@ from kit.show.paper_figures import (
     nothing_finished,
     reasons,
 )
+from kit.show.plots import traced
 from kit.show.style import MUTED, WIDTH
 from kit.show.table_pictures import Measure
 from kit.training.record import MEAN
@@ -79,22 +80,29 @@ def graduation(
 ) -> Figure:
     """At the left t of each teacher against the step, at the right |∂L_k/∂zs|, both until it graduates.
 
+    What the stage's last step made of t is drawn where one teacher alone pulled in it: the record has their mean.
     Where a run of the paper's sequence is given, its t is the dashed line.
     """
     figure = style.sheet(width, height, title, caption)
     temperatures, pulls = figure.subplots(1, 2, sharex=True)
     if paper is not None:
-        for stage, part in paper.steps.dropna(subset=["t"]).groupby("stage", sort=False):
+        for stage, part in traced(paper).dropna(subset=["t"]).groupby("stage", sort=False):
             name = "the paper: small, then big" if stage == "small teacher" else None
             temperatures.plot(part["step"], part["t"], color=MUTED, lw=1.2, ls=(0, (4, 2)), label=name)
-    names = [name for name in COLOURS if f"pull_{name}" in run.steps]
+    names, steps = [name for name in COLOURS if f"pull_{name}" in run.steps], traced(run).set_index("step")
+    pull, t = (steps[[f"{of}_{name}" for name in names]] for of in ("pull", "t"))
+    stay = t.ffill().mask(pull.shift().notna().to_numpy())  # where a stage ends: of graduates
     for name in names:
-        steps = run.steps.dropna(subset=[f"pull_{name}"])
+        last = len(names) * steps["t"] - stay.drop(columns=f"t_{name}").sum(axis=1, skipna=False)
+        pulling = pull[f"pull_{name}"].notna()
         look = {"color": COLOURS[name], "label": f"{run.run.teachers[name].student.title} ({name})"}
-        temperatures.plot(steps["step"], steps[f"t_{name}"], **look)
-        pulls.plot(steps["step"], steps[f"pull_{name}"], lw=1.2, **look)
-        for ax, column in ((temperatures, f"t_{name}"), (pulls, f"pull_{name}")):
-            ax.plot(steps["step"].iloc[-1:], steps[column].iloc[-1:], "o", ms=5, color=COLOURS[name])
+        for ax, values, until, width in (
+            (temperatures, t[f"t_{name}"].fillna(last), pulling | pulling.shift(fill_value=False), 1.8),
+            (pulls, pull[f"pull_{name}"], pulling, 1.2),
+        ):
+            values = values[until].dropna()
+            ax.plot(values.index, values, lw=width, **look)
+            ax.plot(values.index[-1:], values.iloc[-1:], "o", ms=5, color=COLOURS[name])
     temperatures.axhline(1, color=MUTED, lw=0.8, ls=(0, (2, 2)))
     temperatures.set_title("t of each teacher; its dot: it graduates, or its stage ends")
     pulls.set_title("effective weight |∂L_k/∂zs|, a mean over the batch's images")

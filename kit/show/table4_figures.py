@@ -19,7 +19,7 @@ from kit.runs.store import Result, find
 from kit.show import style
 from kit.show.html_tables import Table, compared_table, judged_table, plain_table
 from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, by_procedure, printed
-from kit.show.plots import accuracy_curves, temperature_trace
+from kit.show.plots import accuracy_curves, temperature_trace, traced
 from kit.show.style import INK, MUTED, SMALL, source_line
 from kit.show.table_pictures import Measure
 from kit.show.tables import curves
@@ -220,7 +220,8 @@ def annealing_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFra
         low, high = curve["test_top1_low"], curve["test_top1_high"]
         if low.notna().all():
             right.fill_between(curve["iteration"], low, high, color=look.colour, alpha=0.13, lw=0)
-    right.set(xlabel="step", ylabel="test Top-1 %", ylim=(0, 1.35 * numbers["test_top1"].max()))
+    highest = numbers[["test_top1", "test_top1_high"]].clip(upper=100).max(axis=None)
+    right.set(xlabel="step", ylabel="test Top-1 %", ylim=(0, 1.35 * highest))
     right.legend(loc="upper left")
     return style.settle(figure), numbers
 
@@ -232,7 +233,7 @@ def ours_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
     title = "Ours: t falls while the student follows the small teacher, then again with the big one"
     if not results:
         return nothing_finished(comparison, title, label), pd.DataFrame()
-    return temperature_trace(results, title=title, caption=caption(comparison)), results[0].steps
+    return temperature_trace(results, title=title, caption=caption(comparison)), traced(results[0])
 
 
 # ---- the table ----------------------------------------------------------------------------------------------------

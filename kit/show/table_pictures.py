@@ -300,7 +300,7 @@ def dots_scale(values: np.ndarray, paper: np.ndarray | None, reference: float | 
     """From where to where a column's dots are drawn; None where there are none. `values` (n, 3): mean, low, high.
 
     The interval of two seeds can be very wide: limits follow means, the paper and the reference, and intervals as far
-    as they leave these a quarter of the width.
+    as they leave these a quarter of the width. What differs by less than 2 % is not drawn as if it differed.
     """
     others = [] if reference is None else [reference]
     points = np.concatenate([values[:, 0], others, [] if paper is None else paper])
@@ -308,7 +308,8 @@ def dots_scale(values: np.ndarray, paper: np.ndarray | None, reference: float | 
     if not len(points):
         return None
     ends = values[:, 1:][np.isfinite(values[:, 1:])]
-    room = max(np.ptp(points), 0.02 * np.abs(points).max(), 1e-6)
+    room = max(np.ptp(points), 0.02 * np.abs(points).max()) or 1.0
     low = max(min([points.min(), *ends]), points.min() - 1.5 * room)
     high = min(max([points.max(), *ends]), points.max() + 1.5 * room)
-    return low - 0.06 * (high - low) - 1e-6, high + 0.06 * (high - low) + 1e-6
+    margin = max(0.06 * (high - low), (room - (high - low)) / 2)
+    return low - margin, high + margin

@@ -94,7 +94,7 @@ class TemperatureExplorer(widgets.VBox):
         with style.styled():
             left, right = style.new_figure(540, 360), style.new_figure(540, 360)
             self._softened = Softened(left.add_axes((0.27, 0.14, 0.69, 0.76)), classes)
-            upper, lower = right.add_axes((0.13, 0.68, 0.83, 0.24)), right.add_axes((0.13, 0.14, 0.83, 0.41))
+            upper, lower = right.add_axes((0.17, 0.68, 0.79, 0.24)), right.add_axes((0.17, 0.14, 0.79, 0.41))
             self._terms = GradientTerms(upper, lower, self._zt, self._zs, K_MAX)
         self._bars_picture = LivePicture(left, self._softened.moving)
         self._gradient_picture = LivePicture(right, self._terms.moving)

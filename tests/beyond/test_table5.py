@@ -120,23 +120,29 @@ def test_the_table_and_its_picture_have_the_same_cells(made):
 
 
 def test_fixed_temperatures_share_a_line_and_those_by_image_have_a_band():
-    epochs = np.linspace(0.5, 2, 4)
-    moving, by_image = (
-        pd.DataFrame({"epoch": epochs, "t": [8.0, 4.0, 2.0, 1.0]}),
-        pd.DataFrame({"epoch": epochs, "t": 2.0}),
-    )
-    by_image = by_image.assign(t_used=[3.0, 4.0, 5.0, 6.0], t_least=1.5, t_most=[9.0, 8.0, 7.0, 7.0])
-    fixed = pd.DataFrame({"epoch": epochs, "t": 4.0})
-    steps = {"falls": moving, "DKD": fixed, "own": by_image, "DIST": fixed}
-    figure = temperatures({name: SimpleNamespace(steps=of) for name, of in steps.items()})
-    together, own = figure.axes
+    own = {"t_used": [3.0, 4.0, 5.0, 6.0], "t_least": 1.5, "t_most": [9.0, 8.0, 7.0, 7.0]}
+    runs = {
+        "falls": run_at([8.0, 4.0, 2.0, 1.5], 1.0), "DKD": run_at(4.0, 4.0), "own": run_at(2.0, 2.0, **own),
+        "DIST": run_at(4.0, 4.0),
+    }  # fmt: skip
+    together, own = temperatures(runs).axes
     assert {text.get_text() for text in together.texts} == {"falls", "DKD, DIST: 4"}
     assert {text.get_text() for text in own.texts} == {"own"}
     (band,) = own.collections
     assert band.get_datalim(own.transData).intervaly.tolist() == [1.5, 9.0]
     assert [3.0, 3.5, 4.5, 5.5] in [list(line.get_ydata()) for line in own.lines]  # two batches make an epoch
-    drawn = [line.get_ydata() for line in together.lines if len(line.get_ydata()) == len(epochs)]
-    assert [list(line) for line in drawn] == [[8, 4, 2, 1], [4, 4, 4, 4]]
+    drawn = [line.get_xydata().T.tolist() for line in together.lines if len(line.get_xydata()) == 5]
+    begun = [0, 0.5, 1, 1.5, 2]  # a batch; and the end of the last one
+    assert drawn == [[begun, [8, 4, 2, 1.5, 1]], [begun, [4] * 5]]
+
+
+def run_at(t, t_end: float, **more) -> SimpleNamespace:
+    """Two epochs of two batches, at a temperature each, and what the last one made of it."""
+    steps = pd.DataFrame({"step": range(1, 5), "epoch": np.linspace(0.5, 2, 4), "stage": "soft", "t": t, "t_used": t})
+    stages = [{"steps": 4, "ended_by": "budget", "t_end": t_end}]
+    return SimpleNamespace(
+        steps=steps.assign(**more), epochs=pd.DataFrame({"epoch": [1, 2]}), metrics={"stages": stages}
+    )
 
 
 def test_without_a_finished_run_a_table_says_what_became_of_each(made):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from html import unescape
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from caches import new_cache
@@ -105,6 +107,25 @@ def test_rows_that_failed_keep_their_place_in_table_and_pictures(made):
     assert table6.verdicts(nothing, plan)["verdict"].str.startswith("no verdict").all()
     said, _ = several_figures.graduation_figure(plan, rows[-1], rows[-3], failed, "Nothing")
     assert said.title == "Nothing" and "not a finite number at step 3" in said.html
+
+
+def test_a_graduate_is_drawn_to_the_temperature_at_which_it_graduates():
+    """Also the last one: the record has the mean of all after the stage's last step, (1.5 + 1.2) / 2."""
+    steps = {"step": [1, 2, 3, 4], "epoch": [0.25, 0.5, 0.75, 1], "stage": ["both"] * 3 + ["hard labels"]}
+    t = {"t": [20, 13, 4.75, None], "t_small": [20, 10, 1.5, None], "t_big": [20, 16, 8, None]}
+    pulls = {"t_used": [20, 13, 8, None], "pull_small": [0.1, 0.2, None, None], "pull_big": [0.1, 0.2, 0.3, None]}
+    stages = [{"steps": 3, "ended_by": "temperature", "t_end": 1.35}, {"steps": 1, "ended_by": "budget", "t_end": None}]
+    teachers = {name: SimpleNamespace(student=SimpleNamespace(title=name)) for name in ("small", "big")}
+    run = SimpleNamespace(
+        run=SimpleNamespace(teachers=teachers), steps=pd.DataFrame(steps | t | pulls),
+        epochs=pd.DataFrame({"epoch": [1]}), metrics={"stages": stages},
+    )  # fmt: skip
+    heat, pull = ([line.get_xydata() for line in ax.lines] for ax in several_figures.graduation(run, run).axes)
+    paper, small, small_dot, big, big_dot, _ = heat
+    assert paper.tolist() == [[1, 20], [2, 13], [3, 4.75], [4, 1.35]]
+    assert small.tolist() == [[1, 20], [2, 10], [3, 1.5]] and small_dot.tolist() == [[3, 1.5]]
+    assert big == pytest.approx(np.array([[1, 20], [2, 16], [3, 8], [4, 1.2]])) and big_dot[0] == pytest.approx(big[-1])
+    assert [line[-1].tolist() for line in pull] == [[2, 0.2]] * 2 + [[3, 0.3]] * 2
 
 
 def test_the_table_has_all_rows_and_names_the_teachers(made):

@@ -37,8 +37,8 @@ def caption(figure) -> str:
 
 def test_one_seed_has_neither_an_interval_nor_teachers_beside_others(judged):
     one, two = judged(1), judged(2)
-    assert "right: one seed has no interval, and so no verdict" in caption(effects_figure(one))
-    assert "right: n: seeds · intervals at " in caption(effects_figure(two))
+    assert "title and right: one seed has no interval, and so no verdict" in caption(effects_figure(one))
+    assert "left: mean and 95 % t · title and right: intervals at " in caption(effects_figure(two))
     assert one.caption.endswith(" · 1 seed") and two.caption.endswith(" · 2 seeds, each with its own teachers")
     question = Question(preset="smoke", seeds=1)
     assert "4 rows from 1 seed\n" in question.about(question.rows()) + "\n"

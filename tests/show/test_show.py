@@ -25,12 +25,23 @@ from PIL import Image
 from scipy import stats
 
 from kit import recipe
+from kit.derivation import gradient_curves
 from kit.errors import KitError
 from kit.losses import eq1_hinton, eq1_printed, softened, temperature_gradient
 from kit.paper import table3
 from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, judged
 from kit.paper.plan import Plan
-from kit.show import claims_at_a_glance, pages, panels, paper_figures, plots, style, table_pictures, tables
+from kit.show import (
+    claims_at_a_glance,
+    derivation_plots,
+    pages,
+    panels,
+    paper_figures,
+    plots,
+    style,
+    table_pictures,
+    tables,
+)
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
 from kit.show.widgets import temperature_explorer
 from kit.temperature import Adaptive
@@ -45,17 +56,18 @@ def fake_run(label: str, seed: int = 0, epochs: int = 6, per_epoch: int = 10, en
     rng = np.random.default_rng(seed)
     n = epochs * per_epoch
     stage, t = np.full(n, "hard labels", dtype=object), np.full(n, np.nan)
-    stages = [{"name": "hard labels", "ended_by": "budget"}]
+    stages = [{"name": "hard labels", "steps": n, "ended_by": "budget", "t_end": None}]
     if label.startswith("T="):
         stage[:], t[:] = "big teacher", float(re.findall(r"\d+", label)[0])
-        stages = [{"name": "big teacher", "ended_by": "budget"}]
+        stages = [{"name": "big teacher", "steps": n, "ended_by": "budget", "t_end": t[0]}]
     elif label.startswith("adaptive"):
         a, b = (int(end * n) for end in ends)
         stage[:a], stage[a:b] = "small teacher", "big teacher"
         t[:a], t[a:b] = np.geomspace(20, 1, a), np.geomspace(20, 2.5, b - a)
         stages = [
-            {"name": "small teacher", "ended_by": "temperature"},
-            {"name": "big teacher", "ended_by": "budget"},
+            {"name": "small teacher", "steps": a, "ended_by": "temperature", "t_end": 1.0},
+            {"name": "no step was left for it", "steps": 0, "ended_by": "budget", "t_end": 20.0},
+            {"name": "big teacher", "steps": b - a, "ended_by": "budget", "t_end": 2.25},
             *stages,
         ]
     steps = {"step": np.arange(n), "epoch": (np.arange(n) + 1) / per_epoch, "stage": stage, "loss": 1.0, "t": t}
@@ -352,7 +364,7 @@ def all_figures() -> dict[str, Figure]:
         table_pictures.Measure("top1", "test Top-1 %", 100, dots=True),
         table_pictures.Measure("ratio", "time / T=20", digits=2, dots=True, reference=1),
     ]
-    images = np.zeros((11, 16, 24, 3), np.uint8)
+    images, derived = np.zeros((11, 16, 24, 3), np.uint8), gradient_curves(8, points=61)
     return {
         "curves": plots.accuracy_curves(runs, **text),
         "curves of one seed": plots.accuracy_curves({k: v[:1] for k, v in runs.items()}, **text),
@@ -374,6 +386,9 @@ def all_figures() -> dict[str, Figure]:
         "bars": softened_bars(zt[0], zs[0], 4, true=3, **text),
         "gradient": gradient_terms(zt, zs, 7, 20, **text),
         "gradient at K=1": gradient_terms(zt, zs, 1, 1, **text),
+        "derived gradient": derivation_plots.gradient_figure(derived, CAPTION),
+        "derived limits": derivation_plots.limits_figure(derived, CAPTION),
+        "derived steps": derivation_plots.step_figure(derived, CAPTION),
     }
 
 
@@ -411,6 +426,16 @@ def test_curves_draw_the_numbers(figures: dict[str, Figure]):
     assert any(text.get_text().startswith("adaptive  ") for text in test_panel.texts)
 
 
+def test_bands_are_drawn_whole_as_far_as_an_accuracy_can_be():
+    for worst, whole in ((0.7, True), (0.1, False)):
+        seeds = [fake_run("adaptive", seed) for seed in range(3)]
+        seeds[0].epochs["test_top1"] *= worst
+        last = tables.curves({"adaptive": seeds}, ["test_top1"]).iloc[-1]
+        assert (last["test_top1_high"] < 100) == whole
+        low, high = plots.accuracy_curves({"adaptive": seeds}).axes[1].get_ylim()
+        assert 102 >= high > min(100, last["test_top1_high"]) and 0 <= low < max(0.1, last["test_top1_low"])
+
+
 def test_trace_names_stages_and_what_ended_them(figures: dict[str, Figure]):
     spans = plots.stage_spans(fake_run("adaptive"))
     assert [(s["name"], s["first"], s["last"], s["ended_by"]) for s in spans] == [
@@ -419,6 +444,31 @@ def test_trace_names_stages_and_what_ended_them(figures: dict[str, Figure]):
     texts = [text for text, _ in drawn_texts(figures["trace"])]
     assert {"small teacher", "ended by temperature", "at epoch 2.4", "K=20"} <= set(texts)
     assert "T=5" in [text for text, _ in drawn_texts(figures["trace at fixed T"])]
+
+
+def test_a_trace_ends_where_its_last_step_left_the_temperature():
+    seeds = [fake_run("adaptive", seed) for seed in range(2)]
+    lines = [line.get_xydata().tolist() for line in plots.temperature_trace(seeds).axes[0].lines]
+    assert [line[-1] for line in lines if line[0] == [24, 20]] == [[39, 2.25], [39, 2], [39, 2.25]]  # others' t, ⌊t⌋, t
+    assert [line[-1] for line in lines if line[0] == [0, 20] and len(line) > 2] == [[24, 1]] * 3
+    numbers = plots.traced(seeds[0])
+    assert numbers.groupby("stage", sort=False)["t"].last().dropna().to_dict() == {
+        "small teacher": 1.0,
+        "big teacher": 2.25,
+    }
+    assert len(numbers) == len(seeds[0].steps) + 2 and numbers["step"].is_monotonic_increasing
+    under_way = SimpleNamespace(steps=seeds[0].steps[:30], epochs=seeds[0].epochs[:3])
+    assert plots.traced(under_way).equals(under_way.steps)
+
+
+@pytest.mark.parametrize("values", [[25.0, 25.0], [25.0, 25.0 + 1e-9], [0.0], [1.0, 1.0001], [0.5, 60.0]])
+def test_dots_that_are_all_alike_have_a_scale_without_an_offset(values):
+    df = pd.DataFrame({"row": [f"row {i}" for i in range(len(values))], "top1": [[value] for value in values]})
+    figure = table_pictures.compare_table(df, ["row"], [table_pictures.Measure("top1", "Top-1 %", dots=True)])
+    panel = figure.axes[-1]
+    drawn_texts(figure)
+    low, high = panel.get_xlim()
+    assert panel.xaxis.get_offset_text().get_text() == "" and low < min(values) and high > max(values)
 
 
 def test_comparison_shows_ours_beside_the_papers(figures: dict[str, Figure]):
@@ -509,6 +559,14 @@ def test_k_moves_the_picture_and_holds_t(explorer):
     explorer.k.value = 40
     explorer.t.value = 33.3
     assert explorer.t.value == 33.3
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 3e4])
+def test_labels_of_logits_of_any_size_are_inside_the_picture(scale):
+    zt, zs, y = logits()
+    explorer = temperature_explorer(scale * zt, scale * zs, y, CLASSES)
+    for ax in (explorer._terms.loss_ax, explorer._terms.slope_ax):
+        assert ax.yaxis.label.get_window_extent().x0 >= 0
 
 
 def test_only_what_changed_is_drawn(explorer):
