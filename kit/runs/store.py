@@ -292,6 +292,7 @@ def store(run: Run, training: Training) -> None:
     mean, std = training.data.mean_std  # what is asked of the student's answers for other images than these
     images: dict[str, Any] = {"mean": mean.tolist(), "std": std.tolist(), "classes": list(training.data.classes)}
     images["name"] = run.data.name  # for captions: a folder's is not in the description
+    images["test_images"] = len(training.data.test)  # for an interval where they are not at hand
     metrics = priced(run, training.metrics()) | {"images": images}
     if not training.ranks.is_first:
         return

@@ -243,4 +243,8 @@ def test_a_teacher_with_a_new_head_teaches_and_is_told(pets, capsys, tmp_path):
     out = capsys.readouterr().out
     record = json.loads(out.splitlines()[-1])
     assert record["given"]["big"]["head"] == "fc"
-    assert f"big teacher CNN, given, its head trained: test Top-1 {record['given']['big']['test_top1']:.1%}" in out
+    told = f"test Top-1 {record['given']['big']['test_top1']:.1%}"
+    assert f"big teacher CNN, given, its head trained: {told}" in out
+    card = (export(record["run"], tmp_path / "student", ["safetensors"], pets).folder / "README.md").read_text()
+    given = f"given weights {sha256(tmp_path / 'w.safetensors')[:12]}, its head trained by a linear probe, {told}\n"
+    assert f"), {given}" in card
