@@ -1,4 +1,5 @@
-"""The README is true: its examples run as they stand, its notebooks exist; so do the examples of CONTRIBUTING."""
+"""The README is true: its examples run as they stand, its notebooks exist; so do the examples of CONTRIBUTING
+and of docs/data.md."""
 
 import re
 import shlex
@@ -58,6 +59,13 @@ def test_the_example_of_a_temperature_by_image_trains():
     *_, result = [train(run) for run in with_teachers([names["run"]])]
     soft = result.steps[result.steps["stage"] == "big teacher"]
     assert (soft["t_least"] < soft["t_used"]).all() and (soft["t_used"] < soft["t_most"]).all()
+
+
+def test_the_example_of_own_arrays_trains_as_it_stands(capsys):
+    names: dict = {}
+    (code,) = examples((ROOT / "docs" / "data.md").read_text(encoding="utf-8"))
+    exec(code, names)
+    assert float(capsys.readouterr().out) == names["training"].metrics()["test_top1"] > 0.5
 
 
 def test_the_example_of_an_own_method_is_a_row_of_table_4():

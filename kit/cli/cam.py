@@ -14,7 +14,9 @@ from kit.paper.settings import OTHERS, arguments_of
 
 
 def cam(
-    run: Annotated[str | None, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it")] = None,
+    run: Annotated[
+        str | None, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it; six digits do")
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(

@@ -12,7 +12,7 @@ from kit.cli.output import print_json
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="a finished run, as 'cache list' names it")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a finished run, as 'cache list' names it; six digits do")],
     to: Annotated[Path, typer.Option(callback=options.at_home, help="a new or empty folder")],
     formats: Annotated[
         list[str] | None,
@@ -23,10 +23,12 @@ def export(
 ) -> None:
     """Write a student as files that need no kit: weights, program, classes, model card, predict.py."""
     from kit.deploy.export import DEFAULT, export
+    from kit.runs.store import stored
 
     done = export(run, to, formats or DEFAULT, data)
     print(f"{done.title}: {', '.join(sorted(path.name for path in done.folder.iterdir()))} in {to}")
     apart = ", ".join(f"{name} to {value:.0e}" for name, value in done.differences.items())
     print(f"the run's logits on {done.checked_on}: {apart}")
     if as_json:
+        run = stored(run).folder.name
         print_json({"run": run, "folder": done.folder, "differences": done.differences, "checked_on": done.checked_on})

@@ -71,7 +71,10 @@ Scheduler = Annotated[
 Seeds = Annotated[int | None, typer.Option(callback=at_least_one, help="how many seeds; default: the preset's")]
 Level = Annotated[str | None, typer.Option(help="of hrsc2016's labels: ship, category or type")]
 Strict = Annotated[
-    bool, typer.Option("--strict", callback=refuse_damage, help="refuse damaged images instead of leaving them out")
+    bool,
+    typer.Option(
+        "--strict", callback=refuse_damage, help="refuse damaged images among those used, instead of leaving them out"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="end with one line of JSON")]
 

@@ -32,14 +32,18 @@ def complain(lines: Iterable[str]) -> None:
 
 
 def tell_skipped(data: Dataset) -> None:
-    """Prints what a dataset leaves out: a line on damaged files, one on what is no image of a class, and one on the
-    examples of each class that is not learnt."""
+    """Prints what a dataset leaves out: a line on damaged files, one on what is no image of a class, one on the
+    examples of each class that is not learnt, and one where real images are more than are used."""
     title = data.name if data.role == OWN else data.role
     if data.skipped:
         complain([f"warning: {title}: {len(data.skipped)} damaged files left out, first {data.skipped[0]}"])
     if data.passed_over:
         complain([f"note: {title}: {counted_over(data.passed_over)}"])
     complain(f"note: {title}: left out: {line}" for line in data.left_out)
+    used = len(data.train) + len(data.test) + len(data.skipped)
+    if data.source == "real" and data.available is not None and used < sum(data.available):
+        more = "train and judge take more by --train-per-class and --test-per-class, a number or all"
+        complain([f"note: {title}: not all its images are used; {more}"])
 
 
 def counted_over(passed: Sequence[str]) -> str:

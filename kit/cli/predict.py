@@ -13,7 +13,7 @@ from kit.errors import KitError
 
 
 def predict(
-    run: Annotated[str, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it")],
+    run: Annotated[str, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it; six digits do")],
     images: Annotated[Path, typer.Option(callback=options.at_home, help="a picture, or a folder of them at any depth")],
     csv: Annotated[Path | None, typer.Option(callback=options.at_home, help="a file for the table")] = None,
     as_json: options.Json = False,
@@ -22,6 +22,7 @@ def predict(
     from kit.data.picture import EXTENSIONS
     from kit.deploy.predictions import predict
     from kit.files import ready_file, write_atomically, writing_to
+    from kit.runs.store import stored
 
     if csv is not None and csv.name.lower().endswith(EXTENSIONS):
         raise KitError(f"--csv {str(csv)!r} is named like a picture; allowed: another ending, such as .csv")
@@ -48,7 +49,7 @@ def predict(
         known = found.accuracy
         print_json(
             {
-                "run": run,
+                "run": stored(run).folder.name,
                 "title": found.title,
                 "images": found.table,
                 "accuracy": known and {"top1": known.top1, "interval": known.interval, "images": known.images},

@@ -41,6 +41,7 @@ def train(
     if events:
         run = replayed(run, steering.read(events))
     data = run.data.load()
+    print(data.described, flush=True)
     tell_skipped(data)
     complain(f"note: {line}" for line in uneven(data))
     outcome = train_all([run], engine or jobs)[run]
@@ -53,10 +54,11 @@ def train(
         for name, teacher in run.teachers.items()
         if teacher.is_given
     }
+    about = {"name": data.name, "source": data.source, "fingerprint": data.fingerprint, "px": data.px}
     record = {
         "run": run.hash,
         "role": settings.role,
-        "data": {"name": run.data.name, "source": run.data.source, "fingerprint": run.data.fingerprint},
+        "data": about | {"train_images": len(data.train), "test_images": len(data.test)},
         "student": settings.student,
         "seed": run.seed,
         "epochs": run.recipe.epochs,

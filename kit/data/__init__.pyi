@@ -1,3 +1,4 @@
+from .arrays import from_arrays as from_arrays
 from .base import Dataset as Dataset
 from .base import Split as Split
 from .base import TensorImages as TensorImages

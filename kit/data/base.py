@@ -76,7 +76,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A role, filled. `source` is `real` or `embedded`; `fingerprint` is the sha256 of what filled it."""
+    """A role, filled. `source` is `real` or `embedded`; `fingerprint` is the sha256 of what filled it. KitError for
+    images and labels that do not belong together."""
 
     role: str  # cifar-10, cifar-100, imagenet, hrsc2016
     name: str  # what filled it, in words for a caption: "scikit-learn digits"
@@ -90,6 +91,33 @@ class Dataset:
     skipped: Sequence[str] = field(default=())  # damaged files left out, each with its reason
     passed_over: Sequence[str] = field(default=())  # what is no image of a class in a folder, each with its reason
     left_out: Sequence[str] = field(default=())  # examples that no class to be learnt takes, counted by reason
+    available: tuple[int, int] | None = None  # training and test images there are, used or not, where that is known
+
+    def __post_init__(self) -> None:
+        for half, split in (("training", self.train), ("test", self.test)):
+            labels, images = split.labels, len(split.images)
+            if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (images,) or not images:
+                found = f"{labels.dtype} {tuple(labels.shape)} of {images} images"
+                raise KitError(f"{half} labels are {found}; allowed: a tensor, torch.int64, one label an image")
+            low, high, classes = int(labels.min()), int(labels.max()), len(self.classes)
+            if low < 0 or high >= classes:
+                raise KitError(f"{half} labels are {low} to {high}; allowed: 0 to {classes - 1}, of {classes} classes")
+            first = split.images.take(torch.tensor([0]))[0]
+            if first.dtype != torch.uint8 or first.shape != (self.px, self.px, 3):
+                found = f"{first.dtype} {tuple(first.shape)}"
+                raise KitError(f"{half} images are {found}; allowed: torch.uint8 {(self.px, self.px, 3)}, as px says")
+
+    @property
+    def described(self) -> str:
+        """Says what it is: `scikit-learn digits (embedded): 10 classes, 200 training and 400 test images, 16 px`; where
+        not all images are used, `200 of 1,400`."""
+        used = len(self.train), len(self.test)
+        train, test = (
+            f"{n:,}" if n == there else f"{n:,} of {there:,}"
+            for n, there in zip(used, self.available or used, strict=True)
+        )
+        about = f"{len(self.classes)} classes, {train} training and {test} test images, {self.px} px"
+        return f"{self.name} ({self.source}): {about}"
 
     @cached_property
     def mean_std(self) -> tuple[Tensor, Tensor]:
@@ -120,7 +148,7 @@ def held_out(dataset: Dataset, share: float) -> Dataset:
     train, test = (Split(ChosenImages(dataset.train.images, part), labels[part]) for part in parts)
     name = f"{dataset.name}, {share:.0%} of the training images held out"
     kept = {each.name: getattr(dataset, each.name) for each in fields(Dataset)}  # what else is known is of other images
-    return Dataset(**kept | {"name": name, "train": train, "test": test})
+    return Dataset(**kept | {"name": name, "train": train, "test": test, "available": None})
 
 
 UNEVEN = 1.5  # times as many images as the rarest class has

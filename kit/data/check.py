@@ -75,7 +75,8 @@ def check_dataset(data: Dataset, damaged: Sequence[str] = ()) -> Report:
 def check_tree(role: str, root: Path, px: int) -> Report:
     """Reports on an ImageFolder tree: damaged files, emptied classes, and images that are in both splits."""
     tree = read_tree(root)
-    report = Report(role, name=f"{IMAGE_FOLDER} {shown(root.name)}", passed_over=list(tree.passed_over))
+    kept = {"passed_over": list(tree.passed_over), "left_out": list(tree.left_out)}
+    report = Report(role, name=f"{IMAGE_FOLDER} {shown(root.name)}", **kept)
     survey_of = survey_files if role in ON_DISK else survey_in_memory
     surveys = [survey_of(half, px) for half in (tree.train, tree.test)]
     for survey in surveys:

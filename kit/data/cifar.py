@@ -51,11 +51,12 @@ def published_cifar(role: str, px: int, train_per_class: int | None, test_per_cl
     """
     kind, title = PUBLISHED[role]
     refuse_bad_files(root / kind.base_folder, kind, title)
-    halves = []
+    halves, there = [], []
     for is_train, per_class in ((True, train_per_class), (False, test_per_class)):
         half = kind(str(root), train=is_train, download=False)
         halves.append(chosen(torch.from_numpy(half.data), torch.tensor(half.targets), per_class, px))
-    return in_memory(role, title, "real", half.classes, *halves, flip=True)
+        there.append(len(half.data))
+    return in_memory(role, title, "real", half.classes, *halves, flip=True, available=tuple(there))
 
 
 def download_cifar(role: str, folder: Path) -> Path:

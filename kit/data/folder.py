@@ -57,15 +57,16 @@ def folder_dataset(
 
     skipped = tuple(f"{path}: {reason}" for survey in surveys for path, reason in survey.damaged)
     if strict and skipped:
-        raise KitError(f"{root}: {skipped[0]}; allowed: readable images only, while KIT_STRICT is set")
+        raise KitError(f"{root}: {skipped[0]}; allowed: readable images only, as --strict or KIT_STRICT has it")
     for survey, per_class in zip(surveys, (train_per_class, test_per_class), strict=True):
         if lost := set(range(len(tree.classes))) - set(survey.half.labels.tolist()):
             folder, among = survey.half.folder / tree.classes[min(lost)], f" among the {per_class} chosen"
             raise KitError(f"{folder} holds no readable image{among if per_class else ''}; allowed: one or more")
 
+    left = {"skipped": skipped, "passed_over": tree.passed_over, "left_out": tree.left_out}
+    left["available"] = len(tree.train), len(tree.test)
     if not streamed:
         splits = [survey.pixels for survey in surveys]
-        left = {"skipped": skipped, "passed_over": tree.passed_over}
         return in_memory(role, name, source, tree.classes, splits[0], splits[1], True, **left)
     train, test = (
         Split(
@@ -75,9 +76,7 @@ def folder_dataset(
         for survey in surveys
     )
     fingerprint = files_fingerprint(tree.classes, surveys)
-    return Dataset(
-        role, name, source, fingerprint, tree.classes, train, test, px, True, skipped, tree.passed_over
-    )  # fmt: skip
+    return Dataset(role, name, source, fingerprint, tree.classes, train, test, px, True, **left)
 
 
 def image_budget_mb() -> int:

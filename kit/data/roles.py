@@ -213,7 +213,8 @@ def check_arguments(
         raise KitError(f"px {px!r} is not allowed; allowed: a whole number from {low} to {high}")
     for what, count in (("train_per_class", train_per_class), ("test_per_class", test_per_class)):
         if count is not None and (type(count) is not int or count < 1):
-            raise KitError(f"{what} {count!r} is not allowed; allowed: a whole number from 1 up, or None for all")
+            allowed = "a whole number from 1 up, or all (of kit.data.load: None)"
+            raise KitError(f"{what} {count!r} is not allowed; allowed: {allowed}")
     if level is not None:
         from kit.data.hrsc.format import LEVELS
 

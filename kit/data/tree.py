@@ -50,13 +50,15 @@ class Half:
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree's two splits; `passed_over` are the files and folders that are in neither, each with its reason."""
+    """A tree's two splits; `left_out` says which further splits are not used, `passed_over` are the files and folders
+    that are in none, each with its reason."""
 
     root: Path
     classes: tuple[str, ...]
     train: Half
     test: Half
     passed_over: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 # ---- where a tree is ------------------------------------------------------------------------------------------------
@@ -168,11 +170,17 @@ def read_tree(root: Path) -> Tree:
         where = f"{here.relative_to(root)}/"
         raise KitError(f"{root}: class {lone!r} is only in {where}{alike}; allowed: the same classes in both")
     kept = {train_folder, test_folder, *train_folder.parents, *test_folder.parents}
+    left = []
     for folder in sorted({root, train_folder.parent, test_folder.parent}):
         for path in sorted(folder.iterdir()):
-            if path not in kept and (path.is_dir() or path.name.lower().endswith(EXTENSIONS)):
-                passed.append(f"{shown(str(path.relative_to(root)))}: {'hidden' if is_hidden(path.name) else NO_SPLIT}")
-    return Tree(root, tuple(train_classes), train, test, tuple(passed))
+            name = shown(str(path.relative_to(root)))
+            if path not in kept and path.name.casefold() in (*TRAIN, *TEST) and folders_in(path):
+                images = len(list(images_below(path, (), lambda *_: None)))
+                half, used = ("training", train_folder) if path.name.casefold() in TRAIN else ("test", test_folder)
+                left.append(f"{name}/ ({images:,} images), as {shown(used.name)}/ is the {half} split")
+            elif path not in kept and (path.is_dir() or path.name.lower().endswith(EXTENSIONS)):
+                passed.append(f"{name}: {'hidden' if is_hidden(path.name) else NO_SPLIT}")
+    return Tree(root, tuple(train_classes), train, test, tuple(passed), tuple(left))
 
 
 NO_SPLIT, NO_CLASS = "in neither split", "in no class's folder"

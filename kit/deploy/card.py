@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from kit.data.picture import BACKGROUND
 from kit.deploy.accuracy import Accuracy
 from kit.deploy.classifier import Classifier
-from kit.errors import few
+from kit.errors import KitError, few
 from kit.networks.flops import parameter_count
-from kit.runs.store import Stored
+from kit.networks.view import IMAGENET, View
+from kit.runs.spec import hash_of
+from kit.runs.store import Stored, stored
 from kit.training.evaluation import balanced_accuracy, lowest_first
 
 
@@ -52,7 +55,7 @@ def text(
         "What it answers": answers(classifier),
         "Files": files(folder, differences, checked_on),
         "Data": "\n".join(data(run)),
-        "Teachers": "\n".join(teachers(run.description, 0)) or "None: it learnt from the labels alone.",
+        "Teachers": "\n".join(teachers(run.description, classifier, 0)) or "None: it learnt from the labels alone.",
         "Recipe": "\n".join(recipe(run.description["recipe"], run.metrics["stages"])),
         "How good it is": "\n\n".join(filter(None, [accuracy(run.metrics, tests), by_class(run.metrics, classifier)])),
         "Cost": cost(run, classifier),
@@ -102,19 +105,51 @@ def data(run: Stored) -> Iterator[str]:
     yield f"- fingerprint `{described['fingerprint']}`"
 
 
-def teachers(description: Mapping[str, Any], depth: int) -> Iterator[str]:
+def teachers(description: Mapping[str, Any], classifier: Classifier, depth: int) -> Iterator[str]:
     """Lists a run's teachers, each with its own below it."""
     for name, teacher in description["teachers"].items():
-        epochs = f"{teacher['recipe']['epochs']} epochs, seed {teacher['seed']}"
-        yield f"{'  ' * depth}- `{name}`: {network(teacher['student'])}, {epochs}"
-        yield from teachers(teacher, depth + 1)
+        how = [network(teacher["student"]), *origin(teacher), *seen(teacher["student"].get("view"), classifier)]
+        with suppress(KitError):  # that it is not in this cache
+            how.append(f"test Top-1 {stored(hash_of(teacher)).metrics['test_top1']:.1%}")
+        yield f"{'  ' * depth}- `{name}`: {', '.join(how)}"
+        yield from teachers(teacher, classifier, depth + 1)
+
+
+def origin(teacher: Mapping[str, Any]) -> Iterator[str]:
+    """Says for how long a teacher was trained and from what seed, or by which weights it is given."""
+    weights, epochs = teacher.get("weights"), teacher["recipe"]["epochs"]
+    if weights is not None:
+        yield f"{'from' if epochs else 'given'} weights {weights['sha256'][:12]}"
+        yield from ["its head trained by a linear probe"] * ("head" in weights)
+    if epochs:
+        yield f"{epochs} epochs, seed {teacher['seed']}"
+
+
+def seen(view: Mapping[str, Any] | None, classifier: Classifier) -> Iterator[str]:
+    """Says in words how a network sees the images, and which of its outputs are used, where that is its own way."""
+    if view is None:
+        return
+    described = View.model_validate(view)
+    if described.px is not None:
+        yield f"images at {described.px} px"
+    if (described.scale, described.shift) != (View().scale, View().shift):
+        wanted = described.normalised_by((classifier.mean, classifier.std))
+        mean, std = (tuple(round(number, 3) for number in each) for each in wanted)
+        yield f"normalised by {IMAGENETS if (mean, std) == IMAGENET else f'mean {mean} and deviation {std}'}"
+    if described.outputs is not None:
+        yield f"{len(described.outputs.chosen)} of its {described.outputs.count} classes"
+
+
+IMAGENETS = "ImageNet's mean and deviation"
+ELSEWHERE = ("name", "title", "classes", "shapes", "folding", "view")  # told, or of no use to a reader
 
 
 def network(spec: Mapping[str, Any]) -> str:
     """Names a network by its description: `cnn (width 4, stem small)`."""
-    rest = {name: value for name, value in spec.items() if name not in ("name", "title", "classes", "layers")}
-    layers = {"layers": len(spec["layers"])} if "layers" in spec else {}
-    return named(spec.get("name", spec.get("title", "network")), layers | rest)
+    rest = {name: value for name, value in spec.items() if name not in ELSEWHERE}
+    rest |= {"layers": len(spec["layers"])} if "layers" in spec else {}
+    rest |= {"code": spec["code"][:12]} if "code" in spec else {}
+    return named(spec.get("name", spec.get("title", "network")), rest)
 
 
 def named(kind: str, options: Mapping[str, Any]) -> str:

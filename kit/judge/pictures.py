@@ -20,7 +20,7 @@ from kit.data.base import sample
 from kit.errors import KitError
 from kit.files import write_atomically, writing_to
 from kit.judge.answer import MEASURE, Answer, of, rarest
-from kit.judge.question import Method, counted, described, seeds_of
+from kit.judge.question import Method, counted, seeds_of
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained
 from kit.paper.plan import Row, ended
 from kit.runs.spec import Run
@@ -64,7 +64,7 @@ class Judged:
         """On what data, at which preset, from how many seeds."""
         run = self.rows[0].runs[0]
         length = f"preset {self.preset}, {counted(run.recipe.epochs, 'epoch')}"
-        return f"{described(run.data)} · {length} · {seeds_of(self.rows)}"
+        return f"{run.data.load().described} · {length} · {seeds_of(self.rows)}"
 
     def finished(self) -> list[tuple[Method, list[Result]]]:
         """The methods of which a run finished, with those that did."""

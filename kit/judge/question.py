@@ -19,7 +19,6 @@ from kit.paper.settings import Settings
 
 if TYPE_CHECKING:
     from kit.paper.plan import Row
-    from kit.runs.spec import DataSpec
 
 NO_SMALL = "none"  # the word for no small teacher
 
@@ -111,9 +110,10 @@ class Question(Settings):
     def about(self, rows: Sequence[Row]) -> str:
         """Says on what data, by which networks and for how long, before anything is trained."""
         run, preset = rows[-1].runs[0], self.preset
+        data = run.data.load().described
         taught_by = " and ".join(teacher.student.title for teacher in run.teachers.values())
         return (
-            f"{described(run.data)}\n{taught_by} teach {run.student.title} for {run.recipe.epochs} epochs (preset "
+            f"{data}\n{taught_by} teach {run.student.title} for {run.recipe.epochs} epochs (preset "
             f"{preset}) · {len(rows)} rows from {seeds_of(rows)}{self._small}"
         )
 
@@ -134,12 +134,6 @@ class Question(Settings):
             raise KitError(f"events {events!r} are of one training; allowed: none where several are judged")
         words = shlex.split(super().command())
         return shlex.join([*words[:3], "judge", *words[4:]])
-
-
-def described(data: DataSpec) -> str:
-    """Says what the data are: `scikit-learn digits (embedded): 10 classes, 200 training and 400 test images, 16 px`."""
-    images = f"{data.train_images} training and {len(data.load().test)} test images, {data.px} px"
-    return f"{data.name} ({data.source}): {data.classes} classes, {images}"
 
 
 def seeds_of(rows: Sequence[Row]) -> str:

@@ -50,6 +50,13 @@ class View(Described):
         # rounded, as these numbers are part of a run's identity
         return cls(scale=[round(v, 6) for v in scale], shift=[round(v, 6) for v in shift], px=px, outputs=outputs)
 
+    def normalised_by(self, mean_std: tuple[Tensor, Tensor]) -> tuple[list[float], list[float]]:
+        """Computes the mean and deviation that were wanted in `of`, from the same `mean_std`."""
+        mean, std = (stat.tolist() for stat in mean_std)
+        own_std = [s / (255 * scale) for s, scale in zip(std, self.scale, strict=True)]
+        own_mean = [m / 255 - shift * own for m, shift, own in zip(mean, self.shift, own_std, strict=True)]
+        return own_mean, own_std
+
 
 def normalisation(words: str) -> Normalisation | None:
     """Parses `imagenet`, `role` (None) or `MEAN/STD`, each one number or three, in 0 … 1. KitError."""

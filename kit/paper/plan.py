@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 
 from kit import recipe
+from kit.data.augment import batch_sizes
 from kit.data.roles import check_sources, filled_by
 from kit.errors import KitError, not_one_of, one_of
 from kit.grid.engines import Engine
@@ -94,8 +95,8 @@ class Plan:
     level: str | None = None  # of hrsc2016's labels, where not the default
     precision: Precision = "float32"  # of training
     px: int | None = None  # of every image; this and what follows in place of the preset's for the role
-    train_per_class: int | None = None  # at most
-    test_per_class: int | None = None
+    train_per_class: int | Literal["all"] | None = None  # at most
+    test_per_class: int | Literal["all"] | None = None
     first_seed: int = 0
     one_teacher: bool = False  # a reading: whatever a student's seed, its teachers are those of seed 0
 
@@ -107,10 +108,10 @@ class Plan:
         folder: str | Path | None = None,
         first_seed: int = 0,
         one_teacher: bool = False,
-        **sizes: int | None,
+        **sizes: Any,
     ) -> Plan:
         """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can.
-        `sizes` are px, train_per_class and test_per_class, where they are not to be the preset's."""
+        `sizes` are px, train_per_class and test_per_class, numbers or 'all', where they are not to be the preset's."""
         device = "cuda" if preset == "paper" and torch.cuda.is_available() else "cpu"
         precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
         folder = absolute(folder) if folder else None
@@ -130,7 +131,8 @@ class Plan:
         if self.px is not None and self.px != size.px:
             size = replace(size, px=self.px, stem=stem_at(self.px))
         own = {"train_per_class": self.train_per_class, "test_per_class": self.test_per_class}
-        return replace(size, **{name: count for name, count in own.items() if count is not None})
+        own = {name: None if count == "all" else count for name, count in own.items() if count is not None}
+        return replace(size, **own)
 
     def data(self, role: str) -> DataSpec:
         size, source = self.size(role), self.sources.get(role, "auto")
@@ -185,8 +187,9 @@ class Plan:
         if "width" in changes and chosen.name not in MODELS:
             raise KitError(f"width {changes['width']} is not allowed; allowed: for {', '.join(MODELS)}")
         run = self._run(chosen, role, built, teachers, seed, epochs=epochs, **changes)
-        if run.data.source == "real" and run.data.train_images < 2 * run.recipe.batch:
-            _say_few(run.data.train_images, run.recipe.batch)
+        sizes = batch_sizes(run.data.train_images, run.recipe.batch, run.recipe.keep_last)
+        if run.data.source == "real" and len(sizes) == 1:
+            _say_few(run.data.train_images, sizes[0])
         return run
 
     def _run(
@@ -237,8 +240,8 @@ class Plan:
 def _say_few(images: int, batch: int) -> None:
     """Says it once a process."""
     print(
-        f"hint: {images} training images are one batch of {min(batch, images)} an epoch, so a student takes one step "
-        f"an epoch; a smaller batch or more epochs give it more",
+        f"hint: a student takes one step an epoch, by {batch} of {images} training images; a smaller batch or more "
+        f"epochs give it more",
         file=sys.stderr,
     )
 

@@ -111,8 +111,12 @@ class Settings(BaseModel):
     )
     preset: str = Field("quick", description="smoke, quick or paper")
     px: int | None = Field(None, description="size of every image; default: the preset's for the role")
-    train_per_class: int | None = Field(None, description="at most so many training images a class; likewise")
-    test_per_class: int | None = Field(None, description="at most so many test images a class; likewise")
+    train_per_class: int | str | None = Field(
+        None, union_mode="left_to_right", description="at most so many training images a class, or all; likewise"
+    )
+    test_per_class: int | str | None = Field(
+        None, union_mode="left_to_right", description="at most so many test images a class, or all; likewise"
+    )
     source: str = Field("auto", description="auto, embedded or real images")
     level: str | None = Field(None, description="of hrsc2016's labels: ship, category or type")
     data: str | None = Field(None, description="folder with real images (else KIT_DATA, else stand-ins)")

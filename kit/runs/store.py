@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kit.errors import KitError
+from kit.errors import KitError, few
 from kit.files import CHECKSUMS, cache_folder, changed_at, complaint, locked, sealed, sha256, write, writing_to
 from kit.networks.flops import flops_per_image
 from kit.networks.named import Network, described
@@ -292,6 +292,7 @@ def store(run: Run, training: Training) -> None:
     mean, std = training.data.mean_std  # what is asked of the student's answers for other images than these
     images: dict[str, Any] = {"mean": mean.tolist(), "std": std.tolist(), "classes": list(training.data.classes)}
     images["name"] = run.data.name  # for captions: a folder's is not in the description
+    images["test_images"] = len(training.data.test)  # for an interval where they are not at hand
     metrics = priced(run, training.metrics()) | {"images": images}
     if not training.ranks.is_first:
         return
@@ -379,16 +380,24 @@ class Stored:
         return self.metrics.get("images")
 
 
-def stored(run_hash: str) -> Stored:
-    """Finds the run in the cache with this hash. Raises KitError where there is none, or its folder is damaged."""
-    folder = folder_of(run_hash)
-    if not re.fullmatch("[0-9a-f]{16}", run_hash) or not folder.is_dir():
-        raise KitError(
-            f"run {run_hash!r} is not in the cache, {cache_folder()}; allowed: what 'python -m kit cache list' lists"
-        )
-    why = fault(folder)
+def in_full(digits: str, known: Iterable[str]) -> str | None:
+    """Finds the one hash that begins with these digits, six or more; None where there is none. KitError for several."""
+    found = sorted(each for each in known if each.startswith(digits)) if re.fullmatch("[0-9a-f]{6,16}", digits) else []
+    if len(found) > 1:
+        raise KitError(f"run {digits!r} may be {few(found)}; allowed: as many digits as tell them apart")
+    return found[0] if found else None
+
+
+def stored(digits: str) -> Stored:
+    """Finds the run in the cache whose hash this is, or begins with this (`in_full`). Raises KitError where there is
+    none, or its folder is damaged."""
+    name = in_full(digits, (path.name for path in (cache_folder() / "runs").glob("*") if path.is_dir()))
+    if name is None:
+        allowed = "what 'python -m kit cache list' lists, by six digits or more"
+        raise KitError(f"run {digits!r} is not in the cache, {cache_folder()}; allowed: {allowed}")
+    folder, why = folder_of(name), fault(folder_of(name))
     if why is not None:
-        raise KitError(f"run {run_hash}: {why}; only whole, unaltered runs are used")
+        raise KitError(f"run {name}: {why}; only whole, unaltered runs are used")
     if (folder / "diverged.json").exists():
-        raise KitError(f"run {run_hash} diverged, so it has no student; allowed: runs that finished")
+        raise KitError(f"run {name} diverged, so it has no student; allowed: runs that finished")
     return Stored(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))

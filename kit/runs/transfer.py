@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kit.errors import KitError
 from kit.files import CHECKSUMS, cache_folder, locked, sealed, sha256, sweep, writing_to
-from kit.runs.store import DIVERGED_FILES, FILES, Entry, cached, entry_of, folder_of, set_aside, withheld
+from kit.runs.store import DIVERGED_FILES, FILES, Entry, cached, entry_of, folder_of, in_full, set_aside, withheld
 
 Parcel = Mapping[str, bytes]
 
@@ -28,11 +28,12 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
     share, where all runs go.
     """
     entries = cached()
-    known = {entry.hash for entry in entries}
-    for name in keep:
-        if name not in known:
-            raise KitError(f"run {name!r} to keep is not in the cache, so nothing was removed; see 'cache list'")
-    kept = set(keep).union(*(entry.needs for entry in entries if entry.hash in keep))
+    kept = set()
+    for digits in keep:
+        if (name := in_full(digits, (entry.hash for entry in entries))) is None:
+            raise KitError(f"run {digits!r} to keep is not in the cache, so nothing was removed; see 'cache list'")
+        kept.add(name)
+    kept = kept.union(*(entry.needs for entry in entries if entry.hash in kept))
     only = [test for wanted, test in ((damaged, is_damaged), (diverged, has_diverged)) if wanted]
     doomed = [e.folder for e in entries if e.hash not in kept and (not only or any(test(e) for test in only))]
     if damaged or not only:
@@ -58,10 +59,12 @@ def has_diverged(entry: Entry) -> bool:
 def export_runs(folder: Path, hashes: Sequence[str] = ()) -> list[str]:
     """Copies runs, and all they learnt from, into a folder; every whole run where none is named. KitError."""
     whole = {entry.hash: entry for entry in cached() if entry.complaint is None}
-    for name in hashes:
-        if name not in whole:
-            raise KitError(f"run {name!r} is not in the cache, or not whole; see 'cache list'")
-    wanted = set(hashes).union(*(whole[name].needs for name in hashes)) if hashes else set(whole)
+    asked = []
+    for digits in hashes:
+        if (name := in_full(digits, whole)) is None:
+            raise KitError(f"run {digits!r} is not in the cache, or not whole; see 'cache list'")
+        asked.append(name)
+    wanted = set(asked).union(*(whole[name].needs for name in asked)) if asked else set(whole)
     chosen = [name for name in whole if name in wanted]
     for name in chosen:
         place = folder / name

@@ -88,7 +88,7 @@ def test_a_folder_of_ones_own_is_judged_and_leaves_the_same_bytes_again(own_cach
         f"{name}.{kind}" for name in ("table", "effects", "accuracy", "temperature") for kind in ("png", "svg", "csv")
     }
     assert set(drawn[0]) == wanted | {"cam.png", "cam.svg", "runs.csv"}
-    assert "image folder pets (real): 2 classes, 9 training and 6 test images, 16 px" in captured.out
+    assert "image folder pets (real): 2 classes, 9 of 11 training and 6 of 8 test images, 16 px" in captured.out
     assert "Top-5" not in captured.out.partition("{")[0]
     assert "note: classes are uneven: 3 of 'dog' to 6 of 'cat' training images" in captured.err
     record = json.loads(captured.out.splitlines()[-1])

@@ -56,7 +56,11 @@ def test_a_folder_is_a_role_of_its_own_and_its_classes_are_told_one_by_one(pets,
     assert main(TRAIN) == 0
     captured = capsys.readouterr()
     record = json.loads(captured.out.splitlines()[-1])
-    assert captured.out.startswith("CNN on pets, seed 0 (real: image folder pets)\n")
+    about, title, *_ = captured.out.splitlines()
+    assert about == "image folder pets (real): 3 classes, 16 of 19 training and 15 test images, 16 px"
+    assert title == "CNN on pets, seed 0 (real: image folder pets)"
+    assert (record["data"]["px"], record["data"]["train_images"], record["data"]["test_images"]) == (16, 16, 15)
+    assert "note: image folder pets: not all its images are used; train and judge take more by --tr" in captured.err
     assert "note: classes are uneven: 4 of 'dog' to 6 of 'cat'" not in captured.err  # half as many again is little
     assert "note: classes are uneven: 3 of 'dog' to 8 of 'cat' test images; Top-1 counts images" in captured.err
     assert "Top-5" not in captured.out.partition("{")[0]  # three classes are always among five
@@ -136,6 +140,7 @@ def test_a_folder_without_images_is_checked_and_found_to_hold_nothing(tmp_path, 
         (["--px", "513"], "px 513 is not allowed"),
         (["--px", "large"], "--px"),
         (["--train-per-class", "0"], "train_per_class 0 is not allowed; allowed: a whole number from 1 up"),
+        (["--train-per-class", "many"], "train_per_class 'many' is not allowed; allowed: a whole number from 1 up, or"),
         (["--test-per-class", "-1"], "test_per_class -1 is not allowed"),
     ],
 )
@@ -148,6 +153,30 @@ def test_a_network_that_takes_no_images_so_small_is_refused_in_one_line(pets, ca
     small = refused([*TRAIN, "--px", "16", "--student", "torchvision:squeezenet1_1"], capsys)
     assert "network 'torchvision:squeezenet1_1' raised RuntimeError: " in small
     assert small.endswith("in training mode on images (2, 3, 16, 16), which are larger with --px")
+
+
+def test_all_images_are_taken_by_that_word(pets, capsys):
+    broken = pets / "train" / "cat" / "broken.png"
+    broken.write_bytes(b"no image")
+    assert main([*TRAIN, "--train-per-class", "all", "--strict"]) == 2
+    said = capsys.readouterr().err
+    assert "broken.png: not an image; allowed: readable images only, as --strict or KIT_STRICT has it" in said
+    broken.unlink()
+    assert main([*TRAIN, "--train-per-class", "all"]) == 0
+    captured = capsys.readouterr()
+    assert "3 classes, 19 training and 15 test images, 16 px\n" in captured.out and "not all" not in captured.err
+    described = stored(json.loads(captured.out.splitlines()[-1])["run"]).description["data"]
+    assert (described["train_images"], described["train_per_class"], described["test_per_class"]) == (19, None, 8)
+
+
+def test_a_third_split_is_said_to_be_left_out(pets, capsys):
+    write_tree(pets / "more")
+    (pets / "more" / "train").rename(pets / "Val")
+    assert main(TRAIN) == 0
+    said = "left out: Val/ (19 images), as test/ is the test split\n"
+    assert f"note: image folder pets: {said}" in (err := capsys.readouterr().err) and "1 passed over (1 in nei" in err
+    assert main(["data", "check", "own", "--data", "pets"]) == 0
+    assert said in capsys.readouterr().out
 
 
 def test_sizes_override_the_presets_and_are_part_of_a_run_as_they_are(pets):
@@ -214,4 +243,8 @@ def test_a_teacher_with_a_new_head_teaches_and_is_told(pets, capsys, tmp_path):
     out = capsys.readouterr().out
     record = json.loads(out.splitlines()[-1])
     assert record["given"]["big"]["head"] == "fc"
-    assert f"big teacher CNN, given, its head trained: test Top-1 {record['given']['big']['test_top1']:.1%}" in out
+    told = f"test Top-1 {record['given']['big']['test_top1']:.1%}"
+    assert f"big teacher CNN, given, its head trained: {told}" in out
+    card = (export(record["run"], tmp_path / "student", ["safetensors"], pets).folder / "README.md").read_text()
+    given = f"given weights {sha256(tmp_path / 'w.safetensors')[:12]}, its head trained by a linear probe, {told}\n"
+    assert f"), {given}" in card

@@ -48,6 +48,25 @@ def test_predict_prints_a_line_an_image(run, photos, capsys):
     assert "% interval" in accuracy and "of 1 images" in accuracy
 
 
+def test_six_digits_name_a_run_unless_several_begin_so(run, own_cache, photos, tmp_path, capsys):
+    capsys.readouterr()
+    assert main(["predict", "--run", run[:6], "--images", str(photos), "--json"]) == 0
+    assert last_json(capsys)["run"] == run
+    assert main(["export", run[:7], "--to", str(tmp_path / "taken"), "--format", "safetensors", "--json"]) == 0
+    assert last_json(capsys)["run"] == run
+    other = run[:7] + ("0" if run[7] != "0" else "1") * 9
+    (own_cache / "runs" / other).mkdir()
+    both = ", ".join(sorted([run, other]))
+    for words in (["predict", "--run", run[:7], "--images", str(photos)], ["cache", "prune", "--keep", run[:6]]):
+        assert f"may be {both}; allowed: as many digits as tell them apart" in refused(words, capsys)
+    assert main(["cache", "export", str(tmp_path / "for-a-colleague"), run[:8]]) == 0
+    assert main(["cache", "prune", "--keep", run[:8]]) == 0
+    assert [path.name for path in (own_cache / "runs").iterdir() if path.is_dir()] == [run]
+    capsys.readouterr()
+    for digits in (run[:5], "", run.upper(), f"{run}0", "*"):
+        assert "is not in the cache" in refused(["predict", "--run", digits, "--images", str(photos)], capsys)
+
+
 def test_predict_writes_its_table(run, photos, tmp_path, capsys):
     (photos / "cut.png").write_bytes(b"\x89PNG")
     capsys.readouterr()

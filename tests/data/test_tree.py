@@ -339,7 +339,7 @@ def test_gif_and_its_like_are_images(tmp_path):
     assert len(data.train) == 12 and data.skipped == () and np.isin(data.train.labels, (0, 1)).all()
 
 
-@pytest.mark.parametrize(("batch", "says"), [(3, ""), (5, "8 training images are one batch of 5"), (99, "batch of 8")])
+@pytest.mark.parametrize(("batch", "says"), [(3, ""), (5, "an epoch, by 5 of 8 training images;"), (99, "by 8 of 8")])
 def test_an_own_folder_whose_epoch_is_one_batch_is_told_so_once(own_cache, tmp_path, capsys, batch, says):
     _say_few.cache_clear()
     tree = build_tree(tmp_path / "tree", per_class=(4, 2))

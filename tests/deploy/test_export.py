@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -25,11 +26,14 @@ from kit.__main__ import main
 from kit.data.decode import decode_file
 from kit.data.hrsc import generated
 from kit.deploy import FORMATS, Accuracy, alone, export, predict
+from kit.deploy.card import accuracy, network, seen
+from kit.deploy.classifier import Classifier
 from kit.errors import KitError
 from kit.models import RESNET_STAGES, ModelSpec
 from kit.networks.flops import flops_per_image
+from kit.networks.view import Outputs, View, normalisation
 from kit.runs.spec import changed
-from kit.runs.store import Result, Stored
+from kit.runs.store import Result, Stored, find
 from kit.runs.training import train
 from kit.runtime.onednn import PickingConv2d
 
@@ -173,7 +177,30 @@ def test_a_student_of_teachers_was_trained_by_distillation(own_cache, tmp_path):
     big = train(of("cnn")).run
     student = train(changed(big, teachers={"big": big}, recipe=taught(big).recipe)).run
     card = (export(student.hash, tmp_path / "student", ("safetensors",)).folder / "README.md").read_text("utf-8")
-    assert "A classifier of images, trained by distillation with small" in card and "- `big`: cnn" in card
+    told = f"2 epochs, seed 0, test Top-1 {find(big).metrics['test_top1']:.1%}"
+    assert "A classifier of images, trained by distillation with small" in card
+    assert re.search(rf"^- `big`: cnn \(.*\), {told}$", card, re.M)
+
+
+def test_a_teachers_own_way_to_see_images_is_told_in_words():
+    mean, std = torch.tensor([120.0, 100.0, 90.0]), torch.tensor([60.0, 50.0, 70.0])
+    classifier = Classifier(nn.Identity(), 8, mean, std, ("cat", "dog"))
+    outputs = Outputs(count=1000, names="0" * 64, chosen=(7, 3))
+    for words, px, said in (
+        ("imagenet", 32, ["images at 32 px", "normalised by ImageNet's mean and deviation"]),
+        ("0.5,0.4,0.3/0.25", None, ["normalised by mean (0.5, 0.4, 0.3) and deviation (0.25, 0.25, 0.25)"]),
+        ("role", None, []),
+    ):
+        view = View.of((mean, std), normalisation(words), px, outputs)
+        assert [*seen(view.model_dump(mode="json"), classifier)] == [*said, "2 of its 1000 classes"]
+    spec = {
+        "name": "my.py:net",
+        "classes": 2,
+        "arguments": {"depth": 2},
+        "code": "0123456789abcdef",
+        "shapes": "f" * 16,
+    }
+    assert network(spec) == "my.py:net (arguments {'depth': 2}, code 0123456789ab)"
 
 
 def test_a_student_of_single_ships_says_so(own_cache, tmp_path, monkeypatch, capsys):
@@ -207,11 +234,9 @@ def test_where_the_runs_images_are_not_there_random_ones_are_checked_and_the_car
     monkeypatch.setattr(Stored, "data", elsewhere)
     done = export(result.run.hash, tmp_path / "student")
     card = (done.folder / "README.md").read_text(encoding="utf-8")
-    assert (
-        done.checked_on
-        == "100 images of random pixels, as its own are not here (--data says where; no real images here)"
-    )
-    assert done.checked_on in card and "there is no interval" in card
+    assert done.checked_on == "100 images of random pixels, as its own are not here (--data says where)"
+    assert done.checked_on in card and "% interval" in card and "of 100 images). " in card
+    assert "there is no interval" in accuracy(result.metrics, None)  # as of older runs
     with pytest.raises(KitError, match="no real images here"):
         export(result.run.hash, tmp_path / "other", data=tmp_path)
 

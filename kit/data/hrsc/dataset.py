@@ -96,6 +96,7 @@ def hrsc_dataset(
             f"allowed: {learnt}"
         )
 
+    available = len(train), len(test)
     train, test = (
         _chosen(half, per_class, class_ids) for half, per_class in ((train, train_per_class), (test, test_per_class))
     )
@@ -123,6 +124,7 @@ def hrsc_dataset(
         kind=HrscDataset,
         level=level,
         left_out=tuple(left_out),
+        available=available,
         **scored,
     )
 
