@@ -317,7 +317,7 @@ def draw(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure, numbers = paper_figures.accuracy_figure(plan, [row], results, "The student's accuracy")
     save(figure, "first_run_accuracy", out, data=numbers)
 
-    rows = table2.table(plan, table2.seeds(plan))
+    rows = table2.table(plan, plan.preset.seeds)
     results = finished(rows)
     figure, numbers = paper_figures.figure_1(plan, rows, results)
     save(figure, "fig1", out, data=numbers)
@@ -330,9 +330,9 @@ def draw(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     some = list(TABLE_3)[::3]  # of the eight configurations
     for name, table, own, drawn in (
-        ("table1", table1, table1.table(plan, table1.seeds(plan)), paper_figures.table_1),
+        ("table1", table1, table1.table(plan, plan.preset.seeds), paper_figures.table_1),
         ("table2", table2, rows, paper_figures.table_2),
-        ("table3", table3, table3.table(plan, table3.seeds(plan), some), paper_figures.table_3),
+        ("table3", table3, table3.table(plan, plan.preset.seeds, some), paper_figures.table_3),
     ):
         frame = collect(own, finished(own))
         save(drawn(plan, own, frame), name, out, data=table.summary(frame))
@@ -348,7 +348,7 @@ def draw(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(table4, "train_all", making)  # whose runs for equal time follow from the seconds of the others
     unsearched = [method for method in METHODS if not method.search]
-    comparison = table4.compare(plan, table4.seeds(plan), 1, methods=unsearched, show_progress=False, equal_time=True)
+    comparison = table4.compare(plan, plan.preset.seeds, 1, methods=unsearched, show_progress=False, equal_time=True)
     frame, claims = comparison.frame, table4.verdicts(comparison.frame, plan)
     (out / "table4_readings.csv").write_bytes(csv_bytes(table4.readings(frame)))
     (out / "table4_claims.csv").write_bytes(csv_bytes(claims))

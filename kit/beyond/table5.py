@@ -49,10 +49,6 @@ def run(
     return measured(table(plan, seeds, own), jobs)
 
 
-def seeds(plan: Plan) -> int:
-    return plan.preset.seeds
-
-
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a procedure: this kit's figures as mean ± half of the 95 % interval over seeds, and what is printed."""
     frame = with_agreement(frame)

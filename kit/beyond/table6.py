@@ -111,10 +111,6 @@ def run(
     return measured(table(plan, seeds, own), jobs)
 
 
-def seeds(plan: Plan) -> int:
-    return plan.preset.seeds
-
-
 def with_agreements(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with columns for the likeness to each teacher and their mean, of whom the most likely is shown."""
     named = [f"kl to {name}" for name in (*TEACHERS, MEAN)]

@@ -65,7 +65,7 @@ def table(
         extra["own"] = SIBLINGS
     for role in wanted.ROLES:
         tell_skipped(plan.data(role).load())
-    frame = wanted.run(plan, seeds or wanted.seeds(plan), engine or jobs, **extra)
+    frame = wanted.run(plan, seeds or plan.preset.seeds, engine or jobs, **extra)
     shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
     with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
         print(shown.to_string(index=False))

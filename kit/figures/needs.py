@@ -77,7 +77,7 @@ def _start_here(plan: Plan, seeds: int | None) -> list[Row]:
 
 def _rows(module: ModuleType) -> Callable[[Plan, int | None], list[Row]]:
     """Returns all rows of a table's or a figure's module."""
-    return lambda plan, seeds: module.table(plan, seeds or module.seeds(plan))
+    return lambda plan, seeds: module.table(plan, seeds or plan.preset.seeds)
 
 
 def _curves(plan: Plan, seeds: int | None) -> list[Row]:
@@ -85,16 +85,16 @@ def _curves(plan: Plan, seeds: int | None) -> list[Row]:
 
 
 def _table4(plan: Plan, seeds: int | None) -> list[Row]:
-    return table4.known(plan, seeds or table4.seeds(plan))
+    return table4.known(plan, seeds or plan.preset.seeds)
 
 
 def _table4_searched(plan: Plan, request: Request, engine: Engine) -> Mapping[Run, Result | Failure]:
     how = {"show_progress": False, "equal_time": request.equal_time}
-    return table4.compare(plan, request.seeds or table4.seeds(plan), engine, **how).outcomes
+    return table4.compare(plan, request.seeds or plan.preset.seeds, engine, **how).outcomes
 
 
 def _table4_foreseen(plan: Plan, seeds: int | None, equal_time: bool = False) -> list[Run]:
-    return table4.foreseen(plan, seeds or table4.seeds(plan), equal_time)
+    return table4.foreseen(plan, seeds or plan.preset.seeds, equal_time)
 
 
 NEEDS = {

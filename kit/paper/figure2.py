@@ -69,11 +69,6 @@ def table(
     ]
 
 
-def seeds(plan: Plan) -> int:
-    """The preset's. Three at quick: 30 students of 10 to 15 CPU seconds."""
-    return plan.preset.seeds
-
-
 # ---- what maps are scored against -----------------------------------------------------------------------------------
 
 

@@ -98,8 +98,8 @@ def parts(of: Plan) -> list[Part]:
     """Tables 1 to 4 and Fig. 2 in order; a run that several need is counted where it is first needed."""
     found: list[Part] = []
     before: set[Run] = set()
+    seeds = of.preset.seeds
     for title, module in PARTS.items():
-        seeds = module.seeds(of)
         rows = table4.known(of, seeds) if module is table4 else module.table(of, seeds)
         needed = with_teachers(runs_of(rows))
         new = tuple(run for run in needed if run not in before)

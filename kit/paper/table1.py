@@ -31,10 +31,6 @@ def run(plan: Plan, seeds: int, jobs: int | Engine | None = None) -> pd.DataFram
     return measured(table(plan, seeds), jobs)
 
 
-def seeds(plan: Plan) -> int:
-    return plan.preset.seeds
-
-
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a network and role: the paper's training Top-5, and this kit's accuracies in % (means over seeds)."""
     lines = []

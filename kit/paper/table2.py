@@ -44,10 +44,6 @@ def run(
     return measured(table(plan, seeds, own), jobs)
 
 
-def seeds(plan: Plan) -> int:
-    return plan.preset.seeds
-
-
 def printed(label: str, reading: str) -> Timed | None:
     """What the paper prints of a procedure; it has no small teacher here, and no procedure of the reader's own."""
     return TABLE_2.get(label) if (label, reading) in (*BASELINES, OURS) else None

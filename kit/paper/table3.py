@@ -60,10 +60,6 @@ def run(
     return measured(table(plan, seeds, own=own), jobs)
 
 
-def seeds(plan: Plan) -> int:
-    return plan.preset.seeds
-
-
 def printed(group: str, label: str, reading: str) -> Timed | None:
     """What the paper prints of a procedure in a configuration, by its title; None of the reader's own."""
     return PRINTED[group][label] if (label, reading) in PROCEDURES else None

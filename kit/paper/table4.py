@@ -69,10 +69,6 @@ def setting(
     )
 
 
-def seeds(plan: Plan) -> int:
-    return plan.preset.seeds
-
-
 def known(plan: Plan, seeds: int) -> list[Row]:
     """Rows whose runs no search decides, for equal steps: they can be trained together with other tables' runs."""
     given = {seed: setting(plan, seed) for seed in plan.seeds(seeds)}

@@ -230,7 +230,7 @@ def test_searched_runs_are_taken_to_be_there_once_their_notebook_was_drawn(plan)
 def test_the_longest_chain_bounds_what_many_cores_can_do(plan):
     prediction = Prediction.of(plan, Pace(), at_once=10_000)
     runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
-    users = bench.users_of_logits([*runs, *table4.foreseen(plan, table4.seeds(plan))])
+    users = bench.users_of_logits([*runs, *table4.foreseen(plan, plan.preset.seeds)])
     seconds = {run: bench.whole(run, Pace(), plan, users) for run in runs}
     longest = max(seconds[run] + max(seconds[t] for t in run.teachers.values()) for run in runs if run.teachers)
     assert prediction.left - prediction.starting - prediction.drawing == pytest.approx(longest)
