@@ -45,7 +45,7 @@ def answer(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run,
     data = asked.load()
     verdicts = judge(methods, frame, {asked.role: data})
     sentence = recommendation(methods, frame, verdicts, data)
-    table = summary(methods, frame, asked.classes)
+    table = summary(methods, frame)
     return Answer(frame, table, verdicts, sentence, tuple(notes(methods, rows, results)))
 
 
@@ -96,17 +96,16 @@ def teachers_flops(run: Run, outcome: Result | Failure) -> float:
     return math.fsum(find(run.teachers[name]).metrics["student_flops"] for name in run.recipe.teachers)
 
 
-def summary(methods: Sequence[Method], frame: pd.DataFrame, classes: int) -> pd.DataFrame:
+def summary(methods: Sequence[Method], frame: pd.DataFrame) -> pd.DataFrame:
     """One line a method: accuracies as mean ± half the 95 % interval, and what it costs, without and with its teachers.
 
     Top-5 is there where there are more than five classes, balanced accuracy and the rarest class where they are uneven.
     """
-    names = ("train Top-1", "test Top-1", "test Top-5") if classes > 5 else ("train Top-1", "test Top-1")
     lines = []
     for method in methods:
         cell = of(frame, method)
         measures = {
-            **accuracies(cell, *names),
+            **accuracies(cell, "train Top-1", "test Top-1", "test Top-5"),
             **{title: percent(cell[column]) for title, column in rarest(frame).items()},
             "CPU s": plus_minus(cell["seconds"]),
             "with teachers": number(cell["all_seconds"].mean(), 1),

@@ -96,14 +96,14 @@ def draw(judged: Judged, out: Path) -> Iterator[str]:
 
 def table_figure(judged: Judged) -> Figure:
     """The rows: accuracies with their intervals, and what they cost, without and with their teachers."""
-    frame, classes = judged.answer.frame, judged.rows[0].runs[0].data.classes
+    frame = judged.answer.frame
     frame = frame.assign(
         flops=(frame["student_flops"] + frame["teacher_flops"]) / 1e9, all_flops=frame["all_flops"] / 1e9
     )
     measures = [
         Measure("train_top1", "train Top-1 %", scale=100),
         Measure(MEASURE, "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
-        *([Measure("test_top5", "test Top-5 %", scale=100)] if classes > 5 else []),
+        *([Measure("test_top5", "test Top-5 %", scale=100)] if "test_top5" in frame else []),
         *(Measure(column, f"{title} %", scale=100) for title, column in rarest(frame).items()),
         Measure("seconds", "CPU s"),
         Measure("all_seconds", "with teachers"),

@@ -294,7 +294,7 @@ def measured(table: Sequence[Row], jobs: int | Engine | None = None) -> pd.DataF
 def collect(table: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd.DataFrame:
     """One line a run: what was trained on what, how it ended, what it cost. A run that failed has its `status`."""
     frame = pd.DataFrame([_line(row, run, results[run]) for row in table for run in row.runs])
-    return with_columns(frame, MEASURED)
+    return with_columns(frame, [*(name for run in runs_of(table) for name in tops(run)), *MEASURED])
 
 
 def with_columns(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
@@ -302,9 +302,14 @@ def with_columns(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     return frame.reindex(columns=list(dict.fromkeys([*frame.columns, *names])))
 
 
+def tops(run: Run) -> list[str]:
+    """Names a run's accuracies. Of five classes or fewer all are among the first five, so they have no Top-5."""
+    return [f"{split}_top{k}" for split in ("train", "test") for k in (1, 5) if k == 1 or run.data.classes > k]
+
+
 MEASURED = (
-    "train_top1", "train_top5", "test_top1", "test_top5", "seconds", "cached_logits_s", "wall_s", "teacher_seconds",
-    "student_flops", "teacher_flops", "soft_end", "soft_ends",
+    "seconds", "cached_logits_s", "wall_s", "teacher_seconds", "student_flops", "teacher_flops", "soft_end",
+    "soft_ends",
 )  # fmt: skip
 
 
@@ -324,8 +329,9 @@ def cells(cell: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
 
 
 def accuracies(cell: pd.DataFrame, *names: str) -> dict[str, str]:
-    """The named columns of a table's row, such as `train Top-1`, in % with half their intervals."""
-    return {name: percent(cell[name.lower().replace(" top-", "_top")]) for name in names}
+    """The named columns of a table's row that its data have, such as `train Top-1`, in % with half their intervals."""
+    columns = {name: name.lower().replace(" top-", "_top") for name in names}
+    return {name: percent(cell[column]) for name, column in columns.items() if column in cell}
 
 
 def data_of(cell: pd.DataFrame) -> str:
@@ -359,7 +365,7 @@ def _line(row: Row, run: Run, outcome: Result | Failure) -> dict[str, object]:
     metrics = outcome.metrics
     soft = [stage for stage in metrics["stages"] if stage["t_start"] is not None and stage["ended_by"]]
     return line | {
-        **{name: metrics[name] for name in ("train_top1", "train_top5", "test_top1", "test_top5")},
+        **{name: metrics[name] for name in tops(run)},
         "seconds": outcome.seconds,
         "cached_logits_s": metrics["cached_logits_s"],  # of these seconds, those that were spent once for several runs
         "wall_s": metrics["wall_s"],

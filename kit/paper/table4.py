@@ -30,7 +30,7 @@ from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
 from kit.methods.setting import SearchSize, Setting, steps_of
 from kit.paper.claims import Claim, gained, judged, number, plus_minus, saving
-from kit.paper.plan import Plan, Row, accuracies, cells, with_columns
+from kit.paper.plan import Plan, Row, accuracies, cells, tops, with_columns
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
@@ -269,7 +269,7 @@ def _line(given: Setting, row: Trial, teachers: Mapping[Run, Result | Failure]) 
         "wall_total": whole.wall_s,
         "flops": whole.flops,
         "flops_student": last.flops,
-        **{name: metrics[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
+        **{name: metrics[name] for name in sorted(tops(final))},
         **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},
     }
 

@@ -185,7 +185,8 @@ def compared_table(
     width: float = 1180,
 ) -> Table:
     """Tables 1 to 4, as `compare_table` draws them: measures with `dots=True` have their intervals in the cells, on one
-    scale a column."""
+    scale a column. Measures of which `df` has no column are left out."""
+    measures = [measure for measure in measures if measure.column in df]
     printed = printed_beside(df, paper)
     looks = looks_of(df, label or text[-1])
     columns = as_columns(df[list(text)])

@@ -219,6 +219,7 @@ def _ratio(frame: pd.DataFrame) -> np.ndarray:
 
 
 def by_procedure(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
-    """One line a row of the table, each measured column holding its values by seed; `ended` where none finished."""
-    groups = frame.groupby(by, sort=False)
+    """One line a row of the table, each measured column that there is holding its values by seed; `ended` where none
+    finished."""
+    groups, columns = frame.groupby(by, sort=False), [column for column in columns if column in frame]
     return groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended)).reset_index()

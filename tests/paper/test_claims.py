@@ -379,7 +379,7 @@ def test_curves_and_their_numbers_are_of_the_runs_that_finished(own_cache, monke
     first, second = row.runs
     results = {first: Failure(first, "made to fail"), second: find(second)}
     _, steps = paper_figures.temperature_figure(plan, row, results)
-    assert steps.equals(results[second].steps)
+    assert steps["loss"].dropna().tolist() == results[second].steps["loss"].tolist()
     _, numbers = paper_figures.accuracy_figure(plan, [row], results, "Accuracy")
     assert numbers["test_top1"].tolist() == pytest.approx(list(100 * results[second].epochs["test_top1"]))
     assert set(numbers["seeds"]) == {1}

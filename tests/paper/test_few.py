@@ -8,13 +8,16 @@ from caches import new_cache
 from made_cache import make_all
 from PIL import Image
 
+from kit.beyond import TABLES
 from kit.errors import KitError
 from kit.grid import train_all
-from kit.paper import table2, table4
+from kit.methods import METHODS
+from kit.paper import table1, table2, table4
 from kit.paper.claims import NONE
-from kit.paper.plan import Plan, runs_of
+from kit.paper.plan import Plan, collect, runs_of
+from kit.paper.printed import TABLE_3
 from kit.paper.settings import Settings
-from kit.show import paper_figures
+from kit.show import beyond_figures, paper_figures, several_figures
 
 
 @pytest.fixture
@@ -47,6 +50,42 @@ def test_a_table_of_one_seed_and_two_classes_has_no_verdict_and_a_picture(two_im
     assert set(claims["verdict"]) == {NONE}
     paper_figures.table_2(plan, rows, frame).picture()
     paper_figures.verdicts(plan, rows, claims, "Judged").picture()
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "5", "6"])
+def test_a_table_of_two_classes_has_no_top_5(number, two_images):
+    plan, table = Plan.of("smoke", {"cifar-10": "real", "cifar-100": "real"}, two_images), TABLES[number]
+    of_cifar = {"1": [("cifar-10",)], "3": [[each for each in TABLE_3 if each.role.startswith("cifar")]]}
+    rows = table.table(plan, 2, *of_cifar.get(number, []))
+    make_all(runs_of(rows))
+    frame = collect(rows, train_all(runs_of(rows), jobs=1))
+    draw = {"5": beyond_figures.table_5, "6": several_figures.table_6}
+    draw |= {each: getattr(paper_figures, f"table_{each}") for each in "123"}
+    picture = draw[number](plan, rows, frame).picture()
+    drawn = {text.get_text() for ax in picture.axes for text in ax.texts}
+    named = {*table.summary(frame), *table.verdicts(frame, plan)["claim"], *drawn}
+    assert {"test Top-1", "test Top-1 %"} <= named and not any("Top-5" in name for name in named if "paper" not in name)
+
+
+def test_table_4_of_two_classes_judges_no_top_5(two_images, monkeypatch):
+    def making(runs, *how):
+        make_all(runs)
+        return train_all(runs, *how)
+
+    monkeypatch.setattr(table4, "train_all", making)
+    plan, methods = Plan.of("smoke", {"cifar-100": "real"}, two_images), [each for each in METHODS if not each.search]
+    frame = table4.compare(plan, 2, 1, methods=methods, show_progress=False).frame
+    claims = table4.verdicts(frame, plan)
+    assert set(table4.summary(frame)["test Top-5"]) == {"–"}
+    assert set(claims.loc[claims["claim"].str.contains("Top-5"), "verdict"]) == {NONE}
+
+
+def test_where_one_role_alone_has_two_classes_the_others_keep_their_top_5(two_images):
+    plan = Plan.of("smoke", {"cifar-10": "real", "cifar-100": "embedded"}, two_images)
+    rows = table1.table(plan, 1, ("cifar-10", "cifar-100"))
+    make_all(runs_of(rows))
+    shown = table1.summary(collect(rows, train_all(runs_of(rows), jobs=1)))
+    assert (shown["test Top-5"] == "–").tolist() == (shown["role"] == "cifar-10").tolist()
 
 
 def test_a_search_needs_images_to_hold_out(two_images):
