@@ -125,7 +125,7 @@ def table_figure(judged: Judged) -> Figure:
 def effects_figure(judged: Judged, width: float = style.WIDTH) -> Figure:
     """Every student's test Top-1 beside its row's mean, and every difference of two rows with what is told of it."""
     frame, verdicts, methods = judged.answer.frame, judged.answer.verdicts, judged.methods
-    sure = explained(verdicts).removeprefix("n: seeds · ")  # a column that a picture has not
+    sure = explained(verdicts).removeprefix("n: seeds · ")  # a column that this picture lacks
     text = f"{judged.caption} · small dots: students · left: mean and 95 % t · title and right: {sure}"
     height = 130 + 34 * len(verdicts) + sum(style.frame_heights(width, judged.answer.sentence, text))
     figure = style.sheet(width, height, judged.answer.sentence, text)
