@@ -8,13 +8,14 @@ the paper's roles: it fills `OWN`, which has no stand-in.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kit.errors import KitError, one_of
+from kit.errors import KitError, few, one_of
 from kit.runtime.environment import absolute, folder_from, switch
 
 if TYPE_CHECKING:
@@ -138,11 +139,17 @@ def named_after(root: Path, folder: Path) -> str:
 
 
 def _nothing(role: str, folder: Path) -> str:
+    from kit.data.picture import EXTENSIONS
     from kit.data.tree import folders_in, shown
 
-    holds = [f"{shown(child.name)}/" for child in folders_in(folder)]
-    more = f" and {len(holds) - 8} more" if len(holds) > 8 else ""
-    return f"no real images for {role} in {folder}, which holds {', '.join(holds[:8]) or 'no folder'}{more}"
+    children = {shown(child.name): child for child in folders_in(folder)}
+    found = few([f"{name}/" for name in children], 8) or "no folder"
+    for name, child in children.items():
+        _, _, files = next(os.walk(child), ("", [], []))
+        if role != "hrsc2016" and any(file.lower().endswith(EXTENSIONS) for file in files):
+            found += f", classes in no split: of {name}/ some images go into train/{name}/, others into test/{name}/"
+            break
+    return f"no real images for {role} in {folder}, which holds {found}"
 
 
 @lru_cache

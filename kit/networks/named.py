@@ -361,7 +361,10 @@ def _built(name: str, classes: int, arguments: Mapping[str, Any], code: str | No
     try:
         signature.bind(**given)
     except TypeError as error:
-        allowed = ", ".join(signature.parameters) or "none"
+        takes, allowed = signature.parameters.values(), ", ".join(signature.parameters) or "none"
+        if not any(each.name == "num_classes" or each.kind is each.VAR_KEYWORD for each in takes):
+            wrapped = f"def own(num_classes): return {parts(name)[1]}(…=num_classes)"
+            allowed = f"a function that takes num_classes, such as one around it ({allowed}): {wrapped}"
         raise KitError(
             f"network {name!r} is called with num_classes and arguments: {error}; allowed: {allowed}"
         ) from None

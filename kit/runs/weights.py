@@ -224,7 +224,7 @@ def fitting(
     if any(wrong.values()):
         said_of = "; ".join(f"{what}: {few(names)}" for what, names in wrong.items() if names)
         of_classes = shapes and not wrong["missing"] and not wrong["unexpected"] and len(shapes) <= len(HEAD)
-        other = "; a teacher of other classes needs --teacher-classes, a name an output, or --teacher-head"
-        hint = other if of_classes else ""
+        other = "as many classes as there, or for a teacher --teacher-classes, a name an output, or --teacher-head"
+        hint = f"; allowed: {other}" if of_classes else ""
         raise KitError(f"weights {str(place)!r} do not fit {title}: {said_of}{hint}")
     return found

@@ -120,6 +120,11 @@ def test_a_folder_without_a_tree_and_no_folder_are_refused(pets, tmp_path, capsy
     said = refused([*words, "--data", "roles"], capsys)
     assert "no real images for own in " in said and "holds cifar-10/; allowed: an ImageFolder tree (" in said
     assert said.endswith("; or for what else it holds --role cifar-10, cifar-100, imagenet or hrsc2016")
+    (tmp_path / "roles" / "cifar-10" / "pets" / "train").rename(tmp_path / "flat")
+    said = refused([*words, "--data", "flat"], capsys)
+    assert (
+        "which holds cat/, dog/, stick insect/, classes in no split: of cat/ some images go into train/cat/, " in said
+    )
     assert "as no folder is given and KIT_DATA names none" in refused([*words, "--role", "own"], capsys)
     assert "among the stand-ins" in refused([*words, "--role", "own", "--source", "embedded"], capsys)
 

@@ -170,7 +170,7 @@ REFUSED = {
     "OWN:raises": "raised RuntimeError: no such luck (my_nets.py, line ",
     "OWN:leaves": "raised SystemExit: 3 (my_nets.py, line ",
     "OWN:reads": "raised FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/at/all' (my_nets.py, line ",
-    "OWN:no_classes": "allowed: classes",
+    "OWN:no_classes": "such as one around it (classes): def own(num_classes): return no_classes(…=num_classes)",
 }
 
 
