@@ -170,7 +170,9 @@ def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[
     for row, said in zip(rows, claims["verdict"], strict=True):
         row[place] = _Cell(said, sign=verdicts[said][1])
     says = ", ".join(f"{counts.get(each, 0)} {said}" for each, (said, _) in verdicts.items())
-    return Table(title, _html(title, says, "", columns, rows), partial(table_picture, claims, title, max_width=WIDTH + 200))
+    return Table(
+        title, _html(title, says, "", columns, rows), partial(table_picture, claims, title, max_width=WIDTH + 200)
+    )
 
 
 def compared_table(
