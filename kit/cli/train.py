@@ -41,7 +41,7 @@ def train(
     if events:
         run = replayed(run, steering.read(events))
     data = run.data.load()
-    print(data.described, flush=True)
+    complain([data.described])
     tell_skipped(data)
     complain(f"note: {line}" for line in uneven(data))
     outcome = train_all([run], engine or jobs)[run]

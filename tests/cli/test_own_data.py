@@ -56,9 +56,8 @@ def test_a_folder_is_a_role_of_its_own_and_its_classes_are_told_one_by_one(pets,
     assert main(TRAIN) == 0
     captured = capsys.readouterr()
     record = json.loads(captured.out.splitlines()[-1])
-    about, title, *_ = captured.out.splitlines()
-    assert about == "image folder pets (real): 3 classes, 16 of 19 training and 15 test images, 16 px"
-    assert title == "CNN on pets, seed 0 (real: image folder pets)"
+    assert captured.out.startswith("CNN on pets, seed 0 (real: image folder pets)\n")
+    assert "image folder pets (real): 3 classes, 16 of 19 training and 15 test images, 16 px\n" in captured.err
     assert (record["data"]["px"], record["data"]["train_images"], record["data"]["test_images"]) == (16, 16, 15)
     assert "note: image folder pets: not all its images are used; train and judge take more by --tr" in captured.err
     assert "note: classes are uneven: 4 of 'dog' to 6 of 'cat'" not in captured.err  # half as many again is little
@@ -169,7 +168,7 @@ def test_all_images_are_taken_by_that_word(pets, capsys):
     broken.unlink()
     assert main([*TRAIN, "--train-per-class", "all"]) == 0
     captured = capsys.readouterr()
-    assert "3 classes, 19 training and 15 test images, 16 px\n" in captured.out and "not all" not in captured.err
+    assert "3 classes, 19 training and 15 test images, 16 px\n" in captured.err and "not all" not in captured.err
     described = stored(json.loads(captured.out.splitlines()[-1])["run"]).description["data"]
     assert (described["train_images"], described["train_per_class"], described["test_per_class"]) == (19, None, 8)
 
