@@ -25,6 +25,7 @@ from forked import forked
 from small_runs import hard, taught
 
 from kit import grid
+from kit.__main__ import main
 from kit.errors import KitError
 from kit.grid import dask as cluster
 from kit.grid import run_tasks
