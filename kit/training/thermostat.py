@@ -37,13 +37,14 @@ class Thermostat:
     def given(self, at: Moment) -> dict[str, Sides]:
         """By teacher, the temperatures in the losses of a batch or a part of it. KitError for what is none."""
         given = self.policy.given(self.t, replace(at, memory=self.memory))
-        of = given if isinstance(given, Mapping) else dict.fromkeys(self.asked, given)
-        for t in (side for each in of.values() for side in sides(each)):
+        named = given if isinstance(given, Mapping) else dict.fromkeys(self.asked, given)
+        of, by_image = {name: sides(t) for name, t in named.items()}, (len(at.zs), 1)
+        for t in (side for each in of.values() for side in each):
             shape = tuple(t.shape) if isinstance(t, Tensor) else () if isinstance(t, Real) else None
-            if shape not in ((), by_image := (len(at.zs), 1)):  # of (N,) the losses would take one a class
+            if shape not in ((), by_image):  # of (N,) the losses would take one a class
                 what = repr(t) if shape is None else f"a tensor {shape}"
                 raise self._none("gives", what, f"a number, or a tensor {by_image} by image")
-        return {name: Sides(*map(above_zero, sides(t))) for name, t in of.items()}
+        return {name: Sides(*map(above_zero, each)) for name, each in of.items()}
 
     def observe(self, at: Moment, parts: ByPart = ()) -> None:
         """Moves t after a batch, whose losses may have left gradients in the temperatures given for it, by part."""
