@@ -44,6 +44,7 @@ NONE = "none"  # a choice like others: a drop-down has nothing to show for None
 PHASES = {
     "loading": "loading images", "teachers": "training teachers", "running": "training", "failed": "stopped",
 }  # fmt: skip
+GOING = ("running", "teachers")
 NARROW = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="244px", max_width="100%")}
 BUTTON = widgets.Layout(width="96px")
 
@@ -206,7 +207,7 @@ class Cockpit(widgets.VBox):
 
     def start(self) -> None:
         self._say()
-        for lane in self.lanes:
+        for lane in self._to_go:
             lane.set_off(lane.session.start)
 
     def pause(self) -> None:
@@ -216,8 +217,13 @@ class Cockpit(widgets.VBox):
 
     def step(self) -> None:
         self._say()
-        for lane in self.lanes:
+        for lane in self._to_go:
             lane.set_off(lane.session.step)
+
+    @property
+    def _to_go(self) -> list[Lane]:
+        """The lanes that Start and Step are for: who is done is begun again only where all are."""
+        return [lane for lane in self.lanes if not lane.is_done] or self.lanes
 
     def reset(self) -> None:
         """Back to the start, as the controls have it."""
@@ -352,8 +358,9 @@ class Cockpit(widgets.VBox):
             lane.is_late for lane in self.lanes
         )
         lines += [html.escape(self._note)] if self._note else []
-        goes = [state.phase in ("running", "teachers") for state in states]
-        self.start_button.disabled, self.pause_button.disabled = all(goes), not any(goes)
+        goes = [state.phase in GOING for state in states]
+        self.start_button.disabled = all(lane.session.state.phase in GOING for lane in self._to_go)
+        self.pause_button.disabled = not any(goes)
         self.reset_button.disabled = not any(goes) and not any(s.step or s.phase == "failed" for s in states)
         self.snapshot_button.disabled = not any(state.step for state in states)
         self.third_teacher.layout.display = None if any(lane.is_at_once for lane in self.lanes) else "none"

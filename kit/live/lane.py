@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
 from kit.errors import KitError
-from kit.live.drawn import Bars, distributions
+from kit.live.drawn import Bars
 from kit.live.session import Session
 from kit.paper.settings import AT_ONCE, Settings
 from kit.recipe import Stage
 from kit.show.artefacts import pixels_png
 from kit.show.cam_figures import enlarged, overlay
+from kit.show.panels import distributions
 from kit.siblings.rows import NAMED
 from kit.temperature import Policy
 from kit.training import steering
@@ -163,10 +164,18 @@ class Lane:
     def begun(self) -> bool:
         return self.session.state.step > 0
 
+    @property
+    def is_over(self) -> bool:
+        return self.session.state.phase in ("finished", "failed")
+
+    @property
+    def is_done(self) -> bool:
+        """It has finished, and its sliders stand as they stood."""
+        return self.session.state.phase == "finished" and not self.is_late
+
     def _steer(self, name: str) -> None:
-        over = self.session.state.phase in ("finished", "failed")
-        self.is_late = self._going and over
-        if self._going and not over:
+        self.is_late = self._going and self.is_over
+        if self._going and not self.is_over:
             with contextlib.suppress(KitError):  # of settings that its thread is about to refuse
                 self.session.steer(name, self.value(name))
         self._moved()
@@ -174,7 +183,7 @@ class Lane:
     def set_off(self, go: Callable[[], None]) -> None:
         """`go`es, from the start and as the controls have it where nothing has begun or all is over."""
         state = self.session.state
-        if state.phase in ("finished", "failed") or (not state.step and self.settings != self.session.described):
+        if self.is_over or (not state.step and self.settings != self.session.described):
             self.reset(self._base)
         self._going = True
         go()
