@@ -45,6 +45,7 @@ PHASES = {
     "loading": "loading images", "teachers": "training teachers", "running": "training", "failed": "stopped",
 }  # fmt: skip
 GOING = ("running", "teachers")
+WAITS = "changed: Reset makes it take effect"
 NARROW = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="244px", max_width="100%")}
 BUTTON = widgets.Layout(width="96px")
 
@@ -151,7 +152,7 @@ class Cockpit(widgets.VBox):
 
     def _lane(self, name: str, settings: Settings) -> Lane:
         lane = Lane(name, settings, self._own, self._heard, self._redraw)
-        lane.temperature.observe(lambda _: self._described(), "value")
+        lane.temperature.observe(lambda _: self._heated(lane), "value")
         return lane
 
     def _build_controls(self, settings: Settings) -> None:
@@ -253,11 +254,17 @@ class Cockpit(widgets.VBox):
             self.small_teacher.value = NONE  # comes back here
             return
         if any(lane.begun for lane in self.lanes):
-            self._say("changed: Reset makes it take effect")
+            self._say(WAITS)
             return
         for lane in self.lanes:
             lane.reset(chosen)
         self._say()
+
+    def _heated(self, lane: Lane) -> None:
+        """Another temperature is another run of this lane alone."""
+        if not lane.begun:
+            lane.reset(lane.base)
+        self._say(WAITS if lane.begun else "")
 
     def _look_at(self, image: int) -> None:
         for lane in self.lanes:
@@ -266,8 +273,9 @@ class Cockpit(widgets.VBox):
     def _beside(self, on: bool) -> None:
         note = ""
         if on and len(self.lanes) == 1:
-            first, second = self.lanes[0], self._lane("B", self._chosen())
-            second.follow(first, self._chosen())
+            first = self.lanes[0]
+            second = self._lane("B", first.base)
+            second.follow(first)
             second.session.look_at(self.image.value)
             self.lanes.append(second)
             first.session.keep_step(second.session)

@@ -96,7 +96,7 @@ class Lane:
 
     def describe(self, base: Settings) -> None:
         """Takes role and networks from `base`; which sliders there are and act, and from where, follows from them."""
-        self._base, described = base, self._heated(base)
+        self.base, described = base, self._heated(base)
         stages: Sequence[Stage] = ()
         with contextlib.suppress(KitError, ValidationError):  # the session will say why not
             stages = described.stages(base.epochs or base.plan().size(base.role).epochs)
@@ -111,10 +111,10 @@ class Lane:
                 self._defaults[name] = values[0]
                 self._set(name, values[0])
 
-    def follow(self, other: Lane, base: Settings) -> None:
-        """Takes over what another lane's controls have."""
+    def follow(self, other: Lane) -> None:
+        """Takes over what another lane trains, and what its controls have."""
         self.temperature.value = other.temperature.value
-        self.describe(base)
+        self.describe(other.base)
         self.rate.index = other.rate.index
         for name in (self.sliders.keys() & other.sliders.keys()) - {"rate"}:
             self.sliders[name].value = other.sliders[name].value
@@ -131,7 +131,7 @@ class Lane:
     @property
     def settings(self) -> Settings:
         """As the controls have it. A slider that stands where it stood is no option given."""
-        heated, moved = self._heated(self._base), self.moved
+        heated, moved = self._heated(self.base), self.moved
         if isinstance(policy := heated.temperature, Policy):
             fields = {name: moved.pop(name) for name in policy.steerable if name in moved}
             moved["temperature"] = type(policy).model_validate(dict(policy) | fields)
@@ -184,7 +184,7 @@ class Lane:
         """`go`es, from the start and as the controls have it where nothing has begun or all is over."""
         state = self.session.state
         if self.is_over or (not state.step and self.settings != self.session.described):
-            self.reset(self._base)
+            self.reset(self.base)
         self._going = True
         go()
 

@@ -39,7 +39,7 @@ from kit.runs.store import find
 from kit.runs.training import train
 from kit.show import style
 from kit.show.artefacts import save
-from kit.temperature import Adaptive, Policy
+from kit.temperature import Adaptive, Fixed, Policy
 from kit.training import steering
 from kit.training.kind import code_of
 from kit.training.steering import Event
@@ -865,9 +865,14 @@ def test_who_has_finished_is_not_begun_again_while_another_catches_up(opened):
     phase(one, "finished")
     steered = first.state
     assert steered.events
+    one.role.value = "cifar-100"  # waits for Reset
     one.compare.value = True
-    phase(one, "ready", "finished")
     second = one.lanes[1].session
+    one.lanes[1].temperature.value = "T = 20, Eq. (1) hinton"
+    wait(lambda: second.state.phase == "ready" and second.run.recipe.stages[0].temperature == Fixed(T=20))
+    assert second.run.data == first.run.data and one.lanes[1].rate.disabled
+    one.draw()
+    assert "Reset makes" not in one.status.value
     one.step()
     wait(lambda: second.state.step == 1)
     one.draw()

@@ -24,6 +24,7 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 from scipy.special import softmax
+from small_runs import hard
 
 from kit import recipe
 from kit.derivation import gradient_curves
@@ -32,9 +33,12 @@ from kit.losses import eq1_hinton, eq1_printed, temperature_gradient
 from kit.paper import table3
 from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, judged
 from kit.paper.plan import Plan
+from kit.runs.spec import Run
+from kit.runs.training import train
 from kit.show import (
     claims_at_a_glance,
     derivation_plots,
+    html_tables,
     pages,
     panels,
     paper_figures,
@@ -44,6 +48,7 @@ from kit.show import (
     tables,
 )
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
+from kit.show.explore import explore
 from kit.show.widgets import temperature_explorer
 from kit.temperature import Adaptive
 
@@ -379,10 +384,10 @@ def all_figures() -> dict[str, Figure]:
         "table": table_pictures.table_picture(
             pd.DataFrame({"ref": ["[10]", "[11]"], "method": method, "s": [18040, None]}), **text
         ),
-        "verdicts": table_pictures.verdicts_picture(judged(claims_made(6)), "Judged", CAPTION, "seeds of something"),
+        "verdicts": html_tables.judged_table(judged(claims_made(6)), "Judged", CAPTION, "seeds of something").picture(),
         "glance": claims_at_a_glance({f"Table {n}": judged(claims_made(10 * n)) for n in range(1, 6)}, CAPTION),
         "glance at a few": claims_at_a_glance({"Table 1": judged(claims_made(3, seeds=1))}, CAPTION),
-        "sweep": plots.sensitivity(sweep, "rate", ["acc", "s"], reference={"acc": {"T=20": 56.7, "T=5": 56.8}}, **text),
+        "sweep": plots.sensitivity(sweep, "rate", ["acc", "s"], **text),
         "images": pages.contact_sheet(images, [f"class {i}: something" for i in range(11)], 4, **text),
         "bars": softened_bars(zt[0], zs[0], 4, true=3, **text),
         "gradient": gradient_terms(zt, zs, 7, 20, **text),
@@ -569,6 +574,17 @@ def test_gradient_panel_has_the_closed_form():
 def explorer():
     zt, zs, y = logits()
     return temperature_explorer(zt, zs, y, CLASSES, images=np.zeros((64, 16, 16, 3), np.uint8))
+
+
+def test_a_run_is_explored_with_the_teacher_that_it_has():
+    big = hard(epochs=1)
+    stage = recipe.eq1(20)[0].model_copy(update={"teacher": "small"})
+    how = big.recipe.model_copy(update={"stages": (stage,)})
+    run = Run(data=big.data, student=big.student, recipe=how, teachers={"small": big})
+    found = {each: train(each) for each in (big, run)}
+    assert explore(found[run], images=5).k.value == 20
+    with pytest.raises(KitError, match="has no teacher; allowed: a run whose student learns from one"):
+        explore(found[big])
 
 
 def test_k_moves_the_picture_and_holds_t(explorer):
