@@ -26,7 +26,7 @@ from kit.data.base import Split
 from kit.data.roles import EVERY, ROLES, check_sources
 from kit.errors import KitError, one_line, one_of
 from kit.live.drawn import Curves, Lines
-from kit.live.lane import ATTENTION, GAP, NETWORKS, WIDE, Lane, Policies
+from kit.live.lane import ATTENTION, GAP, NETWORKS, WIDE, Lane, Policies, without
 from kit.live.page import Page
 from kit.live.plots import curves, message
 from kit.live.snapshot import written
@@ -243,9 +243,7 @@ class Cockpit(widgets.VBox):
         source = self._sources.get(self.role.value, "auto")
         chosen = {name: None if (value := getattr(self, name).value) == NONE else value for name in names}
         others = [whose for whose in NETWORKS if chosen[whose] != getattr(self._settings, whose)]
-        fields = Settings.model_fields.items()
-        theirs = {name: field.default for name, field in fields for whose in others if name.startswith(f"{whose}_")}
-        return self._settings.model_copy(update={"source": source} | theirs | chosen)
+        return self._settings.model_copy(update={"source": source} | without(others) | chosen)
 
     def _described(self) -> None:
         """A choice that makes another run: at once where nothing has begun, else at the next Reset."""

@@ -27,6 +27,7 @@ from kit.recipe import Stage
 from kit.show.artefacts import pixels_png
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.panels import distributions
+from kit.show.widgets import K_MAX
 from kit.siblings.rows import NAMED
 from kit.temperature import Policy
 from kit.training import steering
@@ -35,13 +36,13 @@ from kit.training.thermostat import mean
 ATTENDING = 0.01  # at most this share of a core's time goes into where the networks look
 EYE = 136  # px at least: the image beside where the networks look
 ATTENTION = 1.0  # seconds between two Grad-CAMs
-K_MAX = 40
 FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
 
+EQ_1 = "Eq. (1)"
 TEMPERATURES: dict[str, tuple[str | Policy, str]] = {  # with the reading of Eq. (1)
     "adaptive": ("adaptive", "printed"),
     "schedule": ("schedule", "printed"),
-    **{f"T = {T}, Eq. (1) {reading}": (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")},
+    **{f"T = {T}, {EQ_1} {reading}": (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")},
     **{sibling: (sibling, "printed") for sibling in NAMED},
     "several at once, one t": ("together", "printed"),
     "several at once, one t each": ("graduation", "printed"),
@@ -138,10 +139,13 @@ class Lane:
         return heated.model_copy(update=moved)
 
     def _heated(self, base: Settings) -> Settings:
-        """The settings at this lane's temperature; without a third teacher where not all teach at once."""
+        """The settings at this lane's temperature; without a third teacher where not all teach at once, and without a
+        small one in Eq. (1), which has the big one alone."""
         temperature, reading = self._temperatures[self.temperature.value]
-        third = base.third_teacher if self.is_at_once else None
-        return base.model_copy(update={"temperature": temperature, "reading": reading, "third_teacher": third})
+        left_out = [] if self.is_at_once else ["third_teacher"]
+        if EQ_1 in self.temperature.value and not isinstance(temperature, Policy):
+            left_out.append("small_teacher")
+        return base.model_copy(update={"temperature": temperature, "reading": reading} | without(left_out))
 
     @property
     def is_at_once(self) -> bool:
@@ -259,6 +263,12 @@ class Lane:
         return widgets.HBox([answers, looks], layout=widgets.Layout(grid_gap="16px", flex_flow="row wrap"))
 
 
+def without(networks: Sequence[str]) -> dict[str, object]:
+    """The settings' fields of these networks, as they are where there is no such network."""
+    fields = Settings.model_fields.items()
+    return {name: field.default for name, field in fields if name.startswith(tuple(networks))}
+
+
 def option_of(settings: Settings) -> str:
     """What the drop-down calls the temperature of these settings; one of its own by its name."""
     T, reading = settings.temperature, settings.reading
@@ -266,9 +276,9 @@ def option_of(settings: Settings) -> str:
         return f"{T.kind}, given"
     if T is None:
         return "adaptive" if settings.recipe == "kit" else f"of recipe {settings.recipe}"
-    usual = {each: option for option, each in TEMPERATURES.items()}
-    other = f"T = {T}, Eq. (1) {reading}" if str(T)[:1].isdigit() else str(T)
-    return usual.get((str(T), reading), other)
+    if not str(T)[:1].isdigit():
+        return {each: option for option, each in TEMPERATURES.items()}.get((str(T), reading), str(T))
+    return f"T = {T}, small teacher first" if settings.small_teacher else f"T = {T}, {EQ_1} {reading}"
 
 
 def slider(policy: Policy, field: str) -> widgets.FloatSlider:

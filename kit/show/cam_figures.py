@@ -75,6 +75,7 @@ def look(
 # ---- Fig. 2 ----------------------------------------------------------------------------------------------------------
 
 TILE, GAP, LEFT, RIGHT, HEADS, ROW = 94, 8, 112, 52, 58, 118  # px
+CENTRED = {"ha": "center", "va": "bottom", "size": TEXT}
 
 
 @style.styled()
@@ -93,19 +94,21 @@ def fig2(
     columns = _columns([each for each in seen if each.seed == plan.first_seed], reading)
     subjects = [each for _, each in columns]
     layers = {each.student: each.heat.layer for each in subjects}
+    regions = scenes.masks is not None
+    outlined = f"outlined: the {scenes.region}; under each map: its energy inside, " if regions else "under each map: "
     text = caption(
         plan,
         rows,
         f"{subjects[0].heat.method} for the true class, seed {plan.first_seed}, T = 5 and T = 20 by Eq. (1) {reading}",
         "layers: " + ", ".join(f"{name} {layer}" for name, layer in layers.items()),
-        f"outlined: the {scenes.region}; "
-        "under each map: its energy inside, ✓ the network predicts the class, ✗ another",
+        f"{outlined}✓ the network predicts the class, ✗ another",
     )
     title = "Fig. 2 · Where explained models and their ResNet-34 students look"
     width = LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT
     head, foot = style.frame_heights(width, title, text)
     page = Page(width, head + HEADS + len(chosen) * ROW + foot, title, text)
     ax, first = page.axes, head + HEADS
+    ax.text(LEFT + TILE / 2, first - 10, "image, box" if regions else "image", **CENTRED)
     _column_heads(ax, columns, first)
     score = frame.set_index([*BY, "seed", "image"]).sort_index()
     before = None
@@ -149,19 +152,17 @@ def _columns(seen: Sequence[Subject], reading: str) -> list[tuple[float, Subject
 
 def _column_heads(ax: Axes, columns: Sequence[tuple[float, Subject]], bottom: float) -> None:
     """A name over each column, and over each explained model's students whose they are."""
-    centred = {"ha": "center", "va": "bottom", "size": TEXT}
-    ax.text(LEFT + TILE / 2, bottom - 10, "image, box", **centred)
     lefts: dict[tuple[str, str], list[float]] = {}  # of students, by themselves and their teacher
     for left, each in columns:
         name, look = f"{each.teacher}\nexplained", {}
         if each.temperature != "teacher":
             name, look = each.temperature, {"color": style.COLOURS[each.temperature], "weight": "bold"}
             lefts.setdefault((each.student, each.teacher), []).append(left)
-        ax.text(left + TILE / 2, bottom - 10, name, **centred, **look)
+        ax.text(left + TILE / 2, bottom - 10, name, **CENTRED, **look)
     for (student, teacher), of in lefts.items():
         start, end = of[0], of[-1] + TILE
         ax.plot([start, end], [bottom - 31, bottom - 31], color=MUTED, lw=0.8)
-        ax.text((start + end) / 2, bottom - 35, f"{student} taught by {teacher}", **centred)
+        ax.text((start + end) / 2, bottom - 35, f"{student} taught by {teacher}", **CENTRED)
 
 
 def _tile(page: Page, left: float, top: float, pixels: np.ndarray) -> Axes:
@@ -200,7 +201,7 @@ def _under(line: pd.Series) -> str:
 def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """Every score over the whole test split, mean and t-interval over seeds, for students, teachers and controls."""
     means, region = by_seed(frame[frame["temperature"] != "oracle"]), region_of(frame)
-    planted = "energy_shortcut" in means
+    planted, regions = "energy_shortcut" in means, "energy_mask" in means
     measures = [
         Measure("accuracy", "test Top-1 %", scale=100),
         Measure("energy_mask", f"on {region} %", scale=100, dots=True, limits=(0, 100)),
@@ -226,8 +227,8 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
             plan,
             rows,
             BAND,
-            f"on {region}, in box{', on shortcut' * planted}: shares of the map's energy",
-            f"pointing game and IoU (at half of the map's maximum) against the {region}",
+            *[f"on {region}, in box{', on shortcut' * planted}: shares of the map's energy"] * regions,
+            *[f"pointing game and IoU (at half of the map's maximum) against the {region}"] * regions,
             "ROAD on every tenth image or fewer",
             *["shortcut: over images with a float in view"] * planted,
         ),
@@ -300,6 +301,7 @@ def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
         {"maps of": kind}
         | {title: _mean(means.loc[which, column]) for title, column in shown.items() if column in means}
         for kind, which in kinds.items()
+        if which.any()
     ]
     return plain_table(
         pd.DataFrame(lines),

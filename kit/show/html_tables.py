@@ -25,7 +25,7 @@ from kit.derivation import claims as section
 from kit.derivation.symbolic import NAMES
 from kit.errors import KitError
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained, readable, tally
-from kit.show import glance, style
+from kit.show import glance, style, themes
 from kit.show.style import WIDTH
 from kit.show.table_pictures import (
     Column,
@@ -43,6 +43,7 @@ from kit.show.table_pictures import (
 
 BAR, TALL = 96, 12  # px: a drawn interval's box
 INHERITED = "currentColor"
+DRAWN = {colour[1:].lower() for colour in (*style.COLOURS.values(), *style.SPARE)}  # intervals' colours, rrggbb
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,8 @@ def _html(
         of = f"the paper's {last}" if column.header == "paper" and last else ""
         last = column.header
         heads.append(_Head(column.header, column.align == "right", of))
-    return _template().render(title=title, says=says, notes=notes, heads=heads, rows=rows, scale=scale)
+    dark = f":is({themes.DARK}) .kit-table {{ {themes.nights(DRAWN)} }}"
+    return _template().render(title=title, says=says, notes=notes, heads=heads, rows=rows, scale=scale, dark=dark)
 
 
 @cache
@@ -287,17 +289,23 @@ SHAPES = {  # about (0, 0)
 }
 
 
+def _ink(colour: str) -> str:
+    """Returns the colour as the page's theme has it."""
+    return colour if colour == INHERITED else f"var(--kit-{colour[1:].lower()},{colour})"
+
+
 def _mark(shape: str, x: float, colour: str, filled: bool = True) -> str:
-    fill = colour if filled else "var(--kit-ground)"
+    ink = _ink(colour)
+    fill = ink if filled else "var(--kit-ground)"
     return (
-        f'<path transform="translate({x:.1f} {TALL / 2:g})" d="{SHAPES[shape]}" fill="{fill}" stroke="{colour}" '
+        f'<path transform="translate({x:.1f} {TALL / 2:g})" d="{SHAPES[shape]}" fill="{fill}" stroke="{ink}" '
         f'stroke-width="{2.4 if shape == "X" else 1.4}"/>'
     )
 
 
 def _line(x: float, to: float, colour: str) -> str:
     y = TALL / 2
-    return f'<path d="M{x:.1f} {y:g}H{to:.1f}" stroke="{colour}" stroke-width="2.2" stroke-opacity="0.6"/>'
+    return f'<path d="M{x:.1f} {y:g}H{to:.1f}" stroke="{_ink(colour)}" stroke-width="2.2" stroke-opacity="0.6"/>'
 
 
 def _upright(x: float) -> str:

@@ -71,13 +71,16 @@ def distributions(
     """Describes p(zt, t) and p(zs, t) of logits (C,) on the teacher's first `top` classes, in its order, with the
     student's first and the true one always among them, and what is left for the others. Without a teacher the
     student's alone."""
-    chosen = first_classes(zs if zt is None else zt, zs, true, top)
+    order = (zs if zt is None else zt).argsort(descending=True, stable=True).tolist()
+    always = {int(zs.argmax())} | ({true} if true is not None else set())
+    others = [c for c in order if c not in always][: max(0, top - len(always))]
+    chosen = [c for c in order if c in always or c in others][:top]
     ps = softened(zs.detach().double(), t)
     pt = None if zt is None else softened(zt.detach().double(), t)
     rows = [(classes[c], None if pt is None else float(pt[c]), float(ps[c]), c == true) for c in chosen]
     names = {name: p for name, p in (("teacher", pt), ("student", ps)) if p is not None}
     said = [f"{name}: {classes[int(p.argmax())]} ({float(p.max()):.2f})" for name, p in names.items()]
-    left = [f"{name} {max(0.0, 1 - float(p[chosen].sum())):.2f}" for name, p in names.items()]
+    left = [f"{name} {max(1 - float(p[chosen].sum()), 0.0):.2f}" for name, p in names.items()]
     rest = len(classes) - len(chosen)
     widest = max(p or 0 for row in rows for p in row[1:3])
     return {
@@ -87,14 +90,6 @@ def distributions(
         "end": next((end for end in SCALES if widest <= end), 1.0),
         "words": f"t = {t:.2f} · {' · '.join(said)}",
     }
-
-
-def first_classes(zt: Tensor, zs: Tensor, true: int | None, top: int) -> list[int]:
-    """The teacher's first classes, in its order, with the student's first and the true one always among them."""
-    order = zt.argsort(descending=True, stable=True).tolist()
-    always = {int(zs.argmax())} | ({true} if true is not None else set())
-    others = [c for c in order if c not in always][: max(0, top - len(always))]
-    return [c for c in order if c in always or c in others][:top]
 
 
 class GradientTerms:

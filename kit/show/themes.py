@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from html import escape
 
 from matplotlib.colors import to_hex, to_rgb
@@ -25,13 +26,18 @@ def themed(svg: bytes, alt: str, width: int, instead: str) -> str:
     """Returns a figure's SVG as HTML that follows the page's theme. `instead` is shown where HTML may not have SVG, as
     in a notebook that JupyterLab does not trust."""
     drawing = svg.decode().replace('<style type="text/css">*{', '<style type="text/css">.kit-figure *{')
-    dark = ";".join(f"--kit-{colour}:{night(colour)}" for colour in sorted({BLACK, *_COLOUR.findall(drawing)}))
+    dark = nights({BLACK, *_COLOUR.findall(drawing)})
     drawing = _COLOUR.sub(r"var(--kit-\1,#\1)", drawing[drawing.index("<svg") :])
     look = f"max-width:100%;min-width:{LEAST * width:.0f}px;height:auto;fill:var(--kit-{BLACK},#{BLACK})"
     drawing = _SIZE.sub(f' width="{width}" style="{look}" aria-hidden="true"', drawing, count=1)
     style = f".kit-figure{{overflow-x:auto}} .kit-figure+img{{display:none}} :is({DARK}) .kit-figure{{{dark}}}"
     label = f'class="kit-figure" role="img" aria-label="{escape(alt)}"'
     return f"<div {label}><style>{style}</style>{drawing}</div>{instead}"
+
+
+def nights(colours: Iterable[str]) -> str:
+    """Returns CSS that gives each colour, `rrggbb`, a name and what it is on a dark page: `--kit-rrggbb:#…;…`."""
+    return ";".join(f"--kit-{colour}:{night(colour)}" for colour in sorted(colours))
 
 
 def night(colour: str) -> str:

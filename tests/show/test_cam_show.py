@@ -124,6 +124,17 @@ def test_without_segmentations_and_marks_no_word_is_said_of_hulls_and_shortcuts(
     assert claims < {c.text.replace("hull", "oriented box") for c, _ in figure2.claims(with_hulls)} and len(claims) == 7
 
 
+def test_of_data_without_regions_nothing_is_said_of_any(grid):
+    plan, rows, scenes, subjects, _ = grid
+    bare = replace(scenes, masks=None, boxes=None, shortcuts=None)
+    frame = figure2.scores(subjects, bare)
+    figure = cam_figures.fig2(subjects, bare, frame, figure2.shown(frame, drawn=2), plan, rows)
+    for table in (cam_figures.score_table, cam_figures.agreement_table, cam_figures.sanity_table):
+        words = " ".join(text.get_text() for text in table(frame, plan, rows).picture().findobj(Text))
+        assert not re.search("hull|box|energy|IoU|oracle", words), words
+    assert not re.search("hull|box|energy", " ".join(text.get_text() for text in figure.findobj(Text)))
+
+
 # ---- the widget ------------------------------------------------------------------------------------------------------
 
 

@@ -148,7 +148,14 @@ def test_every_text_is_escaped():
 
 def dots(html: str, colour: str) -> list[float]:
     """Where filled marks of a colour are, in px from the left of their cells."""
-    return [float(x) for x in re.findall(rf'translate\(([\d.]+) 6\)" d="[^"]+" fill="{colour}"', html)]
+    return [float(x) for x in re.findall(rf'translate\(([\d.]+) 6\)" d="[^"]+" fill="var\(--kit-\w+,{colour}\)"', html)]
+
+
+def test_what_is_drawn_has_a_colour_for_a_dark_page():
+    for html in (compared().html, judged_table(claims(50, -60), "a", "b").html):
+        used = set(re.findall(r"var\(--kit-([0-9a-f]{6}),#\1\)", html, re.IGNORECASE))
+        night = dict(re.findall(r"--kit-([0-9a-f]{6}):(#[0-9a-f]{6})", html))
+        assert used and used <= night.keys() and not re.search(r'(fill|stroke)="#', html)
 
 
 def test_intervals_are_drawn_on_one_scale_a_column():
