@@ -12,7 +12,6 @@ own run.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -31,6 +30,7 @@ from playwright.sync_api import Page
 from benchmarks import pages
 from benchmarks.report import Ended, command
 from benchmarks.turns import slowdown
+from kit.cli.output import print_json
 from kit.errors import one_of
 from kit.live import Settings
 from kit.runs.spec import with_teachers
@@ -239,7 +239,7 @@ def main(
             print(app, found[app], file=sys.stderr)
         with cockpit("lab", NOTEBOOK) as page:
             found["default_run"] = drawings_of_a_run(page)
-    print(json.dumps(found))
+    print_json(found)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,10 @@ CONTEXT.set_forkserver_preload(["benchmarks.rungs"])
 
 @dataclass(frozen=True)
 class Place:
-    """What a loop's process has to itself: threads of torch, a folder on its import path, environment variables."""
+    """What a loop's process has to itself: threads of torch, a folder on its import path."""
 
     threads: int = 2
     path: Path | None = None
-    environment: Mapping[str, str] | None = None
 
 
 class Served:
@@ -108,7 +107,6 @@ def build(rung: str, task: Task, place: Place) -> None:
     global _loop, _task
     sys.stdout = sys.stderr  # whatever a library prints belongs to no table
     multiprocessing.set_start_method(None, force=True)  # a DataLoader's workers start as they do elsewhere
-    os.environ.update(place.environment or {})
     if place.path is not None:
         sys.path.insert(0, str(place.path))
     torch.set_num_threads(place.threads)

@@ -12,7 +12,7 @@ PyTorch tutorial at its best number of loader workers, `torchdistill` that packa
 arithmetic alone (`benchmarks.bare`), `kit` this kit's trainer, `kit cached` the same with the teacher's logits from the
 kit's cache, whose filling is left out. Each ratio is taken round by round, then the median. They compare speeds
 (kit_over_tutorial 2 is twice as fast), but `adaptive_over_fixed` a step's time with the adaptive temperature with one
-with a fixed T.
+with a fixed T, and `cached_over_hard` a step's time with cached logits with one on hard labels alone.
 
 The student's width is 8, as in preset quick, whose networks are what the kit trains on a CPU; `--width` sets it. The
 wider it is, the more of a step is convolutions, which are the same in all loops, and the closer all ratios are to 1.
@@ -40,9 +40,10 @@ import typer
 
 from benchmarks import bare
 from benchmarks.interleaved import PROFILED, WARM_UP, Place, served, taken_in_turns
-from benchmarks.report import Ended, Spread, command, pairs_wanted, table
+from benchmarks.report import Ended, Spread, command, table
 from benchmarks.rungs import WORKERS
 from benchmarks.task import PAIRS, Task
+from kit.cli.output import print_json
 from kit.errors import one_of
 
 TORCHDISTILL = "torchdistill==1.1.5"
@@ -57,6 +58,7 @@ RATIOS = {
     "kit_over_torchdistill": ("kit", "torchdistill"),
     "kit_over_bare": ("kit", "bare"),
     "adaptive_over_fixed": ("kit fixed", "kit adaptive"),
+    "cached_over_hard": ("kit hard", "kit cached"),
 }
 BOUNDS = {
     "bare_over_tutorial": ("bare", "tutorial"),
@@ -94,9 +96,9 @@ def task_for(task: Task, steps: int, repeats: int) -> Task:
 
 def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | None, profile: bool) -> Ladder:
     workers, probed = best_workers(task, steps, threads)
-    names = {"tutorial": f"tutorial, {workers}", "bare": "bare", "kit": "kit", "kit cached": "kit cached"}
+    names = {"tutorial": f"tutorial, {workers}"}
     names |= {"torchdistill": f"torchdistill, {workers}"} if package else {}
-    names |= {"kit fixed": "kit fixed", "kit adaptive": "kit adaptive"}
+    names |= {rung: rung for rung in ("bare", "kit", "kit cached", "kit hard", "kit fixed", "kit adaptive")}
     if bare.has_bfloat16(task.device):
         names |= {"kit bfloat16": "kit bfloat16"}
         if task.device == "cuda":
@@ -123,9 +125,7 @@ def best_workers(task: Task, steps: int, threads: int) -> tuple[str, dict[str, l
 
 
 def fetch_torchdistill(scratch: Path) -> Path | None:
-    """The folder with torchdistill, installed there unless it is; None, with a word why, where pip cannot get it."""
-    if (scratch / "torchdistill").is_dir():
-        return scratch
+    """The folder, with torchdistill installed into it; None, with a word why, where pip cannot get it."""
     words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(scratch), TORCHDISTILL]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode == 0:
@@ -164,7 +164,7 @@ def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -
     base = rates.pop("bare")
     print(f"\n{task.pair} of width {task.width}: the bare loop does {Spread.of(base).median:.0f} images/s")
     found = {name: Spread.of_ratio(measured, base) for name, measured in rates.items()}
-    table("changed alone: speed over the bare loop", found, width=40)
+    table("changed alone: speed over the bare loop", found)
     if not bare.has_bfloat16(task.device):
         print("bfloat16 is left out: torch has no instructions for it here")
     if compiled:
@@ -173,19 +173,17 @@ def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -
 
 
 def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> dict[str, Spread]:
-    """Alone with the bare loop, and with an empty compile cache: what it takes to compile is part of the answer."""
+    """Alone with the bare loop: it takes long to compile, and may fail."""
     (name,) = bare.COMPILED
-    with tempfile.TemporaryDirectory(prefix="kit-benchmark-inductor-") as cache:
-        alone = Place(threads, environment={"TORCHINDUCTOR_CACHE_DIR": cache})
-        try:
-            with served({"bare": Place(threads), name: alone}, task) as processes:
-                compiling_s = processes[name].warm_up_s - processes["bare"].warm_up_s
-                rates = taken_in_turns(processes, steps, repeats)
-        except Ended as error:
-            print(f"torch.compile is left out: {error}")
-            return {}
+    try:
+        with served(dict.fromkeys(["bare", name], Place(threads)), task) as processes:
+            compiling_s = processes[name].warm_up_s - processes["bare"].warm_up_s
+            rates = taken_in_turns(processes, steps, repeats)
+    except Ended as error:
+        print(f"torch.compile is left out: {error}")
+        return {}
     found = {name: Spread.of_ratio(rates[name], rates["bare"])}
-    table("compiled", found, width=40)
+    table("compiled", found)
     saved = task.batch / Spread.of(rates["bare"]).median - task.batch / Spread.of(rates[name]).median  # s a step
     pays = f"after {compiling_s / saved:,.0f} steps" if saved > 0 else "never"
     print(f"compiling took {compiling_s:.0f} s; it has paid for itself {pays}")
@@ -211,13 +209,12 @@ def main(
     compiled: Annotated[bool, typer.Option(help="with --tricks: torch.compile too, minutes")] = True,
     profile: Annotated[bool, typer.Option("--profile", help="where the kit's steps go, and the bound")] = False,
     rival: Annotated[bool, typer.Option("--torchdistill/--no-torchdistill", help="the rung that pip fetches")] = True,
-    scratch: Annotated[Optional[Path], typer.Option(help="torchdistill's folder; default: gone afterwards")] = None,
     details: Annotated[Optional[Path], typer.Option(metavar="FILE.json", help="every number")] = None,
 ) -> None:
     """Images a second by several training loops, in turns; the ratios between them."""
     one_of("device", device, ["cpu", *["cuda"] * torch.cuda.is_available()])
     tasks = {}
-    for name in pairs_wanted(pair, PAIRS):
+    for name in [one_of("pair", pair, PAIRS)] if pair else PAIRS:
         turn = steps or STEPS[name]
         tasks[name] = task_for(Task(name, width, images=0, batch=batch, px=px, device=device), turn, repeats), turn
     on = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
@@ -229,7 +226,7 @@ def main(
     else:
         ladders = {}
         with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as place:
-            package = fetch_torchdistill(scratch or Path(place)) if rival else None
+            package = fetch_torchdistill(Path(place)) if rival else None
             for name, turns in tasks.items():
                 ladders[name] = climb(*turns, repeats, threads, package, profile)
                 show(ladders[name])
@@ -238,7 +235,7 @@ def main(
     if details:
         details.write_text(json.dumps(everything, indent=1))
     if as_json:
-        print(json.dumps(short))
+        print_json(short)
 
 
 def medians(spreads: Mapping[str, Spread | None]) -> dict[str, float | None]:
