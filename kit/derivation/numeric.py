@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kit.derivation.symbolic import LOSSES, of_loss, symbolic_closed_form, symbolic_derivative, symbols
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, one_of
 from kit.losses import hard_cross_entropy, kl_divergence, soft_cross_entropy, softened, temperature_gradient
 
 K = 20.0  # the paper's upper end of t (Section 1.2)
@@ -41,9 +41,7 @@ class Cases:
 
 def size_of(preset: str) -> int:
     """How many random images a preset uses: a preset changes sizes, never code paths."""
-    if preset not in SIZES:
-        raise not_one_of("preset", preset, SIZES)
-    return SIZES[preset]
+    return SIZES[one_of("preset", preset, SIZES)]
 
 
 def sample_cases(n: int = 256, classes: int = 10, seed: int = 0, student: str = "half-trained") -> Cases:
@@ -52,8 +50,7 @@ def sample_cases(n: int = 256, classes: int = 10, seed: int = 0, student: str = 
     `student` is one of `STUDENTS`. Untrained: noise of deviation 0.5 that knows nothing of the teacher; half-trained:
     half the teacher's logits plus unit noise.
     """
-    if student not in STUDENTS:
-        raise not_one_of("student", student, STUDENTS)
+    one_of("student", student, STUDENTS)
     g = torch.Generator().manual_seed(seed)
     y = torch.randint(classes, (n,), generator=g)
     zt = 1.5 * torch.randn(n, classes, generator=g, dtype=torch.float64) + 6 * F.one_hot(y, classes)  # (N, C)
@@ -113,7 +110,8 @@ def autograd_check(
     """The largest absolute difference to autograd over n random images of each kind of student and all `ts`, float64.
 
     One row per loss and source: sympy's own derivative and closed form (three classes, evaluated with its lambdify),
-    the tensor form `slopes` and, for CE, `kit.losses.temperature_gradient` (ten classes).
+    the tensor form `slopes` and, for CE, `kit.losses.temperature_gradient` (ten classes), which is a batch's mean: one
+    check a batch, not one an image.
     """
     three, errors = symbols(3), defaultdict(list)  # by loss and source
     for loss in LOSSES:
@@ -130,9 +128,11 @@ def autograd_check(
             if loss == "CE":
                 closed = temperature_gradient(large.zt, large.zs, t).total
                 errors[loss, "kit.losses.temperature_gradient, C = 10"].append((closed - right.mean())[None])
-    rows = [(*source, torch.cat(found).abs().max().item()) for source, found in errors.items()]
-    checks = n * len(ts) * len(STUDENTS)
-    return pd.DataFrame(rows, columns=["loss", "source", "max absolute error"]).assign(checks=checks)
+    rows = []
+    for source, parts in errors.items():
+        found = torch.cat(parts)
+        rows.append((*source, found.abs().max().item(), len(found)))
+    return pd.DataFrame(rows, columns=["loss", "source", "max absolute error", "checks"])
 
 
 def gradient_curves(

@@ -29,7 +29,10 @@ pytestmark = pytest.mark.numerics
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_forms_agree_with_autograd(seed):
-    assert autograd_check(64, seed)["max absolute error"].max() <= 1e-10
+    table = autograd_check(64, seed)
+    assert table["max absolute error"].max() <= 1e-10
+    per_batch = table["source"].str.startswith("kit.losses")
+    assert set(table["checks"][per_batch]) == {3 * 6} and set(table["checks"][~per_batch]) == {64 * 3 * 6}
 
 
 def test_autograd_check_sees_a_wrong_form(monkeypatch):
