@@ -44,7 +44,6 @@ lint: install
 	$(BIN)/lint-imports
 
 lab: install
-	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null
 	mkdir -p .venv/share/jupyter/lab/settings
 	cp docs/jupyterlab.json .venv/share/jupyter/lab/settings/overrides.json
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_start_here.ipynb

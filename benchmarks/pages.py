@@ -29,7 +29,6 @@ QUIET = (
 FILES_AS_MEMORY = ["--disable-dev-shm-usage"]  # shares pictures by files: the disk is then as busy as the page
 SECONDS = 1000  # Playwright counts in milliseconds
 PATIENCE = 180 * SECONDS
-NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 AS_MADE = ROOT / "docs" / "jupyterlab.json"  # the settings that `make lab` gives
 
 
@@ -58,7 +57,7 @@ def copy_notebook(name: str, folder: Path, **parameters: object) -> Path:
 def jupyter(app: str, folder: Path, log: Path, **environment: str) -> Iterator[str]:
     """JupyterLab (`lab`) or Voilà (`voila`) on a folder of notebooks, with a token; gives its address with `{path}`."""
     port, token, home = free_port(), secrets.token_hex(16), log.parent / f"{app}-home"
-    for name, chosen in (NO_NEWS | json.loads(AS_MADE.read_text())).items():
+    for name, chosen in json.loads(AS_MADE.read_text()).items():
         settings = home / "settings" / f"{name.replace(':', '/')}.jupyterlab-settings"
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text(json.dumps(chosen))

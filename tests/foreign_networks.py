@@ -109,12 +109,6 @@ def quantised(num_classes):
     return torch.ao.quantization.quantize_dynamic(tiny(num_classes, norm=False), {nn.Linear})
 
 
-def to_be_quantised(num_classes):
-    network = tiny(num_classes, norm=False)
-    network.qconfig = torch.ao.quantization.get_default_qat_qconfig("x86")
-    return torch.ao.quantization.prepare_qat(network.train())
-
-
 def numpys(num_classes):
     import numpy
     network = tiny(num_classes)

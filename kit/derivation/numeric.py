@@ -37,6 +37,11 @@ class Cases:
         if self.zt.ndim != 2 or self.zt.shape != self.zs.shape or self.y.shape != self.zt.shape[:1]:
             shapes = f"zt {tuple(self.zt.shape)}, zs {tuple(self.zs.shape)}, y {tuple(self.y.shape)}"
             raise KitError(f"cases: shapes {shapes} are not allowed; allowed: zt and zs (N, C), y (N,)")
+        (n, classes), kinds = self.zt.shape, {str(z.dtype).removeprefix("torch.") for z in (self.zt, self.zs)}
+        if n < 1 or classes < 2:
+            raise KitError(f"cases: {n} images of {classes} classes are not allowed; allowed: 1 or more of 2 or more")
+        if kinds != {"float64"}:
+            raise KitError(f"cases: logits in {' and '.join(sorted(kinds))} are not allowed; allowed: float64")
 
 
 def size_of(preset: str) -> int:
@@ -227,6 +232,8 @@ def steps_to_one(
     `estimate` takes Var_u(z) for Var_p(z) in (D3): (K⁴ − 1) / (4 r V) steps on t and (K² − 1) / (2 r V) on log t, a
     ratio of (K² + 1) / 2. A run longer than `limit` steps counts as `limit`.
     """
+    if not rate > 0:
+        raise KitError(f"rate: {rate!r} is not allowed; allowed: above 0")
     cases = sample_cases(n, seed=seed, student="student = teacher")
     variance = infinite_t_coefficient("CE", cases).mean().item()
     grid = torch.linspace(0, math.log(start), 2001, dtype=torch.float64)  # log t
