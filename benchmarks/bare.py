@@ -26,7 +26,7 @@ from kit.training.captured import recorded
 
 @dataclass(frozen=True)
 class Tricks:
-    """What the loop does to be quick. As it stands it is the bare loop; the last three are put in only when asked."""
+    """What the loop does to be quick. As it stands it is the bare loop; what is off is put in only when asked."""
 
     channels_last: bool = True
     batched_augmentation: bool = True

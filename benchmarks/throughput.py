@@ -24,14 +24,13 @@ holds all images on the GPU, and in float32 convolutions are TF32, as torch has 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -96,31 +95,30 @@ def task_for(task: Task, steps: int, repeats: int) -> Task:
 
 def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | None, profile: bool) -> Ladder:
     workers, probed = best_workers(task, steps, threads)
-    names = {"tutorial": f"tutorial, {workers}"}
-    names |= {"torchdistill": f"torchdistill, {workers}"} if package else {}
-    names |= {rung: rung for rung in ("bare", "kit", "kit cached", "kit hard", "kit fixed", "kit adaptive")}
-    if bare.has_bfloat16(task.device):
-        names |= {"kit bfloat16": "kit bfloat16"}
-        if task.device == "cuda":
-            names |= {"tutorial bfloat16": f"tutorial bfloat16, {workers}", "both in bfloat16": "both in bfloat16"}
-    names |= {"teacher's logits known": "teacher's logits known"} if profile else {}
-    places = dict.fromkeys(names.values(), Place(threads))
+    places = {"tutorial": Place(f"tutorial, {workers}", threads)}
     if package:
-        places[names["torchdistill"]] = Place(threads, package)
-    with served(places, task) as processes:
-        called = {name: processes[rung] for name, rung in names.items()}
-        ladder = Ladder(task, workers, taken_in_turns(called, steps, repeats))
+        places["torchdistill"] = Place(f"torchdistill, {workers}", threads, package)
+    others = ["bare", "kit", "kit cached", "kit hard", "kit fixed", "kit adaptive"]
+    if bare.has_bfloat16(task.device):
+        others.append("kit bfloat16")
+        if task.device == "cuda":
+            others.append("both in bfloat16")
+            places["tutorial bfloat16"] = Place(f"tutorial bfloat16, {workers}", threads)
+    if profile:
+        others.append("teacher's logits known")
+    with served(places | {rung: Place(rung, threads) for rung in others}, task) as processes:
+        ladder = Ladder(task, workers, taken_in_turns(processes, steps, repeats))
         if profile:
-            ladder.profiles = {name: called[name].profile() for name in ("kit", "kit cached")}
+            ladder.profiles = {name: processes[name].profile() for name in ("kit", "kit cached")}
     ladder.rates |= {f"(choosing) tutorial, {name}": rates for name, rates in probed.items()}
     return ladder
 
 
 def best_workers(task: Task, steps: int, threads: int) -> tuple[str, dict[str, list[float]]]:
     """The tutorial loop's quickest number of loader workers, and what was measured to choose it."""
-    numbers = WORKERS[task.device]
-    with served({f"tutorial, {workers}": Place(threads) for workers in numbers}, task) as processes:
-        rates = taken_in_turns(dict(zip(numbers, processes.values(), strict=True)), steps, PROBES)
+    places = {workers: Place(f"tutorial, {workers}", threads) for workers in WORKERS[task.device]}
+    with served(places, task) as processes:
+        rates = taken_in_turns(processes, steps, PROBES)
     return max(rates, key=lambda workers: max(rates[workers])), rates
 
 
@@ -159,7 +157,7 @@ def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -
     """Prints what each trick bought: the bare loop's speed without it (or with one more) over that of the whole."""
     changes = bare.LEFT_OUT | bare.PUT_IN | (bare.BFLOAT16 if bare.has_bfloat16(task.device) else {})
     changes |= bare.ON_GPU if task.device == "cuda" else {}
-    with served(dict.fromkeys(["bare", *changes], Place(threads)), task) as processes:
+    with served({rung: Place(rung, threads) for rung in ("bare", *changes)}, task) as processes:
         rates = taken_in_turns(processes, steps, repeats)
     base = rates.pop("bare")
     print(f"\n{task.pair} of width {task.width}: the bare loop does {Spread.of(base).median:.0f} images/s")
@@ -176,7 +174,7 @@ def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> dict
     """Alone with the bare loop: it takes long to compile, and may fail."""
     (name,) = bare.COMPILED
     try:
-        with served(dict.fromkeys(["bare", name], Place(threads)), task) as processes:
+        with served({rung: Place(rung, threads) for rung in ("bare", name)}, task) as processes:
             compiling_s = processes[name].warm_up_s - processes["bare"].warm_up_s
             rates = taken_in_turns(processes, steps, repeats)
     except Ended as error:
@@ -209,7 +207,6 @@ def main(
     compiled: Annotated[bool, typer.Option(help="with --tricks: torch.compile too, minutes")] = True,
     profile: Annotated[bool, typer.Option("--profile", help="where the kit's steps go, and the bound")] = False,
     rival: Annotated[bool, typer.Option("--torchdistill/--no-torchdistill", help="the rung that pip fetches")] = True,
-    details: Annotated[Optional[Path], typer.Option(metavar="FILE.json", help="every number")] = None,
 ) -> None:
     """Images a second by several training loops, in turns; the ratios between them."""
     one_of("device", device, ["cpu", *["cuda"] * torch.cuda.is_available()])
@@ -219,23 +216,19 @@ def main(
         tasks[name] = task_for(Task(name, width, images=0, batch=batch, px=px, device=device), turn, repeats), turn
     on = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     print(f"torch {torch.__version__}, {threads} threads, {on}, {os.cpu_count()} cores; {repeats} turns each")
+    found = {}
     if by_trick:
-        found = {name: tricks(*turns, repeats, threads, compiled) for name, turns in tasks.items()}
-        short = {name: medians(spreads) for name, spreads in found.items()}
-        everything = {name: {k: asdict(v) for k, v in spreads.items()} for name, spreads in found.items()}
+        for name, turns in tasks.items():
+            found[name] = medians(tricks(*turns, repeats, threads, compiled))
     else:
-        ladders = {}
         with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as place:
             package = fetch_torchdistill(Path(place)) if rival else None
             for name, turns in tasks.items():
-                ladders[name] = climb(*turns, repeats, threads, package, profile)
-                show(ladders[name])
-        short = {name: medians(ladder.ratios(RATIOS)) for name, ladder in ladders.items()}
-        everything = {name: asdict(ladder) for name, ladder in ladders.items()}
-    if details:
-        details.write_text(json.dumps(everything, indent=1))
+                ladder = climb(*turns, repeats, threads, package, profile)
+                show(ladder)
+                found[name] = medians(ladder.ratios(RATIOS))
     if as_json:
-        print_json(short)
+        print_json(found)
 
 
 def medians(spreads: Mapping[str, Spread | None]) -> dict[str, float | None]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from torch import nn
 
 from benchmarks import bare, grid
 from benchmarks.bare import Batches, OneByOne
-from benchmarks.interleaved import served
+from benchmarks.interleaved import Place, served
 from benchmarks.regime import planned
 from benchmarks.report import Ended, Spread
 from benchmarks.rungs import RUNGS, of_kit, recalled
@@ -193,6 +195,19 @@ def bench(monkeypatch, capfd):
     return ran
 
 
+def test_commands_that_pages_and_docstrings_name_are_known(bench):
+    root = Path(__file__).resolve().parent.parent
+    pages = [*root.glob("docs/*.md"), *root.glob("README*.md"), *root.glob("benchmarks/*.py")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named: dict[str, set[str]] = {}
+    for name, words in re.findall(r"python -m benchmarks\.(\w+)([^#`\n]*)", text):
+        named.setdefault(name, set()).update(re.findall(r"--[\w-]+", words))
+    assert {"throughput", "grid", "cockpit", "faults", "intervals", "regime"} == set(named)
+    for name, options in named.items():
+        status, out, _ = bench(name, "--help")
+        assert status == 0 and options <= set(re.findall(r"--[\w-]+", out)), name
+
+
 def test_throughput_ends_with_the_ratios(bench):
     status, out, err = bench("throughput", "--pair", "vgg16", "--no-torchdistill", *SMALL, "--repeats", "1", "--json")
     assert status == 0, err
@@ -245,7 +260,7 @@ def test_a_ratio_of_the_grid_is_what_its_name_says(monkeypatch, capsys):
 def test_a_loop_that_fails_says_why():
     with (
         pytest.raises(Ended, match="torchdistill, 0 workers: .*Error"),
-        served(["torchdistill, 0 workers"], Task("unheard of", width=2, images=8)),
+        served({"a": Place("torchdistill, 0 workers")}, Task("unheard of", width=2, images=8)),
     ):
         pass
 

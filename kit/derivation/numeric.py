@@ -37,11 +37,12 @@ class Cases:
         if self.zt.ndim != 2 or self.zt.shape != self.zs.shape or self.y.shape != self.zt.shape[:1]:
             shapes = f"zt {tuple(self.zt.shape)}, zs {tuple(self.zs.shape)}, y {tuple(self.y.shape)}"
             raise KitError(f"cases: shapes {shapes} are not allowed; allowed: zt and zs (N, C), y (N,)")
-        (n, classes), kinds = self.zt.shape, {str(z.dtype).removeprefix("torch.") for z in (self.zt, self.zs)}
+        n, classes = self.zt.shape
         if n < 1 or classes < 2:
             raise KitError(f"cases: {n} images of {classes} classes are not allowed; allowed: 1 or more of 2 or more")
-        if kinds != {"float64"}:
-            raise KitError(f"cases: logits in {' and '.join(sorted(kinds))} are not allowed; allowed: float64")
+        for name, z in (("zt", self.zt), ("zs", self.zs)):
+            if z.dtype != torch.float64:
+                raise KitError(f"cases: {name} in {z.dtype} is not allowed; allowed: torch.float64")
 
 
 def size_of(preset: str) -> int:

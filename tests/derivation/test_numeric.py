@@ -73,8 +73,8 @@ def test_wrong_input_is_named():
         sample_cases(student="lazy")
     with pytest.raises(KitError, match="cases: shapes"):
         Cases(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2))
-    with pytest.raises(KitError, match="cases: logits in float32 and float64 are not allowed; allowed: float64"):
-        Cases(torch.zeros(2, 3), torch.zeros(2, 3).double(), torch.zeros(2))
+    with pytest.raises(KitError, match="cases: zs in torch.float32 is not allowed; allowed: torch.float64"):
+        Cases(torch.zeros(2, 3).double(), torch.zeros(2, 3), torch.zeros(2))
     for images, classes in ((0, 10), (4, 1)):
         with pytest.raises(KitError, match=f"cases: {images} images of {classes} classes are not allowed"):
             sample_cases(images, classes)
