@@ -20,6 +20,8 @@ from pathlib import Path
 import nbformat
 from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
+from benchmarks.report import Ended
+
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 QUIET = (
@@ -38,8 +40,7 @@ def chromium() -> str | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
 
 
@@ -91,7 +92,7 @@ def _answers(url: str, server: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise RuntimeError(f"the server ended: {log.read_text()[-2000:]}")
+            raise Ended(f"the server ended: {log.read_text()[-2000:]}")
         try:
             urllib.request.urlopen(url, timeout=5)
             return
@@ -99,7 +100,7 @@ def _answers(url: str, server: subprocess.Popen, log: Path) -> None:
             return  # it answers, if only that a token is missing
         except OSError:
             time.sleep(0.1)
-    raise RuntimeError(f"the server does not answer: {log.read_text()[-2000:]}")
+    raise Ended(f"the server does not answer: {log.read_text()[-2000:]}")
 
 
 @contextmanager
@@ -150,4 +151,4 @@ def run_all(page: Page) -> None:
             return
         except TimeoutError:
             continue
-    raise RuntimeError("JupyterLab does not run the notebook's cells")
+    raise Ended("JupyterLab does not run the notebook's cells")
