@@ -124,6 +124,16 @@ def test_without_segmentations_and_marks_no_word_is_said_of_hulls_and_shortcuts(
     assert claims < {c.text.replace("hull", "oriented box") for c, _ in figure2.claims(with_hulls)} and len(claims) == 7
 
 
+def test_of_a_role_without_regions_no_word_is_said_of_any(grid):
+    plan, rows, scenes, subjects, _ = grid
+    scenes = replace(scenes, masks=None, boxes=None, shortcuts=None)
+    frame = figure2.scores(subjects, scenes)
+    figure = cam_figures.fig2(subjects, scenes, frame, figure2.shown(frame, drawn=2, extremes=1), plan, rows)
+    drawn = [figure, *(table.picture() for table in tables(frame, plan, rows))]
+    for words in (" ".join(text.get_text() for text in each.findobj(Text)) for each in drawn):
+        assert "hull" not in words and "outlined" not in words and "energy" not in words, words
+
+
 # ---- the widget ------------------------------------------------------------------------------------------------------
 
 
