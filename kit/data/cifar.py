@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torchvision.datasets.utils import check_integrity
 
 from kit.data.base import Dataset
 from kit.data.memory import chosen, in_memory
+from kit.data.tree import folders_in, spelt
 from kit.errors import KitError
 
 PUBLISHED = {"cifar-10": (CIFAR10, "CIFAR-10"), "cifar-100": (CIFAR100, "CIFAR-100")}
@@ -23,11 +25,12 @@ def find_batches(role: str, folder: Path) -> Path | None:
     if role not in PUBLISHED:
         return None
     kind, title = PUBLISHED[role]
-    for root in (folder / role, folder, *([folder.parent] if folder.name == kind.base_folder else [])):
+    named = [child for child in folders_in(folder) if spelt(child.name) == spelt(role)]
+    for root in (*named, folder, *([folder.parent] if folder.name == kind.base_folder else [])):
         batches = root / kind.base_folder
-        if batches.is_dir():
+        if os.path.isdir(batches):
             return root
-        if (archive := root / kind.filename).exists():
+        if os.path.isfile(archive := root / kind.filename):
             state = "not extracted" if check_integrity(str(archive), kind.tgz_md5) else "half-downloaded or changed"
             raise KitError(
                 f"{archive} is {state}; allowed: {title} downloaded and extracted by torchvision, to {batches}"

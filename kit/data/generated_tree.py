@@ -14,7 +14,7 @@ from PIL import Image
 from kit.data.base import Dataset
 from kit.data.folder import folder_dataset
 from kit.data.generated import VARIATIONS, Look, draw
-from kit.files import built_once, in_cache
+from kit.files import built_once, in_cache, sha256
 from kit.runtime.malloc import keep_freed_memory
 
 NAME = "generated image tree (5 groups × 4)"
@@ -67,8 +67,9 @@ def written_tree() -> Path:
 
 def tree_name() -> str:
     """Names the tree by a hash of each class's first images, so that another way of drawing makes another tree."""
-    digest = hashlib.sha256(f"{TRAIN_PER_CLASS} {TEST_PER_CLASS} {[look.name for look in tree_looks()]}".encode())
-    for c, look in enumerate(tree_looks()):
+    looks = tree_looks()
+    digest = hashlib.sha256(f"sums {TRAIN_PER_CLASS} {TEST_PER_CLASS} {[look.name for look in looks]}".encode())
+    for c, look in enumerate(looks):
         digest.update(draw(look, PX, 2, TRAIN_STREAM + c, clutter=CLUTTER))
     return f"generated-{PX}px-{digest.hexdigest()[:12]}"
 
@@ -86,7 +87,7 @@ def write_tree(root: Path) -> None:
 
 
 def is_whole(root: Path) -> bool:
-    """Says whether a tree is as it was written: every file there, with its size."""
+    """Says whether a tree is as it was written: every file there, with its bytes, and no other."""
     try:
         return (root / "MANIFEST").read_text() == manifest(root)
     except OSError:
@@ -94,6 +95,5 @@ def is_whole(root: Path) -> bool:
 
 
 def manifest(root: Path) -> str:
-    """Hashes every image's path and size."""
-    files = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in root.glob("*/*/*.jpeg"))
-    return hashlib.sha256(repr(files).encode()).hexdigest()
+    """Lists every image's sha256 and path, as `sha256sum` does."""
+    return "".join(f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path in sorted(root.glob("*/*/*")))

@@ -220,9 +220,18 @@ def read_half(root: Path, split: Path, passed: list[str]) -> tuple[list[str], Ha
 
 
 def images_below(folder: Path, above: Collection[Path], passes: Callable[[Path, str], None]) -> Iterator[Path]:
-    """Yields a class's images, links followed, in torchvision's order; no folder is read twice, so no link loops."""
+    """Yields a class's images, links followed, in torchvision's order; no folder is read twice, so no link loops.
+
+    Raises OSError where the class's own folder cannot be read; one further down is passed over.
+    """
     seen, found = {*above, folder.resolve()}, []
-    for here, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unreadable(error, passes)):
+
+    def unreadable(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise error
+        passes(Path(error.filename), f"cannot be read ({error.strerror})")
+
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         kept = []
         for path in sorted(Path(here, name) for name in folders):
             if is_hidden(path.name):
@@ -244,7 +253,3 @@ def images_below(folder: Path, above: Collection[Path], passes: Callable[[Path, 
                 passes(path, "no plain file")
             else:
                 yield path
-
-
-def unreadable(error: OSError, passes: Callable[[Path, str], None]) -> None:
-    passes(Path(error.filename), f"cannot be read ({error.strerror})")

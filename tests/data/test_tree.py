@@ -292,7 +292,7 @@ for top in map(Path, sys.argv[1:]):
     except tree.KitError as error:
         print(error)
 """
-    closed = {"val": 0, "train": 0o400}
+    closed = {"val": 0, "train": 0o400, "train/ant": 0}
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch).chmod(0o755)
         tops = [Path(scratch).resolve() / str(number) for number in range(len(closed))]

@@ -36,7 +36,7 @@ from kit.data.hrsc.format import (
     read_shortcuts,
 )
 from kit.data.memory import first_per_class, in_memory
-from kit.errors import KitError
+from kit.errors import KitError, few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,14 +230,18 @@ def _read_each(
 def _rendered(
     half: str, examples: Sequence[_Example], class_ids: Sequence[int], px: int, damage: _Damage
 ) -> tuple[tuple[Tensor, Tensor], list[_Example]]:
-    """Renders (images uint8 (N, px, px, 3), labels int64 (N,)), and the N examples whose images are not damaged."""
+    """Renders (images uint8 (N, px, px, 3), labels int64 (N,)), and the N examples whose images are not damaged. Raises
+    KitError where a class has none."""
     pixels, seen = [], []
     for example, image in _read_each(read_image, examples, damage):
         if image is not None:
             pixels.append(resized_image(cut(image, example.window), px, Image.Resampling.BILINEAR))
             seen.append(example)
-    if not seen:
-        raise KitError(f"{damage.root}: every {half} image is damaged, first {damage.found[0]}")
+    found = {example.label for example in seen}
+    if lost := [example for example in examples if example.label not in found]:
+        names = few(sorted({repr(CLASSES[example.label].name) for example in lost}))
+        first = next(line for line in damage.found if Path(line.partition(": ")[0]).stem == lost[0].scene.image_id)
+        raise KitError(f"{damage.root}: every {half} image of {names} is damaged, first {first}; allowed: one of each")
     labels = torch.tensor([class_ids.index(example.label) for example in seen])
     return (torch.from_numpy(np.stack(pixels)), labels), seen
 
