@@ -29,6 +29,7 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from kit.errors import KitError, not_one_of
@@ -77,9 +78,9 @@ def maps(
 
     classes: labels (N,), one class for all, or `predicted`. layer: a module's name; None is the default reading. The
     network is left as it is: maps are made on a copy in evaluation mode, of half-precision networks in float32; one
-    that cannot be copied is borrowed. The same input gives the same maps, in inference mode, too. Raises KitError for a
-    method or layer that is not known, a class out of range, a network without a convolution where no layer is named, or
-    one that cannot be hooked into, and logits that are no numbers.
+    that cannot be copied is borrowed. The same input gives the same maps, in inference mode and under autocast, too.
+    Raises KitError for a method or layer that is not known, a class out of range, a network without a convolution where
+    no layer is named, or one that cannot be hooked into, and logits that are no numbers.
     """
     if method not in METHODS:
         raise not_one_of("method", method, METHODS)
@@ -90,7 +91,8 @@ def maps(
         raise KitError(f"images of shape {tuple(x.shape)} are not allowed; allowed: (N, 3, H, W) with N from 1 up")
     if type(batch) is not int or batch < 1:
         raise KitError(f"batch {batch!r} is not allowed; allowed: a whole number from 1 up")
-    with torch.inference_mode(False), lent(network) as own:
+    device = next(network.parameters()).device.type
+    with torch.inference_mode(False), torch.autocast(device, enabled=False), lent(network) as own:
         return _maps(own, single_precision(torch.as_tensor(x)), classes, method, layer, batch)
 
 
@@ -103,6 +105,10 @@ def hookable(network: nn.Module) -> None:
         kind = "quantised" if type(module).__module__.startswith("torch.ao.nn.") else kind
         if kind:
             raise KitError(f"{type(network).__name__} is {kind}; allowed: the network that it was made of")
+    parameters = list(network.parameters())
+    if not parameters or any(map(is_lazy, parameters)):
+        what = "parameters without a shape before the first images" if parameters else "no parameters"
+        raise KitError(f"{type(network).__name__} has {what}; allowed: parameters of known shapes")
 
 
 def single_precision(x: Tensor) -> Tensor:

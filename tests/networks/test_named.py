@@ -164,6 +164,7 @@ REFUSED = {
     "OWN:Nan": "gives logits that are not finite numbers in training mode",
     "OWN:Lazy": "'net.1.weight' of its state has no shape before the first images",
     "OWN:frozen": "has no parameter that can be trained",
+    "OWN:complex_valued": "has complex parameters; allowed: real ones",
     "OWN:quantised": "of its state is no tensor",
     "OWN:numpys": "begins with other weights each time it is built from the same seed",
     "OWN:no_module": "gives a int; allowed: an nn.Module",
