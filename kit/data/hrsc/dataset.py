@@ -23,7 +23,6 @@ from kit.data.hrsc.crops import Window, crop_window, cut, cut_mask, hull_mask, r
 from kit.data.hrsc.format import (
     CLASSES,
     LEVELS,
-    STAND_IN_MARK,
     DamagedFile,
     Level,
     Scene,
@@ -36,6 +35,7 @@ from kit.data.hrsc.format import (
     read_shortcuts,
 )
 from kit.data.memory import first_per_class, in_memory
+from kit.data.stand_in import MARK
 from kit.errors import KitError, few
 
 
@@ -111,7 +111,7 @@ def hrsc_dataset(
     left_out += [
         f"{count} test ships: no training ship is a {CLASSES[class_id].name!r}" for class_id, count in unknown.items()
     ]
-    embedded = (root / STAND_IN_MARK).is_file()
+    embedded = (root / MARK).is_file()
     return in_memory(
         "hrsc2016",
         f"{'generated ship scenes' if embedded else 'HRSC2016'}, crops by {level}",
@@ -120,7 +120,7 @@ def hrsc_dataset(
         train_half,
         test_half,
         flip=True,  # seen from above; a mirrored carrier has its island to port, yet stays a carrier
-        skipped=damage.found,
+        skipped=tuple(damage.found),
         kind=HrscDataset,
         level=level,
         left_out=tuple(left_out),

@@ -31,9 +31,6 @@ from kit.errors import KitError
 Level = Literal["ship", "category", "type"]
 LEVELS = get_args(Level)
 
-STAND_IN_MARK = "stand-in.json"  # lies in the root of a generated tree, so that it is never taken for the real one
-
-
 # ---- the class table -----------------------------------------------------------------------------------------------
 
 
