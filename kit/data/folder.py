@@ -63,8 +63,8 @@ def folder_dataset(
             folder, among = survey.half.folder / tree.classes[min(lost)], f" among the {per_class} chosen"
             raise KitError(f"{folder} holds no readable image{among if per_class else ''}; allowed: one or more")
 
-    left = {"skipped": skipped, "passed_over": tree.passed_over, "left_out": tree.left_out}
-    left["available"] = len(tree.train), len(tree.test)
+    available = len(tree.train), len(tree.test)
+    left = {"skipped": skipped, "passed_over": tree.passed_over, "left_out": tree.left_out, "available": available}
     if not streamed:
         splits = [survey.pixels for survey in surveys]
         return in_memory(role, name, source, tree.classes, splits[0], splits[1], True, **left)

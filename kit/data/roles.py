@@ -188,13 +188,18 @@ def _embedded(role: str, sizes: Sizes, level: str) -> Dataset:
 
 
 def real_folder(folder: Path | str | None) -> Path | None:
-    """Finds the folder for real data: the one given, else KIT_DATA's; None without either. KitError for no folder."""
+    """Finds the folder for real data: the one given, else KIT_DATA's; None without either. KitError for no folder, and
+    for one that may not be listed."""
     what, named = ("KIT_DATA", folder_from("KIT_DATA")) if folder is None else ("folder", absolute(folder))
     if named is None:
         return None
-    if not named.is_dir():
-        raise KitError(f"{what} {str(named)!r} is not there; allowed: an existing folder with real images")
-    return named.resolve()
+    if not os.path.isdir(named):
+        found = "no folder" if os.path.exists(named) else "not there"
+        raise KitError(f"{what} {str(named)!r} is {found}; allowed: an existing folder with real images")
+    from kit.data.tree import reading
+
+    with reading(), os.scandir(named):
+        return named.resolve()
 
 
 def check_sources(sources: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kit.data.memory import each_class, rank
 from kit.data.picture import EXTENSIONS
-from kit.errors import KitError
+from kit.errors import KitError, few
 
 TRAIN = ("train", "training", "trainset", "train_set", "training_set")
 TEST = ("test", "val", "valid", "validation", "testing", "testset", "test_set", "val_set", "eval", "dev")
@@ -86,7 +86,7 @@ def tree_at(folder: Path, nested: bool = True) -> Path | None:
     children = folders_in(folder) if nested else []
     deeper = [child for child in children if split_of(child, TRAIN) and spelt(child.name) not in CLAIMED]
     if len(deeper) > 1:
-        names = ", ".join(f"{shown(child.name)}/" for child in deeper[:5])
+        names = few([f"{shown(child.name)}/" for child in deeper])
         raise KitError(f"{folder} holds {len(deeper)} trees, {names}; allowed: one of them")
     return deeper[0] if deeper else None
 
@@ -158,7 +158,7 @@ def read_tree(root: Path) -> Tree:
     train_folder, test_folder = split_of(root, TRAIN), split_of(root, TEST)
     if train_folder is None or test_folder is None:
         missing = "test/ or val/" if train_folder else "train/"
-        holds = ", ".join(f"{shown(child.name)}/" for child in folders_in(root)[:8]) or "no folder"
+        holds = few([f"{shown(child.name)}/" for child in folders_in(root)], 8) or "no folder"
         raise KitError(f"{root} has no {missing}, but {holds}; allowed: {LAYOUT}")
     passed: list[str] = []
     train_classes, train = read_half(root, train_folder, passed)

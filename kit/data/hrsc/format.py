@@ -10,7 +10,6 @@ Labels have three levels, as the class table has three layers, and an annotation
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,7 +24,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 from PIL import Image
 
 from kit.data.picture import EXTENSIONS, read
-from kit.data.tree import folders_in, shown, spelt
+from kit.data.tree import folders_in, is_annotated, shown, spelt
 from kit.errors import KitError
 
 Level = Literal["ship", "category", "type"]
@@ -307,8 +306,7 @@ def find_hrsc(folder: Path) -> Path | None:
     below = [deeper for child in (*named, folder) for deeper in folders_in(child)]
     above = [folder.parent] if folder.name in ("FullDataSet", "ImageSets", "Train", "Test") else []
     for root in (folder, *named, *below, *above):
-        published = os.path.isdir(root / "FullDataSet" / "Annotations") and os.path.isdir(root / "ImageSets")
-        if published or all(os.path.isdir(root / half / "Annotations") for half in ("Train", "Test")):
+        if is_annotated(root):
             return root
     return None
 
