@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, not_one_of, said
 from kit.networks import cifar
 
 BLOCKS = BasicBlock, Bottleneck, *cifar.BLOCKS  # each counts as one convolution
@@ -250,10 +250,8 @@ def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
         with torch.no_grad(), evaluating(network):
             logits = network(x[:1].to(next(network.parameters()).device))
     except Exception as error:  # of a network of anyone's: an assertion on its input's size, say
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise KitError(
-            f"{type(network).__name__} does not take images of shape {tuple(x.shape[1:])} ({reason})"
-        ) from None
+        shape = tuple(x.shape[1:])
+        raise KitError(f"{type(network).__name__} does not take images of shape {shape} ({said(error)})") from None
     finally:
         for handle in handles:
             handle.remove()

@@ -20,11 +20,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from kit.data.base import IMAGE_FOLDER, Dataset, Split
-from kit.data.decode import cores, decode_file
+from kit.data.decode import decode_file
 from kit.data.memory import in_memory
 from kit.data.survey import files_fingerprint, survey_in_memory, survey_on_disk
 from kit.data.tree import read_tree, shown
 from kit.errors import KitError
+from kit.runtime.machine import cores
 
 BUDGET_MB = 2048  # for both splits' pixels on disk, unless KIT_IMAGE_BUDGET_MB says otherwise
 

@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from difflib import get_close_matches
 from functools import lru_cache
@@ -33,7 +33,7 @@ from pydantic import Field, JsonValue, TypeAdapter
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from kit.errors import Described, KitError, not_one_of, said
+from kit.errors import Described, KitError, few, not_one_of, said
 from kit.files import cache_folder, write_atomically
 from kit.models import MODELS, ModelSpec
 from kit.networks.folding import folded
@@ -204,22 +204,21 @@ def _cifar(name: str) -> Callable[..., nn.Module]:
     from kit.networks.cifar import NETWORKS
 
     if name not in NETWORKS:
-        raise _unknown("cifar", name, NETWORKS, f"one of {', '.join(NETWORKS)}")
+        raise _unknown("cifar", name, NETWORKS)
     return NETWORKS[name]
 
 
 LIBRARIES = {"cifar": _cifar, "torchvision": _torchvision, "timm": _timm}
 
 
-def _unknown(
-    where: str, name: str, known: Iterable[str], all_of_them: str = "what its list_models() lists"
-) -> KitError:
-    near = ", ".join(_nearest(name, known)) or all_of_them
-    return KitError(f"network '{where}:{name}' is not known; nearest: {near}")
+def _unknown(where: str, name: str, known: Iterable[str]) -> KitError:
+    return KitError(f"network '{where}:{name}' is not known; {_nearest(name, list(known))}")
 
 
-def _nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
-    return get_close_matches(name, list(known), count, 0.5)
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """Says which known names are spelt like this one; where none is, which there are."""
+    near = get_close_matches(name, known, 4, 0.5)
+    return f"nearest: {', '.join(near)}" if near else f"allowed: {few(known, 8) or 'none is there'}"
 
 
 @contextmanager
@@ -253,8 +252,9 @@ def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn
     called = getattr(module, function, None)
     if not callable(called):
         known = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
-        near = ", ".join(_nearest(function, known) or known[:8]) or "none is there"
-        raise KitError(f"network {name!r}: {Path(place).name} has no function {function!r}; allowed: {near}")
+        raise KitError(
+            f"network {name!r}: {Path(place).name} has no function {function!r}; {_nearest(function, known)}"
+        )
     return called
 
 

@@ -155,7 +155,7 @@ REFUSED = {
     'arguments {"aux_logits": false}',
     "no_such_module.at.all:net": "module 'no_such_module.at.all' is not found; allowed: one on PYTHONPATH",
     "/no/such/file.py:net": "file /no/such/file.py cannot be read (No such file or directory)",
-    "OWN:tinny": "my_nets.py has no function 'tinny'; allowed: tiny",
+    "OWN:tinny": "my_nets.py has no function 'tinny'; nearest: tiny",
     "OWN:FILE": "has no function 'FILE'",
     "OWN:Two": "gives a tuple in training mode; allowed: one tensor of logits (N, C)",
     "OWN:Mixed": "in evaluation mode the logits of an image change with the other images of its batch",

@@ -25,7 +25,7 @@ from PIL import Image
 
 from kit.data.picture import EXTENSIONS, read
 from kit.data.tree import folders_in, is_annotated, shown, spelt
-from kit.errors import KitError
+from kit.errors import KitError, said
 
 Level = Literal["ship", "category", "type"]
 LEVELS = get_args(Level)
@@ -177,7 +177,7 @@ def read_annotation(path: str | Path, damage: Callable[[DamagedFile], None] | No
     except DefusedXmlException:
         raise DamagedFile(path, "declares a DTD or entities; allowed: neither") from None
     except (ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
-        raise DamagedFile(path, f"is not well-formed XML ({_one_line(error)})") from None
+        raise DamagedFile(path, f"is not well-formed XML ({said(error)})") from None
     if root.tag != "HRSC_Image":
         raise DamagedFile(path, f"root element {root.tag!r} is not allowed; allowed: 'HRSC_Image'")
 
@@ -276,10 +276,6 @@ def _ship(fields: _Fields, width: float, height: float) -> Ship:
     )
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 # ---- a tree --------------------------------------------------------------------------------------------------------
 
 
@@ -345,7 +341,7 @@ def _image_ids(path: Path) -> list[str]:
     try:
         ids = list(dict.fromkeys(path.read_text(encoding="utf-8-sig").split()))
     except (OSError, UnicodeDecodeError) as error:
-        raise KitError(f"{path}: cannot be read ({_one_line(error)})") from None
+        raise KitError(f"{path}: cannot be read ({said(error)})") from None
     for image_id in ids:
         if not re.fullmatch(r"[\w-]+", image_id):
             raise KitError(f"{path}: image id {image_id!r} is not allowed; allowed: letters, digits, - and _")
@@ -378,7 +374,7 @@ def _read_pixels(path: Path, size: tuple[int, int], mode: str | None) -> np.ndar
         others = ", ".join(sorted(shown(each.name) for each in path.parent.glob(f"{path.stem}.*")))
         raise DamagedFile(path, f"is missing{others and f', though {others} is there'}") from None
     except Exception as error:  # of one file among many, from any of Pillow's plugins
-        raise DamagedFile(path, f"is no readable {path.suffix[1:].upper()} ({_one_line(error)[:100]})") from None
+        raise DamagedFile(path, f"is no readable {path.suffix[1:].upper()} ({said(error)})") from None
     raise DamagedFile(
         path, f"size {found[0]}×{found[1]} is not allowed; allowed: {size[0]}×{size[1]}, its annotation's"
     )
