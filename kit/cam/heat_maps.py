@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from kit.errors import KitError, not_one_of, said
+from kit.errors import KitError, few, not_one_of, said
 from kit.networks import cifar
 
 BLOCKS = BasicBlock, Bottleneck, *cifar.BLOCKS  # each counts as one convolution
@@ -44,7 +44,7 @@ METHODS: Mapping[str, type[BaseCAM]] = {
 }
 CELLS = 4  # the default layer's map has at least so many rows and columns
 BATCH = 128
-NAMED = 8  # of the layers that may be chosen where there is no default
+NAMED = 8  # of the layers that may be chosen, in a message
 
 Cells = tuple[int, int]  # a map's rows and columns, before it is enlarged
 
@@ -152,7 +152,7 @@ def _maps(
     if layer is None:
         layer = default_layer(network, x, sizes)
     elif layer not in sizes:
-        raise not_one_of("layer", layer, nameable(network, sizes))
+        raise KitError(f"layer {layer!r} is not known; allowed: {deepest_first(network, sizes)}")
     wanted = _as_labels(classes, len(x))
 
     target = network.get_submodule(layer)
@@ -290,9 +290,9 @@ def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | No
     outside = [name for name in sizes if not any(name.startswith(f"{block}.") for block in blocks)]
     deep = [name for name in outside if name in blocks or isinstance(network.get_submodule(name), nn.Conv2d)]
     if not deep:
-        names = ", ".join(nameable(network, sizes)[-NAMED:])
         raise KitError(
-            f"{type(network).__name__} has no convolution that runs once in a pass; allowed: a layer by name, {names}"
+            f"{type(network).__name__} has no convolution that runs once in a pass; allowed: a layer by name, "
+            f"{deepest_first(network, sizes)}"
         )
     least = min(CELLS, max(min(sizes[name]) for name in deep))
     deepest = [name for name in deep if min(sizes[name]) >= least][-1]
@@ -305,3 +305,8 @@ def nameable(network: nn.Module, sizes: Mapping[str, Cells]) -> list[str]:
     """Lists those of the layers that are worth offering: convolutions, residual blocks and stages; else all."""
     worth = [name for name in sizes if any(isinstance(m, nn.Conv2d) for m in network.get_submodule(name).modules())]
     return worth or list(sizes)
+
+
+def deepest_first(network: nn.Module, sizes: Mapping[str, Cells]) -> str:
+    """Names the deepest few of the layers that are worth offering, and counts the others."""
+    return few(nameable(network, sizes)[::-1], NAMED)

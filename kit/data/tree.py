@@ -67,15 +67,15 @@ class Tree:
 def find_tree(role: str, folder: Path, nested: bool = True) -> Path | None:
     """Finds an ImageFolder tree for the role: a folder of the role's name, else the folder itself, else nowhere.
 
-    Either may hold the tree one folder further down, the folder only if `nested`: where it was given for this role. It
-    may also be a split of the tree. KitError for several.
+    Either may hold the tree one folder further down, the folder only if `nested`: where it was given for this role. One
+    that is a split of a tree stands for that tree. KitError for several.
     """
-    for child in folders_in(folder):
-        if spelt(child.name) == spelt(role):
-            return tree_at(child) or child
     halves = [split_of(folder.parent, names) for names in (TRAIN, TEST)]
     if all(halves) and any(half and folder in (half, half.parent) for half in halves):
         return folder.parent
+    for child in folders_in(folder):
+        if spelt(child.name) == spelt(role):
+            return tree_at(child) or child
     return tree_at(folder, nested)
 
 

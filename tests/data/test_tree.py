@@ -24,6 +24,7 @@ from kit.data import load, roles
 from kit.data.check import check
 from kit.data.folder import folder_dataset
 from kit.data.memory import each_class
+from kit.data.roles import find_real
 from kit.data.tree import find_tree, read_tree
 from kit.errors import KitError
 from kit.paper.plan import _say_few
@@ -174,6 +175,8 @@ def test_where_a_tree_may_lie(tmp_path):
         top = tmp_path / str(number)
         root = build_tree(top / place)
         assert find_tree("cifar-10", top / given_as) == root
+    trains = build_tree(tmp_path / "trains", classes=("train", "plane"))
+    assert find_real("own", trains / "train", True) == ("tree", trains)  # of which a class is called as the split is
     twice = build_tree(tmp_path / "twice")
     for split in ("train", "val"):
         shutil.move(twice / split, twice / "inner")
