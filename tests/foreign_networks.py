@@ -101,6 +101,12 @@ def frozen(num_classes):
     return tiny(num_classes).requires_grad_(False)
 
 
+def complex_valued(num_classes):
+    network = tiny(num_classes)
+    network.phase = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    return network
+
+
 def scripted(num_classes):
     return torch.jit.script(tiny(num_classes))
 
