@@ -123,7 +123,7 @@ class Grid:
     def _seconds(self, about: Run | SharedLogits) -> float:
         if isinstance(about, SharedLogits):
             images = len(about.epochs) * teacher_logits(about.run, about.teacher).rows
-            return self._pace.asking(about.run, about.teacher, images)
+            return self._pace.answering(about.run, about.run.teachers[about.teacher].student, images)
         return self._pace.seconds(about, self._read[about])
 
     @property

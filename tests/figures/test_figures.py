@@ -438,7 +438,7 @@ def test_a_notebook_begins_when_its_own_runs_are_there(books, out, monkeypatch, 
     assert order.index(run.hash) < order.index("notebook 00_first")
     assert (out / "00_first.txt").read_text() == "True"
     assert len(order) == 3
-    assert drawing_seconds(tmp_path / "cache").keys() == {("smoke", "00_first"), ("smoke", "01_second")}
+    assert all(drawing_seconds("smoke", name) for name in ("00_first", "01_second"))
 
 
 def test_the_bar_is_told_of_a_second_table(books, out, monkeypatch):
