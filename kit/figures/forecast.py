@@ -18,8 +18,9 @@ import torch
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
+from kit.errors import KitError
 from kit.figures import NEEDS, chosen
-from kit.figures.needs import FORESEEN
+from kit.figures.needs import APART, FORESEEN
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, Pace, drawing_seconds, expected_drawing, kinds_of
 from kit.grid.engines import Engine, default_jobs
@@ -239,9 +240,15 @@ def rounds_within(minutes: float, plan: Plan, at_once: int, equal_time: bool = F
     anything is trained.
 
     So it depends on time, never on results. What the cache has counts as done; networks that it has no times of are
-    measured first.
+    measured first. Raises KitError for notebooks whose runs are not known beforehand.
     """
-    pace = pace_of([run for name in chosen(names) if name in NEEDS for run in runs_of(NEEDS[name](plan, 1))])
+    named = chosen(names)
+    if named.keys() & APART or not named.keys() & NEEDS.keys():
+        raise KitError(
+            f"--minutes {minutes:g} cannot choose the seeds of {', '.join(named)}; allowed: with {', '.join(NEEDS)}, "
+            f"whose runs are known beforehand"
+        )
+    pace = pace_of([run for name in named if name in NEEDS for run in runs_of(NEEDS[name](plan, 1))])
     predicted = (Prediction.of(plan, pace, at_once, n, equal_time, names) for n in range(2, MOST_ROUNDS + 1))
     return 1 + sum(1 for _ in takewhile(lambda each: each.left <= 60 * minutes, predicted))
 

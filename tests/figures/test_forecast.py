@@ -299,6 +299,8 @@ def test_wrong_input_is_one_line_and_status_2(words, named, capsys):
         (["--minutes", "-3"], "--minutes -3"),
         (["--minutes", "nan"], "--minutes nan"),
         (["--minutes", "5", "--seeds", "2"], "--seeds 2"),
+        (["--minutes", "5", "09"], "cannot choose the seeds of 09_your_own"),  # would have had a hundred
+        (["--minutes", "5", "01", "08"], "cannot choose the seeds of 01_derivation, 08_playground"),
         (["-p", "first_seed=-1"], "first_seed: -1"),
         (["--minutes", "5", "-p", "seeds=2"], "--seeds 2"),
         (["-p", "one_teacher=2"], "one_teacher: 2"),
