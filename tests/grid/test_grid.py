@@ -229,7 +229,7 @@ def test_logits_that_are_shared_are_paid_for_once():
     longer = taught(big, stages=recipe.eq1(5, "hinton"), epochs=6)  # half of its teacher's logits are in the cache
     half = grid.Grid([longer])
     (task,) = half.tasks
-    whole, none = (half._pace.seconds(longer, {"big": share}) for share in (0.0, 1.0))
+    whole, none = (half.pace.seconds(longer, {"big": share}) for share in (0.0, 1.0))
     assert half.cost(task) == pytest.approx((whole + none) / 2) and whole > 1.1 * none > 0
 
 
