@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ import torch
 from scipy.stats import entropy
 from sklearn.metrics import top_k_accuracy_score
 from small_trainings import DATA, PX, cnn, dataset, hard, history, linear, same_weights, teachers, three_steps
-from torch import nn
+from torch import Tensor, nn
 
 from kit import recipe
 from kit.data.augment import EpochPlan
 from kit.data.base import Split
 from kit.errors import KitError
+from kit.losses import cross_entropies
 from kit.models import build
 from kit.recipe import HardLabels, Improved, Moment, Objective, Recipe, Stage
 from kit.siblings.rising import Rising
@@ -378,6 +380,55 @@ def test_a_missing_teacher_and_a_student_that_cannot_learn_are_refused_in_one_li
     for teaching, learning in [({"big": student}, student), ({"big": linear(1)}, nn.Flatten())]:
         with pytest.raises(KitError, match=rf"^network {type(learning).__name__} has no parameter that can be"):
             Training(made, DATA, learning, teaching, seed=0)
+
+
+class Mine(Objective):
+    """A loss that somebody brings: what a test makes of Eq. (1)'s soft losses, and what it records."""
+
+    kind: Literal["mine"] = "mine"
+    gives: Any
+    records: Any = None
+
+    def __call__(self, at: Moment):
+        losses = cross_entropies(at.zt, at.zs, at.t)  # (N,)
+        if self.records is not None:
+            at.recorded.update(self.records(losses))
+        return self.gives(losses)
+
+
+def under(objective: Objective, parts: int = 1) -> Training:
+    stage = Stage(name="mine", objective=objective, teacher="big", temperature=Fixed(T=4), until=1)
+    training = Training(Recipe(stages=(stage,), epochs=1, batch=8, pad=1), DATA, linear(0), {"big": linear(1)}, seed=0)
+    training.micro_batches.count = parts
+    return training.run()
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (lambda losses: losses, r"a tensor \(8,\), requires_grad=True"),
+        (lambda losses: losses.mean().detach(), r"a tensor \(\), requires_grad=False"),
+        (lambda losses: losses.mean().item(), "a float"),
+        (lambda losses: None, "a NoneType"),
+    ],
+)
+def test_a_loss_that_is_not_one_number_with_a_gradient_is_refused(gives, said):
+    with pytest.raises(KitError, match=rf"^objective 'mine' gives {said}; allowed: a tensor \(\), computed"):
+        under(Mine(gives=gives))
+
+
+@pytest.mark.parametrize("records", [lambda losses: {"loss": losses.mean()}, lambda losses: {"soft": losses}])
+def test_what_a_loss_records_is_one_number_and_hides_no_column(records):
+    with pytest.raises(KitError, match=r"^to record '(loss|soft)' of tensor.*allowed: one number, by another name"):
+        under(Mine(gives=Tensor.mean, records=records))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_what_a_loss_records_is_its_mean_over_images_and_holds_no_graph(parts):
+    training = under(Mine(gives=Tensor.mean, records=lambda losses: {"soft": losses.mean(), "two": 2.0}), parts)
+    rows = training.steps()
+    assert [row["soft"] for row in rows] == pytest.approx([row["loss"] for row in rows], rel=1e-6)
+    assert {row["two"] for row in rows} == {2.0} and not training.history.traces["soft"].requires_grad
 
 
 def test_logits_beyond_the_classes_are_the_users_own():

@@ -77,6 +77,15 @@ def test_a_temperature_by_image_weighs_each_image_by_its_own_square():
     assert (row["t_used"], row["t_least"], row["t_most"]) == pytest.approx((t.mean(), t.min(), t.max()), rel=1e-5)
 
 
+def test_of_a_batch_in_parts_what_was_used_is_the_mean_over_its_images():
+    whole, parted = training(ByImage(pull=3)), training(ByImage(pull=3))
+    parted.micro_batches.count = 3  # of 8 images: 3, 3 and 2
+    for each in (whole, parted):
+        next(iter(each))
+    ours, theirs = ([each.steps()[0][name] for name in ("t_used", "t_least", "t_most")] for each in (parted, whole))
+    assert ours == pytest.approx(theirs, rel=1e-6)  # they are the teacher's alone, who has no statistics to move
+
+
 def test_a_temperature_a_side_weighs_by_their_product():
     trained = training(BySide(of_teacher=4, of_student=2))
     next(iter(trained))
