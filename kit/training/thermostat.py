@@ -59,8 +59,7 @@ class Thermostat:
         return KitError(f"temperature {self.policy.kind!r} {does} {what}; allowed: {allowed}")
 
     def trace(self, parts: Sequence[Moment]) -> dict[str, float]:
-        """Numbers to record of a batch: t, and what was used (a mean over images); by teacher, and the extremes by image,
-        where there are."""
+        """Numbers to record of a batch: t, what was used, a mean over images, and its extremes; t by teacher."""
         used = [[side for each in at.temperatures.values() for side in each] for at in parts]
         means, images = [mean(each) for each in used], [len(at.y) for at in parts]
         numbers = {"t": mean(self.t), "t_used": means[0] if len(set(means)) == 1 else fmean(means, images)}
