@@ -84,7 +84,7 @@ def lost_a_peer(error: RuntimeError) -> bool:
     """Is true where a collective failed because another rank is gone; of gloo's errors only the message tells."""
     if isinstance(error, torch.distributed.DistError):
         return True
-    return "gloo/transport" in str(error) or "gloo::" in str(error) or "Gloo" in str(error)
+    return any(word in str(error) for word in ("gloo/transport", "gloo::", "Gloo"))
 
 
 def ranks_on(device: str) -> Ranks:

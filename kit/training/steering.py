@@ -100,11 +100,11 @@ def steered(stage: Stage, values: Mapping[str, float]) -> Stage:
     """
     if not values:
         return stage
-    changed = {}
-    for part in parts(stage):
-        of_part = {field: values[field] for field in part.steerable if field in values}
-        name = "objective" if part is stage.objective else "temperature"
-        changed[name] = part.model_copy(update=of_part) if of_part else part
+    changed = {
+        name: part.model_copy(update={field: values[field] for field in part.steerable if field in values})
+        for name, part in (("temperature", stage.temperature), ("objective", stage.objective))
+        if part is not None
+    }
     return stage.model_copy(update=changed)
 
 
