@@ -37,6 +37,8 @@ class Thermostat:
         """By teacher, the temperatures in the losses of a batch or a part of it. KitError for what is none."""
         given = self.policy.given(self.t, replace(at, memory=self.memory))
         named = given if isinstance(given, Mapping) else dict.fromkeys(self.asked, given)
+        if missing := [name for name in self.asked if name not in named]:
+            raise self._none("gives", f"none for teacher {missing[0]!r}", "one for each, or one for all")
         of, by_image = {name: sides(t) for name, t in named.items()}, (len(at.zs), 1)
         for t in (side for each in of.values() for side in each):
             shape = tuple(t.shape) if isinstance(t, Tensor) else () if isinstance(t, Real) else None
@@ -51,20 +53,20 @@ class Thermostat:
         with torch.cuda.stream(at.beside if self.policy.early else None):
             after = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
         for t in after.values() if isinstance(after, Mapping) else [after]:
-            if not isinstance(t, Real | Tensor):
-                raise self._none("goes on with", repr(t), "a number or a tensor, or one a teacher")
-        self.t = after
+            if not isinstance(t, Real) and not (isinstance(t, Tensor) and t.numel() == 1):
+                raise self._none("goes on with", repr(t), "one number, or one a teacher")
+        self.t = {name: plain(t) for name, t in after.items()} if isinstance(after, Mapping) else plain(after)
+        self.memory = {name: plain(number) for name, number in self.memory.items()}
 
     def _none(self, does: str, what: str, allowed: str) -> KitError:
         return KitError(f"temperature {self.policy.kind!r} {does} {what}; allowed: {allowed}")
 
     def trace(self, parts: Sequence[Moment]) -> dict[str, float]:
-        """Numbers to record of a batch: t, what was used, a mean over images, and its extremes; t by teacher."""
+        """Numbers to record of a batch: t, also by teacher; what was used, a mean over images, and its extremes."""
         used = [[side for each in at.temperatures.values() for side in each] for at in parts]
         means, images = [mean(each) for each in used], [len(at.y) for at in parts]
-        numbers = {"t": mean(self.t), "t_used": means[0] if len(set(means)) == 1 else fmean(means, images)}
-        if isinstance(self.t, dict):
-            numbers |= {f"t_{name}": t for name, t in self.t.items()}
+        by_teacher = {f"t_{name}": t for name, t in self.t.items()} if isinstance(self.t, Mapping) else {}
+        numbers = by_teacher | {"t": mean(self.t), "t_used": means[0] if len(set(means)) == 1 else fmean(means, images)}
         by_image = [t.detach() for each in used for t in each if isinstance(t, Tensor) and t.ndim > 0]  # each (n, 1)
         if by_image:
             numbers |= {"t_least": min(float(t.min()) for t in by_image)}
@@ -85,6 +87,11 @@ class Thermostat:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.t, self.memory = state["t"], dict(state["memory"])
+
+
+def plain(number: Any) -> Any:
+    """A tensor's or numpy's number as Python's, which a checkpoint keeps; what else there is as it is."""
+    return number.item() if hasattr(number, "item") else number
 
 
 def above_zero(t: Scalar) -> Scalar:
