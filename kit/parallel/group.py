@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -49,6 +50,10 @@ class Group(Ranks):
 
     def mean(self, x: Tensor) -> Tensor:
         return (self.sum(x.double()) / self.count).to(x.dtype)
+
+    def agreed(self, number: float) -> float:
+        every = self.all_gather(torch.tensor(number, dtype=torch.float64)).tolist()
+        return number if len(set(every)) == 1 else fmean(every)
 
     def all_gather(self, x: Tensor) -> Tensor:
         every = x.new_empty(self.count, *x.shape)

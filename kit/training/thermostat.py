@@ -48,14 +48,19 @@ class Thermostat:
         return {name: Sides(*map(above_zero, each)) for name, each in of.items()}
 
     def observe(self, at: Moment, parts: Sequence[Moment] = ()) -> None:
-        """Moves t after a batch, whose losses may have left gradients in the temperatures given for its parts."""
+        """Moves t after a batch, whose losses may have left gradients in the temperatures given for its parts. Of a
+        policy that knows nothing of ranks, which see a part each, it becomes the mean of theirs."""
         slopes = {name: slope for name in self.teachers if (slope := slope_of(name, parts, at.ranks)) is not None}
         with torch.cuda.stream(at.beside if self.policy.early else None):
             after = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
         for t in after.values() if isinstance(after, Mapping) else [after]:
             if not isinstance(t, Real) and not (isinstance(t, Tensor) and t.numel() == 1):
                 raise self._none("goes on with", repr(t), "one number, or one a teacher")
-        self.t = {name: plain(t) for name, t in after.items()} if isinstance(after, Mapping) else plain(after)
+        agreed = at.ranks.agreed
+        if isinstance(after, Mapping):
+            self.t = {name: agreed(plain(t)) for name, t in after.items()}
+        else:
+            self.t = agreed(plain(after))
         self.memory = {name: plain(number) for name, number in self.memory.items()}
 
     def _none(self, does: str, what: str, allowed: str) -> KitError:
