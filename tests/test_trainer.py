@@ -578,7 +578,7 @@ def test_batch_top1_is_the_share_of_hits():
     assert topk_correct(z[:, :2], torch.tensor([1, 1, 1])).tolist() == [
         1,
         3,
-    ]  # two classes: all are among the best five
+    ]  # of two classes, all
     training = Training(hard(2), DATA, cnn(0), {}, seed=0).run()
     of_epoch = [row["batch_top1"] for row in training.steps()[:6]]
     assert training.epochs[0]["train_top1"] == pytest.approx(np.mean(of_epoch))
