@@ -31,7 +31,7 @@ class Learned(Policy):
     kind: Literal["ctkd"] = "ctkd"
     least: float = Field(default=1.0, ge=1, exclude_if=lambda least: least == 1.0)
     span: float = Field(default=20.0, gt=0, exclude_if=lambda span: span == 20.0)
-    lr: float | None = Field(default=None, gt=0, description="None: the student's at each step; a number: it stays")
+    lr: float | None = Field(default=None, ge=0, description="None: the student's at each step; a number: it stays")
     momentum: float = 0.9
     weight_decay: float = 5e-4
 
