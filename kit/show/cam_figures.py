@@ -204,13 +204,13 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     planted = "energy_shortcut" in means
     measures = [
         Measure("accuracy", "test Top-1 %", scale=100),
-        Measure("energy_mask", f"on {region} %", scale=100, dots=True),
+        Measure("energy_mask", f"on {region} %", scale=100, dots=True, limits=(0, 100)),
         Measure("energy_box", "in box %", scale=100),
         Measure("pointing", "pointing %", scale=100),
         Measure("iou", "IoU %", scale=100),
         Measure("road", "ROAD ×100", scale=100),
         Measure("energy_shortcut", "on shortcut %", scale=100),
-        Measure("agreement", "ρ to teacher ×100", scale=100, dots=True),
+        Measure("agreement", "ρ to teacher ×100", scale=100, dots=True, limits=(-100, 100)),
         Measure("empty", "empty %", scale=100),
     ]
     measures = [measure for measure in measures if measure.column in means]  # data without regions have not all of them
