@@ -97,8 +97,13 @@ def gain(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], co
 
 def saving(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> pd.Series:
     """What ours saves of theirs, in % (positive is cheaper), by seed; columns may be a sum like 'a+b'."""
+    return 100 * (1 - ratio(frame, ours, theirs, column))
+
+
+def ratio(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> pd.Series:
+    """Ours over theirs, by seed."""
     a, b = paired(frame, ours, theirs, column)
-    return 100 * (1 - a / b)
+    return a / b
 
 
 def paired(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kit.data.base import Dataset
 from kit.grid.engines import Engine
-from kit.paper.claims import Claim, gained, judged, number, plus_minus, saving
+from kit.paper.claims import Claim, gained, judged, number, plus_minus, ratio, saving
 from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, Timed
 
@@ -51,7 +51,6 @@ def printed(label: str, reading: str) -> Timed | None:
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a procedure: the paper's figures, and this kit's as mean ± half of the 95 % interval over seeds."""
-    baseline = frame.query("temperature == 'T=5' and reading == 'printed'")["seconds"].mean()
     lines = []
     for (label, reading), cell in frame.groupby(["temperature", "reading"], sort=False):
         paper = printed(label, reading)
@@ -64,7 +63,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         }
         measures = accuracies(cell, "train Top-1", "test Top-1", "test Top-5") | {
             "CPU s": plus_minus(cell["seconds"]),
-            "time / T=5": number(cell["seconds"].mean() / baseline, 2),
+            "time / T=5": plus_minus(ratio(frame, (label, reading), BASELINES[0], "seconds"), 2),
             "TFLOP": number((cell["student_flops"] + cell["teacher_flops"]).mean() / 1e12, 2),
             "soft stages ended at epoch": soft_ends(cell),
         }

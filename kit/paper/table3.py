@@ -12,7 +12,7 @@ from kit import recipe
 from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import TITLES
-from kit.paper.claims import Claim, gain, guessing, judged, number, paired, plus_minus, rounding, saving
+from kit.paper.claims import Claim, gain, guessing, judged, number, plus_minus, ratio, rounding, saving
 from kit.paper.plan import Plan, Row, Stages, accuracies, cells, data_of, measured, rows, soft_ends
 from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, Configuration, Timed
 
@@ -69,8 +69,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a configuration and procedure: the paper's Top-5 and time, and this kit's figures with intervals."""
     lines = []
     for (group, label, reading), cell in frame.groupby(["group", "temperature", "reading"], sort=False):
-        paper = printed(group, label, reading)
-        relative = paired_ratio(frame[frame["group"] == group], (label, reading), ("T=5", "printed"))
+        paper, here = printed(group, label, reading), frame[frame["group"] == group]
         line = {
             "configuration": group,
             "data": data_of(cell),
@@ -81,7 +80,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         }
         measures = accuracies(cell, "train Top-1", "train Top-5", "test Top-1", "test Top-5") | {
             "CPU s": plus_minus(cell["seconds"]),
-            "time / T=5": plus_minus(relative, 2),
+            "time / T=5": plus_minus(ratio(here, (label, reading), BASELINES[0], "seconds"), 2),
             "student GFLOP": number(cell["student_flops"].mean() / 1e9),
             "teacher GFLOP": number(cell["teacher_flops"].mean() / 1e9),
             "teachers' own training, CPU s": number(cell["teacher_seconds"].mean()),
@@ -89,12 +88,6 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         }
         lines.append(line | cells(cell, measures))
     return pd.DataFrame(lines)
-
-
-def paired_ratio(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str]) -> list[float]:
-    """Our seconds over theirs, seed by seed."""
-    a, b = paired(frame, ours, theirs, "seconds")
-    return list(a / b)
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -106,7 +99,7 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
 
     A configuration in which a side failed at every seed is left out, and said to be. `data` are by role.
     """
-    found, configurations = [], frame["group"].nunique()
+    found = []
     for T, reading in BASELINES:
         baseline, against = (T, reading), f"{T}, Eq. (1) {reading}"
         for text, column, paper, unit, measure in (
@@ -118,46 +111,49 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
         ):
             if unit == "points" and column not in frame:  # of five classes or fewer
                 continue
-            kept, accuracy = by_configuration(frame, measure, baseline, column), unit == "points"
-            left_out = f", {kept.shape[1]} of {configurations} configurations" * (kept.shape[1] < configurations)
+            measured, left_out = over_configurations(frame, measure, baseline, column)
+            accuracy = unit == "points"
             claim = Claim(
                 f"the method {text}",
                 "Table 3, Section 2.4",
                 paper,
                 unit,
-                kept.mean(axis="columns", skipna=False),
+                measured,
                 against + left_out,
                 quantity=column,
                 rounding=rounding(frame, column, data) if accuracy else 0.0,
                 at_chance=guessing(frame, (OURS, baseline), column, data) if accuracy else "",
             )
             found.append(claim)
-        large, small = (frame[frame["role"] == role] for role in ("imagenet", "cifar-10"))
-        if len(large) and len(small) and "test_top5" in frame:
-            gains = [
-                by_configuration(rows, gain, baseline, "test_top5").mean(axis="columns") for rows in (large, small)
-            ]
+        roles = [frame[frame["role"] == role] for role in ("imagenet", "cifar-10")]
+        if all(map(len, roles)) and "test_top5" in frame:
+            (large, fewer), (small, too) = (over_configurations(of, gain, baseline, "test_top5") for of in roles)
+            near = [guessing(of, (OURS, baseline), "test_top5", data) for of in roles]
             claim = Claim(
                 "the method gains more Top-5 on ImageNet than on CIFAR-10",
                 "Table 3, Section 3",
                 f"{printed_gain(T, 'imagenet') - printed_gain(T, 'cifar-10'):+.2f} points in Table 3",
                 "points",
-                (gains[0] - gains[1]).dropna(),
-                against,
+                large - small,
+                against + fewer + too,
                 quantity="gains",
-                rounding=hypot(*(rounding(rows, "test_top5", data) for rows in (large, small))),
+                rounding=hypot(*(rounding(of, "test_top5", data) for of in roles)),
+                at_chance="; ".join(filter(None, near)),
             )
             found.append(claim)
     return found
 
 
-def by_configuration(
+def over_configurations(
     frame: pd.DataFrame, measure: Callable[..., pd.Series], baseline: tuple[str, str], column: str
-) -> pd.DataFrame:
-    """What `measure` finds of ours against the baseline, (seeds × configurations) in which it finds anything."""
+) -> tuple[pd.Series, str]:
+    """The mean over configurations of what `measure` finds of ours against the baseline, by seed, NaN at a seed at
+    which one has nothing. Those that have nothing at any seed are left out, and said to be in words."""
     groups = frame.groupby("group", sort=False)
     measured = pd.DataFrame({name: measure(here, OURS, baseline, column) for name, here in groups})
-    return measured.dropna(axis="columns", how="all")
+    kept = measured.dropna(axis="columns", how="all")
+    left_out = f", {kept.shape[1]} of {measured.shape[1]} configurations" * (kept.shape[1] < measured.shape[1])
+    return kept.mean(axis="columns", skipna=False), left_out
 
 
 def printed_gain(T: str, role: str | None = None) -> float:
