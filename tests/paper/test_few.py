@@ -61,10 +61,12 @@ def test_a_table_of_two_classes_has_no_top_5(number, two_images):
     frame = collect(rows, train_all(runs_of(rows), jobs=1))
     draw = {"5": beyond_figures.table_5, "6": several_figures.table_6}
     draw |= {each: getattr(paper_figures, f"table_{each}") for each in "123"}
-    picture = draw[number](plan, rows, frame).picture()
+    shown = draw[number](plan, rows, frame)
+    picture = shown.picture()
     drawn = {text.get_text() for ax in picture.axes for text in ax.texts}
     named = {*table.summary(frame), *table.verdicts(frame, plan)["claim"], *drawn}
     assert {"test Top-1", "test Top-1 %"} <= named and not any("Top-5" in name for name in named if "paper" not in name)
+    assert "Top-5" not in shown.html
 
 
 def test_table_4_of_two_classes_judges_no_top_5(two_images, monkeypatch):
