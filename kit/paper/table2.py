@@ -8,8 +8,8 @@ import pandas as pd
 
 from kit.data.base import Dataset
 from kit.grid.engines import Engine
-from kit.paper.claims import Claim, gained, judged, number, plus_minus, ratio, saving
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends
+from kit.paper.claims import Claim, gained, judged, number, own_claims, plus_minus, ratio, saving
+from kit.paper.plan import Plan, Row, Stages, accuracies, cells, data_by_role, measured, rows, soft_ends
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, Timed
 
 ROLE, BIG, SMALL, STUDENT = "cifar-100", "resnet50", "vgg19", "resnet34"
@@ -72,7 +72,12 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {ROLE: plan.data(ROLE).load()}))
+    return judged(claims(frame, data_by_role(frame, plan)))
+
+
+def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Judges the reader's own procedures against each of the paper's, by test Top-1."""
+    return judged(own_claims(frame, PROCEDURES, data_by_role(frame, plan)))
 
 
 def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:

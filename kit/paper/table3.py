@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import hypot
 from statistics import fmean
 
@@ -12,8 +12,8 @@ from kit import recipe
 from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import TITLES
-from kit.paper.claims import Claim, gain, guessing, judged, number, plus_minus, ratio, rounding, saving
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, data_of, measured, rows, soft_ends
+from kit.paper.claims import Claim, gained, judged, number, over_configurations, own_claims, plus_minus, ratio, saving
+from kit.paper.plan import Plan, Row, Stages, accuracies, cells, data_by_role, data_of, measured, rows, soft_ends
 from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, Configuration, Timed
 
 ROLES = tuple(dict.fromkeys(configuration.role for configuration in TABLE_3))
@@ -91,7 +91,12 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {role: plan.data(role).load() for role in set(frame["role"])}))
+    return judged(claims(frame, data_by_role(frame, plan)))
+
+
+def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Judges the reader's own procedures against each of the paper's: mean test Top-1 over configurations."""
+    return judged(own_claims(frame, PROCEDURES, data_by_role(frame, plan)))
 
 
 def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
@@ -102,58 +107,38 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
     found = []
     for T, reading in BASELINES:
         baseline, against = (T, reading), f"{T}, Eq. (1) {reading}"
-        for text, column, paper, unit, measure in (
-            ("raises mean test Top-1", "test_top1", "+2.45 %", "points", gain),
-            ("raises mean training Top-1", "train_top1", "+2.45 %", "points", gain),
-            ("raises mean test Top-5", "test_top5", f"{printed_gain(T):+.2f} points in Table 3", "points", gain),
-            ("saves time on average", "seconds", "+26.33 %", "%", saving),
-            ("saves FLOPs on average", "student_flops+teacher_flops", "+26.33 % of the time", "%", saving),
+        for text, column, paper, unit in (
+            ("raises mean test Top-1", "test_top1", "+2.45 %", "points"),
+            ("raises mean training Top-1", "train_top1", "+2.45 %", "points"),
+            ("raises mean test Top-5", "test_top5", f"{printed_gain(T):+.2f} points in Table 3", "points"),
+            ("saves time on average", "seconds", "+26.33 %", "%"),
+            ("saves FLOPs on average", "student_flops+teacher_flops", "+26.33 % of the time", "%"),
         ):
-            if unit == "points" and column not in frame:  # of five classes or fewer
+            if unit == "%":
+                measured = over_configurations(frame, saving, OURS, baseline, column)
+            elif column in frame:
+                measured = gained(frame, OURS, baseline, column, data)
+            else:  # of five classes or fewer
                 continue
-            measured, left_out = over_configurations(frame, measure, baseline, column)
-            accuracy = unit == "points"
-            claim = Claim(
-                f"the method {text}",
-                "Table 3, Section 2.4",
-                paper,
-                unit,
-                measured,
-                against + left_out,
-                quantity=column,
-                rounding=rounding(frame, column, data) if accuracy else 0.0,
-                at_chance=guessing(frame, (OURS, baseline), column, data) if accuracy else "",
-            )
-            found.append(claim)
+            where = "Table 3, Section 2.4"
+            found.append(Claim(f"the method {text}", where, paper, unit, against=against, quantity=column, **measured))
         roles = [frame[frame["role"] == role] for role in ("imagenet", "cifar-10")]
         if all(map(len, roles)) and "test_top5" in frame:
-            (large, fewer), (small, too) = (over_configurations(of, gain, baseline, "test_top5") for of in roles)
-            near = [guessing(of, (OURS, baseline), "test_top5", data) for of in roles]
+            large, small = (gained(of, OURS, baseline, "test_top5", data) for of in roles)
             claim = Claim(
                 "the method gains more Top-5 on ImageNet than on CIFAR-10",
                 "Table 3, Section 3",
                 f"{printed_gain(T, 'imagenet') - printed_gain(T, 'cifar-10'):+.2f} points in Table 3",
                 "points",
-                large - small,
-                against + fewer + too,
+                large["differences"] - small["differences"],
+                against,
                 quantity="gains",
-                rounding=hypot(*(rounding(of, "test_top5", data) for of in roles)),
-                at_chance="; ".join(filter(None, near)),
+                rounding=hypot(large["rounding"], small["rounding"]),
+                at_chance="; ".join(filter(None, (large["at_chance"], small["at_chance"]))),
+                left_out=large["left_out"] + small["left_out"],
             )
             found.append(claim)
     return found
-
-
-def over_configurations(
-    frame: pd.DataFrame, measure: Callable[..., pd.Series], baseline: tuple[str, str], column: str
-) -> tuple[pd.Series, str]:
-    """The mean over configurations of what `measure` finds of ours against the baseline, by seed, NaN at a seed at
-    which one has nothing. Those that have nothing at any seed are left out, and said to be in words."""
-    groups = frame.groupby("group", sort=False)
-    measured = pd.DataFrame({name: measure(here, OURS, baseline, column) for name, here in groups})
-    kept = measured.dropna(axis="columns", how="all")
-    left_out = f", {kept.shape[1]} of {measured.shape[1]} configurations" * (kept.shape[1] < measured.shape[1])
-    return kept.mean(axis="columns", skipna=False), left_out
 
 
 def printed_gain(T: str, role: str | None = None) -> float:
