@@ -96,9 +96,12 @@ def no_training(monkeypatch):
         ([*DISTIL, "--data", "/no/such/folder"], "folder '/no/such/folder' is not there"),
         (["train"], "--student"),
         (["train", "--student", "cnn", "--small-teacher", "vgg16"], "--small-teacher 'vgg16' needs a big teacher"),
-        (["train", "--student", "cnn", "--k", "0.5"], "k: 0.5"),  # though without a teacher nothing would use it
+        (["train", "--student", "cnn", "--k", "0.5"], "--k 0.5 needs a big teacher; give --teacher"),
         (["train", "--student", "cnn", "--alpha", "2"], "alpha: 2.0"),
-        (["train", "--student", "cnn", "--temperature", "-1"], "T: -1.0"),
+        (["train", "--student", "cnn", "--temperature", "5"], "--temperature '5' needs a big teacher; give --teacher"),
+        (["train", "--student", "cnn", "--teacher", ""], "teacher: '' is not allowed"),  # of a shell's unset variable
+        (["judge", "--data", ""], "data: '' is not allowed"),
+        ([*DISTIL, "--temperature", "5", "--rate", "3"], "--rate 3.0 is not allowed; allowed: without it, as tempera"),
         (["train", "--student", "cnn", "--colour", "red"], "--colour"),
         (["table", "9"], "table '9' is not known; allowed: 1, 2"),
         (["table", "2", "--preset", "huge"], "preset 'huge'"),
@@ -115,6 +118,13 @@ def no_training(monkeypatch):
         (["figures", "00", "-p", "colour=red"], "notebook parameter 'colour'"),
         (["figures", "00", "-p", "colour"], "parameter 'colour' is not of the form NAME=VALUE"),
         (["figures", "09", "-p", 'networks={"student":'], "parameter 'networks' '{\"student\":' is not JSON"),
+        (
+            ["figures", "09", "-p", "networks=abc"],
+            "notebook parameter networks 'abc' is not allowed; allowed: a JSON o",
+        ),
+        (["figures", "09", "-p", 'networks={"seeds": 2}'], "networks has 'seeds'; allowed: -p seeds=… beside it"),
+        (["figures", "09", "-p", 'networks={"studnet": "cnn"}'], "studnet: 'cnn' is not allowed"),
+        (["figures", "09", "-p", 'networks={"student": "cnm"}'], "model 'cnm'"),
         (["figures", "00", "-p", "seeds=many"], "notebook parameter seeds: 'many'"),
         (["figures", "01", "--preset", "huge"], "preset 'huge'"),
         (["figures", "01", "--data", "/no/such/folder"], "'/no/such/folder'"),
