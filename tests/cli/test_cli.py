@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -357,6 +358,7 @@ def test_data_list(capsys):
 def test_doctor_says_what_is_here(capsys):
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
+    assert f"small-teacher-kit {tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}\n" in told
     assert f"torch {torch.__version__.split('+')[0]}" in told
     assert f"python {sys.version.split()[0]}" in told
     for role in ("cifar-10: scikit-learn digits (embedded)", "cifar-100: ", "imagenet: ", "hrsc2016: "):
