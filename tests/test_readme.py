@@ -1,5 +1,5 @@
-"""The README is true: its examples run as they stand, its notebooks exist; so do the examples of CONTRIBUTING
-and of docs/data.md."""
+"""The README is true: its examples run as they stand, its notebooks exist; so do the examples of CONTRIBUTING,
+docs/data.md and docs/several.md."""
 
 import re
 import shlex
@@ -16,6 +16,7 @@ from kit.__main__ import main
 from kit.paper import table4
 from kit.paper.plan import Plan
 from kit.paper.settings import Settings
+from kit.recipe import Recipe
 from kit.runs import train, with_teachers
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +67,12 @@ def test_the_example_of_own_arrays_trains_as_it_stands(capsys):
     (code,) = examples((ROOT / "docs" / "data.md").read_text(encoding="utf-8"))
     exec(code, names)
     assert float(capsys.readouterr().out) == names["training"].metrics()["test_top1"] > 0.5
+
+
+def test_the_example_of_several_teachers_is_a_recipe_for_as_many_epochs():
+    names: dict = {}
+    exec(examples((ROOT / "docs" / "several.md").read_text(encoding="utf-8"))[0], names)
+    assert Recipe(stages=names["stages"], epochs=names["epochs"], batch=20, lr=0.1).teachers == ("small", "big")
 
 
 def test_the_example_of_an_own_method_is_a_row_of_table_4():
