@@ -84,7 +84,7 @@ def cam(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
-    """Draw heat maps of a folder of images: overlays, a sheet and cam.csv."""
+    """Draw heat maps of a folder of images. Writes overlays, a sheet and cam.csv."""
     from kit.runs.store import stored
     from kit.show import cam_folder
 

@@ -17,9 +17,9 @@ from kit.data.roles import EVERY, OWN
 from kit.errors import KitError, one_of
 
 RECIPES = ("kit", "crd")
-OF_TEACHING = (  # how a teacher teaches: without one, none of these changes anything, and with one, not all
+OF_TEACHING = (  # how teachers teach: without one, none of these changes anything, and with one, not all
     "temperature", "reading", "k", "alpha", "rate", "follows", "optimiser", "normalised", "floor", "t_squared",
-    "logits",
+    "logits", "third_teacher",
 )  # fmt: skip
 AT_ONCE = ("together", "graduation")  # temperatures of all teachers in one stage: one t, and one t each
 OTHERS = (
@@ -135,11 +135,6 @@ class Settings(BaseModel):
         one_of("recipe", self.recipe, RECIPES)
         for model in filter(None, (self.student, self.teacher, self.small_teacher, self.third_teacher)):
             check_name(model)
-        if self.small_teacher and not self.teacher:
-            raise KitError(f"--small-teacher {self.small_teacher!r} needs a big teacher; give --teacher")
-        if self.third_teacher and self.temperature not in AT_ONCE:
-            allowed = f"with --temperature {' or '.join(AT_ONCE)}, where all teach at once"
-            raise KitError(f"--third-teacher {self.third_teacher!r} is not allowed; allowed: {allowed}")
         plan = self.plan()
         student, big, small = (self._chosen(whose) for whose in ("student", "teacher", "small_teacher"))
         changes = {"width": self.width, "batch": self.batch, "lr": self.lr}
@@ -234,15 +229,10 @@ class Settings(BaseModel):
         from kit.siblings.rows import NAMED
         from kit.training.steering import checked, steered
 
-        used = self._used
-        for name in OF_TEACHING:
-            if name not in used and getattr(self, name) != Settings.model_fields[name].default:
-                raise self._of_no_use(name)
+        self._check_use()
         if not self.teacher:
             return recipe.hard_labels()
         if self.temperature in [*NAMED]:
-            if self.small_teacher:
-                raise self._of_no_use("small_teacher")
             return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in NAMED[self.temperature](epochs))
         policy = self.policy(epochs)
         improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
@@ -250,11 +240,6 @@ class Settings(BaseModel):
             asked = {"small": self.small_teacher, "big": self.teacher, "third": self.third_teacher}
             return at_once([name for name, network in asked.items() if network], policy, improved["alpha"])
         if self.recipe == "crd" and isinstance(policy, recipe.Fixed):
-            if self.small_teacher:
-                raise KitError(
-                    f"--small-teacher {self.small_teacher!r} is not of recipe 'crd' at a fixed T, where the big "
-                    f"teacher alone teaches; allowed: with --temperature adaptive or schedule"
-                )
             return crd.stages(policy.T, crd.ALPHA if self.alpha is None else self.alpha)
         if self.small_teacher:
             return recipe.small_teacher(policy, **improved)
@@ -262,9 +247,26 @@ class Settings(BaseModel):
             return recipe.eq1(policy.T, self.reading, recipe.ALPHA if self.alpha is None else self.alpha)
         return recipe.big_teacher_only(policy, **improved)
 
+    def _check_use(self) -> None:
+        """Raises KitError for the first option of teaching that is given and changes nothing."""
+        used = self._used
+        for name in (*OF_TEACHING, "small_teacher"):
+            value, usual = getattr(self, name), Settings.model_fields[name].default
+            if name in used or value == usual:
+                continue
+            option = f"--{name.replace('_', '-')} {value!r}"
+            if not self.teacher:
+                raise KitError(f"{option} needs a big teacher; give --teacher")
+            allowed = "without it" if usual is None else repr(usual)
+            word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
+            recipe = f" of recipe {self.recipe}" if self.recipe != "kit" else ""
+            small = " with a small teacher" if self.small_teacher and name != "small_teacher" else ""
+            why = f"as temperature {word!r}{recipe}{small} has no use for it"
+            raise KitError(f"{option} is not allowed; allowed: {allowed}, {why}")
+
     @property
     def _used(self) -> set[str]:
-        """Those of OF_TEACHING that change something, by name."""
+        """Those options of teaching that change something, by name."""
         from kit.siblings.rows import NAMED
         from kit.temperature import Fixed, Policy
 
@@ -274,29 +276,16 @@ class Settings(BaseModel):
         if self.temperature in [*NAMED]:
             return always | {"k"}.intersection(NAMED[self.temperature](1)[0].temperature.steerable)
         policy = self.policy(1)
-        of_policy = [] if isinstance(self.temperature, Policy) else type(policy).model_fields
-        if self.temperature in AT_ONCE:
-            return always | {"alpha", *of_policy}
-        is_eq1 = isinstance(policy, Fixed) and not self.small_teacher
-        return always | {"alpha", "reading" if is_eq1 else "t_squared", *of_policy}
+        if isinstance(policy, Fixed) and (self.recipe == "crd" or not self.small_teacher):
+            return always | {"alpha", "reading"}
+        of_policy = set() if isinstance(self.temperature, Policy) else {*type(policy).model_fields}
+        of_loss = {"third_teacher"} if self.temperature in AT_ONCE else {"t_squared"}
+        return always | {"small_teacher", "alpha"} | of_policy | of_loss
 
     def pruned(self) -> Settings:
         """The same training, described without options that change nothing."""
         usual = {name: Settings.model_fields[name].default for name in OF_TEACHING}
         return self.model_copy(update={name: value for name, value in usual.items() if name not in self._used})
-
-    def _of_no_use(self, name: str) -> KitError:
-        """An option that changes nothing, as an error to raise."""
-        value, usual = getattr(self, name), Settings.model_fields[name].default
-        option = f"--{name.replace('_', '-')} {value!r}"
-        if not self.teacher:
-            return KitError(f"{option} needs a big teacher; give --teacher")
-        allowed = "without it" if usual is None else repr(usual)
-        word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
-        small = " with a small teacher" if self.small_teacher else ""
-        return KitError(
-            f"{option} is not allowed; allowed: {allowed}, as temperature {word!r}{small} has no use for it"
-        )
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,7 @@ def no_training(monkeypatch):
         (["table", "2", "--preset", "huge"], "preset 'huge'"),
         (["table", "2", "--assistants", "vgg16"], "table 2 has no assistants; allowed: for table 4"),
         (["table", "4", "--assistants", "vgg16,tiny"], "model 'tiny'"),
+        (["table", "4", "--assistants", ""], "model '' is not known; allowed: cnn, "),  # no assistant is no such method
         (["table", "4", "--preset", "smoke", "--cost-target", "3e4"], "cost target 30000 FLOPs an image cannot be met"),
         (["table", "4", "--preset", "smoke", "--cost-target", "nan"], "cost target nan FLOPs"),
         (["table", "2", "--seeds", "0"], "--seeds 0 is not allowed; allowed: a whole number from 1 up"),
@@ -167,10 +169,18 @@ def test_without_a_command_there_is_help(capsys):
         assert captured.err == ""
 
 
-@pytest.mark.parametrize("command", ["figures", "train", "table", "doctor", "data", "cache"])
-def test_every_command_has_help(command, capsys):
-    assert main([command, "--help"]) == 0
-    assert "Usage: python -m kit" in capsys.readouterr().out
+def test_every_command_is_told_in_a_line_that_is_not_cut_and_has_help(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    seen = set()
+    for group in ([], ["data"], ["cache"]):
+        assert main([*group, "--help"]) == 0
+        listed = capsys.readouterr().out.partition("Commands:")[2]
+        for command, told in re.findall(r"^  ([a-z]+)  +(\w.+)$", listed, re.M):
+            assert told.endswith(".") and not told.endswith("..")
+            assert main([*group, command, "--help"]) == 0
+            assert "Usage: python -m kit" in capsys.readouterr().out
+            seen.add(command)
+    assert {"figures", "train", "judge", "cam", "download", "prune"} <= seen
 
 
 def test_as_a_program_wrong_input_is_one_line_and_status_2(tmp_path):
