@@ -52,7 +52,7 @@ class Question(Settings):
     third_teacher: ClassVar[None] = None  # no row here has teachers at once
 
     role: str | None = Field(None, description="default: the folder of --data, else the embedded digits")
-    teacher: str = Field("vgg16", min_length=1, description="the big teacher")
+    teacher: str = Field("vgg16", description="the big teacher")
     small_teacher: str | None = Field(
         "cnn", min_length=1, description=f"learnt from first in the last row; {NO_SMALL!r}: no such row"
     )
@@ -95,7 +95,7 @@ class Question(Settings):
             own |= {"student": "cnn", "width": half if self.width is None else self.width}
         if self.role is None:
             own |= {"role": "cifar-10", "source": "embedded"}
-        return Settings(**own | method.changes | {"seed": self.seed + seed})
+        return Settings(**own | method.changes | {"seed": self.seed + seed}).pruned()
 
     def rows(self) -> list[Row]:
         """Every method's row, a run a seed. KitError and ValidationError for what is not allowed."""

@@ -138,10 +138,9 @@ class Lane:
         return heated.model_copy(update=moved)
 
     def _heated(self, base: Settings) -> Settings:
-        """The settings at this lane's temperature; without a third teacher where not all teach at once."""
+        """The settings at this lane's temperature, without what has no use at it."""
         temperature, reading = self._temperatures[self.temperature.value]
-        third = base.third_teacher if self.is_at_once else None
-        return base.model_copy(update={"temperature": temperature, "reading": reading, "third_teacher": third})
+        return base.model_copy(update={"temperature": temperature, "reading": reading}).pruned()
 
     @property
     def is_at_once(self) -> bool:

@@ -271,7 +271,11 @@ def test_weights_of_any_network(folder, tmp_path, capsys):
         ("--args", "{}"): "w.pth' do not fit my_nets.py:tiny: missing: 0.weight, ",
         ("--model", "cnn"): "model 'cnn' has no arguments; allowed: for torchvision:NAME",
         ("--model", "timm:resnet10"): "network 'timm:resnet10' is not known; nearest: resnet10t",
-        ("--classes", "1"): "--classes '1' is not allowed; allowed: two or more",
+        ("--classes", "1"): "--classes '1' is not allowed; allowed: their number, 2 to ",
+        ("--classes", "99999999999"): "--classes '99999999999' is not allowed",
+        ("--classes", "cat,,dog"): "--classes 'cat,,dog' is not allowed",
+        ("--classes", "cat,dog,cat"): "or two names and more, each once",
+        ("--data", "pets"): "--data 'pets' is for --run",
     }.items():
         assert said in refused([*words, *further], capsys)
     assert "--px 24 is for --weights" in refused(["--run", "0" * 16, "--px", "24"], capsys)
@@ -282,6 +286,7 @@ def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
     of_run = ["--run", run.hash, "--images", folder, *out]
     line = refused([*of_run, "--layer", "layer9"], capsys)
     assert "layer 'layer9' is not known; allowed: layer4, " in line and line.endswith(" more")
+    assert "--limit 3 is of a run's test split" in refused([*of_run, "--limit", "3"], capsys)
     assert "method 'cam' is not known" in refused([*of_run, "--method", "cam"], capsys)
     assert "class 99 is out of range; allowed: 0 to 12" in refused([*of_run, "--class", "99"], capsys)
     for unknown in ("0123456789abcdef", "../runs", ""):
