@@ -139,13 +139,12 @@ class Lane:
         return heated.model_copy(update=moved)
 
     def _heated(self, base: Settings) -> Settings:
-        """The settings at this lane's temperature; without a third teacher where not all teach at once, and without a
-        small one in Eq. (1), which has the big one alone."""
+        """The settings at this lane's temperature, without what has no use at it: Eq. (1) has the big teacher alone."""
         temperature, reading = self._temperatures[self.temperature.value]
-        left_out = [] if self.is_at_once else ["third_teacher"]
+        changes: dict[str, object] = {"temperature": temperature, "reading": reading}
         if EQ_1 in self.temperature.value and not isinstance(temperature, Policy):
-            left_out.append("small_teacher")
-        return base.model_copy(update={"temperature": temperature, "reading": reading} | without(left_out))
+            changes |= without(["small_teacher"])
+        return base.model_copy(update=changes).pruned()
 
     @property
     def is_at_once(self) -> bool:

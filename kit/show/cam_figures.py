@@ -94,21 +94,21 @@ def fig2(
     columns = _columns([each for each in seen if each.seed == plan.first_seed], reading)
     subjects = [each for _, each in columns]
     layers = {each.student: each.heat.layer for each in subjects}
-    regions = scenes.masks is not None
-    outlined = f"outlined: the {scenes.region}; under each map: its energy inside, " if regions else "under each map: "
+    marks = "✓ the network predicts the class, ✗ another"
+    inside = f"outlined: the {scenes.region}; under each map: its energy inside, {marks}"
     text = caption(
         plan,
         rows,
         f"{subjects[0].heat.method} for the true class, seed {plan.first_seed}, T = 5 and T = 20 by Eq. (1) {reading}",
         "layers: " + ", ".join(f"{name} {layer}" for name, layer in layers.items()),
-        f"{outlined}✓ the network predicts the class, ✗ another",
+        f"under each map: {marks}" if scenes.masks is None else inside,
     )
     title = "Fig. 2 · Where explained models and their ResNet-34 students look"
     width = LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT
     head, foot = style.frame_heights(width, title, text)
     page = Page(width, head + HEADS + len(chosen) * ROW + foot, title, text)
     ax, first = page.axes, head + HEADS
-    ax.text(LEFT + TILE / 2, first - 10, "image, box" if regions else "image", **CENTRED)
+    ax.text(LEFT + TILE / 2, first - 10, "image" if scenes.masks is None else "image, box", **CENTRED)
     _column_heads(ax, columns, first)
     score = frame.set_index([*BY, "seed", "image"]).sort_index()
     before = None
@@ -201,7 +201,7 @@ def _under(line: pd.Series) -> str:
 def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """Every score over the whole test split, mean and t-interval over seeds, for students, teachers and controls."""
     means, region = by_seed(frame[frame["temperature"] != "oracle"]), region_of(frame)
-    planted, regions = "energy_shortcut" in means, "energy_mask" in means
+    planted = "energy_shortcut" in means
     measures = [
         Measure("accuracy", "test Top-1 %", scale=100),
         Measure("energy_mask", f"on {region} %", scale=100, dots=True, limits=(0, 100)),
@@ -214,6 +214,10 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
         Measure("empty", "empty %", scale=100),
     ]
     measures = [measure for measure in measures if measure.column in means]  # data without regions have not all of them
+    against = (
+        f"on {region}, in box{', on shortcut' * planted}: shares of the map's energy",
+        f"pointing game and IoU (at half of the map's maximum) against the {region}",
+    )
     means = means[[*BY, *(measure.column for measure in measures)]]
     means = means.sort_values("teacher", key=lambda names: names.map(list(names.unique()).index), kind="stable")
     cells = means.groupby(BY, sort=False).agg(list).reset_index()
@@ -227,8 +231,7 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
             plan,
             rows,
             BAND,
-            *[f"on {region}, in box{', on shortcut' * planted}: shares of the map's energy"] * regions,
-            *[f"pointing game and IoU (at half of the map's maximum) against the {region}"] * regions,
+            *against * ("energy_mask" in means),
             "ROAD on every tenth image or fewer",
             *["shortcut: over images with a float in view"] * planted,
         ),
