@@ -33,7 +33,7 @@ from kit.live.snapshot import written
 from kit.live.state import State
 from kit.models import MODELS, TITLES
 from kit.networks.named import check_name
-from kit.paper.settings import Settings
+from kit.paper.settings import AT_ONCE, Settings
 from kit.show.labels import Labels
 from kit.show.widgets import WIDTH, Coalesced
 from kit.temperature import Policy
@@ -97,7 +97,8 @@ def cockpit(
             check_name(model)
         usual = settings.plan().size(settings.role).epochs
         if settings.temperature not in [*own]:
-            settings.stages(max(1, settings.epochs or usual))
+            hidden = {} if settings.temperature in AT_ONCE else {"third_teacher": None}
+            settings.model_copy(update=hidden).stages(max(1, settings.epochs or usual))
     except ValidationError as error:
         raise KitError(one_line(error)) from None
     former = _current() if _current else None

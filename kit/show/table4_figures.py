@@ -44,7 +44,7 @@ def nothing_finished(comparison: Comparison, title: str, *labels: str) -> Table:
     """What stands where no run of a picture finished: what became of the rows of these labels."""
     lines = comparison.frame[comparison.frame["label"].isin(labels)]
     lines = lines[["label", "budget", "seed", "status"]].rename(columns={"label": "row", "status": "ended"})
-    return plain_table(lines.reset_index(drop=True), title, caption(comparison))
+    return plain_table(lines, title, caption(comparison))
 
 
 # ---- a picture a method -------------------------------------------------------------------------------------------
@@ -297,13 +297,12 @@ def search_size(comparison: Comparison) -> str:
 def readings_figure(comparison: Comparison) -> Table:
     """What each row is a reading of."""
     frame = comparison.frame.drop_duplicates("label")[["method", "title", "reading", "cite"]]
-    frame = frame.rename(columns={"reading": "what it is here", "cite": "which paper is meant"}).reset_index(drop=True)
+    frame = frame.rename(columns={"reading": "what it is here", "cite": "which paper is meant"})
     return plain_table(frame, title="What each row is a reading of", max_width=style.WIDTH + 160)
 
 
 def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str) -> Table:
     """Claims as a table: what the paper says, what was measured, and the verdict that follows."""
-    claims = claims.reset_index(drop=True)
     return judged_table(claims, title, caption(comparison), max_width=style.WIDTH + 80)
 
 
