@@ -24,7 +24,6 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 from scipy.special import softmax
-from small_runs import hard
 
 from kit import recipe
 from kit.derivation import gradient_curves
@@ -577,6 +576,8 @@ def explorer():
 
 
 def test_a_run_is_explored_with_the_teacher_that_it_has():
+    from small_runs import hard  # here: this file is imported by processes that do not know where tests are
+
     big = hard(epochs=1)
     stage = recipe.eq1(20)[0].model_copy(update={"teacher": "small"})
     how = big.recipe.model_copy(update={"stages": (stage,)})
