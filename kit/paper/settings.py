@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -250,19 +251,27 @@ class Settings(BaseModel):
     def _check_use(self) -> None:
         """Raises KitError for the first option of teaching that is given and changes nothing."""
         used = self._used
-        for name in (*OF_TEACHING, "small_teacher"):
-            value, usual = getattr(self, name), Settings.model_fields[name].default
-            if name in used or value == usual:
-                continue
-            option = f"--{name.replace('_', '-')} {value!r}"
-            if not self.teacher:
-                raise KitError(f"{option} needs a big teacher; give --teacher")
-            allowed = "without it" if usual is None else repr(usual)
+        unused = [name for name in (*OF_TEACHING, "small_teacher") if name not in used]
+        given = [name for name in unused if getattr(self, name) != Settings.model_fields[name].default]
+        if given and not self.teacher:
+            raise KitError(f"{self._option(given[0])} needs a big teacher; give --teacher")
+        if given:
             word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
             recipe = f" of recipe {self.recipe}" if self.recipe != "kit" else ""
-            small = " with a small teacher" if self.small_teacher and name != "small_teacher" else ""
-            why = f"as temperature {word!r}{recipe}{small} has no use for it"
-            raise KitError(f"{option} is not allowed; allowed: {allowed}, {why}")
+            small = " with a small teacher" if self.small_teacher and given[0] != "small_teacher" else ""
+            self._without(given, f"as temperature {word!r}{recipe}{small} has no use for it")
+
+    def _without(self, names: Iterable[str], why: str) -> None:
+        """Raises KitError for the first of these options that is not as usual."""
+        for name in names:
+            usual = type(self).model_fields[name].default
+            if getattr(self, name) != usual:
+                allowed = "without it" if usual is None else repr(usual)
+                raise KitError(f"{self._option(name)} is not allowed; allowed: {allowed}, {why}")
+
+    def _option(self, name: str) -> str:
+        """Writes an option and its value as a command line has them."""
+        return f"--{name.replace('_', '-')} {getattr(self, name)!r}"
 
     @property
     def _used(self) -> set[str]:
