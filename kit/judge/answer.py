@@ -235,7 +235,7 @@ def recommendation(methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.
     able, unable = [m for m in in_pairs if not chance[m.key]], [m.said for m in in_pairs if chance[m.key]]
     if not able:
         best = chance[max(in_pairs, key=lambda m: of(frame, m)[MEASURE].mean()).key]
-        return f"{where} not even the best row is told from guessing: {best}; give more images or epochs first."
+        return f"{where} not even the best row is told from guessing: {best}; give more seeds, images or epochs first."
     use, steps = able[0], []
     while len(steps) < len(able) and (better := [m for m in able if told.over(m, use).verdict == HOLDS]):
         steps.append((better[0], use))

@@ -328,11 +328,10 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
     notes = frame["notes"].astype(object).fillna("")  # a CSV keeps no empty text
     by_chance = notes.str.contains(AT_CHANCE, regex=False)
     frame = frame.assign(temperature=frame["method"], reading=frame["title"], group=frame["role"], by_chance=by_chance)
-    frame.loc[by_chance, frame.columns.isin(ACCURACIES)] = math.nan
+    frame.loc[by_chance, frame.columns.isin(["test_top1", "test_top5"])] = math.nan
     return [*_rank_claims(frame, data), *_pair_claims(frame, data), *_own_claims(frame, data)]
 
 
-ACCURACIES = ("test_top1", "test_top5")  # that claims are of
 SEARCHING = {method.key for method in METHODS if method.search}  # they scatter by more than others, each in its own way
 
 
