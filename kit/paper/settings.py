@@ -215,7 +215,7 @@ class Settings(BaseModel):
         if temperature == "graduation":
             return Graduation(k=self.k, rate=following.rate, normalised=self.normalised)
         try:
-            return Fixed(T=float(temperature))
+            return Fixed(T=float(str(temperature)))  # True is no temperature
         except (TypeError, ValueError) as error:
             if isinstance(error, ValidationError):
                 raise
