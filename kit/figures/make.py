@@ -85,9 +85,9 @@ def make(
                     later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
             schedule.work_off(later, entered)
             if picture := draw_claims(manifest, out / f"{DRAFT}claims"):
-                bar.say(f"all claims at a glance: {picture}")
+                bars.Bar.write(f"all claims at a glance: {picture}")
             if schedule.current:
-                bar.say(f"{', '.join(schedule.current)}: up to date (--force draws again)")
+                bars.Bar.write(f"{', '.join(schedule.current)}: up to date (--force draws again)")
     return [line for book in books if (line := schedule.failure(book.name)) is not None]
 
 
@@ -149,10 +149,6 @@ class Bar:
         """One of the foreseen tasks has ended."""
         if self._shown is not None and self._foreseen:
             self._shown.update(self._foreseen.pop())
-
-    def say(self, line: str) -> None:
-        """Prints a line above the bar."""
-        bars.Bar.write(line)
 
     def __enter__(self) -> Bar:
         return self
@@ -276,6 +272,6 @@ class Schedule:
         entry = entry_of(self._inputs[book.name], book.parameters, book.runs, self.grid.results)
         pictures = ", ".join(path.name for path in sorted(scratch.glob("*.png")))
         if pictures:
-            self.bar.say(f"{book.name}: {pictures}")
+            bars.Bar.write(f"{book.name}: {pictures}")
         self.manifest.take(book.name, entry, scratch)
         note_drawing(self.preset, book.name, time.monotonic() - self._begun[book.name])

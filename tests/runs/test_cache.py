@@ -183,6 +183,20 @@ def test_files_beside_a_runs_own_stay_behind(colleague):
     assert "notes.pkl" not in {path.name for path in find(student.run).folder.iterdir()}
 
 
+def test_a_damaged_run_does_not_travel_and_is_named(tmp_path, capsys):
+    whole, hurt = train(hard()), train(hard(seed=1))
+    cut(hurt.folder / "metrics.json")
+    why = "metrics.json does not match its checksum"
+    assert main(["cache", "export", str(tmp_path / "all")]) == 0
+    assert capsys.readouterr().err == f"run {hurt.run.hash} is left out: {why}\n"
+    assert set(folders(tmp_path / "all")) == {whole.run.hash}
+    assert main(["cache", "export", str(tmp_path / "one"), hurt.run.hash[:6]]) == 2
+    assert capsys.readouterr().err == f"error: run {hurt.run.hash}: {why}; allowed: whole, unaltered runs\n"
+    assert main(["cache", "export", str(tmp_path / "one"), hurt.run.hash[:5]]) == 2
+    assert "by six digits or more" in capsys.readouterr().err
+    assert not (tmp_path / "one").exists()
+
+
 def test_a_folder_that_is_not_there(capsys, tmp_path):
     assert main(["cache", "import", str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err == f"error: folder {str(tmp_path / 'nowhere')!r} is not there\n"
