@@ -70,6 +70,20 @@ def test_only_what_is_named_goes(own_cache):
     assert list((own_cache / "damaged").iterdir()) == []
 
 
+def test_of_a_run_that_is_linked_into_the_cache_the_link_goes(own_cache, tmp_path):
+    linked, hurt, _ = (train(hard(seed=seed)) for seed in range(3))
+    for result, place in ((linked, tmp_path / "shared"), (hurt, tmp_path / "hurt")):
+        result.folder.rename(place)
+        result.folder.symlink_to(place)
+    assert find(linked.run) is not None
+    cut(tmp_path / "hurt" / "metrics.json")
+    train(hurt.run)  # sets the link aside
+    (own_cache / "damaged" / "notes.txt").write_text("mine")
+    assert prune(damaged=True) == 2
+    assert prune() == 3 and cached() == []
+    assert (tmp_path / "shared" / "metrics.json").exists() and (tmp_path / "hurt" / "metrics.json").exists()
+
+
 # ---- carrying elsewhere ----------------------------------------------------------------------------------------------
 
 
