@@ -66,23 +66,23 @@ def make(
         ]
         grid = Grid([run for book in books for run in book.runs])
         first = [book for book in books if book.name not in FOLLOWING]
+        following = [book for book in books if book.name in FOLLOWING]
         with engine or LocalProcesses(request.jobs or default_jobs()) as entered, Bar() as bar:
             schedule = Schedule(grid, manifest, request.preset, force, bar, frozenset(todo))
-            for book in books:
-                if book.name in FOLLOWING and (grid.tasks or book.name not in manifest.content["notebooks"]):
+            for book in following:
+                if grid.tasks or book.name not in manifest.content["notebooks"]:
                     foreseen = FORESEEN[book.name](plan, request.seeds, request.equal_time)
                     bar.expect([grid.pace.seconds(run) for run in foreseen], schedule.cost(schedule.drawing(book)))
             schedule.work_off(first, entered, grid.tasks)
             later = []
-            for book in books:
-                if book.name in FOLLOWING:
-                    try:
-                        further = FOLLOWING[book.name](plan, request, Watched(entered, bar))
-                    except KitError as error:  # the other notebooks do not depend on it
-                        schedule.failures[book.name] = f"{book.name}: {error}"
-                        continue
-                    grid.results |= further
-                    later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
+            for book in following:
+                try:
+                    further = FOLLOWING[book.name](plan, request, Watched(entered, bar))
+                except KitError as error:  # the other notebooks do not depend on it
+                    schedule.failures[book.name] = f"{book.name}: {error}"
+                    continue
+                grid.results |= further
+                later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
             schedule.work_off(later, entered)
             if picture := draw_claims(manifest, out / f"{DRAFT}claims"):
                 bars.Bar.write(f"all claims at a glance: {picture}")
