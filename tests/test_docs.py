@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -60,13 +61,21 @@ def test_files_that_it_names_are_there(page):
 
 @every_page
 def test_its_commands_and_options_are_known(page, capsys):
-    for line in re.findall(r"^python -m kit (.+)$", page.read_text(encoding="utf-8"), re.M):
+    text = page.read_text(encoding="utf-8").replace("\\\n", "")
+    for line in re.findall(r"^python -m kit (.+)$", text, re.M):
         words = line.split("#")[0].split()
         command = words[:2] if words[0] in ("data", "cache") else words[:1]
         assert main([*command, "--help"]) == 0, line
         known = capsys.readouterr().out
         for option in (word for word in words if word.startswith("-")):
             assert option in known, f"{option} in: {line}"
+
+
+@every_page
+def test_what_its_examples_import_is_there(page):
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+        imports = [node for node in ast.parse(code).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), str(page), "exec"), {})
 
 
 def test_every_page_is_reached_from_the_readme():

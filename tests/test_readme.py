@@ -1,5 +1,5 @@
-"""The README is true: its examples run as they stand, its notebooks exist; so do the examples of CONTRIBUTING
-and of docs/data.md."""
+"""The README is true: its examples run as they stand, its notebooks exist; so do the examples of CONTRIBUTING,
+docs/data.md and docs/several.md."""
 
 import re
 import shlex
@@ -7,15 +7,19 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torchvision
 from PIL import Image
 from small_runs import Here
 
 from kit.__main__ import main
+from kit.figures.claims import TABLES
 from kit.paper import table4
+from kit.paper.claims import FAILS, HOLDS, OPEN
 from kit.paper.plan import Plan
 from kit.paper.settings import Settings
+from kit.recipe import Recipe
 from kit.runs import train, with_teachers
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +72,12 @@ def test_the_example_of_own_arrays_trains_as_it_stands(capsys):
     assert float(capsys.readouterr().out) == names["training"].metrics()["test_top1"] > 0.5
 
 
+def test_the_example_of_several_teachers_is_a_recipe_for_as_many_epochs():
+    names: dict = {}
+    exec(examples((ROOT / "docs" / "several.md").read_text(encoding="utf-8"))[0], names)
+    assert Recipe(stages=names["stages"], epochs=names["epochs"], batch=20, lr=0.1).teachers == ("small", "big")
+
+
 def test_the_example_of_an_own_method_is_a_row_of_table_4():
     code = next(code for code in examples(CONTRIBUTING) if "Method(" in code)
     assert len(code.splitlines()) < 30
@@ -76,6 +86,21 @@ def test_the_example_of_an_own_method_is_a_row_of_table_4():
     frame = table4.compare(Plan.of("smoke"), 1, jobs=Here(), methods=(names["METHOD"],), show_progress=False).frame
     assert frame[["method", "title", "status"]].values.tolist() == [["self", "self-distillation", "finished"]]
     assert frame["steps"].item() == 2 * frame["steps_student"].item()  # the rehearsal is paid for
+
+
+def test_what_it_says_was_found_is_what_the_verdicts_beside_the_figures_say():
+    drawn = {file: pd.read_csv(ROOT / "figures" / file) for file in TABLES}
+    counts = pd.concat(drawn.values())["verdict"].value_counts()
+    numbers = [str(counts.sum()), *(str(counts[verdict]) for verdict in (HOLDS, FAILS, OPEN))]
+    for text in (TEXT, (ROOT / "README.zh.md").read_text(encoding="utf-8")):
+        found = text.partition("docs/evidence.md")[2].partition("![")[0]
+        assert re.findall(r"\d{2,}", found)[:4] == numbers
+    table2, table4 = (drawn[f"table{n}_verdicts.csv"].set_index("claim") for n in (2, 4))
+    for reading, gains in (("printed", HOLDS), ("hinton", OPEN)):
+        against = table2[table2["against"].str.endswith(reading)]["verdict"]
+        for claim, verdict in {"raises test Top-1": gains, "saves time": HOLDS}.items():
+            assert [*against[f"the adaptive temperature {claim}"]] == [verdict, verdict]  # at T = 5 and at T = 20
+    assert table4["verdict"]["ours is better than all others in Top-1"] == FAILS
 
 
 def examples(text: str = TEXT) -> list[str]:

@@ -27,7 +27,7 @@ def bench(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """How fast this machine is, and how many minutes each notebook will take on it, before anything is trained."""
+    """Foresee notebooks' minutes on this machine. Measures how fast each network is, before anything is trained."""
     from tqdm.auto import tqdm
 
     from kit.figures import forecast as benching

@@ -28,7 +28,7 @@ def cache_list(as_json: options.Json = False) -> None:
 
 @app.command("verify")
 def cache_verify() -> None:
-    """Compare every run with its checksums; exit status 2 when one is cut short, altered or of another kit."""
+    """Compare every run with its checksums. Exit status 2 when one is cut short, altered or of another kit."""
     from kit.runs.store import cached
 
     entries = cached()
@@ -49,7 +49,7 @@ def cache_prune(
     ] = False,
     keep: Annotated[list[str] | None, typer.Option(help="hashes of runs to keep, and what they learnt from")] = None,
 ) -> None:
-    """Remove runs from the cache: all of them, or only damaged or diverged ones."""
+    """Remove runs from the cache. All of them, or only damaged or diverged ones."""
     from kit.runs.transfer import prune
 
     print(f"removed {prune(damaged, diverged, keep or [])} runs")
@@ -60,7 +60,7 @@ def cache_export(
     folder: Annotated[Path, typer.Argument(callback=options.at_home, help="where to; made if it is not there")],
     runs: Annotated[list[str] | None, typer.Argument(help="hashes; default: every whole run")] = None,
 ) -> None:
-    """Copy runs, and those they learnt from, into a folder that a colleague can import."""
+    """Copy runs into a folder. With those they learnt from, so that a colleague can import it."""
     from kit.runs.store import cached
     from kit.runs.transfer import export_runs
 
@@ -73,7 +73,7 @@ def cache_export(
 def cache_import(
     folder: Annotated[Path, typer.Argument(callback=options.at_home, help="what `cache export` has written")],
 ) -> None:
-    """Take over a folder's runs; exit status 2 when one is damaged (the others are taken over)."""
+    """Take over a folder's runs. Exit status 2 when one is damaged (the others are taken over)."""
     from kit.runs.transfer import import_runs
 
     taken, refused = import_runs(folder)

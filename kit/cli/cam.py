@@ -12,6 +12,19 @@ from kit.cli.output import complain, counted_over, print_json
 from kit.errors import KitError
 from kit.paper.settings import OTHERS, arguments_of
 
+MOST = 100_000  # classes: a network of more is a slip of the hand, and would take all memory
+
+
+def names_of(classes: str) -> list[str]:
+    """Classes by their names, or numbered where a word says how many. KitError for fewer than two, and one twice."""
+    names = [word.strip() for word in classes.split(",")]
+    if classes.isdecimal() and 2 <= int(classes) <= MOST:
+        return [str(i) for i in range(int(classes))]
+    if classes.isdecimal() or len(names) < 2 or "" in names or len({*names}) < len(names):
+        allowed = f"their number, 2 to {MOST}, or two names and more, each once"
+        raise KitError(f"--classes {classes!r} is not allowed; allowed: {allowed}")
+    return names
+
 
 def cam(
     run: Annotated[
@@ -43,7 +56,9 @@ def cam(
     of_class: Annotated[
         str | None, typer.Option("--class", metavar="NAME|NUMBER|predicted|true", help="what the maps are for")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="how many images of the run's test split")] = 48,
+    limit: Annotated[
+        int | None, typer.Option(callback=options.at_least_one, help="images of the run's test split; default: 48")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME", help=f"with --weights: cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}"),
@@ -69,7 +84,7 @@ def cam(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
-    """Draw heat maps of a folder of images: overlays, a sheet and cam.csv."""
+    """Draw heat maps of a folder of images. Writes overlays, a sheet and cam.csv."""
     from kit.runs.store import stored
     from kit.show import cam_folder
 
@@ -77,6 +92,10 @@ def cam(
         raise KitError("give a network: either --run HASH or --weights FILE, not both")
     if images is None and weights is not None:
         raise KitError("--weights needs --images, a folder of images")
+    if images is not None and limit is not None:
+        raise KitError(
+            f"--limit {limit} is of a run's test split; allowed: none with --images, which are all explained"
+        )
     if images is not None and images.resolve() in (out.resolve(), *out.resolve().parents):
         raise KitError(
             f"--out {str(out)!r} lies in --images; allowed: a folder outside, as what it gets are images too"
@@ -91,15 +110,16 @@ def cam(
     else:
         if model is None or classes is None:
             raise KitError("--weights needs --model and --classes")
-        words = [word.strip() for word in classes.split(",")]
-        names = [str(i) for i in range(int(classes))] if classes.isdecimal() else words
-        if len(names) < 2:
-            raise KitError(f"--classes {classes!r} is not allowed; allowed: two or more, by their number or names")
+        if data is not None:
+            raise KitError(
+                f"--data {str(data)!r} is for --run; allowed: none with --weights, which need --images alone"
+            )
+        names = names_of(classes)
         arguments, size = arguments_of("--args", args), px or 224
         network = cam_folder.network_of(model, len(names), size, arguments, width=width, stem=stem)
         explained = cam_folder.of_weights(weights, network, size, names, normalise or "imagenet")
     if images is None:
-        pictures = cam_folder.of_test(stored(run).data(data).load(), limit)
+        pictures = cam_folder.of_test(stored(run).data(data).load(), limit or 48)
     else:
         pictures = cam_folder.of_folder(images, explained.px)
     complain(f"warning: {each}" for each in pictures.warnings)

@@ -17,7 +17,7 @@ app = typer.Typer(help="The roles' datasets: list, check, prepare, download.", n
 
 @app.command("list")
 def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
-    """What fills each role here; exit status 2 when one cannot be filled."""
+    """What fills each role here. Exit status 2 when one cannot be filled."""
     import pandas as pd
 
     from kit.data.roles import EVERY, OWN, real_folder, tree_in
@@ -46,7 +46,7 @@ def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
 def data_check(
     role: options.Role, data: options.Data = None, level: options.Level = None, as_json: options.Json = False
 ) -> None:
-    """Open every image of a role; exit status 2 when one is damaged."""
+    """Open every image of a role. Exit status 2 when one is damaged."""
     from kit.data.check import check
 
     report = check(role, data, level=level)
@@ -69,7 +69,7 @@ def data_check(
 
 @app.command("prepare")
 def data_prepare(role: options.Role, preset: options.Preset = "quick", data: options.Data = None) -> None:
-    """Build the role's stand-in or its cache of resized images now, so that training starts at once."""
+    """Prepare a role's images now. Builds the stand-in, or a cache of resized images: training then starts at once."""
     from kit.data.throughput import throughput
     from kit.paper.plan import Plan
 
@@ -88,8 +88,8 @@ def data_prepare(role: options.Role, preset: options.Preset = "quick", data: opt
 def data_download(
     role: options.Role, data: Annotated[Path, typer.Option("--data", callback=options.at_home, help="where to")]
 ) -> None:
-    """Download CIFAR-10 or CIFAR-100 through torchvision (the only command that uses the network)."""
-    from kit.data.roles import download
+    """Download CIFAR-10 or CIFAR-100. Through torchvision; the only command that uses the network."""
+    from kit.data.cifar import download
 
     download(role, data)
     print(f"{role} is in {data}")

@@ -10,8 +10,8 @@ import typer
 from kit.errors import said
 
 PACKAGES = (
-    "torch", "torchvision", "jupyterlab", "ipykernel", "ipywidgets", "anywidget", "voila", "distributed", "accelerate",
-    "papermill", "matplotlib", "grad-cam",
+    "small-teacher-kit", "torch", "torchvision", "jupyterlab", "ipykernel", "ipywidgets", "anywidget", "voila",
+    "distributed", "accelerate", "papermill", "matplotlib", "grad-cam",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def export(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write a student as files that need no kit: weights, program, classes, model card, predict.py."""
+    """Write a student as files that need no kit. Weights, program, classes, model card, predict.py."""
     from kit.deploy.export import DEFAULT, export
     from kit.runs.store import stored
 

@@ -59,6 +59,11 @@ def figures(
         jobs=jobs,
         extra={name: options.literal(name, value) for name, value in options.pairs(parameter, "parameter").items()},
     )
+    if "networks" in request.extra:  # whatever judge refuses of them is refused before anything runs
+        from kit.judge.question import Question
+
+        settled = request.settled()
+        Question(preset=settled.preset, data=settled.data, seeds=1, **settled.extra["networks"]).rows()
     if minutes is not None:
         elsewhere = None if scheduler == "local" else engine
         request = request.model_copy(update={"seeds": _rounds(minutes, request.settled(), names, elsewhere)})

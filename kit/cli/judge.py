@@ -23,7 +23,8 @@ def judge(
     strict: options.Strict = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train a student without a teacher, by ordinary distillation, and by the method; say which to use."""
+    """Judge whether the method helps a student. Trains it without a teacher, by ordinary distillation, and by the
+    method, and says which to use."""
     import pandas as pd
 
     from kit.figures.forecast import duration, runs_at_once, seconds_left

@@ -33,12 +33,6 @@ def check_role(role: str) -> str:
     return one_of("role", role, EVERY)
 
 
-def check_model(model: str | None) -> str | None:
-    from kit.models import MODELS
-
-    return model if model is None else one_of("model", model, MODELS)
-
-
 def at_home(path: Path | None) -> Path | None:
     """Expands a `~` that the shell has left, as in `--out=~/figures`."""
     return absolute(path) if path is not None and str(path).startswith("~") else path

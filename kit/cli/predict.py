@@ -18,7 +18,7 @@ def predict(
     csv: Annotated[Path | None, typer.Option(callback=options.at_home, help="a file for the table")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Classify pictures by a finished run's student; in folders named after its classes, its accuracy too."""
+    """Classify pictures by a run's student. In folders named after its classes, tells its accuracy too."""
     from kit.data.picture import EXTENSIONS
     from kit.deploy.predictions import predict
     from kit.files import ready_file, write_atomically, writing_to

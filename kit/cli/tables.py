@@ -9,7 +9,7 @@ import typer
 
 from kit.cli import options
 from kit.cli.output import print_json, tell_skipped
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, not_one_of, one_of
 
 
 def table(
@@ -35,11 +35,12 @@ def table(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train what a table needs and print it, the paper's figures beside this kit's."""
+    """Print a table beside the paper's numbers. Trains what it needs."""
     import pandas as pd
 
     from kit.beyond import TABLES
     from kit.files import ready_file, writing_to
+    from kit.models import MODELS
     from kit.paper.claims import explained, readable, tally
     from kit.paper.plan import Plan
 
@@ -52,7 +53,7 @@ def table(
     wanted = TABLES[number]
     extra: dict[str, Any] = {}
     if assistants is not None:
-        extra["assistants"] = tuple(options.check_model(name.strip()) for name in assistants.split(",") if name.strip())
+        extra["assistants"] = tuple(one_of("model", name.strip(), MODELS) for name in assistants.split(","))
     if cost_target is not None:
         extra["cost_target"] = cost_target
     if extra and number != "4":

@@ -52,7 +52,7 @@ def text(
     is_taught = any(stage["teacher"] for stage in run.description["recipe"]["stages"])
     sections = {
         run.title: f"A classifier of images, trained {'by distillation ' * is_taught}with small-teacher-kit.",
-        "What it answers": answers(classifier),
+        "What it answers": answers(run, classifier),
         "Files": files(folder, differences, checked_on),
         "Data": "\n".join(data(run)),
         "Teachers": "\n".join(teachers(run.description, classifier, 0)) or "None: it learnt from the labels alone.",
@@ -67,13 +67,13 @@ def text(
     return f"# {first}\n\n{sections[first]}\n" + "".join(f"\n## {name}\n\n{sections[name]}\n" for name in rest)
 
 
-def answers(classifier: Classifier) -> str:
+def answers(run: Stored, classifier: Classifier) -> str:
     names = ", ".join(classifier.classes[:20]) + (", …" if len(classifier.classes) > 20 else "")
     framing = f" It was taught {classifier.framing}; it knows no other pictures." if classifier.framing else ""
     return (
-        f"Images of {classifier.px} × {classifier.px} pixels, normalised as `preprocess.json` says, become "
-        f"{len(classifier.classes)} logits, in the order of `classes.txt`: {names}. Their softmax are probabilities."
-        f"{framing}"
+        f"It is the network {network(run.description['student'])}. Images of {classifier.px} × {classifier.px} pixels, "
+        f"normalised as `preprocess.json` says, become {len(classifier.classes)} logits, in the order of "
+        f"`classes.txt`: {names}. Their softmax are probabilities.{framing}"
     )
 
 

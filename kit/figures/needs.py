@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +32,18 @@ def _from_here(name: Any) -> Any:
     return str(absolute(function)) if "." in function and Path(function).is_file() else name
 
 
+def _networks(given: Any, own: Iterable[str]) -> dict[str, Any]:
+    """Notebook 09's settings of a training, by name. KitError for what has no names, and for parameters' own names."""
+    if not isinstance(given, dict):
+        raise KitError(
+            f'notebook parameter networks {given!r} is not allowed; allowed: a JSON object, {{"student": "cnn"}}'
+        )
+    for name in own:
+        if name in given:
+            raise KitError(f"notebook parameter networks has {name!r}; allowed: -p {name}=… beside it")
+    return {part: _from_here(name) for part, name in given.items()}
+
+
 class Request(BaseModel):
     """A request for figures: the notebooks' parameters, by their names. ValidationError for what is not allowed."""
 
@@ -51,8 +63,8 @@ class Request(BaseModel):
         """Returns the request with what `extra` sets, so that training and notebooks use the same values. KitError."""
         own = self.model_dump(exclude={"extra"})
         other = {name: value for name, value in self.extra.items() if name not in own}
-        if isinstance(networks := other.get("networks"), dict):
-            other["networks"] = {part: _from_here(name) for part, name in networks.items()}
+        if "networks" in other:
+            other["networks"] = _networks(other["networks"], own)
         try:
             settled = Request(**{name: self.extra.get(name, own[name]) for name in own}, extra=other)
         except ValidationError as error:

@@ -18,7 +18,10 @@ from kit.data.roles import EVERY, OWN
 from kit.errors import KitError, one_of
 
 RECIPES = ("kit", "crd")
-OF_ADAPTIVE = ("follows", "optimiser", "normalised", "floor", "t_squared")  # options of its rule and of its loss
+OF_TEACHING = (  # how teachers teach: without one, none of these changes anything, and with one, not all
+    "temperature", "reading", "k", "alpha", "rate", "follows", "optimiser", "normalised", "floor", "t_squared",
+    "logits", "third_teacher",
+)  # fmt: skip
 AT_ONCE = ("together", "graduation")  # temperatures of all teachers in one stage: one t, and one t each
 OTHERS = (
     "cifar:NAME, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
@@ -51,7 +54,7 @@ class Settings(BaseModel):
     updated and for how long, and the loss at a fixed T.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, str_min_length=1)
     usual_role: ClassVar[str | None] = "cifar-100"
 
     student: str = Field(description=f"cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}")
@@ -90,7 +93,10 @@ class Settings(BaseModel):
     )
     k: float = Field(20.0, description="K: where t starts, and its bound")
     alpha: float | None = Field(
-        None, description="weight of the soft loss; default 0.5 in Eq. (1), 0.9 in crd's loss, 1 in adaptive stages"
+        None,
+        ge=0,
+        le=1,
+        description="weight of the soft loss; default 0.5 in Eq. (1), 0.9 in crd's loss, 1 in adaptive stages",
     )
     rate: float | None = Field(
         None, description="learning rate of log t per epoch; default 1200 / epochs, 60 / epochs with --no-normalised"
@@ -130,11 +136,6 @@ class Settings(BaseModel):
         one_of("recipe", self.recipe, RECIPES)
         for model in filter(None, (self.student, self.teacher, self.small_teacher, self.third_teacher)):
             check_name(model)
-        if self.small_teacher and not self.teacher:
-            raise KitError(f"--small-teacher {self.small_teacher!r} needs a big teacher; give --teacher")
-        if self.third_teacher and self.temperature not in AT_ONCE:
-            allowed = f"with --temperature {' or '.join(AT_ONCE)}, where all teach at once"
-            raise KitError(f"--third-teacher {self.third_teacher!r} is not allowed; allowed: {allowed}")
         plan = self.plan()
         student, big, small = (self._chosen(whose) for whose in ("student", "teacher", "small_teacher"))
         changes = {"width": self.width, "batch": self.batch, "lr": self.lr}
@@ -222,60 +223,78 @@ class Settings(BaseModel):
             raise KitError(f"temperature {self.temperature!r} is not known; allowed: {allowed}") from None
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
-        """The stages that follow from which teachers there are."""
+        """The stages that follow from which teachers there are. Raises KitError for an option that changes nothing."""
         from kit import recipe
+        from kit.several import at_once
         from kit.siblings import crd
         from kit.siblings.rows import NAMED
+        from kit.training.steering import checked, steered
 
-        if isinstance(self.temperature, str) and self.temperature in NAMED:
-            return self._of_sibling(NAMED[self.temperature](epochs))
-        policy = self.policy(epochs)
-        if self.temperature in AT_ONCE:
-            return self._at_once(policy)
-        of_eq1 = recipe.Eq1(reading=self.reading, alpha=recipe.ALPHA if self.alpha is None else self.alpha)
-        improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
+        self._check_use()
         if not self.teacher:
             return recipe.hard_labels()
+        if self.temperature in [*NAMED]:
+            return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in NAMED[self.temperature](epochs))
+        policy = self.policy(epochs)
+        improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
+        if self.temperature in AT_ONCE:
+            asked = {"small": self.small_teacher, "big": self.teacher, "third": self.third_teacher}
+            return at_once([name for name, network in asked.items() if network], policy, improved["alpha"])
         if self.recipe == "crd" and isinstance(policy, recipe.Fixed):
-            if self.small_teacher:
-                raise KitError(
-                    f"--small-teacher {self.small_teacher!r} is not of recipe 'crd' at a fixed T, where the big "
-                    f"teacher alone teaches; allowed: with --temperature adaptive or schedule"
-                )
             return crd.stages(policy.T, crd.ALPHA if self.alpha is None else self.alpha)
         if self.small_teacher:
             return recipe.small_teacher(policy, **improved)
         if isinstance(policy, recipe.Fixed):
-            return recipe.eq1(policy.T, self.reading, of_eq1.alpha)
+            return recipe.eq1(policy.T, self.reading, recipe.ALPHA if self.alpha is None else self.alpha)
         return recipe.big_teacher_only(policy, **improved)
 
-    def _of_sibling(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        """A sibling's stages, with K where it has one. Raises KitError for what it has no use for."""
-        from kit.training.steering import checked, steered
-
-        if not self.teacher:
-            raise KitError(f"temperature {self.temperature!r} needs a big teacher; give --teacher")
-        own = f"as temperature {self.temperature!r} has its own loss and weights and one big teacher"
-        self._without(["small_teacher", "alpha", "rate", "reading", *OF_ADAPTIVE], own)
-        return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
-
-    def _at_once(self, policy: Policy) -> tuple[Stage, ...]:
-        """All teachers in one stage, then hard labels. KitError for fewer than two, and for what it has no use for."""
-        from kit.several import at_once
-
-        unused = [name for name in OF_ADAPTIVE if name not in type(policy).model_fields]
-        self._without(unused, f"as temperature {self.temperature!r} has no such thing")
-        asked = {"small": self.small_teacher, "big": self.teacher, "third": self.third_teacher}
-        alpha = 1.0 if self.alpha is None else self.alpha
-        return at_once([name for name, network in asked.items() if network], policy, alpha)
+    def _check_use(self) -> None:
+        """Raises KitError for the first option of teaching that is given and changes nothing."""
+        used = self._used
+        unused = [name for name in (*OF_TEACHING, "small_teacher") if name not in used]
+        given = [name for name in unused if getattr(self, name) != Settings.model_fields[name].default]
+        if given and not self.teacher:
+            raise KitError(f"{self._option(given[0])} needs a big teacher; give --teacher")
+        if given:
+            word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
+            recipe = f" of recipe {self.recipe}" if self.recipe != "kit" else ""
+            small = " with a small teacher" if self.small_teacher and given[0] != "small_teacher" else ""
+            self._without(given, f"as temperature {word!r}{recipe}{small} has no use for it")
 
     def _without(self, names: Iterable[str], why: str) -> None:
         """Raises KitError for the first of these options that is not as usual."""
         for name in names:
-            value, usual = getattr(self, name), type(self).model_fields[name].default
-            if value != usual:
+            usual = type(self).model_fields[name].default
+            if getattr(self, name) != usual:
                 allowed = "without it" if usual is None else repr(usual)
-                raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}, {why}")
+                raise KitError(f"{self._option(name)} is not allowed; allowed: {allowed}, {why}")
+
+    def _option(self, name: str) -> str:
+        """Writes an option and its value as a command line has them."""
+        return f"--{name.replace('_', '-')} {getattr(self, name)!r}"
+
+    @property
+    def _used(self) -> set[str]:
+        """Those options of teaching that change something, by name."""
+        from kit.siblings.rows import NAMED
+        from kit.temperature import Fixed, Policy
+
+        if not self.teacher:
+            return set()
+        always = {"temperature", "logits"}
+        if self.temperature in [*NAMED]:
+            return always | {"k"}.intersection(NAMED[self.temperature](1)[0].temperature.steerable)
+        policy = self.policy(1)
+        if isinstance(policy, Fixed) and (self.recipe == "crd" or not self.small_teacher):
+            return always | {"alpha", "reading"}
+        of_policy = set() if isinstance(self.temperature, Policy) else {*type(policy).model_fields}
+        of_loss = {"third_teacher"} if self.temperature in AT_ONCE else {"t_squared"}
+        return always | {"small_teacher", "alpha"} | of_policy | of_loss
+
+    def pruned(self) -> Settings:
+        """The same training, described without options that change nothing."""
+        usual = {name: Settings.model_fields[name].default for name in OF_TEACHING}
+        return self.model_copy(update={name: value for name, value in usual.items() if name not in self._used})
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""

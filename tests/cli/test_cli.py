@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -96,14 +98,18 @@ def no_training(monkeypatch):
         ([*DISTIL, "--data", "/no/such/folder"], "folder '/no/such/folder' is not there"),
         (["train"], "--student"),
         (["train", "--student", "cnn", "--small-teacher", "vgg16"], "--small-teacher 'vgg16' needs a big teacher"),
-        (["train", "--student", "cnn", "--k", "0.5"], "k: 0.5"),  # though without a teacher nothing would use it
+        (["train", "--student", "cnn", "--k", "0.5"], "--k 0.5 needs a big teacher; give --teacher"),
         (["train", "--student", "cnn", "--alpha", "2"], "alpha: 2.0"),
-        (["train", "--student", "cnn", "--temperature", "-1"], "T: -1.0"),
+        (["train", "--student", "cnn", "--temperature", "5"], "--temperature '5' needs a big teacher; give --teacher"),
+        (["train", "--student", "cnn", "--teacher", ""], "teacher: '' is not allowed"),  # of a shell's unset variable
+        (["judge", "--data", ""], "data: '' is not allowed"),
+        ([*DISTIL, "--temperature", "5", "--rate", "3"], "--rate 3.0 is not allowed; allowed: without it, as tempera"),
         (["train", "--student", "cnn", "--colour", "red"], "--colour"),
         (["table", "9"], "table '9' is not known; allowed: 1, 2"),
         (["table", "2", "--preset", "huge"], "preset 'huge'"),
         (["table", "2", "--assistants", "vgg16"], "table 2 has no assistants; allowed: for table 4"),
         (["table", "4", "--assistants", "vgg16,tiny"], "model 'tiny'"),
+        (["table", "4", "--assistants", ""], "model '' is not known; allowed: cnn, "),  # no assistant is no such method
         (["table", "4", "--preset", "smoke", "--cost-target", "3e4"], "cost target 30000 FLOPs an image cannot be met"),
         (["table", "4", "--preset", "smoke", "--cost-target", "nan"], "cost target nan FLOPs"),
         (["table", "2", "--seeds", "0"], "--seeds 0 is not allowed; allowed: a whole number from 1 up"),
@@ -115,6 +121,13 @@ def no_training(monkeypatch):
         (["figures", "00", "-p", "colour=red"], "notebook parameter 'colour'"),
         (["figures", "00", "-p", "colour"], "parameter 'colour' is not of the form NAME=VALUE"),
         (["figures", "09", "-p", 'networks={"student":'], "parameter 'networks' '{\"student\":' is not JSON"),
+        (
+            ["figures", "09", "-p", "networks=abc"],
+            "notebook parameter networks 'abc' is not allowed; allowed: a JSON o",
+        ),
+        (["figures", "09", "-p", 'networks={"seeds": 2}'], "networks has 'seeds'; allowed: -p seeds=… beside it"),
+        (["figures", "09", "-p", 'networks={"studnet": "cnn"}'], "studnet: 'cnn' is not allowed"),
+        (["figures", "09", "-p", 'networks={"student": "cnm"}'], "model 'cnm'"),
         (["figures", "00", "-p", "seeds=many"], "notebook parameter seeds: 'many'"),
         (["figures", "01", "--preset", "huge"], "preset 'huge'"),
         (["figures", "01", "--data", "/no/such/folder"], "'/no/such/folder'"),
@@ -156,10 +169,18 @@ def test_without_a_command_there_is_help(capsys):
         assert captured.err == ""
 
 
-@pytest.mark.parametrize("command", ["figures", "train", "table", "doctor", "data", "cache"])
-def test_every_command_has_help(command, capsys):
-    assert main([command, "--help"]) == 0
-    assert "Usage: python -m kit" in capsys.readouterr().out
+def test_every_command_is_told_in_a_line_that_is_not_cut_and_has_help(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    seen = set()
+    for group in ([], ["data"], ["cache"]):
+        assert main([*group, "--help"]) == 0
+        listed = capsys.readouterr().out.partition("Commands:")[2]
+        for command, told in re.findall(r"^  ([a-z]+)  +(\w.+)$", listed, re.M):
+            assert told.endswith(".") and not told.endswith("..")
+            assert main([*group, command, "--help"]) == 0
+            assert "Usage: python -m kit" in capsys.readouterr().out
+            seen.add(command)
+    assert {"figures", "train", "judge", "cam", "download", "prune"} <= seen
 
 
 def test_as_a_program_wrong_input_is_one_line_and_status_2(tmp_path):
@@ -347,6 +368,7 @@ def test_data_list(capsys):
 def test_doctor_says_what_is_here(capsys):
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
+    assert f"small-teacher-kit {tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}\n" in told
     assert f"torch {torch.__version__.split('+')[0]}" in told
     assert f"python {sys.version.split()[0]}" in told
     for role in ("cifar-10: scikit-learn digits (embedded)", "cifar-100: ", "imagenet: ", "hrsc2016: "):

@@ -166,6 +166,7 @@ def test_the_card_says_what_it_is(result, tmp_path):
     folder = export(result.run.hash, tmp_path / "student", ("safetensors",)).folder
     card = (folder / "README.md").read_text(encoding="utf-8")
     for word in (result.run.data.fingerprint, "scikit-learn digits", "an embedded stand-in", result.run.hash, "MIT",
+                 "It is the network cnn (width 2, stem small",
                  "A classifier of images, trained with small", "None: it learnt from the labels alone",
                  f"{result.metrics['test_top1']:.1%}", "of 100 images",
                  f"{result.metrics['student_flops']:.3g} FLOPs", torch.__version__.split("+")[0]):  # fmt: skip

@@ -70,8 +70,17 @@ def test_a_row_is_one_line_for_train_and_the_question_one_for_judge():
     assert question.command() == "python -m kit judge --temperature 2 --k 10 --preset smoke --seeds 2"
     method = question.methods[1]
     line = question.settings(method, 1).command()
-    wanted = "--student cnn --role cifar-10 --teacher vgg16 --temperature 2 --reading hinton --k 10 --width 2 --seed 1"
+    wanted = "--student cnn --role cifar-10 --teacher vgg16 --temperature 2 --reading hinton --width 2 --seed 1"
     assert line == f"python -m kit train {wanted} --preset smoke --source embedded"
+
+
+def test_a_row_has_those_options_alone_that_change_it():
+    asked = Question(preset="smoke", k=10, alpha=0.7, t_squared=False, logits="float16", follows="kl")
+    hard, ordinary, adaptive, whole = (asked.settings(method, 0) for method in asked.methods)
+    assert hard.run() == Question(preset="smoke").settings(asked.methods[0], 0).run()
+    assert (ordinary.k, ordinary.alpha, ordinary.t_squared, ordinary.logits) == (20, 0.7, True, "float16")
+    for one in (adaptive, whole):
+        assert (one.k, one.alpha, one.t_squared, one.logits, one.follows) == (10, 0.7, False, "float16", "kl")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +94,10 @@ def test_a_row_is_one_line_for_train_and_the_question_one_for_judge():
         ({"teacher": "tiny"}, "model 'tiny'"),
         ({"student": "tiny"}, "model 'tiny'"),
         ({"small_teacher": "tiny"}, "model 'tiny'"),
+        ({"small_teacher": ""}, "small_teacher"),
+        ({"small_teacher": "none", "small_teacher_weights": "s.pth"}, "--small-teacher-weights 's.pth' is not allowed"),
+        ({"recipe": "crd", "reading": "printed"}, "--reading 'printed' is not allowed; allowed: 'hinton', as recipe"),
+        ({"width": 0}, "width"),
         ({"role": "mnist"}, "role 'mnist'"),
         ({"preset": "huge"}, "preset 'huge'"),
         ({"k": 0.5}, "k"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,13 @@ from scipy import stats
 from kit.cam import scores as cam_scores
 from kit.cam.heat_maps import maps
 from kit.data import load
+from kit.errors import KitError
 from kit.grid.training import train_all
 from kit.paper import figure2
 from kit.paper.claims import FAILS, HOLDS, NONE
-from kit.paper.figure2 import OURS, Scenes, compared, paired
+from kit.paper.figure2 import OURS, Scenes, means, per_image, signed_rank, wider
 from kit.paper.plan import Plan, runs_of
-from kit.runs.store import Result
+from kit.runs.store import Failure, Result
 
 # ---- numbers made by hand --------------------------------------------------------------------------------------------
 
@@ -63,18 +65,21 @@ def test_a_claim_follows_the_numbers():
 
 def test_both_intervals_are_students_and_the_verdict_takes_the_wider():
     difference = pd.DataFrame([[0.10, 0.30], [0.12, 0.26], [0.11, 0.31], [math.nan, 0.29]])  # images × seeds
-    found = paired(difference)
     of_seeds = [100 * np.mean([0.10, 0.12, 0.11]), 100 * np.mean([0.30, 0.26, 0.31, 0.29])]
-    low, high = stats.t.interval(0.95, 1, np.mean(of_seeds), stats.sem(of_seeds))
-    assert (found.over_seeds.low, found.over_seeds.high) == pytest.approx((low, high))
     of_images = [20, 19, 21, 29]
-    low, high = stats.t.interval(0.95, 3, np.mean(of_images), stats.sem(of_images))
-    assert (found.over_images.low, found.over_images.high) == pytest.approx((low, high))
-    assert found.p == stats.wilcoxon(of_images).pvalue
-    assert found.wider is found.over_seeds
-    same = paired(pd.DataFrame([[0.0, 0.01], [0.4, 0.41], [0.8, 0.79]]))  # seeds agree, images do not
-    assert same.wider is same.over_images
-    assert math.isnan(paired(difference[[0]]).wider.low)  # one seed leaves it open
+    assert [list(each) for each in means(difference)] == [pytest.approx(of_seeds), pytest.approx(of_images)]
+    low, high = stats.t.interval(0.95, 1, np.mean(of_seeds), stats.sem(of_seeds))
+    assert (wider(difference).low, wider(difference).high) == (pytest.approx(low), pytest.approx(high))
+    same = pd.DataFrame([[0.0, 0.01], [0.4, 0.41], [0.8, 0.79]])  # seeds agree, images do not
+    low, high = stats.t.interval(0.95, 2, 40 + 1 / 6, stats.sem([0.5, 40.5, 79.5]))
+    assert (wider(same).low, wider(same).high, wider(same).n) == (pytest.approx(low), pytest.approx(high), 3)
+    assert math.isnan(wider(difference[[0]]).low)  # one seed leaves it open
+
+
+def test_the_test_over_images_is_wilcoxons():
+    images = pd.Series(np.random.default_rng(0).normal(1, 2, 12))
+    assert signed_rank(images) == f"{stats.wilcoxon(images).pvalue:.3f}"
+    assert [signed_rank(each) for each in (images[:1], 0 * images, images.abs())] == ["–", "–", "< 0.001"]
 
 
 def test_an_interval_over_images_decides_where_it_is_the_wider():
@@ -92,9 +97,9 @@ def test_an_interval_over_images_decides_where_it_is_the_wider():
 
 def test_pairs_are_of_the_same_image_and_seed():
     frame = made(0.1, noise=0.0).sample(frac=1, random_state=0)
-    found = compared(frame, "VGG-19", OURS, ("T=5", "hinton"), "energy_mask")
-    assert found.over_images.mean == pytest.approx(10) and found.over_images.n == 40
-    assert found.over_seeds.mean == pytest.approx(10) and found.over_seeds.n == 3
+    ours, theirs = (per_image(frame, "VGG-19", procedure, "energy_mask") for procedure in (OURS, ("T=5", "hinton")))
+    of_seeds, of_images = means(ours - theirs)
+    assert of_images.tolist() == pytest.approx([10] * 40) and of_seeds.tolist() == pytest.approx([10] * 3)
     assert set(figure2.comparisons(frame)["energy on hull"]) == {"+10.0 [+10.0, +10.0]"}
 
 
@@ -148,6 +153,32 @@ def test_there_is_a_line_for_every_network_and_image(small):
     has_float = scenes.shortcuts.any((1, 2))
     one = students[(students["temperature"] == "T=5") & (students["empty"] == 0)]
     np.testing.assert_array_equal(one["energy_shortcut"].notna(), has_float[one["image"]])
+
+
+def test_an_explained_model_that_failed_costs_its_own_seed_alone(small, monkeypatch):
+    """Of two explained models and two seeds, one model failed at one of them: its students cannot have finished."""
+    plan, _, _, scenes, *_ = small
+    rows = figure2.table(plan, 2, readings=("printed",))
+    lost = rows[0].runs[1].teachers["big"]
+    network = rows[0].runs[0].student
+    monkeypatch.setattr(figure2, "find", lambda run: None if run == lost else SimpleNamespace(student=network.build))
+    failed = {run: Failure(run, "made to fail") for row in rows for run in row.runs}
+    few = replace(scenes, x=scenes.x[:2], labels=scenes.labels[:2])
+    seen = [(each.teacher, each.temperature, each.seed) for each in figure2.subjects(rows, failed, few)]
+    there = {"ResNet-50": [7], "VGG-19": [7, 8]}
+    assert seen == [(big, of, seed) for big in there for of in ("teacher", "random weights") for seed in there[big]]
+    monkeypatch.setattr(figure2, "find", lambda run: None)
+    with pytest.raises(KitError, match="no explained model finished"):
+        figure2.scores(list(figure2.subjects(rows, failed, few)), few)
+
+
+def test_students_that_failed_leave_the_claims_without_a_verdict():
+    frame = made(0.1)
+    whole = figure2.verdicts(frame, Plan.of("smoke"))
+    lost = figure2.verdicts(frame[frame["temperature"] != "adaptive"], Plan.of("smoke"))
+    of_ours = whole["claim"].str.startswith("adaptive")
+    assert lost["claim"].tolist() == whole["claim"].tolist()
+    assert lost["verdict"].tolist() == whole["verdict"].mask(of_ours, NONE).tolist()
 
 
 def test_a_student_is_compared_with_the_teacher_of_its_own_seed(small):

@@ -120,7 +120,10 @@ def test_settings_give_the_protocol_to_student_and_teacher(own_cache):
     ("words", "said"),
     [
         (["--recipe", "kd"], "recipe 'kd' is not known; allowed: kit, crd"),
-        (["--recipe", "crd", "--small-teacher", "cnn"], "--small-teacher 'cnn' is not of recipe 'crd' at a fixed T"),
+        (
+            ["--recipe", "crd", "--small-teacher", "cnn"],
+            "--small-teacher 'cnn' is not allowed; allowed: without it, as t",
+        ),
         (["--recipe", "crd", "--alpha", "1.5"], "alpha: 1.5"),
         (["--recipe", "crd", "--temperature", "-4"], "T: -4.0"),
         (["--recipe", "crd", "--batch", "53"], "batch 53 is not allowed: an epoch's last one would be of one image"),
