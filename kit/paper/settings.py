@@ -11,7 +11,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kit.data.roles import EVERY, OWN
 from kit.errors import KitError, one_of
@@ -19,7 +19,7 @@ from kit.errors import KitError, one_of
 RECIPES = ("kit", "crd")
 OF_TEACHING = (  # how teachers teach: without one, none of these changes anything, and with one, not all
     "temperature", "reading", "k", "alpha", "rate", "follows", "optimiser", "normalised", "floor", "t_squared",
-    "logits", "third_teacher",
+    "logits",
 )  # fmt: skip
 AT_ONCE = ("together", "graduation")  # temperatures of all teachers in one stage: one t, and one t each
 OTHERS = (
@@ -135,6 +135,9 @@ class Settings(BaseModel):
         one_of("recipe", self.recipe, RECIPES)
         for model in filter(None, (self.student, self.teacher, self.small_teacher, self.third_teacher)):
             check_name(model)
+        if self.third_teacher and self.temperature not in AT_ONCE:
+            allowed = f"with --temperature {' or '.join(AT_ONCE)}, where all teach at once"
+            raise KitError(f"--third-teacher {self.third_teacher!r} is not allowed; allowed: {allowed}")
         plan = self.plan()
         student, big, small = (self._chosen(whose) for whose in ("student", "teacher", "small_teacher"))
         changes = {"width": self.width, "batch": self.batch, "lr": self.lr}
@@ -191,20 +194,19 @@ class Settings(BaseModel):
         return as_json(given) if isinstance(given, dict) else given
 
     def policy(self, epochs: int) -> Policy:
-        """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""
+        """The temperature of a run of so many epochs. KitError and ValidationError for what is not allowed."""
         from kit.recipe import adaptive
         from kit.several import Graduation, Together
         from kit.siblings import crd
         from kit.siblings.rows import NAMED
         from kit.temperature import Fixed, Policy, Scheduled
 
-        readings = {"follows": self.follows, "optimiser": self.optimiser, "floor": self.floor}
-        readings["normalised"] = self.normalised
-        following = adaptive(epochs, self.k, self.rate, **readings)
         usual = "adaptive" if self.recipe == "kit" else crd.T
         temperature = usual if self.temperature is None else self.temperature
         if isinstance(temperature, Policy):
             return temperature
+        readings = {name: getattr(self, name) for name in ("follows", "optimiser", "normalised", "floor")}
+        following = adaptive(epochs, self.k, self.rate, **readings)
         if temperature == "adaptive":
             return following
         if temperature == "schedule":
@@ -214,12 +216,11 @@ class Settings(BaseModel):
         if temperature == "graduation":
             return Graduation(k=self.k, rate=following.rate, normalised=self.normalised)
         try:
-            return Fixed(T=float(temperature))
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ValidationError):
-                raise
+            T = float(temperature)
+        except (TypeError, ValueError):
             allowed = f"adaptive, schedule, {', '.join((*NAMED, *AT_ONCE))}, or a number above 0"
             raise KitError(f"temperature {self.temperature!r} is not known; allowed: {allowed}") from None
+        return Fixed(T=T)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """The stages that follow from which teachers there are. Raises KitError for an option that changes nothing."""
@@ -279,8 +280,8 @@ class Settings(BaseModel):
         if isinstance(policy, Fixed) and (self.recipe == "crd" or not self.small_teacher):
             return always | {"alpha", "reading"}
         of_policy = set() if isinstance(self.temperature, Policy) else {*type(policy).model_fields}
-        of_loss = {"third_teacher"} if self.temperature in AT_ONCE else {"t_squared"}
-        return always | {"small_teacher", "alpha"} | of_policy | of_loss
+        of_loss = {"alpha"} if self.temperature in AT_ONCE else {"alpha", "t_squared"}
+        return always | {"small_teacher"} | of_policy | of_loss
 
     def pruned(self) -> Settings:
         """The same training, described without options that change nothing."""
