@@ -1,7 +1,7 @@
 # make figures   every figure and table into figures/; PRESET=smoke|paper: into build/figures-smoke|paper
 # make test      unit tests, and the notebooks at preset smoke
 # make check     what a change must pass at once, in under two minutes: lint, format, types, import contracts, the fast tests
-# make numerics  what a processor's kernels decide, as two other processors
+# make numerics  what a processor's kernels decide, as an older processor: all others compute by AVX2, as in make test
 # make lab       JupyterLab on this machine alone
 # make app       the live cockpit alone, as a page of its own on this machine
 # make audit     known vulnerabilities of the pinned dependencies, where pip-audit can reach its index
@@ -26,7 +26,6 @@ test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 numerics: install
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest tests -m numerics --numprocesses 2 --dist loadscope
 
 # The method, and what is committed beside it: the tests that are quick and find most.
@@ -45,7 +44,6 @@ lint: install
 	$(BIN)/lint-imports
 
 lab: install
-	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2>/dev/null
 	mkdir -p .venv/share/jupyter/lab/settings
 	cp docs/jupyterlab.json .venv/share/jupyter/lab/settings/overrides.json
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_start_here.ipynb

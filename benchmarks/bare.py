@@ -26,7 +26,7 @@ from kit.training.captured import recorded
 
 @dataclass(frozen=True)
 class Tricks:
-    """What the loop does to be quick. As it stands it is the bare loop; the last three are put in only when asked."""
+    """What the loop does to be quick. As it stands it is the bare loop; what is off is put in only when asked."""
 
     channels_last: bool = True
     batched_augmentation: bool = True
@@ -56,6 +56,7 @@ def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
     teacher = (folded(teacher) if tricks.teacher_folded else teacher.eval()).requires_grad_(False)
     teacher = teacher.to(memory_format=memory)
     optimiser = nesterov(student, task, fused=tricks.fused_optimiser)
+    torch.compiler.config.force_disable_caches = tricks.compiled  # what compiling takes is part of the answer
     forward = torch.compile(student) if tricks.compiled else student
     ask = torch.compile(teacher) if tricks.compiled else teacher
     batches = (Batches if tricks.batched_augmentation else OneByOne)(task)

@@ -12,7 +12,6 @@ own run.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -26,11 +25,12 @@ from typing import Annotated, Any
 import nbformat
 import numpy as np
 import typer
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 from benchmarks import pages
 from benchmarks.report import Ended, command
 from benchmarks.turns import slowdown
+from kit.cli.output import print_json
 from kit.errors import one_of
 from kit.live import Settings
 from kit.runs.spec import with_teachers
@@ -72,7 +72,7 @@ def latencies(page: Page, k: int, presses: int) -> tuple[list[float], list[float
 
     K starts at k and goes down by one a press; t is above, so that each press changes it.
     """
-    page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first.focus()
+    k_slider(page).focus()
     bars, curves = [], []
     for asked in range(k - 1, k - 1 - presses, -1):
         begin = page.evaluate("() => { window.kitSeen.length = 0; return performance.now() }")
@@ -89,8 +89,7 @@ def latencies(page: Page, k: int, presses: int) -> tuple[list[float], list[float
             if None not in drawn:
                 break
         else:
-            words = page.locator('div[role="status"]').first.inner_text()
-            raise RuntimeError(f"K = {asked} was not shown within 20 s: {words}; {seen}")
+            raise Ended(f"K = {asked} was not shown within 20 s: {status(page)}; {seen}")
         bars.append(drawn[0] - begin)
         curves.append(drawn[1] - begin)
         page.wait_for_timeout(400)
@@ -111,8 +110,16 @@ def rates(page: Page, seconds: float) -> tuple[float, float]:
 
 
 def batch(page: Page) -> int:
-    words = page.locator('div[role="status"]').first.inner_text()
+    words = status(page)
     return int(words.split("batch ")[1].split(" of")[0]) if "batch " in words else 0
+
+
+def status(page: Page) -> str:
+    return page.locator('div[role="status"]').first.inner_text()
+
+
+def k_slider(page: Page) -> Locator:
+    return page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first
 
 
 def press(page: Page, name: str) -> None:
@@ -173,7 +180,7 @@ def latencies_of(page: Page, presses: int) -> dict[str, float]:
     """What a slider's mover waits while it trains."""
     late, drawn = [], []
     while len(late) < presses:
-        page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first.press("End")
+        k_slider(page).press("End")
         press(page, "Start")
         page.wait_for_timeout(1000 * SETTLING)
         some = latencies(page, 40, min(25, presses - len(late)))
@@ -239,7 +246,7 @@ def main(
             print(app, found[app], file=sys.stderr)
         with cockpit("lab", NOTEBOOK) as page:
             found["default_run"] = drawings_of_a_run(page)
-    print(json.dumps(found))
+    print_json(found)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from benchmarks.report import Ended, command
 from benchmarks.task import on_digits
 from kit import recipe
+from kit.cli.output import print_json
 from kit.files import complaint
 from kit.runs.spec import Run
 from kit.runs.store import FILES
@@ -158,7 +159,7 @@ def main(
         found = measure(kills, seed, Path(place))
     print(f"{kills} kills: {found['lost']} runs lost, {found['mismatched']} of {found['files_compared']} files differ")
     if as_json:
-        print(json.dumps(found))
+        print_json(found)
     if found["lost"] or found["mismatched"] or found["went_back"]:
         raise typer.Exit(1)
 

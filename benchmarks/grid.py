@@ -1,6 +1,6 @@
 """Runs side by side against the same runs alone: how near the grid comes to what its cores could do.
 
-python -m benchmarks.grid --json    # about 22 minutes on two quiet cores; with --no-in-turn 14, with --shared 36
+python -m benchmarks.grid --json    # about 22 minutes on two quiet cores
 
 Two teachers and ten students. A run sees 24,000 images; preset quick's for cifar-10 see 17,000 to 42,000. Each arm is a
 process of its own with an empty cache; arms alternate, in another order in each repeat.
@@ -12,8 +12,7 @@ the cores and chain is the costliest chain of runs that need each other (a teach
 times alone: no way of packing whole runs can be quicker. Its wall has in it what the cores lose by working at once, and
 the worker processes' start (measured apart, too): of a grid of a few seconds that is most. `alone` starts when all is
 imported.
-Teachers' logits are not cached (KIT_LOGITS_GB=0), so that both arms do the same work. With `--shared` the same is
-measured again where logits are shared, in both arms: `alone` computes them in turn, once, too.
+Teachers' logits are not cached (KIT_LOGITS_GB=0), so that all arms do the same work.
 """
 
 from __future__ import annotations
@@ -32,9 +31,10 @@ import torch
 import typer
 from tqdm.auto import tqdm
 
-from benchmarks.report import Ended, Spread, command, words
+from benchmarks.report import Ended, Spread, command, table
 from benchmarks.task import on_digits
 from kit import recipe
+from kit.cli.output import print_json
 from kit.grid import critical_path
 from kit.grid.engines import LocalProcesses, Task
 from kit.grid.training import train_all
@@ -123,64 +123,54 @@ def one_after_another(epochs: int) -> dict[str, float]:
 # ---- the whole -----------------------------------------------------------------------------------------------------
 
 
-def measure(arm: str, epochs: int, logits_gb: float) -> dict[str, float]:
+def measure(arm: str, epochs: int) -> dict[str, float]:
     """An arm's seconds, in a process of its own with an empty cache."""
     code = f"import json; from benchmarks import grid; print(json.dumps(grid.{arm}({epochs})))"
     with tempfile.TemporaryDirectory(prefix="kit-grid-") as cache:
-        environment = os.environ | {"KIT_CACHE": cache, "KIT_LOGITS_GB": str(logits_gb)}
+        environment = os.environ | {"KIT_CACHE": cache, "KIT_LOGITS_GB": "0"}
         done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise Ended(f"arm {arm} failed")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def ideal_s(alone: dict[str, float]) -> float:
-    packed = alone["wall_s"] / cores()
-    return packed + max(0.0, alone["chain_s"] - packed)
+def ideal_s(wall_s: float, chain_s: float) -> float:
+    packed = wall_s / cores()
+    return packed + max(0.0, chain_s - packed)
 
 
 def main(
     repeats: Annotated[int, typer.Option(min=1, help="of every arm")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="of every run")] = 40,
-    in_turn: Annotated[bool, typer.Option(help="measure it one after another on all cores, too")] = True,
-    shared: Annotated[bool, typer.Option(help="measure it with shared teacher logits, too")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="end with lines of JSON")] = False,
 ) -> None:
     """Train a grid alone, side by side, and one after another on all cores, and compare."""
-    arms = ARMS if in_turn else ARMS[:2]
-    wanted = [(arm, 0) for arm in arms] + ([(arm, 4) for arm in ARMS[:2]] if shared else [])
-    seen: dict[tuple[str, int], list[dict[str, float]]] = {key: [] for key in wanted}
-    with tqdm(total=repeats * len(wanted), desc="arms", disable=not sys.stderr.isatty()) as bar:
+    measured: list[dict[str, dict[str, float]]] = []  # a repeat's arms
+    with tqdm(total=repeats * len(ARMS), desc="arms", disable=not sys.stderr.isatty()) as bar:
         for repeat in range(repeats):
-            for arm, logits_gb in wanted[repeat % len(wanted) :] + wanted[: repeat % len(wanted)]:
-                seen[arm, logits_gb].append(measure(arm, epochs, logits_gb))
+            first = repeat % len(ARMS)
+            measured.append({})
+            for arm in ARMS[first:] + ARMS[:first]:
+                measured[-1][arm] = measure(arm, epochs)
                 bar.update()
 
-    def over(above: tuple[str, int], below: tuple[str, int], of=lambda one: one["wall_s"]) -> dict[str, float]:
-        return Spread.of_ratio([one["wall_s"] for one in seen[above]], map(of, seen[below])).rounded()
+    def seconds(arm: str, name: str = "wall_s") -> list[float]:
+        return [each[arm][name] for each in measured]
 
-    def spread(of: tuple[str, int], name: str = "wall_s") -> dict[str, float]:
-        return Spread.of([one[name] for one in seen[of]]).rounded()
-
+    ideal = map(ideal_s, seconds("alone"), seconds("alone", "chain_s"))
     found = {
-        "cores": cores(),
-        "runs": len(with_teachers(grid(epochs))),
-        "repeats": repeats,
-        "grid_over_ideal": over(("side_by_side", 0), ("alone", 0), ideal_s),
-        "start_up_s": spread(("side_by_side", 0), "start_up_s"),
-        "chain_s": spread(("alone", 0), "chain_s"),
+        "grid_over_ideal": Spread.of_ratio(seconds("side_by_side"), ideal),
+        "side_by_side_over_one_after_another": Spread.of_ratio(seconds("side_by_side"), seconds("one_after_another")),
+        "start_up_s": Spread.of(seconds("side_by_side", "start_up_s")),
+        "chain_s": Spread.of(seconds("alone", "chain_s")),
+        **{f"{arm}_s": Spread.of(seconds(arm)) for arm in ARMS},
     }
-    found |= {f"{arm}_s": spread((arm, 0)) for arm in arms}
-    if in_turn:
-        found["side_by_side_over_one_after_another"] = over(("side_by_side", 0), ("one_after_another", 0))
-    if shared:
-        found["shared_grid_over_ideal"] = over(("side_by_side", 4), ("alone", 4), ideal_s)
-        found["shared_side_by_side_s"] = spread(("side_by_side", 4))
-    for name, value in found.items():
-        print(f"{name:38} {words(value)}")
+    runs = len(with_teachers(grid(epochs)))
+    table(f"{runs} runs on {cores()} cores, {repeats} repeats", found)
     if as_json:
-        print(json.dumps(found))
-        print(json.dumps({"grid_over_ideal": found["grid_over_ideal"]["median"]}))
+        spreads = {name: spread.rounded() for name, spread in found.items()}
+        print_json({"cores": cores(), "runs": runs, "repeats": repeats} | spreads)
+        print_json({"grid_over_ideal": spreads["grid_over_ideal"]["median"]})
 
 
 if __name__ == "__main__":

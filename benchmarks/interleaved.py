@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -29,20 +29,20 @@ CONTEXT.set_forkserver_preload(["benchmarks.rungs"])
 
 @dataclass(frozen=True)
 class Place:
-    """What a loop's process has to itself: threads of torch, a folder on its import path, environment variables."""
+    """A rung, and what its process has to itself: threads of torch, a folder on its import path."""
 
+    rung: str
     threads: int = 2
     path: Path | None = None
-    environment: Mapping[str, str] | None = None
 
 
 class Served:
     """One rung, built in a process of its own that then waits to be asked. What fails there is Ended here."""
 
-    def __init__(self, rung: str, task: Task, place: Place) -> None:
-        self.rung, self._batch = rung, task.batch
+    def __init__(self, place: Place, task: Task) -> None:
+        self.rung, self._batch = place.rung, task.batch
         self._process = ProcessPoolExecutor(1, CONTEXT)
-        self._built = self._process.submit(build, rung, task, place)
+        self._built = self._process.submit(build, place, task)
 
     def warm_up(self) -> None:
         """Waits until it is built, and has it take its first WARM_UP steps."""
@@ -72,13 +72,12 @@ class Served:
 
 
 @contextmanager
-def served(rungs: Mapping[str, Place] | Sequence[str], task: Task) -> Iterator[dict[str, Served]]:
+def served(places: Mapping[str, Place], task: Task) -> Iterator[dict[str, Served]]:
     """All of these rungs: started together, then warmed up one by one. One that cannot be had ends it all: Ended."""
-    places = rungs if isinstance(rungs, Mapping) else dict.fromkeys(rungs, Place())
     processes: dict[str, Served] = {}
     try:
-        for rung, place in places.items():
-            processes[rung] = Served(rung, task, place)
+        for name, place in places.items():
+            processes[name] = Served(place, task)
         for process in processes.values():
             process.warm_up()
         yield processes
@@ -102,18 +101,17 @@ _loop: Loop
 _task: Task
 
 
-def build(rung: str, task: Task, place: Place) -> None:
+def build(place: Place, task: Task) -> None:
     from benchmarks.rungs import RUNGS
 
     global _loop, _task
     sys.stdout = sys.stderr  # whatever a library prints belongs to no table
     multiprocessing.set_start_method(None, force=True)  # a DataLoader's workers start as they do elsewhere
-    os.environ.update(place.environment or {})
     if place.path is not None:
         sys.path.insert(0, str(place.path))
     torch.set_num_threads(place.threads)
     torch.manual_seed(task.seed)
-    _loop, _task = RUNGS[rung](task), task
+    _loop, _task = RUNGS[place.rung](task), task
 
 
 def seconds(steps: int) -> float:

@@ -14,7 +14,6 @@ hard labels, and a search from its twin, under two budgets (Table 4). The rules:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -25,6 +24,7 @@ import typer
 from scipy import special, stats
 
 from benchmarks.report import command
+from kit.cli.output import print_json
 from kit.paper.claims import WRONG, moderated, prior_df
 
 EFFECT = 8.0  # points: what power is of
@@ -191,7 +191,7 @@ def main(
             print(f"\n{title}\n{pd.DataFrame(found).T.to_string(float_format='{:.3f}'.format)}")
             record.append({"setting": title, "tables": tables, "measure": measure.__name__, "rules": found})
     if as_json:
-        print(json.dumps(record))
+        print_json(record)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from pathlib import Path
 import nbformat
 from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
+from benchmarks.report import Ended
+
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 QUIET = (
@@ -29,7 +31,6 @@ QUIET = (
 FILES_AS_MEMORY = ["--disable-dev-shm-usage"]  # shares pictures by files: the disk is then as busy as the page
 SECONDS = 1000  # Playwright counts in milliseconds
 PATIENCE = 180 * SECONDS
-NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 AS_MADE = ROOT / "docs" / "jupyterlab.json"  # the settings that `make lab` gives
 
 
@@ -39,8 +40,7 @@ def chromium() -> str | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
 
 
@@ -58,7 +58,7 @@ def copy_notebook(name: str, folder: Path, **parameters: object) -> Path:
 def jupyter(app: str, folder: Path, log: Path, **environment: str) -> Iterator[str]:
     """JupyterLab (`lab`) or Voilà (`voila`) on a folder of notebooks, with a token; gives its address with `{path}`."""
     port, token, home = free_port(), secrets.token_hex(16), log.parent / f"{app}-home"
-    for name, chosen in (NO_NEWS | json.loads(AS_MADE.read_text())).items():
+    for name, chosen in json.loads(AS_MADE.read_text()).items():
         settings = home / "settings" / f"{name.replace(':', '/')}.jupyterlab-settings"
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text(json.dumps(chosen))
@@ -92,7 +92,7 @@ def _answers(url: str, server: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise RuntimeError(f"the server ended: {log.read_text()[-2000:]}")
+            raise Ended(f"the server ended: {log.read_text()[-2000:]}")
         try:
             urllib.request.urlopen(url, timeout=5)
             return
@@ -100,7 +100,7 @@ def _answers(url: str, server: subprocess.Popen, log: Path) -> None:
             return  # it answers, if only that a token is missing
         except OSError:
             time.sleep(0.1)
-    raise RuntimeError(f"the server does not answer: {log.read_text()[-2000:]}")
+    raise Ended(f"the server does not answer: {log.read_text()[-2000:]}")
 
 
 @contextmanager
@@ -151,4 +151,4 @@ def run_all(page: Page) -> None:
             return
         except TimeoutError:
             continue
-    raise RuntimeError("JupyterLab does not run the notebook's cells")
+    raise Ended("JupyterLab does not run the notebook's cells")

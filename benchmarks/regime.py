@@ -10,7 +10,6 @@ tries sizes for the real images of a folder.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
@@ -19,6 +18,7 @@ import pandas as pd
 import typer
 
 from benchmarks.report import command
+from kit.cli.output import print_json
 from kit.data.roles import ROLES
 from kit.errors import one_of
 from kit.paper.plan import Plan, Row, measured, rows, runs_of
@@ -65,8 +65,9 @@ def main(
     data: Annotated[Optional[Path], typer.Option(help="folder with real images, which then fill the role")] = None,
     seeds: Annotated[int, typer.Option(min=2)] = 3,
     jobs: Annotated[Optional[int], typer.Option()] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON")] = False,
 ) -> None:
+    """How a teacher, hard labels and ordinary distillation do at these sizes; what is not given is preset quick's."""
     plan = planned(
         role, data, lr, width, px=px, train_per_class=train_per_class, test_per_class=test_per_class, epochs=epochs,
         teacher_epochs=teacher_epochs, batch=batch,
@@ -74,7 +75,7 @@ def main(
     found = study(plan, role, student, teacher, seeds, jobs)
     print(found.round(1).to_string(index=False))
     if as_json:
-        print(json.dumps(found.to_dict("records")))
+        print_json(found)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import typer
+from pydantic import ValidationError
 
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, one_line
 
 
 class Ended(RuntimeError):
@@ -37,7 +38,7 @@ class Spread:
         return {"min": round(self.least, 3), "median": round(self.median, 3), "max": round(self.largest, 3)}
 
 
-def table(head: str, spreads: Mapping[str, Spread | None], digits: int = 3, width: int = 32) -> None:
+def table(head: str, spreads: Mapping[str, Spread | None], digits: int = 3, width: int = 40) -> None:
     """Prints a line for each spread, `—` for what could not be measured."""
     print(f"{head:{width}} {'median':>8} {'min':>8} {'max':>8}")
     for name, of in spreads.items():
@@ -45,23 +46,10 @@ def table(head: str, spreads: Mapping[str, Spread | None], digits: int = 3, widt
         print(f"{name:{width}} " + " ".join(f"{number:>8}" for number in numbers))
 
 
-def words(found: object) -> str:
-    """`min 1.1  median 1.2  max 1.3` of a rounded spread; anything else as it is."""
-    return "  ".join(f"{name} {value}" for name, value in found.items()) if isinstance(found, dict) else str(found)
-
-
-def pairs_wanted(pair: str | None, allowed: Iterable[str]) -> list[str]:
-    """The pair of networks that was asked for, or all. KitError for one that is not known."""
-    allowed = list(allowed)
-    if pair is not None and pair not in allowed:
-        raise not_one_of("pair", pair, allowed)
-    return [pair] if pair else allowed
-
-
 def command(main: Callable[..., None]) -> None:
     """Runs a benchmark's command line; wrong input is one line and status 2, what ended too early status 1."""
     try:
         typer.run(main)
-    except (KitError, Ended) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, KitError) else 1)
+    except (KitError, ValidationError, Ended) as error:
+        print(f"error: {one_line(error) if isinstance(error, ValidationError) else error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, Ended) else 2)

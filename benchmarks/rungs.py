@@ -2,7 +2,8 @@
 
 A rung is a function from a `Task` to a `Loop`, and `RUNGS` names them all. They train the same student under the same
 teacher on the same images, in batches of the same size, by the same loss (Eq. (1) as Hinton weighs it) with the same
-optimiser; the two of Section 1.1 have the improved loss. None evaluates. `bare` is `benchmarks.bare`'s.
+optimiser; the two of Section 1.1 have the improved loss, and `kit hard` has hard labels alone. None evaluates. `bare`
+is `benchmarks.bare`'s.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from benchmarks import bare
 from benchmarks.bare import BARE, bare_loop
 from benchmarks.task import Loop, Pictures, Task, nesterov
-from kit.recipe import Eq1, Improved, Objective, Recipe, Stage
+from kit.recipe import Eq1, HardLabels, Improved, Objective, Recipe, Stage
 from kit.runs.logits import Drawn, TeacherLogits
 from kit.temperature import Adaptive, Fixed, Policy
 from kit.trainer import Training
@@ -131,7 +132,7 @@ def torchdistill(task: Task, workers: int) -> Loop:
 def of_kit(
     task: Task,
     objective: Objective,
-    temperature: Policy | None,
+    temperature: Policy | None = None,
     cached: bool = False,
     precision: Precision = "float32",
 ) -> Loop:
@@ -188,6 +189,7 @@ RUNGS |= {
     "kit": eq1,
     "kit cached": partial(eq1, cached=True),
     "kit bfloat16": partial(eq1, precision="bfloat16"),
+    "kit hard": partial(of_kit, objective=HardLabels()),
     "kit fixed": lambda task: of_kit(task, Improved(), Fixed(T=20)),
     "kit adaptive": lambda task: of_kit(task, Improved(), Adaptive(k=20, rate=BARELY)),
 }

@@ -12,7 +12,7 @@ PyTorch tutorial at its best number of loader workers, `torchdistill` that packa
 arithmetic alone (`benchmarks.bare`), `kit` this kit's trainer, `kit cached` the same with the teacher's logits from the
 kit's cache, whose filling is left out. Each ratio is taken round by round, then the median. They compare speeds
 (kit_over_tutorial 2 is twice as fast), but `adaptive_over_fixed` a step's time with the adaptive temperature with one
-with a fixed T.
+with a fixed T, and `cached_over_hard` a step's time with cached logits with one on hard labels alone.
 
 The student's width is 8, as in preset quick, whose networks are what the kit trains on a CPU; `--width` sets it. The
 wider it is, the more of a step is convolutions, which are the same in all loops, and the closer all ratios are to 1.
@@ -24,14 +24,13 @@ holds all images on the GPU, and in float32 convolutions are TF32, as torch has 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -40,9 +39,10 @@ import typer
 
 from benchmarks import bare
 from benchmarks.interleaved import PROFILED, WARM_UP, Place, served, taken_in_turns
-from benchmarks.report import Ended, Spread, command, pairs_wanted, table
+from benchmarks.report import Ended, Spread, command, table
 from benchmarks.rungs import WORKERS
 from benchmarks.task import PAIRS, Task
+from kit.cli.output import print_json
 from kit.errors import one_of
 
 TORCHDISTILL = "torchdistill==1.1.5"
@@ -57,6 +57,7 @@ RATIOS = {
     "kit_over_torchdistill": ("kit", "torchdistill"),
     "kit_over_bare": ("kit", "bare"),
     "adaptive_over_fixed": ("kit fixed", "kit adaptive"),
+    "cached_over_hard": ("kit hard", "kit cached"),
 }
 BOUNDS = {
     "bare_over_tutorial": ("bare", "tutorial"),
@@ -94,38 +95,35 @@ def task_for(task: Task, steps: int, repeats: int) -> Task:
 
 def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | None, profile: bool) -> Ladder:
     workers, probed = best_workers(task, steps, threads)
-    names = {"tutorial": f"tutorial, {workers}", "bare": "bare", "kit": "kit", "kit cached": "kit cached"}
-    names |= {"torchdistill": f"torchdistill, {workers}"} if package else {}
-    names |= {"kit fixed": "kit fixed", "kit adaptive": "kit adaptive"}
-    if bare.has_bfloat16(task.device):
-        names |= {"kit bfloat16": "kit bfloat16"}
-        if task.device == "cuda":
-            names |= {"tutorial bfloat16": f"tutorial bfloat16, {workers}", "both in bfloat16": "both in bfloat16"}
-    names |= {"teacher's logits known": "teacher's logits known"} if profile else {}
-    places = dict.fromkeys(names.values(), Place(threads))
+    places = {"tutorial": Place(f"tutorial, {workers}", threads)}
     if package:
-        places[names["torchdistill"]] = Place(threads, package)
-    with served(places, task) as processes:
-        called = {name: processes[rung] for name, rung in names.items()}
-        ladder = Ladder(task, workers, taken_in_turns(called, steps, repeats))
+        places["torchdistill"] = Place(f"torchdistill, {workers}", threads, package)
+    others = ["bare", "kit", "kit cached", "kit hard", "kit fixed", "kit adaptive"]
+    if bare.has_bfloat16(task.device):
+        others.append("kit bfloat16")
+        if task.device == "cuda":
+            others.append("both in bfloat16")
+            places["tutorial bfloat16"] = Place(f"tutorial bfloat16, {workers}", threads)
+    if profile:
+        others.append("teacher's logits known")
+    with served(places | {rung: Place(rung, threads) for rung in others}, task) as processes:
+        ladder = Ladder(task, workers, taken_in_turns(processes, steps, repeats))
         if profile:
-            ladder.profiles = {name: called[name].profile() for name in ("kit", "kit cached")}
+            ladder.profiles = {name: processes[name].profile() for name in ("kit", "kit cached")}
     ladder.rates |= {f"(choosing) tutorial, {name}": rates for name, rates in probed.items()}
     return ladder
 
 
 def best_workers(task: Task, steps: int, threads: int) -> tuple[str, dict[str, list[float]]]:
     """The tutorial loop's quickest number of loader workers, and what was measured to choose it."""
-    numbers = WORKERS[task.device]
-    with served({f"tutorial, {workers}": Place(threads) for workers in numbers}, task) as processes:
-        rates = taken_in_turns(dict(zip(numbers, processes.values(), strict=True)), steps, PROBES)
+    places = {workers: Place(f"tutorial, {workers}", threads) for workers in WORKERS[task.device]}
+    with served(places, task) as processes:
+        rates = taken_in_turns(processes, steps, PROBES)
     return max(rates, key=lambda workers: max(rates[workers])), rates
 
 
 def fetch_torchdistill(scratch: Path) -> Path | None:
-    """The folder with torchdistill, installed there unless it is; None, with a word why, where pip cannot get it."""
-    if (scratch / "torchdistill").is_dir():
-        return scratch
+    """The folder, with torchdistill installed into it; None, with a word why, where pip cannot get it."""
     words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(scratch), TORCHDISTILL]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode == 0:
@@ -159,12 +157,12 @@ def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -
     """Prints what each trick bought: the bare loop's speed without it (or with one more) over that of the whole."""
     changes = bare.LEFT_OUT | bare.PUT_IN | (bare.BFLOAT16 if bare.has_bfloat16(task.device) else {})
     changes |= bare.ON_GPU if task.device == "cuda" else {}
-    with served(dict.fromkeys(["bare", *changes], Place(threads)), task) as processes:
+    with served({rung: Place(rung, threads) for rung in ("bare", *changes)}, task) as processes:
         rates = taken_in_turns(processes, steps, repeats)
     base = rates.pop("bare")
     print(f"\n{task.pair} of width {task.width}: the bare loop does {Spread.of(base).median:.0f} images/s")
     found = {name: Spread.of_ratio(measured, base) for name, measured in rates.items()}
-    table("changed alone: speed over the bare loop", found, width=40)
+    table("changed alone: speed over the bare loop", found)
     if not bare.has_bfloat16(task.device):
         print("bfloat16 is left out: torch has no instructions for it here")
     if compiled:
@@ -173,19 +171,17 @@ def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -
 
 
 def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> dict[str, Spread]:
-    """Alone with the bare loop, and with an empty compile cache: what it takes to compile is part of the answer."""
+    """Alone with the bare loop: it takes long to compile, and may fail."""
     (name,) = bare.COMPILED
-    with tempfile.TemporaryDirectory(prefix="kit-benchmark-inductor-") as cache:
-        alone = Place(threads, environment={"TORCHINDUCTOR_CACHE_DIR": cache})
-        try:
-            with served({"bare": Place(threads), name: alone}, task) as processes:
-                compiling_s = processes[name].warm_up_s - processes["bare"].warm_up_s
-                rates = taken_in_turns(processes, steps, repeats)
-        except Ended as error:
-            print(f"torch.compile is left out: {error}")
-            return {}
+    try:
+        with served({rung: Place(rung, threads) for rung in ("bare", name)}, task) as processes:
+            compiling_s = processes[name].warm_up_s - processes["bare"].warm_up_s
+            rates = taken_in_turns(processes, steps, repeats)
+    except Ended as error:
+        print(f"torch.compile is left out: {error}")
+        return {}
     found = {name: Spread.of_ratio(rates[name], rates["bare"])}
-    table("compiled", found, width=40)
+    table("compiled", found)
     saved = task.batch / Spread.of(rates["bare"]).median - task.batch / Spread.of(rates[name]).median  # s a step
     pays = f"after {compiling_s / saved:,.0f} steps" if saved > 0 else "never"
     print(f"compiling took {compiling_s:.0f} s; it has paid for itself {pays}")
@@ -211,34 +207,28 @@ def main(
     compiled: Annotated[bool, typer.Option(help="with --tricks: torch.compile too, minutes")] = True,
     profile: Annotated[bool, typer.Option("--profile", help="where the kit's steps go, and the bound")] = False,
     rival: Annotated[bool, typer.Option("--torchdistill/--no-torchdistill", help="the rung that pip fetches")] = True,
-    scratch: Annotated[Optional[Path], typer.Option(help="torchdistill's folder; default: gone afterwards")] = None,
-    details: Annotated[Optional[Path], typer.Option(metavar="FILE.json", help="every number")] = None,
 ) -> None:
     """Images a second by several training loops, in turns; the ratios between them."""
     one_of("device", device, ["cpu", *["cuda"] * torch.cuda.is_available()])
     tasks = {}
-    for name in pairs_wanted(pair, PAIRS):
+    for name in [one_of("pair", pair, PAIRS)] if pair else PAIRS:
         turn = steps or STEPS[name]
         tasks[name] = task_for(Task(name, width, images=0, batch=batch, px=px, device=device), turn, repeats), turn
     on = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     print(f"torch {torch.__version__}, {threads} threads, {on}, {os.cpu_count()} cores; {repeats} turns each")
+    found = {}
     if by_trick:
-        found = {name: tricks(*turns, repeats, threads, compiled) for name, turns in tasks.items()}
-        short = {name: medians(spreads) for name, spreads in found.items()}
-        everything = {name: {k: asdict(v) for k, v in spreads.items()} for name, spreads in found.items()}
+        for name, turns in tasks.items():
+            found[name] = medians(tricks(*turns, repeats, threads, compiled))
     else:
-        ladders = {}
         with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as place:
-            package = fetch_torchdistill(scratch or Path(place)) if rival else None
+            package = fetch_torchdistill(Path(place)) if rival else None
             for name, turns in tasks.items():
-                ladders[name] = climb(*turns, repeats, threads, package, profile)
-                show(ladders[name])
-        short = {name: medians(ladder.ratios(RATIOS)) for name, ladder in ladders.items()}
-        everything = {name: asdict(ladder) for name, ladder in ladders.items()}
-    if details:
-        details.write_text(json.dumps(everything, indent=1))
+                ladder = climb(*turns, repeats, threads, package, profile)
+                show(ladder)
+                found[name] = medians(ladder.ratios(RATIOS))
     if as_json:
-        print(json.dumps(short))
+        print_json(found)
 
 
 def medians(spreads: Mapping[str, Spread | None]) -> dict[str, float | None]:

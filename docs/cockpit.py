@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import pages  # noqa: E402
-from benchmarks.cockpit import NOTEBOOK, opened, press, says  # noqa: E402
+from benchmarks.cockpit import NOTEBOOK, k_slider, opened, press, says  # noqa: E402
 
 FRAMES, EVERY, WIDTH = 22, 800, 900  # ms from frame to frame; px of the picture
 MOVED = {8: "PageDown", 9: "PageDown", 15: "PageUp"}  # keys on the K slider, by frame
@@ -35,10 +35,9 @@ def main() -> None:
             says(page, "images/s")
             cockpit = page.locator(".widget-vbox").filter(has=page.locator(".kit-curves")).first
             cockpit.scroll_into_view_if_needed()
-            slider = page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first
             for frame in range(FRAMES):
                 if frame in MOVED:
-                    slider.press(MOVED[frame])
+                    k_slider(page).press(MOVED[frame])
                 page.wait_for_timeout(EVERY)
                 frames.append(Image.open(io.BytesIO(cockpit.screenshot())).convert("RGB"))
     size = WIDTH, round(WIDTH * frames[0].height / frames[0].width)

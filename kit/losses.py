@@ -43,7 +43,11 @@ def cross_entropies(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
 
 def soft_cross_entropy(zt: Tensor, zs: Tensor, t: Temperature, weight: Scalar = 1.0) -> Tensor:
     """L_D(p(zt, t), p(zs, t)): the paper's "soft log cross-entropy". `weight` is a number, or (N, 1) by image."""
-    losses = cross_entropies(zt, zs, t)  # (N,)
+    return weighed_mean(cross_entropies(zt, zs, t), weight)
+
+
+def weighed_mean(losses: Tensor, weight: Scalar) -> Tensor:
+    """The mean of losses (N,) times a number, or times (N, 1) by image."""
     if isinstance(weight, Tensor) and weight.ndim > 0:
         return (weight.flatten() * losses).mean()
     return weight * losses.mean()

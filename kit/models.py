@@ -48,19 +48,15 @@ class ModelSpec(Described):
 
     def build(self, seed: int | None = None) -> nn.Module:
         """The network with fresh weights; the same seed gives the same weights and leaves torch's own stream alone."""
-        if seed is None:
-            return self._assemble()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self._assemble()
-
-    def _assemble(self) -> nn.Module:
-        if self.name in VGG_STAGES:
-            return VGG(VGG_STAGES[self.name], self.classes, self.width, self.stem, self.batch_norm)
-        if self.name in RESNET_STAGES:
-            block, stages = RESNET_STAGES[self.name]
-            return ResNet(block, stages, self.classes, self.width, self.stem)
-        return CNN(self.classes, self.width, self.stem)
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            if self.name in VGG_STAGES:
+                return VGG(VGG_STAGES[self.name], self.classes, self.width, self.stem, self.batch_norm)
+            if self.name in RESNET_STAGES:
+                block, stages = RESNET_STAGES[self.name]
+                return ResNet(block, stages, self.classes, self.width, self.stem)
+            return CNN(self.classes, self.width, self.stem)
 
 
 def build(name: str, classes: int, width: int = 64, stem: Stem = "imagenet", seed: int | None = None) -> nn.Module:

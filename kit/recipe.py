@@ -69,7 +69,7 @@ class Eq1(Objective):
 
     def __call__(self, at: Moment) -> Tensor:
         eq1 = eq1_printed if self.reading == "printed" else eq1_hinton
-        return mean(eq1(zt, at.zs, at.y, t, self.alpha) for zt, t in at.taught())
+        return mean(eq1(zt, at.zs, at.y, t, self.alpha) for zt, t in at.taught().values())
 
 
 class Improved(Objective):
@@ -84,7 +84,7 @@ class Improved(Objective):
     steerable: ClassVar[tuple[str, ...]] = ("alpha",)
 
     def __call__(self, at: Moment) -> Tensor:
-        weighed = ((zt, t, squared(t) if self.t_squared else 1.0) for zt, t in at.taught())
+        weighed = ((zt, t, squared(t) if self.t_squared else 1.0) for zt, t in at.taught().values())
         soft = mean(soft_cross_entropy(zt, at.zs, t, weight) for zt, t, weight in weighed)
         return soft if self.alpha == 1 else self.alpha * soft + (1 - self.alpha) * hard_cross_entropy(at.zs, at.y)
 

@@ -114,8 +114,8 @@ class Adaptive(Falling):
         """θ ← θ − step·∂L_D/∂θ, by `terms` (4,) of all teachers; written for t = exp(θ) so that t = K is exactly K."""
         moving, slope, mismatch, spread = (t * term for term in at.ranks.mean(terms).tolist())  # ∂/∂θ = t · ∂/∂t
         at.memory.update(gradient=slope, mismatch=mismatch, spread=spread)
-        if not math.isfinite(slope):
-            return t  # the student has diverged: the trainer will say so
+        if not math.isfinite(moving):
+            return t  # the student has diverged: the trainer will say so; or its teacher's logits are all alike
         step = self.rate / at.steps_per_epoch * self._direction(moving, at.memory, at.step + 1)
         change = min(-step, LARGEST_EXPONENT)
         return min(max(t * math.exp(change), COLD), self.k)

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from kit.data.augment import EpochPlan, batch_sizes
 from kit.data.base import Dataset
-from kit.losses import Sides
 from kit.recipe import Recipe
 from kit.runtime.malloc import keep_freed_memory
 from kit.training.captured import Captured, Learner
 from kit.training.forward import ON_CPU, Machine, answering, augmented, beside, on_device, single
 from kit.training.micro_batches import MicroBatches, check_shareable
-from kit.training.moment import Moment, joined
-from kit.training.optimiser import learning_rate, sgd
+from kit.training.moment import Moment, joined, one_number
+from kit.training.optimiser import sgd
 from kit.training.prefetch import Prefetch
 from kit.training.record import Recorded
 from kit.training.steering import Event
@@ -69,16 +68,14 @@ class Training(Recorded):
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
         as_drawn = partial(augmented, pad=recipe.pad, padding=recipe.padding, mean=self.mean, std=self.std)
         self.images, self.augmented = Prefetch(data.train, self.device), Captured(as_drawn)
-        self.beside = beside(self.device)
-        self.micro_batches = MicroBatches(data.px, self.ranks)
+        self.beside, self.micro_batches = beside(self.device), MicroBatches(data.px, self.ranks)
         self.enter_stage(0)
 
     def __iter__(self) -> Iterator[int]:
         while self.step < self.total_steps:
             epoch, done = divmod(self.step, self.steps_per_epoch)
-            pad, padding, keep_last = self.recipe.pad, self.recipe.padding, self.recipe.keep_last
-            plan = EpochPlan(len(self.data.train), self.seed, epoch, pad, self.data.flip, padding)
-            batches = [self.ranks.shard(indices) for indices in plan.batches(self.batch, keep_last)][done:]
+            plan = EpochPlan(len(self.data.train), self.seed, epoch, self.recipe.pad, self.data.flip)
+            batches = [*map(self.ranks.shard, plan.batches(self.batch, self.recipe.keep_last))][done:]
             for indices, following in zip(batches, [*batches[1:], None], strict=True):
                 self.steer_as_planned()
                 with self.spent.clock(self.device):
@@ -101,28 +98,28 @@ class Training(Recorded):
         if not self.student.training:
             self.student.train()
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step, self.total_steps)
+            group["lr"] = self.lr
         epoch, batches = divmod(self.step, self.steps_per_epoch)
         known = self.teachers.known(epoch, batches * self.batch, len(indices), self.spent)
-        attempt = partial(self._gradient, plan, indices, following, known)
-        loss, at, temperatures = self.micro_batches.run(self, attempt)
+        loss, parts = self.micro_batches.run(self, partial(self._gradient, plan, indices, following, known))
+        at = joined(parts)
         self.optimiser.step()
         self.images.expect(following)  # now, as the temperature's step waits for a GPU that still works on this one
         self.history.record(self.step, loss, at, len(self.stages) - 1)
         if self.thermostat is not None:
-            self.history.trace(self.step, self.thermostat.trace(temperatures))
-            self.thermostat.observe(at, temperatures)
+            self.history.trace(self.step, self.thermostat.trace(parts))
+            self.thermostat.observe(at, parts)
         self.spent.step(self.stage, self.teachers.present, len(indices) * self.ranks.count)
         self.end_step()
 
     def _gradient(
         self, plan: EpochPlan, indices: Tensor, following: Tensor | None, known: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Moment, list[Mapping[str, Sides]]]:
-        """The batch's gradient, in parts that add up to it; its loss (), its moment, and the temperatures by part."""
+    ) -> tuple[Tensor, Sequence[Moment]]:
+        """The batch's gradient, in parts that add up to it; its loss (), and the parts' moments."""
         self.optimiser.zero_grad(set_to_none=True)
         parts = self.micro_batches.of((indices, *self.images.take(indices, following)), known)
         losses, moments = zip(*[self._part(plan, len(part[0]) / len(indices), *part) for part in parts], strict=True)
-        return sum(losses), joined(moments), [at.temperatures for at in moments]
+        return sum(losses), moments
 
     def _part(
         self, plan: EpochPlan, share: float, indices: Tensor, pixels: Tensor, y: Tensor, known: Mapping[str, Tensor]
@@ -137,10 +134,10 @@ class Training(Recorded):
         at = Moment(
             x=x, y=y, zs=single(zs), logits={name: single(zt) for name, zt in logits.items()},
             student=self.student, teachers=self.teachers.present, beside=self.beside(), step=self.step - first,
-            stage_steps=self.last_step - first, steps_per_epoch=self.steps_per_epoch, ranks=self.ranks,
+            stage_steps=self.last_step - first, steps_per_epoch=self.steps_per_epoch, lr=self.lr, ranks=self.ranks,
         )  # fmt: skip
         at = at if self.thermostat is None else replace(at, temperatures=self.thermostat.given(at))
-        loss = stage.objective(at) * share
+        loss = one_number(f"objective {stage.objective.kind!r}", stage.objective(at)) * share
         loss.backward()
         self.teachers.learn(at)
         return loss.detach(), at

@@ -101,18 +101,18 @@ def frozen(num_classes):
     return tiny(num_classes).requires_grad_(False)
 
 
+def complex_valued(num_classes):
+    network = tiny(num_classes)
+    network.phase = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    return network
+
+
 def scripted(num_classes):
     return torch.jit.script(tiny(num_classes))
 
 
 def quantised(num_classes):
     return torch.ao.quantization.quantize_dynamic(tiny(num_classes, norm=False), {nn.Linear})
-
-
-def to_be_quantised(num_classes):
-    network = tiny(num_classes, norm=False)
-    network.qconfig = torch.ao.quantization.get_default_qat_qconfig("x86")
-    return torch.ao.quantization.prepare_qat(network.train())
 
 
 def numpys(num_classes):

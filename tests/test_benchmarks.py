@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import runpy
 import sys
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 
 from benchmarks import bare, grid
 from benchmarks.bare import Batches, OneByOne
-from benchmarks.interleaved import served
+from benchmarks.interleaved import Place, served
 from benchmarks.regime import planned
 from benchmarks.report import Ended, Spread
 from benchmarks.rungs import RUNGS, of_kit, recalled
@@ -29,7 +30,8 @@ from kit.paper.presets import PRESETS
 from kit.recipe import Improved
 from kit.temperature import Adaptive, Fixed
 
-RATIOS = {"kit_over_tutorial", "cached_over_tutorial", "kit_over_torchdistill", "kit_over_bare", "adaptive_over_fixed"}
+RATIOS = {"kit_over_tutorial", "cached_over_tutorial", "kit_over_torchdistill", "kit_over_bare", "adaptive_over_fixed",
+          "cached_over_hard"}  # fmt: skip
 
 
 def plain(pair: str) -> Task:
@@ -80,6 +82,7 @@ def test_one_step_of_each_loop_is_the_same_arithmetic(pair):
     task = plain(pair)
     for rung in ["tutorial, 0 workers", "bare", "kit", "kit cached"]:
         assert error(one_step(rung, task), by_hand(task), task) < 3e-3, rung
+    assert error(one_step("kit hard", task), by_hand(replace(task, alpha=0)), task) < 3e-3
 
 
 def test_other_arithmetic_would_be_noticed():
@@ -183,8 +186,8 @@ def bench(monkeypatch, capfd):
     """A benchmark as a program, but in this process: its status, what it prints, and what it says on stderr."""
 
     def ran(name: str, *words: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("KIT_CACHE", os.environ["KIT_CACHE"])  # given back, whatever it sets
-        monkeypatch.setattr(sys, "argv", [name, "--repeats", "1", "--json", *words])
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(f"benchmarks.{name}", run_name="__main__")
         return ended.value.code, *capfd.readouterr()
@@ -192,8 +195,21 @@ def bench(monkeypatch, capfd):
     return ran
 
 
+def test_commands_that_pages_and_docstrings_name_are_known(bench):
+    root = Path(__file__).resolve().parent.parent
+    pages = [*root.glob("docs/*.md"), *root.glob("README*.md"), *root.glob("benchmarks/*.py")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named: dict[str, set[str]] = {}
+    for name, words in re.findall(r"python -m benchmarks\.(\w+)([^#`\n]*)", text):
+        named.setdefault(name, set()).update(re.findall(r"--[\w-]+", words))
+    assert {"throughput", "grid", "cockpit", "faults", "intervals", "regime"} == set(named)
+    for name, options in named.items():
+        status, out, _ = bench(name, "--help")
+        assert status == 0 and options <= set(re.findall(r"--[\w-]+", out)), name
+
+
 def test_throughput_ends_with_the_ratios(bench):
-    status, out, err = bench("throughput", "--pair", "vgg16", "--no-torchdistill", *SMALL)
+    status, out, err = bench("throughput", "--pair", "vgg16", "--no-torchdistill", *SMALL, "--repeats", "1", "--json")
     assert status == 0, err
     found = json.loads(out.splitlines()[-1])
     assert set(found) == {"vgg16"} and set(found["vgg16"]) == RATIOS
@@ -201,16 +217,24 @@ def test_throughput_ends_with_the_ratios(bench):
     assert all(ratio > 0 for ratio in found["vgg16"].values())
 
 
-def test_logits_ends_with_its_ratio(bench):
-    status, out, err = bench("logits", "--pair", "vgg16", "--epochs", "1", "--batch", "8")
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("throughput --pair vgg17", "pair 'vgg17' is not known; allowed: vgg16, resnet34, resnet50"),
+        ("regime --lr 0", "lr: 0.0 is not allowed (Input should be greater than 0)"),
+        ("regime --role cifar-10 --batch 1", "batch: 1 is not allowed (Input should be greater than or equal to 2)"),
+    ],
+)
+def test_wrong_input_is_one_line(bench, words, line):
+    assert bench(*words.split()) == (2, "", f"error: {line}\n")
+
+
+def test_json_of_what_is_no_number_is_null(bench):
+    """Table 2 has no search whose intervals could be judged."""
+    status, out, err = bench("intervals", "--tables", "20", "--json")
     assert status == 0, err
-    assert json.loads(out.splitlines()[-1])["cached_over_hard"] > 0
-
-
-def test_an_unknown_pair_is_one_line(bench):
-    status, _, err = bench("throughput", "--pair", "vgg17")
-    assert status == 2
-    assert err.strip() == "error: pair 'vgg17' is not known; allowed: vgg16, resnet34, resnet50"
+    first, *_ = json.loads(out.splitlines()[-1], parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert first["rules"]["kit"]["searches"] is None and 0 < first["rules"]["kit"]["power"] < 1
 
 
 def test_an_unknown_app_is_refused_before_anything_is_trained(monkeypatch):
@@ -227,7 +251,7 @@ def test_a_ratio_of_the_grid_is_what_its_name_says(monkeypatch, capsys):
     arm = lambda name, *_: {"wall_s": seconds[name], "chain_s": 1.0, "start_up_s": 1.0}  # noqa: E731
     monkeypatch.setattr(grid, "measure", arm)
     monkeypatch.setattr(grid, "cores", lambda: 2)
-    grid.main(repeats=1, epochs=1, in_turn=True, shared=False, as_json=True)
+    grid.main(repeats=1, epochs=1, as_json=True)
     found = json.loads(capsys.readouterr().out.splitlines()[-2])
     assert found["grid_over_ideal"]["median"] == 1.2
     assert found["side_by_side_over_one_after_another"]["median"] == 0.75
@@ -236,7 +260,7 @@ def test_a_ratio_of_the_grid_is_what_its_name_says(monkeypatch, capsys):
 def test_a_loop_that_fails_says_why():
     with (
         pytest.raises(Ended, match="torchdistill, 0 workers: .*Error"),
-        served(["torchdistill, 0 workers"], Task("unheard of", width=2, images=8)),
+        served({"a": Place("torchdistill, 0 workers")}, Task("unheard of", width=2, images=8)),
     ):
         pass
 

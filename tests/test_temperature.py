@@ -318,6 +318,13 @@ def test_it_keeps_its_value_when_the_logits_are_not_numbers(bad):
     assert thermostat.t == before
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.parametrize("zs", [torch.zeros(32, 10), logits(1)])
+def test_it_waits_under_a_teacher_whose_logits_are_all_alike(optimiser, zs):
+    thermostat = heat(Adaptive(k=20, rate=60, optimiser=optimiser, normalised=True), torch.ones(32, 10), zs, 5)
+    assert thermostat.t == 20
+
+
 # ---- wrong input -----------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ import torch
 from scipy.stats import entropy
 from sklearn.metrics import top_k_accuracy_score
 from small_trainings import DATA, PX, cnn, dataset, hard, history, linear, same_weights, teachers, three_steps
-from torch import nn
+from torch import Tensor, nn
 
 from kit import recipe
 from kit.data.augment import EpochPlan
 from kit.data.base import Split
 from kit.errors import KitError
+from kit.losses import cross_entropies
 from kit.models import build
 from kit.recipe import HardLabels, Improved, Moment, Objective, Recipe, Stage
 from kit.siblings.rising import Rising
@@ -380,6 +382,55 @@ def test_a_missing_teacher_and_a_student_that_cannot_learn_are_refused_in_one_li
             Training(made, DATA, learning, teaching, seed=0)
 
 
+class Mine(Objective):
+    """A loss that somebody brings: what a test makes of Eq. (1)'s soft losses, and what it records."""
+
+    kind: Literal["mine"] = "mine"
+    gives: Any
+    records: Any = None
+
+    def __call__(self, at: Moment):
+        losses = cross_entropies(at.zt, at.zs, at.t)  # (N,)
+        if self.records is not None:
+            at.recorded.update(self.records(losses))
+        return self.gives(losses)
+
+
+def under(objective: Objective, parts: int = 1) -> Training:
+    stage = Stage(name="mine", objective=objective, teacher="big", temperature=Fixed(T=4), until=1)
+    training = Training(Recipe(stages=(stage,), epochs=1, batch=8, pad=1), DATA, linear(0), {"big": linear(1)}, seed=0)
+    training.micro_batches.count = parts
+    return training.run()
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (lambda losses: losses, r"a tensor \(8,\), requires_grad=True"),
+        (lambda losses: losses.mean().detach(), r"a tensor \(\), requires_grad=False"),
+        (lambda losses: losses.mean().item(), "a float"),
+        (lambda losses: None, "a NoneType"),
+    ],
+)
+def test_a_loss_that_is_not_one_number_with_a_gradient_is_refused(gives, said):
+    with pytest.raises(KitError, match=rf"^objective 'mine' gives {said}; allowed: a tensor \(\), computed"):
+        under(Mine(gives=gives))
+
+
+@pytest.mark.parametrize("records", [lambda losses: {"loss": losses.mean()}, lambda losses: {"soft": losses}])
+def test_what_a_loss_records_is_one_number_and_hides_no_column(records):
+    with pytest.raises(KitError, match=r"^to record '(loss|soft)' of tensor.*allowed: one number, by another name"):
+        under(Mine(gives=Tensor.mean, records=records))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_what_a_loss_records_is_its_mean_over_images_and_holds_no_graph(parts):
+    training = under(Mine(gives=Tensor.mean, records=lambda losses: {"soft": losses.mean(), "two": 2.0}), parts)
+    rows = training.steps()
+    assert [row["soft"] for row in rows] == pytest.approx([row["loss"] for row in rows], rel=1e-6)
+    assert {row["two"] for row in rows} == {2.0} and not training.history.traces["soft"].requires_grad
+
+
 def test_logits_beyond_the_classes_are_the_users_own():
     student = nn.Sequential(nn.Flatten(), nn.Linear(3 * PX * PX, len(DATA.classes) + 1))
     assert len(Training(hard(1), DATA, student, {}, seed=0).run().metrics()["test_recalls"]) == 7
@@ -524,6 +575,10 @@ def test_mean_and_deviation_are_of_the_training_images():
 def test_batch_top1_is_the_share_of_hits():
     z = torch.tensor([[3.0, 1, 2, 0, -1, 5], [0, 9, 1, 2, 3, 4], [5, 4, 3, 2, 1, 0]])
     assert topk_correct(z, torch.tensor([5, 1, 5])).tolist() == [2, 2]
+    assert topk_correct(z[:, :2], torch.tensor([1, 1, 1])).tolist() == [
+        1,
+        3,
+    ]  # of two classes, all
     training = Training(hard(2), DATA, cnn(0), {}, seed=0).run()
     of_epoch = [row["batch_top1"] for row in training.steps()[:6]]
     assert training.epochs[0]["train_top1"] == pytest.approx(np.mean(of_epoch))
@@ -547,11 +602,6 @@ def test_agreement_is_scipys_and_numpys(classes):
     assert found["top1"] == pytest.approx(np.mean(zt.numpy().argmax(1) == zs.numpy().argmax(1)))
     shared = [len(a & b) / min(5, classes) for a, b in zip(best(zt), best(zs), strict=True)]
     assert found["top5"] == pytest.approx(np.mean(shared))
-
-
-def test_agreement_with_oneself_is_full():
-    z = torch.randn(10, 8)
-    assert agreement(z, z) == {"kl": pytest.approx(0, abs=1e-6), "top1": 1.0, "top5": 1.0}
 
 
 def test_metrics_say_where_the_student_stands():

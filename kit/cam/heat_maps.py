@@ -29,9 +29,10 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, few, not_one_of, said
 from kit.networks import cifar
 
 BLOCKS = BasicBlock, Bottleneck, *cifar.BLOCKS  # each counts as one convolution
@@ -43,7 +44,7 @@ METHODS: Mapping[str, type[BaseCAM]] = {
 }
 CELLS = 4  # the default layer's map has at least so many rows and columns
 BATCH = 128
-NAMED = 8  # of the layers that may be chosen where there is no default
+NAMED = 8  # of the layers that may be chosen, in a message
 
 Cells = tuple[int, int]  # a map's rows and columns, before it is enlarged
 
@@ -77,9 +78,9 @@ def maps(
 
     classes: labels (N,), one class for all, or `predicted`. layer: a module's name; None is the default reading. The
     network is left as it is: maps are made on a copy in evaluation mode, of half-precision networks in float32; one
-    that cannot be copied is borrowed. The same input gives the same maps, in inference mode, too. Raises KitError for a
-    method or layer that is not known, a class out of range, a network without a convolution where no layer is named, or
-    one that cannot be hooked into, and logits that are no numbers.
+    that cannot be copied is borrowed. The same input gives the same maps, in inference mode and under autocast, too.
+    Raises KitError for a method or layer that is not known, a class out of range, a network without a convolution where
+    no layer is named, or one that cannot be hooked into, and logits that are no numbers.
     """
     if method not in METHODS:
         raise not_one_of("method", method, METHODS)
@@ -90,7 +91,8 @@ def maps(
         raise KitError(f"images of shape {tuple(x.shape)} are not allowed; allowed: (N, 3, H, W) with N from 1 up")
     if type(batch) is not int or batch < 1:
         raise KitError(f"batch {batch!r} is not allowed; allowed: a whole number from 1 up")
-    with torch.inference_mode(False), lent(network) as own:
+    device = next(network.parameters()).device.type
+    with torch.inference_mode(False), torch.autocast(device, enabled=False), lent(network) as own:
         return _maps(own, single_precision(torch.as_tensor(x)), classes, method, layer, batch)
 
 
@@ -103,6 +105,10 @@ def hookable(network: nn.Module) -> None:
         kind = "quantised" if type(module).__module__.startswith("torch.ao.nn.") else kind
         if kind:
             raise KitError(f"{type(network).__name__} is {kind}; allowed: the network that it was made of")
+    parameters = list(network.parameters())
+    if not parameters or any(map(is_lazy, parameters)):
+        what = "parameters without a shape before the first images" if parameters else "no parameters"
+        raise KitError(f"{type(network).__name__} has {what}; allowed: parameters of known shapes")
 
 
 def single_precision(x: Tensor) -> Tensor:
@@ -146,7 +152,7 @@ def _maps(
     if layer is None:
         layer = default_layer(network, x, sizes)
     elif layer not in sizes:
-        raise not_one_of("layer", layer, nameable(network, sizes))
+        raise KitError(f"layer {layer!r} is not known; allowed: {deepest_first(network, sizes)}")
     wanted = _as_labels(classes, len(x))
 
     target = network.get_submodule(layer)
@@ -244,10 +250,8 @@ def feature_maps(network: nn.Module, x: Tensor) -> dict[str, Cells]:
         with torch.no_grad(), evaluating(network):
             logits = network(x[:1].to(next(network.parameters()).device))
     except Exception as error:  # of a network of anyone's: an assertion on its input's size, say
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise KitError(
-            f"{type(network).__name__} does not take images of shape {tuple(x.shape[1:])} ({reason})"
-        ) from None
+        shape = tuple(x.shape[1:])
+        raise KitError(f"{type(network).__name__} does not take images of shape {shape} ({said(error)})") from None
     finally:
         for handle in handles:
             handle.remove()
@@ -286,9 +290,9 @@ def default_layer(network: nn.Module, x: Tensor, sizes: Mapping[str, Cells] | No
     outside = [name for name in sizes if not any(name.startswith(f"{block}.") for block in blocks)]
     deep = [name for name in outside if name in blocks or isinstance(network.get_submodule(name), nn.Conv2d)]
     if not deep:
-        names = ", ".join(nameable(network, sizes)[-NAMED:])
         raise KitError(
-            f"{type(network).__name__} has no convolution that runs once in a pass; allowed: a layer by name, {names}"
+            f"{type(network).__name__} has no convolution that runs once in a pass; allowed: a layer by name, "
+            f"{deepest_first(network, sizes)}"
         )
     least = min(CELLS, max(min(sizes[name]) for name in deep))
     deepest = [name for name in deep if min(sizes[name]) >= least][-1]
@@ -301,3 +305,8 @@ def nameable(network: nn.Module, sizes: Mapping[str, Cells]) -> list[str]:
     """Lists those of the layers that are worth offering: convolutions, residual blocks and stages; else all."""
     worth = [name for name in sizes if any(isinstance(m, nn.Conv2d) for m in network.get_submodule(name).modules())]
     return worth or list(sizes)
+
+
+def deepest_first(network: nn.Module, sizes: Mapping[str, Cells]) -> str:
+    """Names the deepest few of the layers that are worth offering, and counts the others."""
+    return few(nameable(network, sizes)[::-1], NAMED)

@@ -89,7 +89,7 @@ def data_download(
     role: options.Role, data: Annotated[Path, typer.Option("--data", callback=options.at_home, help="where to")]
 ) -> None:
     """Download CIFAR-10 or CIFAR-100. Through torchvision; the only command that uses the network."""
-    from kit.data.roles import download
+    from kit.data.cifar import download
 
     download(role, data)
     print(f"{role} is in {data}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from kit.data.base import Dataset
 from kit.data.memory import in_memory
+from kit.data.picture import as_rgb
 from kit.data.roles import OWN, PX_RANGE
 from kit.errors import KitError, few, said
 
@@ -34,8 +37,9 @@ def from_arrays(
     """Makes a Dataset of (images, labels), each a NumPy array or a tensor, or of torch Datasets, gone through once.
 
     Images are square, uint8 or floats in 0 … 1, of shape (N, H, W, 3) or (N, 3, H, W); grey ones have 1 for 3, or are
-    (N, H, W). Labels are whole numbers (N,) from 0 up; `classes` names them, else they are named by their numbers.
-    `flip`: whether mirroring an image keeps its class. All is copied. Raises KitError for what is none of this.
+    (N, H, W); Pillow's of any mode become RGB. Labels are whole numbers (N,) from 0 up; `classes` names them, else they
+    are named by their numbers. `flip`: whether mirroring an image keeps its class. All is copied. Raises KitError for
+    what is none of this.
     """
     halves = []
     for half, given in (("training", train), ("test", test)):
@@ -44,7 +48,9 @@ def from_arrays(
             raise KitError(f"{half} labels are {labels.dtype}; allowed: whole numbers from 0 up")
         halves.append((pixels(half, images), labels.long()))
     learnt = set(halves[0][1].flatten().tolist())
-    names = [str(each) for each in (classes if classes is not None else range(max(learnt, default=-1) + 1))]
+    names = [str(each) for each in (range(len(learnt)) if classes is None else classes)]
+    if twice := [repr(each) for each, count in Counter(names).items() if count > 1]:
+        raise KitError(f"classes are named alike: {few(twice)}; allowed: a name for each")
     data = in_memory(OWN, name, "real", names, *halves, flip=flip)
     if lacking := [repr(each) for label, each in enumerate(names) if label not in learnt]:
         raise KitError(f"no training image is of class {few(lacking)}; allowed: labels from 0 up, one of each at least")
@@ -58,11 +64,16 @@ def copied(half: str, given: tuple[Any, Any] | Examples) -> tuple[Tensor, Tensor
             images, labels = (np.array(np.asarray(each)) for each in given)
         else:
             columns = zip(*(given[i] for i in range(len(given))), strict=True)
-            images, labels = (np.stack([np.asarray(each) for each in column]) for column in columns)
+            images, labels = (np.stack([*map(as_array, column)]) for column in columns)
         return torch.from_numpy(images), torch.from_numpy(labels)
     except (RuntimeError, TypeError, ValueError) as error:
         allowed = "(images, labels), two arrays of numbers, or a torch Dataset of images of one size"
         raise KitError(f"{half} data are no images and labels ({said(error)}); allowed: {allowed}") from None
+
+
+def as_array(value: Any) -> np.ndarray:
+    """Makes an array of what a Dataset gives; of Pillow's images in RGB, as a palette's numbers are no grey."""
+    return np.asarray(as_rgb(value)[0] if isinstance(value, Image.Image) else value)
 
 
 def pixels(half: str, images: Tensor) -> Tensor:

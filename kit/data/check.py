@@ -45,18 +45,19 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
     sets; `level` is that of hrsc2016's labels.
     """
     check_arguments(role, px, level=level)
-    where = real_folder(folder)
+    where, damaged = real_folder(folder), []
     try:
         match where and find_real(role, where, folder is not None):
             case "tree", root:
                 return check_tree(role, root, px)
             case "hrsc", root:
-                return check_dataset(hrsc_dataset(root, px, level=level or "type"), damaged_files(root))
+                damaged = damaged_files(root)
+                return check_dataset(hrsc_dataset(root, px, level=level or "type"), damaged)
             case "batches", root:
                 return check_dataset(published_cifar(role, px, None, None, root))
         return check_dataset(load(role, px=px, folder=folder, level=level))
     except KitError as error:
-        return Report(role, problems=[str(error)])
+        return Report(role, damaged=[parted(line) for line in damaged], problems=[str(error)])
 
 
 def check_dataset(data: Dataset, damaged: Sequence[str] = ()) -> Report:
@@ -66,10 +67,14 @@ def check_dataset(data: Dataset, damaged: Sequence[str] = ()) -> Report:
         "train": counted(data.train.labels, data.classes),
         "test": counted(data.test.labels, data.classes),
     }
-    for line in damaged or data.skipped:
-        path, _, reason = line.partition(": ")
-        report.damaged.append((path, reason))
+    report.damaged = [parted(line) for line in damaged or data.skipped]
     return report
+
+
+def parted(line: str) -> tuple[str, str]:
+    """Parts a damaged file's line into its path and the reason."""
+    path, _, reason = line.partition(": ")
+    return path, reason
 
 
 def check_tree(role: str, root: Path, px: int) -> Report:

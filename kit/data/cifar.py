@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from torchvision.datasets.utils import check_integrity
 
 from kit.data.base import Dataset
 from kit.data.memory import chosen, in_memory
-from kit.errors import KitError
+from kit.data.tree import folders_in, spelt
+from kit.errors import KitError, one_of
 
 PUBLISHED = {"cifar-10": (CIFAR10, "CIFAR-10"), "cifar-100": (CIFAR100, "CIFAR-100")}
 
@@ -23,11 +25,12 @@ def find_batches(role: str, folder: Path) -> Path | None:
     if role not in PUBLISHED:
         return None
     kind, title = PUBLISHED[role]
-    for root in (folder / role, folder, *([folder.parent] if folder.name == kind.base_folder else [])):
+    named = [child for child in folders_in(folder) if spelt(child.name) == spelt(role)]
+    for root in (*named, folder, *([folder.parent] if folder.name == kind.base_folder else [])):
         batches = root / kind.base_folder
-        if batches.is_dir():
+        if os.path.isdir(batches):
             return root
-        if (archive := root / kind.filename).exists():
+        if os.path.isfile(archive := root / kind.filename):
             state = "not extracted" if check_integrity(str(archive), kind.tgz_md5) else "half-downloaded or changed"
             raise KitError(
                 f"{archive} is {state}; allowed: {title} downloaded and extracted by torchvision, to {batches}"
@@ -59,11 +62,12 @@ def published_cifar(role: str, px: int, train_per_class: int | None, test_per_cl
     return in_memory(role, title, "real", half.classes, *halves, flip=True, available=tuple(there))
 
 
-def download_cifar(role: str, folder: Path) -> Path:
-    """Downloads and extracts the published archive into `folder` by torchvision, unless it is there already."""
-    kind, title = PUBLISHED[role]
+def download(role: str, folder: Path) -> Path:
+    """Downloads CIFAR-10 or CIFAR-100 from its home page through torchvision into `folder`, unless it is there already;
+    never done unasked."""
+    kind, title = PUBLISHED[one_of("role to download", role, PUBLISHED)]
     try:
         kind(str(folder), download=True)
     except (OSError, RuntimeError) as error:
         raise KitError(f"{title} could not be downloaded into {folder}: {error}") from error
-    return folder / kind.base_folder
+    return Path(folder) / kind.base_folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 
 from kit.data.picture import read
 from kit.data.tree import Half
+from kit.runtime.machine import cores
 
 MANY = 2000  # images from which worker processes are worth it
 
@@ -93,7 +93,3 @@ def worker_processes(images: int) -> int:
     if images < MANY or hasattr(shell, "kernel") or multiprocessing.current_process().daemon:
         return 0
     return min(8, cores())
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,11 +20,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from kit.data.base import IMAGE_FOLDER, Dataset, Split
-from kit.data.decode import cores, decode_file
+from kit.data.decode import decode_file
 from kit.data.memory import in_memory
 from kit.data.survey import files_fingerprint, survey_in_memory, survey_on_disk
 from kit.data.tree import read_tree, shown
 from kit.errors import KitError
+from kit.runtime.machine import cores
 
 BUDGET_MB = 2048  # for both splits' pixels on disk, unless KIT_IMAGE_BUDGET_MB says otherwise
 
@@ -63,8 +64,8 @@ def folder_dataset(
             folder, among = survey.half.folder / tree.classes[min(lost)], f" among the {per_class} chosen"
             raise KitError(f"{folder} holds no readable image{among if per_class else ''}; allowed: one or more")
 
-    left = {"skipped": skipped, "passed_over": tree.passed_over, "left_out": tree.left_out}
-    left["available"] = len(tree.train), len(tree.test)
+    available = len(tree.train), len(tree.test)
+    left = {"skipped": skipped, "passed_over": tree.passed_over, "left_out": tree.left_out, "available": available}
     if not streamed:
         splits = [survey.pixels for survey in surveys]
         return in_memory(role, name, source, tree.classes, splits[0], splits[1], True, **left)

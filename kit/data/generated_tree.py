@@ -14,7 +14,7 @@ from PIL import Image
 from kit.data.base import Dataset
 from kit.data.folder import folder_dataset
 from kit.data.generated import VARIATIONS, Look, draw
-from kit.files import built_once, in_cache
+from kit.data.stand_in import kept_tree
 from kit.runtime.malloc import keep_freed_memory
 
 NAME = "generated image tree (5 groups × 4)"
@@ -59,22 +59,17 @@ def generated_tree(px: int, train_per_class: int | None = None, test_per_class: 
 
 
 def written_tree() -> Path:
-    """Returns the tree in the kit's cache, written if it is not there whole."""
-    with in_cache("trees") as folder:
-        root = folder / tree_name()
-        return built_once(root, lambda: is_whole(root), write_tree)
-
-
-def tree_name() -> str:
-    """Names the tree by a hash of each class's first images, so that another way of drawing makes another tree."""
-    digest = hashlib.sha256(f"{TRAIN_PER_CLASS} {TEST_PER_CLASS} {[look.name for look in tree_looks()]}".encode())
+    """Returns the tree in the kit's cache, named by a hash of each class's first images, so that another way of drawing
+    makes another tree."""
+    digest, plan = hashlib.sha256(), {"train_per_class": TRAIN_PER_CLASS, "test_per_class": TEST_PER_CLASS}
     for c, look in enumerate(tree_looks()):
+        digest.update(look.name.encode())
         digest.update(draw(look, PX, 2, TRAIN_STREAM + c, clutter=CLUTTER))
-    return f"generated-{PX}px-{digest.hexdigest()[:12]}"
+    return kept_tree("trees", f"generated-{PX}px-{digest.hexdigest()[:12]}", plan, write_tree)
 
 
 def write_tree(root: Path) -> None:
-    """Writes train/ and val/, a folder a class, numbered JPEGs; last of all MANIFEST, which says that it is whole."""
+    """Writes train/ and val/, a folder a class, numbered JPEGs."""
     keep_freed_memory()
     for split, per_class, stream in (("train", TRAIN_PER_CLASS, TRAIN_STREAM), ("val", TEST_PER_CLASS, TEST_STREAM)):
         for c, look in enumerate(tree_looks()):
@@ -82,18 +77,3 @@ def write_tree(root: Path) -> None:
             folder.mkdir(parents=True)
             for i, pixels in enumerate(draw(look, PX, per_class, stream + c, clutter=CLUTTER)):
                 Image.fromarray(pixels).save(folder / f"{i:04d}.jpeg", quality=90)
-    (root / "MANIFEST").write_text(manifest(root))
-
-
-def is_whole(root: Path) -> bool:
-    """Says whether a tree is as it was written: every file there, with its size."""
-    try:
-        return (root / "MANIFEST").read_text() == manifest(root)
-    except OSError:
-        return False
-
-
-def manifest(root: Path) -> str:
-    """Hashes every image's path and size."""
-    files = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in root.glob("*/*/*.jpeg"))
-    return hashlib.sha256(repr(files).encode()).hexdigest()

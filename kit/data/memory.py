@@ -23,14 +23,12 @@ def in_memory(
     train: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],
     flip: bool,
-    skipped: Sequence[str] = (),
-    passed_over: Sequence[str] = (),
     kind: type[D] = Dataset,
     **more: object,
 ) -> D:
     """Makes a Dataset of (pixels uint8 (N, px, px, 3), labels int64 (N,)) pairs, fingerprinted by all it holds.
 
-    `more` are what fields a `kind` of Dataset has besides.
+    `more` are the other fields of its kind.
     """
     return kind(
         role=role,
@@ -42,8 +40,6 @@ def in_memory(
         test=Split(TensorImages(test[0]), test[1]),
         px=train[0].shape[1],
         flip=flip,
-        skipped=tuple(skipped),
-        passed_over=tuple(passed_over),
         **more,
     )
 

@@ -54,24 +54,13 @@ def load(
     if source == "auto" and found is None and role != OWN:
         source = "embedded"  # which fills the role then: asked for by either word it is made once
     strict = switch("KIT_STRICT")
-    return _load(role, px, train_per_class, test_per_class, source, found, given, strict, level)
+    return _load(role, (px, train_per_class, test_per_class), source, found, given, level or "type", strict)
 
 
 @lru_cache(maxsize=8)
-def _load(
-    role: str,
-    px: int,
-    train: int | None,
-    test: int | None,
-    source: str,
-    folder: Path | None,
-    given: bool,
-    strict: bool,
-    level: str | None,
-) -> Dataset:
-    sizes = px, train, test
+def _load(role: str, sizes: Sizes, source: str, folder: Path | None, given: bool, level: str, strict: bool) -> Dataset:
     if source != "embedded" and folder is not None:
-        real = _real(role, sizes, folder, given, level or "type", strict)
+        real = _real(role, sizes, folder, given, level, strict)
         if real is not None:
             return real
         if given or source == "real" or role == OWN:
@@ -80,7 +69,7 @@ def _load(
     elif source == "real" or role == OWN:
         where = "among the stand-ins" if source == "embedded" else "as no folder is given and KIT_DATA names none"
         raise KitError(f"no real images for {role} {where}; allowed: {_real_layout(role)}")
-    return _embedded(role, sizes, level or "type")
+    return _embedded(role, sizes, level)
 
 
 def filled_by(role: str, source: str = "auto", folder: Path | None = None) -> str:
@@ -188,13 +177,18 @@ def _embedded(role: str, sizes: Sizes, level: str) -> Dataset:
 
 
 def real_folder(folder: Path | str | None) -> Path | None:
-    """Finds the folder for real data: the one given, else KIT_DATA's; None without either. KitError for no folder."""
+    """Finds the folder for real data: the one given, else KIT_DATA's; None without either. KitError for no folder, and
+    for one that may not be listed."""
     what, named = ("KIT_DATA", folder_from("KIT_DATA")) if folder is None else ("folder", absolute(folder))
     if named is None:
         return None
-    if not named.is_dir():
-        raise KitError(f"{what} {str(named)!r} is not there; allowed: an existing folder with real images")
-    return named.resolve()
+    if not os.path.isdir(named):
+        found = "no folder" if os.path.exists(named) else "not there"
+        raise KitError(f"{what} {str(named)!r} is {found}; allowed: an existing folder with real images")
+    from kit.data.tree import reading
+
+    with reading(), os.scandir(named):
+        return named.resolve()
 
 
 def check_sources(sources: Mapping[str, str]) -> dict[str, str]:
@@ -228,11 +222,3 @@ def check_arguments(
         if role != "hrsc2016" or level not in LEVELS:
             allowed = f"{', '.join(LEVELS)}, for hrsc2016"
             raise KitError(f"level {level!r} is not allowed for role {role!r}; allowed: {allowed}")
-
-
-def download(role: str, folder: Path) -> Path:
-    """Downloads CIFAR-10 or CIFAR-100 from its home page through torchvision into `folder`; never done unasked."""
-    from kit.data.cifar import PUBLISHED, download_cifar
-
-    one_of("role to download", role, PUBLISHED)
-    return download_cifar(role, Path(folder))

@@ -122,7 +122,7 @@ def known_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> Survey |
             return None
         mapped = np.load(pixels, mmap_mode="c")  # copy on write: torch wants a writable array, the file stays as it is
         return Survey.of(half, TensorImages(torch.from_numpy(mapped), "memory-mapped"), hashes, damaged)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

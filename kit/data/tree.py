@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kit.data.memory import each_class, rank
 from kit.data.picture import EXTENSIONS
-from kit.errors import KitError
+from kit.errors import KitError, few
 
 TRAIN = ("train", "training", "trainset", "train_set", "training_set")
 TEST = ("test", "val", "valid", "validation", "testing", "testset", "test_set", "val_set", "eval", "dev")
@@ -67,15 +67,15 @@ class Tree:
 def find_tree(role: str, folder: Path, nested: bool = True) -> Path | None:
     """Finds an ImageFolder tree for the role: a folder of the role's name, else the folder itself, else nowhere.
 
-    Either may hold the tree one folder further down, the folder only if `nested`: where it was given for this role. It
-    may also be a split of the tree. KitError for several.
+    Either may hold the tree one folder further down, the folder only if `nested`: where it was given for this role. One
+    that is a split of a tree stands for that tree. KitError for several.
     """
-    for child in folders_in(folder):
-        if spelt(child.name) == spelt(role):
-            return tree_at(child) or child
     halves = [split_of(folder.parent, names) for names in (TRAIN, TEST)]
     if all(halves) and any(half and folder in (half, half.parent) for half in halves):
         return folder.parent
+    for child in folders_in(folder):
+        if spelt(child.name) == spelt(role):
+            return tree_at(child) or child
     return tree_at(folder, nested)
 
 
@@ -86,7 +86,7 @@ def tree_at(folder: Path, nested: bool = True) -> Path | None:
     children = folders_in(folder) if nested else []
     deeper = [child for child in children if split_of(child, TRAIN) and spelt(child.name) not in CLAIMED]
     if len(deeper) > 1:
-        names = ", ".join(f"{shown(child.name)}/" for child in deeper[:5])
+        names = few([f"{shown(child.name)}/" for child in deeper])
         raise KitError(f"{folder} holds {len(deeper)} trees, {names}; allowed: one of them")
     return deeper[0] if deeper else None
 
@@ -158,7 +158,7 @@ def read_tree(root: Path) -> Tree:
     train_folder, test_folder = split_of(root, TRAIN), split_of(root, TEST)
     if train_folder is None or test_folder is None:
         missing = "test/ or val/" if train_folder else "train/"
-        holds = ", ".join(f"{shown(child.name)}/" for child in folders_in(root)[:8]) or "no folder"
+        holds = few([f"{shown(child.name)}/" for child in folders_in(root)], 8) or "no folder"
         raise KitError(f"{root} has no {missing}, but {holds}; allowed: {LAYOUT}")
     passed: list[str] = []
     train_classes, train = read_half(root, train_folder, passed)
@@ -220,9 +220,18 @@ def read_half(root: Path, split: Path, passed: list[str]) -> tuple[list[str], Ha
 
 
 def images_below(folder: Path, above: Collection[Path], passes: Callable[[Path, str], None]) -> Iterator[Path]:
-    """Yields a class's images, links followed, in torchvision's order; no folder is read twice, so no link loops."""
+    """Yields a class's images, links followed, in torchvision's order; no folder is read twice, so no link loops.
+
+    Raises OSError where the class's own folder cannot be read; one further down is passed over.
+    """
     seen, found = {*above, folder.resolve()}, []
-    for here, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unreadable(error, passes)):
+
+    def unreadable(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise error
+        passes(Path(error.filename), f"cannot be read ({error.strerror})")
+
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         kept = []
         for path in sorted(Path(here, name) for name in folders):
             if is_hidden(path.name):
@@ -244,7 +253,3 @@ def images_below(folder: Path, above: Collection[Path], passes: Callable[[Path, 
                 passes(path, "no plain file")
             else:
                 yield path
-
-
-def unreadable(error: OSError, passes: Callable[[Path, str], None]) -> None:
-    passes(Path(error.filename), f"cannot be read ({error.strerror})")

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kit.derivation.symbolic import LOSSES, of_loss, symbolic_closed_form, symbolic_derivative, symbols
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, one_of
 from kit.losses import hard_cross_entropy, kl_divergence, soft_cross_entropy, softened, temperature_gradient
 
 K = 20.0  # the paper's upper end of t (Section 1.2)
@@ -37,13 +37,17 @@ class Cases:
         if self.zt.ndim != 2 or self.zt.shape != self.zs.shape or self.y.shape != self.zt.shape[:1]:
             shapes = f"zt {tuple(self.zt.shape)}, zs {tuple(self.zs.shape)}, y {tuple(self.y.shape)}"
             raise KitError(f"cases: shapes {shapes} are not allowed; allowed: zt and zs (N, C), y (N,)")
+        n, classes = self.zt.shape
+        if n < 1 or classes < 2:
+            raise KitError(f"cases: {n} images of {classes} classes are not allowed; allowed: 1 or more of 2 or more")
+        for name, z in (("zt", self.zt), ("zs", self.zs)):
+            if z.dtype != torch.float64:
+                raise KitError(f"cases: {name} in {z.dtype} is not allowed; allowed: torch.float64")
 
 
 def size_of(preset: str) -> int:
     """How many random images a preset uses: a preset changes sizes, never code paths."""
-    if preset not in SIZES:
-        raise not_one_of("preset", preset, SIZES)
-    return SIZES[preset]
+    return SIZES[one_of("preset", preset, SIZES)]
 
 
 def sample_cases(n: int = 256, classes: int = 10, seed: int = 0, student: str = "half-trained") -> Cases:
@@ -52,8 +56,7 @@ def sample_cases(n: int = 256, classes: int = 10, seed: int = 0, student: str = 
     `student` is one of `STUDENTS`. Untrained: noise of deviation 0.5 that knows nothing of the teacher; half-trained:
     half the teacher's logits plus unit noise.
     """
-    if student not in STUDENTS:
-        raise not_one_of("student", student, STUDENTS)
+    one_of("student", student, STUDENTS)
     g = torch.Generator().manual_seed(seed)
     y = torch.randint(classes, (n,), generator=g)
     zt = 1.5 * torch.randn(n, classes, generator=g, dtype=torch.float64) + 6 * F.one_hot(y, classes)  # (N, C)
@@ -113,7 +116,8 @@ def autograd_check(
     """The largest absolute difference to autograd over n random images of each kind of student and all `ts`, float64.
 
     One row per loss and source: sympy's own derivative and closed form (three classes, evaluated with its lambdify),
-    the tensor form `slopes` and, for CE, `kit.losses.temperature_gradient` (ten classes).
+    the tensor form `slopes` and, for CE, `kit.losses.temperature_gradient` (ten classes), which is a batch's mean: one
+    check a batch, not one an image.
     """
     three, errors = symbols(3), defaultdict(list)  # by loss and source
     for loss in LOSSES:
@@ -130,9 +134,11 @@ def autograd_check(
             if loss == "CE":
                 closed = temperature_gradient(large.zt, large.zs, t).total
                 errors[loss, "kit.losses.temperature_gradient, C = 10"].append((closed - right.mean())[None])
-    rows = [(*source, torch.cat(found).abs().max().item()) for source, found in errors.items()]
-    checks = n * len(ts) * len(STUDENTS)
-    return pd.DataFrame(rows, columns=["loss", "source", "max absolute error"]).assign(checks=checks)
+    rows = []
+    for source, parts in errors.items():
+        found = torch.cat(parts)
+        rows.append((*source, found.abs().max().item(), len(found)))
+    return pd.DataFrame(rows, columns=["loss", "source", "max absolute error", "checks"])
 
 
 def gradient_curves(
@@ -227,6 +233,8 @@ def steps_to_one(
     `estimate` takes Var_u(z) for Var_p(z) in (D3): (K⁴ − 1) / (4 r V) steps on t and (K² − 1) / (2 r V) on log t, a
     ratio of (K² + 1) / 2. A run longer than `limit` steps counts as `limit`.
     """
+    if not rate > 0:
+        raise KitError(f"rate: {rate!r} is not allowed; allowed: above 0")
     cases = sample_cases(n, seed=seed, student="student = teacher")
     variance = infinite_t_coefficient("CE", cases).mean().item()
     grid = torch.linspace(0, math.log(start), 2001, dtype=torch.float64)  # log t

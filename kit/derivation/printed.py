@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from kit.derivation.numeric import Cases, autograd_slopes, sample_cases, slopes
-from kit.errors import not_one_of
+from kit.errors import one_of
 from kit.losses import softened
 
+TARGETS = {"L_D": "CE", "L_CE": "hard"}  # the two formulas, and the loss whose derivative each is said to be
 FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # what "zs_i zs_j" may have been
     "zs_i · zs_j": lambda zi, zj: zi * zj,
     "zs_i / zs_j": lambda zi, zj: zi / zj,
@@ -52,13 +53,14 @@ def printed_formula(
     −Σ_i zs_i zs_j (1 + (zs_i − zs_j)/t) p_i(zs_i, t), without the bracket for L_CE. The free index j, the owner of p
     and three repairs of the print (`form`, `bracket`, `factor`) are options; the defaults are the print to the letter.
     """
-    if j not in INDEX_J:
-        raise not_one_of("j", j, INDEX_J)
+    known = {"target": TARGETS, "j": INDEX_J, "weight": WEIGHTS, "form": FORMS, "factor": FACTORS}
+    for (what, allowed), value in zip(known.items(), (target, j, weight, form, factor), strict=True):
+        one_of(what, value, allowed)
     p = softened(cases.zs if weight == "p of the student" else cases.zt, t)  # (N, C)
     zi, zj = cases.zs[:, :, None], cases.zs[:, None, :]  # (N, C, 1) and (N, 1, C)
     terms = FORMS[form](zi, zj)  # (N, C, C)
     if target == "L_D":
-        terms = terms * BRACKETS[bracket](zi, zj, t)
+        terms = terms * BRACKETS[one_of("bracket", bracket, BRACKETS)](zi, zj, t)
     return INDEX_J[j](-FACTORS[factor](t) * terms * p[:, :, None], p, cases)
 
 
@@ -77,7 +79,7 @@ def readings(cases: Cases | None = None, ts: Sequence[float] = (1.0, 2.0, 5.0, 1
     """
     cases = sample_cases() if cases is None else cases
     rows = []
-    for target, loss in (("L_D", "CE"), ("L_CE", "hard")):
+    for target, loss in TARGETS.items():
         want = [autograd_slopes(loss, cases, t) for t in ts]
         brackets = list(BRACKETS) if target == "L_D" else [""]
         for j, weight, form, bracket, factor in itertools.product(INDEX_J, WEIGHTS, FORMS, brackets, FACTORS):
@@ -121,7 +123,7 @@ def scale_check(cases: Cases | None = None, t: float = 5.0, shift: float = 1.0, 
         "∂L_CE/∂t, autograd": lambda c, at: autograd_slopes("hard", c, at),
         "∂L_CE/∂t, (D6)": lambda c, at: slopes(c, at).hard,
     }
-    for target, j in itertools.product(("L_D", "L_CE"), ("j summed", "j = label")):
+    for target, j in itertools.product(TARGETS, ("j summed", "j = label")):
         formulas[f"∂{target}/∂t as printed, {j}"] = lambda c, at, target=target, j=j: printed_formula(target, c, at, j)
     rows = []
     for name, formula in formulas.items():

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import pandas as pd
 import sympy as sp
 
-from kit.errors import not_one_of
+from kit.errors import one_of
 
 LOSSES = ("CE", "KL", "hard")
 NAMES = dict(zip(LOSSES, ("L_D", "KL", "L_CE"), strict=True))  # as the paper has them
@@ -32,9 +32,7 @@ def symbols(classes: int = 3) -> Symbols:
 
 def of_loss(loss: str, forms: Mapping[str, Form]) -> Form:
     """One of the forms by its loss. Raises KitError for a loss that is not among them."""
-    if loss not in forms:
-        raise not_one_of("loss", loss, forms)
-    return forms[loss]
+    return forms[one_of("loss", loss, forms)]
 
 
 def symbolic_softmax(z: sp.Matrix, t: sp.Expr) -> sp.Matrix:
@@ -164,17 +162,19 @@ def large_t_difference(loss: str, classes: int = 3) -> sp.Expr:
 def symbolic_limits() -> pd.DataFrame:
     """Limits of loss and derivative by sympy: two classes, symbolic gaps a, b > 0 between the logits.
 
-    The teacher's logits (and the label) are (a, 0); the student agrees with (b, 0) and disagrees with (−b, 0). Columns:
-    loss, student, then loss and derivative for t → 0+ and t → ∞, as sympy expressions.
+    The teacher's logits (and the label) are (a, 0); the student agrees with (b, 0) and disagrees with (−b, 0). All are
+    analytic in u = 1/t, so that t → ∞ is their value at u = 0. Columns: loss, student, then loss and derivative for
+    t → 0+ and t → ∞, as sympy expressions.
     """
     zt, zs, t = symbols(2)
-    a, b = sp.symbols("a b", positive=True)
+    a, b, u = sp.symbols("a b u", positive=True)
     rows = []
     for loss, (student, sign) in itertools.product(LOSSES, (("agrees", 1), ("disagrees", -1))):
         values = {zt[0]: a, zt[1]: 0, zs[0]: sign * b, zs[1]: 0}
         row = {"loss": loss, "student": student}
-        for what, expression in (("loss", symbolic_loss(loss, 2)), ("derivative", symbolic_closed_form(loss, 2))):
-            row[f"{what}, t→0+"] = sp.limit(expression.subs(values), t, 0, "+")
-            row[f"{what}, t→∞"] = sp.limit(expression.subs(values), t, sp.oo)
+        for what, general in (("loss", symbolic_loss(loss, 2)), ("derivative", symbolic_closed_form(loss, 2))):
+            expression = general.subs(values)
+            row[f"{what}, t→0+"] = sp.limit(expression, t, 0, "+")
+            row[f"{what}, t→∞"] = expression.subs(t, 1 / u).subs(u, 0)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -20,6 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from kit.files import writing_to
+from kit.runtime.environment import variables
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
         shutil.rmtree(drawing.scratch, ignore_errors=True)  # of an attempt whose worker vanished
         drawing.scratch.mkdir()
         try:
-            with quiet_papermill(), told_kernels({**as_workers(), **drawing.told}):
+            with quiet_papermill(), variables({**as_workers(), **drawing.told}):
                 papermill.execute_notebook(
                     str(path),
                     str(drawing.executed),
@@ -76,19 +77,6 @@ class OwnPython(AsyncKernelManager):
 def as_workers() -> dict[str, str]:
     """The variables by which a kernel has this process' modules, and one thread for tensors as workers have."""
     return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-@contextmanager
-def told_kernels(variables: Mapping[str, str]) -> Iterator[None]:
-    """Gives kernels started inside these variables."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            os.environ |= {} if value is None else {name: value}
 
 
 @contextmanager

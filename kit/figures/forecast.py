@@ -6,13 +6,9 @@ Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(sp
 
 from __future__ import annotations
 
-import multiprocessing
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib import import_module
 from itertools import chain, takewhile
 from typing import Any
 
@@ -22,17 +18,17 @@ import torch
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
+from kit.errors import KitError
 from kit.figures import NEEDS, chosen
-from kit.figures.needs import FORESEEN
+from kit.figures.needs import APART, FORESEEN
 from kit.files import cache_folder
-from kit.grid.durations import NOMINAL, Pace, Work, drawing_seconds, expected_drawing
+from kit.grid.durations import NOMINAL, Pace, drawing_seconds, expected_drawing, kinds_of
 from kit.grid.engines import Engine, default_jobs
 from kit.grid.shared import read_from, shared_logits
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
 from kit.networks.named import NamedSpec, Network
-from kit.paper import table4
 from kit.paper.plan import Plan, runs_of
 from kit.paper.scale import PUBLISHED, PublishedPlan
 from kit.recipe import Recipe
@@ -71,7 +67,7 @@ def networks_of(runs: Iterable[Run]) -> list[tuple[Network, int, int]]:
     in classes alone, the one with the most."""
     named = [run for run in with_teachers(runs) if isinstance(run.student, ModelSpec | NamedSpec)]
     named.sort(key=lambda run: (run.data.px, run.student.name, width_of(run.student), run.student.classes))
-    of_kind = {Work(run.student, run.data.px).kind: run for run in named}
+    of_kind = {kinds_of(run.student, run.data.px): run for run in named}
     return [(run.student, run.data.px, run.recipe.batch) for run in of_kind.values()]
 
 
@@ -132,40 +128,26 @@ def speeds_table(speeds: Sequence[Speed]) -> pd.DataFrame:
     )
 
 
-def measured_rates(speeds: Iterable[Speed]) -> dict[Work, float]:
-    """Computes the FLOP/s of each measured network on one thread, in training and as a teacher."""
-    rates = {}
-    for each in speeds:
-        forward, both = flops_per_image(each.network, each.px)
-        rates[Work(each.network, each.px)] = each.training * both
-        rates[Work(each.network, each.px, teaching=True)] = each.teaching * forward
-    return rates
+def measured_rates(speeds: Iterable[Speed]) -> dict[tuple[Network, int], float]:
+    """Computes the FLOP/s of each measured network in training, on one thread."""
+    return {(each.network, each.px): each.training * flops_per_image(each.network, each.px)[1] for each in speeds}
 
 
 # ---- minutes ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Expected:
-    """A notebook: what it adds to those before it. Seconds are of one thread, drawing apart."""
-
-    notebook: str
-    runs: int
-    finished: int  # of those, in the cache
-    seconds: float
-    left: float  # of those seconds, of runs that are not in the cache
-    drawing: float
-    foreseen: int = 0  # runs that only searches will decide, in `runs` and `seconds` too
-
-
-@dataclass(frozen=True)
 class Prediction:
-    """What `figures` will take at a preset, notebook by notebook."""
+    """What `figures` will take at a preset.
+
+    `notebooks` has a line a notebook, in order, with what it adds to those before it: `runs`, of which so many are
+    `foreseen`, as only searches will decide them; how many of all are `finished`; the `seconds` of all on one thread,
+    of which those `left` are of runs that are not in the cache; and those of `drawing`.
+    """
 
     preset: str
     at_once: int  # runs, each on a core of its own
-    notebooks: tuple[Expected, ...]
-    starting: float  # seconds until processes are up, for all times that runs are trained
+    notebooks: pd.DataFrame
     longest: float  # seconds of the longest chain of a run and its teachers that is left
 
     @classmethod
@@ -184,64 +166,60 @@ class Prediction:
         Which networks a search proposes, only it can tell: its runs are taken to be there once its notebook was drawn,
         as long as all of those are that are known beforehand.
         """
-        preset, drawn = plan.preset.name, drawing_seconds(cache_folder())
-        drawing = expected_drawing(cache_folder(), preset)
-        wanted = chosen(names)
+        preset, wanted = plan.preset.name, chosen(names)
         needs = {name: with_teachers(runs_of(needed(plan, seeds))) for name, needed in NEEDS.items() if name in wanted}
         foreseen = {name: runs(plan, seeds, equal_time) for name, runs in FORESEEN.items() if name in wanted}
         everything = [*dict.fromkeys(chain(*needs.values())), *chain(*foreseen.values())]
         users = users_of_logits(everything)
-        cost = {run: whole(run, pace, plan, users) for run in everything}
-        found, left, starts, before = [], {}, 0, set()
+        cost = {run: whole(run, pace, test_images(plan, run), users) for run in everything}
+        found, left, before = [], {}, set()
         for name in wanted:
             new, following = [run for run in needs.get(name, ()) if run not in before], foreseen.get(name, [])
             before.update(new)
-            missing = [run for run in new if not is_finished(run)]
+            missing = [run for run in new if not has_ended(run)]
             left |= {run: cost[run] for run in missing}
-            undecided = following if missing or (preset, name) not in drawn else []
-            starts += (table4.SEARCHES[preset].rounds + 1) if undecided else 0
-            expected = Expected(
-                notebook=name,
-                runs=len(new) + len(following),
-                finished=len(new) + len(following) - len(missing) - len(undecided),
-                seconds=sum(cost[run] for run in (*new, *following)),
-                left=sum(cost[run] for run in (*missing, *undecided)),
-                drawing=drawing(name),
-                foreseen=len(following),
+            undecided = following if missing or drawing_seconds(preset, name) is None else []
+            found.append(
+                {
+                    "notebook": name,
+                    "runs": len(new) + len(following),
+                    "foreseen": len(following),
+                    "finished": len(new) + len(following) - len(missing) - len(undecided),
+                    "seconds": sum(cost[run] for run in (*new, *following)),
+                    "left": sum(cost[run] for run in (*missing, *undecided)),
+                    "drawing": expected_drawing(preset, name),
+                }
             )
-            found.append(expected)
-        starts += bool(left)
-        starting = starts * starting_seconds() if starts else 0.0
-        return cls(preset, at_once, tuple(found), starting, longest(left))
+        return cls(preset, at_once, pd.DataFrame(found), longest(left))
 
     @property
     def training(self) -> float:
-        """Predicts the seconds of all training from an empty cache, runs side by side; starting processes left out."""
-        return sum(each.seconds for each in self.notebooks) / self.at_once
+        """Predicts the seconds of all training from an empty cache, runs side by side."""
+        return self.notebooks["seconds"].sum() / self.at_once
 
     @property
     def left(self) -> float:
         """Predicts the seconds of what is left to do, drawing included."""
-        training = max(sum(each.left for each in self.notebooks) / self.at_once, self.longest)
-        return training + self.starting + self.drawing
+        return max(self.notebooks["left"].sum() / self.at_once, self.longest) + self.drawing
 
     @property
     def drawing(self) -> float:
-        return sum(each.drawing for each in self.notebooks)
+        return self.notebooks["drawing"].sum()
 
     @property
     def table(self) -> pd.DataFrame:
         """A line a notebook, in minutes."""
+        of = self.notebooks
+        runs = of["runs"].astype(str)
         return pd.DataFrame(
             {
-                "notebook": each.notebook,
-                "runs": f"{each.runs}" if not each.foreseen else f"about {each.runs}",
-                "in the cache": each.finished,
-                "training": each.seconds / self.at_once / 60,
-                "drawing": each.drawing / 60,
-                "left to do": (each.left / self.at_once + each.drawing) / 60,
+                "notebook": of["notebook"],
+                "runs": runs.where(of["foreseen"] == 0, "about " + runs),
+                "in the cache": of["finished"],
+                "training": of["seconds"] / self.at_once / 60,
+                "drawing": of["drawing"] / 60,
+                "left to do": (of["left"] / self.at_once + of["drawing"]) / 60,
             }
-            for each in self.notebooks
         )
 
 
@@ -262,29 +240,34 @@ def rounds_within(minutes: float, plan: Plan, at_once: int, equal_time: bool = F
     anything is trained.
 
     So it depends on time, never on results. What the cache has counts as done; networks that it has no times of are
-    measured first.
+    measured first. Raises KitError for notebooks whose runs are not known beforehand.
     """
-    pace = pace_of([run for name in chosen(names) if name in NEEDS for run in runs_of(NEEDS[name](plan, 1))])
+    named = chosen(names)
+    if named.keys() & APART or not named.keys() & NEEDS.keys():
+        raise KitError(
+            f"--minutes {minutes:g} cannot choose the seeds of {', '.join(named)}; allowed: with {', '.join(NEEDS)}, "
+            f"whose runs are known beforehand"
+        )
+    pace = pace_of([run for name in named if name in NEEDS for run in runs_of(NEEDS[name](plan, 1))])
     predicted = (Prediction.of(plan, pace, at_once, n, equal_time, names) for n in range(2, MOST_ROUNDS + 1))
     return 1 + sum(1 for _ in takewhile(lambda each: each.left <= 60 * minutes, predicted))
 
 
 def pace_of(runs: Sequence[Run]) -> Pace:
-    """Returns the pace of what has finished here; of networks whose family has none, as measured at a glance."""
+    """Returns the pace of what has finished here; of networks that have not, as measured at a glance."""
     pace, networks = Pace.from_cache(cache_folder()), networks_of(run for run in runs if run.device == "cpu")
-    unknown = ((network, px, batch) for network, px, batch in networks if not pace.knows(Work(network, px)))
+    unknown = ((network, px, batch) for network, px, batch in networks if not pace.knows(network, px))
     return pace.with_rates(measured_rates(speed(*each, A_GLANCE) for each in unknown))
 
 
 def seconds_left(runs: Sequence[Run], at_once: int) -> float:
-    """Predicts the seconds until these runs and all they learn from are in the cache, so many computed at once;
-    starting processes left out."""
+    """Predicts the seconds until these runs and all they learn from are in the cache, so many computed at once."""
     everything = with_teachers(runs)
-    left = [run for run in everything if not is_finished(run)]
+    left = [run for run in everything if not has_ended(run)]
     if not left:
         return 0.0
     pace, users = pace_of(everything), users_of_logits(everything)
-    cost = {run: _seconds(run, pace, len(run.data.load().test), users) for run in left}
+    cost = {run: whole(run, pace, len(run.data.load().test), users) for run in left}
     return max(sum(cost.values()) / at_once, longest(cost))
 
 
@@ -293,13 +276,9 @@ def longest(cost: Mapping[Run, float]) -> float:
     return max((cost[run] + max((cost.get(t, 0) for t in run.teachers.values()), default=0) for run in cost), default=0)
 
 
-def whole(run: Run, pace: Pace, plan: Plan, users: Mapping[str, int]) -> float:
-    """Predicts the seconds of one thread: training, evaluating after each epoch, and what is around it. Of a teacher's
-    logits that many `users` read each is charged an equal part."""
-    return _seconds(run, pace, test_images(plan, run), users)
-
-
-def _seconds(run: Run, pace: Pace, tested: int, users: Mapping[str, int]) -> float:
+def whole(run: Run, pace: Pace, tested: int, users: Mapping[str, int]) -> float:
+    """Predicts the seconds of one thread: training, evaluating on so many test images after each epoch, and what is
+    around it. Of a teacher's logits that many `users` read each is charged an equal part."""
     spared = {name: 1 - 1 / users.get(teacher_logits(run, name).key, 1) for name in read_from(run)}
     return pace.seconds(run, spared) + pace.evaluating(run, tested) + AROUND_A_RUN
 
@@ -318,18 +297,9 @@ def test_images(plan: Plan, run: Run) -> int:
     return len(plan.data(run.data.role).load().test)
 
 
-def is_finished(run: Run) -> bool:
-    return (folder_of(run.hash) / "metrics.json").is_file()
-
-
-@cache
-def starting_seconds() -> float:
-    """Measures how long a fresh process takes until it can train, by starting one."""
-    begun = time.perf_counter()
-    process = multiprocessing.get_context("spawn").Process(target=import_module, args=("kit.runs",))
-    process.start()
-    process.join()
-    return time.perf_counter() - begun
+def has_ended(run: Run) -> bool:
+    """Whether the cache has the run's result, or that it diverged; nothing is verified."""
+    return any((folder_of(run.hash) / name).is_file() for name in ("metrics.json", "diverged.json"))
 
 
 def duration(seconds: float) -> str:
@@ -353,9 +323,8 @@ def record(prediction: Prediction, speeds: Sequence[Speed]) -> dict[str, Any]:
         "preset": prediction.preset,
         "at_once": prediction.at_once,
         "speeds": [{**asdict(each), "network": each.network.model_dump()} for each in speeds],
-        "notebooks": [asdict(each) for each in prediction.notebooks],
+        "notebooks": prediction.notebooks,
         "training_s": prediction.training,
-        "starting_s": prediction.starting,
         "drawing_s": prediction.drawing,
         "left_s": prediction.left,
     }

@@ -24,7 +24,7 @@ from kit.figures.claims import draw_claims
 from kit.figures.execute import Drawing, execute
 from kit.figures.manifest import Manifest, entry_of, fingerprint
 from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, parameters_of
-from kit.files import cache_folder, locked
+from kit.files import locked
 from kit.grid.durations import expected_drawing, note_drawing
 from kit.grid.engines import Engine, LocalProcesses, Task, default_jobs
 from kit.grid.schedule import run_tasks
@@ -204,7 +204,6 @@ class Schedule:
         self._books: dict[str, Book] = {}
         self._inputs: dict[str, str] = {}
         self._begun: dict[str, float] = {}
-        self._expected = expected_drawing(cache_folder(), preset)
 
     def work_off(self, books: Sequence[Book], engine: Engine, trainings: Sequence[Task] = ()) -> None:
         """Does the trainings, and draws what of the notebooks is not up to date."""
@@ -233,7 +232,7 @@ class Schedule:
         """Predicts seconds; a notebook's are those that it took last, in tens, as less than that is chance."""
         if not isinstance(task.about, Drawing):
             return self.grid.cost(task)
-        return 10 * math.ceil(self._expected(task.title) / 10)
+        return 10 * math.ceil(expected_drawing(self.preset, task.title) / 10)
 
     def skip(self, task: Task) -> str | None:
         """Leaves out a notebook that is up to date."""
@@ -279,4 +278,4 @@ class Schedule:
         if pictures:
             self.bar.say(f"{book.name}: {pictures}")
         self.manifest.take(book.name, entry, scratch)
-        note_drawing(cache_folder(), self.preset, book.name, time.monotonic() - self._begun[book.name])
+        note_drawing(self.preset, book.name, time.monotonic() - self._begun[book.name])

@@ -49,18 +49,35 @@ def fingerprint(path: Path, parameters: Mapping[str, Any], outcomes: Sequence[Re
     return digest.hexdigest()
 
 
+def _listing(path: Path, to_remove: Path) -> dict[str, Any]:
+    """Reads a file that lists notebooks and artefacts. Raises KitError for another, which says what to remove."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        why = f"is not readable as JSON ({error})"
+    else:
+        if _is_listing(content):
+            return content
+        why = "does not list notebooks and artefacts"
+    raise KitError(f"{path} {why}; remove {to_remove} to draw everything in it anew")
+
+
 def _is_listing(content: object) -> bool:
     """Checks whether this is what a manifest holds, as far as it is used; artefacts have plain names, so they stay
     inside."""
     if not isinstance(content, dict) or not all(isinstance(content.get(p), dict) for p in ("notebooks", "artefacts")):
         return False
-    entries, artefacts = content["notebooks"].values(), content["artefacts"].items()
-    return all(isinstance(entry, dict) and isinstance(entry.get("inputs"), str) for entry in entries) and all(
+    notebooks, artefacts = content["notebooks"], content["artefacts"]
+    return all(
+        isinstance(entry, dict) and isinstance(entry.get("inputs"), str) and isinstance(entry.get("parameters"), dict)
+        for entry in notebooks.values()
+    ) and all(
         name not in ("", ".", "..")
         and not set(name) & set("/\\\0")
         and isinstance(about, dict)
         and all(isinstance(about.get(key), str) for key in ("notebook", "sha256"))
-        for name, about in artefacts
+        and about["notebook"] in notebooks
+        for name, about in artefacts.items()
     )
 
 
@@ -69,16 +86,8 @@ class Manifest:
 
     def __init__(self, out: Path) -> None:
         self.out, self.path = out, out / "manifest.json"
-        try:
-            self.content = json.loads(self.path.read_text())
-        except FileNotFoundError:
-            self.content = {"notebooks": {}, "artefacts": {}}
-        except (OSError, ValueError, RecursionError) as error:
-            raise KitError(
-                f"{self.path} is not readable as JSON ({error}); remove it to draw everything anew"
-            ) from None
-        if not _is_listing(self.content):
-            raise KitError(f"{self.path} does not list notebooks and artefacts; remove it to draw everything anew")
+        there = self.path.exists()
+        self.content = _listing(self.path, self.path) if there else {"notebooks": {}, "artefacts": {}}
 
     def is_current(self, notebook: str, inputs: str) -> bool:
         entry = self.content["notebooks"].get(notebook)
@@ -96,25 +105,32 @@ class Manifest:
         files = sorted(drawn.iterdir())
         artefacts = {file.name: {"notebook": notebook, "sha256": sha256(file)} for file in files}
         with writing_to(self.out):
-            write(drawn / ENTRY, json.dumps({"notebook": notebook, "entry": entry, "artefacts": artefacts}))
+            write(drawn / ENTRY, json.dumps({"notebooks": {notebook: entry}, "artefacts": artefacts}))
             for path in (*files, drawn):
                 flush(path)
             drawn.rename(self.out / f"{READY}{notebook}")
             self.take_all()
 
     def take_all(self) -> None:
-        """Moves what notebooks have drawn to its place and enters it; also what an interrupted process had ready."""
+        """Moves what notebooks have drawn to its place and enters it; also what an interrupted process had ready.
+
+        What a notebook drew before and draws no more is removed, unless somebody has altered it.
+        """
         for ready in sorted(self.out.glob(f"{READY}*")):
-            said = json.loads((ready / ENTRY).read_text())
-            notebook, artefacts = said["notebook"], said["artefacts"]
-            if not _is_listing({"notebooks": {notebook: said["entry"]}, "artefacts": artefacts}):
-                raise KitError(f"{ready / ENTRY} does not list what is beside it; remove {ready} to draw it anew")
-            for name in artefacts:
+            if not any(ready.iterdir()):  # all was done but to remove it
+                ready.rmdir()
+                continue
+            drawn = _listing(ready / ENTRY, ready)
+            for name in drawn["artefacts"]:
                 if (ready / name).exists():  # else it was moved before the interruption
                     os.replace(ready / name, self.out / name)
-            kept = {name: entry for name, entry in self.content["artefacts"].items() if entry["notebook"] != notebook}
-            self.content["artefacts"] = dict(sorted({**kept, **artefacts}.items()))
-            self.content["notebooks"] = dict(sorted({**self.content["notebooks"], notebook: said["entry"]}.items()))
+            before = self.content["artefacts"]
+            own = {name for name, about in before.items() if about["notebook"] in drawn["notebooks"]}
+            for name in filter(self.has, own - drawn["artefacts"].keys()):
+                (self.out / name).unlink()
+            artefacts = {name: about for name, about in before.items() if name not in own} | drawn["artefacts"]
+            notebooks = self.content["notebooks"] | drawn["notebooks"]
+            self.content = {"notebooks": notebooks, "artefacts": artefacts}
             draft = self.path.with_suffix(".draft")
             write(draft, json.dumps(self.content, indent=1, sort_keys=True) + "\n")
             os.replace(draft, self.path)

@@ -3,19 +3,19 @@
     pace = Pace.from_cache(cache_folder())
     pace.seconds(run)      # expected seconds of its training: one thread's, or a GPU's
 
-What runs of the same make took is known best: they differ in seed and epochs only. Else each network of a run, student
-or teacher, goes at the median rate of the runs that trained it; else at that of its family, of all, or a nominal one.
+What runs of the same make took is known best: they differ in seed and epochs only. Else a run goes at the median rate
+of the runs that trained its student's network; else at that of all at its precision, of all on its device, or a
+nominal one.
 
-`pace.json` in the cache notes what is not a run: the seconds that each notebook took to draw.
+The cache's folder `drawing` notes what is not a run: the seconds that each notebook took to draw.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,76 +23,36 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from filelock import FileLock
-
 from kit.data.augment import trained_on
-from kit.files import write
+from kit.files import cache_folder, write_atomically
 from kit.networks.flops import flops_per_image
-from kit.networks.layered import LayeredSpec
-from kit.networks.named import NamedSpec, Network, described
-from kit.training.teachers import needs_graph
+from kit.networks.named import Network
 
 if TYPE_CHECKING:
     from kit.runs.spec import Run
 
 NOMINAL = {"cpu": 30e9, "cuda": 20e12}  # FLOP/s of a thread or a GPU of which nothing is known
+FORWARD = 2 / 3  # seconds a FLOP of forward passes alone over those in training; preset quick's teachers: 0.60 to 0.85
 # What foreign folders raise.
 NOT_A_RUN = (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 
 
-class Work(NamedTuple):
-    """A kind of pass: a network's forward and backward pass of a training step, or (`teaching`) a teacher's forward
-    pass."""
-
-    network: Network
-    px: int
-    teaching: bool = False
-    device: str = "cpu"
-    precision: str = "float32"
-
-    @property
-    def kind(self) -> Work:
-        """The same work of a network for two classes, wherever its code lies: how many there are hardly changes how
-        fast it is."""
-        alike = {"shapes": "", "path": None} if isinstance(self.network, NamedSpec) else {}
-        return self._replace(network=self.network.model_copy(update={"classes": 2} | alike))
-
-    @property
-    def family(self) -> tuple[str, str, str]:
-        """Names the family of the network, of similar FLOP/s there; all searched networks are one family."""
-        name = "searched" if isinstance(self.network, LayeredSpec) else self.network.name.rstrip("0123456789")
-        return name, *self.machine
-
-    @property
-    def machine(self) -> tuple[str, str]:
-        return self.device, self.precision
-
-
-class Passes(NamedTuple):
-    """A network's passes in one stage of a run, counted."""
-
-    work: Work
-    flops: float
-    spared_by: str | None = None  # the teacher whose logits, where they are known, make it needless
-
-
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What a finished run tells of durations."""
 
     make: str
-    work: Work  # its student's
+    kinds: tuple[Hashable, ...]  # of its student's computing
     images: int  # that the student was trained on
     seconds: float
-    flops: float  # of the student's training and its teachers' forward passes
+    flops: float  # as many in training as the student's and its teachers' were
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Predicts durations from `rates`, FLOP/s by kind of work, and `makes`, seconds an image of the student's training,
-    by the make of run."""
+    """Predicts durations from `rates`, FLOP/s in training by kind of computing, and `makes`, seconds an image of the
+    student's training, by the make of run."""
 
-    rates: Mapping[Work, float] = field(default_factory=dict)
+    rates: Mapping[Hashable, float] = field(default_factory=dict)
     makes: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -103,12 +63,13 @@ class Pace:
     @classmethod
     def from_runs(cls, seen: Iterable[Seen]) -> Pace:
         seen = list(seen)
-        rates = _medians((one.work.kind, one.flops / one.seconds) for one in seen)
+        rates = _medians((kind, one.flops / one.seconds) for one in seen for kind in one.kinds)
         return cls(rates, _medians((one.make, one.seconds / one.images) for one in seen))
 
-    def with_rates(self, rates: Mapping[Work, float]) -> Pace:
-        """Adds rates measured in another way, for the kinds of work that it has none of."""
-        return Pace({**{work.kind: rate for work, rate in rates.items()}, **self.rates}, self.makes)
+    def with_rates(self, rates: Mapping[tuple[Network, int], float]) -> Pace:
+        """Adds FLOP/s of networks at image sizes, measured on a thread, for the kinds that it has none of."""
+        measured = _medians((kind, rate) for of, rate in rates.items() for kind in kinds_of(*of))
+        return Pace({**measured, **self.rates}, self.makes)
 
     def seconds(self, run: Run, read: Mapping[str, float] | None = None) -> float:
         """Predicts the seconds of the run's training, comparable with `Result.seconds`; its teachers' training is
@@ -119,42 +80,33 @@ class Pace:
         """
         if run.is_given:  # at most its body answers for a new head, whose own passes cost less
             has_head = run.weights is not None and run.weights.head is not None
-            return self._answering(run, run.student, run.data.train_images) if has_head else 0.0
-        shares = dict[str | None, float]((read or {}).items())
-        parts = [(each.flops / self.rate(each.work), shares.get(each.spared_by, 0.0)) for each in passes_of(run)]
-        whole, spared = math.fsum(s for s, _ in parts), math.fsum(s * share for s, share in parts)
-        known = self.makes.get(make_of(run))
-        return (whole if known is None else images_of(run) * known) * (1 - spared / whole)
+            return self.answering(run, run.student, run.data.train_images) if has_head else 0.0
+        training, asking = flops_of(run)
+        whole = training + FORWARD * sum(asking.values())
+        spared = FORWARD * sum(asking[name] * share for name, share in (read or {}).items())
+        if (known := self.makes.get(make_of(run))) is not None:
+            return images_of(run) * known * (1 - spared / whole)
+        return (whole - spared) / self.rate(run.student, run.data.px, run.device, run.precision)
 
-    def asking(self, run: Run, name: str, images: int) -> float:
-        """Predicts the seconds of a teacher's forward passes over so many images."""
-        return self._answering(run, run.teachers[name].student, images)
-
-    def _answering(self, run: Run, network: Network, images: int) -> float:
+    def answering(self, run: Run, network: Network, images: int) -> float:
         """Predicts the seconds of a network's forward passes over so many of a run's images."""
-        px = run.data.px
-        return images * flops_per_image(network, px)[0] / self.rate(Work(network, px, True, run.device, run.precision))
+        flops = images * flops_per_image(network, run.data.px)[0]
+        return FORWARD * flops / self.rate(network, run.data.px, run.device, run.precision)
 
     def evaluating(self, run: Run, test_images: int) -> float:
         """Predicts the seconds that its recorded time leaves out: the test split after every epoch, and at the end the
         training split and the explained model's logits."""
-        own = self._answering(run, run.student, test_images * run.recipe.epochs + run.data.train_images)
-        return own + (self.asking(run, "big", test_images) if "big" in run.teachers else 0.0)
+        own = self.answering(run, run.student, test_images * run.recipe.epochs + run.data.train_images)
+        return own + (self.answering(run, run.teachers["big"].student, test_images) if "big" in run.teachers else 0.0)
 
-    def knows(self, work: Work) -> bool:
-        """Whether there is a rate of the network or its family."""
-        return any(work.family == other.family for other in self.rates)
+    def knows(self, network: Network, px: int) -> bool:
+        """Whether there is a rate of this very network on a thread."""
+        return kinds_of(network, px)[0] in self.rates
 
-    def rate(self, work: Work) -> float:
-        """Looks up FLOP/s: the network's own, its family's median, that of all at its precision, that of all on its
-        device, or a nominal one."""
-        for same in (work.kind, work.kind._replace(teaching=not work.teaching)):
-            if same in self.rates:
-                return self.rates[same]
-        for what in ("family", "machine", "device"):
-            if alike := [rate for other, rate in self.rates.items() if getattr(other, what) == getattr(work, what)]:
-                return median(alike)
-        return NOMINAL["cpu" if work.device == "cpu" else "cuda"]
+    def rate(self, network: Network, px: int, device: str = "cpu", precision: str = "float32") -> float:
+        """Looks up FLOP/s in training: of the most particular kind that is known, or a nominal one."""
+        known = (self.rates[kind] for kind in kinds_of(network, px, device, precision) if kind in self.rates)
+        return next(known, NOMINAL[device])
 
 
 def _medians(pairs: Iterable[tuple[Any, float]]) -> dict[Any, float]:
@@ -168,19 +120,17 @@ def _medians(pairs: Iterable[tuple[Any, float]]) -> dict[Any, float]:
 
 
 @lru_cache(maxsize=4096)
-def passes_of(run: Run) -> tuple[Passes, ...]:
-    """Counts the run's FLOPs by stage: its student's training and its teachers' forward passes, to every budget."""
-    images, px, begun, passes = images_of(run), run.data.px, 0.0, []
+def flops_of(run: Run) -> tuple[float, Mapping[str, float]]:
+    """Counts the FLOPs of the student's training, and by teacher those of its forward passes, every stage with its
+    whole budget."""
+    images, px, begun, training = images_of(run), run.data.px, 0.0, 0.0
+    asking = dict.fromkeys(run.recipe.teachers, 0.0)
     for stage in run.recipe.stages:
         in_stage, begun, objective = images * (stage.until - begun), stage.until, stage.objective
-        training = in_stage * objective.student_work * flops_per_image(run.student, px)[1]
-        passes.append(Passes(Work(run.student, px, False, run.device, run.precision), training))
+        training += in_stage * objective.student_work * flops_per_image(run.student, px)[1]
         for name in stage.teachers:
-            teacher = run.teachers[name].student
-            asking = in_stage * objective.teacher_work * flops_per_image(teacher, px)[0]
-            spared_by = None if needs_graph(objective) else name
-            passes.append(Passes(Work(teacher, px, True, run.device, run.precision), asking, spared_by))
-    return tuple(passes)
+            asking[name] += in_stage * objective.teacher_work * flops_per_image(run.teachers[name].student, px)[0]
+    return training, asking
 
 
 def images_of(run: Run) -> int:
@@ -193,6 +143,13 @@ def make_of(run: Run) -> str:
     return _make(run.model_dump(mode="json"))
 
 
+def kinds_of(network: Network, px: int, device: str = "cpu", precision: str = "float32") -> tuple[Hashable, ...]:
+    return _kinds(network.model_dump(mode="json"), px, device, precision)
+
+
+# ---- of a run's description, as JSON ------------------------------------------------------------------------------
+
+
 def _make(described: Mapping[str, Any]) -> str:
     """Describes, as JSON, what runs share that differ in seed, epochs or the numbers of losses and temperatures."""
     stages = [
@@ -202,6 +159,13 @@ def _make(described: Mapping[str, Any]) -> str:
     teachers = {name: teacher["student"] for name, teacher in described["teachers"].items()}
     computed = described["data"]["px"], described["device"], _precision(described), described["recipe"]["batch"]
     return json.dumps((described["student"], teachers, computed, stages), sort_keys=True)
+
+
+def _kinds(network: Mapping[str, Any], px: int, device: str, precision: str) -> tuple[Hashable, ...]:
+    """Names kinds of computing, from particular to general: a network at an image size, a precision, a device. How many
+    classes a network has hardly changes how fast it is."""
+    alike = {name: value for name, value in network.items() if name not in ("classes", "shapes")}
+    return (json.dumps(alike, sort_keys=True), px, device, precision), (device, precision), device
 
 
 def _precision(described: Mapping[str, Any]) -> str:
@@ -226,21 +190,19 @@ def seen_at(folder: Path) -> Seen | None:
         data, recipe, device = of_run["data"], of_run["recipe"], of_run["device"]
         seen = Seen(
             make=_make(of_run),
-            work=Work(described(of_run["student"]), int(data["px"]), False, device, _precision(of_run)),
+            kinds=_kinds(of_run["student"], int(data["px"]), device, _precision(of_run)),
             images=int(recipe["epochs"])
             * trained_on(int(data["train_images"]), int(recipe["batch"]), bool(recipe.get("keep_last"))),
             seconds=float(metrics["gpu_s" if device == "cuda" else "cpu_s"]),
-            flops=float(metrics["student_flops"] + metrics["teacher_flops"]),
+            flops=float(metrics["student_flops"] + FORWARD * metrics["teacher_flops"]),
         )
-        makes_sense = device in NOMINAL and min(seen.images, seen.work.px) >= 1
+        makes_sense = device in NOMINAL and seen.images >= 1
         return seen if makes_sense and 0 < seen.seconds < math.inf and 0 < seen.flops < math.inf else None
     except NOT_A_RUN:
         return None
 
 
-# ---- the ledger of what is not a run ------------------------------------------------------------------------------
-
-LEDGER = "pace.json"
+# ---- notebooks that were drawn ------------------------------------------------------------------------------------
 
 # Two cores, preset quick, all runs there.
 TYPICAL_DRAWING_S = {
@@ -251,32 +213,28 @@ TYPICAL_DRAWING_S = {
 UNKNOWN_DRAWING_S = 10  # of a notebook that is not one of these
 
 
-def expected_drawing(cache: Path, preset: str) -> Callable[[str], float]:
-    """Predicts the seconds that a notebook, by its name, takes to draw: as last time in this cache, or as elsewhere."""
-    seen = drawing_seconds(cache)
-    return lambda notebook: seen.get((preset, notebook), TYPICAL_DRAWING_S.get(notebook, UNKNOWN_DRAWING_S))
+def expected_drawing(preset: str, notebook: str) -> float:
+    """Predicts the seconds that a notebook takes to draw: as last time in this cache, or as elsewhere."""
+    seen = drawing_seconds(preset, notebook)
+    return TYPICAL_DRAWING_S.get(notebook, UNKNOWN_DRAWING_S) if seen is None else seen
 
 
-def drawing_seconds(cache: Path) -> dict[tuple[str, str], float]:
-    """Reads the seconds that each notebook last took to draw, by (preset, notebook). A damaged ledger counts as
-    none."""
+def drawing_seconds(preset: str, notebook: str) -> float | None:
+    """Reads the seconds that a notebook last took to draw; None where that is not noted in this cache."""
     try:
-        noted = json.loads((cache / LEDGER).read_text(encoding="utf-8"))["drawing"]
-        found = {(preset, book): float(seconds) for preset, of in noted.items() for book, seconds in of.items()}
-    except NOT_A_RUN:
-        return {}
-    return {key: seconds for key, seconds in found.items() if 0 <= seconds < math.inf}
+        seconds = float(_noted(preset, notebook).read_text())
+    except (OSError, ValueError):
+        return None
+    return seconds if 0 <= seconds < math.inf else None
 
 
-def note_drawing(cache: Path, preset: str, notebook: str, seconds: float) -> None:
+def note_drawing(preset: str, notebook: str, seconds: float) -> None:
     """Writes down how long a notebook took to draw, where the disk takes it; its runs were trained before."""
+    place = _noted(preset, notebook)
     with suppress(OSError):  # a cache may be read-only, and this is for estimates alone
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f"{LEDGER}.lock"):
-            noted = drawing_seconds(cache) | {(preset, notebook): seconds}
-            content: dict[str, dict[str, float]] = {}
-            for (of_preset, name), took in sorted(noted.items()):
-                content.setdefault(of_preset, {})[name] = round(took, 2)
-            draft = cache / f"{LEDGER}.draft"
-            write(draft, json.dumps({"drawing": content}, indent=1) + "\n")
-            os.replace(draft, cache / LEDGER)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, f"{seconds:.2f}\n")
+
+
+def _noted(preset: str, notebook: str) -> Path:
+    return cache_folder() / "drawing" / f"{preset}-{notebook}"

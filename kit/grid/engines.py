@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from kit.errors import KitError, said
 from kit.files import cache_folder, write
 from kit.runtime.collector import collect_rarely, keep_what_is_there
-from kit.runtime.environment import folder_from
+from kit.runtime.environment import folder_from, variables
 from kit.runtime.machine import cores, free_memory
 from kit.runtime.progress import Progress
 
@@ -177,16 +177,9 @@ class LocalProcesses:
 def _start_fork_server() -> None:
     """Starts the process that workers are forked from, once, with this one's modules in sight and torch on one thread.
     Where another library has started it already, workers import by themselves."""
-    server = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", **ONE_THREAD}
-    before = {name: os.environ.get(name) for name in server}
     forkserver.set_forkserver_preload(["kit.grid.preload"])
-    os.environ.update(server)
-    try:
+    with variables({"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1", **ONE_THREAD}):
         forkserver.ensure_running()
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            os.environ |= {} if value is None else {name: value}
 
 
 _told: Any = None  # in a worker process: the queue to whoever submits tasks

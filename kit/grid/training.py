@@ -74,13 +74,12 @@ class Grid:
             outcome = lookup(run)
             if outcome is not None:
                 self.results[run] = outcome
-            if outcome is not None:
                 tell(outcome) if isinstance(outcome, Failure) else tell_chance(outcome)
         self.missing = [run for run in everything if run not in self.results]
         shared = shared_logits(self.missing)
         self.tasks = [self._training(run, shared) for run in self.missing] + [self._computing(each) for each in shared]
         self._seen = list(seen_in(cache_folder())) if self.missing else []
-        self._pace = Pace.from_runs(self._seen)
+        self.pace = Pace.from_runs(self._seen)
         self._costs: dict[str, float] = {}
         epochs = {each.key: set(each.epochs) for each in shared}
         self._read = {run: dict(_share_read(run, epochs)) for run in self.missing}
@@ -123,13 +122,8 @@ class Grid:
     def _seconds(self, about: Run | SharedLogits) -> float:
         if isinstance(about, SharedLogits):
             images = len(about.epochs) * teacher_logits(about.run, about.teacher).rows
-            return self._pace.asking(about.run, about.teacher, images)
-        return self._pace.seconds(about, self._read[about])
-
-    @property
-    def pace(self) -> Pace:
-        """How long runs take, by those that have finished."""
-        return self._pace
+            return self.pace.answering(about.run, about.run.teachers[about.teacher].student, images)
+        return self.pace.seconds(about, self._read[about])
 
     def skip(self, task: Task) -> str | None:
         """Says why a task is left out: one of its teachers has failed."""
@@ -158,7 +152,7 @@ class Grid:
         one = seen_at(result.folder)
         if one is not None:
             self._seen.append(one)
-            self._pace = Pace.from_runs(self._seen)
+            self.pace = Pace.from_runs(self._seen)
             self._costs.clear()
 
 

@@ -216,9 +216,10 @@ class Gain:
 
 
 def recommendation(methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.DataFrame, data: Dataset) -> str:
-    """Says in one sentence what to use: the first method, or step by step one that is told better than it.
+    """Says in one sentence what to use: the first method that is told from guessing, or step by step one that is told
+    better than it.
 
-    What cannot be told is said so, with what it would need.
+    What cannot be told is said so, with what it would need. To be compared takes two seeds in common with another row.
     """
     told, seeds = Told(methods, verdicts), frame["seed"].nunique()
     where = f"On {data.name} ({counted(seeds, 'seed')})"
@@ -228,15 +229,21 @@ def recommendation(methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.
         where += f" {listed([each.said for each in lost])} did not finish, and"
     if len(there) < 2:
         return f"{where} nothing can be compared: no recommendation."
-    if all(told.over(b, a).verdict == NONE for a, b in combinations(there, 2)):
-        return f"{where} nothing can be told: one seed has no interval, so ask for three or more, better five."
-    use, steps = there[0], []
-    while len(steps) < len(there) and (better := [m for m in there if told.over(m, use).verdict == HOLDS]):
+    in_pairs = [a for a in there if any(told.over(b, a).verdict != NONE for b in there if b is not a)]
+    if not in_pairs:
+        why = "one seed has no interval" if seeds == 1 else "no two rows have two seeds in common"
+        return f"{where} nothing can be told: {why}, so ask for three or more, better five."
+    chance = {m.key: guessing(frame, [m.key], MEASURE, dict.fromkeys(frame["role"], data)) for m in in_pairs}
+    able, unable = [m for m in in_pairs if not chance[m.key]], [m.said for m in in_pairs if chance[m.key]]
+    if not able:
+        best = chance[max(in_pairs, key=lambda m: of(frame, m)[MEASURE].mean()).key]
+        return f"{where} not even the best row is told from guessing: {best}; give more images or epochs first."
+    use, steps = able[0], []
+    while len(steps) < len(able) and (better := [m for m in able if told.over(m, use).verdict == HOLDS]):
         steps.append((better[0], use))
         use = better[0]
-    if chance := guessing(frame, [use.key], MEASURE, dict.fromkeys(frame["role"], data)):
-        return f"{where} not even the best row is told from guessing: {chance}; give more images or epochs first."
-    clauses = [f"{ours.said} helps ({told.over(ours, theirs)} points over {theirs.said})" for ours, theirs in steps]
+    clauses = [f"{listed(unable)} {'are' if len(unable) > 1 else 'is'} not told from guessing"] if unable else []
+    clauses += [f"{ours.said} helps ({told.over(ours, theirs)} points over {theirs.said})" for ours, theirs in steps]
     passed = {each.key for step in steps for each in step}
     others = [method for method in there if method.key not in passed | {use.key}]
     clauses += compared(use, others, told, frame, "it" if steps else use.said)

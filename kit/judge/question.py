@@ -55,7 +55,7 @@ class Question(Settings):
     role: str | None = Field(None, description="default: the folder of --data, else the embedded digits")
     teacher: str = Field("vgg16", description="the big teacher")
     small_teacher: str | None = Field(
-        "cnn", description=f"learnt from first in the last row; {NO_SMALL!r}: no such row"
+        "cnn", min_length=1, description=f"learnt from first in the last row; {NO_SMALL!r}: no such row"
     )
     temperature: float = Field(4.0, gt=0, allow_inf_nan=False, description="T of ordinary distillation, the usual one")
     reading: Literal["printed", "hinton"] = Field(
@@ -92,7 +92,8 @@ class Question(Settings):
         preset = preset_named(self.preset)
         own = {name: getattr(self, name) for name in Settings.model_fields}
         if self.student is None:
-            own |= {"student": "cnn", "width": self.width or max(1, preset.student_width // 2)}
+            half = max(1, preset.student_width // 2)
+            own |= {"student": "cnn", "width": half if self.width is None else self.width}
         if self.role is None:
             own |= {"role": "cifar-10", "source": "embedded"}
         return Settings(**own | method.changes | {"seed": self.seed + seed}).pruned()
@@ -102,6 +103,11 @@ class Question(Settings):
         from kit.paper.plan import Row
         from kit.paper.presets import preset_named
 
+        if self.small_teacher in (None, NO_SMALL):
+            of_it = [name for name in type(self).model_fields if name.startswith("small_teacher_")]
+            self._without(of_it, f"as there is no row of a small teacher where it is {NO_SMALL!r}")
+        if self.recipe == "crd":
+            self._without(["reading"], "as recipe 'crd' has its own loss")
         seeds = range(self.seeds or preset_named(self.preset).seeds)
         return [
             Row(each.label, each.reading, tuple(self.settings(each, seed).run() for seed in seeds))

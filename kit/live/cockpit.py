@@ -44,6 +44,8 @@ NONE = "none"  # a choice like others: a drop-down has nothing to show for None
 PHASES = {
     "loading": "loading images", "teachers": "training teachers", "running": "training", "failed": "stopped",
 }  # fmt: skip
+GOING = ("running", "teachers")
+WAITS = "changed: Reset makes it take effect"
 NARROW = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="244px", max_width="100%")}
 BUTTON = widgets.Layout(width="96px")
 
@@ -150,7 +152,7 @@ class Cockpit(widgets.VBox):
 
     def _lane(self, name: str, settings: Settings) -> Lane:
         lane = Lane(name, settings, self._own, self._heard, self._redraw)
-        lane.temperature.observe(lambda _: self._described(), "value")
+        lane.temperature.observe(lambda _: self._heated(lane), "value")
         return lane
 
     def _build_controls(self, settings: Settings) -> None:
@@ -206,7 +208,7 @@ class Cockpit(widgets.VBox):
 
     def start(self) -> None:
         self._say()
-        for lane in self.lanes:
+        for lane in self._to_go:
             lane.set_off(lane.session.start)
 
     def pause(self) -> None:
@@ -216,8 +218,13 @@ class Cockpit(widgets.VBox):
 
     def step(self) -> None:
         self._say()
-        for lane in self.lanes:
+        for lane in self._to_go:
             lane.set_off(lane.session.step)
+
+    @property
+    def _to_go(self) -> list[Lane]:
+        """The lanes that Start and Step are for: who is done is begun again only where all are."""
+        return [lane for lane in self.lanes if not lane.is_done] or self.lanes
 
     def reset(self) -> None:
         """Back to the start, as the controls have it."""
@@ -247,11 +254,17 @@ class Cockpit(widgets.VBox):
             self.small_teacher.value = NONE  # comes back here
             return
         if any(lane.begun for lane in self.lanes):
-            self._say("changed: Reset makes it take effect")
+            self._say(WAITS)
             return
         for lane in self.lanes:
             lane.reset(chosen)
         self._say()
+
+    def _heated(self, lane: Lane) -> None:
+        """Another temperature is another run of this lane alone."""
+        if not lane.begun:
+            lane.reset(lane.base)
+        self._say(WAITS if lane.begun else "")
 
     def _look_at(self, image: int) -> None:
         for lane in self.lanes:
@@ -260,8 +273,9 @@ class Cockpit(widgets.VBox):
     def _beside(self, on: bool) -> None:
         note = ""
         if on and len(self.lanes) == 1:
-            first, second = self.lanes[0], self._lane("B", self._chosen())
-            second.follow(first, self._chosen())
+            first = self.lanes[0]
+            second = self._lane("B", first.base)
+            second.follow(first)
             second.session.look_at(self.image.value)
             self.lanes.append(second)
             first.session.keep_step(second.session)
@@ -352,8 +366,9 @@ class Cockpit(widgets.VBox):
             lane.is_late for lane in self.lanes
         )
         lines += [html.escape(self._note)] if self._note else []
-        goes = [state.phase in ("running", "teachers") for state in states]
-        self.start_button.disabled, self.pause_button.disabled = all(goes), not any(goes)
+        goes = [state.phase in GOING for state in states]
+        self.start_button.disabled = all(lane.session.state.phase in GOING for lane in self._to_go)
+        self.pause_button.disabled = not any(goes)
         self.reset_button.disabled = not any(goes) and not any(s.step or s.phase == "failed" for s in states)
         self.snapshot_button.disabled = not any(state.step for state in states)
         self.third_teacher.layout.display = None if any(lane.is_at_once for lane in self.lanes) else "none"

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from kit.cam.heat_maps import maps
 from kit.data.augment import normalise
 from kit.errors import KitError
-from kit.live.drawn import Bars, distributions
+from kit.live.drawn import Bars
 from kit.live.session import Session
 from kit.paper.settings import AT_ONCE, Settings
 from kit.recipe import Stage
 from kit.show.artefacts import pixels_png
 from kit.show.cam_figures import enlarged, overlay
+from kit.show.panels import distributions
 from kit.siblings.rows import NAMED
 from kit.temperature import Policy
 from kit.training import steering
@@ -95,7 +96,7 @@ class Lane:
 
     def describe(self, base: Settings) -> None:
         """Takes role and networks from `base`; which sliders there are and act, and from where, follows from them."""
-        self._base, described = base, self._heated(base)
+        self.base, described = base, self._heated(base)
         stages: Sequence[Stage] = ()
         with contextlib.suppress(KitError, ValidationError):  # the session will say why not
             stages = described.stages(base.epochs or base.plan().size(base.role).epochs)
@@ -110,10 +111,10 @@ class Lane:
                 self._defaults[name] = values[0]
                 self._set(name, values[0])
 
-    def follow(self, other: Lane, base: Settings) -> None:
-        """Takes over what another lane's controls have."""
+    def follow(self, other: Lane) -> None:
+        """Takes over what another lane trains, and what its controls have."""
         self.temperature.value = other.temperature.value
-        self.describe(base)
+        self.describe(other.base)
         self.rate.index = other.rate.index
         for name in (self.sliders.keys() & other.sliders.keys()) - {"rate"}:
             self.sliders[name].value = other.sliders[name].value
@@ -130,7 +131,7 @@ class Lane:
     @property
     def settings(self) -> Settings:
         """As the controls have it. A slider that stands where it stood is no option given."""
-        heated, moved = self._heated(self._base), self.moved
+        heated, moved = self._heated(self.base), self.moved
         if isinstance(policy := heated.temperature, Policy):
             fields = {name: moved.pop(name) for name in policy.steerable if name in moved}
             moved["temperature"] = type(policy).model_validate(dict(policy) | fields)
@@ -164,10 +165,18 @@ class Lane:
     def begun(self) -> bool:
         return self.session.state.step > 0
 
+    @property
+    def is_over(self) -> bool:
+        return self.session.state.phase in ("finished", "failed")
+
+    @property
+    def is_done(self) -> bool:
+        """It has finished, and its sliders stand as they stood."""
+        return self.session.state.phase == "finished" and not self.is_late
+
     def _steer(self, name: str) -> None:
-        over = self.session.state.phase in ("finished", "failed")
-        self.is_late = self._going and over
-        if self._going and not over:
+        self.is_late = self._going and self.is_over
+        if self._going and not self.is_over:
             with contextlib.suppress(KitError):  # of settings that its thread is about to refuse
                 self.session.steer(name, self.value(name))
         self._moved()
@@ -175,8 +184,8 @@ class Lane:
     def set_off(self, go: Callable[[], None]) -> None:
         """`go`es, from the start and as the controls have it where nothing has begun or all is over."""
         state = self.session.state
-        if state.phase in ("finished", "failed") or (not state.step and self.settings != self.session.described):
-            self.reset(self._base)
+        if self.is_over or (not state.step and self.settings != self.session.described):
+            self.reset(self.base)
         self._going = True
         go()
 

@@ -104,8 +104,9 @@ def figure_of(lanes: Sequence[tuple[Lane, State]]) -> Figure:
         draw(curves([state for _, state in lanes]), figure, BOXES)
         for i, (lane, state) in enumerate(lanes):
             panel = Softened(figure.add_axes((0.13 + 0.505 * i, 0.105, 0.345, 0.255)), run.data.load().classes)
-            show_answers(panel, state, lane.t)
-            panel.title.set_text(f"{lane.name}: {panel.title.get_text()}, test image {state.look.image}")
+            look = state.look
+            panel.update(look.zt, look.zs, lane.t, int(state.pictures.labels[look.image]))
+            panel.title.set_text(f"{lane.name}: {panel.title.get_text()}, test image {look.image}")
     return figure
 
 
@@ -149,14 +150,6 @@ def draw(shown: Curves, figure: Figure, boxes: Sequence[Box]) -> None:
         if any(line.name for line in panel.lines):
             ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, handlelength=1.8, borderaxespad=0.3,
                       borderpad=0, columnspacing=1.2)  # fmt: skip
-
-
-def show_answers(panel: Softened, state: State, t: float) -> None:
-    """Bars of the picked image's logits at t; in a run without a teacher the student's alone."""
-    look = state.look
-    panel.update(look.zs if look.zt is None else look.zt, look.zs, t, int(state.pictures.labels[look.image]))
-    for bar in panel.teacher:
-        bar.set_visible(look.zt is not None)
 
 
 def table(history: History) -> dict[str, np.ndarray]:

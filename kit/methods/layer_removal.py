@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kit.methods.base import Method, in_full
-from kit.methods.reinforce import Autoregressive, KeepOrRemove, Reinforce
+from kit.methods.reinforce import LR, Autoregressive, KeepOrRemove, Reinforce
 from kit.methods.search import Candidate, Search
 from kit.methods.setting import Setting
 from kit.networks.flops import parameter_count
@@ -49,27 +49,19 @@ def descriptions(spec: LayeredSpec) -> Tensor:
 class LayerRemoval:
     """Cuts a network in two phases (`random`: by choices that no reward teaches). See `kit.methods.search.Proposer`."""
 
-    def __init__(
-        self,
-        whole: LayeredSpec,
-        px: int,
-        seed: int,
-        accuracy_teacher: float,
-        lr: float = 0.03,
-        random: bool = False,
-    ) -> None:
+    def __init__(self, whole: LayeredSpec, px: int, seed: int, accuracy_teacher: float, random: bool = False) -> None:
         self.fallback = self.whole = whole
-        self.px, self.seed, self.lr, self.random = px, seed, lr, random
+        self.px, self.seed, self.random = px, seed, random
         self.name = "random cut" if random else "cut"
         self.accuracy_teacher = accuracy_teacher
         self.params_whole = parameter_count(whole.build())
-        self._remover = Reinforce(KeepOrRemove(descriptions(whole), seed), seed, lr=lr)
+        self._remover = Reinforce(KeepOrRemove(descriptions(whole), seed), seed)
         self._shrinker: Reinforce | None = None
         self._best, self._best_reward = whole, -math.inf
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        own = {"name": self.name, "seed": self.seed, "lr": self.lr, "accuracy_teacher": self.accuracy_teacher}
+        own = {"name": self.name, "seed": self.seed, "lr": LR, "accuracy_teacher": self.accuracy_teacher}
         return own | {"whole": self.whole.model_dump(mode="json")}
 
     def propose(self, n: int, round: int, rounds: int) -> list[Candidate]:
@@ -79,7 +71,7 @@ class LayerRemoval:
             self._base = self._best
             features = descriptions(self._base)
             policy = Autoregressive((len(FACTORS),) * len(features), self.seed, features)
-            self._shrinker = Reinforce(policy, self.seed, lr=self.lr)
+            self._shrinker = Reinforce(policy, self.seed)
         return [self._shrunk(choices) for choices in self._shrinker.propose(n)]
 
     def _removed(self, choices: tuple[int, ...]) -> Candidate:

@@ -6,26 +6,16 @@ Policies are small and run on one thread, so that a seed gives the same choices 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from kit.runtime.threads import one_thread
 
-
-class Controller(Protocol):
-    """A distribution over tuples of choices: of choice d, `sizes[d]` are open."""
-
-    sizes: Sequence[int]
-
-    def parameters(self) -> Iterable[nn.Parameter]: ...
-
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...  # (n, D) int64
-
-    def log_prob(self, choices: Tensor) -> Tensor: ...  # (n, D) → (n,), with gradient
+LR = 0.03  # Adam's
+KEPT = 0.8  # of the baseline, a moving average of the rewards' means, at each round
 
 
 def reinforce_loss(log_prob: Tensor, rewards: Tensor, baseline: Tensor | float) -> Tensor:
@@ -36,11 +26,11 @@ def reinforce_loss(log_prob: Tensor, rewards: Tensor, baseline: Tensor | float) 
 class Reinforce:
     """A policy that learns: `propose` samples choices, `learn` is told their rewards."""
 
-    def __init__(self, policy: Controller, seed: int, lr: float = 0.03, keep: float = 0.8) -> None:
-        self.policy, self.keep = policy, keep
-        self.optimiser = torch.optim.Adam(policy.parameters(), lr=lr)
+    def __init__(self, policy: Autoregressive | KeepOrRemove, seed: int) -> None:
+        self.policy = policy
+        self.optimiser = torch.optim.Adam(policy.parameters(), lr=LR)
         self.generator = torch.Generator().manual_seed(seed)
-        self.baseline: float | None = None  # moving average of the rewards' means
+        self.baseline: float | None = None
 
     def propose(self, n: int) -> list[tuple[int, ...]]:
         with one_thread(), torch.no_grad():
@@ -54,7 +44,7 @@ class Reinforce:
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
-            self.baseline = self.keep * baseline + (1 - self.keep) * float(reward.mean())
+            self.baseline = KEPT * baseline + (1 - KEPT) * float(reward.mean())
 
 
 class UniformChoice:
@@ -72,31 +62,34 @@ class UniformChoice:
 
 
 class Autoregressive(nn.Module):
-    """An LSTM that makes one choice after the other and reads each before the next.
+    """An LSTM that makes one choice after the other and reads each before the next: of choice d, `sizes[d]` are open.
 
     `features` (D, F), optional, describes what each choice is about (N2N's second policy reads layers).
     """
 
-    def __init__(self, sizes: Sequence[int], seed: int, features: Tensor | None = None, hidden: int = 32) -> None:
+    hidden = 32
+
+    def __init__(self, sizes: Sequence[int], seed: int, features: Tensor | None = None) -> None:
         super().__init__()
-        self.sizes = tuple(sizes)
-        described = torch.zeros(len(self.sizes), 0) if features is None else features
+        described = torch.zeros(len(sizes), 0) if features is None else features
         self.register_buffer("features", described)
-        self.hidden, self.most = hidden, max(self.sizes)
+        self.most = max(sizes)
         with seeded(seed):
-            self.cell = nn.LSTMCell(self.most + described.shape[1], hidden)
-            self.heads = nn.ModuleList(nn.Linear(hidden, size) for size in self.sizes)
+            self.cell = nn.LSTMCell(self.most + described.shape[1], self.hidden)
+            self.heads = nn.ModuleList(nn.Linear(self.hidden, size) for size in sizes)
             for head in self.heads:
                 nn.init.zeros_(head.weight)  # every choice starts as likely as the others
                 nn.init.zeros_(head.bias)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n tuples of choices, (n, D) int64."""
         choices: list[Tensor] = []
         for logits in self._unrolled(n, choices):
             choices.append(torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0])  # (n,)
         return torch.stack(choices, 1)
 
     def log_prob(self, choices: Tensor) -> Tensor:
+        """Of each of n tuples (n, D), with gradient: (n,)."""
         taken = list(choices.unbind(1))
         steps = zip(self._unrolled(len(choices), taken), taken, strict=True)
         return torch.stack([logits.log_softmax(1).gather(1, a[:, None])[:, 0] for logits, a in steps]).sum(0)
@@ -115,15 +108,16 @@ class Autoregressive(nn.Module):
 class KeepOrRemove(nn.Module):
     """N2N's first policy: a bidirectional LSTM reads the layers' descriptions (D, F) and keeps (1) or removes (0)."""
 
-    def __init__(self, features: Tensor, seed: int, hidden: int = 16, keep: float = 0.8) -> None:
+    hidden, keep = 16, 0.8  # it starts at this chance to keep
+
+    def __init__(self, features: Tensor, seed: int) -> None:
         super().__init__()
-        self.sizes = (2,) * len(features)
         self.register_buffer("features", features)
         with seeded(seed):
-            self.lstm = nn.LSTM(features.shape[1], hidden, bidirectional=True, batch_first=True)
-            self.head = nn.Linear(2 * hidden, 1)
+            self.lstm = nn.LSTM(features.shape[1], self.hidden, bidirectional=True, batch_first=True)
+            self.head = nn.Linear(2 * self.hidden, 1)
             nn.init.zeros_(self.head.weight)
-            nn.init.constant_(self.head.bias, float(torch.tensor(keep).logit()))  # starts at this chance to keep
+            nn.init.constant_(self.head.bias, float(torch.tensor(self.keep).logit()))
 
     def logits(self) -> Tensor:
         """Of keeping each layer, (D,)."""

@@ -176,7 +176,7 @@ class Search:
             if self._best is None or reward > self._best[0]:
                 self._best = (reward, candidate.spec)
         elif isinstance(outcome, Failure):
-            note, paid = outcome.reason, Spent(steps=outcome.step or 0)
+            note, paid = outcome.reason, Spent(steps=outcome.step or 0) if is_new else paid
         self.lines.append(
             {
                 "round": self._round + 1,

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from kit.errors import Described, KitError
 from kit.methods.base import Method, in_full
-from kit.methods.reinforce import Autoregressive, Reinforce, UniformChoice
+from kit.methods.reinforce import LR, Autoregressive, Reinforce, UniformChoice
 from kit.methods.search import Candidate, Search
 from kit.methods.setting import Setting
 from kit.networks.flops import flops_per_image
@@ -78,18 +78,9 @@ class StudentSearch:
     """The controller over a space (`random`: its twin). See `kit.methods.search.Proposer`."""
 
     def __init__(
-        self,
-        space: Space,
-        px: int,
-        seed: int,
-        fallback: LayeredSpec,
-        target: float | None = None,
-        random: bool = False,
-        w: float = W,
-        lr: float = 0.03,
+        self, space: Space, px: int, seed: int, fallback: LayeredSpec, target: float | None = None, random: bool = False
     ) -> None:
-        self.space, self.px, self.seed, self.random, self.w, self.lr = space, px, seed, random, w, lr
-        self.fallback = fallback
+        self.space, self.px, self.seed, self.fallback = space, px, seed, fallback
         self.target = float(flops_per_image(fallback, px)[0] if target is None else target)
         least = space.cheapest(px)
         if not math.isfinite(self.target) or self.target < least:
@@ -99,11 +90,11 @@ class StudentSearch:
             )
         self.name = "random search" if random else "search"
         sizes = space.sizes
-        self._learner = UniformChoice(sizes, seed) if random else Reinforce(Autoregressive(sizes, seed), seed, lr=lr)
+        self._learner = UniformChoice(sizes, seed) if random else Reinforce(Autoregressive(sizes, seed), seed)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        own = {"name": self.name, "seed": self.seed, "target": self.target, "w": self.w, "lr": self.lr}
+        own = {"name": self.name, "seed": self.seed, "target": self.target, "w": W, "lr": LR}
         return own | {"space": self.space.model_dump(mode="json")}
 
     def propose(self, n: int, round: int, rounds: int) -> list[Candidate]:
@@ -112,7 +103,7 @@ class StudentSearch:
 
     def reward(self, candidate: Candidate, accuracy: float) -> float:
         """accuracy · (cost / target)^w, w < 0: half the cost is worth about 5 % of the accuracy."""
-        return accuracy * (candidate.cost / self.target) ** self.w
+        return accuracy * (candidate.cost / self.target) ** W
 
     def learn(self, candidates: Sequence[Candidate], rewards: Sequence[float]) -> None:
         self._learner.learn([candidate.choices for candidate in candidates], rewards)

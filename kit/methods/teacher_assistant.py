@@ -19,19 +19,15 @@ def build(setting: Setting, seed: int, given: bool = False) -> Procedure:
     hops = (*setting.assistants, setting.student)
     whole = [*[setting.small.recipe.epochs] * len(setting.assistants), setting.epochs]
     split = whole if given else chain_epochs(setting.epochs, len(hops))
-    chain, notes, teacher = [], [], setting.big
-    for hop, (network, epochs) in enumerate(zip(hops, split, strict=True)):
-        if hop < len(setting.assistants) and (warning := size_warning(network, setting.big.student)):
-            notes.append(warning)
-        if hop == 0:
-            stages, teachers = recipe.eq1(setting.T, "hinton"), {"big": setting.big}
-        else:
-            stages = recipe.eq1(setting.T, "hinton", teacher="assistant")
-            teachers = {"assistant": teacher, "big": setting.big}
-        own = seed if network is setting.student else setting.assistants_seed(seed)
-        teacher = setting.run(stages, teachers, own, epochs=epochs, student=network)
-        chain.append(teacher)
-    return Procedure(chain[-1], before=() if given else tuple(chain[:-1]), notes=tuple(notes))
+    seeds = [*[setting.assistants_seed(seed)] * len(setting.assistants), seed]
+    chain = [setting.big]
+    for network, epochs, own in zip(hops, split, seeds, strict=True):
+        name = "big" if len(chain) == 1 else "assistant"
+        stages, teachers = recipe.eq1(setting.T, "hinton", teacher=name), {name: chain[-1], "big": setting.big}
+        chain.append(setting.run(stages, teachers, own, epochs=epochs, student=network))
+    _, *before, final = chain
+    warnings = (size_warning(network, setting.big.student) for network in setting.assistants)
+    return Procedure(final, before=() if given else tuple(before), notes=tuple(filter(None, warnings)))
 
 
 METHOD = Method(

@@ -30,9 +30,8 @@ def flops_per_image(spec: Network, px: int) -> tuple[int, int]:
     except Exception:  # whatever foreign code says to tensors without numbers
         forward, both = _counted(spec, px, "cpu")
     forward = forward or 2 * parameter_count(spec.build(seed=0))
-    return forward, min(
-        both, 3 * forward
-    ) or 3 * forward  # torch counts a grouped convolution's gradient as a whole one's
+    most = 3 * forward  # torch counts a grouped convolution's gradient as a whole one's
+    return forward, min(both, most) or most
 
 
 def _counted(spec: Network, px: int, device: str) -> tuple[int, int]:

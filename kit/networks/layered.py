@@ -75,10 +75,9 @@ class LayeredSpec(Described):
     def build(self, seed: int | None = None) -> nn.Module:
         """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
         alone."""
-        if seed is None:
-            return Layered(self.layers, self.classes)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
             return Layered(self.layers, self.classes)
 
 

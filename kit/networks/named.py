@@ -20,11 +20,10 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from difflib import get_close_matches
 from functools import lru_cache
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -34,7 +33,7 @@ from pydantic import Field, JsonValue, TypeAdapter
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from kit.errors import Described, KitError, not_one_of, said
+from kit.errors import Described, KitError, few, not_one_of, said
 from kit.files import cache_folder, write_atomically
 from kit.models import MODELS, ModelSpec
 from kit.networks.folding import folded
@@ -205,22 +204,21 @@ def _cifar(name: str) -> Callable[..., nn.Module]:
     from kit.networks.cifar import NETWORKS
 
     if name not in NETWORKS:
-        raise _unknown("cifar", name, NETWORKS, f"one of {', '.join(NETWORKS)}")
+        raise _unknown("cifar", name, NETWORKS)
     return NETWORKS[name]
 
 
 LIBRARIES = {"cifar": _cifar, "torchvision": _torchvision, "timm": _timm}
 
 
-def _unknown(
-    where: str, name: str, known: Iterable[str], all_of_them: str = "what its list_models() lists"
-) -> KitError:
-    near = ", ".join(_nearest(name, known)) or all_of_them
-    return KitError(f"network '{where}:{name}' is not known; nearest: {near}")
+def _unknown(where: str, name: str, known: Iterable[str]) -> KitError:
+    return KitError(f"network '{where}:{name}' is not known; {_nearest(name, list(known))}")
 
 
-def _nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
-    return get_close_matches(name, list(known), count, 0.5)
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """Says which known names are spelt like this one; where none is, which there are."""
+    near = get_close_matches(name, known, 4, 0.5)
+    return f"nearest: {', '.join(near)}" if near else f"allowed: {few(known, 8) or 'none is there'}"
 
 
 @contextmanager
@@ -244,7 +242,7 @@ def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn
     if place in LIBRARIES:
         return LIBRARIES[place](function)
     if (file := _file(name, path)) is not None:
-        module = _module_of(name, _source(name, code, path), file)
+        module = _module_of(name, _source(name, code, file), file)
     else:
         found, _ = located(name)
         if found != code:
@@ -254,8 +252,9 @@ def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn
     called = getattr(module, function, None)
     if not callable(called):
         known = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
-        near = ", ".join(_nearest(function, known) or known[:8]) or "none is there"
-        raise KitError(f"network {name!r}: {Path(place).name} has no function {function!r}; allowed: {near}")
+        raise KitError(
+            f"network {name!r}: {Path(place).name} has no function {function!r}; {_nearest(function, known)}"
+        )
     return called
 
 
@@ -265,9 +264,9 @@ def _file(name: str, path: str | None) -> str | None:
     return path or (place if place.endswith(".py") else None)
 
 
-def _source(name: str, code: str | None, path: str | None) -> bytes:
+def _source(name: str, code: str | None, file: str) -> bytes:
     """Reads the code that was described: where it lies, or where that has changed, what the cache has kept of it."""
-    for place in (Path(path or parts(name)[0]), _kept(code)):
+    for place in (Path(file), _kept(code)):
         with suppress(OSError):
             content = place.read_bytes()
             if hashlib.sha256(content).hexdigest() == code:
@@ -287,14 +286,7 @@ def _other_code(name: str) -> KitError:
 
 
 def _module_of(name: str, content: bytes, path: str) -> Any:
-    """Executes a file's code, once, as a module of its own."""
-
-    class Read(SourceFileLoader):
-        """Takes the code that was hashed, and leaves no __pycache__ beside it."""
-
-        def get_code(self, fullname: str) -> Any:
-            return self.source_to_code(content, path)
-
+    """Executes the code that was hashed, once, as a module of its own."""
     own = f"kit_own_{hashlib.sha256(path.encode() + content).hexdigest()[:16]}"
     if own in sys.modules:
         return sys.modules[own]
@@ -303,7 +295,7 @@ def _module_of(name: str, content: bytes, path: str) -> Any:
     sys.modules[own] = module  # which dataclasses look up
     try:
         with foreign(name, "while it was read"):
-            Read(own, path).exec_module(module)
+            exec(compile(content, path, "exec", dont_inherit=True), vars(module))
     except BaseException:
         del sys.modules[own]
         raise
@@ -439,8 +431,10 @@ def same(a: Tensor, b: Tensor) -> bool:
 def check(name: str, network: nn.Module, classes: int, px: int) -> None:
     """Raises KitError where a network cannot be trained or taught from as the kit's five are; leaves it in evaluation
     mode, its batch norms moved by a batch."""
-    if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise KitError(f"network {name!r} has no parameter that can be trained; allowed: at least one")
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not learning or any(map(torch.is_complex, learning)):
+        what = "complex parameters" if learning else "no parameter that can be trained"
+        raise KitError(f"network {name!r} has {what}; allowed: real ones, one at least that can be trained")
     with foreign(name, "while it was copied"):
         copy.deepcopy(network)
     network.to(memory_format=torch.channels_last)

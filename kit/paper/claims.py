@@ -12,8 +12,9 @@ most 5 % are wrong on average (Benjamini & Hochberg, 1995), and the intervals sh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,13 @@ def gain(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], co
 
 def saving(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> pd.Series:
     """What ours saves of theirs, in % (positive is cheaper), by seed; columns may be a sum like 'a+b'."""
+    return 100 * (1 - ratio(frame, ours, theirs, column))
+
+
+def ratio(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> pd.Series:
+    """Ours over theirs, by seed."""
     a, b = paired(frame, ours, theirs, column)
-    return 100 * (1 - a / b)
+    return a / b
 
 
 def paired(
@@ -119,11 +125,28 @@ def gained(
     data: Mapping[str, Dataset] | None,
 ) -> dict[str, Any]:
     """Measures a claim about an accuracy, as its fields: the gain by seed, what of it is at chance, its rounding."""
-    return {
-        "differences": gain(frame, ours, theirs, column),
+    return over_configurations(frame, gain, ours, theirs, column) | {
         "at_chance": guessing(frame, (ours, theirs), column, data),
         "rounding": rounding(frame, column, data),
     }
+
+
+def over_configurations(
+    frame: pd.DataFrame,
+    measure: Callable[..., pd.Series],
+    ours: tuple[str, str],
+    theirs: tuple[str, str],
+    column: str,
+) -> dict[str, Any]:
+    """Measures a claim, as its fields: the mean over the frame's groups of what `measure` finds of ours against theirs,
+    by seed, NaN at a seed at which a group has nothing. Groups that have nothing at any seed are left out, and counted.
+    """
+    groups = frame.groupby("group", sort=False, dropna=False)
+    measured = pd.DataFrame({name: measure(here, ours, theirs, column) for name, here in groups})
+    kept = measured.dropna(axis="columns", how="all")
+    there, all_of_them = kept.shape[1], measured.shape[1]
+    left_out = f", {there} of {all_of_them} configurations" if there < all_of_them > 1 else ""
+    return {"differences": kept.mean(axis="columns", skipna=False), "left_out": left_out}
 
 
 def guessing(
@@ -181,6 +204,22 @@ class Claim:
     images: Sequence[float] = ()  # the same mean as differences by test image, where its interval may be the wider
     at_chance: str = ""  # what of it is not told from guessing
     rounding: float = 0.0  # a standard deviation below which differences do not scatter, by `rounding`
+    left_out: str = ""  # of how many configurations it is, where not of all
+
+
+def own_claims(
+    frame: pd.DataFrame, papers: Sequence[tuple[str, str]], data: Mapping[str, Dataset] | None = None
+) -> list[Claim]:
+    """Claims of every row that is none of the paper's against each of the paper's: that it raises test Top-1."""
+    named = frame[["temperature", "reading"]].drop_duplicates().itertuples(index=False, name=None)
+    text, where, column = "{} raises test Top-1", "not in the paper", "test_top1"
+    return [
+        Claim(
+            text.format(", ".join(own)), where, "", "points", against=", ".join(theirs), quantity=column,
+            **gained(frame, own, theirs, column, data),
+        )
+        for own, theirs in product([each for each in named if each not in papers], papers)
+    ]  # fmt: skip
 
 
 def moderated(differences: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -251,7 +290,7 @@ def judged(claims: Sequence[Claim]) -> pd.DataFrame:
         {
             "claim": [claim.text for claim in claims],
             "where": [claim.where for claim in claims],
-            "against": [claim.against for claim in claims],
+            "against": [claim.against + claim.left_out for claim in claims],
             "paper": paper,
             "measured": [
                 f"{mean:+.1f} {claim.unit}" if k else "–" for mean, k, claim in zip(effect, n, claims, strict=True)

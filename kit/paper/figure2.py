@@ -32,6 +32,7 @@ from kit.cam.heat_maps import HeatMaps, maps
 from kit.data.augment import normalise
 from kit.data.base import Dataset
 from kit.data.hrsc.dataset import HrscDataset
+from kit.errors import KitError
 from kit.models import TITLES
 from kit.paper.claims import Claim, Estimate, judged, t_interval
 from kit.paper.plan import Plan, Row, rows
@@ -178,7 +179,7 @@ def subjects(
     layer: str | None = None,
 ) -> Iterator[Subject]:
     """Each explained model's maps, seed by seed, then its finished students', then those of the students' starting
-    weights."""
+    weights. A seed whose explained model did not finish has none."""
 
     def seen(network: nn.Module, group: str, student: str, label: str, reading: str = "", seed: int = 0) -> Subject:
         heat = maps(network, scenes.x, scenes.labels, method, layer)
@@ -186,14 +187,15 @@ def subjects(
 
     for group in dict.fromkeys(row.group for row in rows):
         of_group = [row for row in rows if row.group == group]
-        for run in of_group[0].runs:
-            yield seen(find(run.teachers["big"]).student().to(run.device), group, group, "teacher", seed=run.seed)
+        explained = {run: big for run in of_group[0].runs if (big := find(run.teachers["big"]))}
+        for run, big in explained.items():
+            yield seen(big.student().to(run.device), group, group, "teacher", seed=run.seed)
         for row in of_group:
             for run in row.runs:
                 if isinstance(results[run], Result):
                     network = results[run].student().to(run.device)
                     yield seen(network, group, run.student.title, row.label, row.reading, run.seed)
-        for run in of_group[0].runs:
+        for run in explained:
             network = run.student.build(run.seed).to(run.device)
             yield seen(network, group, run.student.title, "random weights", seed=run.seed)
 
@@ -205,6 +207,8 @@ def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
     the students as controls: `uniform map`, `oracle`, which is the hull's mask itself, and `coarse oracle`, which is
     the mask seen at as few cells as the students' maps have. A student is compared with the teacher of its own seed.
     """
+    if not seen:
+        raise KitError("no explained model finished, so there is no map; allowed: at least one")
     teachers = {(each.teacher, each.seed): each.heat.maps for each in seen if each.temperature == "teacher"}
     some = road_images(scenes)
     found = []

@@ -15,6 +15,7 @@ import torch
 
 from kit import recipe
 from kit.data.augment import batch_sizes
+from kit.data.base import Dataset
 from kit.data.roles import check_sources, filled_by
 from kit.errors import KitError, not_one_of, one_of
 from kit.grid.engines import Engine
@@ -337,6 +338,11 @@ def accuracies(cell: pd.DataFrame, *names: str) -> dict[str, str]:
 def data_of(cell: pd.DataFrame) -> str:
     """`objects (embedded)`: what filled the role."""
     return f"{cell['data'].iloc[0]} ({cell['source'].iloc[0]})"
+
+
+def data_by_role(frame: pd.DataFrame, plan: Plan) -> dict[str, Dataset]:
+    """The images of a frame's roles, which its claims are of."""
+    return {role: plan.data(role).load() for role in set(frame["role"])}
 
 
 def soft_ends(cell: pd.DataFrame) -> str:

@@ -19,7 +19,7 @@ from torch import nn
 
 from kit.data.augment import batch_sizes
 from kit.errors import KitError
-from kit.grid.durations import passes_of
+from kit.grid.durations import flops_of
 from kit.losses import hard_cross_entropy
 from kit.networks.cifar import NETWORKS
 from kit.networks.named import NamedSpec, Network, shapes_of
@@ -90,8 +90,8 @@ class Part:
     @property
     def flops(self) -> tuple[float, float]:
         """(training of its networks, their teachers' forward passes), every stage with its whole budget."""
-        passes = [each for run in (*self.runs, *self.foreseen) for each in passes_of(run)]
-        return tuple(sum(each.flops for each in passes if each.work.teaching == of) for of in (False, True))
+        counted = [flops_of(run) for run in (*self.runs, *self.foreseen)]
+        return sum(training for training, _ in counted), sum(sum(asking.values()) for _, asking in counted)
 
 
 def parts(of: Plan) -> list[Part]:
@@ -308,5 +308,5 @@ def of_each_network(of: Plan) -> list[Run]:
 def of_imagenet(parts: Sequence[Part]) -> float:
     """The share of all FLOPs that is ImageNet's."""
     runs = [run for part in parts for run in (*part.runs, *part.foreseen)]
-    flops = [(run.data.role, each.flops) for run in runs for each in passes_of(run)]
+    flops = [(run.data.role, training + sum(asking.values())) for run in runs for training, asking in [flops_of(run)]]
     return sum(f for role, f in flops if role == "imagenet") / sum(f for _, f in flops)

@@ -10,7 +10,7 @@ from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import MODELS, TITLES
 from kit.paper.claims import Claim, gained, judged
-from kit.paper.plan import Plan, Row, accuracies, cells, data_of, measured
+from kit.paper.plan import Plan, Row, accuracies, cells, data_by_role, data_of, measured
 from kit.paper.printed import ROLE_TITLES, TABLE_1
 
 ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
@@ -49,7 +49,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {role: plan.data(role).load() for role in set(frame["role"])}))
+    return judged(claims(frame, data_by_role(frame, plan)))
 
 
 def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:

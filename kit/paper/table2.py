@@ -8,8 +8,8 @@ import pandas as pd
 
 from kit.data.base import Dataset
 from kit.grid.engines import Engine
-from kit.paper.claims import Claim, gained, judged, number, plus_minus, saving
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends
+from kit.paper.claims import Claim, gained, judged, number, own_claims, plus_minus, ratio, saving
+from kit.paper.plan import Plan, Row, Stages, accuracies, cells, data_by_role, measured, rows, soft_ends
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, Timed
 
 ROLE, BIG, SMALL, STUDENT = "cifar-100", "resnet50", "vgg19", "resnet34"
@@ -51,7 +51,6 @@ def printed(label: str, reading: str) -> Timed | None:
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a procedure: the paper's figures, and this kit's as mean ± half of the 95 % interval over seeds."""
-    baseline = frame.query("temperature == 'T=5' and reading == 'printed'")["seconds"].mean()
     lines = []
     for (label, reading), cell in frame.groupby(["temperature", "reading"], sort=False):
         paper = printed(label, reading)
@@ -64,7 +63,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         }
         measures = accuracies(cell, "train Top-1", "test Top-1", "test Top-5") | {
             "CPU s": plus_minus(cell["seconds"]),
-            "time / T=5": number(cell["seconds"].mean() / baseline, 2),
+            "time / T=5": plus_minus(ratio(frame, (label, reading), BASELINES[0], "seconds"), 2),
             "TFLOP": number((cell["student_flops"] + cell["teacher_flops"]).mean() / 1e12, 2),
             "soft stages ended at epoch": soft_ends(cell),
         }
@@ -73,7 +72,12 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {ROLE: plan.data(ROLE).load()}))
+    return judged(claims(frame, data_by_role(frame, plan)))
+
+
+def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Judges the reader's own procedures against each of the paper's, by test Top-1."""
+    return judged(own_claims(frame, PROCEDURES, data_by_role(frame, plan)))
 
 
 def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:

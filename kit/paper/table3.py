@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import hypot
 from statistics import fmean
 
@@ -12,8 +12,8 @@ from kit import recipe
 from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import TITLES
-from kit.paper.claims import Claim, gain, guessing, judged, number, paired, plus_minus, rounding, saving
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, data_of, measured, rows, soft_ends
+from kit.paper.claims import Claim, gained, judged, number, over_configurations, own_claims, plus_minus, ratio, saving
+from kit.paper.plan import Plan, Row, Stages, accuracies, cells, data_by_role, data_of, measured, rows, soft_ends
 from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, Configuration, Timed
 
 ROLES = tuple(dict.fromkeys(configuration.role for configuration in TABLE_3))
@@ -69,8 +69,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a configuration and procedure: the paper's Top-5 and time, and this kit's figures with intervals."""
     lines = []
     for (group, label, reading), cell in frame.groupby(["group", "temperature", "reading"], sort=False):
-        paper = printed(group, label, reading)
-        relative = paired_ratio(frame[frame["group"] == group], (label, reading), ("T=5", "printed"))
+        paper, here = printed(group, label, reading), frame[frame["group"] == group]
         line = {
             "configuration": group,
             "data": data_of(cell),
@@ -81,7 +80,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         }
         measures = accuracies(cell, "train Top-1", "train Top-5", "test Top-1", "test Top-5") | {
             "CPU s": plus_minus(cell["seconds"]),
-            "time / T=5": plus_minus(relative, 2),
+            "time / T=5": plus_minus(ratio(here, (label, reading), BASELINES[0], "seconds"), 2),
             "student GFLOP": number(cell["student_flops"].mean() / 1e9),
             "teacher GFLOP": number(cell["teacher_flops"].mean() / 1e9),
             "teachers' own training, CPU s": number(cell["teacher_seconds"].mean()),
@@ -91,14 +90,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def paired_ratio(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str]) -> list[float]:
-    """Our seconds over theirs, seed by seed."""
-    a, b = paired(frame, ours, theirs, "seconds")
-    return list(a / b)
-
-
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {role: plan.data(role).load() for role in set(frame["role"])}))
+    return judged(claims(frame, data_by_role(frame, plan)))
+
+
+def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Judges the reader's own procedures against each of the paper's: mean test Top-1 over configurations."""
+    return judged(own_claims(frame, PROCEDURES, data_by_role(frame, plan)))
 
 
 def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
@@ -106,58 +104,43 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
 
     A configuration in which a side failed at every seed is left out, and said to be. `data` are by role.
     """
-    found, configurations = [], frame["group"].nunique()
+    found = []
     for T, reading in BASELINES:
         baseline, against = (T, reading), f"{T}, Eq. (1) {reading}"
-        for text, column, paper, unit, measure in (
-            ("raises mean test Top-1", "test_top1", "+2.45 %", "points", gain),
-            ("raises mean training Top-1", "train_top1", "+2.45 %", "points", gain),
-            ("raises mean test Top-5", "test_top5", f"{printed_gain(T):+.2f} points in Table 3", "points", gain),
-            ("saves time on average", "seconds", "+26.33 %", "%", saving),
-            ("saves FLOPs on average", "student_flops+teacher_flops", "+26.33 % of the time", "%", saving),
+        for text, column, paper, unit in (
+            ("raises mean test Top-1", "test_top1", "+2.45 %", "points"),
+            ("raises mean training Top-1", "train_top1", "+2.45 %", "points"),
+            ("raises mean test Top-5", "test_top5", f"{printed_gain(T):+.2f} points in Table 3", "points"),
+            ("saves time on average", "seconds", "+26.33 %", "%"),
+            ("saves FLOPs on average", "student_flops+teacher_flops", "+26.33 % of the time", "%"),
         ):
-            if unit == "points" and column not in frame:  # of five classes or fewer
+            if unit == "%":
+                measured = over_configurations(frame, saving, OURS, baseline, column)
+            elif column in frame:
+                measured = gained(frame, OURS, baseline, column, data)
+            else:  # of five classes or fewer
                 continue
-            kept, accuracy = by_configuration(frame, measure, baseline, column), unit == "points"
-            left_out = f", {kept.shape[1]} of {configurations} configurations" * (kept.shape[1] < configurations)
-            claim = Claim(
-                f"the method {text}",
-                "Table 3, Section 2.4",
-                paper,
-                unit,
-                kept.mean(axis="columns", skipna=False),
-                against + left_out,
-                quantity=column,
-                rounding=rounding(frame, column, data) if accuracy else 0.0,
-                at_chance=guessing(frame, (OURS, baseline), column, data) if accuracy else "",
-            )
-            found.append(claim)
-        large, small = (frame[frame["role"] == role] for role in ("imagenet", "cifar-10"))
-        if len(large) and len(small) and "test_top5" in frame:
-            gains = [
-                by_configuration(rows, gain, baseline, "test_top5").mean(axis="columns") for rows in (large, small)
-            ]
+            where = "Table 3, Section 2.4"
+            found.append(Claim(f"the method {text}", where, paper, unit, against=against, quantity=column, **measured))
+        roles = {role: frame[frame["role"] == role] for role in ("imagenet", "cifar-10")}
+        if all(map(len, roles.values())) and "test_top5" in frame:
+            gains = {role: gained(here, OURS, baseline, "test_top5", data) for role, here in roles.items()}
+            large, small = gains.values()
+            near = [f"{ROLE_TITLES[role]}: {each['at_chance']}" for role, each in gains.items() if each["at_chance"]]
             claim = Claim(
                 "the method gains more Top-5 on ImageNet than on CIFAR-10",
                 "Table 3, Section 3",
                 f"{printed_gain(T, 'imagenet') - printed_gain(T, 'cifar-10'):+.2f} points in Table 3",
                 "points",
-                (gains[0] - gains[1]).dropna(),
+                large["differences"] - small["differences"],
                 against,
                 quantity="gains",
-                rounding=hypot(*(rounding(rows, "test_top5", data) for rows in (large, small))),
+                at_chance="; ".join(near),
+                rounding=hypot(large["rounding"], small["rounding"]),
+                left_out=large["left_out"] + small["left_out"],
             )
             found.append(claim)
     return found
-
-
-def by_configuration(
-    frame: pd.DataFrame, measure: Callable[..., pd.Series], baseline: tuple[str, str], column: str
-) -> pd.DataFrame:
-    """What `measure` finds of ours against the baseline, (seeds × configurations) in which it finds anything."""
-    groups = frame.groupby("group", sort=False)
-    measured = pd.DataFrame({name: measure(here, OURS, baseline, column) for name, here in groups})
-    return measured.dropna(axis="columns", how="all")
 
 
 def printed_gain(T: str, role: str | None = None) -> float:

@@ -29,7 +29,7 @@ from kit.methods.base import Method, Procedure
 from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
 from kit.methods.setting import SearchSize, Setting, steps_of
-from kit.paper.claims import Claim, gained, judged, number, plus_minus, saving
+from kit.paper.claims import Claim, gained, guessing, judged, number, plus_minus, rounding, saving
 from kit.paper.plan import Plan, Row, accuracies, cells, tops, with_columns
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
 from kit.runs.spec import Run
@@ -227,7 +227,8 @@ def _epochs_for_equal_time(
 def _frame(
     given: Mapping[int, Setting], rows: Sequence[Trial], teachers: Mapping[Run, Result | Failure]
 ) -> pd.DataFrame:
-    return pd.DataFrame([_line(given[row.seed], row, teachers) for row in rows])
+    frame = pd.DataFrame([_line(given[row.seed], row, teachers) for row in rows])
+    return with_columns(frame, [*sorted(tops(rows[0].procedure.final)), *MEASURED])
 
 
 def _line(given: Setting, row: Trial, teachers: Mapping[Run, Result | Failure]) -> dict[str, object]:
@@ -276,7 +277,6 @@ def _line(given: Setting, row: Trial, teachers: Mapping[Run, Result | Failure]) 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a method and budget: the paper's figures, and this kit's as mean ± half of the 95 % interval."""
-    frame = with_columns(frame, MEASURED)
     lines = []
     for (budget, label), cell in frame.groupby(["budget", "label"], sort=False):
         first = cell.iloc[0]
@@ -297,14 +297,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             "steps": number(cell["steps"].mean()),
             "teachers' own training, CPU s": number(cell["seconds_teachers"].mean()),
         }
-        lines.append(line | cells(cell, measures) | {"notes": "; ".join(sorted(set(cell["notes"]) - {""}))})
+        lines.append(line | cells(cell, measures) | {"notes": "; ".join(sorted(set(cell["notes"].dropna()) - {""}))})
     return pd.DataFrame(lines)
 
 
-MEASURED = (
-    "test_top1", "test_top5", "train_top1", "seconds_total", "seconds_student", "flops", "flops_student", "steps",
-    "seconds_teachers",
-)  # fmt: skip
+MEASURED = ("seconds_total", "seconds_student", "flops", "flops_student", "steps", "seconds_teachers", "seconds_small")
 
 
 def readings(frame: pd.DataFrame) -> pd.DataFrame:
@@ -332,16 +329,14 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
     candidates from guessing, of its accuracies. `data` are by role.
     """
     frame = with_columns(frame, [*MEASURED, "notes"])
-    frame = frame.assign(by_chance=frame["notes"].astype(object).fillna("").str.contains(AT_CHANCE, regex=False))
-    frame.loc[frame["by_chance"], ["test_top1", "test_top5"]] = math.nan
-    frame.loc[frame["status"] != "finished", list(MEASURED)] = math.nan
-    return [
-        *_rank_claims(frame),
-        *_pair_claims(frame, data),
-        *_own_claims(frame, data),
-    ]
+    notes = frame["notes"].astype(object).fillna("")  # a CSV keeps no empty text
+    by_chance = notes.str.contains(AT_CHANCE, regex=False)
+    frame = frame.assign(temperature=frame["method"], reading=frame["title"], group=frame["role"], by_chance=by_chance)
+    frame.loc[by_chance, frame.columns.isin(ACCURACIES)] = math.nan
+    return [*_rank_claims(frame, data), *_pair_claims(frame, data), *_own_claims(frame, data)]
 
 
+ACCURACIES = ("test_top1", "test_top5")  # that claims are of
 SEARCHING = {method.key for method in METHODS if method.search}  # they scatter by more than others, each in its own way
 
 
@@ -349,11 +344,11 @@ def _between(
     frame: pd.DataFrame, budget: str, sides: tuple[Side, Side], column: str, data: Mapping[str, Dataset] | None
 ) -> dict[str, Any]:
     """What was measured of two rows, as a claim's fields: the first's accuracy less the second's, or time saved."""
-    here = frame[frame["budget"] == budget].assign(temperature=frame["method"], reading=frame["title"])
+    here = frame[frame["budget"] == budget]
     searching = bool(SEARCHING & {key for key, _ in sides})
     if column == "seconds_total":
         return {"differences": saving(here, *sides, column), "quantity": "" if searching else "time"}
-    measured = gained(here.assign(group=here["role"]), *sides, column, data)
+    measured = gained(here, *sides, column, data)
     by_chance = here.groupby(["temperature", "reading"])["by_chance"].any()
     searched = [f"{', '.join(side)}: {AT_CHANCE}" for side in sides if by_chance.get(side, False)]
     measured["at_chance"] = "; ".join(filter(None, [measured["at_chance"], *searched]))
@@ -383,6 +378,8 @@ def _pair_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> lis
             ("test_top1", "Top-1", own.top1 - printed.top1),
             ("test_top5", "Top-5", own.top5 - printed.top5),
         ):
+            if column not in frame:  # of five classes or fewer
+                continue
             first, second = (ours, theirs) if gap > 0 else (theirs, ours)
             text, paper = f"{first[0]} beats {second[0]} in {what}", f"{abs(gap):+.2f} points"
             for budget in frame["budget"].unique():
@@ -392,23 +389,25 @@ def _pair_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> lis
     return claims
 
 
-def _rank_claims(frame: pd.DataFrame) -> list[Claim]:
+def _rank_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> list[Claim]:
     """Ours among the six by the default readings: fastest; third in Top-1, second in Top-5, and better than all.
 
-    To be among the best three is to beat the third best of the others: a difference, so it has an interval. Which row
-    that is may be another at each seed, so these claims keep their own variances.
+    Where not all six were run there is no such order. To be among the best three is to beat the third best of the
+    others: a difference, so it has an interval. Which row that is may be another at each seed, so these claims keep
+    their own variances.
     """
     default = frame[[key in TABLE_4 and is_default(frame, label) for key, label in frame[["method", "label"]].values]]
     default = default.assign(seconds_with_small=default["seconds_total"] + default["seconds_small"])
     fastest = f"{TABLE_4['ours'].saved_of(TABLE_4['[13]']):+.1f} % of the time"
     claims = []
     for budget, here in ((budget, default[default["budget"] == budget]) for budget in BUDGETS):
-        if "ours" not in set(here["method"]) or here["method"].nunique() < 2:
+        if set(here["method"]) != set(TABLE_4):
             continue
+        ours = _names(here)["ours"]
 
         def by_method(column: str, here: pd.DataFrame = here) -> pd.DataFrame:
             wide = here.pivot_table(index="seed", columns="method", values=column)
-            return wide.reindex(columns=here["method"].unique()).dropna()  # who failed at every seed has no column
+            return wide.reindex(columns=list(TABLE_4)).dropna()  # who failed at every seed has no column
 
         for text, column in (
             ("ours is the fastest of the six", "seconds_total"),
@@ -425,10 +424,14 @@ def _rank_claims(frame: pd.DataFrame) -> list[Claim]:
             ("ours is among the best 2 of the six in Top-5", "Table 4", "test_top5", 2),
             ("ours is better than all others in Top-5", "Section 2.4", "test_top5", 1),
         ):
+            if column not in frame:  # of five classes or fewer
+                continue
             paper = f"{_printed_lead(column, place):+.2f} points"
             against = f"the {ORDINALS[place]} of the other five, seed by seed, equal {budget}"
             measured = 100 * _lead(by_method(column), place)
-            claims.append(Claim(text, where, paper, "points (test)", measured, against))
+            near, whole = guessing(here, ours, column, data), rounding(here, column, data)
+            claim = Claim(text, where, paper, "points (test)", measured, against, at_chance=near, rounding=whole)
+            claims.append(claim)
     return claims
 
 
@@ -438,7 +441,7 @@ ORDINALS = {1: "best", 2: "second best", 3: "third best"}
 def _lead(wide: pd.DataFrame, place: int) -> pd.Series:
     """Ours less what it must beat to be among the best `place`: of the others, so many from the top, seed by seed."""
     others = wide.drop(columns="ours")
-    return wide["ours"] - np.sort(others, axis=1)[:, -min(place, others.shape[1])]
+    return wide["ours"] - np.sort(others, axis=1)[:, -place]
 
 
 def _printed_lead(column: str, place: int) -> float:

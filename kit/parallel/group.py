@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -50,6 +51,10 @@ class Group(Ranks):
     def mean(self, x: Tensor) -> Tensor:
         return (self.sum(x.double()) / self.count).to(x.dtype)
 
+    def agreed(self, number: float) -> float:
+        every = self.all_gather(torch.tensor(number, dtype=torch.float64)).tolist()
+        return number if len(set(every)) == 1 else fmean(every)
+
     def all_gather(self, x: Tensor) -> Tensor:
         every = x.new_empty(self.count, *x.shape)
         torch.distributed.all_gather(list(every.unbind()), x.detach().contiguous())
@@ -84,7 +89,7 @@ def lost_a_peer(error: RuntimeError) -> bool:
     """Is true where a collective failed because another rank is gone; of gloo's errors only the message tells."""
     if isinstance(error, torch.distributed.DistError):
         return True
-    return "gloo/transport" in str(error) or "gloo::" in str(error) or "Gloo" in str(error)
+    return any(word in str(error) for word in ("gloo/transport", "gloo::", "Gloo"))
 
 
 def ranks_on(device: str) -> Ranks:

@@ -41,6 +41,10 @@ class Ranks:
         """Averages x over all ranks, in double precision."""
         return x
 
+    def agreed(self, number: float) -> float:
+        """Gives the number where all ranks have the same, else their mean."""
+        return number
+
     def all_gather(self, x: Tensor) -> Tensor:
         """Gathers every rank's x, in order: (count, …)."""
         return x[None]

@@ -8,7 +8,6 @@ before.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from kit.errors import KitError
 from kit.files import changed_at, complaint, sealed, sweep, write
+from kit.runtime.environment import number_from
 from kit.trainer import Training
 from kit.training.state import restore_training, training_state
 
@@ -27,7 +27,8 @@ FORMAT = 2  # raised whenever `training_state` changes its meaning: older checkp
 FILES = ("state.json", "state.safetensors")
 KEPT = 2
 
-# Seconds that must have passed since the last checkpoint. A short run is trained anew sooner than it is read back.
+# Seconds that must have passed since the last checkpoint; KIT_CHECKPOINT_S sets both. A short run is trained anew
+# sooner than it is read back.
 AT_EPOCH_END = 10.0
 WITHIN_EPOCH = 300.0
 
@@ -41,7 +42,9 @@ class Checkpoints:
         self.identity = {"format": FORMAT, **identity}
         self.notes: list[str] = []  # what could not be used or written, in a line each
         self._last = time.monotonic()
-        self._at_epoch_end, self._within_epoch = intervals()
+        self._at_epoch_end, self._within_epoch = (
+            number_from("KIT_CHECKPOINT_S", usual, "seconds") for usual in (AT_EPOCH_END, WITHIN_EPOCH)
+        )
 
     def offer(self, training: Training) -> None:
         """Writes a checkpoint when one is due; to be called after every step. A full disk becomes a note, no error."""
@@ -101,21 +104,6 @@ class Checkpoints:
     def _note(self, line: str) -> None:
         self.notes.append(line)
         print(f"warning: {self.folder.name}: {line}", file=sys.stderr)
-
-
-def intervals() -> tuple[float, float]:
-    """Reads the least seconds between checkpoints, at epoch ends and within an epoch; KIT_CHECKPOINT_S sets both.
-    KitError."""
-    word = os.environ.get("KIT_CHECKPOINT_S")
-    if word is None:
-        return AT_EPOCH_END, WITHIN_EPOCH
-    try:
-        seconds = float(word)
-    except ValueError:
-        seconds = -1.0
-    if not seconds >= 0:
-        raise KitError(f"KIT_CHECKPOINT_S {word!r} is not allowed; allowed: a number of seconds from 0 up")
-    return seconds, seconds
 
 
 def difference(theirs: Mapping[str, object], ours: Mapping[str, object]) -> str:

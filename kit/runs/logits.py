@@ -26,6 +26,7 @@ from kit.data.base import Dataset
 from kit.errors import Described, KitError, said
 from kit.files import changed_at, complaint, sealed, sweep, write
 from kit.networks.folding import folded
+from kit.runtime.environment import number_from
 from kit.training.cost import Cost, Spent
 from kit.training.forward import Precision, answering, augmented, frozen, teach
 from kit.training.teachers import EpochLogits
@@ -150,14 +151,7 @@ class Drawn(Described):
 
 def limit() -> int:
     """Reads how many bytes all cached logits may have; KIT_LOGITS_GB sets it, 0 keeps none. KitError."""
-    word = os.environ.get("KIT_LOGITS_GB", str(LARGEST_GB))
-    try:
-        size = float(word)
-    except ValueError:
-        size = -1.0
-    if not 0 <= size < float("inf"):
-        raise KitError(f"KIT_LOGITS_GB {word!r} is not allowed; allowed: a number of gigabytes from 0 up")
-    return round(size * 1e9)
+    return round(1e9 * number_from("KIT_LOGITS_GB", LARGEST_GB, "gigabytes"))
 
 
 def make_room(folder: Path, wanted: int) -> None:

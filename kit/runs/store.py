@@ -380,21 +380,21 @@ class Stored:
         return self.metrics.get("images")
 
 
-def in_full(digits: str, known: Iterable[str]) -> str | None:
-    """Finds the one hash that begins with these digits, six or more; None where there is none. KitError for several."""
-    found = sorted(each for each in known if each.startswith(digits)) if re.fullmatch("[0-9a-f]{6,16}", digits) else []
+def in_full(digits: str, cached: Iterable[str]) -> str:
+    """Finds the one hash of a cached run that begins with these digits, six or more. KitError for none, or several."""
+    found = sorted(each for each in cached if each.startswith(digits)) if re.fullmatch("[0-9a-f]{6,16}", digits) else []
+    if not found:
+        allowed = "what 'python -m kit cache list' lists, by six digits or more"
+        raise KitError(f"run {digits!r} is not in the cache, {cache_folder()}; allowed: {allowed}")
     if len(found) > 1:
         raise KitError(f"run {digits!r} may be {few(found)}; allowed: as many digits as tell them apart")
-    return found[0] if found else None
+    return found[0]
 
 
 def stored(digits: str) -> Stored:
     """Finds the run in the cache whose hash this is, or begins with this (`in_full`). Raises KitError where there is
     none, or its folder is damaged."""
     name = in_full(digits, (path.name for path in (cache_folder() / "runs").glob("*") if path.is_dir()))
-    if name is None:
-        allowed = "what 'python -m kit cache list' lists, by six digits or more"
-        raise KitError(f"run {digits!r} is not in the cache, {cache_folder()}; allowed: {allowed}")
     folder, why = folder_of(name), fault(folder_of(name))
     if why is not None:
         raise KitError(f"run {name}: {why}; only whole, unaltered runs are used")

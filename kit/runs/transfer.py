@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from kit.errors import KitError
+from kit.errors import KitError, few
 from kit.files import CHECKSUMS, cache_folder, locked, sealed, sha256, sweep, writing_to
 from kit.runs.store import DIVERGED_FILES, FILES, Entry, cached, entry_of, folder_of, in_full, set_aside, withheld
 
@@ -27,15 +27,12 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
     What was set aside as damaged goes with the damaged; what is left of interrupted runs and teachers' logits that runs
     share, where all runs go.
     """
-    entries = cached()
-    kept = set()
-    for digits in keep:
-        if (name := in_full(digits, (entry.hash for entry in entries))) is None:
-            raise KitError(f"run {digits!r} to keep is not in the cache, so nothing was removed; see 'cache list'")
-        kept.add(name)
-    kept = kept.union(*(entry.needs for entry in entries if entry.hash in kept))
+    entries = {entry.hash: entry for entry in cached()}
+    kept = {in_full(digits, entries) for digits in keep}
+    kept = kept.union(*(entries[name].needs for name in kept))
     only = [test for wanted, test in ((damaged, is_damaged), (diverged, has_diverged)) if wanted]
-    doomed = [e.folder for e in entries if e.hash not in kept and (not only or any(test(e) for test in only))]
+    of_no_use = [e for e in entries.values() if not only or any(test(e) for test in only)]
+    doomed = [entry.folder for entry in of_no_use if entry.hash not in kept]
     if damaged or not only:
         doomed += sorted((cache_folder() / "damaged").glob("*"))
     with writing_to(cache_folder()):
@@ -58,20 +55,18 @@ def has_diverged(entry: Entry) -> bool:
 
 def export_runs(folder: Path, hashes: Sequence[str] = ()) -> list[str]:
     """Copies runs, and all they learnt from, into a folder; every whole run where none is named. KitError."""
-    whole = {entry.hash: entry for entry in cached() if entry.complaint is None}
-    asked = []
-    for digits in hashes:
-        if (name := in_full(digits, whole)) is None:
-            raise KitError(f"run {digits!r} is not in the cache, or not whole; see 'cache list'")
-        asked.append(name)
-    wanted = set(asked).union(*(whole[name].needs for name in asked)) if asked else set(whole)
-    chosen = [name for name in whole if name in wanted]
+    entries = {entry.hash: entry for entry in cached()}
+    asked = {in_full(digits, entries) for digits in hashes}
+    if damage := [f"run {name}: {why}" for name in sorted(asked) if (why := entries[name].complaint)]:
+        raise KitError(f"{few(damage)}; allowed: whole, unaltered runs")
+    wanted = asked.union(*(entries[name].needs for name in asked)) if asked else set(entries)
+    chosen = [name for name, entry in entries.items() if name in wanted and entry.complaint is None]
     for name in chosen:
         place = folder / name
         if place.exists() and (why := entry_of(place).complaint):
             raise KitError(f"{place} is there already ({why}); remove it, or choose another folder")
         if not place.exists():
-            copy(whole[name].folder, place)
+            copy(entries[name].folder, place)
     return chosen
 
 

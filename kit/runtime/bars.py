@@ -12,7 +12,8 @@ IN_A_FILE = 30.0  # seconds from line to line where nobody watches
 
 
 class Bar(tqdm):
-    """A tqdm bar that estimates what is left once there is evidence; into a file it writes lines, one now and then."""
+    """A tqdm bar that estimates what is left by all that is done, once there is evidence; into a file it writes lines,
+    one now and then."""
 
     n: float  # how much is done
     _said_at = 0.0
@@ -22,7 +23,8 @@ class Bar(tqdm):
         known, whole = super().format_dict, self.total or 0
         tail = "{elapsed}<{remaining}" if EVIDENCE * whole <= self.n < whole else "{elapsed}"  # at the end none remains
         done = min(self.n, whole)  # which parts may exceed by rounding
-        return known | {"n": done, "bar_format": f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {tail}"}
+        # tqdm's own rate is of the last few parts, which are of very different kinds: without it, it takes the mean
+        return known | {"n": done, "rate": None, "bar_format": f"{{desc}}: {{percentage:3.0f}}%|{{bar}}| {tail}"}
 
     def __exit__(self, *raised: Any) -> None:
         """Fills the bar when its block ends without an exception: parts add up to the whole only nearly."""

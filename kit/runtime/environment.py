@@ -1,8 +1,11 @@
-"""What a user gives by words: folders, which are made absolute once, and switches of the environment."""
+"""What a user gives by words: folders, which are made absolute once; numbers and switches of the environment."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,6 +30,32 @@ def folder_from(variable: str) -> Path | None:
     folder = absolute(os.environ[variable])
     os.environ[variable] = str(folder)
     return folder
+
+
+def number_from(variable: str, default: float, unit: str) -> float:
+    """Returns the number that an environment variable is; unset or empty, the default. KitError for what is none from
+    0 up."""
+    word = os.environ.get(variable) or str(default)
+    try:
+        number = float(word)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise KitError(f"{variable} {word!r} is not allowed; allowed: a number of {unit} from 0 up")
+    return number
+
+
+@contextmanager
+def variables(given: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables for the processes that are started inside, and restores them afterwards."""
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            os.environ |= {} if value is None else {name: value}
 
 
 def switch(variable: str) -> bool:

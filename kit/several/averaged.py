@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kit.errors import KitError
-from kit.losses import soft_cross_entropy, softened
+from kit.losses import soft_cross_entropy, softened, weighed_mean
 from kit.recipe import Moment, Objective
-from kit.several.base import flat, scores, with_labels
+from kit.several.base import with_labels
 
 
 class Averaged(Objective):
@@ -26,9 +26,10 @@ class Averaged(Objective):
     of: Literal["logits", "probabilities"] = "logits"
     alpha: float = Field(default=1.0, ge=0, le=1)
     steerable: ClassVar[tuple[str, ...]] = ("alpha",)
+    needs_one_t: ClassVar[bool] = True
 
     def __call__(self, at: Moment) -> Tensor:
-        logits, temperatures = zip(*scores(at).values(), strict=True)
+        logits, temperatures = zip(*at.taught().values(), strict=True)
         t = temperatures[0].student
         if len({side for each in temperatures for side in each}) > 1:  # of tensors, the same one and not an equal one
             raise KitError(f"averaged {self.of} need one t for all teachers; allowed: weighted losses")
@@ -37,5 +38,5 @@ class Averaged(Objective):
         else:
             p = torch.stack([softened(zt, t) for zt in logits]).mean(0)  # (N, C)
             losses = -(p * F.log_softmax(at.zs / t, dim=-1)).sum(-1)  # (N,)
-            soft = t * t * losses.mean() if flat(t) is t else (flat(t * t) * losses).mean()
-        return soft if self.alpha == 1 else with_labels(self.alpha, soft, at)
+            soft = weighed_mean(losses, t * t)
+        return with_labels(self.alpha, soft, at)

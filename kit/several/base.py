@@ -6,7 +6,7 @@ norm is recorded beside the weight, both by teacher.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -14,7 +14,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor
 
 from kit.errors import KitError
-from kit.losses import Scalar, Sides, hard_cross_entropy, sides, soft_cross_entropy, softened
+from kit.losses import Scalar, Sides, hard_cross_entropy, soft_cross_entropy, softened
 from kit.recipe import Objective, Stage, hard_labels
 from kit.temperature import Policy
 from kit.training.kind import Kind
@@ -49,11 +49,6 @@ class Equal(Weights):
         return at.zs.new_full((len(at.logits),), 1 / len(at.logits))
 
 
-def scores(at: Moment) -> dict[str, tuple[Tensor, Sides]]:
-    """By teacher, its logits (N, C) and temperatures."""
-    return {name: (zt, sides(at.temperatures[name])) for name, zt in at.logits.items()}
-
-
 def pull(zt: Tensor, zs: Tensor, t: Sides, factor: Scalar = 1.0) -> Tensor:
     """∂/∂zs of each image's factor·t_s²·L_D(p(zt, t_t), p(zs, t_s)), (N, C): factor · t_s · (q − p)."""
     return factor * t.student * (softened(zs, t.student) - softened(zt, t.teacher))
@@ -79,14 +74,13 @@ class Weighted(Objective):
 
     def __call__(self, at: Moment) -> Tensor:
         weights, soft = self.weights(at), []
-        for name, (zt, t) in scores(at).items():
+        for name, (zt, t) in at.taught().items():
             weight = weights[name] * flat(t.student * t.student)  # (), or (N,)
             soft.append(soft_cross_entropy(zt, at.zs, t, weight))
             pulls = pull(zt, at.zs.detach(), t, self.alpha * weights[name].unsqueeze(-1)).detach()  # (N, C)
             at.recorded[f"weight_{name}"] = weights[name].mean()
             at.recorded[f"pull_{name}"] = pulls.norm(dim=-1).mean()
-        of_teachers = sum(soft[1:], soft[0])
-        return of_teachers if self.alpha == 1 else with_labels(self.alpha, of_teachers, at)
+        return with_labels(self.alpha, sum(soft[1:], soft[0]), at)
 
 
 def flat(t: Scalar) -> Scalar:
@@ -95,18 +89,20 @@ def flat(t: Scalar) -> Scalar:
 
 
 def with_labels(alpha: float, soft: Tensor, at: Moment) -> Tensor:
-    """α·soft + (1 − α)·L_S, both ()."""
-    return alpha * soft + (1 - alpha) * hard_cross_entropy(at.zs, at.y)
+    """α·soft + (1 − α)·L_S, both (); at α = 1 the soft loss alone."""
+    return soft if alpha == 1 else alpha * soft + (1 - alpha) * hard_cross_entropy(at.zs, at.y)
 
 
 def several(teachers: Sequence[str], objective: Objective, temperature: Policy, until: float = 1.0) -> Stage:
     """A stage that learns from all of these at once. KitError for fewer than two, for one that is there twice, and for
-    a temperature that follows other weights than the loss has."""
+    a temperature that follows other weights than the loss has, or has one t a teacher for a loss that needs one."""
     if len(set(teachers)) < max(2, len(teachers)):
         raise KitError(f"teachers {', '.join(teachers) or 'none'} are not allowed; allowed: two or more, each once")
     had = getattr(objective, "weights", Equal())
     if (followed := getattr(temperature, "weights", had)) != had:
         raise KitError(f"temperature {temperature.kind!r} of {followed!r} is not allowed; allowed: {had!r}, the loss's")
+    if getattr(objective, "needs_one_t", False) and isinstance(temperature.begin(teachers), Mapping):
+        raise KitError(f"temperature {temperature.kind!r} is not allowed with loss {objective.kind!r}; allowed: one t")
     return Stage(
         name="several teachers", teacher=tuple(teachers), objective=objective, temperature=temperature, until=until
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kit.losses import temperature_gradient
 from kit.recipe import Moment
-from kit.several.base import Weights, scores
+from kit.several.base import Weights
 
 
 class Followed(Weights):
@@ -24,7 +24,7 @@ class Followed(Weights):
 
     def of(self, at: Moment) -> Tensor:
         followed = []
-        for zt, t in scores(at).values():
+        for zt, t in at.taught().values():
             terms = temperature_gradient(zt / t.teacher, at.zs / t.student, 1.0)  # both times t: the share is the same
             mismatch, spread = at.ranks.mean(torch.stack(terms))
             followed.append(spread.clamp(min=0) / (spread.clamp(min=0) + mismatch.abs()))

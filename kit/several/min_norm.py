@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.recipe import Moment
-from kit.several.base import Weights, pull, scores
+from kit.several.base import Weights, pull
 
 
 class MinNorm(Weights):
@@ -26,7 +26,7 @@ class MinNorm(Weights):
     most: float = Field(default=0.6, ge=0.5, le=1, description="the paper's tolerance C")
 
     def of(self, at: Moment) -> Tensor:
-        gradients = torch.stack([pull(zt, at.zs, t).mean(0) for zt, t in scores(at).values()])  # (K, C)
+        gradients = torch.stack([pull(zt, at.zs, t).mean(0) for zt, t in at.taught().values()])  # (K, C)
         gradients = at.ranks.mean(gradients).double()
         return torch.as_tensor(min_norm_weights(gradients @ gradients.T, self.most)).to(at.zs)
 

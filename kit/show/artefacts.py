@@ -49,12 +49,11 @@ def save(
     return tuple(folder / file for file in files)
 
 
-def png_bytes(fig: Figure, scale: float = 1, compress: int = 6) -> bytes:
-    """The figure as PNG, `scale` times its 100 dpi. `compress` 1 is quickest, 9 smallest."""
+def png_bytes(fig: Figure, scale: float = 1) -> bytes:
+    """The figure as PNG, `scale` times its 100 dpi."""
     buffer = io.BytesIO()
     with styled():
-        options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": compress}}
-        fig.savefig(buffer, format="png", dpi=scale * DPI, **options)
+        fig.savefig(buffer, format="png", dpi=scale * DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 

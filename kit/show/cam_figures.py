@@ -93,13 +93,14 @@ def fig2(
     columns = _columns([each for each in seen if each.seed == plan.first_seed], reading)
     subjects = [each for _, each in columns]
     layers = {each.student: each.heat.layer for each in subjects}
+    marks = "✓ the network predicts the class, ✗ another"
+    inside = f"outlined: the {scenes.region}; under each map: its energy inside, {marks}"
     text = caption(
         plan,
         rows,
         f"{subjects[0].heat.method} for the true class, seed {plan.first_seed}, T = 5 and T = 20 by Eq. (1) {reading}",
         "layers: " + ", ".join(f"{name} {layer}" for name, layer in layers.items()),
-        f"outlined: the {scenes.region}; "
-        "under each map: its energy inside, ✓ the network predicts the class, ✗ another",
+        f"under each map: {marks}" if scenes.masks is None else inside,
     )
     title = "Fig. 2 · Where explained models and their ResNet-34 students look"
     width = LEFT + (1 + len(columns)) * (TILE + GAP) + RIGHT
@@ -203,16 +204,20 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     planted = "energy_shortcut" in means
     measures = [
         Measure("accuracy", "test Top-1 %", scale=100),
-        Measure("energy_mask", f"on {region} %", scale=100, dots=True),
+        Measure("energy_mask", f"on {region} %", scale=100, dots=True, limits=(0, 100)),
         Measure("energy_box", "in box %", scale=100),
         Measure("pointing", "pointing %", scale=100),
         Measure("iou", "IoU %", scale=100),
         Measure("road", "ROAD ×100", scale=100),
         Measure("energy_shortcut", "on shortcut %", scale=100),
-        Measure("agreement", "ρ to teacher ×100", scale=100, dots=True),
+        Measure("agreement", "ρ to teacher ×100", scale=100, dots=True, limits=(-100, 100)),
         Measure("empty", "empty %", scale=100),
     ]
     measures = [measure for measure in measures if measure.column in means]  # data without regions have not all of them
+    against = (
+        f"on {region}, in box{', on shortcut' * planted}: shares of the map's energy",
+        f"pointing game and IoU (at half of the map's maximum) against the {region}",
+    )
     means = means[[*BY, *(measure.column for measure in measures)]]
     means = means.sort_values("teacher", key=lambda names: names.map(list(names.unique()).index), kind="stable")
     cells = means.groupby(BY, sort=False).agg(list).reset_index()
@@ -226,8 +231,7 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
             plan,
             rows,
             BAND,
-            f"on {region}, in box{', on shortcut' * planted}: shares of the map's energy",
-            f"pointing game and IoU (at half of the map's maximum) against the {region}",
+            *against * ("energy_mask" in means),
             "ROAD on every tenth image or fewer",
             *["shortcut: over images with a float in view"] * planted,
         ),
@@ -300,6 +304,7 @@ def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
         {"maps of": kind}
         | {title: _mean(means.loc[which, column]) for title, column in shown.items() if column in means}
         for kind, which in kinds.items()
+        if which.any()
     ]
     return plain_table(
         pd.DataFrame(lines),

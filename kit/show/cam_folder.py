@@ -23,7 +23,7 @@ from kit.data.augment import normalise
 from kit.data.base import Dataset
 from kit.data.decode import decode_file
 from kit.data.picture import EXTENSIONS
-from kit.data.tree import images_below, shown
+from kit.data.tree import images_below, reading, shown
 from kit.errors import KitError
 from kit.files import write_atomically, writing_to
 from kit.models import MODELS, ModelSpec
@@ -108,6 +108,7 @@ def of_weights(file: Path, spec: Network, px: int, classes: Sequence[str], norma
     return Explained(network.eval(), px, mean, std, tuple(classes), f"{spec.title} from {file.name}")
 
 
+@reading()
 def of_folder(folder: Path, px: int) -> Pictures:
     """Every image at or below a folder, in order. Damaged ones are left out and named. KitError where none is left."""
     if not folder.is_dir():

@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from kit.data.base import Split, sample
+from kit.errors import KitError
 from kit.paper.plan import Plan
 from kit.runs.spec import DataSpec
 from kit.runs.store import Failure, Result, find
@@ -18,14 +19,18 @@ from kit.training.evaluation import evaluate
 
 
 def explore(result: Result | Failure, images: int = 48) -> TemperatureExplorer | Table:
-    """Sliders for K, α and t on the run's big teacher and student, for so many test images spread over the classes; of
-    a run that failed, why it did."""
+    """Sliders for K, α and t on the run's big teacher (else its first) and student, for so many test images spread over
+    the classes; of a run that failed, why it did. KitError for a run without a teacher."""
     if isinstance(result, Failure):
         failed = pd.DataFrame({"run": [result.run.title], "ended": [result.reason]})
         return plain_table(failed, "There is no student to explore")
+    teachers = result.run.teachers
+    if not teachers:
+        raise KitError(f"run {result.run.title!r} has no teacher; allowed: a run whose student learns from one")
     data = result.run.data.load()
     some = sample(data, images)
-    teacher, student = find(result.run.teachers["big"]).student(), result.student()
+    teacher = find(teachers.get("big") or next(iter(teachers.values()))).student()
+    student = result.student()
     zt, zs = (evaluate(network, some, *data.mean_std).logits for network in (teacher, student))
     return temperature_explorer(zt, zs, some.labels, data.classes, images=pixels_of(some))
 

@@ -39,7 +39,6 @@ from kit.show.table_pictures import (
     printed_beside,
     repeats_blank,
     table_picture,
-    verdicts_picture,
 )
 
 BAR, TALL = 96, 12  # px: a drawn interval's box
@@ -136,11 +135,13 @@ def judged_table(
     merge: Sequence[str] = (),
     max_width: float = WIDTH,
 ) -> Table:
-    """Judged claims as a table: first how many hold, then each with its verdict's sign and its interval drawn.
+    """Judged claims as a table: first how many hold, then each with its verdict's sign and its interval drawn. `n`
+    says of what n is.
 
     Intervals are drawn over half their width, as `glance` does, so that claims in points and in % share a scale.
     """
-    df = readable(claims).reset_index(drop=True)
+    df, told, notes = readable(claims).reset_index(drop=True), tally(claims), f"{caption} · {explained(claims, n)}"
+    picture = partial(table_picture, df, f"{title}: {told}", notes, merge=merge, max_width=max_width)
     columns = as_columns(df)
     rows = _rows(columns, _spans(df, merge), names=1)
     named = list(df.columns)
@@ -150,11 +151,9 @@ def judged_table(
         row[measured + late] = _Cell(claim["measured"], "kit-number", bar=_claim_bar(claim))
         row[bounds + late] = _Cell(claim["interval"], "kit-wide")
         row[verdict + late] = _Cell(claim["verdict"], sign=SIGNS[claim["verdict"]])
-    notes = [caption, explained(claims, n)]
     if claims["low"].notna().any():
-        notes.append("drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure")
-    picture = partial(verdicts_picture, claims, title, caption, n, merge=merge, max_width=max_width)
-    return Table(title, _html(title, tally(claims), " · ".join(notes), columns, rows), picture)
+        notes += " · drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure"
+    return Table(title, _html(title, told, notes, columns, rows), picture)
 
 
 def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[str, Sign]]) -> Table:

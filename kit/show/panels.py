@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,20 +15,21 @@ from kit.runtime.threads import one_thread
 from kit.show import style
 from kit.show.style import INK, MUTED, SMALL, STUDENT, TEACHER
 
+TOP = 8  # classes whose bars are shown
+LONGEST = 115  # px of a class's name
+SCALES = (0.05, 0.1, 0.2, 0.5, 1.0)  # the bars' axis ends at one of these, so that it seldom changes
+
 
 class Softened:
     """Bars of p(zt, t) and p(zs, t) for one image, on the teacher's `top` classes, with what is left for the others.
 
-    `update` changes widths and names; nothing is made anew. Class names are cut to `longest` px.
+    `update` changes widths and names; nothing is made anew.
     """
 
-    SCALES = (0.05, 0.1, 0.2, 0.5, 1.0)  # the axis ends at one of these, so that it seldom changes
-
-    def __init__(self, ax: Axes, classes: Sequence[str], top: int = 8, longest: float = 115) -> None:
+    def __init__(self, ax: Axes, classes: Sequence[str], top: int = TOP) -> None:
         self.ax = ax
-        self.classes = [style.shortened(str(name), longest, SMALL + 0.5) for name in classes]
+        self.classes = [style.shortened(str(name), LONGEST, SMALL + 0.5) for name in classes]
         self.top = min(top, len(self.classes))
-        self.rest = len(self.classes) - self.top
         rows = np.arange(self.top, dtype=float)
         self.teacher = ax.barh(rows - 0.2, np.zeros(self.top), 0.38, color=TEACHER, label="teacher")
         self.student = ax.barh(rows + 0.2, np.zeros(self.top), 0.38, color=STUDENT, label="student")
@@ -35,39 +37,56 @@ class Softened:
                               fontsize=SMALL + 0.5, color=MUTED)  # fmt: skip
         ax.set_yticks(rows, [""] * self.top, color=INK, parse_math=False)
         ax.tick_params(axis="y", length=0)
-        ax.set_ylim(self.top + 0.5 if self.rest else self.top - 0.4, -0.6)
+        ax.set_ylim(self.top + 0.5 if self.top < len(self.classes) else self.top - 0.4, -0.6)
         ax.set_xlim(0, 1)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_xlabel("probability (✓ true class)")
         ax.grid(axis="y", visible=False)
         above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
-        ax.legend(**above, handlelength=1, borderaxespad=0.3, borderpad=0, columnspacing=1.2)
+        self.legend = ax.legend(**above, handlelength=1, borderaxespad=0.3, borderpad=0, columnspacing=1.2)
         self.title = ax.set_title("")
         self.moving = [*self.teacher, *self.student, self.others, self.title]  # what most updates change
         self.background: tuple = ()  # changes with everything else
 
-    def chosen(self, zt: Tensor, zs: Tensor, true: int | None) -> list[int]:
-        """The classes whose bars are shown, in the teacher's order."""
-        return first_classes(zt, zs, true, self.top)
-
     @one_thread()
-    def update(self, zt: Tensor, zs: Tensor, t: float, true: int | None = None) -> None:
-        """Shows logits zt, zs (C,) at temperature t. `true` marks the label's class."""
-        chosen = self.chosen(zt, zs, true)
-        left = []
-        for bars, z in ((self.teacher, zt), (self.student, zs)):
-            p = softened(z.detach().double(), t)[chosen].tolist()
-            left.append(max(0.0, 1 - sum(p)))
-            for bar, width in zip(bars, p, strict=True):
-                bar.set_width(width)
-        widest = max(bar.get_width() for bar in (*self.teacher, *self.student))
-        end = next((end for end in self.SCALES if widest <= end), 1.0)
-        self.ax.set_xlim(0, end)
-        self.ax.set_yticklabels([f"✓ {self.classes[i]}" if i == true else self.classes[i] for i in chosen])
-        self.background = (end, true, *chosen)
-        if self.rest:
-            self.others.set_text(f"{self.rest} other classes: teacher {left[0]:.2f}, student {left[1]:.2f}")
-        self.title.set_text(f"softened at t = {t:.3g}")
+    def update(self, zt: Tensor | None, zs: Tensor, t: float, true: int | None = None) -> None:
+        """Shows logits zt, zs (C,) at temperature t, without a teacher the student's alone. `true` is the label."""
+        shown = distributions(zt, zs, t, self.classes, true, self.top)
+        for (_, *widths, _), *bars in zip(shown["rows"], self.teacher, self.student, strict=True):
+            for bar, width in zip(bars, widths, strict=True):
+                bar.set_width(width or 0.0)
+        for teacher in (self.legend.legend_handles[0], self.legend.texts[0]):
+            teacher.set_visible(zt is not None)
+        self.ax.set_xlim(0, shown["end"])
+        names = [f"✓ {name}" if is_true else name for name, _, _, is_true in shown["rows"]]
+        self.ax.set_yticklabels(names)
+        self.background = (shown["end"], *names)
+        self.others.set_text(shown["others"])
+        self.title.set_text(shown["title"])
+
+
+def distributions(
+    zt: Tensor | None, zs: Tensor, t: float, classes: Sequence[str], true: int | None, top: int = TOP
+) -> dict[str, Any]:
+    """Describes p(zt, t) and p(zs, t) of logits (C,) on the teacher's first `top` classes, in its order, with the
+    student's first and the true one always among them, and what is left for the others. Without a teacher the
+    student's alone."""
+    chosen = first_classes(zs if zt is None else zt, zs, true, top)
+    ps = softened(zs.detach().double(), t)
+    pt = None if zt is None else softened(zt.detach().double(), t)
+    rows = [(classes[c], None if pt is None else float(pt[c]), float(ps[c]), c == true) for c in chosen]
+    names = {name: p for name, p in (("teacher", pt), ("student", ps)) if p is not None}
+    said = [f"{name}: {classes[int(p.argmax())]} ({float(p.max()):.2f})" for name, p in names.items()]
+    left = [f"{name} {max(0.0, 1 - float(p[chosen].sum())):.2f}" for name, p in names.items()]
+    rest = len(classes) - len(chosen)
+    widest = max(p or 0 for row in rows for p in row[1:3])
+    return {
+        "title": f"softened at t = {t:.3g}",
+        "rows": rows,
+        "others": f"{rest} other classes: {', '.join(left)}" if rest else "",
+        "end": next((end for end in SCALES if widest <= end), 1.0),
+        "words": f"t = {t:.2f} · {' · '.join(said)}",
+    }
 
 
 def first_classes(zt: Tensor, zs: Tensor, true: int | None, top: int) -> list[int]:

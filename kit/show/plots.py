@@ -6,6 +6,7 @@ Each takes a `title` and a `caption` (see `style.source_line`) and keeps all its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from kit.show import style
 from kit.show.style import DPI, INK, MUTED, SMALL, WIDTH
 from kit.show.tables import batches_per_epoch, curves
 
+HEIGHT = 430  # px, of curves in two panels
 # What a history calls the range of a temperature that each image has for itself.
 OVER_IMAGES = {"t_least": "t of the coldest image", "t_most": "t of the hottest image"}
 
@@ -30,8 +32,7 @@ def accuracy_curves(
     *,
     title: str = "Accuracy against iteration",
     caption: str = "",
-    width: float = WIDTH,
-    height: float = 430,
+    height: float = HEIGHT,
 ) -> Figure:
     """Fig. 1: accuracy (%) against iteration, training and test side by side.
 
@@ -42,7 +43,7 @@ def accuracy_curves(
     panels = {f"train_{top}": "training split, running mean of the epoch", f"test_{top}": "test split"}
     data = curves(runs, list(panels))
     look = style.looks(runs)
-    figure = style.sheet(width, height, title, caption)
+    figure = style.sheet(WIDTH, height, title, caption)
     axes = figure.subplots(1, 2, sharex=True)
     for ax, (column, name) in zip(axes, panels.items(), strict=True):
         for label, line in data.groupby("label", sort=False):
@@ -56,16 +57,12 @@ def accuracy_curves(
         ax.set_xlim(0, data["iteration"].max() * 1.02)
         ax.set_title(name)
         ax.set_xlabel(_iterations(runs))
-        ax.set_ylabel(f"{_metric_name(top)} (%)")
+        ax.set_ylabel(f"{top.replace('top', 'Top-')} (%)")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     last = data.groupby("label", sort=False).tail(1)
     names = [f"{row.label}  {getattr(row, f'test_{top}'):.1f} %" for row in last.itertuples()]
     _label_ends(axes[1], last["iteration"], last[f"test_{top}"], names, [look[label].colour for label in last["label"]])
     return style.settle(figure)
-
-
-def _metric_name(top: str) -> str:
-    return {"top1": "Top-1", "top5": "Top-5"}.get(top, top)
 
 
 def _iterations(runs: Mapping[str, Sequence[Any]]) -> str:
@@ -108,31 +105,24 @@ def _thin_line(ax: Axes, start: tuple[float, float], end: tuple[float, float], c
 
 @style.styled()
 def temperature_trace(
-    run: Any | Sequence[Any],
-    *,
-    k: float | None = None,
-    title: str = "The temperature during training",
-    caption: str = "",
-    width: float = 900,
-    height: float = 400,
+    run: Any | Sequence[Any], *, title: str = "The temperature during training", caption: str = ""
 ) -> Figure:
     """t and ⌊t⌋ against the step, the stages shaded and named, with what ended each.
 
     Of several runs the first gives the stages, ⌊t⌋ and further temperatures (one a teacher, or their range over
-    images); the others' t are thin lines. `k` is drawn as K (by default t's highest value).
+    images); the others' t are thin lines. t's highest value is drawn as K.
     """
     runs = list(run) if isinstance(run, Sequence) else [run]
     steps, *others = map(traced, runs)
     traces = [name for name in steps if name.startswith("t_") and name != "t_used"]
     values = pd.concat([each["t"] for each in (steps, *others)] + [steps[name] for name in traces]).dropna()
-    highest = float(values.max()) if len(values) else 1.0
-    k = highest if k is None else k
+    k = float(values.max()) if len(values) else 1.0
     moves = values.nunique() > 1
-    figure = style.sheet(width, height, title, caption)
+    figure = style.sheet(900, 400, title, caption)
     ax = figure.subplots()
     first, last = int(runs[0].steps["step"].min()), max(int(r.steps["step"].max()) for r in runs)
     ax.set_xlim(first, last + 1)
-    ax.set_ylim(0, max(k, highest) * 1.08)
+    ax.set_ylim(0, k * 1.08)
     ax.set_ylabel("temperature")
     ax.set_xlabel(f"step (batches; {round(batches_per_epoch(runs[0]))} make an epoch)", loc="right")
     lines = {}  # by name, from below to above
@@ -142,9 +132,9 @@ def temperature_trace(
     if moves:
         look = {"color": style.BLUE, "lw": 1.6, "zorder": 3, "drawstyle": "steps-post"}
         lines["what the losses use" if traces else "⌊t⌋, which the losses use"] = _by_stage(ax, steps, "t_used", **look)
-    for name, colour in zip(traces, (style.GREEN, style.PURPLE, style.ORANGE), strict=False):
-        title = OVER_IMAGES.get(name, f"t of teacher {name.removeprefix('t_')!r}")
-        lines[title] = _by_stage(ax, steps, name, color=colour, lw=1.2, ls=(0, (4, 2)))
+    for name, colour in zip(traces, cycle((style.GREEN, style.PURPLE, style.ORANGE, style.SKY)), strict=False):
+        of = OVER_IMAGES.get(name, f"t of teacher {name.removeprefix('t_')!r}")
+        lines[of] = _by_stage(ax, steps, name, color=colour, lw=1.2, ls=(0, (4, 2)))
     name = "t" if traces else "t, which the gradient moves" if moves else "T, fixed"
     lines[name] = _by_stage(ax, steps, "t", color=style.VERMILLION, lw=1.5, zorder=4)
     if len(values):
@@ -167,9 +157,7 @@ def temperature_trace(
 
 
 @style.styled()
-def temperatures(
-    runs: Mapping[str, Any], *, title: str = "", caption: str = "", width: float = WIDTH, height: float = 430
-) -> Figure:
+def temperatures(runs: Mapping[str, Any], *, title: str = "", caption: str = "") -> Figure:
     """Each run's temperature against its epochs, on one scale: at the left where all images have one, at the right
     where each has its own, as their mean with a band from the coldest to the hottest, over the last epoch's batches.
 
@@ -187,7 +175,7 @@ def temperatures(
                 names[first] += f", {names.pop(label)}"
     names |= {label: f"{names[label]}: {t:g}" for t, label in fixed.items()}
     look = style.looks(names)
-    figure = style.sheet(width, height, title, caption)
+    figure = style.sheet(WIDTH, HEIGHT, title, caption)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     ends: tuple[list, list] = ([], [])
     for label, name in names.items():
@@ -292,23 +280,17 @@ def sensitivity(
     y: str | Sequence[str],
     *,
     names: Mapping[str, str] | None = None,
-    reference: Mapping[str, Mapping[str, float]] | None = None,
     title: str = "",
     caption: str = "",
-    width: float | None = None,
-    height: float = 340,
 ) -> Figure:
     """A sweep: each column `y` against column `x`, with columns `<y>_low` and `<y>_high` as intervals where they exist.
 
-    `names` gives axis labels by column. `reference` gives horizontal lines: `{y: {label: value}}`.
+    `names` gives axis labels by column.
     """
     columns = [y] if isinstance(y, str) else list(y)
-    names, reference = names or {}, reference or {}
-    width = width or min(WIDTH, 80 + 480 * len(columns))
-    df = df.sort_values(x)
-    figure = style.sheet(width, height, title, caption)
-    panels = figure.subplots(1, len(columns), squeeze=False)[0]
-    for ax, column in zip(panels, columns, strict=True):
+    names, df = names or {}, df.sort_values(x)
+    figure = style.sheet(min(WIDTH, 80 + 480 * len(columns)), 340, title, caption)
+    for ax, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         if f"{column}_low" in df:
             ax.vlines(df[x], df[f"{column}_low"], df[f"{column}_high"], color=style.VERMILLION, lw=1.6, alpha=0.6)
         ax.plot(df[x], df[column], color=style.VERMILLION, marker="o", ms=5, lw=1.2)
@@ -319,14 +301,6 @@ def sensitivity(
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlim(df[x].min() / 1.25, df[x].max() * 1.25)
-        lines = reference.get(column, {})
-        looks = style.looks(lines)
-        for label, value in lines.items():
-            ax.axhline(value, color=looks[label].colour, ls=looks[label].line, lw=1.3)
-        if lines:
-            ax.margins(y=0.1)
-            ends = [ax.get_xlim()[1]] * len(lines)
-            _label_ends(ax, ends, list(lines.values()), list(lines), [look.colour for look in looks.values()])
     return style.settle(figure)
 
 

@@ -24,7 +24,7 @@ from kit.show.paper_figures import (
     nothing_finished,
     reasons,
 )
-from kit.show.plots import traced
+from kit.show.plots import HEIGHT, traced
 from kit.show.style import MUTED, WIDTH
 from kit.show.table_pictures import Measure
 from kit.training.record import MEAN
@@ -75,20 +75,17 @@ def graduation_figure(
 
 
 @style.styled()
-def graduation(
-    run: Any, paper: Any | None = None, *, title: str = "", caption: str = "", width: float = WIDTH, height: float = 430
-) -> Figure:
+def graduation(run: Any, paper: Any, *, title: str = "", caption: str = "") -> Figure:
     """At the left t of each teacher against the step, at the right |∂L_k/∂zs|, both until it graduates.
 
     What the stage's last step made of t is drawn where one teacher alone pulled in it: the record has their mean.
-    Where a run of the paper's sequence is given, its t is the dashed line.
+    The t of a run of the paper's sequence is the dashed line.
     """
-    figure = style.sheet(width, height, title, caption)
+    figure = style.sheet(WIDTH, HEIGHT, title, caption)
     temperatures, pulls = figure.subplots(1, 2, sharex=True)
-    if paper is not None:
-        for stage, part in traced(paper).dropna(subset=["t"]).groupby("stage", sort=False):
-            name = "the paper: small, then big" if stage == "small teacher" else None
-            temperatures.plot(part["step"], part["t"], color=MUTED, lw=1.2, ls=(0, (4, 2)), label=name)
+    for stage, part in traced(paper).dropna(subset=["t"]).groupby("stage", sort=False):
+        name = "the paper: small, then big" if stage == "small teacher" else None
+        temperatures.plot(part["step"], part["t"], color=MUTED, lw=1.2, ls=(0, (4, 2)), label=name)
     names, steps = [name for name in COLOURS if f"pull_{name}" in run.steps], traced(run).set_index("step")
     pull, t = (steps[[f"{of}_{name}" for name in names]] for of in ("pull", "t"))
     stay = t.ffill().mask(pull.shift().notna().to_numpy())  # where a stage ends: of graduates

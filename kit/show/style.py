@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -66,19 +67,13 @@ _RC = {
     "svg.hashsalt": "small-teacher-kit",
     "svg.fonttype": "path",  # glyphs as outlines: the file needs no font
 }
-_APPEARANCE = (
-    "axes", "axes3d", "boxplot", "contour", "errorbar", "figure", "font", "grid", "hatch", "image", "legend", "lines",
-    "markers", "mathtext", "patch", "path", "polaraxes", "savefig", "scatter", "svg", "text", "xaxis", "xtick", "yaxis",
-    "ytick",
-)  # fmt: skip
-_DEFAULTS = {k: v for k, v in matplotlib.rcParamsDefault.items() if k.split(".")[0] in _APPEARANCE}
 _LOCK = threading.RLock()  # rcParams are global; a live widget may draw while a cell does
 
 
 @contextmanager
 def styled() -> Iterator[None]:
     """matplotlib's defaults and the kit's settings, whatever the user's are; they are back when it ends."""
-    with _LOCK, matplotlib.rc_context(_DEFAULTS | _RC):
+    with _LOCK, matplotlib.style.context(["default", _RC]):
         yield
 
 
@@ -100,7 +95,7 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     """A look for each label: its colour by what one of its parts begins with (`T=5`, `T=20`, `adaptive` or `hard
     labels`), the line by its reading (`printed` solid, filled; `hinton` dashed, hollow; `… steps` dotted, squares)."""
     labels = list(dict.fromkeys(labels))
-    spare = iter(SPARE * (1 + len(labels) // len(SPARE)))
+    spare = cycle(SPARE)
     found = {}
     for label in labels:
         parts = [f"{part.strip()} " for part in re.split("[,()]", label)]
@@ -124,9 +119,8 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
 
 def stage_shades(names: Iterable[str]) -> dict[str, str]:
     """A pale background for each stage's name; the paper's three steps always have the same."""
-    names = list(dict.fromkeys(names))
-    spare = iter(SPARE_STAGES * (1 + len(names)))
-    return {name: STAGES.get(name) or next(spare) for name in names}
+    spare = cycle(SPARE_STAGES)
+    return {name: STAGES.get(name) or next(spare) for name in dict.fromkeys(names)}
 
 
 def source_line(roles: dict[str, str], preset: str, seeds: int, *more: str) -> str:

@@ -15,7 +15,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from kit.errors import KitError
-from kit.paper.claims import explained, readable, tally
 from kit.show import style
 from kit.show.letters import drawable
 from kit.show.pages import EDGE, Page
@@ -155,20 +154,6 @@ def table_picture(
     page = Page(width, tops[-1] + foot + 6, title, caption)
     _draw_table(page, columns, tops, repeats, table - EDGE, table - EDGE)
     return page.figure
-
-
-def verdicts_picture(
-    claims: pd.DataFrame,
-    title: str,
-    caption: str,
-    n: str = "seeds",
-    *,
-    merge: Sequence[str] = (),
-    max_width: float = WIDTH,
-) -> Figure:
-    """A table's judged claims: in the title how many hold, under it what their intervals are. `n` says of what n is."""
-    text = f"{caption} · {explained(claims, n)}"
-    return table_picture(readable(claims), f"{title}: {tally(claims)}", text, merge=merge, max_width=max_width)
 
 
 @dataclass(frozen=True)

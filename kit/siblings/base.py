@@ -28,7 +28,7 @@ class Weighed(Objective):
 
     def __call__(self, at: Moment) -> Tensor:
         rises = min(1.0, at.progress / self.warm_up) if self.warm_up else 1.0
-        soft = mean(self.soft_losses(zt, t, at).mean() for zt, t in at.taught())
+        soft = mean(self.soft_losses(zt, t, at).mean() for zt, t in at.taught().values())
         return self.soft * rises * soft + self.hard * hard_cross_entropy(at.zs, at.y)
 
 

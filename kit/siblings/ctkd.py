@@ -1,9 +1,9 @@
 """CTKD: a temperature that is learned against the student (Li et al., AAAI 2023), in its global form.
 
 One number g gives τ = 1 + 20·sigmoid(g), which starts at g = 1, that is τ = 15.6. It moves by the student's own kind of
-step, SGD with momentum and weight decay, on the gradient of the whole loss in τ (τ² included), whose sign is turned:
-τ makes the loss larger. How much, λ, rises from 0 to 1 over the first 10 of 240 epochs. The reference code has it so;
-its sign sits in λ, which runs from 0 to −1. Only its learning rate is the student's and falls with it: here it stays.
+step, SGD with momentum and weight decay at the student's learning rate, which falls, on the gradient of the whole loss
+in τ (τ² included), whose sign is turned: τ makes the loss larger. How much, λ, rises from 0 to 1 over the first 10 of
+240 epochs. The reference code has it so, in one optimiser for both; its sign sits in λ, which runs from 0 to −1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Learned(Policy):
     kind: Literal["ctkd"] = "ctkd"
     least: float = Field(default=1.0, ge=1, exclude_if=lambda least: least == 1.0)
     span: float = Field(default=20.0, gt=0, exclude_if=lambda span: span == 20.0)
-    lr: float = 0.05
+    lr: float | None = Field(default=None, ge=0, description="None: the student's at each step; a number: it stays")
     momentum: float = 0.9
     weight_decay: float = 5e-4
 
@@ -39,9 +39,9 @@ class Learned(Policy):
     def start(self) -> float:
         return self._at(BEGIN)
 
-    def given(self, t: float, at: Moment) -> Tensor:
-        # a leaf: the loss's gradient in τ comes back as a slope
-        return torch.full((), t, device=at.zs.device, requires_grad=True)
+    def given(self, t: float, at: Moment) -> dict[str, Tensor]:
+        # leaves: the loss's gradient in τ comes back as a slope, each teacher's share of it
+        return {name: torch.full((), t, device=at.zs.device, requires_grad=True) for name in at.logits}
 
     def next(self, t: float, at: Moment) -> float:
         share = (t - self.least) / self.span  # sigmoid(g)
@@ -52,7 +52,7 @@ class Learned(Policy):
             return t  # the student has diverged: the trainer will say so
         step = -strength * slope + self.weight_decay * g
         at.memory["velocity"] = self.momentum * at.memory.get("velocity", 0.0) + step
-        at.memory["g"] = g - self.lr * at.memory["velocity"]
+        at.memory["g"] = g - (at.lr if self.lr is None else self.lr) * at.memory["velocity"]
         return self._at(at.memory["g"])
 
     def _at(self, g: float) -> float:

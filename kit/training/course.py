@@ -8,6 +8,7 @@ from typing import Any
 
 from kit.errors import KitError
 from kit.recipe import Recipe, Stage
+from kit.training.optimiser import learning_rate
 from kit.training.steering import Event, checked, steered
 from kit.training.thermostat import Thermostat, mean
 
@@ -50,6 +51,11 @@ class Course:
     def asked(self) -> tuple[str, ...]:
         """The stage's teachers whose logits the next batch needs."""
         return self.thermostat.asked if self.thermostat else self.stage.teachers
+
+    @property
+    def lr(self) -> float:
+        """The student's learning rate at this step."""
+        return learning_rate(self.recipe, self.step, self.total_steps)
 
     @property
     def last_step(self) -> int:

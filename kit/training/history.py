@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kit.errors import KitError
 from kit.parallel.ranks import Ranks
 from kit.recipe import Recipe
 from kit.training.captured import Captured
@@ -17,6 +18,7 @@ from kit.training.moment import Moment
 from kit.training.optimiser import learning_rate
 
 OVER_RANKS = {"t_least": torch.amin, "t_most": torch.amax}  # of what they have traced; of all else the mean
+ROW = ("step", "epoch", "stage", "loss", "t", "t_used", "lr", "batch_top1")  # of every batch; traces have other names
 
 
 class Diverged(RuntimeError):
@@ -58,6 +60,9 @@ class History:
     def _write(self, step: int, numbers: Mapping[str, float | Tensor]) -> None:
         for name, value in numbers.items():
             if name not in self.traces:
+                if name in ROW or torch.as_tensor(value).numel() != 1:
+                    allowed = f"one number, by another name than {', '.join(ROW)}"
+                    raise KitError(f"to record {name!r} of {value!r} is not allowed; allowed: {allowed}")
                 where = value.device if isinstance(value, Tensor) else None
                 self.traces[name] = torch.full_like(self.temperatures[:, 0], math.nan, device=where)
             self.traces[name][step] = value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -27,6 +27,16 @@ def one_a_class(whose: str, z: object, classes: int) -> None:
         raise KitError(f"{whose} gives {gives}; allowed: logits (N, {classes}), one for each of the data's classes")
 
 
+def one_number(whose: str, loss: object) -> Tensor:
+    """The loss (). Raises KitError for what is not one number, or hangs on nothing that learns."""
+    if not isinstance(loss, Tensor):
+        raise KitError(f"{whose} gives a {type(loss).__name__}; allowed: a tensor (), computed from the logits zs")
+    if loss.numel() != 1 or not loss.requires_grad:
+        gives = f"a tensor {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
+        raise KitError(f"{whose} gives {gives}; allowed: a tensor (), computed from the logits zs")
+    return loss
+
+
 @dataclass(frozen=True)
 class Moment:
     """What policies and objectives see of a training step: the student's logits zs (N, C), taken before its update,
@@ -46,10 +56,9 @@ class Moment:
     step: int = 0  # batches of the stage before this one
     stage_steps: int = 1  # the stage's budget
     steps_per_epoch: int = 1
+    lr: float = 0.0  # the student's learning rate
     memory: dict[str, float] = field(default_factory=dict)  # plain numbers that a policy keeps during the stage
-    slopes: Mapping[str, float] = field(
-        default_factory=dict
-    )  # ∂loss/∂t by teacher, of temperatures that required a gradient
+    slopes: Mapping[str, float] = field(default_factory=dict)  # ∂loss/∂t by teacher, of temperatures with a gradient
     recorded: dict[str, float | Tensor] = field(default_factory=dict)  # numbers () that an objective writes down
     ranks: Ranks = ALONE
     beside: torch.cuda.Stream | None = None  # a GPU's stream that waits for zs and logits, and for no backward pass
@@ -77,11 +86,12 @@ class Moment:
     def teacher(self) -> nn.Module | None:
         return next(iter(self.teachers.values()), None)
 
-    def taught(self) -> Iterable[tuple[Tensor, Sides]]:
-        """Each teacher's logits (N, C) with its temperature."""
-        return ((zt, self.temperatures[name]) for name, zt in self.logits.items())
+    def taught(self) -> dict[str, tuple[Tensor, Sides]]:
+        """By teacher, its logits (N, C) with its temperature."""
+        return {name: (zt, self.temperatures[name]) for name, zt in self.logits.items()}
 
 
+@torch.no_grad()
 def joined(parts: Sequence[Moment]) -> Moment:
     """The moment of a batch that was taken in parts, free of any graph, without images and temperatures; what its
     objective recorded is a mean over images."""
@@ -104,4 +114,4 @@ def joined(parts: Sequence[Moment]) -> Moment:
 
 def whole(parts: Sequence[Tensor]) -> Tensor:
     """A batch's tensor of its parts' (n, …), free of any graph; one that was taken whole is not copied."""
-    return parts[0].detach() if len(parts) == 1 else torch.cat([part.detach() for part in parts])
+    return parts[0].detach() if len(parts) == 1 else torch.cat([*parts])

@@ -20,9 +20,7 @@ from kit.errors import Described, KitError, not_one_of, one_line
 from kit.recipe import Improved, Objective, Stage
 from kit.temperature import Adaptive, Policy
 
-USUAL: dict[str, FieldInfo] = {
-    name: part.model_fields[name] for part in (Adaptive, Improved) for name in part.steerable
-}  # k, rate and alpha: in every training, of which stages that have no such thing take no notice
+USUAL = (Adaptive, Improved)  # k, rate and alpha: in every training, where stages without such a thing take no notice
 
 
 class Event(Described):
@@ -34,7 +32,7 @@ class Event(Described):
 
     @model_validator(mode="after")
     def _is_allowed(self) -> Event:
-        if self.name in USUAL:  # of others the run knows whether it has such a thing
+        if self.name in fields_by_name():  # of others the run knows whether it has such a thing
             checked(self.name, self.value)
         return self
 
@@ -44,21 +42,24 @@ def parts(stage: Stage) -> tuple[Policy | Objective, ...]:
     return (stage.objective,) if stage.temperature is None else (stage.temperature, stage.objective)
 
 
-def controls(stages: Iterable[Stage]) -> dict[str, FieldInfo]:
-    """By name, the fields that may be steered in a training of these stages, with their limits."""
-    everything = [part for stage in stages for part in parts(stage)]
-    return USUAL | {name: type(part).model_fields[name] for part in everything for name in part.steerable}
+def fields_by_name(stages: Iterable[Stage] = ()) -> dict[str, list[FieldInfo]]:
+    """What may be steered in a training of these stages, by name: the fields of all parts that have one."""
+    named: dict[str, list[FieldInfo]] = {}
+    for part in (*USUAL, *(type(part) for stage in stages for part in parts(stage))):
+        for name in part.steerable:
+            named.setdefault(name, []).append(part.model_fields[name])
+    return named
 
 
 def checked(name: str, value: float, stages: Iterable[Stage] = ()) -> float:
-    """The value, if it may be given to what is so named. KitError."""
-    known = controls(stages)
+    """The value, if it may be given to all that is so named. KitError."""
+    known = fields_by_name(stages)
     if name not in known:
         raise not_one_of("control", name, known)
-    limits = Limits.of(known[name])
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not limits.allow(value):
-        raise KitError(f"{name} {value!r} is not allowed; allowed: {limits}")
+    for limits in map(Limits.of, known[name]):
+        if not number or not limits.allow(value):
+            raise KitError(f"{name} {value!r} is not allowed; allowed: {limits}")
     return float(value)
 
 
@@ -99,11 +100,11 @@ def steered(stage: Stage, values: Mapping[str, float]) -> Stage:
     """
     if not values:
         return stage
-    changed = {}
-    for part in parts(stage):
-        of_part = {field: values[field] for field in part.steerable if field in values}
-        name = "objective" if part is stage.objective else "temperature"
-        changed[name] = part.model_copy(update=of_part) if of_part else part
+    changed = {
+        name: part.model_copy(update={field: values[field] for field in part.steerable if field in values})
+        for name, part in (("temperature", stage.temperature), ("objective", stage.objective))
+        if part is not None
+    }
     return stage.model_copy(update=changed)
 
 

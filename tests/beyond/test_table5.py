@@ -64,7 +64,7 @@ def test_a_row_says_what_was_measured_and_what_is_printed_elsewhere(made):
 def accuracies(rows: dict[tuple[str, str], tuple[float, ...]]) -> pd.DataFrame:
     """A line a run; rows by the label that `table5` gives them."""
     lines = [
-        {"temperature": label, "reading": reading, "seed": seed, "role": "cifar-100", "test_top1": value}
+        {"group": "", "temperature": label, "reading": reading, "seed": seed, "role": "cifar-100", "test_top1": value}
         for (label, reading), values in rows.items()
         for seed, value in enumerate(values)
     ]

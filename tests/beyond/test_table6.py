@@ -75,7 +75,7 @@ def test_a_row_of_the_readers_own_may_name_all_three(made):
 def accuracies(rows: dict[tuple[str, str], tuple[float, ...]]) -> pd.DataFrame:
     """A line a run; rows by the label that `table6` gives them."""
     lines = [
-        {"temperature": label, "reading": reading, "seed": seed, "role": "cifar-100", "test_top1": value,
+        {"group": "", "temperature": label, "reading": reading, "seed": seed, "role": "cifar-100", "test_top1": value,
          "teacher_flops": 100 * value}
         for (label, reading), values in rows.items()
         for seed, value in enumerate(values)

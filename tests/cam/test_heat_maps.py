@@ -186,8 +186,8 @@ def test_a_layer_may_be_named_where_there_is_no_convolution():
 
 def test_wrong_input_is_one_line():
     cnn = network("cnn")
-    assert "features.0, features.4, features.8" in says(lambda: maps(cnn, images(), layer="layer4"))
-    assert "layer 'layer4' is not known" in says(lambda: maps(cnn, images(), layer="layer4"))
+    deepest = "layer 'layer4' is not known; allowed: features, features.12, features.8, features.4, features.0"
+    assert says(lambda: maps(cnn, images(), layer="layer4")) == deepest
     assert "method 'gradcam' is not known; allowed: grad-cam, grad-cam++" in says(
         lambda: maps(cnn, images(), method="gradcam")
     )
@@ -199,7 +199,7 @@ def test_wrong_input_is_one_line():
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
     assert "Sequential has no convolution" in says(lambda: maps(linear, images()))
     assert "Sequential has no convolution" in says(lambda: maps(linear, images(), layer="1"))
-    assert "once in a pass; allowed: a layer by name, shuffle, relu" in says(lambda: maps(Shuffled(), images()))
+    assert "once in a pass; allowed: a layer by name, relu, shuffle" in says(lambda: maps(Shuffled(), images()))
     assert "images of shape (3, 32, 32)" in says(lambda: maps(cnn, images()[0]))
     assert "CNN does not take images of shape (4, 32, 32)" in says(lambda: maps(cnn, torch.zeros(1, 4, 32, 32)))
     assert "layer 'idle' has no part in the logits" in says(lambda: maps(Branched(), images(), layer="idle"))
@@ -279,9 +279,10 @@ def test_maps_of_half_precision_are_those_of_its_weights_in_float32(dtype):
     assert next(network.parameters()).dtype == dtype
 
 
-def test_inference_mode_makes_no_difference():
+@pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.autocast("cpu")])
+def test_inference_mode_and_autocast_make_no_difference(mode):
     x, network = torch.randn(2, 3, 16, 16), plain_network()
-    with torch.inference_mode():
+    with mode():
         inside = maps(network, x.clone()).maps
         made_there = maps(plain_network(), x.clone()).maps
     np.testing.assert_array_equal(inside, maps(network, x).maps)
@@ -316,6 +317,8 @@ def without_a_number() -> nn.Module:
         (lambda: torch.jit.script(plain_network()), "is scripted"),
         (lambda: torch.jit.trace(plain_network().eval(), torch.zeros(1, 3, 16, 16)), "is scripted"),
         (lambda: torch.ao.quantization.quantize_dynamic(plain_network(), {nn.Linear}), "is quantised"),
+        (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "has parameters without a shape before the first images"),
+        (lambda: nn.Sequential(nn.AvgPool2d(2), nn.Flatten()), "has no parameters"),
         (lambda: nn.functional.relu, "a network of type builtin_function_or_method|function"),
         (Fussy, "does not take images of shape .* 32 px are wanted"),
         (without_a_number, "not finite numbers"),

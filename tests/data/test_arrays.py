@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from image_trees import build_tree, one_line
+from PIL import Image
 from torch.utils.data import TensorDataset
 
 from kit.data import Split, TensorImages, from_arrays
@@ -48,6 +49,13 @@ def test_grey_images_get_three_channels_and_what_changes_later_does_not_change_t
     assert found.train.images.pixels.any()
 
 
+@pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "YCbCr", "1", "LA"])
+def test_pillows_images_of_any_mode_are_what_pillow_shows_in_rgb(mode):
+    pictures = [Image.fromarray(pixels).convert(mode) for pixels in X]
+    found = from_arrays(list(zip(pictures, Y, strict=True)), (X, Y)).train.images.pixels
+    assert np.array_equal(found, np.stack([picture.convert("RGB") for picture in pictures]))
+
+
 def test_torchvisions_folder_is_the_kits_own_in_memory(tmp_path):
     build_tree(tmp_path)
     halves = [torchvision.datasets.ImageFolder(str(tmp_path / half)) for half in ("train", "val")]
@@ -59,7 +67,9 @@ SHAPES = "(N, px, px, 3), (N, 3, px, px) or grey (N, px, px), px from 8 to 512"
 WRONG = {
     "five names": ((X, Y), "abcde", "no training image is of class 'c', 'd', 'e'; allowed: labels from 0 up, one of"),
     "from 1": ((X, Y + 1), "ab", "training labels are 1 to 2; allowed: 0 to 1, of 2 classes"),
-    "from 1, no names": ((X, Y + 1), None, "no training image is of class '0'"),
+    "from 1, no names": ((X, Y + 1), None, "training labels are 1 to 2; allowed: 0 to 1, of 2 classes"),
+    "far apart": ((X, Y * 10**9), None, "training labels are 0 to 1000000000; allowed: 0 to 1, of 2 classes"),
+    "named alike": ((X, Y), "aa", "classes are named alike: 'a'; allowed: a name for each"),
     "below 0": ((X, Y - 1), "ab", "training labels are -1 to 0; allowed: 0 to 1"),
     "fewer labels": ((X, Y[:5]), None, "training labels are torch.int64 (5,) of 8 images; allowed: a tensor, torch."),
     "one-hot": ((X, np.eye(2, dtype=int)[Y]), None, "training labels are torch.int64 (8, 2) of 8 images"),

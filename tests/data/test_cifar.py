@@ -16,8 +16,8 @@ from kit.errors import KitError
 
 
 def test_half_downloaded_cifar_is_refused_by_file_name(tmp_path):
-    batches = tmp_path / CIFAR10.base_folder
-    batches.mkdir()
+    batches = tmp_path / "CIFAR_10" / CIFAR10.base_folder  # spelt as anyone likes, as image folders are
+    batches.mkdir(parents=True)
     for source in ("auto", "real"):
         with pytest.raises(KitError) as raised:
             load("cifar-10", px=32, source=source, folder=tmp_path)

@@ -40,16 +40,6 @@ def test_images_are_resized_by_their_shorter_side_and_cropped(tmp_path):
     assert np.abs(difference).max() <= 2
 
 
-def test_other_colour_modes_become_rgb(tmp_path):
-    build_tree(tmp_path)
-    for i, mode in enumerate(("L", "RGBA", "P", "CMYK")):
-        suffix = "jpg" if mode == "CMYK" else "png"
-        picture(9).convert(mode).save(tmp_path / "train" / "ant" / f"mode{i}.{suffix}")
-    data = folder_dataset(tmp_path, "cifar-10", 8, streamed=False)
-    assert data.train.images.pixels.shape == (12, 8, 8, 3)
-    assert data.skipped == ()
-
-
 def test_streamed_and_in_memory_hold_the_same_pixels_and_subsets(tmp_path, monkeypatch):
     build_tree(tmp_path, per_class=(9, 4))
     memory = folder_dataset(tmp_path, "cifar-10", 16, 5, 2, streamed=False)

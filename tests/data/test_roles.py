@@ -30,6 +30,7 @@ from kit.errors import KitError
         ({"train_per_class": 0}, "train_per_class 0 "),
         ({"test_per_class": -1}, "test_per_class -1 "),
         ({"folder": Path("/nowhere/at/all")}, "folder '/nowhere/at/all' is not there"),
+        ({"folder": Path(__file__)}, f"folder {__file__!r} is no folder"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(change, said):

@@ -108,9 +108,11 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(tmp_path, monke
 
 def test_a_cache_that_cannot_be_made_is_one_clear_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
+    build_tree(tmp_path / "tree")
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(KitError, match=r"cache folder .* cannot be written"):
-        load("imagenet", px=8)
+    for folder in (None, tmp_path / "tree"):
+        with pytest.raises(KitError, match=r"cache folder .* cannot be written"):
+            load("imagenet", px=8, folder=folder)
 
 
 def test_the_cache_is_built_once_by_many_at_the_same_time(tmp_path, monkeypatch):

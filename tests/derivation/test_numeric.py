@@ -29,7 +29,10 @@ pytestmark = pytest.mark.numerics
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_forms_agree_with_autograd(seed):
-    assert autograd_check(64, seed)["max absolute error"].max() <= 1e-10
+    table = autograd_check(64, seed)
+    assert table["max absolute error"].max() <= 1e-10
+    per_batch = table["source"].str.startswith("kit.losses")
+    assert set(table["checks"][per_batch]) == {3 * 6} and set(table["checks"][~per_batch]) == {64 * 3 * 6}
 
 
 def test_autograd_check_sees_a_wrong_form(monkeypatch):
@@ -70,3 +73,10 @@ def test_wrong_input_is_named():
         sample_cases(student="lazy")
     with pytest.raises(KitError, match="cases: shapes"):
         Cases(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2))
+    with pytest.raises(KitError, match="cases: zs in torch.float32 is not allowed; allowed: torch.float64"):
+        Cases(torch.zeros(2, 3).double(), torch.zeros(2, 3), torch.zeros(2))
+    for images, classes in ((0, 10), (4, 1)):
+        with pytest.raises(KitError, match=f"cases: {images} images of {classes} classes are not allowed"):
+            sample_cases(images, classes)
+    with pytest.raises(KitError, match="rate: 0 is not allowed; allowed: above 0"):
+        steps_to_one(8, rate=0)

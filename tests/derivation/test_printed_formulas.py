@@ -8,6 +8,7 @@ from scipy.special import softmax
 
 from kit.derivation.numeric import Cases, sample_cases
 from kit.derivation.printed import INDEX_J, WEIGHTS, printed_formula, readings, scale_check
+from kit.errors import KitError
 
 pytestmark = pytest.mark.numerics
 
@@ -51,11 +52,19 @@ def test_literal_reading_is_the_printed_sum():
     assert printed_formula("L_CE", cases, t, j="j = label").item() == pytest.approx(hard, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["target", "j", "weight", "form", "bracket", "factor"],
+)
+def test_an_unknown_reading_is_named(cases, option):
+    with pytest.raises(KitError, match=f"^{option} 'mine' is not known; allowed: "):
+        printed_formula(**{"target": "L_D", "cases": cases, "t": 2.0, option: "mine"})
+
+
 def test_scale_check_tells_the_print_from_the_truth(cases):
     table = scale_check(cases).set_index("formula")
     printed = table.index.str.contains("as printed")
-    assert table.loc[~printed, "degree"].to_numpy() == pytest.approx(-1) and table.loc[
-        printed, "degree"
-    ].to_numpy() == pytest.approx(2)
+    assert table.loc[~printed, "degree"].to_numpy() == pytest.approx(-1)
+    assert table.loc[printed, "degree"].to_numpy() == pytest.approx(2)
     assert (table.loc[~printed, "change under a shift"] < 1e-12).all()
     assert (table.loc[printed, "change under a shift"] > 0.1).all()

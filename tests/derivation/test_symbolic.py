@@ -21,8 +21,6 @@ from kit.derivation.symbolic import (
 )
 from kit.errors import KitError
 
-pytestmark = pytest.mark.numerics
-
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("loss", LOSSES)

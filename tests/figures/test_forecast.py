@@ -20,7 +20,7 @@ from kit.figures import forecast as bench
 from kit.figures.forecast import Prediction, duration, measured_rates, networks_of, speed
 from kit.figures.needs import NEEDS
 from kit.files import cache_folder
-from kit.grid.durations import NOMINAL, TYPICAL_DRAWING_S, Pace, Work, images_of, note_drawing
+from kit.grid.durations import FORWARD, NOMINAL, TYPICAL_DRAWING_S, Pace, images_of, note_drawing
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.paper import scale, table1, table2, table4
@@ -68,8 +68,7 @@ def made_clock(monkeypatch):
 def test_a_networks_speed_is_images_over_seconds(made_clock):
     measured = speed(VGG, 16, 32, 1)
     assert measured == bench.Speed(VGG, 16, 32, training=64, training_all=128, teaching=128, teaching_all=256)
-    forward, both = flops_per_image(VGG, 16)
-    assert measured_rates([measured]) == {Work(VGG, 16): 64 * both, Work(VGG, 16, True): 128 * forward}
+    assert measured_rates([measured]) == {(VGG, 16): 64 * flops_per_image(VGG, 16)[1]}
 
 
 @pytest.mark.parametrize(("prepare", "passes"), [(bench._training, 1), (bench._teaching, 0)])
@@ -96,38 +95,36 @@ def test_networks_are_measured_once_whatever_their_classes(plan):
     fast = [bench.Speed(*each, 100, 1, 300, 1) for each in networks]
     known = Pace().with_rates(measured_rates(fast))
     for run in runs:  # also for as many classes as were not measured, at the rate of the network itself
-        forward, both = flops_per_image(run.student.model_copy(update={"classes": 100}), 16)
-        assert known.rate(Work(run.student, 16)) == 100 * both
-        assert known.rate(Work(run.student, 16, teaching=True)) == 300 * forward
+        both = flops_per_image(run.student.model_copy(update={"classes": 100}), 16)[1]
+        assert known.rate(run.student, 16) == 100 * both
 
 
-def test_networks_by_name_are_measured_where_the_cache_knows_none_of_their_family(own_cache):
+def test_networks_are_measured_where_the_cache_knows_them_not(own_cache):
     settings = {"role": "cifar-10", "preset": "smoke", "temperature": 5, "student": "timm:test_resnet"}
     run = Settings(**settings, teacher="cnn").run()
     assert [network.name for network, *_ in networks_of([run])] == ["cnn", "timm:test_resnet"]
     train(run.teachers["big"])
     known, pace = Pace.from_cache(cache_folder()), bench.pace_of([run])
     shutil.rmtree(cache_folder() / "runs")
-    foreign, teacher = Work(run.student, 16), Work(run.teachers["big"].student, 16)
-    assert pace.rates.keys() == {foreign.kind, foreign.kind._replace(teaching=True), teacher.kind}
-    assert pace.rates[teacher.kind] == known.rates[teacher.kind]  # what runs took is believed
-    parts = images_of(run) * flops_per_image(run.student, 16)[1] / pace.rate(foreign)
-    parts += images_of(run) * flops_per_image(run.teachers["big"].student, 16)[0] / pace.rate(teacher)
-    assert pace.seconds(run) == pytest.approx(parts)
+    teacher = run.teachers["big"].student
+    assert pace.rate(teacher, 16) == known.rate(teacher, 16)  # what runs took is believed
+    assert not known.knows(run.student, 16) and pace.knows(run.student, 16)
+    assert pace.rate(run.student, 16) != known.rate(run.student, 16)
 
 
 def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
     """At a rate of 1 GFLOP/s for everything, and nothing in the cache."""
     runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
-    pace = Pace().with_rates({Work(runs[0].student, 16): 1e9})
+    pace = Pace().with_rates({(runs[0].student, 16): 1e9})
     prediction = Prediction.of(plan, pace, at_once=2)
-    known = [each for each in prediction.notebooks if not each.foreseen]
-    (searching,) = (each for each in prediction.notebooks if each.foreseen)
-    assert sum(each.runs for each in known) + searching.runs - searching.foreseen == len(runs)
-    assert all(each.finished == 0 and each.left == each.seconds for each in prediction.notebooks)
-    assert sum(each.seconds for each in known) < sum(bench.whole(run, pace, plan, {}) for run in runs)
-    assert prediction.training == pytest.approx(sum(each.seconds for each in prediction.notebooks) / 2)
-    assert prediction.left == pytest.approx(prediction.training + prediction.starting + prediction.drawing)
+    books = prediction.notebooks
+    assert books["runs"].sum() - books["foreseen"].sum() == len(runs)
+    assert list(books.loc[books["foreseen"] > 0, "notebook"]) == ["06_table4_methods"]
+    assert not books["finished"].any() and (books["left"] == books["seconds"]).all()
+    alone = sum(bench.whole(run, pace, bench.test_images(plan, run), {}) for run in runs)
+    assert books.loc[books["foreseen"] == 0, "seconds"].sum() < alone
+    assert prediction.training == pytest.approx(books["seconds"].sum() / 2)
+    assert prediction.left == pytest.approx(prediction.training + prediction.drawing)
     assert Prediction.of(plan, pace, at_once=1).training == pytest.approx(2 * prediction.training)
 
 
@@ -146,9 +143,8 @@ def test_as_many_seeds_as_fit_into_the_notebooks_that_are_named(plan):
     rates = measured_rates(bench.Speed(*each, 1000, 1, 3000, 1) for each in networks_of(everything(plan, 1)))
     pace = Pace().with_rates(rates)
     three = Prediction.of(plan, pace, 2, 3, names=["04"])
-    assert [(each.notebook, each.runs) for each in three.notebooks] == [
-        ("04_table2_adaptive", len(with_teachers(runs_of(table2.table(plan, 3)))))
-    ]
+    count = len(with_teachers(runs_of(table2.table(plan, 3))))
+    assert three.notebooks[["notebook", "runs"]].values.tolist() == [["04_table2_adaptive", count]]
     with patch.object(bench.Pace, "from_cache", lambda folder: pace):
         assert bench.rounds_within(1.001 * three.left / 60, plan, 2, names=["04"]) == 3
         assert bench.rounds_within(0.999 * three.left / 60, plan, 2, names=["04"]) == 2
@@ -198,13 +194,15 @@ def test_what_is_in_the_cache_is_not_left_to_do(plan):
     folder = cache_folder() / "runs" / run.hash
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text("{}")
-    note_drawing(cache_folder(), "smoke", "07_gradcam", 1000.0)
+    note_drawing("smoke", "07_gradcam", 1000.0)
     after = Prediction.of(plan, Pace(), at_once=1)
+    (folder / "metrics.json").rename(folder / "diverged.json")
+    assert Prediction.of(plan, Pace(), at_once=1).left == after.left
     shutil.rmtree(folder.parent)
-    (cache_folder() / "pace.json").unlink()
-    gone = [(b.notebook, b.left - a.left) for b, a in zip(before.notebooks, after.notebooks, strict=True)]
-    assert [name for name, seconds in gone if seconds > 0] == ["03_table1_teachers"]
-    assert sum(seconds for _, seconds in gone) == pytest.approx(bench.whole(run, Pace(), plan, {}))
+    shutil.rmtree(cache_folder() / "drawing")
+    gone = before.notebooks["left"] - after.notebooks["left"]
+    assert list(before.notebooks.loc[gone > 0, "notebook"]) == ["03_table1_teachers"]
+    assert gone.sum() == pytest.approx(bench.whole(run, Pace(), bench.test_images(plan, run), {}))
     assert after.drawing == pytest.approx(before.drawing - TYPICAL_DRAWING_S["07_gradcam"] + 1000)
 
 
@@ -215,25 +213,27 @@ def test_searched_runs_are_taken_to_be_there_once_their_notebook_was_drawn(plan)
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text("{}")
     before = Prediction.of(plan, Pace(), at_once=1)
-    note_drawing(cache_folder(), "smoke", "06_table4_methods", 5.0)
+    note_drawing("smoke", "06_table4_methods", 5.0)
     after = Prediction.of(plan, Pace(), at_once=1)
     (folders[0] / "metrics.json").unlink()  # of notebook 00: what 06 needs is still there
     missing = Prediction.of(plan, Pace(), at_once=1)
     shutil.rmtree(folders[0].parent)
-    (cache_folder() / "pace.json").unlink()
-    left = {each.notebook: each.left for each in before.notebooks if each.left}
-    assert list(left) == ["06_table4_methods"] and before.starting > 0
-    assert after.left == after.drawing and all(each.runs == each.finished for each in after.notebooks)
-    assert [each.notebook for each in missing.notebooks if each.left] == ["00_start_here"]
+    shutil.rmtree(cache_folder() / "drawing")
+
+    def left(prediction: Prediction) -> list[str]:
+        return list(prediction.notebooks.loc[prediction.notebooks["left"] > 0, "notebook"])
+
+    assert (left(before), left(after), left(missing)) == (["06_table4_methods"], [], ["00_start_here"])
+    assert after.left == after.drawing and (after.notebooks["runs"] == after.notebooks["finished"]).all()
 
 
 def test_the_longest_chain_bounds_what_many_cores_can_do(plan):
     prediction = Prediction.of(plan, Pace(), at_once=10_000)
     runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
     users = bench.users_of_logits([*runs, *table4.foreseen(plan, plan.preset.seeds)])
-    seconds = {run: bench.whole(run, Pace(), plan, users) for run in runs}
+    seconds = {run: bench.whole(run, Pace(), bench.test_images(plan, run), users) for run in runs}
     longest = max(seconds[run] + max(seconds[t] for t in run.teachers.values()) for run in runs if run.teachers)
-    assert prediction.left - prediction.starting - prediction.drawing == pytest.approx(longest)
+    assert prediction.left - prediction.drawing == pytest.approx(longest)
 
 
 def test_logits_that_many_read_are_charged_once(plan, monkeypatch):
@@ -246,8 +246,8 @@ def test_logits_that_many_read_are_charged_once(plan, monkeypatch):
     ]
     users = bench.users_of_logits(students)
     assert list(users.values()) == [3]
-    passes = images_of(small) * flops_per_image(big.student, 16)[0] / NOMINAL["cpu"]
-    alone, together = (sum(bench.whole(run, Pace(), plan, known) for run in students) for known in ({}, users))
+    passes = FORWARD * images_of(small) * flops_per_image(big.student, 16)[0] / NOMINAL["cpu"]
+    alone, together = (sum(bench.whole(run, Pace(), 10, known) for run in students) for known in ({}, users))
     assert alone - together == pytest.approx(2 * passes)
     assert bench.users_of_logits(students[:1]) == {}
     monkeypatch.setenv("KIT_LOGITS_GB", "0")
@@ -299,6 +299,8 @@ def test_wrong_input_is_one_line_and_status_2(words, named, capsys):
         (["--minutes", "-3"], "--minutes -3"),
         (["--minutes", "nan"], "--minutes nan"),
         (["--minutes", "5", "--seeds", "2"], "--seeds 2"),
+        (["--minutes", "5", "09"], "cannot choose the seeds of 09_your_own"),  # would have had a hundred
+        (["--minutes", "5", "01", "08"], "cannot choose the seeds of 01_derivation, 08_playground"),
         (["-p", "first_seed=-1"], "first_seed: -1"),
         (["--minutes", "5", "-p", "seeds=2"], "--seeds 2"),
         (["-p", "one_teacher=2"], "one_teacher: 2"),

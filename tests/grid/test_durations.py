@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import median
 
 import pytest
 from foreign_networks import named, own_file
 
 from kit import recipe
 from kit.files import cache_folder
-from kit.grid import durations as pace
-from kit.grid.durations import NOMINAL, Pace, Work, drawing_seconds, note_drawing
+from kit.grid.durations import FORWARD, NOMINAL, Pace, drawing_seconds, kinds_of, note_drawing
 from kit.methods.complexity import stages as complexity_gap
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
@@ -65,24 +63,28 @@ HUGE = 400 * "9"  # more FLOPs than a float can hold
 SEEN = 3 * 96  # images of a run above: three epochs of three whole batches of 32, four images left out of each
 
 
-def test_a_run_made_of_known_parts_takes_the_sum_of_their_times():
-    """VGG-16 trains at 2 GFLOP/s, CNN at 1, VGG-19 teaches at 5, however many classes they were measured with."""
+def flops(network, images: int = SEEN) -> tuple[float, float]:
+    """Of so many images of 16 px: in training, and in a teacher's passes, which take FORWARD of the seconds."""
+    asking, training = flops_per_image(network, 16)
+    return images * training, images * asking
+
+
+def test_a_run_goes_at_its_students_rate_and_its_teachers_passes_take_less_of_it():
+    """VGG-16 trains at 2 GFLOP/s, CNN at 1, however many classes they were measured with."""
     vgg16, vgg19, cnn = (network(name) for name in ("vgg16", "vgg19", "cnn"))
-    train, teach = (SEEN * flops for flops in (flops_per_image(vgg16, 16)[1], flops_per_image(vgg19, 16)[0]))
-    trained = SEEN * flops_per_image(cnn, 16)[1]
+    train, teach = flops(vgg16)[0], FORWARD * flops(vgg19)[1]
     of_another = vgg16.model_copy(update={"classes": 100})
-    known = Pace().with_rates({Work(of_another, 16): 2e9, Work(vgg19, 16, teaching=True): 5e9, Work(cnn, 16): 1e9})
+    known = Pace().with_rates({(of_another, 16): 2e9, (cnn, 16): 1e9})
     assert known.seconds(run(vgg16)) == pytest.approx(train / 2e9)
     taught = run(vgg16, recipe.eq1(5), big=vgg19)
-    assert known.seconds(taught) == pytest.approx(train / 2e9 + teach / 5e9)
-    assert known.seconds(taught, {"big": 0.75}) == pytest.approx(train / 2e9 + teach / 5e9 / 4)  # the rest is read
-    assert known.asking(taught, "big", SEEN) == pytest.approx(teach / 5e9)
+    assert known.seconds(taught) == pytest.approx((train + teach) / 2e9)
+    assert known.seconds(taught, {"big": 0.75}) == pytest.approx((train + teach / 4) / 2e9)  # the rest is read
+    assert known.answering(taught, vgg19, SEEN) == pytest.approx(teach / 1.5e9)  # the median of all that is known
     hinton = recipe.small_teacher(recipe.Fixed(T=20), soft_ends=(0.25, 0.5))
     three_steps = run(cnn, hinton, small=vgg19, big=vgg19, epochs=6)
-    assert known.seconds(three_steps) == pytest.approx(2 * trained / 1e9 + teach / 5e9)  # the teachers are half of it
+    assert known.seconds(three_steps) == pytest.approx(2 * flops(cnn)[0] / 1e9 + teach / 1e9)  # teachers half the time
     doubled = run(vgg16, complexity_gap(20), big=vgg19)  # an objective that does both twice
-    assert known.seconds(doubled) == pytest.approx(2 * train / 2e9 + 2 * teach / 5e9)
-    assert known.seconds(doubled, {"big": 1.0}) == known.seconds(doubled)  # and reads nothing
+    assert known.seconds(doubled) == pytest.approx(2 * (train + teach) / 2e9)
 
 
 def test_a_networks_rate_is_the_median_of_its_runs(tmp_path):
@@ -90,12 +92,11 @@ def test_a_networks_rate_is_the_median_of_its_runs(tmp_path):
     vgg16, vgg19 = network("vgg16"), network("vgg19")
     put(tmp_path, run(vgg16), 1.0, 2e9)
     put(tmp_path, run(vgg16, seed=1), 1.0, 9e9)
-    put(tmp_path, run(vgg16, recipe.eq1(5), big=vgg19), 2.0, 2e9, 4e9)
+    put(tmp_path, run(vgg16, recipe.eq1(5), big=vgg19), 2.0, 2e9, 4e9 / FORWARD)
     put(tmp_path, run(network("resnet34"), px=32), 1.0, 5e9)
     known = Pace.from_cache(tmp_path)
-    train, teach = (SEEN * flops for flops in (flops_per_image(vgg16, 16)[1], flops_per_image(vgg19, 16)[0]))
     unseen = run(vgg16, recipe.big_teacher_only(recipe.Fixed(T=5), soft_end=0.5), big=vgg19)
-    assert known.seconds(unseen) == pytest.approx(train / 3e9 + teach / 2 / 3e9)  # VGG-19 goes as VGG-16 does
+    assert known.seconds(unseen) == pytest.approx((flops(vgg16)[0] + FORWARD * flops(vgg19)[1] / 2) / 3e9)
 
 
 def test_runs_of_the_same_make_are_their_own_measure(tmp_path):
@@ -127,60 +128,43 @@ def test_a_network_has_a_rate_at_each_precision(tmp_path):
     put(tmp_path, run(vgg16), 1.0, 8e9)
     put(tmp_path, changed(run(vgg16), precision="bfloat16"), 1.0, 2e9)
     known = Pace.from_cache(tmp_path)
-    assert known.rate(Work(vgg16, 16)) == 8e9 and known.rate(Work(vgg16, 16, precision="bfloat16")) == 2e9
-    assert known.rate(Work(cnn, 16)) == 8e9 and known.rate(Work(cnn, 16, precision="bfloat16")) == 2e9
-    only = Pace().with_rates({Work(vgg16, 16): 8e9})
-    assert only.rate(Work(vgg16, 16, precision="bfloat16")) == 8e9  # of this machine, which is all that is known
-    assert not only.knows(Work(vgg16, 16, precision="bfloat16"))
-    taught = changed(run(vgg16, recipe.eq1(5), big=cnn), precision="bfloat16")
-    assert known.asking(taught, "big", 100) == pytest.approx(100 * flops_per_image(cnn, 16)[0] / 2e9)
+    for each in (vgg16, cnn):
+        assert known.rate(each, 16) == 8e9 and known.rate(each, 16, precision="bfloat16") == 2e9
+    only = Pace().with_rates({(vgg16, 16): 8e9})
+    assert only.rate(vgg16, 16, precision="bfloat16") == 8e9  # of this machine, which is all that is known
 
 
-def test_what_was_never_measured_goes_as_its_family_does(tmp_path):
+def test_what_was_never_measured_goes_as_all_do(tmp_path):
     put(tmp_path, run(network("vgg16", 4)), 1.0, 2e9)
     put(tmp_path, run(network("vgg19", 32)), 1.0, 8e9)
     put(tmp_path, run(network("resnet34", 8)), 1.0, 4e9)
-    known = Pace.from_cache(tmp_path)
-    assert known.rate(Work(network("vgg16", 4), 16, teaching=True)) == pytest.approx(2e9)  # its own, in training
-    assert known.rate(Work(network("vgg16", 5), 16)) == pytest.approx(5e9)  # the median of 2 and 8
-    assert known.rate(Work(network("vgg19", 30), 64)) == pytest.approx(5e9)
-    assert known.rate(Work(network("resnet50", 64), 224)) == pytest.approx(4e9)
+    known, narrow = Pace.from_cache(tmp_path), network("vgg16", 4)
     searched = LayeredSpec(layers=(Layer(channels=4),), classes=10)
-    assert known.rate(Work(searched, 16)) == pytest.approx(4e9)  # the median of all
-    narrow = network("vgg16", 4)
-    assert known.rate(Work(narrow, 16, device="cuda")) == NOMINAL["cuda"]
-    assert Pace().rate(Work(narrow, 16)) == NOMINAL["cpu"]
-    measured = Pace().with_rates({Work(narrow, 16): 3e9})
-    assert measured.seconds(run(narrow)) == pytest.approx(SEEN * flops_per_image(narrow, 16)[1] / 3e9)
-
-
-def test_a_searched_network_has_a_pace_of_its_own(tmp_path):
-    searched = LayeredSpec(layers=(Layer(channels=4, pool=True), Layer(channels=8)), classes=10)
-    flops = SEEN * flops_per_image(searched, 16)[1]
-    put(tmp_path, run(searched), 2.0, flops)
-    assert Pace.from_cache(tmp_path).rate(Work(searched, 16)) == pytest.approx(flops / 2)
+    assert known.rate(narrow, 16) == 2e9 and known.knows(narrow, 16)
+    for unseen, px in ((network("vgg16", 5), 16), (narrow, 64), (searched, 16)):
+        assert known.rate(unseen, px) == 4e9 and not known.knows(unseen, px)
+    assert known.rate(narrow, 16, device="cuda") == NOMINAL["cuda"]
+    assert Pace().rate(narrow, 16) == NOMINAL["cpu"]
+    measured = known.with_rates({(narrow, 16): 9e9, (narrow, 64): 9e9})
+    assert (measured.rate(narrow, 16), measured.rate(narrow, 64)) == (2e9, 9e9)  # what runs took is believed
 
 
 def test_a_network_of_ones_own_has_a_pace_of_its_own_wherever_its_code_lies(tmp_path, own_cache):
     own = named(f"{own_file(tmp_path)}:tiny", depth=2)
-    flops = SEEN * flops_per_image(own, 16)[1]
-    put(own_cache, run(own), 2.0, flops)
+    put(own_cache, run(own), 2.0, 8e9)
     put(own_cache, run(network("vgg16")), 1.0, 9e9)
     known = Pace.from_cache(own_cache)
     (tmp_path / "moved").mkdir()
     moved = NamedSpec.of(f"{own_file(tmp_path / 'moved')}:tiny", 7, 16, {"depth": 2})
-    assert moved.shapes != own.shapes
-    assert known.rate(Work(moved, 16)) == pytest.approx(flops / 2)
+    assert moved.shapes != own.shapes and known.rate(moved, 16) == 4e9
     deeper = NamedSpec.of(moved.path + ":tiny", 10, 16, {"depth": 3})
-    assert known.rate(Work(deeper, 16)) == pytest.approx(flops / 2) and known.knows(Work(deeper, 16))
-    resnet = named("timm:test_resnet")
-    assert known.rate(Work(resnet, 16)) == pytest.approx(median([flops / 2, 9e9])) and not known.knows(Work(resnet, 16))
+    assert known.knows(moved, 16) and not known.knows(deeper, 16)
 
 
 def test_evaluation_is_counted_apart(tmp_path):
     vgg16, vgg19 = network("vgg16"), network("vgg19")
-    rates = {Work(vgg16, 16, True): 1e9, Work(vgg19, 16, True): 2e9}
-    own, big = (flops_per_image(spec, 16)[0] for spec in (vgg16, vgg19))
+    rates = {(vgg16, 16): 1e9, (vgg19, 16): 2e9}
+    own, big = (FORWARD * flops(spec, 1)[1] for spec in (vgg16, vgg19))
     taught = run(vgg16, recipe.eq1(5), big=vgg19)
     expected = (3 * 50 + 100) * own / 1e9 + 50 * big / 2e9  # three epochs on 50 test images, and 100 training images
     assert Pace().with_rates(rates).evaluating(taught, 50) == pytest.approx(expected)
@@ -205,7 +189,7 @@ def test_damaged_folders_are_passed_over(tmp_path, file, content):
     damaged = put(tmp_path, run(network("cnn"), seed=1), 1.0, 9e9)
     (damaged / file).write_text(content)
     known = Pace.from_cache(tmp_path)
-    assert known.rates == {Work(network("cnn"), 16).kind: 2e9} and len(known.makes) == 1
+    assert known.rates == dict.fromkeys(kinds_of(network("cnn"), 16), 2e9) and len(known.makes) == 1
 
 
 @pytest.mark.parametrize(
@@ -255,32 +239,28 @@ def test_runs_really_trained_take_about_as_long_as_predicted():
         assert took / 3 < known.seconds(each) < 3 * took, each.title
 
 
-# ---- the ledger ----------------------------------------------------------------------------------------------------
+# ---- notebooks -----------------------------------------------------------------------------------------------------
 
 
-def test_the_ledger_keeps_what_was_last_noted(tmp_path):
-    assert drawing_seconds(tmp_path) == {}
-    note_drawing(tmp_path, "quick", "05_table3", 30.0)
-    note_drawing(tmp_path, "smoke", "05_table3", 3.0)
-    note_drawing(tmp_path, "quick", "05_table3", 15.25)
-    assert drawing_seconds(tmp_path) == {("quick", "05_table3"): 15.25, ("smoke", "05_table3"): 3.0}
-    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["pace.json"]
+def test_what_a_notebook_last_took_is_noted(own_cache):
+    assert drawing_seconds("quick", "05_table3") is None
+    for preset, seconds in (("quick", 30.0), ("smoke", 3.0), ("quick", 15.25)):
+        note_drawing(preset, "05_table3", seconds)
+    assert (drawing_seconds("quick", "05_table3"), drawing_seconds("smoke", "05_table3")) == (15.25, 3.0)
+    assert drawing_seconds("quick", "06_table4") is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"drawing": []}', '{"drawing": {"quick": {"a": "long"}}}', "\xff"])
-def test_a_damaged_ledger_is_begun_anew(tmp_path, content):
-    (tmp_path / pace.LEDGER).write_bytes(content.encode("latin-1"))
-    assert drawing_seconds(tmp_path) == {}
-    note_drawing(tmp_path, "quick", "a", 1.0)
-    assert drawing_seconds(tmp_path) == {("quick", "a"): 1.0}
+@pytest.mark.parametrize("content", [b"", b"long", b"\xff", b"-1", b"nan", b"inf"])
+def test_a_damaged_note_is_none_and_is_written_anew(own_cache, content):
+    note_drawing("quick", "a", 1.0)
+    (own_cache / "drawing" / "quick-a").write_bytes(content)
+    assert drawing_seconds("quick", "a") is None
+    note_drawing("quick", "a", 2.0)
+    assert drawing_seconds("quick", "a") == 2.0
 
 
-def test_a_cache_that_cannot_be_written_is_only_read(tmp_path):
-    (tmp_path / "pace.json.lock").mkdir()  # as good as a folder without permission, to root, too
-    note_drawing(tmp_path, "quick", "a", 1.0)
-    assert drawing_seconds(tmp_path) == {}
-
-
-def test_seconds_that_are_none_are_not_believed(tmp_path):
-    (tmp_path / pace.LEDGER).write_text('{"drawing": {"quick": {"a": -1, "b": NaN, "c": Infinity, "d": 2}}}')
-    assert drawing_seconds(tmp_path) == {("quick", "d"): 2.0}
+def test_a_cache_that_cannot_be_written_is_only_read(own_cache):
+    own_cache.mkdir(exist_ok=True)
+    (own_cache / "drawing").write_text("")  # as good as a folder without permission, to root, too
+    note_drawing("quick", "a", 1.0)
+    assert drawing_seconds("quick", "a") is None

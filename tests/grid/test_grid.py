@@ -19,7 +19,7 @@ from small_runs import Here, hard, left_in, taught
 from kit import grid, recipe
 from kit.errors import KitError
 from kit.grid import engines, schedule
-from kit.grid.durations import NOMINAL
+from kit.grid.durations import FORWARD, NOMINAL
 from kit.grid.engines import Task, default_jobs
 from kit.grid.training import begin_all, train_all
 from kit.methods.complexity import stages as complexity_gap
@@ -203,7 +203,7 @@ def test_the_longest_chain_of_runs_is_the_most_urgent():
     student, alone = taught(big), hard(seed=9)
     runs = grid.Grid(with_teachers([student, alone]))
     forward, backward = flops_per_image(big.student, 8)
-    own = 3 * 32 * (flops_per_image(student.student, 8)[1] * 1 + forward * 0.8) / NOMINAL["cpu"]
+    own = 3 * 32 * (flops_per_image(student.student, 8)[1] * 1 + FORWARD * forward * 0.8) / NOMINAL["cpu"]
     assert student.recipe.stages[-1].teacher is None and student.recipe.stages[-2].until == 0.8
     chains = grid.critical_path(runs.tasks, runs.cost)
     assert chains[student.hash] == pytest.approx(own)
@@ -219,7 +219,7 @@ def test_logits_that_are_shared_are_paid_for_once():
     costs = {task.key: runs.cost(task) for task in runs.tasks}
     (logits,) = (task for task in runs.tasks if isinstance(task.about, grid.SharedLogits))
     forward, _ = flops_per_image(big.student, 8)
-    assert costs[logits.key] == pytest.approx(3 * 32 * forward / NOMINAL["cpu"])
+    assert costs[logits.key] == pytest.approx(FORWARD * 3 * 32 * forward / NOMINAL["cpu"])
     for student in students:
         assert costs[student.hash] == pytest.approx(3 * 32 * flops_per_image(student.student, 8)[1] / NOMINAL["cpu"])
     unshared = grid.Grid(students[:1])
@@ -229,7 +229,7 @@ def test_logits_that_are_shared_are_paid_for_once():
     longer = taught(big, stages=recipe.eq1(5, "hinton"), epochs=6)  # half of its teacher's logits are in the cache
     half = grid.Grid([longer])
     (task,) = half.tasks
-    whole, none = (half._pace.seconds(longer, {"big": share}) for share in (0.0, 1.0))
+    whole, none = (half.pace.seconds(longer, {"big": share}) for share in (0.0, 1.0))
     assert half.cost(task) == pytest.approx((whole + none) / 2) and whole > 1.1 * none > 0
 
 

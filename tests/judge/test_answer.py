@@ -120,9 +120,37 @@ def test_one_seed_tells_nothing():
 
 def test_at_chance_nothing_is_recommended():
     sentence = said(frame(10, 10.1, 10, 9.9, scale=5))
-    assert "not even the best row is told from guessing: hard labels, no teacher (chance 10 %)" in sentence
+    assert "not even the best row is told from guessing: T=4, hinton (chance 10 %)" in sentence
     assert "use " not in sentence
     assert "use " in said(frame(10, 10.1, 10, 9.9, scale=5), classes=1000)  # where chance is 0.1 %
+
+
+def test_where_one_row_alone_may_be_guessing_another_is_used():
+    """Hard labels scatter around chance, so that no dearer row is told from them; ordinary distillation does not."""
+    made = frame(12, 14, 10, 10)
+    made.loc[made["temperature"] == "hard labels", "test_top1"] += [0.08, -0.08, 0.05, -0.05, 0.0]
+    sentence = said(made)
+    assert "best row" not in sentence and sentence.endswith(": use ordinary distillation.")
+    assert "hard labels, the adaptive temperature and the small teacher are not told from guessing; " in sentence
+    assert "hard labels cannot be told from ordinary distillation" in sentence
+
+
+def lose(made: pd.DataFrame, label: str, *seeds: int) -> None:
+    """Takes what was measured of a row at these seeds away."""
+    gone = (made["temperature"] == label) & made["seed"].isin(seeds)
+    made.loc[gone, ["test_top1", "all_flops"]] = math.nan
+    made.loc[gone, "status"] = "did not finish: killed"
+
+
+def test_a_row_that_shares_no_two_seeds_is_not_what_is_used():
+    made = frame(80, 83, 86, 86)
+    lose(made, "hard labels", 1, 2, 3, 4)
+    sentence = said(made)
+    assert sentence.startswith("On pets (5 seeds) the adaptive temperature helps (+3.0 ± ")
+    assert "; hard labels has fewer than two seeds in common with it and costs " in sentence
+    for label in ("T=4", "adaptive"):
+        lose(made, label, 1, 2, 3, 4)
+    assert "nothing can be told: no two rows have two seeds in common, so ask" in said(made)
 
 
 def test_a_row_of_which_nothing_finished_is_said_and_left_out():
@@ -140,9 +168,7 @@ def test_a_row_of_which_nothing_finished_is_said_and_left_out():
 
 def test_rows_that_share_no_two_seeds_are_said():
     made = frame(80, 83, 83, 83)
-    gone = (made["temperature"] == "T=4") & (made["seed"] > 0)
-    made.loc[gone, ["test_top1", "all_flops"]] = math.nan
-    made.loc[gone, "status"] = "did not finish: killed"
+    lose(made, "T=4", 1, 2, 3, 4)
     assert "ordinary distillation has fewer than two seeds in common with it and costs" in said(made)
 
 

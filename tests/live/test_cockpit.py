@@ -19,18 +19,15 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import torch
 from foreign_networks import own_file
 from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import Field, create_model
-from scipy.special import softmax
 
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.live import snapshot
 from kit.live.cockpit import NONE, cockpit, sentence
-from kit.live.drawn import distributions
 from kit.live.lane import slider
 from kit.live.page import SILENCE, Page
 from kit.live.plots import POINTS, Panel, _nice, bound, curves, message, thinned
@@ -42,7 +39,7 @@ from kit.runs.store import find
 from kit.runs.training import train
 from kit.show import style
 from kit.show.artefacts import save
-from kit.temperature import Adaptive, Policy
+from kit.temperature import Adaptive, Fixed, Policy
 from kit.training import steering
 from kit.training.kind import code_of
 from kit.training.steering import Event
@@ -543,24 +540,6 @@ def test_curves_of_nothing_are_empty_axes():
     assert all(isinstance(panel, Panel) and panel.low < panel.high for panel in shown.panels)
 
 
-@pytest.mark.parametrize("true", [0, 7, 11])
-def test_bars_are_the_softened_distributions_with_the_true_class_among_them(true):
-    zt, zs = np.random.RandomState(3).randn(2, 12)
-    classes = [f"class {c}" for c in range(12)]
-    shown = distributions(torch.tensor(zt), torch.tensor(zs), 3.0, classes, true)
-    pt, ps = softmax(zt / 3), softmax(zs / 3)
-    chosen = [classes.index(name) for name, *_ in shown["rows"]]
-    assert len(chosen) == 8 and {true, int(zs.argmax()), int(zt.argmax())} <= set(chosen)
-    assert zt[chosen].tolist() == sorted(zt[chosen], reverse=True)
-    for c, (_, teacher, student, marked) in zip(chosen, shown["rows"], strict=True):
-        assert (teacher, student, marked) == (pytest.approx(pt[c]), pytest.approx(ps[c]), c == true)
-    left = [1 - p[chosen].sum() for p in (pt, ps)]
-    assert shown["others"] == f"4 other classes: teacher {left[0]:.2f}, student {left[1]:.2f}"
-    assert max(*pt[chosen], *ps[chosen]) <= shown["end"]
-    alone = distributions(None, torch.tensor(zs), 3.0, classes, true)
-    assert all(teacher is None for _, teacher, *_ in alone["rows"]) and "teacher" not in alone["words"]
-
-
 def test_the_slopes_axis_always_has_an_end():
     for reach in np.geomspace(1e-9, 1e3, 2000):
         assert reach <= _nice(float(reach)) <= 2.7 * reach
@@ -876,6 +855,39 @@ def test_sessions_beside_each_other_keep_step(opened):
     wait(lambda: a.state.step > before + 20 or a.state.phase == "finished")  # who pauses is not waited for
     one.compare.value = False
     phase(one, "finished")
+
+
+def test_who_has_finished_is_not_begun_again_while_another_catches_up(opened):
+    one = opened()
+    first = one.lanes[0].session
+    one.start()
+    one.lanes[0].k.value = 6
+    phase(one, "finished")
+    steered = first.state
+    assert steered.events
+    one.role.value = "cifar-100"  # waits for Reset
+    one.compare.value = True
+    second = one.lanes[1].session
+    one.lanes[1].temperature.value = "T = 20, Eq. (1) hinton"
+    wait(lambda: second.state.phase == "ready" and second.run.recipe.stages[0].temperature == Fixed(T=20))
+    assert second.run.data == first.run.data and one.lanes[1].rate.disabled
+    one.draw()
+    assert "Reset makes" not in one.status.value
+    one.step()
+    wait(lambda: second.state.step == 1)
+    one.draw()
+    assert not one.start_button.disabled
+    one.start()
+    phase(one, "finished")
+    one.draw()
+    assert first.state is steered and not one.start_button.disabled
+    one.lanes[0].k.value = 9  # acts in its next run, as is said
+    one.start()
+    wait(lambda: not first.state.events and first.state.phase == "finished")
+    assert second.state.phase == "finished" and np.nanmax(first.state.history.t) == 9
+    done = [lane.session.state for lane in one.lanes]
+    one.start()  # both are done: both begin again
+    wait(lambda: all(lane.session.state is not before for lane, before in zip(one.lanes, done, strict=True)))
 
 
 def test_closing_ends_every_thread_within_a_second(opened):

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.grid.durations import images_of
+from kit.grid.durations import FORWARD, images_of
 from kit.live import session as sessions
 from kit.live.session import Session, Settings
 from kit.live.stream import LENT
@@ -227,8 +227,8 @@ def test_progress_counts_all_teachers_that_a_stage_asks_at_once_and_a_given_run_
     forward, step = flops_per_image(run.student, run.data.px)
     of_teachers = sum(flops_per_image(teacher.student, run.data.px)[0] for teacher in (small, big))
     images, answered = images_of(both), run.data.train_images  # in the end, on the training split
-    work = images * (step + of_teachers) + answered * forward
-    answers = answered * flops_per_image(big.student, run.data.px)[0]
+    work = images * (step + FORWARD * of_teachers) + FORWARD * answered * forward
+    answers = FORWARD * answered * flops_per_image(big.student, run.data.px)[0]
     found = shares([both, given])
     assert found == pytest.approx({both: work / (work + answers), given: answers / (work + answers)})
 

@@ -392,8 +392,12 @@ def test_a_policy_that_removes_all_layers_is_recorded_and_falls_back(setting):
 def test_a_candidate_that_diverges_is_recorded(setting):
     search = student_search.search(setting, seed=21)
     asked = search.ask()
-    search.tell({run: Failure(run, "the loss is not a finite number at step 1") for run in asked})
+    failed = {run: Failure(run, "the loss is not a finite number at step 3", 3) for run in asked}
+    search.tell(failed)
     assert search.lines[0]["reward"] == -1.0 and "not a finite number" in search.lines[0]["note"]
+    search._asked = [*search._asked, *search._asked]
+    search.tell(failed)
+    assert search.found().spent.steps == 3 * len({run.hash for run in asked})  # each network once
 
 
 def test_layers_are_shrunk_from_the_best_cut_network(setting):

@@ -136,5 +136,5 @@ def test_a_checkpoint_of_theirs_teaches(own_cache, tmp_path):
 def test_a_name_that_is_none_is_refused():
     with pytest.raises(KitError, match="network 'cifar:resnet21' is not known; nearest: .*resnet20"):
         named("cifar:resnet21")
-    with pytest.raises(KitError, match="'cifar:inception' is not known; nearest: one of resnet8, resnet14"):
+    with pytest.raises(KitError, match="'cifar:inception' is not known; allowed: resnet8, resnet14.* and 14 more"):
         named("cifar:inception")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,13 @@ from scipy import stats
 from kit.cam import scores as cam_scores
 from kit.cam.heat_maps import maps
 from kit.data import load
+from kit.errors import KitError
 from kit.grid.training import train_all
 from kit.paper import figure2
 from kit.paper.claims import FAILS, HOLDS, NONE
 from kit.paper.figure2 import OURS, Scenes, compared, paired
 from kit.paper.plan import Plan, runs_of
-from kit.runs.store import Result
+from kit.runs.store import Failure, Result
 
 # ---- numbers made by hand --------------------------------------------------------------------------------------------
 
@@ -148,6 +150,32 @@ def test_there_is_a_line_for_every_network_and_image(small):
     has_float = scenes.shortcuts.any((1, 2))
     one = students[(students["temperature"] == "T=5") & (students["empty"] == 0)]
     np.testing.assert_array_equal(one["energy_shortcut"].notna(), has_float[one["image"]])
+
+
+def test_an_explained_model_that_failed_costs_its_own_seed_alone(small, monkeypatch):
+    """Of two explained models and two seeds, one model failed at one of them: its students cannot have finished."""
+    plan, _, _, scenes, *_ = small
+    rows = figure2.table(plan, 2, readings=("printed",))
+    lost = rows[0].runs[1].teachers["big"]
+    network = rows[0].runs[0].student
+    monkeypatch.setattr(figure2, "find", lambda run: None if run == lost else SimpleNamespace(student=network.build))
+    failed = {run: Failure(run, "made to fail") for row in rows for run in row.runs}
+    few = replace(scenes, x=scenes.x[:2], labels=scenes.labels[:2])
+    seen = [(each.teacher, each.temperature, each.seed) for each in figure2.subjects(rows, failed, few)]
+    there = {"ResNet-50": [7], "VGG-19": [7, 8]}
+    assert seen == [(big, of, seed) for big in there for of in ("teacher", "random weights") for seed in there[big]]
+    monkeypatch.setattr(figure2, "find", lambda run: None)
+    with pytest.raises(KitError, match="no explained model finished"):
+        figure2.scores(list(figure2.subjects(rows, failed, few)), few)
+
+
+def test_students_that_failed_leave_the_claims_without_a_verdict():
+    frame = made(0.1)
+    whole = figure2.verdicts(frame, Plan.of("smoke"))
+    lost = figure2.verdicts(frame[frame["temperature"] != "adaptive"], Plan.of("smoke"))
+    of_ours = whole["claim"].str.startswith("adaptive")
+    assert lost["claim"].tolist() == whole["claim"].tolist()
+    assert lost["verdict"].tolist() == whole["verdict"].mask(of_ours, NONE).tolist()
 
 
 def test_a_student_is_compared_with_the_teacher_of_its_own_seed(small):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import made_cache
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from caches import new_cache
@@ -50,6 +52,30 @@ def test_a_temperature_of_ones_own_is_a_row_of_table_2(tmp_path, monkeypatch):
     assert table2.verdicts(frame, plan).equals(table2.verdicts(without, plan))  # they are about the paper's rows
     words = [text.get_text() for ax in paper_figures.table_2(plan, rows, frame).picture().axes for text in ax.texts]
     assert "mine" in words
+
+
+@pytest.mark.parametrize("table", [table2, table3])
+def test_it_is_judged_against_each_of_the_papers_rows(table):
+    """By the mean over configurations, of the seeds at which all finished, apart from the paper's claims."""
+    rng, roles, seeds = np.random.default_rng(0), ("cifar-10", "imagenet") if table is table3 else ("cifar-100",), 4
+    keys = [*table.PROCEDURES, MINE]
+    top1 = rng.uniform(0.5, 0.9, (len(roles), len(keys), seeds))
+    lines = [
+        {"group": role, "role": role, "temperature": label, "reading": reading, "seed": seed, "test_top1": value}
+        for role, of_role in zip(roles, top1, strict=True)
+        for (label, reading), of_row in zip(keys, of_role, strict=True)
+        for seed, value in enumerate(of_row)
+    ]
+    frame = pd.DataFrame(lines)
+    frame.loc[(frame["temperature"] == "mine") & (frame["seed"] == 3) & (frame["role"] == roles[-1]), "test_top1"] = (
+        None
+    )
+    judged = table.own_verdicts(frame, Plan.of("smoke"))
+    assert set(judged["claim"]) == {"mine, by image raises test Top-1"} and set(judged["n"]) == {3}
+    assert judged["against"].tolist() == [", ".join(key) for key in table.PROCEDURES]
+    wanted = 100 * (top1[:, -1:] - top1[:, :-1])[:, :, :3].mean(axis=(0, 2))
+    assert judged["effect"].tolist() == pytest.approx(wanted.tolist())
+    assert table.own_verdicts(frame[frame["temperature"] != "mine"], Plan.of("smoke")).empty
 
 
 def test_it_stands_in_every_configuration_of_table_3():

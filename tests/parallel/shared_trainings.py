@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import torch
 from small_trainings import dataset, linear, teachers
@@ -21,7 +22,7 @@ from kit.recipe import HardLabels, Moment, Recipe, Stage
 from kit.runs.checkpoint import Checkpoints
 from kit.several import Entropy, Weighted, several
 from kit.siblings.normkd import ByDeviation
-from kit.temperature import Adaptive
+from kit.temperature import Adaptive, Policy
 from kit.trainer import Training
 from kit.training.forward import Machine
 from kit.training.history import Diverged
@@ -104,6 +105,25 @@ def several_teachers(ranks: Ranks) -> dict:
     made = Recipe(stages=(stage,), epochs=2, batch=12, pad=1, lr=0.02)
     training = Training(made, DATA, linear(1), sharp(), seed=0, machine=Machine(ranks=ranks)).run()
     return of(training) | training.history.traces
+
+
+class Patient(Policy):
+    """Somebody's temperature, who never thought of several processes: t falls by the share of images agreed on."""
+
+    kind: Literal["patient"] = "patient"
+    start: ClassVar[float] = 5.0
+
+    def next(self, t: float, at: Moment) -> float:
+        return t * (1 - 0.5 * (at.zs.argmax(-1) == at.zt.argmax(-1)).double().mean().item())
+
+    def is_cold(self, t: float) -> bool:
+        return t < 2
+
+
+def by_somebody(ranks: Ranks) -> dict:
+    made = Recipe(stages=recipe.big_teacher_only(Patient()), epochs=2, batch=12, pad=1, lr=0.02)
+    known = {"big": Double(sharp()["big"])}
+    return of(Training(made, DATA, Double(linear(1)), known, seed=0, machine=Machine(ranks=ranks)).run())
 
 
 def with_dropout(ranks: Ranks) -> Training:
@@ -198,6 +218,7 @@ def scenarios(ranks: Ranks, folder: Path) -> dict[str, dict]:
     return {
         "three steps": three_steps(ranks),
         "several teachers": several_teachers(ranks),
+        "by somebody": by_somebody(ranks),
         "dropout": of(with_dropout(ranks).run()),
         "resumed": resumed(ranks, folder),
         "elsewhere": elsewhere(ranks, folder),

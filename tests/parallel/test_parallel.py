@@ -123,6 +123,13 @@ def test_a_student_with_batch_norm_and_dropout_is_that_of_one_process_in_single_
 
 
 @pytest.mark.numerics
+def test_a_temperature_that_knows_nothing_of_processes_is_the_mean_of_theirs(alone, two):
+    ours = alone["by somebody"]
+    assert [stage["ended_by"] for stage in ours["metrics"]["stages"]] == ["temperature", "budget"]
+    near(ours, two[0]["by somebody"], weights=1e-4, t=1e-6)
+
+
+@pytest.mark.numerics
 def test_what_is_recorded_of_several_teachers_is_of_all_images(alone, two):
     ours, theirs = (of["several teachers"] for of in (alone, two[0]))
     for name in ("t", "t_least", "t_most", "weight_small", "weight_big", "pull_small", "pull_big"):
@@ -130,7 +137,7 @@ def test_what_is_recorded_of_several_teachers_is_of_all_images(alone, two):
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("name", ["three steps", "several teachers", "dropout"])
+@pytest.mark.parametrize("name", ["three steps", "several teachers", "by somebody", "dropout"])
 def test_all_ranks_have_the_same_student_history_and_metrics_bit_for_bit(name, two):
     assert same(two[0][name], two[1][name])
 

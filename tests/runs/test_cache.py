@@ -46,7 +46,7 @@ def folders(place: Path) -> dict[str, dict[str, bytes]]:
 def test_what_is_kept_keeps_its_teachers(own_cache):
     small, big = train(hard(width=3)).run, train(hard(width=4)).run
     student, other = train(taught(big, small)).run, train(hard(seed=5)).run
-    with pytest.raises(KitError, match="run '0123' to keep is not in the cache, so nothing was removed"):
+    with pytest.raises(KitError, match="run '0123' is not in the cache, "):
         prune(keep=["0123"])
     assert len(cached()) == 4
     assert prune(keep=[student.hash]) == 1

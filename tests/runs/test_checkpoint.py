@@ -19,7 +19,6 @@ from small_trainings import DATA, PX, cnn, hard, history, same_weights, teachers
 from torch import nn
 
 from kit import recipe
-from kit.errors import KitError
 from kit.methods import prokt
 from kit.recipe import Recipe
 from kit.runs import checkpoint
@@ -241,15 +240,6 @@ def test_short_runs_write_none_and_long_ones_now_and_then(tmp_path, monkeypatch)
     assert seen[11] == seen[15] == [12]
     assert seen[16] == [12, 17]  # within an epoch after 300 s
     assert seen[17] == [17, 18]  # at an epoch's end after 10 s
-
-
-def test_the_interval_is_checked(monkeypatch):
-    for word in ("soon", "-1", "nan"):
-        monkeypatch.setenv("KIT_CHECKPOINT_S", word)
-        with pytest.raises(KitError, match=f"KIT_CHECKPOINT_S '{word}' is not allowed"):
-            checkpoint.intervals()
-    monkeypatch.setenv("KIT_CHECKPOINT_S", "2.5")
-    assert checkpoint.intervals() == (2.5, 2.5)
 
 
 # ---- whole runs ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from torch import nn
 
 from kit.data.augment import normalise
 from kit.errors import KitError
-from kit.grid.durations import NOMINAL, Pace
+from kit.grid.durations import FORWARD, NOMINAL, Pace
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
@@ -150,7 +150,7 @@ def test_its_training_is_charged_is_the_same_again_and_is_part_of_the_identity(b
     first = train(run)
     assert first.metrics["student_flops"] > 0 and first.seconds > 0
     answers = run.data.train_images * flops_per_image(CNN, run.data.px)[0]
-    assert Pace().seconds(run) == pytest.approx(answers / NOMINAL["cpu"])
+    assert Pace().seconds(run) == pytest.approx(FORWARD * answers / NOMINAL["cpu"])
     assert answers < first.metrics["student_flops"] < 2 * answers  # even of a network as small as this
     assert run.model_dump(mode="json")["weights"] == {"sha256": run.weights.sha256, "head": "fc"}
     assert run.title.endswith(f"given weights {run.weights.sha256[:8]}, head trained")

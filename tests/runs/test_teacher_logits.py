@@ -15,12 +15,10 @@ from small_runs import Here, hard, spec
 import kit.runs.logits
 from kit import recipe
 from kit.data.augment import mixed
-from kit.errors import KitError
 from kit.grid.shared import epochs_with, shared_logits
 from kit.grid.training import train_all
 from kit.models import ModelSpec
 from kit.recipe import Recipe
-from kit.runs import logits as teacher_logits
 from kit.runs.spec import Run
 from kit.runs.store import folder_of
 from kit.runs.training import compute_logits, start, train
@@ -279,10 +277,3 @@ def test_how_much_is_kept_can_be_limited(monkeypatch):
     monkeypatch.setenv("KIT_LOGITS_GB", str(3.9 * epoch / 1e9))
     list(compute_logits(run, "big", range(EPOCHS)))
     assert kept_logits(run, "big").missing(range(EPOCHS)) == [0, 1]  # those used longest ago have gone
-
-
-@pytest.mark.parametrize("word", ["much", "-1", "nan", "inf"])
-def test_a_limit_that_is_none_is_refused(word, monkeypatch):
-    monkeypatch.setenv("KIT_LOGITS_GB", word)
-    with pytest.raises(KitError, match=rf"^KIT_LOGITS_GB '{word}' is not allowed; allowed: a number of gigabytes"):
-        teacher_logits.limit()

@@ -28,6 +28,17 @@ def test_what_is_left_is_estimated_once_there_is_evidence():
     assert screen.getvalue().count("\n") == 1  # it is moved, and stays
 
 
+def test_what_is_left_follows_from_all_that_is_done(monkeypatch):
+    """A quarter in 100 s, then another in 1 s: as much is left as all of it took."""
+    with Bar(total=100, file=Terminal(), mininterval=0, miniters=1) as bar:
+        now = bar.start_t
+        monkeypatch.setattr(bar, "_time", lambda: now)
+        for seconds in (100, 1):
+            now += seconds
+            bar.update(25)
+        assert re.search(r"\| 01:41<01:41$", str(bar))
+
+
 def test_a_file_gets_a_line_now_and_then(monkeypatch):
     file, now = io.StringIO(), time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)

@@ -12,7 +12,9 @@ import pytest
 from kit.data.roles import real_folder
 from kit.errors import KitError
 from kit.files import cache_folder, ready_file, ready_folder
-from kit.runtime.environment import absolute, folder_from, switch
+from kit.runs.checkpoint import Checkpoints
+from kit.runs.logits import limit
+from kit.runtime.environment import absolute, folder_from, number_from, switch
 
 
 def test_a_folder_is_made_absolute_once_and_stays_the_same_one(tmp_path, monkeypatch):
@@ -82,3 +84,20 @@ def test_outputs_are_tried_before_the_work(tmp_path):
             ready_folder(wrong)
     with pytest.raises(KitError, match="it is a folder"):
         ready_file(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("word", ["much", "-1", "nan", "inf"])
+def test_what_is_no_number_is_one_line(word, monkeypatch, tmp_path):
+    for variable, unit, read in (
+        ("KIT_LOGITS_GB", "gigabytes", limit),
+        ("KIT_CHECKPOINT_S", "seconds", lambda: Checkpoints(tmp_path, {})),
+    ):
+        monkeypatch.setenv(variable, word)
+        with pytest.raises(KitError, match=f"^{variable} '{word}' is not allowed; allowed: a number of {unit} from 0"):
+            read()
+
+
+@pytest.mark.parametrize(("word", "number"), [(None, 4.0), ("", 4.0), ("0", 0.0), ("2.5", 2.5)])
+def test_a_number_is_read_or_the_default(word, number, monkeypatch):
+    monkeypatch.setenv("KIT_LOGITS_GB", word) if word is not None else monkeypatch.delenv("KIT_LOGITS_GB", False)
+    assert number_from("KIT_LOGITS_GB", 4.0, "gigabytes") == number

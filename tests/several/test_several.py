@@ -223,7 +223,7 @@ def test_a_teacher_with_larger_logits_has_no_more_influence_once_levelled(policy
         at = moment(zt=pair)
         given = thermostat.given(at)
         Weighted()(at := moment(given, zt=pair))
-        thermostat.observe(at, [given])
+        thermostat.observe(at, [at])
         pulls[level] = at.recorded["pull_twice"] / at.recorded["pull_once"]
         moved[level] = thermostat.t
     assert pulls[True].item() == pytest.approx(1, rel=1e-6)
@@ -391,6 +391,12 @@ def test_a_temperature_of_other_weights_than_the_loss_has_is_refused(objective, 
     said = f"temperature 'together' of {followed!r} is not allowed; allowed: {has!r}, the loss's"
     assert str(raised.value) == said
     several(("small", "big"), objective, Together(rate=1.0, weights=has))
+
+
+@pytest.mark.parametrize("temperature", [Graduation(rate=1.0), OneAtATime(rate=1.0)], ids=lambda policy: policy.kind)
+def test_averages_with_one_temperature_a_teacher_are_refused_before_they_begin_to_differ(temperature):
+    with pytest.raises(KitError, match=f"^temperature '{temperature.kind}' is not allowed with loss 'averaged'; "):
+        several(("small", "big"), Averaged(), temperature)
 
 
 def test_a_teacher_named_twice_and_one_of_other_classes_are_refused(teachers):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -191,3 +193,12 @@ def test_a_class_that_is_no_number_is_refused(own_cache, folder, tmp_path, capsy
         ["cam", "--run", run.hash, "--images", str(folder), "--out", str(tmp_path / "out"), f"--class={word}"], capsys
     )
     assert word in line and "allowed: " in line
+
+
+def test_a_folder_that_may_not_be_listed_is_one_line(tmp_path, monkeypatch):
+    def closed(folder):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(folder))
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(KitError, match=r"cannot be read \(Permission denied\); allowed: folders that may be listed"):
+        of_folder(tmp_path, 16)

@@ -124,6 +124,16 @@ def test_without_segmentations_and_marks_no_word_is_said_of_hulls_and_shortcuts(
     assert claims < {c.text.replace("hull", "oriented box") for c, _ in figure2.claims(with_hulls)} and len(claims) == 7
 
 
+def test_of_a_role_without_regions_no_word_is_said_of_any(grid):
+    plan, rows, scenes, subjects, _ = grid
+    scenes = replace(scenes, masks=None, boxes=None, shortcuts=None)
+    frame = figure2.scores(subjects, scenes)
+    figure = cam_figures.fig2(subjects, scenes, frame, figure2.shown(frame, drawn=2, extremes=1), plan, rows)
+    drawn = [figure, *(table.picture() for table in tables(frame, plan, rows))]
+    for words in (" ".join(text.get_text() for text in each.findobj(Text)) for each in drawn):
+        assert "hull" not in words and "outlined" not in words and "energy" not in words, words
+
+
 # ---- the widget ------------------------------------------------------------------------------------------------------
 
 
@@ -275,7 +285,7 @@ def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
     out = ["--out", tmp_path / "out"]
     of_run = ["--run", run.hash, "--images", folder, *out]
     line = refused([*of_run, "--layer", "layer9"], capsys)
-    assert "layer 'layer9' is not known; allowed: conv1, " in line and "layer4" in line
+    assert "layer 'layer9' is not known; allowed: layer4, " in line and line.endswith(" more")
     assert "--limit 3 is of a run's test split" in refused([*of_run, "--limit", "3"], capsys)
     assert "method 'cam' is not known" in refused([*of_run, "--method", "cam"], capsys)
     assert "class 99 is out of range; allowed: 0 to 12" in refused([*of_run, "--class", "99"], capsys)

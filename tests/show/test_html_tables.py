@@ -15,7 +15,7 @@ from scipy import stats
 from kit.derivation import section_1_1_claims
 from kit.errors import KitError
 from kit.paper import headlines, table3
-from kit.paper.claims import Claim, judged
+from kit.paper.claims import Claim, explained, judged, readable, tally
 from kit.paper.plan import Plan
 from kit.show import Measure, picture, png_bytes, save
 from kit.show.html_tables import (
@@ -30,7 +30,7 @@ from kit.show.html_tables import (
 )
 from kit.show.run_tables import costs_table, record, runs_table
 from kit.show.style import new_figure
-from kit.show.table_pictures import compare_table, table_picture, verdicts_picture
+from kit.show.table_pictures import compare_table, table_picture
 
 VOID = {"path", "img"}  # drawn or empty: never closed by a tag of their own
 
@@ -214,7 +214,10 @@ def test_what_is_saved_is_the_picture(tmp_path):
                 plain_table(roles, "a", "b", merge=["role"]),
                 table_picture(roles, "a", "b", merge=["role"]),
             ),
-            (judged_table(told, "a", "b", "n"), verdicts_picture(told, "a", "b", "n")),
+            (
+                judged_table(told, "a", "b", "n"),
+                table_picture(readable(told), f"a: {tally(told)}", f"b · {explained(told, 'n')}"),
+            ),
         )
     ):
         paths = save(table, f"t{i}", tmp_path / "table"), save(figure, f"t{i}", tmp_path / "figure")

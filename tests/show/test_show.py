@@ -23,17 +23,22 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
+from scipy.special import softmax
+from small_runs import hard
 
 from kit import recipe
 from kit.derivation import gradient_curves
 from kit.errors import KitError
-from kit.losses import eq1_hinton, eq1_printed, softened, temperature_gradient
+from kit.losses import eq1_hinton, eq1_printed, temperature_gradient
 from kit.paper import table3
 from kit.paper.claims import FAILS, HOLDS, OPEN, Claim, judged
 from kit.paper.plan import Plan
+from kit.runs.spec import Run
+from kit.runs.training import train
 from kit.show import (
     claims_at_a_glance,
     derivation_plots,
+    html_tables,
     pages,
     panels,
     paper_figures,
@@ -43,6 +48,7 @@ from kit.show import (
     tables,
 )
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
+from kit.show.explore import explore
 from kit.show.widgets import temperature_explorer
 from kit.temperature import Adaptive
 
@@ -378,10 +384,10 @@ def all_figures() -> dict[str, Figure]:
         "table": table_pictures.table_picture(
             pd.DataFrame({"ref": ["[10]", "[11]"], "method": method, "s": [18040, None]}), **text
         ),
-        "verdicts": table_pictures.verdicts_picture(judged(claims_made(6)), "Judged", CAPTION, "seeds of something"),
+        "verdicts": html_tables.judged_table(judged(claims_made(6)), "Judged", CAPTION, "seeds of something").picture(),
         "glance": claims_at_a_glance({f"Table {n}": judged(claims_made(10 * n)) for n in range(1, 6)}, CAPTION),
         "glance at a few": claims_at_a_glance({"Table 1": judged(claims_made(3, seeds=1))}, CAPTION),
-        "sweep": plots.sensitivity(sweep, "rate", ["acc", "s"], reference={"acc": {"T=20": 56.7, "T=5": 56.8}}, **text),
+        "sweep": plots.sensitivity(sweep, "rate", ["acc", "s"], **text),
         "images": pages.contact_sheet(images, [f"class {i}: something" for i in range(11)], 4, **text),
         "bars": softened_bars(zt[0], zs[0], 4, true=3, **text),
         "gradient": gradient_terms(zt, zs, 7, 20, **text),
@@ -514,17 +520,40 @@ def test_contact_sheet_refuses_what_is_no_image():
         pages.contact_sheet(np.zeros((3, 8, 8, 3)))
 
 
-def test_bars_are_the_softened_distributions():
+@pytest.mark.parametrize("true", [0, 7, 11])
+def test_bars_are_the_softened_distributions_with_the_true_class_among_them(true):
+    zt, zs = np.random.RandomState(3).randn(2, 12)
+    classes = [f"class {c}" for c in range(12)]
+    shown = panels.distributions(torch.tensor(zt), torch.tensor(zs), 3.0, classes, true)
+    pt, ps = softmax(zt / 3), softmax(zs / 3)
+    chosen = [classes.index(name) for name, *_ in shown["rows"]]
+    assert len(chosen) == 8 and {true, int(zs.argmax()), int(zt.argmax())} <= set(chosen)
+    assert zt[chosen].tolist() == sorted(zt[chosen], reverse=True)
+    for c, (_, teacher, student, marked) in zip(chosen, shown["rows"], strict=True):
+        assert (teacher, student, marked) == (pytest.approx(pt[c]), pytest.approx(ps[c]), c == true)
+    left = [1 - p[chosen].sum() for p in (pt, ps)]
+    assert shown["others"] == f"4 other classes: teacher {left[0]:.2f}, student {left[1]:.2f}"
+    assert max(*pt[chosen], *ps[chosen]) <= shown["end"]
+    alone = panels.distributions(None, torch.tensor(zs), 3.0, classes, true)
+    assert all(teacher is None for _, teacher, *_ in alone["rows"])
+    assert "teacher" not in alone["words"] + alone["others"]
+    sure = (panels.distributions(z, z, 1.0, classes, true) for z in 30 * torch.randn(100, 12))
+    assert not any("-0.00" in each["others"] for each in sure)
+
+
+def test_bars_are_drawn_as_described_and_without_a_teacher_the_students_alone():
     zt, zs, y = logits()
-    figure = softened_bars(zt[0], zs[0], 4.0, top=5, true=int(y[0]))
-    ax = figure.axes[0]
-    teacher = [bar.get_width() for bar in ax.containers[0]]
-    assert teacher[0] == pytest.approx(float(softened(zt[0].double(), 4.0).max()))
-    assert ax.get_yticklabels()[0].get_text().startswith("✓ ")
-    panel = panels.Softened(style.new_figure(300, 200).add_axes((0, 0, 1, 1)), CLASSES, top=4)
-    low = int(zt[0].argmin())
-    first = int(zs[0].argmax())
-    assert {low, first} <= set(panel.chosen(zt[0], zs[0], low)) and len(panel.chosen(zt[0], zs[0], low)) == 4
+    panel = panels.Softened(style.new_figure(300, 200).add_axes((0, 0, 1, 1)), CLASSES)
+    for teacher in (zt[0], None):
+        panel.update(teacher, zs[0], 4.0, int(y[0]))
+        rows = panels.distributions(teacher, zs[0], 4.0, panel.classes, int(y[0]))["rows"]
+        widths = [[bar.get_width() for bar in bars] for bars in (panel.teacher, panel.student)]
+        assert widths == [[each[1] or 0 for each in rows], [each[2] for each in rows]]
+        names = [label.get_text() for label in panel.ax.get_yticklabels()]
+        assert names == [f"✓ {each[0]}" if each[3] else each[0] for each in rows]
+        said = [text.get_text() for text in panel.legend.texts if text.get_visible()]
+        assert said == (["teacher"] if teacher is not None else []) + ["student"]
+        assert ("teacher" in panel.others.get_text()) == (teacher is not None)
 
 
 def test_gradient_panel_has_the_closed_form():
@@ -545,6 +574,17 @@ def test_gradient_panel_has_the_closed_form():
 def explorer():
     zt, zs, y = logits()
     return temperature_explorer(zt, zs, y, CLASSES, images=np.zeros((64, 16, 16, 3), np.uint8))
+
+
+def test_a_run_is_explored_with_the_teacher_that_it_has():
+    big = hard(epochs=1)
+    stage = recipe.eq1(20)[0].model_copy(update={"teacher": "small"})
+    how = big.recipe.model_copy(update={"stages": (stage,)})
+    run = Run(data=big.data, student=big.student, recipe=how, teachers={"small": big})
+    found = {each: train(each) for each in (big, run)}
+    assert explore(found[run], images=5).k.value == 20
+    with pytest.raises(KitError, match="has no teacher; allowed: a run whose student learns from one"):
+        explore(found[big])
 
 
 def test_k_moves_the_picture_and_holds_t(explorer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,26 +133,44 @@ def test_dist_is_one_less_pearsons_correlation_by_image_and_by_class(t_squared):
     assert Correlated(t_squared=t_squared)(moment(4.0)).item() == pytest.approx(wanted, rel=1e-6)
 
 
-def test_ctkd_climbs_as_sgd_on_a_turned_gradient_does():
-    """Against torch's SGD on g, its gradient by autograd times λ, over steps in which λ rises."""
-    thermostat = Thermostat(Learned(), ["big"])
+@pytest.mark.parametrize("names", [("big",), ("big", "small")])
+@pytest.mark.parametrize("own", [None, 0.05])
+def test_ctkd_climbs_as_sgd_on_a_turned_gradient_does(names, own):
+    """Against torch's SGD on g, its gradient by autograd times λ, over steps in which λ rises and the student's
+    learning rate falls."""
+    thermostat = Thermostat(Learned(lr=own), names)
     assert thermostat.t == pytest.approx(15.62, abs=0.005)
     g = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     sgd = torch.optim.SGD([g], lr=0.05, momentum=0.9, weight_decay=5e-4)
     for step in range(8):
-        zs = logits(10 + step)
-        at = moment(1.0, zs=zs, step=step, stage_steps=96)  # λ has risen after 4 of 96
-        given = thermostat.given(at)
-        given = {name: Sides(*(side for side in each)) for name, each in given.items()}
-        Climbed()(moment(given["big"], zs=zs)).backward()
-        thermostat.observe(at, [given])
+        zs, falling = logits(10 + step), 0.05 * 0.5**step
+        zt = {name: logits(30 + i) for i, name in enumerate(names)}
+        at = replace(moment(1.0, zs=zs, step=step, stage_steps=96, lr=falling), logits=zt)  # λ has risen after 4 of 96
+        taught = replace(at, temperatures=thermostat.given(at))
+        Climbed()(taught).backward()
+        thermostat.observe(at, [taught])
         sgd.zero_grad()
         tau = 1 + 20 * torch.sigmoid(g)
-        Climbed()(moment(tau, zs=zs)).backward()
+        Climbed()(replace(at, temperatures=dict.fromkeys(names, sides(tau)))).backward()
         strength = 0.5 * (math.cos(math.pi * min(1.0, (step / 96) / (10 / 240))) + 1) - 1
         g.grad *= strength
+        sgd.param_groups[0]["lr"] = own or falling
         sgd.step()
         assert thermostat.t == pytest.approx(1 + 20 / (1 + math.exp(-g.item())), rel=1e-4)  # τ itself is float32
+
+
+def test_ctkds_learning_rate_in_a_training_is_the_students():
+    seen = []
+
+    class Watched(Learned):
+        def next(self, t, at):
+            seen.append(at.lr)
+            return super().next(t, at)
+
+    (stage,) = SIBLINGS["CTKD", "global"](2)
+    made = Recipe(stages=(stage.model_copy(update={"temperature": Watched()}),), epochs=2, batch=8, pad=1)
+    training = Training(made, DATA, cnn(3), {"big": teachers()["big"]}, seed=0).run()
+    assert seen == [row["lr"] for row in training.steps()] and seen[-1] < 0.1 * max(seen)
 
 
 def test_rising_ends_at_k():

@@ -16,21 +16,50 @@ from kit.temperature import Adaptive, Fixed
 from kit.training.kind import code_of
 
 OWN = """
+from functools import cache, partial
 from typing import ClassVar, Literal
-from kit.temperature import Policy
+import torch
+from kit.temperature import Fixed, Policy
 
 STEP = 0.5
+_LEAST = 1.25
 WORDS = {"one", "two", "three", "four"}
+WEIGHTS = torch.tensor([1.0, 3.0])
+WARM = Fixed(T=6)
 
 
 def less(t):
     return t - STEP
 
 
+def scaled(by, t):
+    return by * t
+
+
+@cache
+def root(t):
+    return t**0.5
+
+
+def damped(by):
+    def of(function):
+        return lambda *given: by * function(*given)
+    return of
+
+
+class Counted:
+    def often(self):
+        return 11
+
+
+half, HOW, counted = partial(scaled, 0.75), {"root": root, "less": less}, Counted()
+
+
 class Mine(Policy):
     kind: Literal["fixed"] = "fixed"
     T: float = 4.0
     start: ClassVar[float] = 4.0
+    _hidden: float = 9.0
 
     @property
     def here(self):
@@ -38,6 +67,11 @@ class Mine(Policy):
 
     def next(self, t, at):
         return max(least for least in (1.0, less(t)) if WORDS and "two" in {"one", "two", "three"})
+
+    @torch.no_grad()
+    @damped(0.125)
+    def of(self, t):
+        return counted.often() + half(t) + HOW["root"](t) + _LEAST + WEIGHTS + WARM.T + 13
 """
 
 
@@ -61,6 +95,15 @@ def made(source: str = OWN) -> type:
         ("start: ClassVar[float] = 4.0", "start: ClassVar[float] = 5.0"),
         ("return self.T", "return 2 * self.T"),
         ("(1.0, less(t))", "(1.5, less(t))"),  # within a comprehension
+        ("_LEAST = 1.25", "_LEAST = 1.5"),
+        ("[1.0, 3.0]", "[1.0, 4.0]"),
+        ("Fixed(T=6)", "Fixed(T=7)"),
+        ("scaled, 0.75", "scaled, 0.5"),
+        ("t**0.5", "t**0.25"),  # in a dictionary, behind a cache
+        ("damped(0.125)", "damped(0.25)"),
+        ("WARM.T + 13", "WARM.T + 14"),  # behind two decorators
+        ("return 11", "return 12"),  # by an object of a class of its own
+        ("_hidden: float = 9.0", "_hidden: float = 8.0"),
     ],
 )
 def test_changed_code_is_another_code(was, now):

@@ -77,6 +77,15 @@ def test_a_temperature_by_image_weighs_each_image_by_its_own_square():
     assert (row["t_used"], row["t_least"], row["t_most"]) == pytest.approx((t.mean(), t.min(), t.max()), rel=1e-5)
 
 
+def test_of_a_batch_in_parts_what_was_used_is_the_mean_over_its_images():
+    whole, parted = training(ByImage(pull=3)), training(ByImage(pull=3))
+    parted.micro_batches.count = 3  # of 8 images: 3, 3 and 2
+    for each in (whole, parted):
+        next(iter(each))
+    ours, theirs = ([each.steps()[0][name] for name in ("t_used", "t_least", "t_most")] for each in (parted, whole))
+    assert ours == pytest.approx(theirs, rel=1e-6)  # they are the teacher's alone, who has no statistics to move
+
+
 def test_a_temperature_a_side_weighs_by_their_product():
     trained = training(BySide(of_teacher=4, of_student=2))
     next(iter(trained))
@@ -114,8 +123,20 @@ def test_a_learned_temperature_gets_the_gradient_of_the_loss():
 
 # ---- a run of it -----------------------------------------------------------------------------------------------------
 
+
+class InTensors(Policy):
+    """Goes on with what it computes, without a thought to plain numbers: a tensor, in its memory one of numpy's."""
+
+    kind: Literal["in tensors"] = "in tensors"
+    start: ClassVar[float] = 4.0
+
+    def next(self, t: float, at):
+        at.memory["seen"] = np.float32(at.memory.get("seen", 0) + 0.1)
+        return 0.9 * t + at.zs.std() * at.memory["seen"]
+
+
 OWN = {"by image": (ByImage(), "big"), "one a teacher": (Graduating(k=3, rate=6), ("small", "big")),
-       "learned": (Learned(), "big"), "by side": (BySide(), "big")}  # fmt: skip
+       "learned": (Learned(), "big"), "by side": (BySide(), "big"), "in tensors": (InTensors(), "big")}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -231,8 +252,10 @@ class Shaped(Policy):
         (Shaped(gives=()), r"'shaped' gives a tensor \((\d+),\); allowed: a number, or a tensor \(\1, 1\) by image"),
         (Shaped(gives=(10,)), r"'shaped' gives a tensor \((\d+), 10\); allowed: a number, or a tensor \(\1, 1\) by"),
         (Shaped(gives="4"), "'shaped' gives '4'; allowed: a number, or a tensor"),
-        (Shaped(then="4"), "'shaped' goes on with '4'; allowed: a number or a tensor, or one a teacher"),
-        (Shaped(then=None), "'shaped' goes on with None; allowed: a number"),
+        (Shaped(gives={"small": 4.0}), "'shaped' gives none for teacher 'big'; allowed: one for each, or one for all"),
+        (Shaped(then="4"), "'shaped' goes on with '4'; allowed: one number, or one a teacher"),
+        (Shaped(then=None), "'shaped' goes on with None; allowed: one number"),
+        (Shaped(then=torch.ones(2)), r"'shaped' goes on with tensor\(\[1., 1.\]\); allowed: one number"),
     ],
 )
 def test_what_is_no_temperature_is_said(policy, said):

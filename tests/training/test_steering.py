@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 import pytest
@@ -21,8 +21,8 @@ from kit.models import ModelSpec
 from kit.recipe import Recipe
 from kit.runs.spec import DataSpec, Run, replayed
 from kit.runs.training import start, train
-from kit.temperature import Adaptive, Fixed, Scheduled
-from kit.training.steering import Event, Limits, read, steered, text
+from kit.temperature import Adaptive, Falling, Fixed, Scheduled
+from kit.training.steering import Event, Limits, checked, read, steered, text
 
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 
@@ -125,6 +125,22 @@ def test_wrong_values_are_refused_and_change_nothing(name, value):
         training.steer(name, value)
     assert name in str(raised.value) and "allowed" in str(raised.value) and "\n" not in str(raised.value)
     assert training.events == [] and training.thermostat.policy.k == 20
+
+
+class Bounded(Falling):
+    """Somebody's temperature, whose bound has other limits than the paper's."""
+
+    kind: Literal["bounded"] = "bounded"
+    k: float = Field(default=3.0, gt=0, lt=10)
+
+
+def test_what_several_stages_have_under_one_name_is_held_to_the_limits_of_all():
+    stages = (*recipe.big_teacher_only(Bounded())[:1], *recipe.big_teacher_only(Adaptive(rate=1), soft_end=0.9))
+    for given in (stages, stages[::-1]):
+        for value, allowed in [(0.5, "a number from 1"), (12.0, "a number above 0, below 10")]:
+            with pytest.raises(KitError, match=f"^k {value} is not allowed; allowed: {allowed}$"):
+                checked("k", value, given)
+        assert checked("k", 9, given) == 9.0
 
 
 @pytest.mark.parametrize(("name", "value"), [("k", 0.5), ("alpha", 1.1), ("rate", 0), ("k", float("nan"))])

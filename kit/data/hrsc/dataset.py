@@ -23,7 +23,6 @@ from kit.data.hrsc.crops import Window, crop_window, cut, cut_mask, hull_mask, r
 from kit.data.hrsc.format import (
     CLASSES,
     LEVELS,
-    STAND_IN_MARK,
     DamagedFile,
     Level,
     Scene,
@@ -36,7 +35,8 @@ from kit.data.hrsc.format import (
     read_shortcuts,
 )
 from kit.data.memory import first_per_class, in_memory
-from kit.errors import KitError
+from kit.data.stand_in import MARK
+from kit.errors import KitError, few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def hrsc_dataset(
     left_out += [
         f"{count} test ships: no training ship is a {CLASSES[class_id].name!r}" for class_id, count in unknown.items()
     ]
-    embedded = (root / STAND_IN_MARK).is_file()
+    embedded = (root / MARK).is_file()
     return in_memory(
         "hrsc2016",
         f"{'generated ship scenes' if embedded else 'HRSC2016'}, crops by {level}",
@@ -120,7 +120,7 @@ def hrsc_dataset(
         train_half,
         test_half,
         flip=True,  # seen from above; a mirrored carrier has its island to port, yet stays a carrier
-        skipped=damage.found,
+        skipped=tuple(damage.found),
         kind=HrscDataset,
         level=level,
         left_out=tuple(left_out),
@@ -230,14 +230,18 @@ def _read_each(
 def _rendered(
     half: str, examples: Sequence[_Example], class_ids: Sequence[int], px: int, damage: _Damage
 ) -> tuple[tuple[Tensor, Tensor], list[_Example]]:
-    """Renders (images uint8 (N, px, px, 3), labels int64 (N,)), and the N examples whose images are not damaged."""
+    """Renders (images uint8 (N, px, px, 3), labels int64 (N,)), and the N examples whose images are not damaged. Raises
+    KitError where a class has none."""
     pixels, seen = [], []
     for example, image in _read_each(read_image, examples, damage):
         if image is not None:
             pixels.append(resized_image(cut(image, example.window), px, Image.Resampling.BILINEAR))
             seen.append(example)
-    if not seen:
-        raise KitError(f"{damage.root}: every {half} image is damaged, first {damage.found[0]}")
+    found = {example.label for example in seen}
+    if lost := [example for example in examples if example.label not in found]:
+        names = few(sorted({repr(CLASSES[example.label].name) for example in lost}))
+        first = next(line for line in damage.found if Path(line.partition(": ")[0]).stem == lost[0].scene.image_id)
+        raise KitError(f"{damage.root}: every {half} image of {names} is damaged, first {first}; allowed: one of each")
     labels = torch.tensor([class_ids.index(example.label) for example in seen])
     return (torch.from_numpy(np.stack(pixels)), labels), seen
 

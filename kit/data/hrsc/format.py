@@ -10,7 +10,6 @@ Labels have three levels, as the class table has three layers, and an annotation
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,14 +24,11 @@ from defusedxml.ElementTree import ParseError, fromstring
 from PIL import Image
 
 from kit.data.picture import EXTENSIONS, read
-from kit.data.tree import folders_in, shown, spelt
-from kit.errors import KitError
+from kit.data.tree import folders_in, is_annotated, shown, spelt
+from kit.errors import KitError, said
 
 Level = Literal["ship", "category", "type"]
 LEVELS = get_args(Level)
-
-STAND_IN_MARK = "stand-in.json"  # lies in the root of a generated tree, so that it is never taken for the real one
-
 
 # ---- the class table -----------------------------------------------------------------------------------------------
 
@@ -181,7 +177,7 @@ def read_annotation(path: str | Path, damage: Callable[[DamagedFile], None] | No
     except DefusedXmlException:
         raise DamagedFile(path, "declares a DTD or entities; allowed: neither") from None
     except (ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
-        raise DamagedFile(path, f"is not well-formed XML ({_one_line(error)})") from None
+        raise DamagedFile(path, f"is not well-formed XML ({said(error)})") from None
     if root.tag != "HRSC_Image":
         raise DamagedFile(path, f"root element {root.tag!r} is not allowed; allowed: 'HRSC_Image'")
 
@@ -280,10 +276,6 @@ def _ship(fields: _Fields, width: float, height: float) -> Ship:
     )
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 # ---- a tree --------------------------------------------------------------------------------------------------------
 
 
@@ -310,8 +302,7 @@ def find_hrsc(folder: Path) -> Path | None:
     below = [deeper for child in (*named, folder) for deeper in folders_in(child)]
     above = [folder.parent] if folder.name in ("FullDataSet", "ImageSets", "Train", "Test") else []
     for root in (folder, *named, *below, *above):
-        published = os.path.isdir(root / "FullDataSet" / "Annotations") and os.path.isdir(root / "ImageSets")
-        if published or all(os.path.isdir(root / half / "Annotations") for half in ("Train", "Test")):
+        if is_annotated(root):
             return root
     return None
 
@@ -350,7 +341,7 @@ def _image_ids(path: Path) -> list[str]:
     try:
         ids = list(dict.fromkeys(path.read_text(encoding="utf-8-sig").split()))
     except (OSError, UnicodeDecodeError) as error:
-        raise KitError(f"{path}: cannot be read ({_one_line(error)})") from None
+        raise KitError(f"{path}: cannot be read ({said(error)})") from None
     for image_id in ids:
         if not re.fullmatch(r"[\w-]+", image_id):
             raise KitError(f"{path}: image id {image_id!r} is not allowed; allowed: letters, digits, - and _")
@@ -383,7 +374,7 @@ def _read_pixels(path: Path, size: tuple[int, int], mode: str | None) -> np.ndar
         others = ", ".join(sorted(shown(each.name) for each in path.parent.glob(f"{path.stem}.*")))
         raise DamagedFile(path, f"is missing{others and f', though {others} is there'}") from None
     except Exception as error:  # of one file among many, from any of Pillow's plugins
-        raise DamagedFile(path, f"is no readable {path.suffix[1:].upper()} ({_one_line(error)[:100]})") from None
+        raise DamagedFile(path, f"is no readable {path.suffix[1:].upper()} ({said(error)})") from None
     raise DamagedFile(
         path, f"size {found[0]}×{found[1]} is not allowed; allowed: {size[0]}×{size[1]}, its annotation's"
     )

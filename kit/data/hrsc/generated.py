@@ -8,7 +8,6 @@ HRSC2016 result.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from xml.etree import ElementTree  # for writing only
@@ -16,10 +15,10 @@ from xml.etree import ElementTree  # for writing only
 import numpy as np
 from PIL import Image
 
-from kit.data.hrsc.format import CLASSES, STAND_IN_MARK
+from kit.data.hrsc.format import CLASSES
 from kit.data.hrsc.scene import GeneratedScene, generate_scene
 from kit.data.hrsc.ships import TYPES
-from kit.files import built_once, in_cache, sha256, write
+from kit.data.stand_in import kept_tree
 from kit.runtime.malloc import keep_freed_memory
 
 VERSION = 1  # of the pictures: a change that alters any byte counts it up
@@ -129,34 +128,6 @@ def _system_data() -> ElementTree.Element:
 
 
 def stand_in() -> Path:
-    """Returns the root of the generated tree in the kit's cache, made on the first call (some 8 s, 80 MB).
-
-    Every later call compares every file with its sha256, and builds anew what differs.
-    """
-    with in_cache("stand-ins") as folder:
-        tree = folder / f"hrsc2016-v{VERSION}"
-        return built_once(tree, lambda: _is_whole(tree), _build)
-
-
-def _build(tree: Path) -> None:
-    write_tree(tree, PLAN)
-    write(tree / STAND_IN_MARK, json.dumps({"plan": _as_json(PLAN), "files": _digests(tree)}, indent=1))
-
-
-def _is_whole(tree: Path) -> bool:
-    """Says whether the tree is there, made by PLAN, and every file as its mark says."""
-    try:
-        mark = json.loads((tree / STAND_IN_MARK).read_text(encoding="utf-8"))
-        return mark["plan"] == _as_json(PLAN) and mark["files"] == _digests(tree)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _as_json(plan: TreePlan) -> dict:
-    return json.loads(json.dumps({**asdict(plan), "version": VERSION}))
-
-
-def _digests(tree: Path) -> dict[str, str]:
-    """Computes the sha256 of every file of a tree but its mark, by path."""
-    files = sorted(path for path in tree.rglob("*") if path.is_file() and path != tree / STAND_IN_MARK)
-    return {path.relative_to(tree).as_posix(): sha256(path) for path in files}
+    """Returns the root of the generated tree in the kit's cache, made on the first call (some 8 s, 80 MB)."""
+    plan = asdict(PLAN) | {"version": VERSION}
+    return kept_tree("stand-ins", f"hrsc2016-v{VERSION}", plan, lambda tree: write_tree(tree, PLAN))

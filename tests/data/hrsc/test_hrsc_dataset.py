@@ -98,7 +98,8 @@ def test_a_check_opens_every_file_anew(tree, monkeypatch):
         (tree / place).write_bytes(b"junk")
     report = check("hrsc2016", tree)
     assert not report.sound and sorted(path for path, _ in report.damaged) == harmed
-    assert report.counts["train"] == {"Nimitz": 0, "Arleigh Burke": 0, "submarine": 1} and report.problems == []
+    (problem,) = report.problems
+    assert "every training image of 'Arleigh Burke', 'Nimitz' is damaged, first FullDataSet/AllImages/1" in problem
 
 
 def test_the_other_levels_and_the_folder_above(tree, monkeypatch):
@@ -170,13 +171,17 @@ def test_damaged_files_are_skipped_named_and_fatal_when_strict(tree, monkeypatch
         read_annotation(xml)
     assert caught.value.path == xml
 
-    with pytest.raises(KitError, match="every training image is damaged, first "):
+    lost = r"every training image of 'Arleigh Burke', 'Nimitz', 'submarine' is damaged, first .*100000001\.bmp: is no"
+    with pytest.raises(KitError, match=lost):
         hrsc_dataset(tree, 16)
     Image.fromarray(picture(3)).save(full / "AllImages" / "100000003.bmp")
     xml.write_text(scene_xml("100000005", ship_xml(SUBMARINE)))
+    with pytest.raises(KitError, match="every training image of 'Arleigh Burke', 'Nimitz' is damaged"):
+        hrsc_dataset(tree, 16)
+    annotation(full / "Annotations", ship_xml(NIMITZ) + ship_xml(BURKE) + ship_xml(SUBMARINE), "100000003")
     data = hrsc_dataset(tree, 16)
     assert len(data.skipped) == 1 and data.skipped[0].startswith("FullDataSet/AllImages/100000001.bmp: is no readable")
-    assert [data.classes[i] for i in data.train.labels] == ["submarine"]
+    assert [data.classes[i] for i in data.train.labels] == ["Nimitz", "Arleigh Burke", "submarine"]
     with pytest.raises(KitError, match=r"100000001\.bmp: is no readable BMP"):
         hrsc_dataset(tree, 16, strict=True)
     monkeypatch.setenv("KIT_STRICT", "1")
