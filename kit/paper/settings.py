@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -249,21 +250,23 @@ class Settings(BaseModel):
         return recipe.big_teacher_only(policy, **improved)
 
     def _check_use(self) -> None:
-        """Raises KitError for the first option of teaching that is given and changes nothing."""
+        """Raises KitError for an option of teaching that changes nothing."""
         used = self._used
-        for name in (*OF_TEACHING, "small_teacher"):
-            value, usual = getattr(self, name), Settings.model_fields[name].default
-            if name in used or value == usual:
-                continue
-            option = f"--{name.replace('_', '-')} {value!r}"
-            if not self.teacher:
-                raise KitError(f"{option} needs a big teacher; give --teacher")
-            allowed = "without it" if usual is None else repr(usual)
-            word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
-            recipe = f" of recipe {self.recipe}" if self.recipe != "kit" else ""
-            small = " with a small teacher" if self.small_teacher and name != "small_teacher" else ""
-            why = f"as temperature {word!r}{recipe}{small} has no use for it"
-            raise KitError(f"{option} is not allowed; allowed: {allowed}, {why}")
+        unused = [name for name in (*OF_TEACHING, "small_teacher") if name not in used]
+        if not self.teacher:
+            return self._without(unused, "as there is no --teacher")
+        word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
+        recipe = "" if self.recipe == "kit" else f" of recipe {self.recipe}"
+        beside = " beside a small teacher" if self.small_teacher and "small_teacher" in used else ""
+        self._without(unused, f"as temperature {word!r}{recipe} has no use for it{beside}")
+
+    def _without(self, names: Iterable[str], why: str) -> None:
+        """Raises KitError for the first of these options that is not as usual."""
+        for name in names:
+            value, usual = getattr(self, name), type(self).model_fields[name].default
+            if value != usual:
+                allowed = "without it" if usual is None else repr(usual)
+                raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}, {why}")
 
     @property
     def _used(self) -> set[str]:
@@ -285,8 +288,8 @@ class Settings(BaseModel):
 
     def pruned(self) -> Settings:
         """The same training, described without options that change nothing."""
-        usual = {name: Settings.model_fields[name].default for name in OF_TEACHING}
-        return self.model_copy(update={name: value for name, value in usual.items() if name not in self._used})
+        unused = {*OF_TEACHING} - self._used
+        return self.model_copy(update={name: Settings.model_fields[name].default for name in unused})
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""
