@@ -280,7 +280,9 @@ class Settings(BaseModel):
         if self.temperature in [*NAMED]:
             return always | {"k"}.intersection(NAMED[self.temperature](1)[0].temperature.steerable)
         policy = self.policy(1)
-        if isinstance(policy, Fixed) and (self.recipe == "crd" or not self.small_teacher):
+        if isinstance(policy, Fixed) and self.recipe == "crd":
+            return always | {"alpha"}
+        if isinstance(policy, Fixed) and not self.small_teacher:
             return always | {"alpha", "reading"}
         of_policy = set() if isinstance(self.temperature, Policy) else {*type(policy).model_fields}
         of_loss = {"alpha"} if self.temperature in AT_ONCE else {"alpha", "t_squared"}
