@@ -149,11 +149,9 @@ def effects_figure(judged: Judged, width: float = style.WIDTH) -> Figure:
         Line2D([], [], ls="", marker=look.marker, color=look.colour, mfc=look.face, mew=1.4, label=said)
         for said, look in keys.items()
     ]
-    right.legend(handles=lines, **KEY)
+    beneath = {"loc": "upper left", "bbox_to_anchor": (0, -0.09), "ncols": 2, "handletextpad": 0.3, "borderaxespad": 0}
+    right.legend(handles=lines, **beneath)
     return style.settle(figure)
-
-
-KEY = {"loc": "upper left", "bbox_to_anchor": (0, -0.09), "ncols": 2, "handletextpad": 0.3, "borderaxespad": 0}
 
 
 def temperature_figure(judged: Judged) -> Figure:

@@ -217,8 +217,8 @@ class Settings(BaseModel):
         if temperature == "graduation":
             return Graduation(k=self.k, rate=following.rate, normalised=self.normalised)
         try:
-            T = float(temperature)
-        except (TypeError, ValueError):
+            T = float(str(temperature))  # True is no temperature
+        except ValueError:
             allowed = f"adaptive, schedule, {', '.join((*NAMED, *AT_ONCE))}, or a number above 0"
             raise KitError(f"temperature {self.temperature!r} is not known; allowed: {allowed}") from None
         return Fixed(T=T)

@@ -315,8 +315,10 @@ def test_siblings_are_rows_of_tables_2_and_3_alone(own_cache, capsys):
     assert "table 1 has no --siblings; allowed: for tables 2 and 3" in refused(["table", "1", "--siblings"], capsys)
     make_all(runs_of(table2.table(Plan.of("smoke"), 1, own=SIBLINGS)))  # that they train is tested with themselves
     assert main(["table", "2", "--preset", "smoke", "--seeds", "1", "--siblings", "--json"]) == 0
-    rows = {(row["temperature"], row["reading"]) for row in last_json(capsys)["rows"]}
+    told = last_json(capsys)
+    rows = {(row["temperature"], row["reading"]) for row in told["rows"]}
     assert rows == {*SIBLINGS, *table2.PROCEDURES}
+    assert len(told["own"]) == len(SIBLINGS) * len(table2.PROCEDURES)  # each sibling against each of the paper's
 
 
 def test_cache_list_verify_prune(own_cache, here, capsys):
