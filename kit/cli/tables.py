@@ -30,9 +30,7 @@ def table(
     siblings: Annotated[
         bool, typer.Option("--siblings", help="tables 2 and 3: rows of other temperatures and losses, too")
     ] = False,
-    csv: Annotated[
-        Path | None, typer.Option(callback=options.at_home, help="also write the runs, one line each, to this file")
-    ] = None,
+    csv: Annotated[Path | None, options.path("also write the runs, one line each, to this file")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Print a table beside the paper's numbers. Trains what it needs."""

@@ -140,7 +140,9 @@ class Lane:
     def _heated(self, base: Settings) -> Settings:
         """The settings at this lane's temperature, without what has no use at it."""
         temperature, reading = self._temperatures[self.temperature.value]
-        return base.model_copy(update={"temperature": temperature, "reading": reading}).pruned()
+        third = base.third_teacher if self.is_at_once else None
+        heated = {"temperature": temperature, "reading": reading, "third_teacher": third}
+        return base.model_copy(update=heated).pruned()
 
     @property
     def is_at_once(self) -> bool:
