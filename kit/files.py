@@ -107,6 +107,14 @@ def sweep(place: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def remove(place: Path) -> None:
+    """Removes a folder with all in it; of a link, or a file in its place, that alone."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
+
+
 def changed_at(place: Path) -> float:
     """Reads when a file or folder was changed last, in seconds; 0 for one that another process has just removed."""
     try:

@@ -25,7 +25,6 @@ from benchmarks.task import PAIRS, Task
 from benchmarks.turns import slowdown
 from kit.data.augment import EpochPlan
 from kit.errors import KitError
-from kit.networks.folding import folded
 from kit.paper.presets import PRESETS
 from kit.recipe import Improved
 from kit.temperature import Adaptive, Fixed
@@ -156,21 +155,6 @@ def test_images_one_by_one_are_the_same_as_in_a_batch():
     indices = torch.tensor([5, 0, 3])
     (one, labels), (batch, same) = OneByOne(task)(indices), Batches(task)(indices)
     assert torch.allclose(one, batch, atol=1e-5) and torch.equal(labels, same)
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-def test_a_folded_teacher_has_no_batch_norm_and_the_same_logits(pair):
-    _, teacher = Task(pair, width=2, images=2).networks()
-    for module in teacher.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -1, 1)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 2)
-    x = torch.randn(4, 3, 32, 32)
-    with torch.no_grad():
-        expected = teacher.eval()(x)
-        assert torch.allclose(folded(teacher)(x), expected, rtol=1e-4, atol=1e-4)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded(teacher).modules())
 
 
 def test_a_ratio_is_taken_round_by_round():

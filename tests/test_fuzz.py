@@ -411,7 +411,7 @@ def test_a_manifest_is_read_or_refused_in_one_line(scratch, content):
 @cases("parameters")
 @given(
     st.dictionaries(
-        st.sampled_from(["preset", "seeds", "role_data", "data", "jobs", "word"]),
+        st.sampled_from(["preset", "seeds", "role_data", "data", "jobs", "word", "networks"]),
         JSON
         | st.sampled_from(
             ["smoke", "quick", "/", "\0", {"cifar-10": "embedded"}, {"cifar-10": "x"}, {"mnist": "real"}]
@@ -431,4 +431,5 @@ def test_notebook_parameters_are_settled_or_refused_in_one_line(extra):
     assert settled.jobs is None or settled.jobs >= 1
     assert set(settled.role_data) <= {"cifar-10", "cifar-100", "imagenet", "hrsc2016"}
     assert data.source in ("embedded", "real")
+    assert isinstance(settled.extra.get("networks", {}), dict)
     assert json.loads(json.dumps(settled.parameters()["seeds"])) == settled.seeds

@@ -14,8 +14,9 @@ from kit.data.decode import decode_file
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SOURCES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "kit").rglob("*.py"))]
-SOURCES += ["\n".join(c.source for c in nbformat.read(p, 4).cells if c.cell_type == "code") for p in NOTEBOOKS]
+SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "kit").rglob("*.py"))}
+SOURCES |= {p: "\n".join(c.source for c in nbformat.read(p, 4).cells if c.cell_type == "code") for p in NOTEBOOKS}
+LOADS_CODE = {ROOT / "kit" / "networks" / "named.py": {"compile", "exec"}}  # a network's file: its reader's own program
 
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "subprocess", "pty",
                   "xml.dom", "xml.sax", "lxml", "yaml", "socket", "urllib.request", "requests", "httpx"}  # fmt: skip
@@ -48,8 +49,8 @@ def found_in(source: str) -> set[str]:
 
 def test_the_kit_unpickles_nothing_and_starts_no_shell():
     assert len(SOURCES) > 50
-    for source in SOURCES:
-        assert found_in(source) == set()
+    for path, source in SOURCES.items():
+        assert found_in(source) == LOADS_CODE.get(path, set()), path
 
 
 @pytest.mark.parametrize(

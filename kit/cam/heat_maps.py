@@ -167,7 +167,9 @@ def _maps(
     for start in range(0, len(x), batch):
         here = slice(start, start + batch)
         targets = None if wanted is None else [_Class(int(c)) for c in wanted[here]]
-        with torch.enable_grad(), _quiet(method):
+        # Score-CAM draws a bar for every image; with other methods stderr stays as it is, as other threads write there
+        quiet = contextlib.redirect_stderr(io.StringIO()) if method == "score-cam" else contextlib.nullcontext()
+        with torch.enable_grad(), quiet:
             maps.append(cam(x[here], targets))
         answers.append(cam.outputs.detach().cpu())
     logits = torch.cat(answers)
@@ -175,11 +177,6 @@ def _maps(
         raise KitError(f"{type(network).__name__} gives logits that are not finite numbers; allowed: finite ones")
     labels = logits.argmax(1) if wanted is None else wanted
     return HeatMaps(np.concatenate(maps), labels, logits, method, layer, sizes[layer])
-
-
-def _quiet(method: str) -> contextlib.AbstractContextManager:
-    """Silences stderr for Score-CAM alone, which draws a bar for every image; other threads write there, too."""
-    return contextlib.redirect_stderr(io.StringIO()) if method == "score-cam" else contextlib.nullcontext()
 
 
 def _as_labels(classes: Tensor | int | str, n: int) -> Tensor | None:

@@ -21,10 +21,7 @@ def bench(
     data: options.Data = None,
     gpu_tflops: Annotated[float, typer.Option(help="preset paper: a GPU's peak TFLOP/s")] = 990.0,
     utilisation: Annotated[float, typer.Option(help="preset paper: the share of it that training uses")] = 0.3,
-    page: Annotated[
-        Path | None,
-        typer.Option(callback=options.at_home, help="preset paper: also write PAPER.md's text to this file"),
-    ] = None,
+    page: Annotated[Path | None, options.path("preset paper: also write PAPER.md's text to this file")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Foresee notebooks' minutes on this machine. Measures how fast each network is, before anything is trained."""

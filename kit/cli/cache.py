@@ -61,8 +61,11 @@ def cache_export(
     runs: Annotated[list[str] | None, typer.Argument(help="hashes; default: every whole run")] = None,
 ) -> None:
     """Copy runs into a folder. With those they learnt from, so that a colleague can import it."""
+    from kit.runs.store import cached
     from kit.runs.transfer import export_runs
 
+    if not runs:
+        complain(f"run {entry.hash} is left out: {entry.complaint}" for entry in cached() if entry.complaint)
     print(f"{len(export_runs(folder, runs or []))} runs are in {folder}")
 
 

@@ -31,21 +31,12 @@ def cam(
         str | None, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it; six digits do")
     ] = None,
     weights: Annotated[
-        Path | None,
-        typer.Option(
-            callback=options.at_home,
-            help="instead, a file of --model's weights: safetensors, or torch's",
-        ),
+        Path | None, options.path("instead, a file of --model's weights: safetensors, or torch's")
     ] = None,
     images: Annotated[
-        Path | None,
-        typer.Option(
-            callback=options.at_home, help="folder of images (boxes.csv: scores); default: the run's test split"
-        ),
+        Path | None, options.path("folder of images (boxes.csv: scores); default: the run's test split")
     ] = None,
-    out: Annotated[Path, typer.Option(callback=options.at_home, help="where overlays, cam.png and cam.csv go")] = Path(
-        "cam"
-    ),
+    out: Annotated[Path, options.path("where overlays, cam.png and cam.csv go")] = Path("cam"),
     method: Annotated[str, typer.Option(help="grad-cam, grad-cam++, score-cam or layer-cam")] = "grad-cam",
     layer: Annotated[
         str | None,

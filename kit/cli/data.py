@@ -85,9 +85,7 @@ def data_prepare(role: options.Role, preset: options.Preset = "quick", data: opt
 
 
 @app.command("download")
-def data_download(
-    role: options.Role, data: Annotated[Path, typer.Option("--data", callback=options.at_home, help="where to")]
-) -> None:
+def data_download(role: options.Role, data: Annotated[Path, options.path("where to")]) -> None:
     """Download CIFAR-10 or CIFAR-100. Through torchvision; the only command that uses the network."""
     from kit.data.cifar import download
 

@@ -13,7 +13,7 @@ from kit.cli.output import print_json
 
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="a finished run, as 'cache list' names it; six digits do")],
-    to: Annotated[Path, typer.Option(callback=options.at_home, help="a new or empty folder")],
+    to: Annotated[Path, options.path("a new or empty folder")],
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", help="safetensors, torch-export or onnx; may be given again; default: the first two"),

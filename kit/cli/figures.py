@@ -28,9 +28,7 @@ def figures(
         list[str] | None, typer.Argument(help="names or numbers; default: all but 09, which is drawn where it is named")
     ] = None,
     preset: options.Preset = "quick",
-    out: Annotated[
-        Path, typer.Option(callback=options.at_home, help="where pictures, CSVs and manifest.json go")
-    ] = Path("figures"),
+    out: Annotated[Path, options.path("where pictures, CSVs and manifest.json go")] = Path("figures"),
     jobs: options.Jobs = None,
     scheduler: options.Scheduler = None,
     seeds: options.Seeds = None,

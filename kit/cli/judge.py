@@ -15,9 +15,7 @@ from kit.judge.question import Question
 @options.of(Question)
 def judge(
     question: Question,
-    out: Annotated[Path, typer.Option(callback=options.at_home, help="where tables and pictures go")] = Path(
-        "build/judge"
-    ),
+    out: Annotated[Path, options.path("where tables and pictures go")] = Path("build/judge"),
     jobs: options.Jobs = None,
     scheduler: options.Scheduler = None,
     strict: options.Strict = False,

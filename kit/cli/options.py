@@ -38,6 +38,11 @@ def at_home(path: Path | None) -> Path | None:
     return absolute(path) if path is not None and str(path).startswith("~") else path
 
 
+def path(help: str, name: str | None = None, metavar: str | None = None) -> Any:
+    """An option that is a path; it may begin with `~`."""
+    return typer.Option(*filter(None, [name]), callback=at_home, help=help, metavar=metavar)
+
+
 def refuse_damage(strict: bool) -> bool:
     """Sets KIT_STRICT, which loaders read in this process and in workers."""
     if strict:
@@ -46,10 +51,7 @@ def refuse_damage(strict: bool) -> bool:
 
 
 Preset = Annotated[str, typer.Option(help="smoke, quick or paper")]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", callback=at_home, help="folder with real images (else KIT_DATA, else stand-ins)"),
-]
+Data = Annotated[Path | None, path("folder with real images (else KIT_DATA, else stand-ins)", name="--data")]
 RoleData = Annotated[
     list[str] | None, typer.Option("--role-data", metavar="ROLE=auto|embedded|real", help="what fills a role")
 ]

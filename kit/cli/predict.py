@@ -14,8 +14,8 @@ from kit.errors import KitError
 
 def predict(
     run: Annotated[str, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it; six digits do")],
-    images: Annotated[Path, typer.Option(callback=options.at_home, help="a picture, or a folder of them at any depth")],
-    csv: Annotated[Path | None, typer.Option(callback=options.at_home, help="a file for the table")] = None,
+    images: Annotated[Path, options.path("a picture, or a folder of them at any depth")],
+    csv: Annotated[Path | None, options.path("a file for the table")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Classify pictures by a run's student. In folders named after its classes, tells its accuracy too."""

@@ -30,9 +30,7 @@ def table(
     siblings: Annotated[
         bool, typer.Option("--siblings", help="tables 2 and 3: rows of other temperatures and losses, too")
     ] = False,
-    csv: Annotated[
-        Path | None, typer.Option(callback=options.at_home, help="also write the runs, one line each, to this file")
-    ] = None,
+    csv: Annotated[Path | None, options.path("also write the runs, one line each, to this file")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Print a table beside the paper's numbers. Trains what it needs."""
@@ -67,14 +65,17 @@ def table(
     for role in wanted.ROLES:
         tell_skipped(plan.data(role).load())
     frame = wanted.run(plan, seeds or plan.preset.seeds, engine or jobs, **extra)
-    shown, claims = wanted.summary(frame), wanted.verdicts(frame, plan)
+    shown, verdicts = wanted.summary(frame), {"claims": wanted.verdicts(frame, plan)}
+    if siblings:
+        verdicts["own"] = wanted.own_verdicts(frame, plan)
     with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
         print(shown.to_string(index=False))
-        print(f"{readable(claims).to_string(index=False)}\n{tally(claims)} · {explained(claims)}")
+        for judged in verdicts.values():
+            print(f"{readable(judged).to_string(index=False)}\n{tally(judged)} · {explained(judged)}")
     if csv:
         with writing_to(csv):
             frame.to_csv(csv, index=False, lineterminator="\n")
     if as_json:
-        print_json({"table": number, "preset": preset, "rows": frame, "claims": claims})
+        print_json({"table": number, "preset": preset, "rows": frame} | verdicts)
     if frame["status"].str.startswith("did not finish").any():  # that a run diverged is a result
         raise typer.Exit(1)

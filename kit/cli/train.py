@@ -17,10 +17,7 @@ from kit.paper.settings import Settings
 def train(
     settings: Settings,
     events: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.json", callback=options.at_home, help="changes of what can be steered on the way, as recorded"
-        ),
+        Path | None, options.path("changes of what can be steered on the way, as recorded", metavar="FILE.json")
     ] = None,
     strict: options.Strict = False,
     jobs: options.Jobs = None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,32 +55,20 @@ def decode_file(path: Path, px: int) -> Decoded:
     return Decoded(pixels, reason.splitlines()[0] if reason else "", file_hash, size)
 
 
-@dataclass(frozen=True)
-class _Files(torch.utils.data.Dataset):
-    """What DataLoader's workers index: files to decode."""
-
-    folder: Path
-    paths: tuple[str, ...]
-    px: int
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> Decoded:
-        return decode_file(self.folder / self.paths[i], self.px)
+def decode_files(folder: Path, px: int, paths: Sequence[str]) -> list[Decoded]:
+    return [decode_file(folder / path, px) for path in paths]
 
 
 def decode_all(half: Half, px: int) -> Iterator[Decoded]:
     """Decodes every file of a split, in order; by worker processes where there are many and we may have some."""
-    files = _Files(half.folder, half.paths, px)
     loader = DataLoader(
-        files,
+        half.paths,
         batch_size=32,
-        collate_fn=list,
-        num_workers=worker_processes(len(files)),
+        collate_fn=partial(decode_files, half.folder, px),  # which a worker calls
+        num_workers=worker_processes(len(half)),
         generator=torch.Generator(),  # its own, so that torch's stream is left alone
     )
-    with tqdm(total=len(files), desc=f"reading {half.folder.name}", unit="img", delay=3) as bar:
+    with tqdm(total=len(half), desc=f"reading {half.folder.name}", unit="img", delay=3) as bar:
         for batch in loader:
             yield from batch
             bar.update(len(batch))

@@ -16,14 +16,14 @@ def kept_tree(below: str, name: str, plan: Mapping[str, object], write_tree: Cal
 
     Every later call compares the plan, and every file with its sha256, and writes anew what differs.
     """
+
+    def build(draft: Path) -> None:
+        write_tree(draft)
+        write(draft / MARK, mark(draft, plan))
+
     with in_cache(below) as folder:
         tree = folder / name
-        return built_once(tree, lambda: is_whole(tree, plan), lambda draft: build(draft, plan, write_tree))
-
-
-def build(tree: Path, plan: Mapping[str, object], write_tree: Callable[[Path], None]) -> None:
-    write_tree(tree)
-    write(tree / MARK, mark(tree, plan))
+        return built_once(tree, lambda: is_whole(tree, plan), build)
 
 
 def is_whole(tree: Path, plan: Mapping[str, object]) -> bool:

@@ -57,12 +57,11 @@ def predict(run_hash: str, images: Path | str) -> Predictions:
         rows.append(row)
     if not rows:
         raise KitError(f"{images} holds no readable image, first {damaged[0]}")
-    table = pd.DataFrame(rows)
-    if all(label == UNKNOWN for label in labels):
-        return Predictions(run.title, table, tuple(damaged), passed, None, classifier.framing)
-    table["true"] = [None if label == UNKNOWN else classifier.classes[label] for label in labels]
-    known = table.dropna(subset="true")
-    accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
+    table, accuracy = pd.DataFrame(rows), None
+    if any(label != UNKNOWN for label in labels):
+        table["true"] = [None if label == UNKNOWN else classifier.classes[label] for label in labels]
+        known = table.dropna(subset="true")
+        accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
     return Predictions(run.title, table, tuple(damaged), passed, accuracy, classifier.framing)
 
 

@@ -6,8 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,9 @@ from traitlets import default
 from kit.files import writing_to
 from kit.runtime.environment import variables
 
+# It logs each notebook, and warns of parameters that `kit.figures` has already checked.
+logging.getLogger("papermill").setLevel(logging.ERROR)
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -31,7 +33,7 @@ class Drawing:
     executed: Path
     scratch: Path
     parameters: Mapping[str, Any]
-    told: Mapping[str, str] = field(default_factory=dict)  # variables of its kernel's environment
+    told: dict[str, str] = field(default_factory=dict)  # variables of its kernel's environment
     beside: frozenset[str] = frozenset()  # the notebooks that are drawn together with it
 
 
@@ -39,12 +41,14 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
     """Executes a notebook; returns None when all is drawn, else one line that says what went wrong. KitError where the
     disk cannot take it."""
     path = drawing.path
+    # its kernel has this process' modules, and one thread for tensors as workers have
+    kernels = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with writing_to(drawing.scratch.parent):
         drawing.executed.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(drawing.scratch, ignore_errors=True)  # of an attempt whose worker vanished
         drawing.scratch.mkdir()
         try:
-            with quiet_papermill(), variables({**as_workers(), **drawing.told}):
+            with variables(kernels | drawing.told):
                 papermill.execute_notebook(
                     str(path),
                     str(drawing.executed),
@@ -72,20 +76,3 @@ class OwnPython(AsyncKernelManager):
     @default("kernel_spec_manager")
     def _only_the_native_one(self) -> KernelSpecManager:
         return KernelSpecManager(kernel_dirs=[])
-
-
-def as_workers() -> dict[str, str]:
-    """The variables by which a kernel has this process' modules, and one thread for tensors as workers have."""
-    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-@contextmanager
-def quiet_papermill() -> Iterator[None]:
-    """Silences papermill, which logs each notebook and warns of parameters that `kit.figures` has already checked."""
-    logger = logging.getLogger("papermill")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

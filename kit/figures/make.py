@@ -66,28 +66,28 @@ def make(
         ]
         grid = Grid([run for book in books for run in book.runs])
         first = [book for book in books if book.name not in FOLLOWING]
+        following = [book for book in books if book.name in FOLLOWING]
         with engine or LocalProcesses(request.jobs or default_jobs()) as entered, Bar() as bar:
             schedule = Schedule(grid, manifest, request.preset, force, bar, frozenset(todo))
-            for book in books:
-                if book.name in FOLLOWING and (grid.tasks or book.name not in manifest.content["notebooks"]):
+            for book in following:
+                if grid.tasks or book.name not in manifest.content["notebooks"]:
                     foreseen = FORESEEN[book.name](plan, request.seeds, request.equal_time)
                     bar.expect([grid.pace.seconds(run) for run in foreseen], schedule.cost(schedule.drawing(book)))
             schedule.work_off(first, entered, grid.tasks)
             later = []
-            for book in books:
-                if book.name in FOLLOWING:
-                    try:
-                        further = FOLLOWING[book.name](plan, request, Watched(entered, bar))
-                    except KitError as error:  # the other notebooks do not depend on it
-                        schedule.failures[book.name] = f"{book.name}: {error}"
-                        continue
-                    grid.results |= further
-                    later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
+            for book in following:
+                try:
+                    further = FOLLOWING[book.name](plan, request, Watched(entered, bar))
+                except KitError as error:  # the other notebooks do not depend on it
+                    schedule.failures[book.name] = f"{book.name}: {error}"
+                    continue
+                grid.results |= further
+                later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
             schedule.work_off(later, entered)
             if picture := draw_claims(manifest, out / f"{DRAFT}claims"):
-                bar.say(f"all claims at a glance: {picture}")
+                bars.Bar.write(f"all claims at a glance: {picture}")
             if schedule.current:
-                bar.say(f"{', '.join(schedule.current)}: up to date (--force draws again)")
+                bars.Bar.write(f"{', '.join(schedule.current)}: up to date (--force draws again)")
     return [line for book in books if (line := schedule.failure(book.name)) is not None]
 
 
@@ -149,10 +149,6 @@ class Bar:
         """One of the foreseen tasks has ended."""
         if self._shown is not None and self._foreseen:
             self._shown.update(self._foreseen.pop())
-
-    def say(self, line: str) -> None:
-        """Prints a line above the bar."""
-        bars.Bar.write(line)
 
     def __enter__(self) -> Bar:
         return self
@@ -276,6 +272,6 @@ class Schedule:
         entry = entry_of(self._inputs[book.name], book.parameters, book.runs, self.grid.results)
         pictures = ", ".join(path.name for path in sorted(scratch.glob("*.png")))
         if pictures:
-            self.bar.say(f"{book.name}: {pictures}")
+            bars.Bar.write(f"{book.name}: {pictures}")
         self.manifest.take(book.name, entry, scratch)
         note_drawing(self.preset, book.name, time.monotonic() - self._begun[book.name])

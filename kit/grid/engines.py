@@ -124,21 +124,25 @@ class LocalProcesses:
 
     def __enter__(self) -> LocalProcesses:
         folder_from("KIT_DATA"), folder_from("KIT_CACHE")  # absolute, before workers are told of them
-        if sys.platform == "linux":
-            _start_fork_server()
-        self._environment, self._stopped = dict(os.environ), False
-        self._workers = [self._worker() for _ in range(self.slots)]
+        self._environment = dict(os.environ)
+        self._workers: dict[int, tuple[ProcessPoolExecutor, Any]] = {}  # by place, begun when first needed
+        self._beginning = threading.Lock()  # one after the other, as the environment is the whole process's
         self._idle = list(range(self.slots))
         self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="worker")
         return self
 
-    def _worker(self) -> tuple[ProcessPoolExecutor, Any]:
-        """A pool of one process, as one that is killed takes its pool with it; and the queue that it tells its progress
-        by. The process is started by the first task."""
-        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        told = context.SimpleQueue()
-        own = told, self._environment
-        return ProcessPoolExecutor(1, context, initializer=_begin_worker, initargs=own), told
+    def _worker(self, place: int) -> ProcessPoolExecutor:
+        """Returns the place's pool of one process, as one that is killed takes its pool with it; beside it lies the
+        queue that it tells its progress by."""
+        with self._beginning:
+            if place not in self._workers:
+                if sys.platform == "linux":
+                    _start_fork_server()
+                context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+                told = context.SimpleQueue()
+                own = told, self._environment
+                self._workers[place] = ProcessPoolExecutor(1, context, initializer=_begin_worker, initargs=own), told
+            return self._workers[place][0]
 
     def submit(self, task: Task) -> Future[str | None]:
         return self._threads.submit(self._do, task)
@@ -147,10 +151,9 @@ class LocalProcesses:
         """Waits, on a thread, for a worker that does the task. One that is killed is replaced."""
         place = self._idle.pop()
         try:
-            return self._workers[place][0].submit(attempted_in_worker, task).result()
+            return self._worker(place).submit(attempted_in_worker, task).result()
         except BrokenProcessPool:
-            if not self._stopped:
-                self._workers[place] = self._worker()
+            del self._workers[place]
             return KILLED
         except Exception as error:  # the task or what it raised cannot travel between processes
             return said(error)
@@ -158,19 +161,19 @@ class LocalProcesses:
             self._idle.append(place)
 
     def progress(self) -> Iterator[tuple[str, float]]:
-        for _, told in self._workers:
+        for _, told in list(self._workers.values()):
             while not told.empty():
                 yield told.get()
 
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
-        self._stopped = kind is not None
-        self._threads.shutdown(wait=not self._stopped, cancel_futures=self._stopped)
+        stopped = kind is not None
+        self._threads.shutdown(wait=not stopped, cancel_futures=stopped)
         while len(self._idle) < self.slots:  # what is finished is in the cache; the rest is not worth waiting for
-            for pool, _ in self._workers:
+            for pool, _ in list(self._workers.values()):
                 for process in list(pool._processes.values()):
                     process.terminate()
             time.sleep(0.02)
-        for pool, _ in self._workers:
+        for pool, _ in self._workers.values():
             pool.shutdown()
 
 

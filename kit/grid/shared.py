@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kit.recipe import Recipe
@@ -53,12 +53,14 @@ def epochs_with(recipe: Recipe, teacher: str) -> range:
     return range(math.floor(first * recipe.epochs), math.ceil(last * recipe.epochs))
 
 
-def _share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> Iterator[tuple[str, float]]:
-    """Yields by teacher the share of epochs whose logits are cached, or will be when the run begins."""
+def share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> dict[str, float]:
+    """Computes by teacher the share of epochs whose logits are cached, or will be when the run begins."""
+    shares = {}
     for name in read_from(run):
         kept, epochs = teacher_logits(run, name), epochs_with(run.recipe, name)
         apart = computed_apart.get(kept.key, set())
-        yield name, sum(epoch in apart or kept.place(epoch).is_dir() for epoch in epochs) / len(epochs)
+        shares[name] = sum(epoch in apart or kept.place(epoch).is_dir() for epoch in epochs) / len(epochs)
+    return shares
 
 
 def shared_logits(

@@ -14,7 +14,7 @@ from kit.files import cache_folder
 from kit.grid.durations import Pace, seen_at, seen_in
 from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import run_tasks
-from kit.grid.shared import SharedLogits, _share_read, read_from, shared_logits
+from kit.grid.shared import SharedLogits, read_from, share_read, shared_logits
 from kit.grid.together import tell, tell_chance, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, lookup
@@ -82,7 +82,7 @@ class Grid:
         self.pace = Pace.from_runs(self._seen)
         self._costs: dict[str, float] = {}
         epochs = {each.key: set(each.epochs) for each in shared}
-        self._read = {run: dict(_share_read(run, epochs)) for run in self.missing}
+        self._read = {run: share_read(run, epochs) for run in self.missing}
 
     def engine(self, jobs: int | Engine | None) -> Engine | None:
         """Chooses what trains the missing runs; None where none is missing. KitError for jobs that are not allowed."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import fmean
 
 import pandas as pd
 from scipy import stats
@@ -123,10 +124,8 @@ def of(frame: pd.DataFrame, method: Method) -> pd.DataFrame:
 
 def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> list[str]:
     """Says whether classes are uneven, how good the teachers are beside a student alone, and whose runs failed."""
-    found, alone = (
-        uneven(rows[0].runs[0].data.load()),
-        [o.metrics[MEASURE] for run in rows[0].runs if isinstance(o := results[run], Result)],
-    )
+    found = uneven(rows[0].runs[0].data.load())
+    alone = [o.metrics[MEASURE] for run in rows[0].runs if isinstance(o := results[run], Result)]
     taught = {name: [run.teachers[name] for run in rows[-1].runs] for name in rows[-1].runs[0].teachers}
     for name, teachers in taught.items():
         known = [o.metrics[MEASURE] for run in dict.fromkeys(teachers) if (o := find(run)) is not None]
@@ -135,10 +134,9 @@ def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, 
         line = f"{name} teacher {teachers[0].student.title}: test Top-1 {percent(pd.Series(known))} %"
         if len(teachers) > 1:
             line += f", {len(set(teachers))} trained" if len(set(teachers)) > 1 else ", the same for every seed"
-        if alone and sum(known) / len(known) <= sum(alone) / len(alone):
-            line += (
-                f"; no better than the student by hard labels ({percent(pd.Series(alone))} %), so little to learn from"
-            )
+        if alone and fmean(known) <= fmean(alone):
+            by_itself = f"the student by hard labels ({percent(pd.Series(alone))} %)"
+            line += f"; no better than {by_itself}, so little to learn from"
         found.append(line)
     for method, row in zip(methods, rows, strict=True):
         failed = [o for run in row.runs if isinstance(o := results[run], Failure)]
@@ -237,7 +235,7 @@ def recommendation(methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.
     able, unable = [m for m in in_pairs if not chance[m.key]], [m.said for m in in_pairs if chance[m.key]]
     if not able:
         best = chance[max(in_pairs, key=lambda m: of(frame, m)[MEASURE].mean()).key]
-        return f"{where} not even the best row is told from guessing: {best}; give more images or epochs first."
+        return f"{where} not even the best row is told from guessing: {best}; give more seeds, images or epochs first."
     use, steps = able[0], []
     while len(steps) < len(able) and (better := [m for m in able if told.over(m, use).verdict == HOLDS]):
         steps.append((better[0], use))

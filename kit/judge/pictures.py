@@ -20,7 +20,7 @@ from kit.data.base import sample
 from kit.errors import KitError
 from kit.files import write_atomically, writing_to
 from kit.judge.answer import MEASURE, Answer, of, rarest
-from kit.judge.question import Method, counted, seeds_of
+from kit.judge.question import Method, counted, lesson, seeds_of
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained
 from kit.paper.plan import Row, ended
 from kit.runs.spec import Run
@@ -115,9 +115,7 @@ def table_figure(judged: Judged) -> Figure:
         {"row": method.title, "ended": ended(cell), **{m.column: cell[m.column].tolist() for m in measures}}
         for method, cell in zip(judged.methods, cells, strict=True)
     )
-    networks = judged.rows[-1].runs[0]
-    taught = " and ".join(teacher.student.title for teacher in networks.teachers.values())
-    title = f"{taught} teach {networks.student.title}"
+    title = lesson(judged.rows[-1].runs[0])
     return compare_table(drawn, ["row"], measures, title=title, caption=f"{judged.caption} · {BAND} · {COST}")
 
 
@@ -151,11 +149,9 @@ def effects_figure(judged: Judged, width: float = style.WIDTH) -> Figure:
         Line2D([], [], ls="", marker=look.marker, color=look.colour, mfc=look.face, mew=1.4, label=said)
         for said, look in keys.items()
     ]
-    right.legend(handles=lines, **KEY)
+    beneath = {"loc": "upper left", "bbox_to_anchor": (0, -0.09), "ncols": 2, "handletextpad": 0.3, "borderaxespad": 0}
+    right.legend(handles=lines, **beneath)
     return style.settle(figure)
-
-
-KEY = {"loc": "upper left", "bbox_to_anchor": (0, -0.09), "ncols": 2, "handletextpad": 0.3, "borderaxespad": 0}
 
 
 def temperature_figure(judged: Judged) -> Figure:

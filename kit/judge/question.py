@@ -19,6 +19,7 @@ from kit.paper.settings import Settings
 
 if TYPE_CHECKING:
     from kit.paper.plan import Row
+    from kit.runs.spec import Run
 
 NO_SMALL = "none"  # the word for no small teacher
 
@@ -117,9 +118,8 @@ class Question(Settings):
         """Says on what data, by which networks and for how long, before anything is trained."""
         run, preset = rows[-1].runs[0], self.preset
         data = run.data.load().described
-        taught_by = " and ".join(teacher.student.title for teacher in run.teachers.values())
         return (
-            f"{data}\n{taught_by} teach {run.student.title} for {run.recipe.epochs} epochs (preset "
+            f"{data}\n{lesson(run)} for {run.recipe.epochs} epochs (preset "
             f"{preset}) · {len(rows)} rows from {seeds_of(rows)}{self._small}"
         )
 
@@ -140,6 +140,12 @@ class Question(Settings):
             raise KitError(f"events {events!r} are of one training; allowed: none where several are judged")
         words = shlex.split(super().command())
         return shlex.join([*words[:3], "judge", *words[4:]])
+
+
+def lesson(run: Run) -> str:
+    """Says who teaches whom: `CNN and VGG-16 teach ResNet-34`."""
+    teachers = [teacher.student.title for teacher in run.teachers.values()]
+    return f"{' and '.join(teachers)} {'teach' if len(teachers) > 1 else 'teaches'} {run.student.title}"
 
 
 def seeds_of(rows: Sequence[Row]) -> str:

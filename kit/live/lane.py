@@ -141,9 +141,10 @@ class Lane:
     def _heated(self, base: Settings) -> Settings:
         """The settings at this lane's temperature, without what has no use at it: Eq. (1) has the big teacher alone."""
         temperature, reading = self._temperatures[self.temperature.value]
-        changes: dict[str, object] = {"temperature": temperature, "reading": reading}
+        left_out = [] if self.is_at_once else ["third_teacher"]
         if EQ_1 in self.temperature.value and not isinstance(temperature, Policy):
-            changes |= without(["small_teacher"])
+            left_out.append("small_teacher")
+        changes = {"temperature": temperature, "reading": reading} | without(left_out)
         return base.model_copy(update=changes).pruned()
 
     @property

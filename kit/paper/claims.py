@@ -31,6 +31,8 @@ SHARED = 0.25  # squared correlation of two differences from one baseline, where
 COUNTED = {HOLDS: "hold", FAILS: "do not", OPEN: "cannot be told", NONE: "have no verdict"}
 NUMBERS = ["effect", "low", "high", "df", "p", "q", "level", "printed"]  # columns for pictures and files
 
+Side = tuple[str, str]  # of a comparison: a row's label and reading
+
 
 # ---- means -------------------------------------------------------------------------------------------------------
 
@@ -90,26 +92,24 @@ def percent(fractions: pd.Series) -> str:
 # ---- differences, paired by seed ----------------------------------------------------------------------------------
 
 
-def gain(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> pd.Series:
-    """Our accuracy less theirs, in points, by seed. `ours` and `theirs` are (temperature, reading)."""
+def gain(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> pd.Series:
+    """Our accuracy less theirs, in points, by seed."""
     a, b = paired(frame, ours, theirs, column)
     return 100 * (a - b)
 
 
-def saving(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> pd.Series:
+def saving(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> pd.Series:
     """What ours saves of theirs, in % (positive is cheaper), by seed; columns may be a sum like 'a+b'."""
     return 100 * (1 - ratio(frame, ours, theirs, column))
 
 
-def ratio(frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> pd.Series:
+def ratio(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> pd.Series:
     """Ours over theirs, by seed."""
     a, b = paired(frame, ours, theirs, column)
     return a / b
 
 
-def paired(
-    frame: pd.DataFrame, ours: tuple[str, str], theirs: tuple[str, str], column: str
-) -> tuple[pd.Series, pd.Series]:
+def paired(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> tuple[pd.Series, pd.Series]:
     """A column, or a sum of columns, of two procedures, by the seeds at which both finished."""
     values = sum(frame[part] for part in column.split("+"))
     by_seed = frame.assign(value=values).pivot_table(index="seed", columns=["temperature", "reading"], values="value")
@@ -118,11 +118,7 @@ def paired(
 
 
 def gained(
-    frame: pd.DataFrame,
-    ours: tuple[str, str],
-    theirs: tuple[str, str],
-    column: str,
-    data: Mapping[str, Dataset] | None,
+    frame: pd.DataFrame, ours: Side, theirs: Side, column: str, data: Mapping[str, Dataset] | None
 ) -> dict[str, Any]:
     """Measures a claim about an accuracy, as its fields: the gain by seed, what of it is at chance, its rounding."""
     return over_configurations(frame, gain, ours, theirs, column) | {
@@ -132,11 +128,7 @@ def gained(
 
 
 def over_configurations(
-    frame: pd.DataFrame,
-    measure: Callable[..., pd.Series],
-    ours: tuple[str, str],
-    theirs: tuple[str, str],
-    column: str,
+    frame: pd.DataFrame, measure: Callable[..., pd.Series], ours: Side, theirs: Side, column: str
 ) -> dict[str, Any]:
     """Measures a claim, as its fields: the mean over the frame's groups of what `measure` finds of ours against theirs,
     by seed, NaN at a seed at which a group has nothing. Groups that have nothing at any seed are left out, and counted.
@@ -149,9 +141,7 @@ def over_configurations(
     return {"differences": kept.mean(axis="columns", skipna=False), "left_out": left_out}
 
 
-def guessing(
-    frame: pd.DataFrame, sides: Sequence[tuple[str, str]], column: str, data: Mapping[str, Dataset] | None
-) -> str:
+def guessing(frame: pd.DataFrame, sides: Sequence[Side], column: str, data: Mapping[str, Dataset] | None) -> str:
     """Which sides' Top-1 or Top-5 is not told from guessing, by its 95 % interval over seeds; '' where all are.
 
     `data` are by role; without them nothing is said. Who guesses says the k most frequent classes: k/C where the C are
@@ -207,9 +197,7 @@ class Claim:
     left_out: str = ""  # of how many configurations it is, where not of all
 
 
-def own_claims(
-    frame: pd.DataFrame, papers: Sequence[tuple[str, str]], data: Mapping[str, Dataset] | None = None
-) -> list[Claim]:
+def own_claims(frame: pd.DataFrame, papers: Sequence[Side], data: Mapping[str, Dataset] | None = None) -> list[Claim]:
     """Claims of every row that is none of the paper's against each of the paper's: that it raises test Top-1."""
     named = frame[["temperature", "reading"]].drop_duplicates().itertuples(index=False, name=None)
     text, where, column = "{} raises test Top-1", "not in the paper", "test_top1"

@@ -269,42 +269,32 @@ def by_seed(frame: pd.DataFrame) -> pd.DataFrame:
     return split.groupby([*BY, "seed"], sort=False)[columns].mean().reset_index()
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Adaptive less fixed T (or a score less a level), per image and seed, in percentage points: two intervals."""
-
-    over_seeds: Estimate
-    over_images: Estimate
-    p: float  # Wilcoxon's signed-rank test over the images' means; NaN where nothing differs
-
-    @property
-    def wider(self) -> Estimate:
-        """The estimate with the wider interval; none at all where one seed leaves it open."""
-        seeds, images = self.over_seeds, self.over_images
-        if math.isnan(seeds.low) or math.isnan(images.low):
-            return seeds
-        return seeds if seeds.high - seeds.low >= images.high - images.low else images
-
-
 def per_image(frame: pd.DataFrame, teacher: str, procedure: tuple[str, str], column: str) -> pd.DataFrame:
     """A score as a table (images × seeds)."""
     wanted = (frame[BY] == [teacher, *procedure]).all(axis=1)
     return frame[wanted].pivot(index="image", columns="seed", values=column)
 
 
-def paired(difference: pd.DataFrame) -> Paired:
-    """Both intervals of a table (images × seeds) of differences, as fractions; NaNs are left out pair by pair."""
+def means(difference: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Averages a table (images × seeds) of differences, as fractions: points by seed and by image, NaNs left out."""
     points = 100 * difference
-    of_images = points.mean(axis=1).dropna()
-    of_seeds = points.mean(axis=0).dropna()
-    differs = (of_images != 0).any()
-    p = float(stats.wilcoxon(of_images).pvalue) if differs and len(of_images) > 1 else math.nan
-    return Paired(t_interval(of_seeds), t_interval(of_images), p)
+    return points.mean(axis=0).dropna(), points.mean(axis=1).dropna()
 
 
-def compared(frame: pd.DataFrame, teacher: str, ours: tuple[str, str], theirs: tuple[str, str], column: str) -> Paired:
-    """Our score less theirs on the same image and seed."""
-    return paired(per_image(frame, teacher, ours, column) - per_image(frame, teacher, theirs, column))
+def wider(difference: pd.DataFrame) -> Estimate:
+    """The mean with the wider of its two intervals, in points; with none where one seed or image leaves it open."""
+    over_seeds, over_images = map(t_interval, means(difference))
+    if math.isnan(over_seeds.low) or math.isnan(over_images.low):
+        return over_seeds
+    return max(over_seeds, over_images, key=lambda of: of.high - of.low)
+
+
+def signed_rank(images: pd.Series) -> str:
+    """The p of Wilcoxon's signed-rank test over the images' means; a dash where nothing differs."""
+    if len(images) < 2 or (images == 0).all():
+        return "–"
+    p = stats.wilcoxon(images).pvalue
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
@@ -315,10 +305,11 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
     }  # fmt: skip
     fixed = frame.loc[frame["temperature"].isin(["T=5", "T=20"]), BY].drop_duplicates()
     lines = []
-    for teacher, temperature, reading in fixed.itertuples(index=False):
-        line = {"explained model": teacher, "adaptive against": f"{temperature}, {reading}"}
+    for teacher, *T in fixed.itertuples(index=False):
+        line = {"explained model": teacher, "adaptive against": ", ".join(T)}
         for column in (column for column in titles if column in frame):
-            line[titles[column]] = str(compared(frame, teacher, OURS, (temperature, reading), column).wider)
+            ours, theirs = (per_image(frame, teacher, procedure, column) for procedure in (OURS, tuple(T)))
+            line[titles[column]] = str(wider(ours - theirs))
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -328,29 +319,26 @@ def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     found = claims(frame)
     beside = pd.DataFrame(
         {
-            "over images": [measured.over_images.bounds for _, measured in found],
-            "p over images": [_p(measured.p) for _, measured in found],
+            "over images": [t_interval(claim.images).bounds for claim in found],
+            "p over images": [signed_rank(claim.images) for claim in found],
         }
     )
-    lines = judged([claim for claim, _ in found]).drop(columns=["where", "paper"])
+    lines = judged(found).drop(columns=["where", "paper"])
     return pd.concat([lines.loc[:, :"method"], beside, lines.loc[:, "at chance":]], axis="columns")
 
 
-def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
-    """Each claim with both of its intervals, for each explained model and each reading of T = 5.
+def claims(frame: pd.DataFrame) -> list[Claim]:
+    """Each claim for each explained model and each reading of T = 5.
 
     The headline is also judged on the mean over explained models. Claims about a region are left out where the data
     has none.
     """
-    found: list[tuple[Claim, Paired]] = []
+    found: list[Claim] = []
     region = region_of(frame)
 
     def claim(text: str, against: str, difference: pd.DataFrame, quantity: str) -> None:
-        points = 100 * difference
-        of_seeds, of_images = points.mean(axis=0), points.mean(axis=1).dropna()
-        where, paper = "Section 2.5, Fig. 2", "by eye"
-        this = Claim(text, where, paper, "points", of_seeds, against, quantity, of_images)
-        found.append((this, paired(difference)))
+        of_seeds, of_images = means(difference)
+        found.append(Claim(text, "Section 2.5, Fig. 2", "by eye", "points", of_seeds, against, quantity, of_images))
 
     teachers = list(dict.fromkeys(frame["teacher"]))
     present = set(frame.loc[frame["temperature"] == "T=5", "reading"])
@@ -361,7 +349,7 @@ def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
         ("adaptive has less of its energy on the shortcut", "energy_shortcut", -1),
         ("adaptive's map is more like its teacher's", "agreement", 1),
     )
-    for text, column, sign in (claim for claim in relative if claim[1] in frame):
+    for text, column, sign in (each for each in relative if each[1] in frame):
         for T in fixed:
             name = f"T=5, Eq. (1) {T[1]}"
             scores = {
@@ -389,10 +377,6 @@ def claims(frame: pd.DataFrame) -> list[tuple[Claim, Paired]]:
                 name = level if procedure == OURS else f"{level}, Eq. (1) {procedure[1]}"
                 claim(text, f"{name} · {teacher}", sign * difference, "energy less a level")
     return found
-
-
-def _p(p: float) -> str:
-    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 # ---- which images are shown ------------------------------------------------------------------------------------------

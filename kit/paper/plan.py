@@ -23,7 +23,7 @@ from kit.grid.training import train_all
 from kit.models import MODELS, ModelSpec
 from kit.networks.named import FORMS, NamedSpec, Network, check_name
 from kit.networks.view import View, normalisation
-from kit.paper.claims import percent
+from kit.paper.claims import Side, percent
 from kit.paper.presets import Preset, Size, preset_named, stem_at
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
@@ -37,6 +37,7 @@ from kit.training.forward import Precision
 from kit.training.micro_batches import check_shareable
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
+Own = Mapping[Side, Stages]  # procedures of the reader's own, by the label and reading that their rows have
 SEEDS = 2**62  # of students; what is added for their teachers is a seed, too
 
 
@@ -248,7 +249,7 @@ def _say_few(images: int, batch: int) -> None:
 
 
 # The procedures that the tables compare, by the label and reading they carry there.
-PROCEDURES: dict[tuple[str, str], Stages] = {
+PROCEDURES: dict[Side, Stages] = {
     ("hard labels", "no teacher"): lambda epochs: recipe.hard_labels(),
     ("T=5", "printed"): lambda epochs: recipe.eq1(5, "printed"),
     ("T=5", "hinton"): lambda epochs: recipe.eq1(5, "hinton"),
@@ -261,7 +262,7 @@ PROCEDURES: dict[tuple[str, str], Stages] = {
 
 def rows(
     plan: Plan,
-    procedures: Sequence[tuple[str, str]],
+    procedures: Sequence[Side],
     seeds: int,
     role: str,
     student: str,
@@ -269,7 +270,7 @@ def rows(
     small: str | None = None,
     epochs: int | None = None,
     group: str = "",
-    own: Mapping[tuple[str, str], Stages] | None = None,
+    own: Own | None = None,
 ) -> list[Row]:
     """The named procedures on one configuration, then the reader's own, each from `seeds` seeds."""
     own = own or {}

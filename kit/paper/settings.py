@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kit.data.roles import EVERY, OWN
 from kit.errors import KitError, one_of
@@ -19,7 +20,7 @@ from kit.errors import KitError, one_of
 RECIPES = ("kit", "crd")
 OF_TEACHING = (  # how teachers teach: without one, none of these changes anything, and with one, not all
     "temperature", "reading", "k", "alpha", "rate", "follows", "optimiser", "normalised", "floor", "t_squared",
-    "logits", "third_teacher",
+    "logits",
 )  # fmt: skip
 AT_ONCE = ("together", "graduation")  # temperatures of all teachers in one stage: one t, and one t each
 OTHERS = (
@@ -135,6 +136,9 @@ class Settings(BaseModel):
         one_of("recipe", self.recipe, RECIPES)
         for model in filter(None, (self.student, self.teacher, self.small_teacher, self.third_teacher)):
             check_name(model)
+        if self.third_teacher and self.temperature not in AT_ONCE:
+            allowed = f"with --temperature {' or '.join(AT_ONCE)}, where all teach at once"
+            raise KitError(f"--third-teacher {self.third_teacher!r} is not allowed; allowed: {allowed}")
         plan = self.plan()
         student, big, small = (self._chosen(whose) for whose in ("student", "teacher", "small_teacher"))
         changes = {"width": self.width, "batch": self.batch, "lr": self.lr}
@@ -191,20 +195,19 @@ class Settings(BaseModel):
         return as_json(given) if isinstance(given, dict) else given
 
     def policy(self, epochs: int) -> Policy:
-        """The temperature of a run of so many epochs. KitError, ValidationError: also of options it has no use for."""
+        """The temperature of a run of so many epochs. KitError and ValidationError for what is not allowed."""
         from kit.recipe import adaptive
         from kit.several import Graduation, Together
         from kit.siblings import crd
         from kit.siblings.rows import NAMED
         from kit.temperature import Fixed, Policy, Scheduled
 
-        readings = {"follows": self.follows, "optimiser": self.optimiser, "floor": self.floor}
-        readings["normalised"] = self.normalised
-        following = adaptive(epochs, self.k, self.rate, **readings)
         usual = "adaptive" if self.recipe == "kit" else crd.T
         temperature = usual if self.temperature is None else self.temperature
         if isinstance(temperature, Policy):
             return temperature
+        readings = {name: getattr(self, name) for name in ("follows", "optimiser", "normalised", "floor")}
+        following = adaptive(epochs, self.k, self.rate, **readings)
         if temperature == "adaptive":
             return following
         if temperature == "schedule":
@@ -214,12 +217,11 @@ class Settings(BaseModel):
         if temperature == "graduation":
             return Graduation(k=self.k, rate=following.rate, normalised=self.normalised)
         try:
-            return Fixed(T=float(temperature))
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ValidationError):
-                raise
+            T = float(str(temperature))  # True is no temperature
+        except ValueError:
             allowed = f"adaptive, schedule, {', '.join((*NAMED, *AT_ONCE))}, or a number above 0"
             raise KitError(f"temperature {self.temperature!r} is not known; allowed: {allowed}") from None
+        return Fixed(T=T)
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """The stages that follow from which teachers there are. Raises KitError for an option that changes nothing."""
@@ -248,21 +250,23 @@ class Settings(BaseModel):
         return recipe.big_teacher_only(policy, **improved)
 
     def _check_use(self) -> None:
-        """Raises KitError for the first option of teaching that is given and changes nothing."""
+        """Raises KitError for an option of teaching that changes nothing."""
         used = self._used
-        for name in (*OF_TEACHING, "small_teacher"):
-            value, usual = getattr(self, name), Settings.model_fields[name].default
-            if name in used or value == usual:
-                continue
-            option = f"--{name.replace('_', '-')} {value!r}"
-            if not self.teacher:
-                raise KitError(f"{option} needs a big teacher; give --teacher")
-            allowed = "without it" if usual is None else repr(usual)
-            word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
-            recipe = f" of recipe {self.recipe}" if self.recipe != "kit" else ""
-            small = " with a small teacher" if self.small_teacher and name != "small_teacher" else ""
-            why = f"as temperature {word!r}{recipe}{small} has no use for it"
-            raise KitError(f"{option} is not allowed; allowed: {allowed}, {why}")
+        unused = [name for name in (*OF_TEACHING, "small_teacher") if name not in used]
+        if not self.teacher:
+            return self._without(unused, "as there is no --teacher")
+        word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
+        recipe = "" if self.recipe == "kit" else f" of recipe {self.recipe}"
+        beside = " beside a small teacher" if self.small_teacher and "small_teacher" in used else ""
+        self._without(unused, f"as temperature {word!r}{recipe} has no use for it{beside}")
+
+    def _without(self, names: Iterable[str], why: str) -> None:
+        """Raises KitError for the first of these options that is not as usual."""
+        for name in names:
+            value, usual = getattr(self, name), type(self).model_fields[name].default
+            if value != usual:
+                allowed = "without it" if usual is None else repr(usual)
+                raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}, {why}")
 
     @property
     def _used(self) -> set[str]:
@@ -276,16 +280,18 @@ class Settings(BaseModel):
         if self.temperature in [*NAMED]:
             return always | {"k"}.intersection(NAMED[self.temperature](1)[0].temperature.steerable)
         policy = self.policy(1)
-        if isinstance(policy, Fixed) and (self.recipe == "crd" or not self.small_teacher):
+        if isinstance(policy, Fixed) and self.recipe == "crd":
+            return always | {"alpha"}
+        if isinstance(policy, Fixed) and not self.small_teacher:
             return always | {"alpha", "reading"}
         of_policy = set() if isinstance(self.temperature, Policy) else {*type(policy).model_fields}
-        of_loss = {"third_teacher"} if self.temperature in AT_ONCE else {"t_squared"}
-        return always | {"small_teacher", "alpha"} | of_policy | of_loss
+        of_loss = {"alpha"} if self.temperature in AT_ONCE else {"alpha", "t_squared"}
+        return always | {"small_teacher"} | of_policy | of_loss
 
     def pruned(self) -> Settings:
         """The same training, described without options that change nothing."""
-        usual = {name: Settings.model_fields[name].default for name in OF_TEACHING}
-        return self.model_copy(update={name: value for name, value in usual.items() if name not in self._used})
+        unused = {*OF_TEACHING} - self._used
+        return self.model_copy(update={name: Settings.model_fields[name].default for name in unused})
 
     def command(self, events: str | None = None) -> str:
         """The line that trains the same student; `events` is the file of what was steered on the way."""

@@ -9,7 +9,7 @@ import pandas as pd
 from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.paper.claims import Claim, gained, judged, number, own_claims, plus_minus, ratio, saving
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, data_by_role, measured, rows, soft_ends
+from kit.paper.plan import Own, Plan, Row, accuracies, cells, data_by_role, measured, rows, soft_ends
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, Timed
 
 ROLE, BIG, SMALL, STUDENT = "cifar-100", "resnet50", "vgg19", "resnet34"
@@ -28,7 +28,7 @@ PROCEDURES = (
 BASELINES = (("T=5", "printed"), ("T=20", "printed"), ("T=5", "hinton"), ("T=20", "hinton"))
 
 
-def table(plan: Plan, seeds: int = 3, own: Mapping[tuple[str, str], Stages] | None = None) -> list[Row]:
+def table(plan: Plan, seeds: int = 3, own: Own | None = None) -> list[Row]:
     """One row a procedure, then those of the reader's own, by label and reading.
 
     At preset paper students train for the 50 epochs of Section 2.3.
@@ -37,9 +37,7 @@ def table(plan: Plan, seeds: int = 3, own: Mapping[tuple[str, str], Stages] | No
     return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, SMALL, epochs, own=own)
 
 
-def run(
-    plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Mapping[tuple[str, str], Stages] | None = None
-) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Own | None = None) -> pd.DataFrame:
     """Trains what is missing; a line a run."""
     return measured(table(plan, seeds, own), jobs)
 

@@ -13,7 +13,7 @@ from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import TITLES
 from kit.paper.claims import Claim, gained, judged, number, over_configurations, own_claims, plus_minus, ratio, saving
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, data_by_role, data_of, measured, rows, soft_ends
+from kit.paper.plan import Own, Plan, Row, accuracies, cells, data_by_role, data_of, measured, rows, soft_ends
 from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, Configuration, Timed
 
 ROLES = tuple(dict.fromkeys(configuration.role for configuration in TABLE_3))
@@ -39,7 +39,7 @@ def table(
     plan: Plan,
     seeds: int = 3,
     configurations: Sequence[Configuration] = tuple(TABLE_3),
-    own: Mapping[tuple[str, str], Stages] | None = None,
+    own: Own | None = None,
 ) -> list[Row]:
     """One row a configuration and procedure, the reader's own by label and reading after the paper's.
 
@@ -53,9 +53,7 @@ def table(
     return found
 
 
-def run(
-    plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Mapping[tuple[str, str], Stages] | None = None
-) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Own | None = None) -> pd.DataFrame:
     """Trains what is missing; a line a run."""
     return measured(table(plan, seeds, own=own), jobs)
 

@@ -29,7 +29,7 @@ from kit.methods.base import Method, Procedure
 from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
 from kit.methods.setting import SearchSize, Setting, steps_of
-from kit.paper.claims import Claim, gained, guessing, judged, number, plus_minus, rounding, saving
+from kit.paper.claims import Claim, Side, gained, guessing, judged, number, plus_minus, rounding, saving
 from kit.paper.plan import Plan, Row, accuracies, cells, tops, with_columns
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
 from kit.runs.spec import Run
@@ -47,9 +47,6 @@ SEARCHES = {
     "paper": SearchSize(rounds=8, candidates=4, epochs=2, held_out=0.2),
 }
 EPOCHS = {"smoke": 2, "quick": 12, "paper": TABLE_4_EPOCHS}  # of an ordinary student
-
-
-Side = tuple[str, str]  # a row's key and title
 
 
 def setting(
@@ -311,8 +308,7 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
 
 def is_default(frame: pd.DataFrame, label: str) -> bool:
     """Whether a row is the default reading of its key: the first of them."""
-    method = frame.loc[frame["label"] == label, "method"].iloc[0]
-    return frame.loc[frame["method"] == method, "label"].iloc[0] == label
+    return label in set(frame.drop_duplicates("method")["label"])
 
 
 # ---- the claims ---------------------------------------------------------------------------------------------------
@@ -332,11 +328,10 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
     notes = frame["notes"].astype(object).fillna("")  # a CSV keeps no empty text
     by_chance = notes.str.contains(AT_CHANCE, regex=False)
     frame = frame.assign(temperature=frame["method"], reading=frame["title"], group=frame["role"], by_chance=by_chance)
-    frame.loc[by_chance, frame.columns.isin(ACCURACIES)] = math.nan
+    frame.loc[by_chance, frame.columns.isin(["test_top1", "test_top5"])] = math.nan
     return [*_rank_claims(frame, data), *_pair_claims(frame, data), *_own_claims(frame, data)]
 
 
-ACCURACIES = ("test_top1", "test_top5")  # that claims are of
 SEARCHING = {method.key for method in METHODS if method.search}  # they scatter by more than others, each in its own way
 
 
@@ -409,15 +404,15 @@ def _rank_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> lis
             wide = here.pivot_table(index="seed", columns="method", values=column)
             return wide.reindex(columns=list(TABLE_4)).dropna()  # who failed at every seed has no column
 
-        for text, column in (
+        costs = (
             ("ours is the fastest of the six", "seconds_total"),
             ("ours is the fastest, its small teacher's own training counted", "seconds_with_small"),
             ("ours needs the fewest FLOPs of the six", "flops"),
-        ):
-            if budget == "steps":
-                wide, against = by_method(column), "the cheapest of the others, seed by seed, equal steps"
-                measured = 100 * (1 - wide["ours"] / wide.drop(columns="ours").min(axis=1))
-                claims.append(Claim(text, "Table 4, Section 2.4", fastest, "%", measured, against))
+        )
+        for text, column in costs if budget == "steps" else ():
+            wide, against = by_method(column), "the cheapest of the others, seed by seed, equal steps"
+            measured = 100 * (1 - wide["ours"] / wide.drop(columns="ours").min(axis=1))
+            claims.append(Claim(text, "Table 4, Section 2.4", fastest, "%", measured, against))
         for text, where, column, place in (
             ("ours is among the best 3 of the six in Top-1", "Table 4", "test_top1", 3),
             ("ours is better than all others in Top-1", "Section 2.4", "test_top1", 1),

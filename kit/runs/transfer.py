@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from kit.errors import KitError, few
-from kit.files import CHECKSUMS, cache_folder, locked, sealed, sha256, sweep, writing_to
+from kit.files import CHECKSUMS, cache_folder, locked, remove, sealed, sha256, sweep, writing_to
 from kit.runs.store import DIVERGED_FILES, FILES, Entry, cached, entry_of, folder_of, in_full, set_aside, withheld
 
 Parcel = Mapping[str, bytes]
@@ -37,7 +37,7 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
         doomed += sorted((cache_folder() / "damaged").glob("*"))
     with writing_to(cache_folder()):
         for folder in doomed:
-            shutil.rmtree(folder)
+            remove(folder)
     if not only:
         for further in ("checkpoints", "teacher-logits", "logs"):
             shutil.rmtree(cache_folder() / further, ignore_errors=True)

@@ -88,10 +88,12 @@ def fig2(
     rows: Sequence[Row],
     reading: str = "printed",
 ) -> Figure:
-    """Fig. 2's grid, of the plan's first seed. Rows: images, and why they are shown. Columns: the image with its ship's
-    box, each explained model, then its students by T = 5, T = 20 and adaptive; under each map what `frame` has for it.
+    """Fig. 2's grid, of the first seed at which a network finished. Rows: images, and why they are shown. Columns: the
+    image with its ship's box, each explained model, then its students by T = 5, T = 20 and adaptive; under each map
+    what `frame` has for it.
     """
-    columns = _columns([each for each in seen if each.seed == plan.first_seed], reading)
+    seed = min(each.seed for each in seen)
+    columns = _columns([each for each in seen if each.seed == seed], reading)
     subjects = [each for _, each in columns]
     layers = {each.student: each.heat.layer for each in subjects}
     marks = "✓ the network predicts the class, ✗ another"
@@ -99,7 +101,7 @@ def fig2(
     text = caption(
         plan,
         rows,
-        f"{subjects[0].heat.method} for the true class, seed {plan.first_seed}, T = 5 and T = 20 by Eq. (1) {reading}",
+        f"{subjects[0].heat.method} for the true class, seed {seed}, T = 5 and T = 20 by Eq. (1) {reading}",
         "layers: " + ", ".join(f"{name} {layer}" for name, layer in layers.items()),
         f"under each map: {marks}" if scenes.masks is None else inside,
     )

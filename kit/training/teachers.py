@@ -81,7 +81,11 @@ class Teachers:
         if stage.objective.trains_teacher:
             (name,) = stage.teachers
             self.present[name] = copy.deepcopy(self.networks[name]).requires_grad_()
-            self.optimiser = sgd(self.present[name], self.recipe, stage.objective.teacher_lr)  # type: ignore[attr-defined]
+            lr = getattr(stage.objective, "teacher_lr", None)
+            if lr is None:
+                what = f"objective {stage.objective.kind!r} trains its teacher"
+                raise KitError(f"{what}, but has no field teacher_lr, a number; allowed: both, or neither")
+            self.optimiser = sgd(self.present[name], self.recipe, lr)
 
     def attend(self, asked: Sequence[str]) -> None:
         """From here on these of the stage's teachers are asked, and charged."""

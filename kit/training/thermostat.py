@@ -39,7 +39,7 @@ class Thermostat:
         named = given if isinstance(given, Mapping) else dict.fromkeys(self.asked, given)
         if missing := [name for name in self.asked if name not in named]:
             raise self._none("gives", f"none for teacher {missing[0]!r}", "one for each, or one for all")
-        of, by_image = {name: sides(t) for name, t in named.items()}, (len(at.zs), 1)
+        of, by_image = {name: sides(named[name]) for name in self.asked}, (len(at.zs), 1)
         for t in (side for each in of.values() for side in each):
             shape = tuple(t.shape) if isinstance(t, Tensor) else () if isinstance(t, Real) else None
             if shape not in ((), by_image):  # of (N,) the losses would take one a class

@@ -63,30 +63,18 @@ def no_training(monkeypatch):
             [*DISTIL, "--temperature", "hot"],
             "temperature 'hot' is not known; allowed: adaptive, schedule, rising, CTKD, ",
         ),
-        ([*DISTIL, "--temperature", "-1"], "T: -1.0"),
-        ([*DISTIL, "--temperature", "0"], "T: 0.0"),
         ([*DISTIL, "--temperature", "nan"], "T: nan"),
-        ([*DISTIL, "--temperature", "inf"], "T: inf"),
-        ([*DISTIL, "--temperature", "5", "--reading", "loose"], "reading: 'loose'"),
         ([*DISTIL, "--reading", "loose"], "reading: 'loose'"),
         ([*DISTIL, "--k", "0.5"], "k: 0.5"),
-        ([*DISTIL, "--k", "nan"], "k: nan"),
-        ([*DISTIL, "--k", "-20"], "k: -20.0"),
-        ([*DISTIL, "--k", "inf"], "k: inf"),
-        ([*DISTIL, "--temperature", "schedule", "--k", "0"], "k: 0.0"),
         ([*DISTIL, "--alpha", "1.5"], "alpha: 1.5"),
-        ([*DISTIL, "--alpha", "-0.1", "--temperature", "5"], "alpha: -0.1"),
         ([*DISTIL, "--alpha", "nan", "--small-teacher", "cnn"], "alpha: nan"),
         ([*DISTIL, "--rate", "0"], "rate: 0.0"),
-        ([*DISTIL, "--rate", "nan"], "rate: nan"),
         ([*DISTIL, "--follows", "mse"], "follows: 'mse'"),
         ([*DISTIL, "--logits", "float8"], "logits: 'float8'"),
         ([*DISTIL, "--optimiser", "lbfgs"], "optimiser: 'lbfgs'"),
         ([*DISTIL, "--epochs", "0"], "epochs: 0"),
-        ([*DISTIL, "--epochs", "-3"], "epochs: -3"),
         ([*DISTIL, "--batch", "1"], "batch: 1"),
         ([*DISTIL, "--lr", "0"], "lr: 0.0"),
-        ([*DISTIL, "--lr", "nan"], "lr: nan"),
         ([*DISTIL, "--width", "0"], "width: 0"),
         ([*DISTIL, "--seed", "-1"], "seed: -1"),
         ([*DISTIL, "--seed", "99999999999999999999"], "seed: 99999999999999999999"),
@@ -97,10 +85,19 @@ def no_training(monkeypatch):
         ),
         ([*DISTIL, "--data", "/no/such/folder"], "folder '/no/such/folder' is not there"),
         (["train"], "--student"),
-        (["train", "--student", "cnn", "--small-teacher", "vgg16"], "--small-teacher 'vgg16' needs a big teacher"),
-        (["train", "--student", "cnn", "--k", "0.5"], "--k 0.5 needs a big teacher; give --teacher"),
+        (
+            ["train", "--student", "cnn", "--small-teacher", "vgg16"],
+            "--small-teacher 'vgg16' is not allowed",
+        ),
+        (
+            ["train", "--student", "cnn", "--k", "0.5"],
+            "allowed: 20.0, as there is no --teacher",
+        ),
         (["train", "--student", "cnn", "--alpha", "2"], "alpha: 2.0"),
-        (["train", "--student", "cnn", "--temperature", "5"], "--temperature '5' needs a big teacher; give --teacher"),
+        (
+            ["train", "--student", "cnn", "--temperature", "5"],
+            "--temperature '5' is not allowed; allowed: ",
+        ),
         (["train", "--student", "cnn", "--teacher", ""], "teacher: '' is not allowed"),  # of a shell's unset variable
         (["judge", "--data", ""], "data: '' is not allowed"),
         ([*DISTIL, "--temperature", "5", "--rate", "3"], "--rate 3.0 is not allowed; allowed: without it, as tempera"),
@@ -318,8 +315,10 @@ def test_siblings_are_rows_of_tables_2_and_3_alone(own_cache, capsys):
     assert "table 1 has no --siblings; allowed: for tables 2 and 3" in refused(["table", "1", "--siblings"], capsys)
     make_all(runs_of(table2.table(Plan.of("smoke"), 1, own=SIBLINGS)))  # that they train is tested with themselves
     assert main(["table", "2", "--preset", "smoke", "--seeds", "1", "--siblings", "--json"]) == 0
-    rows = {(row["temperature"], row["reading"]) for row in last_json(capsys)["rows"]}
+    told = last_json(capsys)
+    rows = {(row["temperature"], row["reading"]) for row in told["rows"]}
     assert rows == {*SIBLINGS, *table2.PROCEDURES}
+    assert len(told["own"]) == len(SIBLINGS) * len(table2.PROCEDURES)  # each sibling against each of the paper's
 
 
 def test_cache_list_verify_prune(own_cache, here, capsys):

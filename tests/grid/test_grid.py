@@ -20,8 +20,8 @@ from kit import grid, recipe
 from kit.errors import KitError
 from kit.grid import engines, schedule
 from kit.grid.durations import FORWARD, NOMINAL
-from kit.grid.engines import Task, default_jobs
-from kit.grid.training import begin_all, train_all
+from kit.grid.engines import LocalProcesses, Task, default_jobs
+from kit.grid.training import begin_all, train_all, train_in_worker
 from kit.methods.complexity import stages as complexity_gap
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import Layer, LayeredSpec
@@ -318,6 +318,17 @@ def test_nothing_to_do_starts_nothing(monkeypatch):
     assert train_all([]) == {}
     result = train(hard())
     assert train_all([hard()])[hard()].folder == result.folder
+
+
+def test_a_worker_is_begun_when_there_is_a_task_for_it(monkeypatch):
+    """More slots than files may be open: what no task needs is not there, the fork server neither."""
+    with LocalProcesses(1_000_000) as engine:
+        for key in ("0", "1"):
+            assert engine.submit(Task(key, "a run", train_in_worker, hard())).result() is None
+        assert dict(engine.progress()).keys() == {"0", "1"}
+    monkeypatch.setattr(engines, "_start_fork_server", lambda: pytest.fail("started"))
+    with LocalProcesses(1_000_000):
+        pass
 
 
 def test_runs_train_in_the_background_until_they_are_waited_for():

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from kit.errors import KitError
 from kit.judge.answer import uneven
-from kit.judge.question import Question
+from kit.judge.question import Question, lesson
 from kit.paper.plan import Plan, rows
 from kit.runs.spec import TEACHERS
 
@@ -72,6 +72,11 @@ def test_a_row_is_one_line_for_train_and_the_question_one_for_judge():
     line = question.settings(method, 1).command()
     wanted = "--student cnn --role cifar-10 --teacher vgg16 --temperature 2 --reading hinton --width 2 --seed 1"
     assert line == f"python -m kit train {wanted} --preset smoke --source embedded"
+
+
+def test_two_teach_and_one_teaches():
+    two, one = (Question(preset="smoke", **asked).rows()[-1].runs[0] for asked in ({}, {"small_teacher": "none"}))
+    assert (lesson(two), lesson(one)) == ("CNN and VGG-16 teach CNN", "VGG-16 teaches CNN")
 
 
 def test_a_row_has_those_options_alone_that_change_it():

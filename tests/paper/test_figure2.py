@@ -19,7 +19,7 @@ from kit.errors import KitError
 from kit.grid.training import train_all
 from kit.paper import figure2
 from kit.paper.claims import FAILS, HOLDS, NONE
-from kit.paper.figure2 import OURS, Scenes, compared, paired
+from kit.paper.figure2 import OURS, Scenes, means, per_image, signed_rank, wider
 from kit.paper.plan import Plan, runs_of
 from kit.runs.store import Failure, Result
 
@@ -65,18 +65,21 @@ def test_a_claim_follows_the_numbers():
 
 def test_both_intervals_are_students_and_the_verdict_takes_the_wider():
     difference = pd.DataFrame([[0.10, 0.30], [0.12, 0.26], [0.11, 0.31], [math.nan, 0.29]])  # images × seeds
-    found = paired(difference)
     of_seeds = [100 * np.mean([0.10, 0.12, 0.11]), 100 * np.mean([0.30, 0.26, 0.31, 0.29])]
-    low, high = stats.t.interval(0.95, 1, np.mean(of_seeds), stats.sem(of_seeds))
-    assert (found.over_seeds.low, found.over_seeds.high) == pytest.approx((low, high))
     of_images = [20, 19, 21, 29]
-    low, high = stats.t.interval(0.95, 3, np.mean(of_images), stats.sem(of_images))
-    assert (found.over_images.low, found.over_images.high) == pytest.approx((low, high))
-    assert found.p == stats.wilcoxon(of_images).pvalue
-    assert found.wider is found.over_seeds
-    same = paired(pd.DataFrame([[0.0, 0.01], [0.4, 0.41], [0.8, 0.79]]))  # seeds agree, images do not
-    assert same.wider is same.over_images
-    assert math.isnan(paired(difference[[0]]).wider.low)  # one seed leaves it open
+    assert [list(each) for each in means(difference)] == [pytest.approx(of_seeds), pytest.approx(of_images)]
+    low, high = stats.t.interval(0.95, 1, np.mean(of_seeds), stats.sem(of_seeds))
+    assert (wider(difference).low, wider(difference).high) == (pytest.approx(low), pytest.approx(high))
+    same = pd.DataFrame([[0.0, 0.01], [0.4, 0.41], [0.8, 0.79]])  # seeds agree, images do not
+    low, high = stats.t.interval(0.95, 2, 40 + 1 / 6, stats.sem([0.5, 40.5, 79.5]))
+    assert (wider(same).low, wider(same).high, wider(same).n) == (pytest.approx(low), pytest.approx(high), 3)
+    assert math.isnan(wider(difference[[0]]).low)  # one seed leaves it open
+
+
+def test_the_test_over_images_is_wilcoxons():
+    images = pd.Series(np.random.default_rng(0).normal(1, 2, 12))
+    assert signed_rank(images) == f"{stats.wilcoxon(images).pvalue:.3f}"
+    assert [signed_rank(each) for each in (images[:1], 0 * images, images.abs())] == ["–", "–", "< 0.001"]
 
 
 def test_an_interval_over_images_decides_where_it_is_the_wider():
@@ -94,9 +97,9 @@ def test_an_interval_over_images_decides_where_it_is_the_wider():
 
 def test_pairs_are_of_the_same_image_and_seed():
     frame = made(0.1, noise=0.0).sample(frac=1, random_state=0)
-    found = compared(frame, "VGG-19", OURS, ("T=5", "hinton"), "energy_mask")
-    assert found.over_images.mean == pytest.approx(10) and found.over_images.n == 40
-    assert found.over_seeds.mean == pytest.approx(10) and found.over_seeds.n == 3
+    ours, theirs = (per_image(frame, "VGG-19", procedure, "energy_mask") for procedure in (OURS, ("T=5", "hinton")))
+    of_seeds, of_images = means(ours - theirs)
+    assert of_images.tolist() == pytest.approx([10] * 40) and of_seeds.tolist() == pytest.approx([10] * 3)
     assert set(figure2.comparisons(frame)["energy on hull"]) == {"+10.0 [+10.0, +10.0]"}
 
 

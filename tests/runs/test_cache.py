@@ -70,6 +70,20 @@ def test_only_what_is_named_goes(own_cache):
     assert list((own_cache / "damaged").iterdir()) == []
 
 
+def test_of_a_run_that_is_linked_into_the_cache_the_link_goes(own_cache, tmp_path):
+    linked, hurt, _ = (train(hard(seed=seed)) for seed in range(3))
+    for result, place in ((linked, tmp_path / "shared"), (hurt, tmp_path / "hurt")):
+        result.folder.rename(place)
+        result.folder.symlink_to(place)
+    assert find(linked.run) is not None
+    cut(tmp_path / "hurt" / "metrics.json")
+    train(hurt.run)  # sets the link aside
+    (own_cache / "damaged" / "notes.txt").write_text("mine")
+    assert prune(damaged=True) == 2
+    assert prune() == 3 and cached() == []
+    assert (tmp_path / "shared" / "metrics.json").exists() and (tmp_path / "hurt" / "metrics.json").exists()
+
+
 # ---- carrying elsewhere ----------------------------------------------------------------------------------------------
 
 
@@ -181,6 +195,20 @@ def test_files_beside_a_runs_own_stay_behind(colleague):
     (folder / student.run.hash / "notes.pkl").write_bytes(b"not for you")
     import_runs(folder)
     assert "notes.pkl" not in {path.name for path in find(student.run).folder.iterdir()}
+
+
+def test_a_damaged_run_does_not_travel_and_is_named(tmp_path, capsys):
+    whole, hurt = train(hard()), train(hard(seed=1))
+    cut(hurt.folder / "metrics.json")
+    why = "metrics.json does not match its checksum"
+    assert main(["cache", "export", str(tmp_path / "all")]) == 0
+    assert capsys.readouterr().err == f"run {hurt.run.hash} is left out: {why}\n"
+    assert set(folders(tmp_path / "all")) == {whole.run.hash}
+    assert main(["cache", "export", str(tmp_path / "one"), hurt.run.hash[:6]]) == 2
+    assert capsys.readouterr().err == f"error: run {hurt.run.hash}: {why}; allowed: whole, unaltered runs\n"
+    assert main(["cache", "export", str(tmp_path / "one"), hurt.run.hash[:5]]) == 2
+    assert "by six digits or more" in capsys.readouterr().err
+    assert not (tmp_path / "one").exists()
 
 
 def test_a_folder_that_is_not_there(capsys, tmp_path):

@@ -86,6 +86,12 @@ def test_of_a_batch_in_parts_what_was_used_is_the_mean_over_its_images():
     assert ours == pytest.approx(theirs, rel=1e-6)  # they are the teacher's alone, who has no statistics to move
 
 
+def test_what_is_given_for_a_teacher_that_does_not_teach_is_not_recorded():
+    trained = training(Shaped(gives={"big": 4.0, "small": 9.0}))
+    next(iter(trained))
+    assert trained.steps()[0]["t_used"] == 4
+
+
 def test_a_temperature_a_side_weighs_by_their_product():
     trained = training(BySide(of_teacher=4, of_student=2))
     next(iter(trained))

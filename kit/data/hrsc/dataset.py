@@ -9,7 +9,7 @@ leaves out ships labelled more coarsely. Boxes and hull masks of the test split 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +142,10 @@ class _Damage:
         if entry not in self.found:
             self.found.append(entry)
 
+    def first(self, image_ids: Collection[str]) -> str:
+        """Finds the first damaged file of these scenes, with its reason; '' where there is none."""
+        return next((line for line in self.found if Path(line.partition(": ")[0]).stem in image_ids), "")
+
 
 def _read_scenes(half: Sequence[tuple[Path, str]], damage: _Damage) -> list[tuple[Path, Scene]]:
     scenes = []
@@ -182,14 +186,11 @@ def _refuse_unreadable(
     half: str, listed: Sequence[tuple[Path, str]], scenes: Sequence[tuple[Path, Scene]], damage: _Damage
 ) -> None:
     """Raises KitError where a split has no ship because of what could not be read."""
-    if damage.found and not any(scene.ships for _, scene in scenes):
+    first = damage.first({image_id for _, image_id in listed})
+    if first and not any(scene.ships for _, scene in scenes):
         bad = len(listed) - len(scenes)
         what = f"{bad} of {len(listed)} {half} annotations" if bad else f"every object of the {half} annotations"
-        first = next(
-            (line for line in damage.found if Path(line.partition(": ")[0]).stem in {i for _, i in listed}), ""
-        )
-        if first:
-            raise KitError(f"{damage.root}: {what} cannot be read, first {first}")
+        raise KitError(f"{damage.root}: {what} cannot be read, first {first}")
 
 
 def _no_label(root: Path, scenes: Sequence[tuple[Path, Scene]], level: Level) -> KitError:
@@ -240,7 +241,7 @@ def _rendered(
     found = {example.label for example in seen}
     if lost := [example for example in examples if example.label not in found]:
         names = few(sorted({repr(CLASSES[example.label].name) for example in lost}))
-        first = next(line for line in damage.found if Path(line.partition(": ")[0]).stem == lost[0].scene.image_id)
+        first = damage.first({lost[0].scene.image_id})
         raise KitError(f"{damage.root}: every {half} image of {names} is damaged, first {first}; allowed: one of each")
     labels = torch.tensor([class_ids.index(example.label) for example in seen])
     return (torch.from_numpy(np.stack(pixels)), labels), seen
