@@ -6,7 +6,6 @@
 # make app       the live cockpit alone, as a page of its own on this machine
 # make audit     known vulnerabilities of the pinned dependencies, where pip-audit can reach its index
 PRESET ?= quick
-OUT ?= $(if $(filter quick,$(PRESET)),figures,build/figures-$(PRESET))
 PYTHON ?= python3
 
 ifeq ($(OS),Windows_NT)
@@ -20,7 +19,7 @@ AUDIT := .venv/audit/installed
 .PHONY: figures test numerics check lint lab app audit install clean
 
 figures: install
-	$(BIN)/python -m kit figures --preset $(PRESET) --out $(OUT)
+	$(BIN)/python -m kit figures --preset $(PRESET) $(if $(OUT),--out $(OUT))
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder

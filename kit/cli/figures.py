@@ -28,7 +28,10 @@ def figures(
         list[str] | None, typer.Argument(help="names or numbers; default: all but 09, which is drawn where it is named")
     ] = None,
     preset: options.Preset = "quick",
-    out: Annotated[Path, options.path("where pictures, CSVs and manifest.json go")] = Path("figures"),
+    out: Annotated[
+        Path | None,
+        options.path("where pictures, CSVs and manifest.json go; default: figures, or build/figures-PRESET"),
+    ] = None,
     jobs: options.Jobs = None,
     scheduler: options.Scheduler = None,
     seeds: options.Seeds = None,
@@ -65,7 +68,8 @@ def figures(
     if minutes is not None:
         elsewhere = None if scheduler == "local" else engine
         request = request.model_copy(update={"seeds": _rounds(minutes, request.settled(), names, elsewhere)})
-    failures = make(names, request, ready_folder(absolute(out).resolve()), force, engine)
+    usual = "figures" if preset == "quick" else f"build/figures-{preset}"  # pictures of one preset by themselves
+    failures = make(names, request, ready_folder(absolute(out or usual).resolve()), force, engine)
     complain(failures)
     if failures:
         raise typer.Exit(1)
