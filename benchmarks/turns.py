@@ -6,6 +6,7 @@ Two processes differ, and a machine is now quicker and now slower: what a page c
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +21,22 @@ TRIMMED = (0.1, 0.1)  # shares of the turns left out at either end: another proc
 def by_turns(cockpit: Cockpit, notes: Path, seconds: float) -> Cockpit:
     """Has a cockpit, which it returns, draw in every second turn of so many seconds, from the first batch on. After
     about a tenth of a second each, it notes the time, how many batches are trained, and the turn."""
-    session, draw, hear = cockpit.lanes[0].session, cockpit.draw, cockpit.lanes[0].session._hear
+    session, hear = cockpit.lanes[0].session, cockpit.lanes[0].session._hear
     file = notes.open("w", buffering=1)
 
     def turn() -> int:
         return int(time.perf_counter() / seconds)
 
-    def draw_by_turns() -> None:
-        if turn() % 2 == 0 or session.state.phase != "running":
-            draw()
+    def in_its_turn(draw: Callable[[], None]) -> Callable[[], object]:
+        return lambda: (turn() % 2 == 0 or session.state.phase != "running") and draw()
 
     def hear_and_note() -> None:
         if session.state.phase == "running":
             file.write(f"{time.perf_counter()},{session.state.step},{turn()}\n")
         hear()
 
-    cockpit.draw, session._hear = draw_by_turns, hear_and_note
+    session._hear = hear_and_note
+    cockpit._draw_curves, cockpit._draw_networks = map(in_its_turn, (cockpit._draw_curves, cockpit._draw_networks))
     return cockpit
 
 

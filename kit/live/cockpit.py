@@ -39,6 +39,7 @@ from kit.show.widgets import WIDTH, Coalesced
 from kit.temperature import Policy
 
 INTERVAL = 0.15  # seconds between two messages to the page
+ANSWERING = 0.4  # seconds between two drawings of what the networks say while they learn
 NONE = "none"  # a choice like others: a drop-down has nothing to show for None
 
 PHASES = {
@@ -303,13 +304,18 @@ class Cockpit(widgets.VBox):
 
     async def _draw_on(self) -> None:
         """Shows what has changed, at most every INTERVAL, until the cockpit is closed."""
+        answered = -math.inf
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), ATTENTION)
             if self.page.is_silent:
                 self._page_told(False)
             self._wake.clear()
-            self.draw()
+            self._draw_curves()
+            now, phases = time.perf_counter(), [lane.session.state.phase for lane in self.lanes]
+            if now - answered >= ANSWERING or "running" not in phases:
+                self._draw_networks()
+                answered = now
             await asyncio.sleep(INTERVAL)
 
     def _drawer_ended(self, drawer: asyncio.Task) -> None:

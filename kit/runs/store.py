@@ -360,8 +360,14 @@ class Stored:
         return str(self.description.get("title"))
 
     def data(self, folder: Path | None = None) -> DataSpec:
-        """Describes the data that it was trained on; `folder` is where real images lie on this machine."""
+        """Describes the data that it was trained on; `folder` is where real images lie on this machine. KitError for
+        one where the kit's own images are its data."""
         fields = self.description["data"]
+        if folder and fields["source"] != "real":
+            raise KitError(
+                f"--data {str(folder)!r} has no use: run {self.folder.name} was trained on {fields['name']}, which the "
+                f"kit has; allowed: without it"
+            )
         kind = HeldOutSpec if "held_out" in fields else LevelSpec if "level" in fields else DataSpec
         return kind(**fields, folder=str(folder) if folder else None)
 

@@ -255,6 +255,13 @@ def refused(result: Result, place: Path, *formats: str) -> str:
     return line
 
 
+def test_a_folder_of_images_is_refused_where_the_kits_own_were_trained_on(result, tmp_path, capsys):
+    assert main(["export", result.run.hash, "--to", str(tmp_path / "student"), "--data", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --data '{tmp_path}' has no use: run {result.run.hash} was trained on")
+    assert line.endswith("which the kit has; allowed: without it") and not (tmp_path / "student").exists()
+
+
 class Doubling(nn.Module):
     """Its answer hangs on whether its images are bright: control flow that hangs on data."""
 

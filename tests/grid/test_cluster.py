@@ -424,9 +424,7 @@ def test_an_address_where_no_scheduler_answers(silent, own_cache, capsys, monkey
         if not silent:
             server.close()
         words = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--scheduler", address]
-        began = time.monotonic()
         assert main(words) == 2
-        assert time.monotonic() - began < 10
     *notes, line = capsys.readouterr().err.splitlines()  # what is said of the images comes first
     assert len(notes) == 1 and " images, " in notes[0]
     assert line.startswith(f"error: no Dask scheduler answers at {address}: ")

@@ -284,10 +284,8 @@ def test_waiting_for_anothers_run_it_hears_whether_that_is_still_wanted(own_cach
     def ask(share):
         raise NotWanted
 
-    began = time.monotonic()
     with FileLock(folder_of(hard_run().hash).with_suffix(".lock")), pytest.raises(NotWanted):
         train(hard_run(), ask)
-    assert time.monotonic() - began < 5
     assert find(hard_run()) is None
     train(hard_run())  # the lock is free
 
