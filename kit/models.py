@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-import torch
 import torchvision.models
 from pydantic import Field
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torchvision.models.vgg import make_layers
 
 from kit.errors import Described, one_of
 from kit.runtime.onednn import SAFE_CHANNELS, PickingConv2d
+from kit.runtime.seeds import seeded
 
 MODELS = ("cnn", "vgg16", "vgg19", "resnet34", "resnet50")
 TITLES = {"cnn": "CNN", "vgg16": "VGG-16", "vgg19": "VGG-19", "resnet34": "ResNet-34", "resnet50": "ResNet-50"}
@@ -48,9 +48,7 @@ class ModelSpec(Described):
 
     def build(self, seed: int | None = None) -> nn.Module:
         """The network with fresh weights; the same seed gives the same weights and leaves torch's own stream alone."""
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed):
             if self.name in VGG_STAGES:
                 return VGG(VGG_STAGES[self.name], self.classes, self.width, self.stem, self.batch_norm)
             if self.name in RESNET_STAGES:

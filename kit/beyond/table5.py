@@ -113,7 +113,7 @@ def _best_of_all(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> Cla
     """Which sibling is the best may be another at each seed, so this claim keeps its own variance; where one has not
     finished, it is open."""
     wide = frame.pivot_table(index="seed", columns=["temperature", "reading"], values="test_top1")
-    best = wide.reindex(columns=[*SIBLINGS]).max(axis=1, skipna=False)
-    measured = 100 * (wide.reindex(columns=[OURS])[OURS] - best).dropna()
+    wide = wide.reindex(columns=[OURS, *SIBLINGS])
+    measured = 100 * (wide[OURS] - wide.drop(columns=[OURS]).max(axis=1, skipna=False)).dropna()
     text, against = "the adaptive temperature is beaten by no sibling", "the best of them, seed by seed"
     return Claim(text, "", "", "points", measured, against, rounding=rounding(frame, "test_top1", data))

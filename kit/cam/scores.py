@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kit.cam.heat_maps import evaluating
 from kit.errors import KitError
+from kit.runtime.seeds import seeded
 
 THRESHOLD = 0.5  # of a map's largest value: the fixed threshold of `iou`
 THRESHOLDS = tuple(i / 20 for i in range(1, 20))  # among which `best_iou` picks an image's best
@@ -136,8 +137,7 @@ def road(network: nn.Module, x: Tensor, maps: np.ndarray, classes: Tensor, seed:
     np.put_along_axis(ranks, order, np.linspace(0, 1, values.shape[1], dtype=np.float32)[None], axis=1)
     targets = [ClassifierOutputSoftmaxTarget(int(c)) for c in classes]
     x = x.contiguous().to(next(network.parameters(), x).device)
-    with evaluating(network), torch.random.fork_rng(devices=[]):  # the imputation adds a little noise
-        torch.manual_seed(seed)
+    with evaluating(network), seeded(seed):  # the imputation adds a little noise
         score = ROADCombined(list(PERCENTILES))(x, ranks.reshape(maps.shape), targets, network)
     return np.where(empty(maps) == 1, np.nan, score.astype(float))
 

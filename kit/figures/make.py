@@ -200,6 +200,7 @@ class Schedule:
         self._books: dict[str, Book] = {}
         self._inputs: dict[str, str] = {}
         self._begun: dict[str, float] = {}
+        self._expected = {name: expected_drawing(preset, name) for name in names}  # seconds
 
     def work_off(self, books: Sequence[Book], engine: Engine, trainings: Sequence[Task] = ()) -> None:
         """Does the trainings, and draws what of the notebooks is not up to date."""
@@ -228,7 +229,7 @@ class Schedule:
         """Predicts seconds; a notebook's are those that it took last, in tens, as less than that is chance."""
         if not isinstance(task.about, Drawing):
             return self.grid.cost(task)
-        return 10 * math.ceil(expected_drawing(self.preset, task.title) / 10)
+        return 10 * math.ceil(self._expected[task.title] / 10)
 
     def skip(self, task: Task) -> str | None:
         """Leaves out a notebook that is up to date."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from kit.errors import KitError
-from kit.paper.settings import Settings
+from kit.paper.settings import Settings, without
 
 if TYPE_CHECKING:
     from kit.paper.plan import Row
@@ -71,7 +71,7 @@ class Question(Settings):
         found = (
             Method(
                 "hard labels", "no teacher", "hard labels", "hard labels",
-                without("teacher") | without("small_teacher"),
+                without("teacher", "small_teacher"),
             ),
             Method(T, self.reading, f"ordinary distillation, {T}", "ordinary distillation", without("small_teacher")),
             Method(
@@ -157,9 +157,3 @@ def seeds_of(rows: Sequence[Row]) -> str:
 
 def counted(n: int, thing: str) -> str:
     return f"{n} {thing}{'' if n == 1 else 's'}"
-
-
-def without(teacher: str) -> dict[str, Any]:
-    """Takes a teacher, and whatever else is said of it, out of settings."""
-    fields = Settings.model_fields
-    return {name: fields[name].default for name in fields if name == teacher or name.startswith(f"{teacher}_")}

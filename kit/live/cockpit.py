@@ -26,14 +26,14 @@ from kit.data.base import Split
 from kit.data.roles import EVERY, ROLES, check_sources
 from kit.errors import KitError, one_line, one_of
 from kit.live.drawn import Curves, Lines
-from kit.live.lane import ATTENTION, GAP, NETWORKS, WIDE, Lane, Policies, without
+from kit.live.lane import ATTENTION, GAP, NETWORKS, WIDE, Lane, Policies
 from kit.live.page import Page
 from kit.live.plots import curves, message
 from kit.live.snapshot import written
 from kit.live.state import State
 from kit.models import MODELS, TITLES
 from kit.networks.named import check_name
-from kit.paper.settings import AT_ONCE, Settings
+from kit.paper.settings import Settings, without
 from kit.show.labels import Labels
 from kit.show.widgets import WIDTH, Coalesced
 from kit.temperature import Policy
@@ -98,8 +98,7 @@ def cockpit(
             check_name(model)
         usual = settings.plan().size(settings.role).epochs
         if settings.temperature not in [*own]:
-            hidden = {} if settings.temperature in AT_ONCE else {"third_teacher": None}
-            settings.model_copy(update=hidden).stages(max(1, settings.epochs or usual))
+            settings.stages(max(1, settings.epochs or usual))
     except ValidationError as error:
         raise KitError(one_line(error)) from None
     former = _current() if _current else None
@@ -245,7 +244,7 @@ class Cockpit(widgets.VBox):
         source = self._sources.get(self.role.value, "auto")
         chosen = {name: None if (value := getattr(self, name).value) == NONE else value for name in names}
         others = [whose for whose in NETWORKS if chosen[whose] != getattr(self._settings, whose)]
-        return self._settings.model_copy(update={"source": source} | without(others) | chosen)
+        return self._settings.model_copy(update={"source": source} | without(*others) | chosen)
 
     def _described(self) -> None:
         """A choice that makes another run: at once where nothing has begun, else at the next Reset."""

@@ -22,7 +22,7 @@ from kit.data.augment import normalise
 from kit.errors import KitError
 from kit.live.drawn import Bars
 from kit.live.session import Session
-from kit.paper.settings import AT_ONCE, Settings
+from kit.paper.settings import AT_ONCE, Settings, without
 from kit.recipe import Stage
 from kit.show.artefacts import pixels_png
 from kit.show.cam_figures import enlarged, overlay
@@ -144,7 +144,7 @@ class Lane:
         left_out = [] if self.is_at_once else ["third_teacher"]
         if EQ_1 in self.temperature.value and not isinstance(temperature, Policy):
             left_out.append("small_teacher")
-        changes = {"temperature": temperature, "reading": reading} | without(left_out)
+        changes = {"temperature": temperature, "reading": reading} | without(*left_out)
         return base.model_copy(update=changes).pruned()
 
     @property
@@ -261,12 +261,6 @@ class Lane:
         )
         answers = widgets.Box([self.bars], layout=widgets.Layout(flex="1 1 378px", max_width="560px"))
         return widgets.HBox([answers, looks], layout=widgets.Layout(grid_gap="16px", flex_flow="row wrap"))
-
-
-def without(networks: Sequence[str]) -> dict[str, object]:
-    """The settings' fields of these networks, as they are where there is no such network."""
-    fields = Settings.model_fields.items()
-    return {name: field.default for name, field in fields if name.startswith(tuple(networks))}
 
 
 def option_of(settings: Settings) -> str:

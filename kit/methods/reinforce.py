@@ -7,11 +7,11 @@ Policies are small and run on one thread, so that a seed gives the same choices 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from kit.runtime.seeds import seeded
 from kit.runtime.threads import one_thread
 
 LR = 0.03  # Adam's
@@ -131,11 +131,3 @@ class KeepOrRemove(nn.Module):
         logits = self.logits().expand(len(choices), -1)
         kept = choices.to(logits.dtype)
         return -nn.functional.binary_cross_entropy_with_logits(logits, kept, reduction="none").sum(1)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Initial weights from a seed; torch's own stream is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from kit.errors import Described, KitError
 from kit.models import RESNET_STAGES, VGG_STAGES, ModelSpec, initialise, shortcut
+from kit.runtime.seeds import seeded
 
 
 class Layer(Described):
@@ -75,9 +75,7 @@ class LayeredSpec(Described):
     def build(self, seed: int | None = None) -> nn.Module:
         """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
         alone."""
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed):
             return Layered(self.layers, self.classes)
 
 

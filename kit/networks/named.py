@@ -40,6 +40,7 @@ from kit.networks.folding import folded
 from kit.networks.layered import LayeredSpec
 from kit.networks.view import View, Viewing
 from kit.runtime.environment import absolute
+from kit.runtime.seeds import seeded
 
 FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION", "cifar:NAME")
 PRETRAINED = {"weights", "pretrained", "checkpoint_path"}  # of torchvision's and timm's functions: what loads weights
@@ -87,9 +88,7 @@ class NamedSpec(Described):
     def build(self, seed: int | None = None) -> nn.Module:
         """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
         alone. Raises KitError where the code is another one, or raises, or gives other parameters."""
-        with torch.random.fork_rng(devices=[], enabled=seed is not None), _importing(_file(self.name, self.path)):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed), _importing(_file(self.name, self.path)):
             network = _built(self.name, self.outputs, self.arguments, self.code, self.path)
         found = shapes_of(self.name, network)
         if found != self.shapes:

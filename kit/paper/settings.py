@@ -307,3 +307,9 @@ class Settings(BaseModel):
             else:
                 words += [f"--{option}", repr(value).removesuffix(".0") if isinstance(value, float) else str(value)]
         return shlex.join(words + (["--events", events] if events else []))
+
+
+def without(*networks: str) -> dict[str, Any]:
+    """Takes networks, and whatever else is said of them, out of settings: those fields as they are by default."""
+    fields = Settings.model_fields.items()
+    return {name: field.default for name, field in fields if name.startswith(networks)}

@@ -1,1 +1,1 @@
-"""Settings of the process that trains: instructions, threads, memory, garbage collector, a faulty kernel avoided."""
+"""Settings of the process that trains: instructions, threads, memory, random numbers, collector, a kernel avoided."""
