@@ -33,8 +33,8 @@ def doctor() -> None:
             wrong = True
             print(f"{name}: not installed")
     print(f"instructions: {torch.backends.cpu.get_cpu_capability()}")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (presets smoke and quick need none)"
-    print(f"GPU: {gpu}")
+    gpu = f"{torch.cuda.get_device_name()}, used at preset paper and by --device cuda" if torch.cuda.is_available() else ""
+    print(f"GPU: {gpu or 'none (presets smoke and quick need none)'}")
     print(f"cache: {cache_folder()}")
     for role in ROLES:
         try:

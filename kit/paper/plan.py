@@ -110,11 +110,14 @@ class Plan:
         folder: str | Path | None = None,
         first_seed: int = 0,
         one_teacher: bool = False,
+        device: str | None = None,
         **sizes: Any,
     ) -> Plan:
         """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can.
-        `sizes` are px, train_per_class and test_per_class, numbers or 'all', where they are not to be the preset's."""
-        device = "cuda" if preset == "paper" and torch.cuda.is_available() else "cpu"
+        `sizes` are px, train_per_class and test_per_class, numbers or 'all', where they are not to be the preset's.
+        Raises KitError for a GPU that is not there."""
+        here = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        device = here[-1 if preset == "paper" else 0] if device is None else one_of("device", device, here)
         precision = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
         folder = absolute(folder) if folder else None
         sources, draw = check_sources(sources or {}), {"first_seed": first_seed, "one_teacher": one_teacher}

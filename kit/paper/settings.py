@@ -115,6 +115,9 @@ class Settings(BaseModel):
     precision: str | None = Field(
         None, description="of training: float32 or bfloat16; default: bfloat16 on a GPU that has it"
     )
+    device: Literal["cpu", "cuda"] | None = Field(
+        None, description="what trains: cpu or cuda; default: cuda at preset paper where there is a GPU, else cpu"
+    )
     preset: str = Field("quick", description="smoke, quick or paper")
     px: int | None = Field(None, description="size of every image; default: the preset's for the role")
     train_per_class: int | str | None = Field(
@@ -155,8 +158,8 @@ class Settings(BaseModel):
         from kit.paper.plan import Plan
         from kit.paper.presets import by_crd
 
-        sizes = {name: getattr(self, name) for name in ("px", "train_per_class", "test_per_class")}
-        plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data, **sizes), level=self.level)
+        options = {name: getattr(self, name) for name in ("device", "px", "train_per_class", "test_per_class")}
+        plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data, **options), level=self.level)
         preset = by_crd(plan.preset) if self.recipe == "crd" else plan.preset
         return replace(plan, preset=preset, precision=self.precision or plan.precision)
 

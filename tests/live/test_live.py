@@ -31,6 +31,7 @@ from kit.runs.weights import Given, Weights
 from kit.several import Weighted, several
 from kit.temperature import Fixed
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 PATIENCE = 60  # seconds: a busy machine's; nothing here takes more than a few
 
 SMALL = Settings(preset="smoke", role="cifar-10", student="cnn", teacher="cnn", small_teacher="cnn", epochs=6)
@@ -120,10 +121,13 @@ def test_what_is_steered_midway_is_replayed_bit_for_bit(open_session, tmp_path, 
     assert same(load_file(train(session.replay).folder / "student.safetensors"), weights(session))
 
 
-def test_what_dropout_drops_is_each_sessions_own(open_session, tmp_path):
-    own = vars(SMALL) | {"student": f"{own_file(tmp_path)}:tiny"}
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_dropout_drops_is_each_sessions_own(device, open_session, tmp_path):
+    own = Settings(**vars(SMALL) | {"student": f"{own_file(tmp_path)}:tiny", "device": device})
+    for run in with_teachers([own.run()])[:-1]:
+        train(run)
     outside = torch.get_rng_state()
-    alone, *pair = (open_session(Settings(**own | {"student_args": {"drop": drop}})) for drop in (0.5, 0.5, 0.2))
+    alone, *pair = (open_session(Settings(**vars(own) | {"student_args": {"drop": drop}})) for drop in (0.5, 0.5, 0.2))
     alone.start()
     wait(alone, "finished")
     for session, other in zip(pair, pair[::-1], strict=True):

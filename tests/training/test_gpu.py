@@ -81,10 +81,16 @@ def with_dropout() -> nn.Module:
     )
 
 
-def test_kernels_recorded_and_replayed_give_the_bits_of_kernels_launched_one_by_one():
+EVERY_METHOD = {"adaptive": under(FALLS_SLOWLY)} | {
+    " ".join(name): Recipe(stages=stages(10), epochs=10, batch=BATCH, lr=0.02, pad=1)
+    for name, stages in SIBLINGS.items()
+}
+
+
+@pytest.mark.parametrize("described", EVERY_METHOD.values(), ids=EVERY_METHOD)
+def test_kernels_recorded_and_replayed_give_the_bits_of_kernels_launched_one_by_one(described):
     def trained() -> Training:
         torch.manual_seed(3)
-        described = under(FALLS_SLOWLY)
         return Training(described, dataset(train=5 * BATCH), with_dropout(), {"big": cnn(1)}, 0, machine=ON_GPU).run()
 
     recorded = trained()

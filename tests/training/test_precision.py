@@ -11,6 +11,7 @@ from torch import nn
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.paper.plan import Plan
+from kit.paper.settings import Settings
 from kit.recipe import Improved, Moment, Recipe, Stage
 from kit.runs.spec import Run
 from kit.runs.training import train
@@ -109,6 +110,21 @@ def test_preset_paper_takes_it_where_a_gpu_can(can, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: can)
     assert Plan.of("paper").precision == ("bfloat16" if can else "float32")
     assert Plan.of("quick").precision == "float32"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_whoever_names_a_device_trains_on_it_or_is_told_that_it_is_not_there(there, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: there)
+    here = Settings(student="cnn", role="cifar-10", preset="smoke")
+    on_gpu = here.model_copy(update={"device": "cuda"})
+    assert here.run().device == here.model_copy(update={"preset": "paper", "device": "cpu"}).run().device == "cpu"
+    if there:
+        assert (on_gpu.run().device, on_gpu.run().precision) == ("cuda", "bfloat16")
+        assert on_gpu.command().endswith("--device cuda --preset smoke")
+    else:
+        with pytest.raises(KitError, match="^device 'cuda' is not known; allowed: cpu$"):
+            on_gpu.run()
 
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
