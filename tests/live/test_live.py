@@ -68,7 +68,7 @@ def wait(session: Session, *phases: str, until=lambda state: True):
 
 
 def weights(session: Session) -> dict[str, torch.Tensor]:
-    return session._training.student.state_dict()
+    return {name: weight.cpu() for name, weight in session._training.student.state_dict().items()}
 
 
 def same(ours, theirs) -> bool:

@@ -82,7 +82,7 @@ def with_dropout() -> nn.Module:
 
 
 EVERY_METHOD = {"adaptive": under(FALLS_SLOWLY)} | {
-    " ".join(name): Recipe(stages=stages(10), epochs=10, batch=BATCH, lr=0.02, pad=1)
+    " ".join(name): Recipe(stages=stages(10), epochs=10, batch=BATCH, lr=0.002, pad=1)
     for name, stages in SIBLINGS.items()
 }
 
@@ -98,7 +98,8 @@ def test_kernels_recorded_and_replayed_give_the_bits_of_kernels_launched_one_by_
         launched = elsewhere.submit(trained).result()
     assert recorded.learner._recorded and not launched.learner._recorded
     assert same_weights(recorded.student, launched.student)
-    assert recorded.history.temperatures.equal(launched.history.temperatures)
+    exactly = {"rtol": 0, "atol": 0, "equal_nan": True}  # none in a stage of hard labels
+    torch.testing.assert_close(recorded.history.temperatures, launched.history.temperatures, **exactly)
 
 
 @contextmanager
