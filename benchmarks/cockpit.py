@@ -57,8 +57,8 @@ WATCH = """() => {
   const inside = { subtree: true, childList: true, characterData: true };
   watch(0, curves, () => curves.dataset.drawn, { attributeFilter: ['data-drawn'] });
   watch(1, bars, () => bars.querySelector('.kit-words').textContent, inside);
-  const status = () => document.querySelector('div[role=status]').textContent;
-  watch(2, document.querySelector('div[role=status]').closest('.jupyter-widgets'), status, inside);
+  const status = document.querySelector('div[role=status]');
+  watch(2, status, () => status.textContent, inside);
 }"""
 
 

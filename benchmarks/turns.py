@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import mstats
 
+from kit.live import lane
 from kit.live.cockpit import Cockpit
 
 SETTLING = 0.2  # seconds of a turn in which the former one's messages are still drawn
@@ -21,6 +22,7 @@ TRIMMED = (0.1, 0.1)  # shares of the turns left out at either end: another proc
 def by_turns(cockpit: Cockpit, notes: Path, seconds: float) -> Cockpit:
     """Has a cockpit, which it returns, draw in every second turn of so many seconds, from the first batch on. After
     about a tenth of a second each, it notes the time, how many batches are trained, and the turn."""
+    lane.ATTENDING /= 2  # of all seconds: only half of them are drawn
     session, hear = cockpit.lanes[0].session, cockpit.lanes[0].session._hear
     file = notes.open("w", buffering=1)
 

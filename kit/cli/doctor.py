@@ -33,7 +33,7 @@ def doctor() -> None:
             wrong = True
             print(f"{name}: not installed")
     print(f"instructions: {torch.backends.cpu.get_cpu_capability()}")
-    gpu = f"{torch.cuda.get_device_name()}, used at preset paper and by --device cuda" if torch.cuda.is_available() else ""
+    gpu = f"{torch.cuda.get_device_name()} (of preset paper, and --device cuda)" if torch.cuda.is_available() else ""
     print(f"GPU: {gpu or 'none (presets smoke and quick need none)'}")
     print(f"cache: {cache_folder()}")
     for role in ROLES:

@@ -1,7 +1,7 @@
 from .cockpit import Cockpit as Cockpit
 from .cockpit import cockpit as cockpit
 from .drawn import Bars as Bars
-from .drawn import Curves as Curves
+from .drawn import Standing as Standing
 from .lane import Lane as Lane
 from .page import Page as Page
 from .plots import curves as curves

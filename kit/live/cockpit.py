@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from kit.data.base import Split
 from kit.data.roles import EVERY, ROLES, check_sources
 from kit.errors import KitError, one_line, one_of
-from kit.live.drawn import Curves, Lines
+from kit.live.drawn import Standing
 from kit.live.lane import ATTENTION, GAP, NETWORKS, WIDE, Lane, Policies
 from kit.live.page import Page
 from kit.live.plots import curves, message
@@ -118,8 +118,8 @@ def roles_of(data: str | None) -> list[str]:
 
 
 class Cockpit(widgets.VBox):
-    """See `cockpit`. `lanes` are its sessions with their controls; `curves` are what the page draws of both; `draws`
-    counts how often they were sent."""
+    """See `cockpit`. `lanes` are its sessions with their controls; `standing` is what the page draws of both; `draws`
+    counts how often its curves were sent."""
 
     def __init__(
         self, settings: Settings, sources: Mapping[str, str], own: Policies, compact: bool, folder: Path
@@ -139,8 +139,7 @@ class Cockpit(widgets.VBox):
         self._redraw = Coalesced(self._draw_now)
         self.lanes = [self._lane("A", settings)]
         self._build_controls(settings)
-        self.curves = Curves(panels=2 if compact else 4)
-        self.lines = Lines()
+        self.standing = Standing(panels=2 if compact else 4)
         self.page = Page(self._page_told)
         self.labels = Labels()
         super().__init__(self._parts(), layout=widgets.Layout(width=f"{WIDTH}px", max_width="100%"))
@@ -187,7 +186,6 @@ class Cockpit(widgets.VBox):
         self.compare = widgets.ToggleButton(description="Compare", tooltip="a second session beside it", layout=BUTTON)
         self.compare.observe(lambda change: self._beside(change["new"]), "value")
         self.progress = widgets.FloatProgress(min=0, max=1, description="stage", **WIDE)
-        self.status = widgets.HTML(layout=widgets.Layout(width="auto"))
         buttons = [self.start_button, self.pause_button, self.step_button, self.reset_button, self.snapshot_button]
         self._buttons = widgets.HBox([*buttons, *([] if self._compact else [self.compare]), self.progress], layout=GAP)
         self._choices = widgets.HBox([self.role, self.teacher, self.small_teacher, self.student], layout=GAP)
@@ -203,7 +201,7 @@ class Cockpit(widgets.VBox):
         rows = []
         for lane in self.lanes:
             rows += [lane.bars] if self._compact else [lane.row(several)]
-        return [*sliders, self._buttons, self.status, self.lines, self.curves, *rows, self.labels, self.page]
+        return [*sliders, self._buttons, self.standing, *rows, self.labels, self.page]
 
     # ---- what is pressed ---------------------------------------------------------------------------------------
 
@@ -235,7 +233,7 @@ class Cockpit(widgets.VBox):
 
     def _say(self, note: str = "", lines: Sequence[tuple[str, str]] = ()) -> None:
         """Says something below how the sessions stand, in place of what was said before."""
-        self._note, self.lines.lines = note, list(lines)
+        self._note, self.standing.lines = note, list(lines)
         self._tell()
         self._redraw()
 
@@ -290,7 +288,7 @@ class Cockpit(widgets.VBox):
         for lane in self.lanes:
             lane.session.hold(not there)
         if there:  # what was sent while a page was being made may not have reached it
-            shown = [self.status, self.progress, self.lines, self.curves, *self._buttons.children[:5]]
+            shown = [self.standing, self.progress, *self._buttons.children[:5]]
             for widget in [*shown, *(lane.bars for lane in self.lanes)]:
                 widget.send_state()
 
@@ -339,10 +337,11 @@ class Cockpit(widgets.VBox):
         self._name_images()
         key = tuple((state.step, state.total, state.events, state.stages) for state in states)
         described = None if key == self._shown else message(curves(states))
-        self._tell()  # only now: what is sent at once the page draws at once
-        if described is not None:
-            self.curves.shown, self._shown = described, key
-            self.draws += 1
+        with self.standing.hold_sync():  # one message
+            self._tell()
+            if described is not None:
+                self.standing.shown, self._shown = described, key
+                self.draws += 1
 
     def _draw_networks(self) -> None:
         for lane in self.lanes:
@@ -377,7 +376,7 @@ class Cockpit(widgets.VBox):
         self.snapshot_button.disabled = not any(state.step for state in states)
         self.third_teacher.layout.display = None if any(lane.is_at_once for lane in self.lanes) else "none"
         self.page.lost = any(state.step for state in states)
-        self.status.value = f'<div role="status" style="line-height:1.4">{"<br>".join(lines)}</div>'
+        self.standing.words = "<br>".join(lines)
 
     # ---- leaving -----------------------------------------------------------------------------------------------
 

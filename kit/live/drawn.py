@@ -11,11 +11,14 @@ import traitlets
 HERE = Path(__file__).parent
 
 
-class Curves(anywidget.AnyWidget):
-    """Draws `kit.live.plots.Curves`, sent as their `message`; the first `panels` of them."""
+class Standing(anywidget.AnyWidget):
+    """Draws how sessions stand: in words, which are HTML, with lines to be copied, each with what it is about, and by
+    `kit.live.plots.Curves`, sent as their `message`; the first `panels` of them. One widget, as each message costs."""
 
-    _esm = HERE / "curves.js"
+    _esm = HERE / "standing.js"
     _css = HERE / "cockpit.css"
+    words = traitlets.Unicode().tag(sync=True)
+    lines: Sequence[tuple[str, str]] = traitlets.List().tag(sync=True)
     shown = traitlets.Dict().tag(sync=True)
     panels = traitlets.Int(4).tag(sync=True)
 
@@ -26,11 +29,3 @@ class Bars(anywidget.AnyWidget):
     _esm = HERE / "bars.js"
     _css = HERE / "cockpit.css"
     shown = traitlets.Dict().tag(sync=True)
-
-
-class Lines(anywidget.AnyWidget):
-    """Shows lines to be copied, each with what it is about."""
-
-    _esm = HERE / "lines.js"
-    _css = HERE / "cockpit.css"
-    lines: Sequence[tuple[str, str]] = traitlets.List().tag(sync=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -218,11 +218,15 @@ def _nice(reach: float) -> float:
 
 
 def message(shown: Curves) -> dict[str, Any]:
-    """The description as a widget sends it: plain values, and of each line x and y as the bytes of 32-bit floats."""
+    """The description as a widget sends it: plain values, and all points as the bytes of 32-bit floats, in which x and
+    y of a line say from where to where they go. One buffer, as each is sent by itself, for which the training waits."""
+    values = [each for panel in shown.panels for line in panel.lines for each in (line.x, line.y)]
+    apart = list({id(each): each for each in values}.values())  # lines of a session have the same x
+    ends = np.cumsum([0, *map(len, apart)]).tolist()
+    places = {id(each): place for each, place in zip(apart, pairwise(ends), strict=True)}
 
-    def packed(line: Line) -> dict[str, Any]:
-        points = {"x": line.x.astype("<f4").tobytes(), "y": line.y.astype("<f4").tobytes()}
-        return {name: value for name, value in vars(line).items() if name not in points} | points
+    def placed(line: Line) -> dict[str, Any]:
+        return vars(line) | {"x": places[id(line.x)], "y": places[id(line.y)]}
 
-    panels = [vars(panel) | {"lines": [packed(line) for line in panel.lines]} for panel in shown.panels]
-    return vars(shown) | {"panels": panels}
+    panels = [vars(panel) | {"lines": [placed(line) for line in panel.lines]} for panel in shown.panels]
+    return vars(shown) | {"panels": panels, "points": np.concatenate([*apart, ()]).astype("<f4").tobytes()}

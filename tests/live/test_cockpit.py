@@ -136,11 +136,11 @@ def test_another_run_waits_for_reset_once_it_has_begun(opened):
     one.student.value = "vgg16"
     assert one.lanes[0].session.described.student == "cnn"
     one.draw()
-    assert "Reset" in one.status.value
+    assert "Reset" in one.standing.words
     one.reset()
     wait(lambda: one.lanes[0].session.run is not None and one.lanes[0].session.run.student.name == "vgg16")
     one.draw()
-    assert "Reset" not in one.status.value
+    assert "Reset" not in one.standing.words
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_sibling_is_chosen_and_the_mean_of_its_temperatures_by_image_is_seen(o
     lane.temperature.value = "NormKD"
     phase(one, "failed")
     one.draw()
-    assert "--small-teacher 'cnn' is not allowed" in html.unescape(one.status.value)
+    assert "--small-teacher 'cnn' is not allowed" in html.unescape(one.standing.words)
     one.small_teacher.value = NONE
     phase(one, "ready")
     assert lane.k.disabled and lane.rate.disabled and lane.alpha.disabled
@@ -176,7 +176,7 @@ def test_a_sibling_is_chosen_and_the_mean_of_its_temperatures_by_image_is_seen(o
     used, least, most = (float(line[-1]) for line in (state.history.used, *state.history.traces.values()))
     assert least < lane.t == state.used == used < most
     one.draw()
-    assert f"used {used:.2f}" in one.status.value
+    assert f"used {used:.2f}" in one.standing.words
     lane.temperature.value = "rising"
     one.reset()
     phase(one, "ready")
@@ -197,7 +197,7 @@ def test_comparing_gives_a_second_session_on_the_same_batches(opened):
     assert (a.seed, a.data, a.recipe.batch, a.student) == (b.seed, b.data, b.recipe.batch, b.student)
     assert b == Settings(**SMALL | {"temperature": "20", "small_teacher": None}).run()  # Eq. (1) has the big one alone
     one.draw()
-    assert "A: finished" in one.status.value and "B: finished" in one.status.value
+    assert "A: finished" in one.standing.words and "B: finished" in one.standing.words
     place, _ = one.snapshot()
     assert set(pd.read_csv(place / "cockpit.csv")["session"]) == {"A", "B"}
     one.compare.value = False
@@ -216,7 +216,7 @@ def test_every_control_has_a_visible_label(opened):
 def test_wrong_settings_are_said_in_the_status(opened):
     one = opened(epochs=0)
     assert one.lanes[0].session.state.phase == "failed"
-    assert "epochs: 0 is not allowed" in one.status.value
+    assert "epochs: 0 is not allowed" in one.standing.words
     with pytest.raises(KitError, match="preset 'huge'"):
         cockpit(preset="huge")
 
@@ -282,7 +282,7 @@ def test_several_teachers_teach_at_once_and_each_is_seen(opened, here, capsys, t
     lane.k.value = 15
     wait(lambda: lane.session.state.events)
     one.draw()
-    assert "weights small 0.33, big 0.33, third 0.33" in one.status.value
+    assert "weights small 0.33, big 0.33, third 0.33" in one.standing.words
     one.start()
     phase(one, "finished")
     one.draw()
@@ -291,11 +291,11 @@ def test_several_teachers_teach_at_once_and_each_is_seen(opened, here, capsys, t
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["run"] == lane.session.replay.hash
     steps = find(lane.session.replay).steps  # those that another training has recorded
-    panels = one.curves.shown["panels"]
+    panels = one.standing.shown["panels"]
     for panel, kind in [(panels[3], "pull_{}"), *([(panels[1], "t_{}")] * each)]:
         lines = {line["name"].removeprefix("t of "): line for line in panel["lines"]}
         for name in ("small", "big", "third"):
-            shown = np.frombuffer(lines[name]["y"], "<f4")
+            shown = values(one.standing.shown, lines[name])
             assert shown == pytest.approx(steps[kind.format(name)].to_numpy(), rel=1e-4, nan_ok=True)
             assert np.isfinite(shown[0]) and np.nanmax(shown) <= panel["high"]
     assert not any("pull" in line["name"] or "weight" in line["name"] for line in panels[1]["lines"])
@@ -308,7 +308,7 @@ def test_who_is_alone_is_not_several(opened):
     one.small_teacher.value = NONE
     phase(one, "failed")
     one.draw()
-    assert "teachers big are not allowed; allowed: two or more, each once" in one.status.value
+    assert "teachers big are not allowed; allowed: two or more, each once" in one.standing.words
     one.third_teacher.value = "cnn"
     wait(lambda: session.run is not None and list(session.run.teachers) == ["big", "third"])
     one.lanes[0].temperature.value = "schedule"
@@ -354,7 +354,7 @@ def test_a_policy_of_ones_own_is_chosen_steered_drawn_and_saved(opened):
     pull.value = 0.4
     wait(lambda: len(lane.session.state.events) == 1)
     one.draw()
-    assert "t = 6.60 (small 6.60)" in one.status.value and "last pull = 0.4 after batch 1" in one.status.value
+    assert "t = 6.60 (small 6.60)" in one.standing.words and "last pull = 0.4 after batch 1" in one.standing.words
     one.start()
     phase(one, "finished")
     state, batches = lane.session.state, dict(lane.session.state.stages)
@@ -364,8 +364,8 @@ def test_a_policy_of_ones_own_is_chosen_steered_drawn_and_saved(opened):
     assert state.history.traces["t_small"] == pytest.approx(wanted, nan_ok=True)
     assert state.history.traces["t_big"][small : small + big] == pytest.approx(1 + 7 * 0.6 ** np.arange(big))
     one.draw()
-    _, panel, *_ = one.curves.shown["panels"]
-    lines = {line["name"]: np.frombuffer(line["y"], "<f4") for line in panel["lines"]}
+    _, panel, *_ = one.standing.shown["panels"]
+    lines = {line["name"]: values(one.standing.shown, line) for line in panel["lines"]}
     assert list(lines) == ["⌊t⌋ in the losses", "t", "t of small", "t of big", "K"]
     assert lines["t of small"] == pytest.approx(wanted, nan_ok=True)
     assert len(lines["K"]) == 0 and panel["high"] >= 8
@@ -415,14 +415,14 @@ def test_a_slider_lies_within_its_fields_limits(limits, value, wanted):
 
 def test_it_draws_only_what_has_changed(opened):
     one = opened()
-    draws, shown = one.draws, one.curves.shown
+    draws, shown = one.draws, one.standing.shown
     for _ in range(3):
         one.draw()
-    assert one.draws == draws and one.curves.shown is shown
+    assert one.draws == draws and one.standing.shown is shown
     one.step()
     wait(lambda: one.lanes[0].session.state.step == 1)
     one.draw()
-    assert one.draws == draws + 1 and one.curves.shown != shown
+    assert one.draws == draws + 1 and one.standing.shown != shown
 
 
 def test_it_redraws_at_most_ten_times_a_second_and_in_the_end(tmp_path):
@@ -505,6 +505,11 @@ def test_two_sessions_are_told_apart_by_colour_and_dash():
     assert {line.marker for line in accuracy.lines} == {"", "o", "s"}
 
 
+def values(sent: dict, line: dict, axis: str = "y") -> np.ndarray:
+    """Of a line as it was sent, the numbers of one axis."""
+    return np.frombuffer(sent["points"], "<f4")[slice(*line[axis])]
+
+
 def test_a_message_holds_the_lines_numbers_and_stays_small():
     long = curves([state(10_000), state(10_000)])
     sent = message(long)
@@ -512,9 +517,9 @@ def test_a_message_holds_the_lines_numbers_and_stays_small():
     described = [line for panel in long.panels for line in panel.lines]
     for one, other in zip(lines, described, strict=True):
         for axis in ("x", "y"):
-            numbers = np.frombuffer(one[axis], "<f4")
+            numbers = values(sent, one, axis)
             assert numbers == pytest.approx(getattr(other, axis), rel=1e-6, nan_ok=True) and len(numbers) <= POINTS
-    assert sum(len(line["x"]) + len(line["y"]) for line in lines) < 50_000
+    assert len(sent["points"]) < 50_000
     assert curves([state(40)]).bands and sent["panels"][0]["scale"] == "log"
 
 
@@ -600,7 +605,7 @@ def test_there_is_nothing_to_save_before_the_start(opened):
     with pytest.raises(KitError, match="press Start first"):
         one.snapshot()
     one.snapshot_button.click()
-    assert "press Start first" in one.status.value
+    assert "press Start first" in one.standing.words
 
 
 def test_a_snapshot_has_what_was_shown_when_it_was_taken(opened, monkeypatch):
@@ -621,8 +626,8 @@ def test_a_snapshot_has_what_was_shown_when_it_was_taken(opened, monkeypatch):
 
     monkeypatch.setattr(snapshot, "save", saved_late)
     one.snapshot_button.click()
-    assert "saved in" in one.status.value
-    ((_, command),) = one.lines.lines
+    assert "saved in" in one.standing.words
+    ((_, command),) = one.standing.lines
     (place,) = one._folder.iterdir()
     told = json.loads((place / "settings.json").read_text())
     assert list(told) == ["A"] and told["A"]["run"] == run.hash and told["A"]["events"] == []
@@ -810,28 +815,28 @@ def test_what_is_moved_after_the_end_is_said_to_act_later_and_does(opened):
     phase(one, "finished")
     lane.k.value = 7
     one.draw()
-    assert "acts in the next one" in one.status.value and lane.session.state.events == ()
+    assert "acts in the next one" in one.standing.words and lane.session.state.events == ()
     one.start()
     wait(lambda: lane.session.described.k == 7)
     phase(one, "finished")
     one.draw()
-    assert "acts in the next one" not in one.status.value
+    assert "acts in the next one" not in one.standing.words
 
 
 def test_what_was_said_leaves_at_the_next_press(opened):
     one = opened(epochs=400)
     one.snapshot_button.click()
-    assert "press Start first" in one.status.value
+    assert "press Start first" in one.standing.words
     one.start()
     phase(one, "running")
     one.draw()
-    assert "press Start first" not in one.status.value
+    assert "press Start first" not in one.standing.words
     one.pause()
     phase(one, "paused")
     one.snapshot_button.click()
-    assert [about for about, _ in one.lines.lines] == ["trains the same student again:"]
+    assert [about for about, _ in one.standing.lines] == ["trains the same student again:"]
     one.start()
-    assert one.lines.lines == []
+    assert one.standing.lines == []
 
 
 def test_sessions_beside_each_other_keep_step(opened):
@@ -874,7 +879,7 @@ def test_who_has_finished_is_not_begun_again_while_another_catches_up(opened):
     wait(lambda: second.state.phase == "ready" and second.run.recipe.stages[0].temperature == Fixed(T=20))
     assert second.run.data == first.run.data and one.lanes[1].rate.disabled
     one.draw()
-    assert "Reset makes" not in one.status.value
+    assert "Reset makes" not in one.standing.words
     one.step()
     wait(lambda: second.state.step == 1 and second.state.phase == "paused")
     one.draw()

@@ -1,6 +1,7 @@
-// Draws curves as the kernel describes them (kit/live/plots.py, `Curves`): each panel an SVG in px of the page, whenever
-// the description or the page's width has changed, at most once a frame. What stays as it was is left alone: lines that
-// only went on keep their elements and get another path.
+// Draws how sessions stand (kit/live/drawn.py, `Standing`): in words, with lines to be copied, and by curves as the kernel
+// describes them (kit/live/plots.py, `Curves`), each panel an SVG in px of the page. Whenever something or the page's width
+// has changed, at most once a frame; what stays as it was is left alone: lines that only went on keep their elements and
+// get another path.
 
 const HEIGHT = 176, LEFT = 48, RIGHT = 18, TOP = 6, BOTTOM = 20; // of a panel and of its margins, px
 const INKS = { "#1a1a1a": "var(--kit-ink)", "#555555": "var(--kit-muted)" }; // follow the page's theme
@@ -9,6 +10,9 @@ const escaped = (text) => String(text).replace(/[&<>"]/g, (letter) => `&#${lette
 const worded = (text) => escaped(text).replace(/(\p{L})_(\p{L})/gu, "$1<sub>$2</sub>");
 const ink = (colour) => INKS[colour] ?? colour;
 const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+
+/** A line's x and y: the places that it names among all points. */
+const ends = (line, points) => [points.subarray(...line.x), points.subarray(...line.y)];
 
 /** About so many round numbers between two. */
 function ticks(low, high, count) {
@@ -32,8 +36,8 @@ function number(y) {
 }
 
 /** A line's path: a gap where a value is no number, a corner before each point of a staircase. */
-function path(line, X, Y) {
-  const x = floats(line.x), y = floats(line.y);
+function path(line, points, X, Y) {
+  const [x, y] = ends(line, points);
   let d = "", open = false;
   for (let i = 0; i < x.length; i++) {
     if (Number.isNaN(y[i])) { open = false; continue; }
@@ -50,16 +54,16 @@ function stroke(line) {
 }
 
 /** A line's elements, by how they look and by where they go. */
-function drawn(line, X, Y) {
-  if (!line.marker) return [[stroke(line), path(line, X, Y)]];
-  const y = floats(line.y); // a dot is a line of no length, with its cap
-  const d = Array.from(floats(line.x), (at, i) => `M${X(at).toFixed(1)} ${Y(y[i]).toFixed(1)}h0`).join("");
+function drawn(line, points, X, Y) {
+  if (!line.marker) return [[stroke(line), path(line, points, X, Y)]];
+  const [x, y] = ends(line, points); // a dot is a line of no length, with its cap
+  const d = Array.from(x, (at, i) => `M${X(at).toFixed(1)} ${Y(y[i]).toFixed(1)}h0`).join("");
   const cap = (colour, width) => `stroke="${colour}" stroke-width="${width}" stroke-linecap="${line.marker === "s" ? "square" : "round"}"`;
   return [[cap("var(--kit-ground)", line.width + 2), d], [cap(ink(line.colour), line.width + 1), d]];
 }
 
 /** What seldom changes, the lines' elements, and their paths. */
-function parts(panel, shown, width) {
+function parts(panel, shown, points, width) {
   const log = panel.scale === "log", of = log ? Math.log10 : (y) => y, low = of(panel.low), high = of(panel.high);
   const X = (x) => LEFT + (x / shown.total) * (width - LEFT - RIGHT);
   const Y = (y) => TOP + (1 - (Math.min(Math.max(of(y), low - 1), high + 1) - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
@@ -82,7 +86,7 @@ function parts(panel, shown, width) {
     ? `<text x="${X(last) + (leftwards ? -4 : 4)}" y="${floor - 5}" text-anchor="${leftwards ? "end" : "start"}">${escaped(panel.note)}</text>` : "";
   const frame = `<path class="kit-frame" d="M${LEFT} ${TOP}V${floor}H${right}"/>`;
   const axes = [...bands, ...rows, ...columns, zero, ...marks, said, frame].join("");
-  const lines = panel.lines.flatMap((line) => drawn(line, X, Y));
+  const lines = panel.lines.flatMap((line) => drawn(line, points, X, Y));
   return { axes, looks: lines.map(([look]) => `<path ${look}/>`).join(""), paths: lines.map(([, d]) => d) };
 }
 
@@ -95,37 +99,63 @@ function legend(panel) {
 const put = (what, inside) => { if (what.kit !== inside) what.innerHTML = what.kit = inside; };
 const set = (what, name, value) => { if (what.getAttribute(name) !== value) what.setAttribute(name, value); };
 
+/** A line to be copied, with what it is about and a button that copies it. */
+function copyable([about, line]) {
+  const row = document.createElement("p"), code = document.createElement("code"), copy = document.createElement("button");
+  code.textContent = line;
+  copy.textContent = "Copy";
+  copy.className = "jupyter-button widget-button";
+  copy.setAttribute("aria-label", `Copy the line: ${about}`);
+  copy.onclick = async () => {
+    try {
+      await navigator.clipboard.writeText(line);
+      copy.textContent = "Copied";
+    } catch { // a page without a certificate has no clipboard: mark the line for Ctrl+C
+      getSelection().selectAllChildren(code);
+      copy.textContent = "Press Ctrl+C";
+    }
+  };
+  row.append(about, copy, code);
+  return row;
+}
+
 function render({ model, el }) {
-  el.classList.add("kit-live", "kit-curves");
+  el.classList.add("kit-live");
+  el.innerHTML = `<div role="status"></div><div class="kit-lines"></div><div class="kit-curves"></div>`;
+  const [status, lines, curves] = el.children;
   let asked = 0, drawings = 0;
   const draw = () => {
     asked = 0;
+    put(status, model.get("words"));
     const shown = model.get("shown");
-    if (!shown.panels || !el.clientWidth) return;
-    const panels = shown.panels.slice(0, model.get("panels"));
-    while (el.children.length < panels.length) {
-      const figure = el.appendChild(document.createElement("figure"));
+    if (!shown.panels || !curves.clientWidth) return;
+    const panels = shown.panels.slice(0, model.get("panels")), points = floats(shown.points);
+    while (curves.children.length < panels.length) {
+      const figure = curves.appendChild(document.createElement("figure"));
       figure.innerHTML = `<figcaption><span class="kit-title"></span><span class="kit-legend"></span></figcaption><svg role="img" height="${HEIGHT}"><g></g><g></g></svg>`;
     }
-    const widths = panels.map((_, i) => el.children[i].clientWidth); // before anything is changed: the page is laid out once
+    const widths = panels.map((_, i) => curves.children[i].clientWidth); // before anything is changed: the page is laid out once
     panels.forEach((panel, i) => {
-      const figure = el.children[i], svg = figure.lastChild, [axes, lines] = svg.children;
+      const figure = curves.children[i], svg = figure.lastChild, [axes, lines] = svg.children;
       put(figure.querySelector(".kit-title"), worded(panel.title));
       put(figure.querySelector(".kit-legend"), legend(panel));
       set(svg, "width", String(widths[i]));
       set(svg, "aria-label", `${panel.title}, against batches, of ${shown.total}`);
-      const made = parts(panel, shown, widths[i]);
+      const made = parts(panel, shown, points, widths[i]);
       put(axes, made.axes);
       put(lines, made.looks);
       made.paths.forEach((d, j) => set(lines.children[j], "d", d));
     });
-    el.dataset.drawn = ++drawings;
+    curves.dataset.drawn = ++drawings;
   };
   const ask = () => { asked ||= requestAnimationFrame(draw); };
+  const offer = () => lines.replaceChildren(...model.get("lines").map(copyable));
   const resized = new ResizeObserver(ask);
-  resized.observe(el);
-  model.on("change:shown", ask);
-  return () => { resized.disconnect(); model.off("change:shown", ask); };
+  resized.observe(curves);
+  model.on("change:shown change:words", ask);
+  model.on("change:lines", offer);
+  offer();
+  return () => { resized.disconnect(); model.off(null, ask); model.off(null, offer); };
 }
 
 export default { render };
