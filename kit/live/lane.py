@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import ipywidgets as widgets
 import torch
@@ -33,20 +34,11 @@ from kit.temperature import Policy
 from kit.training import steering
 from kit.training.thermostat import mean
 
-ATTENDING = 0.01  # at most this share of a core's time goes into where the networks look
+ATTENDING = 0.005  # at most this share of a core's time goes into where the networks look
 EYE = 136  # px at least: the image beside where the networks look
 ATTENTION = 1.0  # seconds between two Grad-CAMs
 FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
 
-EQ_1 = "Eq. (1)"
-TEMPERATURES: dict[str, tuple[str | Policy, str]] = {  # with the reading of Eq. (1)
-    "adaptive": ("adaptive", "printed"),
-    "schedule": ("schedule", "printed"),
-    **{f"T = {T}, {EQ_1} {reading}": (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")},
-    **{sibling: (sibling, "printed") for sibling in NAMED},
-    "several at once, one t": ("together", "printed"),
-    "several at once, one t each": ("graduation", "printed"),
-}
 Policies = Mapping[str, Policy]  # of one's own, by name
 NETWORKS = ("teacher", "small_teacher", "third_teacher", "student")
 WIDE = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="334px", max_width="100%")}
@@ -62,8 +54,8 @@ class Lane:
         self.name, self._moved = name, moved
         given = option_of(settings)
         own = {**own, given: settings.temperature} if isinstance(settings.temperature, Policy) else own
-        self._temperatures = TEMPERATURES | {option: (policy, "printed") for option, policy in own.items()}
-        self._temperatures.setdefault(given, (settings.temperature, settings.reading))
+        self._temperatures = temperatures(settings.recipe) | {name: heated(policy) for name, policy in own.items()}
+        self._temperatures.setdefault(given, heated(settings.temperature, settings.reading))
         self.temperature = widgets.Dropdown(options=list(self._temperatures), value=given, description="temperature",
                                             **WIDE)  # fmt: skip
         self.k = widgets.FloatSlider(value=settings.k, min=1, max=K_MAX, step=1, description="K, threshold",
@@ -139,17 +131,13 @@ class Lane:
         return heated.model_copy(update=moved)
 
     def _heated(self, base: Settings) -> Settings:
-        """The settings at this lane's temperature, without what has no use at it: Eq. (1) has the big teacher alone."""
-        temperature, reading = self._temperatures[self.temperature.value]
-        left_out = [] if self.is_at_once else ["third_teacher"]
-        if EQ_1 in self.temperature.value and not isinstance(temperature, Policy):
-            left_out.append("small_teacher")
-        changes = {"temperature": temperature, "reading": reading} | without(*left_out)
+        """The settings at this lane's temperature, without what has no use at it."""
+        changes = self._temperatures[self.temperature.value] | ({} if self.is_at_once else without("third_teacher"))
         return base.model_copy(update=changes).pruned()
 
     @property
     def is_at_once(self) -> bool:
-        return self._temperatures[self.temperature.value][0] in AT_ONCE
+        return self._temperatures[self.temperature.value]["temperature"] in AT_ONCE
 
     @property
     def moved(self) -> dict[str, float]:
@@ -229,11 +217,11 @@ class Lane:
         if self._attending is not None:
             attending, captions = self._attending
             if attending.done():
-                pictures, why, self._attention_cost = attending.result()
-                captions = [" · ".join(filter(None, words)) for words in zip(captions, why, strict=True)]
-                for image, caption, picture, text in zip(self.eyes, self.captions, pictures, captions, strict=True):
-                    image.value, image.layout.visibility = picture, "visible"
-                    caption.value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{html.escape(text)}</div>'
+                drawn, self._attention_cost = attending.result()
+                for place, (picture, why) in drawn.items():
+                    self.eyes[place].value, self.eyes[place].layout.visibility = picture, "visible"
+                    text = html.escape(" · ".join(filter(None, (captions[place], why))))
+                    self.captions[place].value = f'<div style="line-height:1.3;overflow-wrap:anywhere">{text}</div>'
                 self._attending, self._attended_at = None, now
             return
         pause = max(ATTENTION, self._attention_cost / ATTENDING)
@@ -241,14 +229,17 @@ class Lane:
             return
         run, look, networks = state.run, state.look, state.networks
         key = (run, look.image, look.teacher)
-        if self._shown.get("attention") == key and self._shown["weights"] is state.weights:
+        known = self._shown.get("attention") == key
+        if known and self._shown["weights"] is state.weights:
             return
         self._shown |= {"attention": key, "weights": state.weights}
         pixels, label = state.pictures.images.pixels[look.image], int(state.pictures.labels[look.image])
         data, teacher = run.data.load(), networks.get(look.teacher)
         name = run.teachers[look.teacher].student.title if teacher is not None else "no teacher"
         captions = f"test image {look.image}: {data.classes[label]}", name, f"student {run.student.title}"
-        work = pixels, label, data.mean_std, teacher, networks["student"], state.weights
+        drawn = {} if known else {0: None, 1: teacher}  # a teacher stays as it is
+        networks["student"].load_state_dict(state.weights)
+        work = pixels, label, data.mean_std, drawn | {2: networks["student"]}
         self._attending = pool.submit(attention, *work), captions
 
     def row(self, named: bool) -> widgets.Widget:
@@ -263,16 +254,40 @@ class Lane:
         return widgets.HBox([answers, looks], layout=widgets.Layout(grid_gap="16px", flex_flow="row wrap"))
 
 
+def heated(temperature: object, reading: str = "printed") -> dict[str, Any]:
+    """What a choice of the temperature changes of settings."""
+    return {"temperature": temperature, "reading": reading}
+
+
+def temperatures(recipe: str) -> dict[str, dict[str, Any]]:
+    """The temperatures to choose from, by name, each with what it changes: a fixed T has the big teacher alone."""
+    fixed = {fixed_name(T, recipe, reading): (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")}
+    several = {"several at once, one t": "together", "several at once, one t each": "graduation"}
+    return (
+        {name: heated(name) for name in ("adaptive", "schedule")}
+        | {name: heated(*chosen) | without("small_teacher") for name, chosen in fixed.items()}
+        | {name: heated(name) for name in NAMED}
+        | {name: heated(temperature) for name, temperature in several.items()}
+    )
+
+
+def fixed_name(T: object, recipe: str, reading: str) -> str:
+    """A fixed T with its loss: Eq. (1) in one of its readings, or that of another recipe, which has no readings."""
+    return f"T = {T}, Eq. (1) {reading}" if recipe == "kit" else f"T = {T}, loss of {recipe}"
+
+
 def option_of(settings: Settings) -> str:
     """What the drop-down calls the temperature of these settings; one of its own by its name."""
-    T, reading = settings.temperature, settings.reading
+    T = settings.temperature
     if isinstance(T, Policy):
         return f"{T.kind}, given"
     if T is None:
         return "adaptive" if settings.recipe == "kit" else f"of recipe {settings.recipe}"
-    if not str(T)[:1].isdigit():
-        return {each: option for option, each in TEMPERATURES.items()}.get((str(T), reading), str(T))
-    return f"T = {T}, small teacher first" if settings.small_teacher else f"T = {T}, {EQ_1} {reading}"
+    if str(T)[:1].isdigit():
+        first = f"T = {T}, small teacher first"
+        return first if settings.small_teacher else fixed_name(T, settings.recipe, settings.reading)
+    known = (name for name, changes in temperatures(settings.recipe).items() if changes["temperature"] == T)
+    return next(known, str(T))
 
 
 def slider(policy: Policy, field: str) -> widgets.FloatSlider:
@@ -294,22 +309,20 @@ def attention(
     pixels: Tensor,
     label: int,
     mean_std: tuple[Tensor, Tensor],
-    teacher: nn.Module | None,
-    student: nn.Module,
-    weights: dict[str, Tensor],
-) -> tuple[list[bytes], list[str], float]:
-    """The image (H, W, 3) alone and with the heat of teacher and student on it, as PNGs; of each why it has none, such
-    as of a scripted network, else ''; and the seconds it took."""
+    networks: Mapping[int, nn.Module | None],
+) -> tuple[dict[int, tuple[bytes, str]], float]:
+    """By place, the image (H, W, 3) with a network's heat on it, alone where there is no network, as a PNG, and why it
+    has no heat, such as of a scripted network, else ''; and the seconds it took."""
     torch.set_num_threads(1)
     begin = time.thread_time()
-    x = normalise(pixels[None], *mean_std)
-    student.load_state_dict(weights)
-    image = pixels.numpy()
-    seen, why = [image, image, image], ["", "", ""]
-    for i, network in enumerate((teacher, student), start=1):
-        try:
-            seen[i] = image if network is None else overlay(image, maps(network, x, label).maps[0])
-        except KitError as error:
-            why[i] = f"no heat map: {error}"
+    x, image = normalise(pixels[None], *mean_std), pixels.numpy()
     side = -(-EYE // max(image.shape[:2])) * max(image.shape[:2])  # a whole factor
-    return [pixels_png(enlarged(each, side=side)) for each in seen], why, time.thread_time() - begin
+    drawn = {}
+    for place, network in networks.items():
+        seen, why = image, ""
+        try:
+            seen = image if network is None else overlay(image, maps(network, x, label).maps[0])
+        except KitError as error:
+            why = f"no heat map: {error}"
+        drawn[place] = pixels_png(enlarged(seen, side=side)), why
+    return drawn, time.thread_time() - begin

@@ -301,6 +301,15 @@ def test_several_teachers_teach_at_once_and_each_is_seen(opened, here, capsys, t
     assert not any("pull" in line["name"] or "weight" in line["name"] for line in panels[1]["lines"])
 
 
+def test_a_fixed_temperature_is_called_by_its_recipes_loss(opened):
+    alone = {"recipe": "crd", "small_teacher": None}
+    one = opened(**alone)
+    options = one.lanes[0].temperature.options
+    assert "T = 5, loss of crd" in options and not any("Eq. (1)" in option for option in options)
+    one.lanes[0].temperature.value = "T = 5, loss of crd"
+    assert one.lanes[0].settings.run() == Settings(**SMALL | alone | {"temperature": 5}).run()
+
+
 def test_who_is_alone_is_not_several(opened):
     one = opened(epochs=200)
     session = one.lanes[0].session
