@@ -18,3 +18,10 @@ def refused(arguments: list[str], capsys) -> str:
 
 def last_json(capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def one_line(raised) -> str:
+    """What an error says, in its one line."""
+    message = str(raised.value)
+    assert "\n" not in message
+    return message

@@ -77,12 +77,13 @@ def figures(
 
 def _rounds(minutes: float, request: Request, names: list[str], elsewhere: Engine | None) -> int:
     from kit.figures.forecast import rounds_within, runs_at_once
+    from kit.grid.engines import default_jobs
 
     if request.seeds is not None:
         raise KitError(
             f"--minutes {minutes:g} chooses the seeds, but --seeds {request.seeds} does, too; allowed: one of them"
         )
-    at_once = runs_at_once(elsewhere or request.jobs)
+    at_once = runs_at_once(elsewhere or request.jobs or default_jobs(devices=[request.plan.device]))
     seeds = rounds_within(minutes, request.plan, at_once, request.equal_time, names)
     says = "1 seed, which gives no interval and no verdict" if seeds == 1 else f"{seeds} seeds"
     print(f"{says}: as many as are expected to fit into {minutes:g} minutes")

@@ -91,6 +91,8 @@ def _print_no_more() -> None:
 def run() -> int:
     """Runs `main` as a process of its own, which ends with it. Who has read enough of what it prints may close that."""
     collect_rarely()
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # of whose processes one may wait for another
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # clears up, as after Ctrl-C
     try:
         status = main()
         sys.stdout.flush()

@@ -59,6 +59,7 @@ def train(
         "student": settings.student,
         "seed": run.seed,
         "epochs": run.recipe.epochs,
+        "device": run.device,
         "precision": run.precision,
         **{name: m[name] for name in ("test_top1", "test_top5", "train_top1", "train_top5")},
         "test_balanced": balanced_accuracy(by_class),

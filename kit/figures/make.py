@@ -67,7 +67,7 @@ def make(
         grid = Grid([run for book in books for run in book.runs])
         first = [book for book in books if book.name not in FOLLOWING]
         following = [book for book in books if book.name in FOLLOWING]
-        with engine or LocalProcesses(request.jobs or default_jobs()) as entered, Bar() as bar:
+        with engine or LocalProcesses(request.jobs or default_jobs(devices=[plan.device])) as entered, Bar() as bar:
             schedule = Schedule(grid, manifest, request.preset, force, bar, frozenset(todo))
             for book in following:
                 if grid.tasks or book.name not in manifest.content["notebooks"]:

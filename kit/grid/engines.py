@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ KILLED = (
     "its worker process was killed, by hand or for lack of memory; it goes on from its checkpoint when the same is "
     "asked again (with fewer jobs it has more memory)"
 )
+UNGUARDED = 70  # the exit status of a worker that came to train runs itself, while it was reading the script that does
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -86,9 +87,11 @@ class Engine(Protocol):
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None: ...
 
 
-def default_jobs(tasks: int | None = None) -> int:
-    """Chooses how many tasks run side by side: as cores and free memory allow; prints a line where memory is the
-    limit."""
+def default_jobs(tasks: int | None = None, devices: Collection[str] = ()) -> int:
+    """Chooses how many tasks run side by side: as cores and free memory allow, and prints a line where memory is the
+    limit; one where a GPU is among the `devices`, as its clock, which runs are timed by, goes on for all who use it."""
+    if "cuda" in devices:
+        return 1
     wanted = max(1, min(cores(), tasks or sys.maxsize))
     jobs = max(1, min(wanted, 1 + (free_memory() - FIRST_WORKER) // FURTHER_WORKER))
     if jobs < wanted:
@@ -106,12 +109,12 @@ def _say_bounded(wanted: int, jobs: int) -> None:
     )
 
 
-def engine_for(jobs: int | Engine | None, tasks: int) -> Engine:
+def engine_for(jobs: int | Engine | None, tasks: int, devices: Collection[str] = ()) -> Engine:
     """Returns the engine that `jobs` is, or else so many processes of this machine, at most one a task. KitError."""
     if jobs is None or isinstance(jobs, int):
         if jobs is not None and jobs < 1:
             raise KitError(f"jobs {jobs!r} is not allowed; allowed: a whole number from 1 up, or None")
-        return LocalProcesses(min(jobs, tasks) if jobs else default_jobs(tasks))
+        return LocalProcesses(min(jobs, tasks) if jobs else default_jobs(tasks, devices))
     return jobs
 
 
@@ -123,6 +126,8 @@ class LocalProcesses:
         self.slots = slots
 
     def __enter__(self) -> LocalProcesses:
+        if getattr(multiprocessing.current_process(), "_inheriting", False):  # as `multiprocessing` itself asks
+            os._exit(UNGUARDED)
         folder_from("KIT_DATA"), folder_from("KIT_CACHE")  # absolute, before workers are told of them
         self._environment = dict(os.environ)
         self._workers: dict[int, tuple[ProcessPoolExecutor, Any]] = {}  # by place, begun when first needed
@@ -153,7 +158,12 @@ class LocalProcesses:
         try:
             return self._worker(place).submit(attempted_in_worker, task).result()
         except BrokenProcessPool:
-            del self._workers[place]
+            pool, _ = self._workers.pop(place)
+            if UNGUARDED in [process.exitcode for process in pool._processes.values()]:
+                raise KitError(
+                    "worker processes begin by running your script, which begins workers itself; allowed: what trains "
+                    'below a line `if __name__ == "__main__":`'
+                ) from None
             return KILLED
         except Exception as error:  # the task or what it raised cannot travel between processes
             return said(error)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from kit.grid.engines import Engine, Task
 from kit.runtime.bars import Bar
-
-# ---- any tasks ----------------------------------------------------------------------------------------------------
 
 
 def run_tasks(
@@ -66,38 +64,26 @@ def run_tasks(
 
 def critical_path(tasks: Iterable[Task], cost: Callable[[Task], float]) -> dict[str, float]:
     """Computes for each task the cost of the costliest chain of tasks that begins with it."""
-    tasks = list(tasks)
-    heirs, chains = heirs_of(tasks), dict[str, float]()
-
-    def chain(task: Task) -> float:
-        if task.key not in chains:
-            chains[task.key] = cost(task) + max(map(chain, heirs[task.key]), default=0.0)
-        return chains[task.key]
-
-    for task in tasks:
-        chain(task)
-    return chains
+    return _from_heirs(tasks, lambda task, chains: cost(task) + max(chains, default=0.0))
 
 
 def lowest_ranks(tasks: Iterable[Task], rank: Callable[[Task], float]) -> dict[str, float]:
     """Finds for each task the lowest rank among itself and those that wait for it."""
+    return _from_heirs(tasks, lambda task, ranks: min([rank(task), *ranks]))
+
+
+def _from_heirs(tasks: Iterable[Task], number: Callable[[Task, list[float]], float]) -> dict[str, float]:
+    """Computes a number for each task, by its key, from the numbers of those that need it."""
     tasks = list(tasks)
-    heirs, lowest = heirs_of(tasks), dict[str, float]()
-
-    def find(task: Task) -> float:
-        if task.key not in lowest:
-            lowest[task.key] = min([rank(task), *map(find, heirs[task.key])])
-        return lowest[task.key]
-
-    for task in tasks:
-        find(task)
-    return lowest
-
-
-def heirs_of(tasks: Iterable[Task]) -> Mapping[str, list[Task]]:
-    """Lists for each task, by its key, those that need it."""
     heirs: dict[str, list[Task]] = defaultdict(list)
     for task in tasks:
         for key in task.needs:
             heirs[key].append(task)
-    return heirs
+    found: dict[str, float] = {}
+
+    def of(task: Task) -> float:
+        if task.key not in found:
+            found[task.key] = number(task, [of(heir) for heir in heirs[task.key]])
+        return found[task.key]
+
+    return {task.key: of(task) for task in tasks}

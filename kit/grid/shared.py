@@ -16,9 +16,6 @@ from kit.training.teachers import needs_graph
 SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these to be computed apart
 
 
-# ---- runs, and logits that several of them share ------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class SharedLogits:
     """A teacher's logits in some epochs, as `run` and others need them."""

@@ -27,23 +27,20 @@ def without_a_teacher(teachers: Iterable[Run], results: Mapping[Run, Result | Fa
     return None
 
 
-def tell(failure: Failure) -> None:
-    run = failure.run
-    print(f"run {run.hash} ({run.title}) did not finish: {failure.reason}", file=sys.stderr)
-
-
-def tell_chance(result: Result) -> None:
-    """Warns of a given network that answers its test split no better than by chance: it was given by mistake."""
-    run = result.run
-    if not run.is_given:
-        return
-    images, by_chance, found = len(run.data.load().test), 1 / run.data.classes, result.metrics["test_top1"]
-    if found <= by_chance + 2 * math.sqrt(by_chance * (1 - by_chance) / images):
-        print(
-            f"warning: {run.title}: test Top-1 {found:.1%} on {images} images is at chance level, {by_chance:.1%}; the "
-            f"order of its classes, its normalisation or its images' size may be others than this role's",
-            file=sys.stderr,
-        )
+def tell(outcome: Result | Failure) -> None:
+    """Says why a run did not finish; warns of a given network that answers its test split no better than by chance,
+    which was given by mistake."""
+    run = outcome.run
+    if isinstance(outcome, Failure):
+        print(f"run {run.hash} ({run.title}) did not finish: {outcome.reason}", file=sys.stderr)
+    elif run.is_given:
+        images, by_chance, found = len(run.data.load().test), 1 / run.data.classes, outcome.metrics["test_top1"]
+        if found <= by_chance + 2 * math.sqrt(by_chance * (1 - by_chance) / images):
+            print(
+                f"warning: {run.title}: test Top-1 {found:.1%} on {images} images is at chance level, {by_chance:.1%}; "
+                f"the order of its classes, its normalisation or its images' size may be others than this role's",
+                file=sys.stderr,
+            )
 
 
 # ---- one run after another, each by all of torchrun's processes ---------------------------------------------------
@@ -64,7 +61,7 @@ def train_together(runs: list[Run], show_progress: bool) -> Mapping[Run, Result 
             with ranks.together():
                 outcome = _train_shared(run, ranks, show_progress)
         if ranks.is_first:
-            tell(outcome) if isinstance(outcome, Failure) else tell_chance(outcome)
+            tell(outcome)
         done[run] = outcome
     return {run: done[run] for run in runs}
 

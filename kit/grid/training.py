@@ -15,7 +15,7 @@ from kit.grid.durations import Pace, seen_at, seen_in
 from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import run_tasks
 from kit.grid.shared import SharedLogits, read_from, share_read, shared_logits
-from kit.grid.together import tell, tell_chance, train_together, without_a_teacher
+from kit.grid.together import tell, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, lookup
 from kit.runs.training import compute_logits, teacher_logits, train
@@ -74,7 +74,7 @@ class Grid:
             outcome = lookup(run)
             if outcome is not None:
                 self.results[run] = outcome
-                tell(outcome) if isinstance(outcome, Failure) else tell_chance(outcome)
+                tell(outcome)
         self.missing = [run for run in everything if run not in self.results]
         shared = shared_logits(self.missing)
         self.tasks = [self._training(run, shared) for run in self.missing] + [self._computing(each) for each in shared]
@@ -86,7 +86,8 @@ class Grid:
 
     def engine(self, jobs: int | Engine | None) -> Engine | None:
         """Chooses what trains the missing runs; None where none is missing. KitError for jobs that are not allowed."""
-        return engine_for(jobs, len(self.tasks)) if self.tasks else None
+        devices = {run.device for run in self.missing}
+        return engine_for(jobs, len(self.tasks), devices) if self.tasks else None
 
     def bar(self, shown: bool) -> Bar:
         """Begins a bar, of which nothing is shown where no run is missing."""
@@ -141,10 +142,8 @@ class Grid:
         if outcome is None:
             outcome = Failure(run, "its engine did not leave it in the cache")
         self.results[run] = outcome
-        if isinstance(outcome, Failure):
-            tell(outcome)
-        else:
-            tell_chance(outcome)
+        tell(outcome)
+        if isinstance(outcome, Result):
             self._learn(outcome)
 
     def _learn(self, result: Result) -> None:

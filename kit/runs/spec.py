@@ -156,7 +156,7 @@ class Run(Described):
     teachers: dict[str, Run] = Field(default={})
     seed: int = Field(default=0, ge=0, lt=2**63)
     preset: str = "custom"
-    device: str = "cpu"
+    device: str = Field(default="cpu", pattern="^(cpu|cuda)$")
     numerics: int = NUMERICS
     # what teachers' logits are rounded to, cached or not; described, and so hashed, only where it is not the default
     logits: Literal["float32", "float16"] = Field(default="float32", exclude_if=lambda name: name == "float32")
@@ -224,8 +224,8 @@ class Run(Described):
     @property
     def title(self) -> str:
         taught = " ← ".join(teacher.student.title for teacher in self.teachers.values())
-        steered = f", steered {len(self.events)}×" if self.events else ""
-        how = steered if self.precision == "float32" else f"{steered}, {self.precision}"
+        how = f", steered {len(self.events)}×" if self.events else ""
+        how += "".join(f", {word}" for word in (self.device, self.precision) if word not in ("cpu", "float32"))
         if self.weights is not None:
             head = "" if self.weights.head is None else ", head trained"
             how += f"{'' if self.is_given else ', from'} weights {self.weights.sha256[:8]}{head}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,15 @@ def test_figures_say_which_notebook_shows_runs_that_did_not_finish():
     schedule._books = {name: Book(Path(name), {}, runs) for name, runs in (("a", (good, bad)), ("b", (good, diverged)))}
     assert schedule.failure("a") == "a: 1 of its 2 runs did not finish"
     assert schedule.failure("b") is None  # that it diverged is a result, and marked
+
+
+def test_a_script_that_every_worker_would_run_again_is_told_so(own_cache, tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from small_runs import hard\nfrom kit.grid import train_all\n"
+        "train_all([hard(seed=70)], 1, show_progress=False)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.count("Traceback") == 1
+    assert done.stderr.splitlines()[-1].startswith("kit.errors.KitError: worker processes begin by running your script")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import Future
 from itertools import product
@@ -347,5 +349,27 @@ def test_runs_train_in_the_background_until_they_are_waited_for():
         begin_all([hard(seed=1)], 0)
 
 
-def test_jobs_are_as_many_as_the_process_may_use():
-    assert 1 <= default_jobs() <= (os.cpu_count() or 1)
+def test_on_a_gpu_runs_train_one_at_a_time_unless_told_otherwise():
+    """Whose own clock goes on while it works for another process."""
+    on_gpu = [hard(seed=seed).model_copy(update={"device": "cuda"}) for seed in range(3)]
+    assert [grid.Grid(on_gpu).engine(jobs).slots for jobs in (None, 2)] == [1, 2]
+    here = [hard(seed=seed) for seed in range(3)]
+    assert grid.Grid(here).engine(None).slots == default_jobs(tasks=3) <= (os.cpu_count() or 1)
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(own_cache):
+    words = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--epochs", "1000000"]
+    words += ["--scheduler", "local", "--jobs", "1"]
+    here = {"env": os.environ | {"KIT_CHECKPOINT_S": "0.1"}, "stderr": subprocess.PIPE, "text": True}
+    command = subprocess.Popen([sys.executable, "-m", "kit", *words], **here)
+    try:
+        while not list(own_cache.glob("checkpoints/*/step-*")):
+            assert command.poll() is None
+            time.sleep(0.05)
+        command.terminate()
+        said = command.communicate(timeout=30)[1]
+    finally:
+        command.kill()
+    assert command.returncode == 130
+    assert said.splitlines()[-1] == "error: stopped; finished runs are kept" and "leaked" not in said
+    assert not list(own_cache.glob(".client-*"))

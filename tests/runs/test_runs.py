@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commands import one_line
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from sklearn.metrics import top_k_accuracy_score
 from small_runs import Here, cut, hard, left_in, spec, taught
@@ -38,12 +40,6 @@ from kit.training.evaluation import Evaluation, agreement, evaluate
 from kit.training.history import Diverged
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-def one_line(raised) -> str:
-    message = str(raised.value)
-    assert "\n" not in message
-    return message
 
 
 def no_training(monkeypatch) -> None:
@@ -148,6 +144,11 @@ def test_a_copy_with_a_change_is_another_run():
     run = hard()
     assert run.hash == run.model_copy().hash
     assert run.model_copy(update={"seed": 5}).hash == hard(seed=5).hash
+
+
+def test_a_device_that_no_run_trains_on_is_refused():
+    with pytest.raises(ValidationError, match="device"):
+        with_fields(hard(), device="gpu")
 
 
 def test_where_the_images_lie_is_not_part_of_the_identity(tmp_path):

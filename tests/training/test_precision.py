@@ -92,6 +92,7 @@ def test_it_is_part_of_a_runs_identity_and_of_older_descriptions_none(own_cache)
     assert "precision" not in run.model_dump(mode="json")
     assert halved.model_dump(mode="json")["precision"] == "bfloat16"
     assert halved.title == f"{run.title}, bfloat16"
+    assert halved.model_copy(update={"device": "cuda"}).title == f"{run.title}, cuda, bfloat16"
     one, other = train(run).student(), train(halved).student()
     assert not same_weights(one, other)
 
@@ -101,7 +102,7 @@ def test_the_command_line_knows_it(own_cache, capsys):
     assert main([*command, "--precision", "half"]) == 2
     assert "precision: 'half' is not allowed" in capsys.readouterr().err
     assert main([*command, "--precision", "bfloat16", "--json"]) == 0
-    assert '"precision": "bfloat16"' in capsys.readouterr().out
+    assert '"device": "cpu", "precision": "bfloat16"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("can", [True, False])
