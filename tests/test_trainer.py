@@ -506,6 +506,11 @@ def test_what_cannot_be_split_further_is_refused_in_one_line():
     assert "\n" not in str(raised.value)
 
 
+def test_a_single_training_image_is_too_few():
+    with pytest.raises(KitError, match="^training images: 1 is not allowed; allowed: 2 or more$"):
+        Training(hard(1), dataset(train=1), cnn(0), {}, seed=0)
+
+
 # ---- divergence ------------------------------------------------------------------------------------------------------
 
 

@@ -14,13 +14,15 @@ from kit.errors import KitError
 
 def bench(
     preset: options.Preset = "quick",
-    seconds: Annotated[float, typer.Option(min=0.05, max=60, help="that each measurement takes")] = 1.0,
+    seconds: Annotated[float, typer.Option(help="that each measurement takes, 0.05 to 60")] = 1.0,
     jobs: options.Jobs = None,
     seeds: options.Seeds = None,
     role_data: options.RoleData = None,
     data: options.Data = None,
-    gpu_tflops: Annotated[float, typer.Option(help="preset paper: a GPU's peak TFLOP/s")] = 990.0,
-    utilisation: Annotated[float, typer.Option(help="preset paper: the share of it that training uses")] = 0.3,
+    gpu_tflops: Annotated[float | None, typer.Option(help="preset paper: a GPU's peak TFLOP/s; default: 990")] = None,
+    utilisation: Annotated[
+        float | None, typer.Option(help="preset paper: the share of it that training uses; default: 0.3")
+    ] = None,
     page: Annotated[Path | None, options.path("preset paper: also write PAPER.md's text to this file")] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -36,9 +38,15 @@ def bench(
     from kit.paper.plan import Plan, runs_of
     from kit.paper.presets import preset_named
 
+    if not 0.05 <= seconds <= 60:
+        raise KitError(f"--seconds {seconds:g} is not allowed; allowed: 0.05 to 60")
     is_paper = preset_named(preset).name == "paper"
-    if page and not is_paper:
-        raise KitError(f"--page {str(page)!r} is of preset 'paper'; got preset {preset!r}")
+    of_paper = {"--page": page and str(page), "--gpu-tflops": gpu_tflops, "--utilisation": utilisation}
+    for option, value in of_paper.items():
+        if value is not None and not is_paper:
+            raise KitError(f"{option} {value!r} is of preset 'paper'; got preset {preset!r}")
+    gpu_tflops = scale.TFLOPS if gpu_tflops is None else gpu_tflops
+    utilisation = scale.UTILISATION if utilisation is None else utilisation
     scale.gpu_rate(gpu_tflops, utilisation)
     plan = scale.plan() if is_paper else Plan.of(preset, options.sources(role_data), data)
     if is_paper and (role_data or data):

@@ -17,11 +17,11 @@ from kit.parallel.ranks import ALONE, Ranks
 EVALUATION_BATCH = 100  # of five times as many, the activations are most of a process' memory
 
 
-def topk_correct(z: Tensor, y: Tensor, ks: tuple[int, ...] = (1, 5)) -> Tensor:
-    """How many of the N images have their label among the k largest logits, for each k: shape (len(ks),)."""
-    ranked = z.topk(min(max(ks), z.shape[1]), dim=-1).indices  # (N, k)
+def topk_correct(z: Tensor, y: Tensor) -> Tensor:
+    """How many of the N images have their label at the largest logit, and how many among the five largest: (2,)."""
+    ranked = z.topk(min(5, z.shape[1]), dim=-1).indices  # (N, k)
     correct = ranked == y[:, None]
-    return torch.stack([correct[:, :k].any(-1).sum() for k in ks])
+    return torch.stack([correct[:, :k].any(-1).sum() for k in (1, 5)])
 
 
 def recalls(z: Tensor, y: Tensor) -> list[float | None]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kit.trainer import Training
 from kit.recipe import Recipe, Stage
 
-SMALLEST = 2  # images that a batch norm needs
+SMALLEST = 2  # images of a batch, which a batch norm needs
 
 
 class MicroBatches:
@@ -71,8 +71,10 @@ class MicroBatches:
 
 def check_shareable(recipe: Recipe, images: int, ranks: Ranks = ALONE) -> None:
     """Raises KitError where an epoch's batches, of so many images, cannot be trained on or shared among the ranks."""
+    if images < SMALLEST:
+        raise KitError(f"training images: {images} is not allowed; allowed: {SMALLEST} or more")
     sizes = batch_sizes(images, recipe.batch, recipe.keep_last)
-    if sizes[-1] < SMALLEST <= sizes[0]:
+    if sizes[-1] < SMALLEST:
         raise KitError(
             f"batch {sizes[0]} is not allowed: an epoch's last one would be of one image; allowed: one that does not "
             f"divide {images - 1}"

@@ -64,33 +64,35 @@ def checked(name: str, value: float, stages: Iterable[Stage] = ()) -> float:
 
 
 class Limits(NamedTuple):
-    """A number's limits, of which `gt` and `lt` are not allowed themselves; infinite where it has none."""
+    """A field's limits, of which `gt` and `lt` are not allowed themselves; infinite where it has none."""
 
     ge: float = -math.inf
     gt: float = -math.inf
     le: float = math.inf
     lt: float = math.inf
+    whole: bool = False
 
     @classmethod
     def of(cls, field: FieldInfo) -> Limits:
         found = ((kind, getattr(bound, kind, None)) for bound in field.metadata for kind in cls._fields)
-        return cls(**{kind: limit for kind, limit in found if limit is not None})
+        return cls(whole=field.annotation is int, **{kind: limit for kind, limit in found if limit is not None})
 
     def allow(self, value: float) -> bool:
-        return self.ge <= value <= self.le and self.gt < value < self.lt
+        fits = not self.whole or float(value).is_integer()
+        return fits and self.ge <= value <= self.le and self.gt < value < self.lt
 
     @property
     def ends(self) -> tuple[float, float]:
         return max(self.ge, self.gt), min(self.le, self.lt)
 
     def __str__(self) -> str:
-        """`a number`, `a number above 0`, `0 to 1`, `a number above 0, up to 1`."""
+        """`a number`, `a whole number above 0`, `0 to 1`, `a number above 0, up to 1`."""
         low, high = self.ends
         if self.allow(low) and self.allow(high) and math.isfinite(high - low):
-            return f"{low:g} to {high:g}"
+            return f"{'a whole number from ' if self.whole else ''}{low:g} to {high:g}"
         lower = [f"{'from' if self.allow(low) else 'above'} {low:g}"] if math.isfinite(low) else []
         upper = [f"{'up to' if self.allow(high) else 'below'} {high:g}"] if math.isfinite(high) else []
-        return f"a number {', '.join(lower + upper)}".rstrip()
+        return f"a {'whole ' if self.whole else ''}number {', '.join(lower + upper)}".rstrip()
 
 
 def steered(stage: Stage, values: Mapping[str, float]) -> Stage:
@@ -101,11 +103,16 @@ def steered(stage: Stage, values: Mapping[str, float]) -> Stage:
     if not values:
         return stage
     changed = {
-        name: part.model_copy(update={field: values[field] for field in part.steerable if field in values})
+        name: part.model_copy(update={f: of_field(part, f, values[f]) for f in part.steerable if f in values})
         for name, part in (("temperature", stage.temperature), ("objective", stage.objective))
         if part is not None
     }
     return stage.model_copy(update=changed)
+
+
+def of_field(part: Policy | Objective, field: str, value: float) -> float:
+    """The value as a part's field has it: an int where that is one."""
+    return int(value) if type(part).model_fields[field].annotation is int else value
 
 
 def read(path: Path) -> tuple[Event, ...]:

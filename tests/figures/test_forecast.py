@@ -280,8 +280,10 @@ def test_preset_paper_is_foreseen_without_its_images_and_called_hopeless():
     [
         (["--preset", "tiny"], "preset 'tiny'"),
         (["--jobs", "0"], "--jobs 0"),
-        (["--seconds", "0"], "--seconds"),
+        (["--seconds", "0"], "--seconds 0 is not allowed"),
+        (["--seconds", "nan"], "--seconds nan is not allowed"),
         (["--page", "x.md"], "--page 'x.md'"),
+        (["--gpu-tflops", "500"], "--gpu-tflops 500.0 is of preset 'paper'"),
         (["--preset", "paper", "--role-data", "imagenet=real"], "--role-data"),
         (["--preset", "paper", "--page", "nowhere/PAPER.md", "--utilisation", "2"], "--utilisation 2"),
     ],

@@ -15,7 +15,7 @@ from own_temperatures import ByImage, BySide, Graduating, Learned
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from scipy.special import log_softmax, softmax
-from small_runs import hard
+from small_runs import hard, taught
 from small_trainings import DATA, cnn, teachers
 
 from kit import recipe
@@ -163,13 +163,8 @@ def test_it_goes_on_elsewhere_as_if_never_stopped(name, tmp_path):
 
 
 def run_of(temperature, teacher) -> Run:
-    big, small = hard(seed=1), hard(seed=2)
-    mine = hard(seed=0)
-    soft = stages(temperature, teacher)
-    return Run(
-        data=mine.data, student=mine.student, recipe=Recipe(stages=soft, epochs=4, batch=mine.recipe.batch, pad=1),
-        teachers={"big": big} | ({"small": small} if "small" in teacher else {}),
-    )  # fmt: skip
+    small = hard(seed=2) if "small" in teacher else None
+    return taught(hard(seed=1), small, stages=stages(temperature, teacher), epochs=4)
 
 
 @pytest.mark.parametrize("name", ["by image", "one a teacher"])

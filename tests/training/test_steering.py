@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pandas as pd
 import pytest
+import small_runs
 import torch
 from commands import refused
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 from safetensors.torch import load_file
+from small_runs import hard
 
 from kit import recipe
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.models import ModelSpec
-from kit.recipe import Recipe
-from kit.runs.spec import DataSpec, Run, replayed
+from kit.runs.spec import Run, replayed
 from kit.runs.training import start, train
 from kit.temperature import Adaptive, Falling, Fixed, Scheduled
 from kit.training.steering import Event, Limits, checked, read, steered, text
@@ -29,18 +29,11 @@ pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 STEPS = 6  # a run's batches: 3 epochs of 2
 
 
-def network(stages, teachers, **changes) -> Run:
-    data = DataSpec.of("cifar-10", 8, train_per_class=4, test_per_class=3, source="embedded")
-    student = ModelSpec(name="cnn", classes=10, width=2, stem="small")
-    plan = Recipe(**{"stages": stages, "epochs": 3, "batch": 16, "pad": 1} | changes)
-    return Run(data=data, student=student, recipe=plan, teachers=teachers)
-
-
 def taught(policy, stages=recipe.small_teacher, **changes) -> Run:
     """A student whose teachers are in the cache."""
-    teacher = network(recipe.hard_labels(), {}, epochs=1)
+    teacher = hard(epochs=1)
     train(teacher)
-    return network(stages(policy), {"small": teacher, "big": teacher}, **changes)
+    return small_runs.taught(teacher, teacher, stages=stages(policy), **changes)
 
 
 def weights(training) -> dict[str, torch.Tensor]:
@@ -94,7 +87,7 @@ def test_the_rate_acts_from_the_next_batch():
 def test_alpha_weighs_the_next_batch():
     """At α = 0 the improved loss is the hard labels' alone: the step is that of a student without a teacher."""
     run = taught(Fixed(T=4))
-    guided, alone = start(run), start(network(recipe.hard_labels(), {}))
+    guided, alone = start(run), start(hard(epochs=3))
     guided.steer("alpha", 0)
     for training in (guided, alone):
         next(iter(training))
@@ -150,20 +143,23 @@ def test_no_event_has_a_wrong_value(name, value):
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("kind", "limits", "said"),
     [
-        ({}, "a number"),
-        ({"ge": 1}, "a number from 1"),
-        ({"lt": 1}, "a number below 1"),
-        ({"ge": 0, "le": 1}, "0 to 1"),
-        ({"ge": 0, "lt": 1}, "a number from 0, below 1"),
-        ({"gt": 0, "le": 1}, "a number above 0, up to 1"),
-        ({"gt": 0, "lt": 1}, "a number above 0, below 1"),
+        (float, {}, "a number"),
+        (float, {"ge": 1}, "a number from 1"),
+        (float, {"lt": 1}, "a number below 1"),
+        (float, {"ge": 0, "le": 1}, "0 to 1"),
+        (float, {"ge": 0, "lt": 1}, "a number from 0, below 1"),
+        (float, {"gt": 0, "le": 1}, "a number above 0, up to 1"),
+        (float, {"gt": 0, "lt": 1}, "a number above 0, below 1"),
+        (int, {}, "a whole number"),
+        (int, {"gt": 0}, "a whole number above 0"),
+        (int, {"ge": 0, "le": 1}, "a whole number from 0 to 1"),
     ],
 )
-def test_a_field_may_be_steered_to_what_it_may_be_described_with(limits, said):
-    found = Limits.of(create_model("Mine", pull=(float, Field(**limits))).model_fields["pull"])
-    described = TypeAdapter(Annotated[float, Field(**limits)])
+def test_a_field_may_be_steered_to_what_it_may_be_described_with(kind, limits, said):
+    found = Limits.of(create_model("Mine", pull=(kind, Field(**limits))).model_fields["pull"])
+    described = TypeAdapter(Annotated[kind, Field(**limits)])
     for value in (-1, 0, 0.5, 1, 2):
         try:
             described.validate_python(value)
@@ -172,6 +168,22 @@ def test_a_field_may_be_steered_to_what_it_may_be_described_with(limits, said):
         else:
             assert found.allow(value)
     assert str(found) == said
+
+
+class Counted(Fixed):
+    """Somebody's temperature with a whole number."""
+
+    kind: Literal["counted"] = "counted"
+    every: int = Field(default=2, ge=1)
+    steerable: ClassVar[tuple[str, ...]] = ("every",)
+
+
+def test_a_whole_number_stays_one():
+    stages = recipe.big_teacher_only(Counted(T=4))
+    with pytest.raises(KitError, match="^every 2.5 is not allowed; allowed: a whole number from 1$"):
+        checked("every", 2.5, stages)
+    policy = steered(stages[0], {"every": checked("every", 3, stages)}).temperature
+    assert type(policy.every) is int and policy == Counted(T=4, every=3)
 
 
 def test_no_run_has_an_event_of_what_it_does_not_have():
@@ -189,7 +201,7 @@ def test_nothing_is_steered_after_the_end():
 
 
 def test_a_run_without_events_is_hashed_as_before_there_were_any():
-    run = network(recipe.hard_labels(), {})
+    run = hard(epochs=3)
     description = run.model_dump(mode="json")
     assert "events" not in description
     canonical = json.dumps(description, sort_keys=True, separators=(",", ":"))
