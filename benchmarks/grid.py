@@ -7,11 +7,10 @@ process of its own with an empty cache; arms alternate, in another order in each
 `alone`: every run by itself, one after the other, on one thread. `side_by_side`: `train_all` with a job for each core,
 one thread each. `one_after_another`: each run in turn on as many threads as there are cores.
 
-grid_over_ideal = wall of side_by_side / (sum of alone / N + rest), where rest = max(0, chain − sum of alone / N), N are
-the cores and chain is the costliest chain of runs that need each other (a teacher, its logits, a student), by their
-times alone: no way of packing whole runs can be quicker. Its wall has in it what the cores lose by working at once, and
-the worker processes' start (measured apart, too): of a grid of a few seconds that is most. `alone` starts when all is
-imported.
+grid_over_ideal = wall of side_by_side / max(sum of alone / N, chain), where N are the cores and chain is the costliest
+run with its teacher, by their times alone: no way of packing whole runs can be quicker. Its wall has in it what the
+cores lose by working at once, and the worker processes' start (measured apart, too): of a grid of a few seconds that is
+most. `alone` starts when all is imported.
 Teachers' logits are not cached (KIT_LOGITS_GB=0), so that all arms do the same work.
 """
 
@@ -23,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from functools import partial
 from typing import Annotated
 
@@ -35,12 +34,12 @@ from benchmarks.report import Ended, Spread, command, table
 from benchmarks.task import on_digits
 from kit import recipe
 from kit.cli.output import print_json
-from kit.grid import critical_path
+from kit.figures.forecast import longest
 from kit.grid.engines import LocalProcesses, Task
 from kit.grid.training import train_all
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import store
-from kit.runs.training import start
+from kit.runs.training import start, train
 from kit.runtime.machine import cores
 from kit.runtime.progress import Progress
 
@@ -63,37 +62,13 @@ def grid(epochs: int) -> list[Run]:
 # ---- in a process of its own ---------------------------------------------------------------------------------------
 
 
-class Alone:
-    """An engine of one slot, in this process; it times each task."""
-
-    slots = 1
-
-    def __init__(self) -> None:
-        self.tasks: list[Task] = []
-        self.seconds: dict[str, float] = {}
-
-    def submit(self, task: Task) -> Future[str | None]:
-        begun, future = time.perf_counter(), Future()
-        future.set_result(task.work(task.about, lambda share: None))
-        self.seconds[task.key] = time.perf_counter() - begun
-        self.tasks.append(task)
-        return future
-
-    def progress(self):
-        return iter(())
-
-    def __enter__(self) -> Alone:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        pass
-
-
 def alone(epochs: int) -> dict[str, float]:
-    engine = Alone()
-    train_all(grid(epochs), show_progress=False, jobs=engine)
-    chains = critical_path(engine.tasks, lambda task: engine.seconds[task.key])
-    return {"wall_s": sum(engine.seconds.values()), "chain_s": max(chains.values())}
+    seconds: dict[Run, float] = {}
+    for run in with_teachers(grid(epochs)):
+        begun = time.perf_counter()
+        train(run)
+        seconds[run] = time.perf_counter() - begun
+    return {"wall_s": sum(seconds.values()), "chain_s": longest(seconds)}
 
 
 def side_by_side(epochs: int) -> dict[str, float]:
@@ -134,11 +109,6 @@ def measure(arm: str, epochs: int) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def ideal_s(wall_s: float, chain_s: float) -> float:
-    packed = wall_s / cores()
-    return packed + max(0.0, chain_s - packed)
-
-
 def main(
     repeats: Annotated[int, typer.Option(min=1, help="of every arm")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="of every run")] = 40,
@@ -157,9 +127,9 @@ def main(
     def seconds(arm: str, name: str = "wall_s") -> list[float]:
         return [each[arm][name] for each in measured]
 
-    ideal = map(ideal_s, seconds("alone"), seconds("alone", "chain_s"))
+    packed = [wall / cores() for wall in seconds("alone")]
     found = {
-        "grid_over_ideal": Spread.of_ratio(seconds("side_by_side"), ideal),
+        "grid_over_ideal": Spread.of_ratio(seconds("side_by_side"), map(max, packed, seconds("alone", "chain_s"))),
         "side_by_side_over_one_after_another": Spread.of_ratio(seconds("side_by_side"), seconds("one_after_another")),
         "start_up_s": Spread.of(seconds("side_by_side", "start_up_s")),
         "chain_s": Spread.of(seconds("alone", "chain_s")),

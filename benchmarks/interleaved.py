@@ -52,9 +52,9 @@ class Served:
     def images_per_s(self, steps: int) -> float:
         return steps * self._batch / self._ask(seconds, steps)
 
-    def profile(self, steps: int = PROFILED) -> dict[str, float]:
-        """The share of the CPU time of so many steps that each operator takes by itself, largest first."""
-        return self._ask(profiled, steps)
+    def profile(self) -> dict[str, float]:
+        """The share of the CPU time of a few steps that each operator takes by itself, largest first."""
+        return self._ask(profiled, PROFILED)
 
     def close(self) -> None:
         self._process.shutdown(cancel_futures=True)

@@ -38,12 +38,12 @@ class Spread:
         return {"min": round(self.least, 3), "median": round(self.median, 3), "max": round(self.largest, 3)}
 
 
-def table(head: str, spreads: Mapping[str, Spread | None], digits: int = 3, width: int = 40) -> None:
+def table(head: str, spreads: Mapping[str, Spread | None], digits: int = 3) -> None:
     """Prints a line for each spread, `—` for what could not be measured."""
-    print(f"{head:{width}} {'median':>8} {'min':>8} {'max':>8}")
+    print(f"{head:40} {'median':>8} {'min':>8} {'max':>8}")
     for name, of in spreads.items():
         numbers = ("—", "—", "—") if of is None else (f"{x:.{digits}f}" for x in (of.median, of.least, of.largest))
-        print(f"{name:{width}} " + " ".join(f"{number:>8}" for number in numbers))
+        print(f"{name:40} " + " ".join(f"{number:>8}" for number in numbers))
 
 
 def command(main: Callable[..., None]) -> None:

@@ -17,6 +17,7 @@ from kit.networks.flops import flops_per_image
 from kit.paper.presets import stem_at
 from kit.recipe import Recipe, Stage
 from kit.runs.spec import DataSpec, Run
+from kit.training.optimiser import Updates, sgd
 
 # Student and teacher, the teacher's width as a multiple of the student's.
 PAIRS = {
@@ -129,12 +130,8 @@ def on_digits(
 
 def nesterov(student: nn.Module, task: Task, **options: bool) -> torch.optim.SGD:
     """The kit's optimiser for a loop that has no recipe: biases and batch norms do not decay."""
-    parameters = list(student.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": task.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=task.lr, momentum=task.momentum, nesterov=True, **options)
+    updates = Updates(momentum=task.momentum, weight_decay=task.weight_decay)
+    return sgd(student, updates, task.lr, nesterov=True, **options)
 
 
 @dataclass(frozen=True)

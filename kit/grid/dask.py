@@ -106,8 +106,6 @@ class DaskCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Closes the client, which takes back its tasks; workers notice within a second, at their next batch."""
-        if self._here is not None:
-            self._stack.push(self._here)
         self._stack.__exit__(kind, error, trace)
 
     @property
@@ -189,7 +187,7 @@ class DaskCluster:
     def _do_here(self, task: Task, done: Future) -> None:
         """Does a task that reads or writes the client's files in a process of this machine."""
         if self._here is None:
-            self._here = LocalProcesses(default_jobs()).__enter__()
+            self._here = self._stack.enter_context(LocalProcesses(default_jobs()))
 
         def ended(here: Future) -> None:
             with _settling(done):

@@ -79,17 +79,11 @@ class Group(Ranks):
     def together(self) -> Iterator[None]:
         try:
             yield
-        except (torch.distributed.DistError, RuntimeError) as error:
-            if not lost_a_peer(error):
+        except RuntimeError as error:
+            of_gloo = any(word in str(error) for word in ("gloo/transport", "gloo::", "Gloo"))  # which has no kind
+            if not of_gloo and not isinstance(error, torch.distributed.DistError):
                 raise
             raise KitError(LOST) from error
-
-
-def lost_a_peer(error: RuntimeError) -> bool:
-    """Is true where a collective failed because another rank is gone; of gloo's errors only the message tells."""
-    if isinstance(error, torch.distributed.DistError):
-        return True
-    return any(word in str(error) for word in ("gloo/transport", "gloo::", "Gloo"))
 
 
 def ranks_on(device: str) -> Ranks:

@@ -301,10 +301,7 @@ def store(run: Run, training: Training) -> None:
     weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     with sealed(folder_of(run.hash)) as draft:
         _describe(run, training, draft)
-        write(
-            draft / "epochs.csv",
-            as_csv([priced(run, epoch) for epoch in training.epochs], "epoch"),
-        )
+        write(draft / "epochs.csv", as_csv([priced(run, epoch) for epoch in training.epochs], "epoch"))
         write(draft / "metrics.json", json.dumps(metrics, indent=1))
         save_file(weights, draft / "student.safetensors")
 
@@ -315,10 +312,8 @@ def store_diverged(run: Run, training: Training, error: Diverged) -> None:
         return
     with sealed(folder_of(run.hash)) as draft:
         _describe(run, training, draft)
-        write(
-            draft / "diverged.json",
-            json.dumps({"step": error.step} | ({"reason": error.reason} if error.reason else {})),
-        )
+        outcome = {"step": error.step} | ({"reason": error.reason} if error.reason else {})
+        write(draft / "diverged.json", json.dumps(outcome))
 
 
 def _describe(run: Run, training: Training, draft: Path) -> None:

@@ -30,15 +30,18 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
     entries = {entry.hash: entry for entry in cached()}
     kept = {in_full(digits, entries) for digits in keep}
     kept = kept.union(*(entries[name].needs for name in kept))
-    only = [test for wanted, test in ((damaged, is_damaged), (diverged, has_diverged)) if wanted]
-    of_no_use = [e for e in entries.values() if not only or any(test(e) for test in only)]
-    doomed = [entry.folder for entry in of_no_use if entry.hash not in kept]
-    if damaged or not only:
+    everything = not damaged and not diverged
+
+    def is_asked_for(entry: Entry) -> bool:
+        return everything or (damaged and is_damaged(entry)) or (diverged and entry.diverged is not None)
+
+    doomed = [entry.folder for entry in entries.values() if is_asked_for(entry) and entry.hash not in kept]
+    if damaged or everything:
         doomed += sorted((cache_folder() / "damaged").glob("*"))
     with writing_to(cache_folder()):
         for folder in doomed:
             remove(folder)
-    if not only:
+    if everything:
         for further in ("checkpoints", "teacher-logits", "logs"):
             shutil.rmtree(cache_folder() / further, ignore_errors=True)
     return len(doomed)
@@ -47,10 +50,6 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
 def is_damaged(entry: Entry) -> bool:
     """Says whether it is of no use to anybody: not one that another kit, or another user, reads."""
     return entry.complaint is not None and withheld(entry.folder) is None
-
-
-def has_diverged(entry: Entry) -> bool:
-    return entry.diverged is not None
 
 
 def export_runs(folder: Path, hashes: Sequence[str] = ()) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from commands import one_line
 from foreign_networks import FILE, named, own_file, trained
 from pydantic import ValidationError
 from torch import nn
@@ -40,12 +41,6 @@ def own(tmp_path_factory):
 
 def of(name: str, own: Path, **arguments: object) -> NamedSpec:
     return named(name.replace("OWN", str(own)), **arguments)
-
-
-def one_line(raised) -> str:
-    message = str(raised.value)
-    assert "\n" not in message
-    return message
 
 
 def test_the_networks_are_the_libraries_own(own):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from forked import context, forked
-from small_runs import cut, hard, taught
+from small_runs import cut, hard, left_in, taught
 
 from kit.__main__ import main
 from kit.errors import KitError
@@ -352,10 +352,6 @@ def small_disk(tmp_path, monkeypatch):
         yield place
 
 
-def left(place: Path) -> list[str]:
-    return sorted(path.name for path in (place / "runs").iterdir() if path.suffix != ".lock")
-
-
 def test_a_full_disk_is_told_in_one_line_and_harms_nothing(small_disk):
     kept = train(hard())
     (small_disk / "filler").write_bytes(b"x" * _free(small_disk))
@@ -366,7 +362,7 @@ def test_a_full_disk_is_told_in_one_line_and_harms_nothing(small_disk):
         assert message.startswith(f"cannot write to {small_disk}")
         assert "No space left on device" in message
         assert "\n" not in message
-    assert left(small_disk) == [kept.run.hash]
+    assert left_in(small_disk) == [kept.run.hash]
     assert find(kept.run).metrics == kept.metrics
     (small_disk / "filler").unlink()
     assert train(hard(seed=1)).metrics["test_top1"] >= 0
@@ -396,4 +392,4 @@ def test_a_read_only_cache_is_read_and_not_written(small_disk):
     with pytest.raises(KitError, match="cannot write to .*: Read-only file system") as raised:
         train(hard(seed=1))
     assert "\n" not in str(raised.value)
-    assert left(small_disk) == [kept.run.hash]
+    assert left_in(small_disk) == [kept.run.hash]

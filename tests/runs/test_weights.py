@@ -12,6 +12,7 @@ from resource import RUSAGE_SELF, getrusage
 import numpy as np
 import pytest
 import torch
+from commands import one_line
 from foreign_networks import FILE, named, own_file, trained
 from safetensors.torch import load_file, save_file
 from small_runs import Here, hard, taught
@@ -28,12 +29,6 @@ from kit.runs.weights import Given, Weights
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 CNN = ModelSpec(name="cnn", classes=10, width=2, stem="small")
-
-
-def one_line(raised) -> str:
-    message = str(raised.value)
-    assert "\n" not in message
-    return message
 
 
 def same(a: nn.Module | dict, b: nn.Module | dict) -> bool:
