@@ -38,7 +38,7 @@ from distributed.versions import VersionMismatchWarning
 
 from kit.errors import KitError, said
 from kit.files import cache_folder, writing_to
-from kit.grid.engines import LocalProcesses, Task, attempted, default_jobs
+from kit.grid.engines import LocalProcesses, Task, attempted, default_jobs, end_if_unguarded
 from kit.grid.shared import SharedLogits
 from kit.runs.checkpoint import difference
 from kit.runs.spec import NUMERICS, Run, versions
@@ -82,6 +82,7 @@ class DaskCluster:
         self.address, self.jobs = address, jobs
 
     def __enter__(self) -> DaskCluster:
+        end_if_unguarded()
         self._fits: dict[str, bool] = {}  # workers that have been looked at: whether their versions are these
         self._there: list[str] = []  # of them those that fit, and are there
         self._looked, self._look_lock, self._waits = -LOOK_S, threading.Lock(), False
@@ -202,16 +203,12 @@ class DaskCluster:
         return "the local cluster" if self.address == "local" else f"the scheduler at {self.address}"
 
     def _connected(self, stack: ExitStack) -> Client:
-        where = self.address
-        if where == "local":
-            anywhere = {"dashboard_address": "127.0.0.1:0"}  # of its health page: any free port
-            processes = {"n_workers": self.jobs or default_jobs(), "threads_per_worker": 1, "processes": True}
-            open_to = {"host": "127.0.0.1", "dashboard_address": None, "scheduler_kwargs": anywhere}
-            made = LocalCluster(**processes, **open_to, memory_limit=0, silence_logs=logging.CRITICAL)
-            where = stack.enter_context(made)
+        where: str | LocalCluster = self.address
         try:
-            if where == self.address:  # somebody's
-                _shake_hands(where)
+            if where == "local":
+                where = stack.enter_context(_made_here(self.jobs or default_jobs()))
+            else:  # somebody's
+                _shake_hands(self.address)
             return Client(where, timeout=CONNECT_S, set_as_default=False)
         except Exception as error:  # whatever the other side is, it is no scheduler
             raise KitError(f"no Dask scheduler answers at {self.address}: {said(error)}") from None
@@ -263,6 +260,14 @@ class DaskCluster:
             f"the connection to {self._where} was lost; finished runs are kept, and the others go on when the same is "
             f"asked again"
         )
+
+
+def _made_here(workers: int) -> LocalCluster:
+    """A cluster of this machine, which listens on loopback alone."""
+    anywhere = {"dashboard_address": "127.0.0.1:0"}  # of its health page: any free port
+    open_to = {"host": "127.0.0.1", "dashboard_address": None, "scheduler_kwargs": anywhere}
+    processes = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
+    return LocalCluster(**processes, **open_to, silence_logs=logging.CRITICAL)
 
 
 def _shake_hands(address: str) -> None:

@@ -33,7 +33,7 @@ KILLED = (
     "its worker process was killed, by hand or for lack of memory; it goes on from its checkpoint when the same is "
     "asked again (with fewer jobs it has more memory)"
 )
-UNGUARDED = 70  # the exit status of a worker that came to train runs itself, while it was reading the script that does
+UNGUARDED = 70  # exit status of a worker that would begin workers, as the script does that it begins with
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -126,8 +126,7 @@ class LocalProcesses:
         self.slots = slots
 
     def __enter__(self) -> LocalProcesses:
-        if getattr(multiprocessing.current_process(), "_inheriting", False):  # as `multiprocessing` itself asks
-            os._exit(UNGUARDED)
+        end_if_unguarded()
         folder_from("KIT_DATA"), folder_from("KIT_CACHE")  # absolute, before workers are told of them
         self._environment = dict(os.environ)
         self._workers: dict[int, tuple[ProcessPoolExecutor, Any]] = {}  # by place, begun when first needed
@@ -185,6 +184,12 @@ class LocalProcesses:
             time.sleep(0.02)
         for pool, _ in self._workers.values():
             pool.shutdown()
+
+
+def end_if_unguarded() -> None:
+    """Ends a worker process that begins by running the user's script, and has come to what begins workers there."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as `multiprocessing` itself asks
+        os._exit(UNGUARDED)
 
 
 def _start_fork_server() -> None:
