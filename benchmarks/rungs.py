@@ -96,11 +96,7 @@ def torchdistill(task: Task, workers: int) -> Loop:
     sgd = {"lr": task.lr, "momentum": task.momentum, "nesterov": True, "weight_decay": task.weight_decay}
     config: dict[str, Any] = {
         "num_epochs": 1,
-        "train_data_loader": {
-            "dataset_id": "train",
-            "sampler": {"class_or_func": RandomSampler},
-            "kwargs": loading,
-        },
+        "train_data_loader": {"dataset_id": "train", "sampler": {"class_or_func": RandomSampler}, "kwargs": loading},
         "teacher": {"forward_proc": "forward_batch_only", "requires_grad": False},
         "student": {"forward_proc": "forward_batch_only"},
         "optimizer": {"key": "SGD", "kwargs": sgd},

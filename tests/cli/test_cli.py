@@ -85,19 +85,10 @@ def no_training(monkeypatch):
         ),
         ([*DISTIL, "--data", "/no/such/folder"], "folder '/no/such/folder' is not there"),
         (["train"], "--student"),
-        (
-            ["train", "--student", "cnn", "--small-teacher", "vgg16"],
-            "--small-teacher 'vgg16' is not allowed",
-        ),
-        (
-            ["train", "--student", "cnn", "--k", "0.5"],
-            "allowed: 20.0, as there is no --teacher",
-        ),
+        (["train", "--student", "cnn", "--small-teacher", "vgg16"], "--small-teacher 'vgg16' is not allowed"),
+        (["train", "--student", "cnn", "--k", "0.5"], "allowed: 20.0, as there is no --teacher"),
         (["train", "--student", "cnn", "--alpha", "2"], "alpha: 2.0"),
-        (
-            ["train", "--student", "cnn", "--temperature", "5"],
-            "--temperature '5' is not allowed; allowed: ",
-        ),
+        (["train", "--student", "cnn", "--temperature", "5"], "--temperature '5' is not allowed; allowed: "),
         (["train", "--student", "cnn", "--teacher", ""], "teacher: '' is not allowed"),  # of a shell's unset variable
         (["judge", "--data", ""], "data: '' is not allowed"),
         ([*DISTIL, "--temperature", "5", "--rate", "3"], "--rate 3.0 is not allowed; allowed: without it, as tempera"),

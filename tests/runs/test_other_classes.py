@@ -161,8 +161,7 @@ def test_its_training_is_charged_is_the_same_again_and_is_part_of_the_identity(b
 def test_a_body_alone_is_enough_for_a_new_head_and_less_is_not(body, tmp_path):
     file, state = tmp_path / "w.safetensors", body.state_dict()
     with pytest.raises(
-        KitError,
-        match=r"of another shape: fc.weight .*; allowed: as many classes as there, or for a teacher --",
+        KitError, match=r"of another shape: fc.weight .*; allowed: as many classes as there, or for a teacher --"
     ):
         Weights.of(file, CNN)
     save_file({name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, file)
