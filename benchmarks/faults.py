@@ -63,10 +63,7 @@ def begin(cache: Path, every_s: float) -> subprocess.Popen:
 
 def checkpoints(cache: Path) -> dict[str, str]:
     """The newest checkpoint's name by run."""
-    newest: dict[str, str] = {}
-    for path in (cache / "checkpoints").glob("*/step-*"):
-        newest[path.parent.name] = max(path.name, newest.get(path.parent.name, ""))
-    return newest
+    return {path.parent.name: path.name for path in sorted((cache / "checkpoints").glob("*/step-*"))}
 
 
 def finished(cache: Path) -> dict[str, str | None]:

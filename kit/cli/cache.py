@@ -20,7 +20,9 @@ def cache_list(as_json: options.Json = False) -> None:
 
     from kit.runs.store import cached
 
-    found = [{"run": entry.hash, "title": entry.title, "status": entry.status} for entry in cached()]
+    found = [
+        {"run": entry.hash, "title": entry.title, "device": entry.device, "status": entry.status} for entry in cached()
+    ]
     print(pd.DataFrame(found).to_string(index=False) if found else "no runs yet")
     if as_json:
         print_json(found)

@@ -58,7 +58,7 @@ RoleData = Annotated[
 Role = Annotated[str, typer.Argument(callback=check_role)]
 Jobs = Annotated[
     int | None,
-    typer.Option(callback=at_least_one, help="runs side by side, one thread each; default: as cores and memory allow"),
+    typer.Option(callback=at_least_one, help="runs side by side; default: as cores and memory allow, on a GPU 1"),
 ]
 Scheduler = Annotated[
     str | None,

@@ -224,8 +224,8 @@ class Run(Described):
     @property
     def title(self) -> str:
         taught = " ← ".join(teacher.student.title for teacher in self.teachers.values())
-        how = f", steered {len(self.events)}×" if self.events else ""
-        how += "".join(f", {word}" for word in (self.device, self.precision) if word not in ("cpu", "float32"))
+        steered = f", steered {len(self.events)}×" if self.events else ""
+        how = steered if self.precision == "float32" else f"{steered}, {self.precision}"
         if self.weights is not None:
             head = "" if self.weights.head is None else ", head trained"
             how += f"{'' if self.is_given else ', from'} weights {self.weights.sha256[:8]}{head}"

@@ -248,7 +248,7 @@ def set_aside(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run's folder in the cache, as found: its title, and what is wrong with it if anything is.
+    """A run's folder in the cache, as found: its title and device, and what is wrong with it if anything is.
 
     `diverged` is the step at which the run did; `needs` are the hashes of the runs it learnt from, and theirs.
     """
@@ -256,6 +256,7 @@ class Entry:
     hash: str
     folder: Path
     title: str
+    device: str
     complaint: str | None
     diverged: int | None = None
     needs: frozenset[str] = frozenset()
@@ -274,10 +275,11 @@ def cached() -> list[Entry]:
 def entry_of(folder: Path) -> Entry:
     why = fault(folder)
     if why:
-        return Entry(folder.name, folder, "", why)
+        return Entry(folder.name, folder, "", "", why)
     description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    title, device = (str(description.get(name)) for name in ("title", "device"))
     diverged = _outcome_in(folder).get("diverged")
-    return Entry(folder.name, folder, str(description.get("title")), None, diverged, frozenset(_ancestors(description)))
+    return Entry(folder.name, folder, title, device, None, diverged, frozenset(_ancestors(description)))
 
 
 def _ancestors(description: Mapping[str, Any]) -> Iterator[str]:

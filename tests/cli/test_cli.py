@@ -321,7 +321,7 @@ def test_cache_list_verify_prune(own_cache, here, capsys):
     capsys.readouterr()
     assert main(["cache", "list", "--json"]) == 0
     listed = last_json(capsys)
-    assert {entry["status"] for entry in listed} == {"whole"}
+    assert {(entry["device"], entry["status"]) for entry in listed} == {("cpu", "whole")}
     assert {entry["title"] for entry in listed} == {f"CNN on cifar-10, seed {seed}" for seed in range(3)}
     assert main(["cache", "verify"]) == 0
     assert capsys.readouterr().out == "3 of 3 runs are whole\n"
