@@ -87,6 +87,25 @@ class Nan(Two):
         return self.net(x) * float("nan")
 
 
+BODY = tiny(8)
+
+
+def shared(num_classes):
+    return nn.Sequential(BODY, nn.Linear(8, num_classes))
+
+
+class InPlace(Two):
+    def forward(self, x):
+        x -= 0.1
+        return self.net(x)
+
+
+class Growing(Two):
+    def forward(self, x):
+        self.register_buffer("seen", x.mean())
+        return self.net(x)
+
+
 class Lazy(Two):
     def __init__(self, num_classes):
         super().__init__(num_classes)

@@ -397,8 +397,19 @@ def _tried(
                 f"network {name!r} begins with other weights each time it is built from the same seed; allowed: "
                 f"weights drawn from torch's own random stream, which the kit seeds"
             )
+        first, other = ({id(parameter) for parameter in network.parameters()} for network in networks)
+        if first & other:
+            raise KitError(
+                f"network {name!r} has the same parameters each time it is built, which runs would share; allowed: new "
+                f"ones, made in the function"
+            )
         network = networks[0] if view is None else Viewing(networks[0], view)
         check(name, network, classes, px)
+        if shapes_of(name, networks[0]) != shapes:
+            raise KitError(
+                f"network {name!r} has other parameters or buffers once it has seen images; allowed: all of them made "
+                f"where it is built"
+            )
         folds = same(network(images(px)), folded(network)(images(px)))
     if path is not None:
         with suppress(OSError):  # for the day when the file is another one; without it only that day's use is refused
@@ -455,9 +466,13 @@ def check(name: str, network: nn.Module, classes: int, px: int) -> None:
 
 
 def _logits(name: str, network: nn.Module, x: Tensor, classes: int, mode: str) -> Tensor:
-    shape = tuple(x.shape)
+    shape, given = tuple(x.shape), x.clone()
     with foreign(name, f"{mode} on images {shape}, which are larger with --px"):
         z = network(x)
+    if not torch.equal(x, given):
+        raise KitError(
+            f"network {name!r} changes its images {mode}, which others see, too; allowed: x = x - 1, and not x -= 1"
+        )
     if not isinstance(z, Tensor):
         more = '; with arguments {"aux_logits": false} it may have one' if isinstance(z, tuple) else ""
         raise KitError(
