@@ -35,6 +35,7 @@ from kit.networks.view import Outputs, View, normalisation
 from kit.runs.spec import changed
 from kit.runs.store import Result, Stored, find
 from kit.runs.training import train
+from kit.runs.weights import Given, Weights
 from kit.runtime.onednn import PickingConv2d
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,6 +182,23 @@ def test_a_student_of_teachers_was_trained_by_distillation(own_cache, tmp_path):
     told = f"2 epochs, seed 0, test Top-1 {find(big).metrics['test_top1']:.1%}"
     assert "A classifier of images, trained by distillation with small" in card
     assert re.search(rf"^- `big`: cnn \(.*\), {told}$", card, re.M)
+
+
+def test_weights_that_a_network_was_given_are_told(own_cache, tmp_path):
+    trained = train(of("cnn"))
+    weights = Weights.of(trained.folder / "student.safetensors", trained.run.student)
+    given = train(changed(trained.run, weights=weights, recipe=Given()))
+    warm = train(changed(trained.run, weights=weights, seed=3))
+    given_card, warm_card = (
+        (export(each.run.hash, tmp_path / each.run.hash, ("safetensors",)).folder / "README.md").read_text("utf-8")
+        for each in (given, warm)
+    )
+    kept = weights.sha256[:12]
+    assert "\nA classifier of images, whose weights were given to small-teacher-kit.\n" in given_card
+    assert "\nNone: its weights were given.\n" in given_card
+    assert re.search(rf"## Recipe\n\nGiven weights {kept}\.\n\n## How", given_card)
+    assert re.search(rf"## Recipe\n\nFrom weights {kept}, 2 epochs, seed 3\.\n\n1\. hard labels: ", warm_card)
+    assert "\nA classifier of images, trained with small-teacher-kit.\n" in warm_card
 
 
 def test_a_teachers_own_way_to_see_images_is_told_in_words():
