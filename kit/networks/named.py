@@ -410,7 +410,8 @@ def _tried(
                 f"network {name!r} has other parameters or buffers once it has seen images; allowed: all of them made "
                 f"where it is built"
             )
-        folds = same(network(images(px)), folded(network)(images(px)))
+        with torch.no_grad():  # so that maps which a network keeps have no graph, and can be copied
+            folds = same(network(images(px)), folded(network)(images(px)))
     if path is not None:
         with suppress(OSError):  # for the day when the file is another one; without it only that day's use is refused
             _kept(code).parent.mkdir(parents=True, exist_ok=True)
