@@ -15,7 +15,7 @@ from kit.data.hrsc.dataset import damaged_files, hrsc_dataset
 from kit.data.memory import fingerprint
 from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_folder
 from kit.data.survey import Survey, files_fingerprint, survey_files, survey_in_memory
-from kit.data.tree import read_tree, shown, titled
+from kit.data.tree import read_tree, titled
 from kit.errors import KitError
 
 
@@ -102,7 +102,6 @@ def shared_images(train: Survey, test: Survey) -> list[str]:
     shared = [(path, seen[h]) for path, h in zip(test.half.paths, test.hashes, strict=True) if h in seen]
     if not shared:
         return []
-    first, twin = (
-        shown(f"{half.folder.name}/{path}") for half, path in zip((test.half, train.half), shared[0], strict=True)
-    )
-    return [f"test images that are training images too: {len(shared)}, first {first} = {twin}"]
+    path, twin = shared[0]
+    first = f"{test.half.named(path)} = {train.half.named(twin)}"
+    return [f"test images that are training images too: {len(shared)}, first {first}"]

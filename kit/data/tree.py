@@ -44,6 +44,10 @@ class Half:
             chosen += sorted(of_class.tolist(), key=lambda i: rank(self.paths[i]))[:per_class]
         return self.only(sorted(chosen))
 
+    def named(self, path: str) -> str:
+        """Shows an image's path below the tree's root."""
+        return shown(f"{self.folder.name}/{path}")
+
     def only(self, indices: Sequence[int]) -> Half:
         return Half(
             self.folder, tuple(self.paths[i] for i in indices), self.labels[torch.tensor(indices, dtype=torch.int64)]
