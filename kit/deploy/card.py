@@ -73,10 +73,13 @@ def text(
 def answers(run: Stored, classifier: Classifier) -> str:
     names = ", ".join(classifier.classes[:20]) + (", …" if len(classifier.classes) > 20 else "")
     framing = f" It was taught {classifier.framing}; it knows no other pictures." if classifier.framing else ""
+    student = run.description["student"]
+    own = ", ".join(seen(student.get("view"), classifier))
+    between = f" Between these and the network: {own}. The programs do that, the weights alone do not." if own else ""
     return (
-        f"It is the network {network(run.description['student'])}. Images of {classifier.px} × {classifier.px} pixels, "
+        f"It is the network {network(student)}. Images of {classifier.px} × {classifier.px} pixels, "
         f"normalised as `preprocess.json` says, become {len(classifier.classes)} logits, in the order of "
-        f"`classes.txt`: {names}. Their softmax are probabilities.{framing}"
+        f"`classes.txt`: {names}. Their softmax are probabilities.{between}{framing}"
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -27,6 +28,7 @@ from kit.data.decode import decode_file
 from kit.data.hrsc import generated
 from kit.deploy import FORMATS, Accuracy, alone, export, predict
 from kit.deploy.card import accuracy, network, seen
+from kit.deploy.card import answers as answered
 from kit.deploy.classifier import Classifier
 from kit.errors import KitError
 from kit.models import RESNET_STAGES, ModelSpec
@@ -212,6 +214,12 @@ def test_a_teachers_own_way_to_see_images_is_told_in_words():
     ):
         view = View.of((mean, std), normalisation(words), px, outputs)
         assert [*seen(view.model_dump(mode="json"), classifier)] == [*said, "2 of its 1000 classes"]
+        run = SimpleNamespace(description={"student": {"name": "my.py:net", "view": view.model_dump(mode="json")}})
+        told = ", ".join([*said, "2 of its 1000 classes"])
+        assert answered(run, classifier).endswith(
+            f" Between these and the network: {told}. The programs do that, the weights alone do not."
+        )
+    assert "Between" not in answered(SimpleNamespace(description={"student": {"name": "cnn"}}), classifier)
     spec = {
         "name": "my.py:net",
         "classes": 2,
