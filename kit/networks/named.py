@@ -399,17 +399,11 @@ def _tried(
             )
         first, other = ({id(parameter) for parameter in network.parameters()} for network in networks)
         if first & other:
-            raise KitError(
-                f"network {name!r} has the same parameters each time it is built, which runs would share; allowed: new "
-                f"ones, made in the function"
-            )
+            raise KitError(f"network {name!r} has the same parameters in each build; allowed: made in the function")
         network = networks[0] if view is None else Viewing(networks[0], view)
         check(name, network, classes, px)
         if shapes_of(name, networks[0]) != shapes:
-            raise KitError(
-                f"network {name!r} has other parameters or buffers once it has seen images; allowed: all of them made "
-                f"where it is built"
-            )
+            raise KitError(f"network {name!r} has other parameters or buffers after a pass; allowed: all made at first")
         with torch.no_grad():  # so that maps which a network keeps have no graph, and can be copied
             folds = same(network(images(px)), folded(network)(images(px)))
     if path is not None:
@@ -471,9 +465,7 @@ def _logits(name: str, network: nn.Module, x: Tensor, classes: int, mode: str) -
     with foreign(name, f"{mode} on images {shape}, which are larger with --px"):
         z = network(x)
     if not torch.equal(x, given):
-        raise KitError(
-            f"network {name!r} changes its images {mode}, which others see, too; allowed: x = x - 1, and not x -= 1"
-        )
+        raise KitError(f"network {name!r} changes its images {mode}, which others see; allowed: x = x - 1, not x -= 1")
     if not isinstance(z, Tensor):
         more = '; with arguments {"aux_logits": false} it may have one' if isinstance(z, tuple) else ""
         raise KitError(
