@@ -222,7 +222,9 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 @contextmanager
 def foreign(name: str, when: str) -> Iterator[None]:
-    """Runs foreign code: what it prints goes to stderr, and what it raises becomes a KitError that says where."""
+    """Runs foreign code: what it prints goes to stderr, what it sets as torch's default type is undone, and what it
+    raises becomes a KitError that says where."""
+    dtype = torch.get_default_dtype()
     try:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -233,6 +235,8 @@ def foreign(name: str, when: str) -> Iterator[None]:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}, line {last.lineno}"
         raise KitError(f"network {name!r} raised {said(error)} ({where}) {when}") from error
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn.Module]:
