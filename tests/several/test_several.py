@@ -384,6 +384,11 @@ def test_a_stage_of_several_has_two_or_more_each_once(teachers):
         several(teachers, Weighted(), Fixed(T=4))
 
 
+def test_one_teachers_name_is_no_list_of_letters():
+    with pytest.raises(KitError, match="teachers big are not allowed; allowed: two or more, each once"):
+        several("big", Weighted(), Fixed(T=4))
+
+
 def test_weights_by_labels_need_a_loss_with_labels():
     with pytest.raises(ValidationError, match="weights 'confidence' need labels, which a loss of alpha 1 does"):
         Weighted(weights=Confidence())
@@ -403,7 +408,9 @@ def test_a_temperature_of_other_weights_than_the_loss_has_is_refused(objective, 
     several(("small", "big"), objective, Together(rate=1.0, weights=has))
 
 
-@pytest.mark.parametrize("temperature", [Graduation(rate=1.0), OneAtATime(rate=1.0)], ids=lambda policy: policy.kind)
+@pytest.mark.parametrize(
+    "temperature", [Graduation(rate=1.0), OneAtATime(rate=1.0), Together(rate=1.0, level=True)], ids=lambda t: t.kind
+)
 def test_averages_with_one_temperature_a_teacher_are_refused_before_they_begin_to_differ(temperature):
     with pytest.raises(KitError, match=f"^temperature '{temperature.kind}' is not allowed with loss 'averaged'; "):
         several(("small", "big"), Averaged(), temperature)
