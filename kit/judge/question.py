@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kit.errors import KitError
+from kit.paper.presets import preset_named
 from kit.paper.settings import Settings, without
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Question(Settings):
 
     role: str | None = Field(None, description="default: the folder of --data, else the embedded digits")
     teacher: str = Field("vgg16", description="the big teacher")
-    small_teacher: str | None = Field(
+    small_teacher: str = Field(
         "cnn", min_length=1, description=f"learnt from first in the last row; {NO_SMALL!r}: no such row"
     )
     temperature: float = Field(4.0, gt=0, allow_inf_nan=False, description="T of ordinary distillation, the usual one")
@@ -63,6 +64,12 @@ class Question(Settings):
     )
     seed: int = Field(0, description="the first seed")
     seeds: int | None = Field(None, ge=1, description="of students, each with its own teachers; default: the preset's")
+
+    @field_validator("small_teacher", mode="before")
+    @classmethod
+    def _in_a_word(cls, given: Any) -> Any:
+        """No small teacher is kept as the command line has it."""
+        return NO_SMALL if given is None else given
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -83,12 +90,10 @@ class Question(Settings):
                 {"temperature": "adaptive"},
             ),
         )  # fmt: skip
-        return found if self.small_teacher not in (None, NO_SMALL) else found[:-1]
+        return found[:-1] if self.small_teacher == NO_SMALL else found
 
     def settings(self, method: Method, seed: int) -> Settings:
         """The training that a seed of a row is."""
-        from kit.paper.presets import preset_named
-
         preset = preset_named(self.preset)
         own = {name: getattr(self, name) for name in Settings.model_fields}
         if self.student is None:
@@ -101,9 +106,8 @@ class Question(Settings):
     def rows(self) -> list[Row]:
         """Every method's row, a run a seed. KitError and ValidationError for what is not allowed."""
         from kit.paper.plan import Row
-        from kit.paper.presets import preset_named
 
-        if self.small_teacher in (None, NO_SMALL):
+        if self.small_teacher == NO_SMALL:
             of_it = [name for name in type(self).model_fields if name.startswith("small_teacher_")]
             self._without(of_it, f"as there is no row of a small teacher where it is {NO_SMALL!r}")
         if self.recipe == "crd":

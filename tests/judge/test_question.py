@@ -6,9 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from kit.errors import KitError
-from kit.judge.answer import uneven
 from kit.judge.question import Question, lesson
-from kit.paper.plan import Plan, rows
+from kit.paper.plan import Plan, papers, rows
 from kit.runs.spec import TEACHERS
 
 ASKED = {"role": "cifar-100", "student": "resnet34", "teacher": "resnet50", "small_teacher": "vgg19", "preset": "smoke"}
@@ -16,10 +15,10 @@ ASKED = {"role": "cifar-100", "student": "resnet34", "teacher": "resnet50", "sma
 
 def test_with_table_2s_networks_the_rows_are_table_2s_runs():
     asked = Question(**ASKED, temperature=5, seeds=2).rows()
-    procedures = [("hard labels", "no teacher"), ("T=5", "hinton"), ("adaptive", "big teacher only")]
-    paper = rows(
-        Plan.of("smoke"), [*procedures, ("adaptive", "three steps")], 2, "cifar-100", "resnet34", "resnet50", "vgg19"
+    procedures = papers(
+        ("hard labels", "no teacher"), ("T=5", "hinton"), ("adaptive", "big teacher only"), ("adaptive", "three steps")
     )
+    paper = rows(Plan.of("smoke"), procedures, 2, "cifar-100", "resnet34", "resnet50", "vgg19")
     assert asked == paper
     assert [run.seed for run in asked[0].runs] == [0, 1]
     assert [run.teachers["big"].seed for run in asked[1].runs] == [TEACHERS, TEACHERS + 1]
@@ -48,7 +47,9 @@ def test_beside_networks_of_ones_own_it_is_said_that_the_small_teacher_is_the_ki
 
 def test_without_a_small_teacher_there_is_no_row_of_one():
     for word in (None, "none"):
-        found = Question(preset="smoke", small_teacher=word).rows()
+        question = Question(preset="smoke", small_teacher=word)
+        assert question.command() == "python -m kit judge --small-teacher none --preset smoke"
+        found = question.rows()
         assert [row.label for row in found] == ["hard labels", "T=4", "adaptive"]
         assert not any("small" in run.teachers for row in found for run in row.runs)
 
@@ -113,7 +114,3 @@ def test_a_row_has_those_options_alone_that_change_it():
 def test_what_is_not_allowed_is_refused_by_name(asked, said):
     with pytest.raises((KitError, ValidationError), match=said):
         Question(**{"preset": "smoke"} | asked).rows()
-
-
-def test_uneven_classes_are_said():
-    assert uneven(Plan.of("smoke").data("cifar-10").load()) == []
