@@ -110,6 +110,8 @@ class Question(Settings):
         if self.small_teacher == NO_SMALL:
             of_it = [name for name in type(self).model_fields if name.startswith("small_teacher_")]
             self._without(of_it, f"as there is no row of a small teacher where it is {NO_SMALL!r}")
+        if self.role is None and self.source == "real":
+            self._without(["source"], "as neither --data nor --role says which")
         if self.recipe == "crd":
             self._without(["reading"], "as recipe 'crd' has its own loss")
         seeds = range(self.seeds or preset_named(self.preset).seeds)
@@ -153,10 +155,15 @@ def lesson(run: Run) -> str:
 
 
 def seeds_of(rows: Sequence[Row]) -> str:
-    """Says how many seeds there are and, of several, whether each has teachers of its own, or all the same."""
-    seeds, teachers = len(rows[-1].runs), {run.teachers["big"] for run in rows[-1].runs}
-    whose = "each with its own teachers" if len(teachers) == seeds else "all with the same teachers"
-    return counted(seeds, "seed") + (f", {whose}" if seeds > 1 else "")
+    """Says how many seeds there are and, of several, which teachers each has of its own, and which are the same."""
+    runs = rows[-1].runs
+    if len(runs) == 1:
+        return "1 seed"
+    same = [name for name in runs[0].teachers if len({run.teachers[name] for run in runs}) == 1]
+    own = [name for name in runs[0].teachers if name not in same]
+    if same and own:
+        return f"{len(runs)} seeds, all with the same {same[0]} teacher, each with its own {own[0]} teacher"
+    return f"{len(runs)} seeds, {'each with its own' if own else 'all with the same'} teachers"
 
 
 def counted(n: int, thing: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from kit.errors import KitError
-from kit.judge.question import Question, lesson
+from kit.judge.question import Question, lesson, seeds_of
+from kit.models import build
 from kit.paper.plan import Plan, papers, rows
 from kit.runs.spec import TEACHERS
 
@@ -75,6 +77,21 @@ def test_a_row_is_one_line_for_train_and_the_question_one_for_judge():
     assert line == f"python -m kit train {wanted} --preset smoke --source embedded"
 
 
+def test_which_teachers_all_seeds_share_is_said(tmp_path, own_cache):
+    """A teacher that is given is the same for all, while another is trained for each."""
+    for name in ("cnn", "vgg16"):
+        torch.save(build(name, 10, width=4, stem="small").state_dict(), tmp_path / f"{name}.pth")
+    big, small = {"teacher_weights": f"{tmp_path}/vgg16.pth"}, {"small_teacher_weights": f"{tmp_path}/cnn.pth"}
+    for given, said in (
+        ({}, "each with its own teachers"),
+        (big, "all with the same big teacher, each with its own small teacher"),
+        (small, "all with the same small teacher, each with its own big teacher"),
+        (big | small, "all with the same teachers"),
+        (big | {"small_teacher": "none"}, "all with the same teachers"),
+    ):
+        assert seeds_of(Question(preset="smoke", seeds=2, **given).rows()) == f"2 seeds, {said}"
+
+
 def test_two_teach_and_one_teaches():
     two, one = (Question(preset="smoke", **asked).rows()[-1].runs[0] for asked in ({}, {"small_teacher": "none"}))
     assert (lesson(two), lesson(one)) == ("CNN and VGG-16 teach CNN", "VGG-16 teaches CNN")
@@ -102,6 +119,7 @@ def test_a_row_has_those_options_alone_that_change_it():
         ({"small_teacher": "tiny"}, "model 'tiny'"),
         ({"small_teacher": ""}, "small_teacher"),
         ({"small_teacher": "none", "small_teacher_weights": "s.pth"}, "--small-teacher-weights 's.pth' is not allowed"),
+        ({"source": "real"}, "--source 'real' is not allowed; allowed: 'auto', as neither --data nor --role"),
         ({"recipe": "crd", "reading": "printed"}, "--reading 'printed' is not allowed; allowed: 'hinton', as recipe"),
         ({"width": 0}, "width"),
         ({"role": "mnist"}, "role 'mnist'"),
