@@ -131,14 +131,6 @@ def against_regions(heat: np.ndarray, scenes: Scenes) -> dict[str, np.ndarray]:
     return found | {"energy_shortcut": cam_scores.energy(heat, scenes.shortcuts)}
 
 
-def likeness(heat: np.ndarray, teacher: np.ndarray) -> dict[str, np.ndarray]:
-    """How alike a student's and its teacher's maps of the same images and classes are, each (N,)."""
-    return {
-        "agreement": cam_scores.rank_correlation(heat, teacher),
-        "ssim": cam_scores.ssim(heat, teacher),
-    }
-
-
 def road_images(scenes: Scenes) -> Tensor:
     """The images that ROAD is computed for, spread over the split (which is ordered by class)."""
     pixels = scenes.x[0, 0].numel()
@@ -211,7 +203,9 @@ def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
         road[some] = cam_scores.road(each.network, scenes.x[some], heat[some], scenes.labels[some])
         columns = against_regions(heat, scenes) | {"road": road}
         if each.temperature != "teacher":
-            columns |= likeness(heat, teachers[each.teacher, each.seed])
+            of_teacher = teachers[each.teacher, each.seed]
+            columns["agreement"] = cam_scores.rank_correlation(heat, of_teacher)
+            columns["ssim"] = cam_scores.ssim(heat, of_teacher)
         which = {name: getattr(each, name) for name in WHICH}
         found.append(_lines(which, (each.heat.predicted == scenes.labels).numpy(), columns))
     if scenes.masks is not None:

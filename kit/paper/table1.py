@@ -61,14 +61,8 @@ def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
                 continue
             better, worse = (first, second) if printed > 0 else (second, first)
             ours, theirs = (TITLES[better], "no teacher"), (TITLES[worse], "no teacher")
-            claim = Claim(
-                f"{TITLES[better]} is better than {TITLES[worse]} on {ROLE_TITLES[role]}",
-                "Table 1",
-                f"{abs(printed):+.2f} points (training Top-5)",
-                "points (test Top-1)",
-                against="no teacher",
-                quantity=role,  # each role scatters in its own way
-                **gained(here, ours, theirs, "test_top1", data),
-            )
-            found.append(claim)
+            text = f"{TITLES[better]} is better than {TITLES[worse]} on {ROLE_TITLES[role]}"
+            paper, unit = f"{abs(printed):+.2f} points (training Top-5)", "points (test Top-1)"
+            how = {"against": "no teacher", "quantity": role}  # each role scatters in its own way
+            found.append(Claim(text, "Table 1", paper, unit, **how, **gained(here, ours, theirs, "test_top1", data)))
     return found
