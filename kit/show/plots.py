@@ -206,7 +206,7 @@ def temperatures(runs: Mapping[str, Any], *, title: str = "", caption: str = "")
 
 def traced(run: Any) -> pd.DataFrame:
     """Returns a run's steps, with a row at the end of each stage's last step: t as that step left it."""
-    ends = run.steps.groupby(_stage_number(run.steps)).tail(1)[["step", "epoch", "stage", "t_used"]]
+    ends = run.steps.groupby(_stage_number(run)).tail(1)[["step", "epoch", "stage", "t_used"]]
     ends["t"] = [span["t_end"] for span in stage_spans(run)]
     ends["step"] += 1
     ends["epoch"] += 1 / batches_per_epoch(run)
@@ -215,23 +215,32 @@ def traced(run: Any) -> pd.DataFrame:
 
 def _by_stage(ax: Axes, steps: pd.DataFrame, column: str, **look: Any) -> Any:
     """Draws a column against the step, a line per stage: t is reset between them. Returns one of the lines."""
-    for _, part in steps.groupby(_stage_number(steps)):
+    begins = (steps["stage"] != steps["stage"].shift()) | (steps["step"].diff() == 0)
+    for _, part in steps.groupby(begins.cumsum()):
         (line,) = ax.plot(part["step"], part[column], **look)
     return line
 
 
-def _stage_number(steps: pd.DataFrame) -> pd.Series:
-    return (steps["stage"] != steps["stage"].shift()).cumsum()
+def _stage_number(run: Any) -> pd.Series:
+    """Numbers the stage of each step; names, which two stages may share, tell it only while the run trains."""
+    names = run.steps["stage"]
+    if ended := [stage["steps"] for stage in _ended(run)]:
+        return pd.Series(np.arange(len(ended)).repeat(ended)[: len(names)], names.index)
+    return (names != names.shift()).cumsum()
+
+
+def _ended(run: Any) -> list[dict[str, Any]]:
+    """The record of each stage of a finished run that had a step."""
+    return [stage for stage in (getattr(run, "metrics", None) or {}).get("stages", ()) if stage["steps"]]
 
 
 def stage_spans(run: Any) -> list[dict[str, Any]]:
     """The stages a run has been through: name, first and last step, the epoch at the end, what ended it ('' so far) and
     at which t."""
-    spans = run.steps.groupby(_stage_number(run.steps)).agg(
+    spans = run.steps.groupby(_stage_number(run)).agg(
         name=("stage", "first"), first=("step", "first"), last=("step", "last"), epoch=("epoch", "last")
     )
-    ends = [stage for stage in (getattr(run, "metrics", None) or {}).get("stages", ()) if stage["steps"]]
-    ended = pd.DataFrame(ends, spans.index[: len(ends)], ["ended_by", "t_end"])
+    ended = pd.DataFrame(_ended(run), spans.index[: len(_ended(run))], ["ended_by", "t_end"])
     return spans.join(ended.astype({"t_end": float})).fillna({"ended_by": ""}).to_dict("records")
 
 
