@@ -119,6 +119,15 @@ def test_of_a_role_without_regions_no_word_is_said_of_any(grid):
         assert not re.search("hull|outlined|energy|image, box", words), words
 
 
+def test_where_no_student_at_a_fixed_t_finished_the_tables_are_there(grid):
+    plan, rows, _, _, frame = grid
+    lost = frame[~frame["temperature"].isin(["T=5", "T=20"])]
+    _, _, against, *_ = drawn = tables(lost, plan, rows)
+    assert "no student at a fixed T finished" in against.html
+    for table in drawn:
+        table.picture()
+
+
 # ---- the widget ------------------------------------------------------------------------------------------------------
 
 
