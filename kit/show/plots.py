@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from kit.errors import KitError, one_of
 from kit.show import style
 from kit.show.style import DPI, INK, MUTED, SMALL, WIDTH
 from kit.show.tables import batches_per_epoch, curves
@@ -39,6 +40,8 @@ def accuracy_curves(
     A line per label, the mean over its seeds, with a 95 % t-interval as a band. `metric` ends in `top1` or `top5`. The
     numbers drawn are those of `tables.curves`.
     """
+    if not (runs and all(runs.values())):
+        raise KitError("there is no run to draw; allowed: at least one for each label")
     top = metric.removeprefix("test_").removeprefix("train_")
     panels = {f"train_{top}": "training split, running mean of the epoch", f"test_{top}": "test split"}
     data = curves(runs, list(panels))
@@ -113,6 +116,8 @@ def temperature_trace(
     images); the others' t are thin lines. t's highest value is drawn as K.
     """
     runs = list(run) if isinstance(run, Sequence) else [run]
+    if not runs:
+        raise KitError("there is no run to draw; allowed: at least one")
     steps, *others = map(traced, runs)
     traces = [name for name in steps if name.startswith("t_") and name != "t_used"]
     values = pd.concat([each["t"] for each in (steps, *others)] + [steps[name] for name in traces]).dropna()
@@ -297,6 +302,8 @@ def sensitivity(
     `names` gives axis labels by column.
     """
     columns = [y] if isinstance(y, str) else list(y)
+    for name in (x, *columns):
+        one_of("column", name, df)
     names, df = names or {}, df.sort_values(x)
     figure = style.sheet(min(WIDTH, 80 + 480 * len(columns)), 340, title, caption)
     for ax, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from kit.errors import KitError
+from kit.errors import KitError, one_of
 from kit.paper.claims import plus_minus
 from kit.show import style
 from kit.show.letters import drawable
@@ -96,6 +96,8 @@ def repeats_blank(df: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFram
 
     Also which these cells are, (rows, columns).
     """
+    for name in columns:
+        one_of("column", name, df)
     words = df[list(columns)].astype(str)
     repeats = words.eq(words.shift()).cummin(axis=1)
     return df.assign(**df[list(columns)].astype(object).mask(repeats, "")), repeats
@@ -172,6 +174,7 @@ class Measure:
 
 def measured_columns(df: pd.DataFrame, measure: Measure, paper: pd.DataFrame) -> list[Column]:
     """A measure as text, `mean ± half the 95 % interval` or how its row ended; then the paper's figures, if any."""
+    one_of("column", measure.column, df)
     rows = [np.asarray(values, float) * measure.scale for values in df[measure.column]]
     cells = [plus_minus(values, measure.digits) for values in rows]
     if "ended" in df:

@@ -133,8 +133,6 @@ def test_curves_count_iterations_and_seeds():
     third = [100 * run.epochs["test_top1"][2] for run in runs["adaptive"]]
     assert tuple(one.iloc[2][["test_top1", "test_top1_low", "test_top1_high"]]) == pytest.approx(tables.interval(third))
     assert data[data["label"] == "T=5"]["test_top1_low"].isna().all()
-    with pytest.raises(KitError, match="metric 'top1' is not known; allowed: test_top1, train_top1"):
-        tables.curves(runs, ["top1"])
 
 
 # -- style ------------------------------------------------------------------------------------------------------------
@@ -555,6 +553,29 @@ def test_gradient_panel_has_the_closed_form():
     assert (panel.mismatch[i], panel.spread[i]) == pytest.approx((t * float(terms.mismatch), t * float(terms.spread)))
     slope = np.gradient(panel.loss, np.log(panel.t))  # ∂L_D/∂log t, by differences
     assert slope[1:-1] == pytest.approx((panel.mismatch + panel.spread)[1:-1], abs=0.02)
+
+
+FRAME = pd.DataFrame({"rate": [1.0], "top1": [[0.5]]})
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda: plots.accuracy_curves({}), "no run to draw"),
+        (lambda: plots.accuracy_curves({"adaptive": []}), "no run to draw; allowed: at least one for each label"),
+        (lambda: plots.accuracy_curves({"T=5": [fake_run("T=5")]}, "test_top5"), "metric 'train_top5' is not known"),
+        (lambda: plots.temperature_trace([]), "no run to draw"),
+        (lambda: plots.sensitivity(FRAME, "rate", "acc"), "column 'acc' is not known; allowed: rate, top1"),
+        (lambda: html_tables.plain_table(FRAME, merge=["role"]), "column 'role' is not known; allowed: rate, top1"),
+        (
+            lambda: table_pictures.compare_table(FRAME, ["rate"], [table_pictures.Measure("acc", "Top-1 %")]),
+            "column 'acc' is not known; allowed: rate, top1",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(draw, said):
+    with pytest.raises(KitError, match=said):
+        draw()
 
 
 # -- the explorer -----------------------------------------------------------------------------------------------------
