@@ -21,10 +21,10 @@ from benchmarks.report import command
 from kit.cli.output import print_json
 from kit.data.roles import ROLES
 from kit.errors import one_of
-from kit.paper.plan import Plan, Row, measured, rows, runs_of
+from kit.paper.plan import Plan, Row, measured, papers, rows, runs_of
 from kit.paper.presets import PRESETS
 
-PROCEDURES = (("hard labels", "no teacher"), ("T=5", "hinton"))
+PROCEDURES = papers(("hard labels", "no teacher"), ("T=5", "hinton"))
 QUICK = PRESETS["quick"]
 
 
@@ -41,13 +41,14 @@ def study(plan: Plan, role: str, student: str, teacher: str, seeds: int, jobs: i
     return pd.DataFrame(lines)
 
 
-def planned(role: str, data: Path | None, lr: float, width: int, **sizes: int | None) -> Plan:
-    """Preset quick, but for these sizes of the role. Raises KitError."""
+def planned(role: str, data: Path | None, lr: float, width: int, px: int | None = None, **sizes: int | None) -> Plan:
+    """Preset quick, but for these sizes of the role; px decides the networks' stem, too. Raises KitError."""
     one_of("role", role, ROLES)
-    plan = Plan.of("quick", {role: "real"} if data else None, data)
+    plan = Plan.of("quick", {role: "real"} if data else None, data, px=px)
     given = {name: size for name, size in sizes.items() if size is not None}
     roles = {**QUICK.roles, role: replace(plan.size(role), **given)}
-    return replace(plan, preset=replace(QUICK, roles=roles, real={}, lr=lr, student_width=width, teacher_width=width))
+    preset = replace(QUICK, roles=roles, real={}, lr=lr, student_width=width, teacher_width=width)
+    return replace(plan, px=None, preset=preset)
 
 
 def main(

@@ -87,6 +87,38 @@ class Nan(Two):
         return self.net(x) * float("nan")
 
 
+def doubled(num_classes):
+    torch.set_default_dtype(torch.float64)
+    return tiny(num_classes)
+
+
+BODY = tiny(8)
+
+
+def shared(num_classes):
+    return nn.Sequential(BODY, nn.Linear(8, num_classes))
+
+
+class Keeps(Two):
+    """Keeps its maps for who wants them, as many do."""
+
+    def forward(self, x):
+        self.maps = self.net[:-3](x)
+        return self.net[-3:](self.maps)
+
+
+class InPlace(Two):
+    def forward(self, x):
+        x -= 0.1
+        return self.net(x)
+
+
+class Growing(Two):
+    def forward(self, x):
+        self.register_buffer("seen", x.mean())
+        return self.net(x)
+
+
 class Lazy(Two):
     def __init__(self, num_classes):
         super().__init__(num_classes)

@@ -25,6 +25,7 @@ from benchmarks.task import PAIRS, Task
 from benchmarks.turns import slowdown
 from kit.data.augment import EpochPlan
 from kit.errors import KitError
+from kit.paper.plan import Plan
 from kit.paper.presets import PRESETS
 from kit.recipe import Improved
 from kit.temperature import Adaptive, Fixed
@@ -254,6 +255,9 @@ def test_a_study_of_sizes_is_of_the_sizes_given():
     plan = planned("cifar-100", None, lr=0.02, width=4, **given)
     assert plan.size("cifar-100") == replace(PRESETS["quick"].roles["cifar-100"], **given | {"test_per_class": 15})
     assert plan.size("cifar-10") == PRESETS["quick"].roles["cifar-10"]
+    large = planned("cifar-100", None, lr=0.02, width=4, px=96)
+    assert large.size("cifar-100") == replace(Plan.of("quick"), px=96).size("cifar-100")
+    assert large.size("cifar-100").stem == "imagenet"  # as `train --px 96` has it
     assert (plan.preset.lr, plan.preset.student_width, plan.preset.teacher_width) == (0.02, 4, 4)
 
 

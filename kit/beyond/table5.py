@@ -9,17 +9,15 @@ and updates. Siblings have their published weights, chosen for other networks an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
 
 import pandas as pd
 
 from kit import recipe
 from kit.beyond.printed import gain_over_kd
-from kit.data.base import Dataset
 from kit.grid.engines import Engine
-from kit.paper.claims import Claim, gained, judged, plus_minus, rounding
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, rows, soft_ends, with_columns
+from kit.paper.claims import Claim, Data, Side, gained, judged, plus_minus, rounding
+from kit.paper.plan import Plan, Row, Ways, accuracies, cells, loaded, measured, papers, rows, soft_ends, with_columns
 from kit.siblings import SIBLINGS
 from kit.temperature import Scheduled
 
@@ -29,24 +27,28 @@ ROLES = (ROLE,)
 HARD, HOT, OURS = ("hard labels", "no teacher"), ("T=20", "hinton"), ("adaptive", "big teacher only")
 FIXED, RAW, FALLING = ("T=4", "α = 0.9"), ("adaptive", "raw gradient"), ("falling", "K → 1, then hard labels")
 RISING = ("rising", "1 → K, then hard labels")
-PROCEDURES = (HARD, HOT, OURS)  # the paper's
-BESIDE: dict[tuple[str, str], Stages] = {
+PROCEDURES: Ways = {
+    **papers(HARD, HOT, OURS),
     RAW: lambda epochs: recipe.big_teacher_only(recipe.adaptive(epochs, normalised=False)),
     FALLING: lambda epochs: recipe.big_teacher_only(Scheduled()),
     FIXED: lambda epochs: recipe.eq1(4, "hinton", alpha=0.9),  # as the siblings' papers run it
+    **SIBLINGS,
 }
 
 
-def table(plan: Plan, seeds: int = 3, own: Mapping[tuple[str, str], Stages] | None = None) -> list[Row]:
+def table(plan: Plan, seeds: int = 3, own: Ways | None = None) -> list[Row]:
     """One row a procedure: the paper's, what stands beside it, the siblings, and those of the reader's own."""
-    return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, own=BESIDE | SIBLINGS | dict(own or {}))
+    return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, own=own)
 
 
-def run(
-    plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Mapping[tuple[str, str], Stages] | None = None
-) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Ways | None = None) -> pd.DataFrame:
     """Trains what is missing; a line a run."""
     return measured(table(plan, seeds, own), jobs)
+
+
+def elsewhere(label: str, reading: str) -> float:
+    """What is printed elsewhere of a row's gain on T = 4, in points; NaN of none, and of the reader's own."""
+    return gain_over_kd(label) if (label, reading) in PROCEDURES else math.nan
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -54,11 +56,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     frame = with_agreement(frame)
     lines = []
     for (label, reading), cell in frame.groupby(["temperature", "reading"], sort=False):
-        elsewhere = gain_over_kd(label)
+        over_kd = elsewhere(label, reading)
         line = {
             "temperature": label,
             "reading": reading,
-            "elsewhere, Top-1 over KD": "" if math.isnan(elsewhere) else f"{elsewhere:+.1f}",
+            "elsewhere, Top-1 over KD": "" if math.isnan(over_kd) else f"{over_kd:+.1f}",
         }
         measures = accuracies(cell, "train Top-1", "test Top-1") | {
             "as the teacher %": plus_minus(100 * cell["agreement_top1"]),
@@ -76,12 +78,12 @@ def with_agreement(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {ROLE: plan.data(ROLE).load()}))
+    return judged(claims(frame, loaded(frame, plan)))
 
 
-def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
-    """What siblings' papers say of them, and what is to be asked of ours. `data` are by role."""
-    claim = partial(gains, with_agreement(frame), data)
+def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
+    """What siblings' papers say of them, and what is to be asked of ours."""
+    claim = partial(gains, frame, data)
     return [
         claim("ordinary distillation beats hard labels", FIXED, HARD, -gain_over_kd(HARD[0])),
         claim("the adaptive temperature beats a fixed one", OURS, FIXED),
@@ -97,19 +99,19 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
 
 def gains(
     frame: pd.DataFrame,
-    data: Mapping[str, Dataset] | None,
+    data: Data | None,
     text: str,
-    ours: tuple[str, str],
-    theirs: tuple[str, str],
-    elsewhere: float = math.nan,
+    ours: Side,
+    theirs: Side,
+    printed: float = math.nan,
 ) -> Claim:
-    """That a row gains Top-1 on another; `elsewhere` is the gain in points that others print, if they do."""
-    paper, where = ("", "") if math.isnan(elsewhere) else (f"{elsewhere:+.1f} points", "printed elsewhere")
+    """That a row gains Top-1 on another; `printed` is the gain in points that others print, if they do."""
+    paper, where = ("", "") if math.isnan(printed) else (f"{printed:+.1f} points", "printed elsewhere")
     measured = gained(frame, ours, theirs, "test_top1", data)
     return Claim(text, where, paper, "points", against=", ".join(theirs), quantity="test_top1", **measured)
 
 
-def _best_of_all(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> Claim:
+def _best_of_all(frame: pd.DataFrame, data: Data | None) -> Claim:
     """Which sibling is the best may be another at each seed, so this claim keeps its own variance; where one has not
     finished, it is open."""
     wide = frame.pivot_table(index="seed", columns=["temperature", "reading"], values="test_top1")

@@ -8,19 +8,18 @@ updates; teachers' forward passes are in its time, and their training stands bes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
 
 from kit import recipe
 from kit.beyond import table5
-from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import TITLES
-from kit.paper.claims import Claim, judged, number, plus_minus, saving
+from kit.paper.claims import Claim, Data, Side, judged, number, plus_minus, saved
 from kit.paper.plan import PROCEDURES as PAPERS
-from kit.paper.plan import Plan, Row, Stages, accuracies, cells, measured, soft_ends, with_columns
+from kit.paper.plan import Plan, Row, Stages, Ways, accuracies, cells, loaded, measured, rows, soft_ends, with_columns
 from kit.recipe import Objective, Policy
 from kit.several import (
     Averaged,
@@ -66,7 +65,7 @@ def alone(teacher: str) -> Stages:
 HARD, PAPER = table5.HARD, ("adaptive", "small, then big")
 ALONE = {name: ("T=4", f"{TITLES[model]} alone") for name, model in TEACHERS.items()}
 AVER, HOT, LOGITS = ("T=4", "equal (AVER)"), ("T=20", "equal"), ("T=4", "averaged logits")
-WEIGHED: dict[tuple[str, str], Weights] = {
+WEIGHED: dict[Side, Weights] = {
     ("T=4", "by entropy (EBKD)"): Entropy(),
     ("T=4", "least norm (AEKD)"): MinNorm(),
     ("T=4", "by the label (CA-MKD)"): Confidence(),
@@ -75,7 +74,7 @@ WEIGHED: dict[tuple[str, str], Weights] = {
 RANDOM = ("T=4", "random")
 ONE, EACH = ("adaptive", "one t for all"), ("adaptive", "one t each")
 
-PROCEDURES: dict[tuple[str, str], Stages] = {
+PROCEDURES: Ways = {
     HARD: PAPERS[HARD],
     **{label: alone(name) for name, label in ALONE.items()},
     AVER: fixed(Weighted(alpha=ALPHA)),
@@ -89,24 +88,13 @@ PROCEDURES: dict[tuple[str, str], Stages] = {
 }
 
 
-def table(plan: Plan, seeds: int = 3, own: Mapping[tuple[str, str], Stages] | None = None) -> list[Row]:
+def table(plan: Plan, seeds: int = 3, own: Ways | None = None) -> list[Row]:
     """One row a procedure, then those of the reader's own, whose stages may name small, big and third."""
-    others = {"third": TEACHERS["third"]}
-    return [
-        Row(
-            *label,
-            tuple(
-                plan.student(STUDENT, ROLE, stages, TEACHERS["big"], TEACHERS["small"], seed, others=others)
-                for seed in plan.seeds(seeds)
-            ),
-        )
-        for label, stages in (PROCEDURES | dict(own or {})).items()
-    ]
+    small, big, third = TEACHERS.values()
+    return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, big, small, own=own, others={"third": third})
 
 
-def run(
-    plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Mapping[tuple[str, str], Stages] | None = None
-) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Ways | None = None) -> pd.DataFrame:
     """Trains what is missing; a line a run."""
     return measured(table(plan, seeds, own), jobs)
 
@@ -133,11 +121,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {ROLE: plan.data(ROLE).load()}))
+    return judged(claims(frame, loaded(frame, plan)))
 
 
-def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
-    """What is said of several teachers, and what is to be asked of ours. `data` are by role."""
+def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
+    """What is said of several teachers, and what is to be asked of ours."""
     claim = partial(table5.gains, frame, data)
     single = best_alone(frame)
     return [
@@ -152,13 +140,13 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
         claim("all teachers at once beat the paper's sequence", ONE, PAPER),
         claim("all teachers at once, with graduation, beat the paper's sequence", EACH, PAPER),
         Claim(
-            "graduation saves teachers' FLOPs", "", "", "%",
-            saving(frame, EACH, ONE, "teacher_flops"), ", ".join(ONE), "teacher_flops",
+            "graduation saves teachers' FLOPs", "", "", "%", against=", ".join(ONE), quantity="teacher_flops",
+            **saved(frame, EACH, ONE, "teacher_flops"),
         ),
     ]  # fmt: skip
 
 
-def best_alone(frame: pd.DataFrame) -> tuple[str, str]:
+def best_alone(frame: pd.DataFrame) -> Side:
     """The teacher's row whose students are best here, on average over seeds: seen after the fact, so hard to beat."""
     means = {
         label: frame[(frame["temperature"] == label[0]) & (frame["reading"] == label[1])] for label in ALONE.values()

@@ -36,7 +36,7 @@ def tell_skipped(data: Dataset) -> None:
     examples of each class that is not learnt, and one where real images are more than are used."""
     title = data.name if data.role == OWN else data.role
     if data.skipped:
-        complain([f"warning: {title}: {len(data.skipped)} damaged files left out, first {data.skipped[0]}"])
+        complain([f"warning: {title}: damaged files left out: {len(data.skipped)}, first {data.skipped[0]}"])
     if data.passed_over:
         complain([f"note: {title}: {counted_over(data.passed_over)}"])
     complain(f"note: {title}: left out: {line}" for line in data.left_out)

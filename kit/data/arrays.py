@@ -60,19 +60,19 @@ def from_arrays(
 def copied(half: str, given: tuple[Any, Any] | Examples) -> tuple[Tensor, Tensor]:
     """Copies images and labels into a tensor each, otherwise as they are. Raises KitError for what are no numbers."""
     try:
-        if isinstance(given, tuple):
-            images, labels = (np.array(np.asarray(each)) for each in given)
-        else:
-            columns = zip(*(given[i] for i in range(len(given))), strict=True)
-            images, labels = (np.stack([*map(as_array, column)]) for column in columns)
+        columns = given if isinstance(given, tuple) else zip(*(given[i] for i in range(len(given))), strict=True)
+        images, labels = (
+            np.array(np.asarray(each)) if hasattr(each, "__array__") else np.stack([*map(as_array, each)])
+            for each in columns
+        )
         return torch.from_numpy(images), torch.from_numpy(labels)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
         allowed = "(images, labels), two arrays of numbers, or a torch Dataset of images of one size"
         raise KitError(f"{half} data are no images and labels ({said(error)}); allowed: {allowed}") from None
 
 
 def as_array(value: Any) -> np.ndarray:
-    """Makes an array of what a Dataset gives; of Pillow's images in RGB, as a palette's numbers are no grey."""
+    """Makes an array of one image or label; of Pillow's images in RGB, as a palette's numbers are no grey."""
     return np.asarray(as_rgb(value)[0] if isinstance(value, Image.Image) else value)
 
 

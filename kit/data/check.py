@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data.base import IMAGE_FOLDER, Dataset
+from kit.data.base import Dataset
 from kit.data.cifar import published_cifar
 from kit.data.hrsc.dataset import damaged_files, hrsc_dataset
 from kit.data.memory import fingerprint
 from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_folder
 from kit.data.survey import Survey, files_fingerprint, survey_files, survey_in_memory
-from kit.data.tree import read_tree, shown
+from kit.data.tree import read_tree, titled
 from kit.errors import KitError
 
 
@@ -62,13 +62,10 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
 
 def check_dataset(data: Dataset, damaged: Sequence[str] = ()) -> Report:
     """Reports on a dataset that was checked while it was loaded; `damaged` files may be more than it met."""
-    report = Report(data.role, data.source, data.name, data.fingerprint, left_out=list(data.left_out))
-    report.counts = {
-        "train": counted(data.train.labels, data.classes),
-        "test": counted(data.test.labels, data.classes),
-    }
-    report.damaged = [parted(line) for line in damaged or data.skipped]
-    return report
+    splits = {"train": data.train, "test": data.test}
+    counts = {split: counted(examples.labels, data.classes) for split, examples in splits.items()}
+    lines, left_out = [parted(line) for line in damaged or data.skipped], list(data.left_out)
+    return Report(data.role, data.source, data.name, data.fingerprint, counts, lines, left_out=left_out)
 
 
 def parted(line: str) -> tuple[str, str]:
@@ -80,8 +77,7 @@ def parted(line: str) -> tuple[str, str]:
 def check_tree(role: str, root: Path, px: int) -> Report:
     """Reports on an ImageFolder tree: damaged files, emptied classes, and images that are in both splits."""
     tree = read_tree(root)
-    kept = {"passed_over": list(tree.passed_over), "left_out": list(tree.left_out)}
-    report = Report(role, name=f"{IMAGE_FOLDER} {shown(root.name)}", **kept)
+    report = Report(role, name=titled(root), passed_over=list(tree.passed_over), left_out=list(tree.left_out))
     survey_of = survey_files if role in ON_DISK else survey_in_memory
     surveys = [survey_of(half, px) for half in (tree.train, tree.test)]
     for survey in surveys:
@@ -90,10 +86,8 @@ def check_tree(role: str, root: Path, px: int) -> Report:
         report.counts[split] = counted(survey.half.labels, tree.classes)
         report.problems += [f"{split}/{c} has no readable image" for c, n in report.counts[split].items() if n == 0]
     report.problems += shared_images(*surveys)
-    if role in ON_DISK:
-        report.fingerprint = files_fingerprint(tree.classes, surveys)
-    else:
-        report.fingerprint = fingerprint(tree.classes, *(survey.pixels for survey in surveys))
+    pixels = [] if role in ON_DISK else [survey.pixels for survey in surveys]
+    report.fingerprint = fingerprint(tree.classes, *pixels) if pixels else files_fingerprint(tree.classes, surveys)
     return report
 
 
@@ -108,7 +102,6 @@ def shared_images(train: Survey, test: Survey) -> list[str]:
     shared = [(path, seen[h]) for path, h in zip(test.half.paths, test.hashes, strict=True) if h in seen]
     if not shared:
         return []
-    first, twin = (
-        shown(f"{half.folder.name}/{path}") for half, path in zip((test.half, train.half), shared[0], strict=True)
-    )
-    return [f"{len(shared)} test images are training images too, first {first} = {twin}"]
+    path, twin = shared[0]
+    first = f"{test.half.named(path)} = {train.half.named(twin)}"
+    return [f"test images that are training images too: {len(shared)}, first {first}"]

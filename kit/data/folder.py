@@ -7,7 +7,7 @@ a memory-mapped file in the kit's cache, or, where that would not fit its budget
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,11 +19,11 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from kit.data.base import IMAGE_FOLDER, Dataset, Split
+from kit.data.base import Dataset, Split
 from kit.data.decode import decode_file
 from kit.data.memory import in_memory
 from kit.data.survey import files_fingerprint, survey_in_memory, survey_on_disk
-from kit.data.tree import read_tree, shown
+from kit.data.tree import Half, read_tree, titled
 from kit.errors import KitError
 from kit.runtime.machine import cores
 
@@ -48,8 +48,8 @@ def folder_dataset(
     pixels on disk (at most KIT_IMAGE_BUDGET_MB, see the module's head); otherwise they are in memory.
     """
     tree = read_tree(root)
+    name = name or titled(root)
     halves = [tree.train.choose(train_per_class), tree.test.choose(test_per_class)]
-    name = name or f"{IMAGE_FOLDER} {shown(root.name)}"
     if streamed:
         on_disk = sum(map(len, halves)) * px * px * 3 <= image_budget_mb() * 2**20
         surveys = [survey_on_disk(half, px, on_disk) for half in halves]
@@ -70,11 +70,7 @@ def folder_dataset(
         splits = [survey.pixels for survey in surveys]
         return in_memory(role, name, source, tree.classes, splits[0], splits[1], True, **left)
     train, test = (
-        Split(
-            survey.images or FolderImages(survey.half.folder, survey.half.paths, tuple(survey.hashes), px),
-            survey.half.labels,
-        )
-        for survey in surveys
+        Split(survey.images or FolderImages(survey.half, survey.hashes, px), survey.half.labels) for survey in surveys
     )
     fingerprint = files_fingerprint(tree.classes, surveys)
     return Dataset(role, name, source, fingerprint, tree.classes, train, test, px, True, **left)
@@ -98,14 +94,13 @@ def _threads(process: int) -> ThreadPoolExecutor:
 class FolderImages:
     """Images decoded anew each time they are taken, by threads, which `begin` sets to work ahead."""
 
-    folder: Path
-    paths: tuple[str, ...]
-    hashes: tuple[str, ...]  # what each file was when it was surveyed
+    half: Half
+    hashes: Sequence[str]  # what each file was when it was surveyed
     px: int
     stored: ClassVar[str] = "decoded from files"
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.half)
 
     def take(self, indices: Tensor) -> Tensor:
         """Decodes a batch, uint8 (B, px, px, 3). KitError for a file that is no longer what it was."""
@@ -117,8 +112,8 @@ class FolderImages:
         return lambda: torch.from_numpy(np.stack([future.result() for future in futures]))
 
     def _one(self, i: int) -> ndarray:
-        decoded = decode_file(self.folder / self.paths[i], self.px)
+        path = self.half.folder / self.half.paths[i]
+        decoded = decode_file(path, self.px)
         if decoded.pixels is None or decoded.file_hash != self.hashes[i]:
-            why = decoded.reason or "has changed"
-            raise KitError(f"{self.folder / self.paths[i]}: {why}; allowed: images that stay as they were")
+            raise KitError(f"{path}: {decoded.reason or 'has changed'}; allowed: images that stay as they were")
         return decoded.pixels

@@ -31,7 +31,6 @@ class Look:
     shape: str
     texture: str  # plain, stripes, rings or checks
     hue: float  # 0 … 1
-    saturation: float = 0.75
     cycles: float = 1.1  # of the texture, per object radius
     direction: float = 0.0  # of the stripes; 0 is upright
     aspect: float = 1.0  # width over height
@@ -166,7 +165,7 @@ def draw(look: Look, px: int, n: int, stream: int, clutter: int = 3) -> ndarray:
     inside = _coverage(SHAPES[look.shape](x_s, y_s) * size, px)
 
     hue = np.float32(look.hue) + between(-0.022, 0.022)
-    colour = _rgb(hue, np.float32(look.saturation) + between(-0.12, 0.12), between(0.72, 0.98))
+    colour = _rgb(hue, np.float32(0.75) + between(-0.12, 0.12), between(0.72, 0.98))
     light = 1 + between(-0.25, 0.25) * x_o + between(-0.25, 0.25) * y_o  # lit from a side
     if look.texture == "plain":
         surface = colour * light

@@ -47,14 +47,7 @@ def tree_looks() -> list[Look]:
 def generated_tree(px: int, train_per_class: int | None = None, test_per_class: int | None = None) -> Dataset:
     """Loads the imagenet role's stand-in at px × px, at most so many images a class; its tree is written once."""
     return folder_dataset(
-        written_tree(),
-        "imagenet",
-        px,
-        train_per_class,
-        test_per_class,
-        streamed=True,
-        name=NAME,
-        source="embedded",
+        written_tree(), "imagenet", px, train_per_class, test_per_class, streamed=True, name=NAME, source="embedded"
     )
 
 

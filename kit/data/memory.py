@@ -30,18 +30,9 @@ def in_memory(
 
     `more` are the other fields of its kind.
     """
-    return kind(
-        role=role,
-        name=name,
-        source=source,
-        fingerprint=fingerprint(classes, train, test),
-        classes=tuple(classes),
-        train=Split(TensorImages(train[0]), train[1]),
-        test=Split(TensorImages(test[0]), test[1]),
-        px=train[0].shape[1],
-        flip=flip,
-        **more,
-    )
+    learnt, tested = (Split(TensorImages(pixels), labels) for pixels, labels in (train, test))
+    px, digest = train[0].shape[1], fingerprint(classes, train, test)
+    return kind(role, name, source, digest, tuple(classes), learnt, tested, px, flip, **more)
 
 
 def fingerprint(classes: Sequence[str], *splits: tuple[Tensor, Tensor]) -> str:

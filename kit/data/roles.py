@@ -100,6 +100,7 @@ def _real(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict
     from kit.data.cifar import published_cifar
     from kit.data.folder import folder_dataset
     from kit.data.hrsc.dataset import hrsc_dataset
+    from kit.data.tree import titled
 
     match find_real(role, folder, given):
         case "hrsc", root:
@@ -107,7 +108,8 @@ def _real(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict
         case "batches", root:
             return published_cifar(role, *sizes, root)
         case "tree", root:
-            name = named_after(root, folder) if role == OWN else None
+            inner = role == OWN and folder in root.parents  # which it was unpacked into: it is named after the outer
+            name = titled(folder if inner else root)
             return folder_dataset(root, role, *sizes, streamed=role in ON_DISK, strict=strict, name=name)
     return None
 
@@ -117,14 +119,6 @@ def tree_in(folder: Path, role: str, given: bool = False) -> Path | None:
     from kit.data.tree import find_tree
 
     return find_tree(folder.name, folder) if role == OWN else find_tree(role, folder, nested=given)
-
-
-def named_after(root: Path, folder: Path) -> str:
-    """Names a tree after the folder that was given for it, not after one inside that it was unpacked into."""
-    from kit.data.base import IMAGE_FOLDER
-    from kit.data.tree import shown
-
-    return f"{IMAGE_FOLDER} {shown((folder if folder in root.parents else root).name)}"
 
 
 def _nothing(role: str, folder: Path) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kit.data.base import TensorImages
 from kit.data.decode import decode_all, decode_file
-from kit.data.tree import Half, shown
+from kit.data.tree import Half
 from kit.errors import KitError
 from kit.files import cache_folder, in_cache, sha256, write_atomically, written
 
@@ -36,7 +36,7 @@ class Survey:
     def of(cls, half: Half, images: TensorImages | None, hashes: list[str], damaged: dict[int, str]) -> Survey:
         """Makes a half's survey; `damaged` has the reasons by position in it."""
         readable = half.only([i for i in range(len(half)) if i not in damaged])
-        named = [(shown(f"{half.folder.name}/{half.paths[i]}"), reason) for i, reason in damaged.items()]
+        named = [(half.named(half.paths[i]), reason) for i, reason in damaged.items()]
         return cls(images, readable, hashes, named)
 
     @property

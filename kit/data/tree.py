@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kit.data.base import IMAGE_FOLDER
 from kit.data.memory import each_class, rank
 from kit.data.picture import EXTENSIONS
 from kit.errors import KitError, few
@@ -19,6 +20,7 @@ from kit.errors import KitError, few
 TRAIN = ("train", "training", "trainset", "train_set", "training_set")
 TEST = ("test", "val", "valid", "validation", "testing", "testset", "test_set", "val_set", "eval", "dev")
 LAYOUT = "train/ and test/ or val/, each with a folder a class"
+LISTED = "val_annotations.txt"  # Tiny-ImageNet's: beside `images`, a line of each of its images and its class
 SYSTEM = ("__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle")
 
 
@@ -42,6 +44,10 @@ class Half:
             chosen += sorted(of_class.tolist(), key=lambda i: rank(self.paths[i]))[:per_class]
         return self.only(sorted(chosen))
 
+    def named(self, path: str) -> str:
+        """Shows an image's path below the tree's root."""
+        return shown(f"{self.folder.name}/{path}")
+
     def only(self, indices: Sequence[int]) -> Half:
         return Half(
             self.folder, tuple(self.paths[i] for i in indices), self.labels[torch.tensor(indices, dtype=torch.int64)]
@@ -53,7 +59,6 @@ class Tree:
     """A tree's two splits; `left_out` says which further splits are not used, `passed_over` are the files and folders
     that are in none, each with its reason."""
 
-    root: Path
     classes: tuple[str, ...]
     train: Half
     test: Half
@@ -101,7 +106,17 @@ def split_of(root: Path, names: Sequence[str]) -> Path | None:
         else child
         for child in called
     ]
-    return next(filter(folders_in, unpacked), next(iter(unpacked), None))
+    return next(filter(has_classes, unpacked), next(iter(unpacked), None))
+
+
+def has_classes(split: Path) -> bool:
+    """Says whether a split has class folders: `images` alone is none, where a tree's test images have no labels."""
+    return is_listed(split) or folders_in(split) not in ([], [split / "images"])
+
+
+def is_listed(split: Path) -> bool:
+    """Whether a split is as Tiny-ImageNet's own: all images in one folder, and a file that says their classes."""
+    return os.path.isfile(split / LISTED) and folders_in(split) == [split / "images"]
 
 
 def is_annotated(root: Path) -> bool:
@@ -133,6 +148,11 @@ CLAIMED = {spelt(role) for role in ("cifar-10", "cifar-100", "imagenet", "hrsc20
 def shown(name: str) -> str:
     """Shows a file's name, whatever its bytes: those that are no UTF-8 as \\xff, accents composed."""
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def titled(root: Path) -> str:
+    """Names a tree of real images after its folder."""
+    return f"{IMAGE_FOLDER} {shown(root.name)}"
 
 
 # ---- what is in it --------------------------------------------------------------------------------------------------
@@ -179,12 +199,11 @@ def read_tree(root: Path) -> Tree:
                 half, used = ("training", train_folder) if path.name.casefold() in TRAIN else ("test", test_folder)
                 left.append(f"{name}/ ({images:,} images), as {shown(used.name)}/ is the {half} split")
             elif path not in kept and (path.is_dir() or path.name.lower().endswith(EXTENSIONS)):
-                passed.append(f"{name}: {'hidden' if is_hidden(path.name) else NO_SPLIT}")
-    return Tree(root, tuple(train_classes), train, test, tuple(passed), tuple(left))
+                passed.append(f"{name}: {'hidden' if is_hidden(path.name) else 'in neither split'}")
+    return Tree(tuple(train_classes), train, test, tuple(passed), tuple(left))
 
 
-NO_SPLIT, NO_CLASS = "in neither split", "in no class's folder"
-LOOP, NO_IMAGE = "a folder that is read already", "no image by its name"
+LOOP = "a folder that is read already"
 
 
 def read_half(root: Path, split: Path, passed: list[str]) -> tuple[list[str], Half]:
@@ -195,12 +214,14 @@ def read_half(root: Path, split: Path, passed: list[str]) -> tuple[list[str], Ha
     def passes(path: Path, reason: str) -> None:
         passed.append(f"{shown(path.relative_to(root).as_posix())}: {reason}")
 
+    if is_listed(split):
+        return read_listed(split, above, passes)
     for path in sorted(split.iterdir()):
         name = shown(path.name)
         if is_hidden(path.name):
             passes(path, "hidden")
         elif not path.is_dir():
-            passes(path, NO_CLASS)
+            passes(path, "in no class's folder")
         elif path.resolve() in above:
             passes(path, LOOP)
         elif name in folders:
@@ -217,6 +238,24 @@ def read_half(root: Path, split: Path, passed: list[str]) -> tuple[list[str], Ha
         paths += [path.relative_to(split).as_posix() for path in found]
         labels += [label] * len(found)
     return classes, Half(split, tuple(paths), torch.tensor(labels, dtype=torch.int64))
+
+
+def read_listed(split: Path, above: Collection[Path], passes: Callable[[Path, str], None]) -> tuple[list[str], Half]:
+    """Lists a split's classes and images by its list, where these lie in one folder."""
+    folder, examples = split / "images", []
+    rows = (line.split("\t") for line in (split / LISTED).read_text(encoding="utf-8", errors="replace").splitlines())
+    named = {row[0]: shown(row[1]) for row in rows if len(row) > 1}
+    for path in images_below(folder, above, passes):
+        if name := named.pop(path.name, ""):
+            examples.append((name, path.relative_to(split).as_posix()))
+        else:
+            passes(path, f"without a class in {LISTED}")
+    for missing in named:
+        passes(folder / Path(missing).name, f"not there, though in {LISTED}")
+    classes = sorted({name for name, _ in examples})
+    label = {name: i for i, name in enumerate(classes)}
+    labels = torch.tensor([label[name] for name, _ in sorted(examples)], dtype=torch.int64)
+    return classes, Half(split, tuple(path for _, path in sorted(examples)), labels)
 
 
 def images_below(folder: Path, above: Collection[Path], passes: Callable[[Path, str], None]) -> Iterator[Path]:
@@ -248,7 +287,7 @@ def images_below(folder: Path, above: Collection[Path], passes: Callable[[Path, 
             if is_hidden(path.name):
                 passes(path, "hidden")
             elif not path.name.lower().endswith(EXTENSIONS):
-                passes(path, NO_IMAGE)
+                passes(path, "no image by its name")
             elif path.exists() and not path.is_file():
                 passes(path, "no plain file")
             else:

@@ -50,13 +50,16 @@ def text(
 ) -> str:
     """Writes the card of what lies in the folder. `tests` is the number of test images, None where nobody knows."""
     is_taught = any(stage["teacher"] for stage in run.description["recipe"]["stages"])
+    how, unaided = f"trained {'by distillation ' * is_taught}with", "it learnt from the labels alone"
+    if not run.description["recipe"]["epochs"]:
+        how, unaided = "whose weights were given to", "its weights were given"
     sections = {
-        run.title: f"A classifier of images, trained {'by distillation ' * is_taught}with small-teacher-kit.",
+        run.title: f"A classifier of images, {how} small-teacher-kit.",
         "What it answers": answers(run, classifier),
         "Files": files(folder, differences, checked_on),
         "Data": "\n".join(data(run)),
-        "Teachers": "\n".join(teachers(run.description, classifier, 0)) or "None: it learnt from the labels alone.",
-        "Recipe": "\n".join(recipe(run.description["recipe"], run.metrics["stages"])),
+        "Teachers": "\n".join(teachers(run.description, classifier, 0)) or f"None: {unaided}.",
+        "Recipe": "\n".join(recipe(run)),
         "How good it is": "\n\n".join(filter(None, [accuracy(run.metrics, tests), by_class(run.metrics, classifier)])),
         "Cost": cost(run, classifier),
         "Versions": versions(run),
@@ -70,10 +73,13 @@ def text(
 def answers(run: Stored, classifier: Classifier) -> str:
     names = ", ".join(classifier.classes[:20]) + (", …" if len(classifier.classes) > 20 else "")
     framing = f" It was taught {classifier.framing}; it knows no other pictures." if classifier.framing else ""
+    student = run.description["student"]
+    own = ", ".join(seen(student.get("view"), classifier))
+    between = f" Between these and the network: {own}. The programs do that, the weights alone do not." if own else ""
     return (
-        f"It is the network {network(run.description['student'])}. Images of {classifier.px} × {classifier.px} pixels, "
+        f"It is the network {network(student)}. Images of {classifier.px} × {classifier.px} pixels, "
         f"normalised as `preprocess.json` says, become {len(classifier.classes)} logits, in the order of "
-        f"`classes.txt`: {names}. Their softmax are probabilities.{framing}"
+        f"`classes.txt`: {names}. Their softmax are probabilities.{between}{framing}"
     )
 
 
@@ -158,9 +164,17 @@ def named(kind: str, options: Mapping[str, Any]) -> str:
     return f"{kind} ({words})" if words else kind
 
 
-def recipe(described: Mapping[str, Any], ended: Any) -> Iterator[str]:
-    """Tells the stages in order: from whom, by which loss, at what temperature, and how long they were."""
-    for number, (stage, record) in enumerate(zip(described["stages"], ended, strict=False), start=1):
+def recipe(run: Stored) -> Iterator[str]:
+    """Tells of which weights it began, if it was given any, and the stages in order: from whom, by which loss, at what
+    temperature, and how long they were."""
+    described = run.description["recipe"]
+    begun = ", ".join(origin(run.description)).capitalize()
+    if not described["epochs"]:
+        yield f"{begun}."
+        return
+    if run.description.get("weights") is not None:
+        yield f"{begun}.\n"
+    for number, (stage, record) in enumerate(zip(described["stages"], run.metrics["stages"], strict=False), start=1):
         from_whom = stage["teacher"] or "the labels"
         teachers = " and ".join(from_whom) if isinstance(from_whom, list) else from_whom
         line = f"{number}. {stage['name']}: from {teachers}, loss {described_part(stage['objective'])}"

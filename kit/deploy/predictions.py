@@ -51,12 +51,10 @@ def predict(run_hash: str, images: Path | str) -> Predictions:
     classifier = Classifier.of(run)
     half, passed = pictures(Path(images), classifier.classes)
     damaged: list[str] = []
-    labels, rows = [], []
-    for label, row in answers(classifier, half, damaged):
-        labels.append(label)
-        rows.append(row)
-    if not rows:
+    answered = [*answers(classifier, half, damaged)]
+    if not answered:
         raise KitError(f"{images} holds no readable image, first {damaged[0]}")
+    labels, rows = zip(*answered, strict=True)
     table, accuracy = pd.DataFrame(rows), None
     if any(label != UNKNOWN for label in labels):
         table["true"] = [None if label == UNKNOWN else classifier.classes[label] for label in labels]

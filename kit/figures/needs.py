@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import papermill
@@ -82,22 +81,9 @@ class Request(BaseModel):
         return self.model_dump(exclude={"extra"}) | self.extra
 
 
-# The runs that a notebook asks for, as far as they are known, so that they can be trained together beforehand.
-def _start_here(plan: Plan, seeds: int | None) -> list[Row]:
-    return [table3.first_run(plan)]
-
-
-def _rows(module: ModuleType) -> Callable[[Plan, int | None], list[Row]]:
-    """Returns all rows of a table's or a figure's module."""
-    return lambda plan, seeds: module.table(plan, seeds or plan.preset.seeds)
-
-
-def _curves(plan: Plan, seeds: int | None) -> list[Row]:
-    return _rows(table2)(plan, seeds) + table3.rates(plan)
-
-
-def _table4(plan: Plan, seeds: int | None) -> list[Row]:
-    return table4.known(plan, seeds or plan.preset.seeds)
+def _rows(table: Callable[[Plan, int], list[Row]]) -> Callable[[Plan, int | None], list[Row]]:
+    """Returns all rows of a table or a figure."""
+    return lambda plan, seeds: table(plan, seeds or plan.preset.seeds)
 
 
 def _table4_searched(plan: Plan, request: Request, engine: Engine) -> Mapping[Run, Result | Failure]:
@@ -105,24 +91,23 @@ def _table4_searched(plan: Plan, request: Request, engine: Engine) -> Mapping[Ru
     return table4.compare(plan, request.seeds or plan.preset.seeds, engine, **how).outcomes
 
 
-def _table4_foreseen(plan: Plan, seeds: int | None, equal_time: bool = False) -> list[Run]:
-    return table4.foreseen(plan, seeds or plan.preset.seeds, equal_time)
-
-
-NEEDS = {
-    "00_start_here": _start_here,
-    "02_temperature_curves": _curves,
-    "03_table1_teachers": _rows(table1),
-    "04_table2_adaptive": _rows(table2),
-    "05_table3_small_teacher": _rows(table3),
-    "06_table4_methods": _table4,
-    "07_gradcam": _rows(figure2),
-    "10_siblings": _rows(table5),
-    "11_many_teachers": _rows(table6),
+# The runs that a notebook asks for, as far as they are known, so that they can be trained together beforehand.
+NEEDS: dict[str, Callable[[Plan, int | None], list[Row]]] = {
+    "00_start_here": lambda plan, seeds: [table3.first_run(plan)],
+    "02_temperature_curves": lambda plan, seeds: _rows(table2.table)(plan, seeds) + table3.rates(plan),
+    "03_table1_teachers": _rows(table1.table),
+    "04_table2_adaptive": _rows(table2.table),
+    "05_table3_small_teacher": _rows(table3.table),
+    "06_table4_methods": _rows(table4.known),
+    "07_gradcam": _rows(figure2.table),
+    "10_siblings": _rows(table5.table),
+    "11_many_teachers": _rows(table6.table),
 }
 # What is only known once those have been trained; a notebook's name, and what trains the rest.
 FOLLOWING = {"06_table4_methods": _table4_searched}
-FORESEEN = {"06_table4_methods": _table4_foreseen}  # about what that will be
+FORESEEN = {  # about what that will be
+    "06_table4_methods": lambda plan, seeds, equal_time: table4.foreseen(plan, seeds or plan.preset.seeds, equal_time)
+}
 
 APART = ("09_your_own",)  # is about its reader's data and networks: drawn only where it is named
 

@@ -150,19 +150,13 @@ def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, 
 
 def judge(methods: Sequence[Method], frame: pd.DataFrame, data: Mapping[str, Dataset]) -> pd.DataFrame:
     """Judges every pair of methods: that the dearer one's students have the higher test Top-1. A line a pair."""
-    pairs = list(combinations(methods, 2))
     claims = [
         Claim(
-            f"{better.said} raises test Top-1",
-            "",
-            "",
-            "points",
-            against=worse.said,
-            quantity=MEASURE,
+            f"{better.said} raises test Top-1", "", "", "points", against=worse.said, quantity=MEASURE,
             **gained(frame, better.key, worse.key, MEASURE, data),
         )
-        for worse, better in pairs
-    ]
+        for worse, better in combinations(methods, 2)
+    ]  # fmt: skip
     return judged(claims).drop(columns=["where", "paper", "printed"])
 
 

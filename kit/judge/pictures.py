@@ -21,7 +21,7 @@ from kit.errors import KitError
 from kit.files import write_atomically, writing_to
 from kit.judge.answer import MEASURE, Answer, of, rarest
 from kit.judge.question import Method, counted, lesson, seeds_of
-from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained
+from kit.paper.claims import explained
 from kit.paper.plan import Row, ended
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
@@ -30,19 +30,14 @@ from kit.show import style
 from kit.show.artefacts import csv_bytes, left_behind, save
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.explore import pixels_of
+from kit.show.glance import LOOKS
 from kit.show.pages import contact_sheet
-from kit.show.paper_figures import BAND, by_row, fall
+from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, TRAIN_TOP1, by_row, fall
 from kit.show.plots import accuracy_curves, temperature_trace, traced
-from kit.show.table_pictures import Measure, compare_table
+from kit.show.table_pictures import Measure, compare_table, draw_interval
 from kit.show.tables import curves, interval
 
 COST = "with teachers: their training counted in, as if nobody else used them"
-LOOKS = {  # of a verdict; told apart by shape, too
-    HOLDS: style.Look(style.BLUE, marker="o"),
-    FAILS: style.Look(style.VERMILLION, marker="X"),
-    OPEN: style.Look(style.GREY, marker="o", filled=False),
-    NONE: style.Look(style.GREY, marker="_"),
-}
 IMAGES = 6  # whose heat maps are drawn
 OF_SOME = [  # not of every answer
     *(f"{name}.{kind}" for name in ("accuracy", "temperature") for kind in ("png", "svg", "csv")), "cam.png", "cam.svg"
@@ -101,9 +96,9 @@ def table_figure(judged: Judged) -> Figure:
         flops=(frame["student_flops"] + frame["teacher_flops"]) / 1e9, all_flops=frame["all_flops"] / 1e9
     )
     measures = [
-        Measure("train_top1", "train Top-1 %", scale=100),
-        Measure(MEASURE, "test Top-1 %", scale=100, dots=True, limits=(0, 100)),
-        *([Measure("test_top5", "test Top-5 %", scale=100)] if "test_top5" in frame else []),
+        TRAIN_TOP1,
+        TEST_TOP1,
+        *([TEST_TOP5] if "test_top5" in frame else []),
         *(Measure(column, f"{title} %", scale=100) for title, column in rarest(frame).items()),
         Measure("seconds", "CPU s"),
         Measure("all_seconds", "with teachers"),
@@ -120,20 +115,20 @@ def table_figure(judged: Judged) -> Figure:
 
 
 @style.styled()
-def effects_figure(judged: Judged, width: float = style.WIDTH) -> Figure:
+def effects_figure(judged: Judged) -> Figure:
     """Every student's test Top-1 beside its row's mean, and every difference of two rows with what is told of it."""
     frame, verdicts, methods = judged.answer.frame, judged.answer.verdicts, judged.methods
     sure = explained(verdicts).removeprefix("n: seeds · ")  # a column that this picture lacks
     text = f"{judged.caption} · small dots: students · left: mean and 95 % t · title and right: {sure}"
-    height = 130 + 34 * len(verdicts) + sum(style.frame_heights(width, judged.answer.sentence, text))
-    figure = style.sheet(width, height, judged.answer.sentence, text)
+    height = 130 + 34 * len(verdicts) + sum(style.frame_heights(style.WIDTH, judged.answer.sentence, text))
+    figure = style.sheet(style.WIDTH, height, judged.answer.sentence, text)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
     names = [method.title for method in methods]
     looks = style.looks(names)
     y = np.arange(len(methods), dtype=float)
     for height_of, name, method in zip(y, names, methods, strict=True):
         seeds = 100 * of(frame, method)[MEASURE].dropna().to_numpy(float)
-        draw_interval(left, height_of, np.clip(interval(seeds), 0, 100), looks[name])
+        draw_interval(left, height_of, np.clip(interval(seeds), 0, 100), looks[name], size=7)
         left.plot(seeds, np.full(len(seeds), height_of + 0.24), "o", ms=4, color=looks[name].colour, mfc="none", ls="")
     became = [ended(of(frame, method)) for method in methods]
     name_rows(left, [f"{name}:\n{said}" if said else name for name, said in zip(names, became, strict=True)])
@@ -141,14 +136,11 @@ def effects_figure(judged: Judged, width: float = style.WIDTH) -> Figure:
     pairs = [f"{better.said}\nover {worse.said}" for worse, better in combinations(methods, 2)]
     right.axvline(0, color=style.MUTED, lw=1, ls=(0, (3, 2)), zorder=1)
     for height_of, line in enumerate(verdicts.itertuples()):
-        draw_interval(right, height_of, (line.effect, line.low, line.high), LOOKS[line.verdict])
+        draw_interval(right, height_of, (line.effect, line.low, line.high), LOOKS[line.verdict], size=7)
     name_rows(right, pairs)
     right.set_title("difference (points)")
     keys = {said: look for said, look in LOOKS.items() if said in set(verdicts["verdict"])}
-    lines = [
-        Line2D([], [], ls="", marker=look.marker, color=look.colour, mfc=look.face, mew=1.4, label=said)
-        for said, look in keys.items()
-    ]
+    lines = [Line2D([], [], ls="", mew=1.4, label=said, **look.mark) for said, look in keys.items()]
     beneath = {"loc": "upper left", "bbox_to_anchor": (0, -0.09), "ncols": 2, "handletextpad": 0.3, "borderaxespad": 0}
     right.legend(handles=lines, **beneath)
     return style.settle(figure)
@@ -164,13 +156,6 @@ def temperature_figure(judged: Judged) -> Figure:
     return temperature_trace(runs, title=title, caption=judged.caption)
 
 
-def draw_interval(ax: Axes, y: float, values: Sequence[float], look: style.Look) -> None:
-    """Draws a mean and its interval (mean, low, high) at a height; one value alone has no interval."""
-    mean, low, high = values
-    ax.plot([low, high], [y, y], color=look.colour, lw=2.2, alpha=0.55, solid_capstyle="butt", zorder=2)
-    ax.plot([mean], [y], marker=look.marker, ms=7, color=look.colour, mfc=look.face, mew=1.4, ls="", zorder=4)
-
-
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -179,12 +164,12 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def cam_figure(judged: Judged, images: int = IMAGES) -> Figure:
+def cam_figure(judged: Judged) -> Figure:
     """Some test images, and for their own class where the big teacher and each row's student look, of the first seed
     that finished."""
     run = judged.rows[-1].runs[0]
     data = run.data.load()
-    some = sample(data, images)
+    some = sample(data, IMAGES)
     pixels, columns = pixels_of(some), []
     teacher = find(run.teachers["big"])
     networks = [(f"teacher {teacher.run.student.title}", teacher)] if teacher else []

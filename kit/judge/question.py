@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kit.errors import KitError
+from kit.paper.presets import preset_named
 from kit.paper.settings import Settings, without
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Question(Settings):
 
     role: str | None = Field(None, description="default: the folder of --data, else the embedded digits")
     teacher: str = Field("vgg16", description="the big teacher")
-    small_teacher: str | None = Field(
+    small_teacher: str = Field(
         "cnn", min_length=1, description=f"learnt from first in the last row; {NO_SMALL!r}: no such row"
     )
     temperature: float = Field(4.0, gt=0, allow_inf_nan=False, description="T of ordinary distillation, the usual one")
@@ -63,6 +64,12 @@ class Question(Settings):
     )
     seed: int = Field(0, description="the first seed")
     seeds: int | None = Field(None, ge=1, description="of students, each with its own teachers; default: the preset's")
+
+    @field_validator("small_teacher", mode="before")
+    @classmethod
+    def _in_a_word(cls, given: Any) -> Any:
+        """No small teacher is kept as the command line has it."""
+        return NO_SMALL if given is None else given
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -83,12 +90,10 @@ class Question(Settings):
                 {"temperature": "adaptive"},
             ),
         )  # fmt: skip
-        return found if self.small_teacher not in (None, NO_SMALL) else found[:-1]
+        return found[:-1] if self.small_teacher == NO_SMALL else found
 
     def settings(self, method: Method, seed: int) -> Settings:
         """The training that a seed of a row is."""
-        from kit.paper.presets import preset_named
-
         preset = preset_named(self.preset)
         own = {name: getattr(self, name) for name in Settings.model_fields}
         if self.student is None:
@@ -101,11 +106,12 @@ class Question(Settings):
     def rows(self) -> list[Row]:
         """Every method's row, a run a seed. KitError and ValidationError for what is not allowed."""
         from kit.paper.plan import Row
-        from kit.paper.presets import preset_named
 
-        if self.small_teacher in (None, NO_SMALL):
+        if self.small_teacher == NO_SMALL:
             of_it = [name for name in type(self).model_fields if name.startswith("small_teacher_")]
             self._without(of_it, f"as there is no row of a small teacher where it is {NO_SMALL!r}")
+        if self.role is None and self.source == "real":
+            self._without(["source"], "as neither --data nor --role says which")
         if self.recipe == "crd":
             self._without(["reading"], "as recipe 'crd' has its own loss")
         seeds = range(self.seeds or preset_named(self.preset).seeds)
@@ -149,10 +155,15 @@ def lesson(run: Run) -> str:
 
 
 def seeds_of(rows: Sequence[Row]) -> str:
-    """Says how many seeds there are and, of several, whether each has teachers of its own, or all the same."""
-    seeds, teachers = len(rows[-1].runs), {run.teachers["big"] for run in rows[-1].runs}
-    whose = "each with its own teachers" if len(teachers) == seeds else "all with the same teachers"
-    return counted(seeds, "seed") + (f", {whose}" if seeds > 1 else "")
+    """Says how many seeds there are and, of several, which teachers each has of its own, and which are the same."""
+    runs = rows[-1].runs
+    if len(runs) == 1:
+        return "1 seed"
+    same = [name for name in runs[0].teachers if len({run.teachers[name] for run in runs}) == 1]
+    own = [name for name in runs[0].teachers if name not in same]
+    if same and own:
+        return f"{len(runs)} seeds, all with the same {same[0]} teacher, each with its own {own[0]} teacher"
+    return f"{len(runs)} seeds, {'each with its own' if own else 'all with the same'} teachers"
 
 
 def counted(n: int, thing: str) -> str:

@@ -34,7 +34,7 @@ class AnnealedRegression(Objective):
         return F.mse_loss(at.zs, phi(at.t, self.T_max) * at.zt)
 
 
-def stages(T_max: float, soft_end: float = SOFT_END) -> tuple[Stage, ...]:
+def stages(T_max: float) -> tuple[Stage, ...]:
     """Regression on annealed logits, then hard labels. T falls every batch, not every epoch, and is not floored."""
     return (
         Stage(
@@ -42,7 +42,7 @@ def stages(T_max: float, soft_end: float = SOFT_END) -> tuple[Stage, ...]:
             teacher="big",
             objective=AnnealedRegression(T_max=T_max),
             temperature=Scheduled(k=T_max, floor=False),
-            until=soft_end,
+            until=SOFT_END,
         ),
         *hard_labels(),
     )

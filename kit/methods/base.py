@@ -10,8 +10,9 @@ from kit.methods.search import Found, Search
 from kit.methods.setting import Setting
 from kit.networks.flops import parameter_count
 from kit.networks.named import Network
-from kit.recipe import Stage, eq1
+from kit.recipe import Objective, Stage, eq1
 from kit.runs.spec import Run
+from kit.temperature import Fixed
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ def straight(stages: Callable[[float], Sequence[Stage]]) -> Callable[[Setting, i
         return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
 
     return build
+
+
+def throughout(objective: Objective) -> Callable[[float], tuple[Stage, ...]]:
+    """One stage for the whole budget: this objective under the explained model at a fixed T."""
+    return lambda T: (Stage(name="big teacher", teacher="big", objective=objective, temperature=Fixed(T=T), until=1),)
 
 
 def in_full(setting: Setting, seed: int, found: Found) -> Procedure:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from kit.data.augment import normalise
 from kit.data.base import Dataset, sample
 from kit.losses import eq1_hinton
-from kit.methods.base import Method, straight
-from kit.recipe import ALPHA, Moment, Objective, Stage
-from kit.temperature import Fixed
+from kit.methods.base import Method, straight, throughout
+from kit.recipe import ALPHA, Moment, Objective
+
+AT_ONCE = 100  # images: all that a network computes of them is kept, at the paper's widths some 37 MB of each
 
 
 def input_gradient_norms(z: Tensor, y: Tensor, x: Tensor, create_graph: bool = False) -> Tensor:
@@ -35,8 +36,11 @@ def input_gradient_norms(z: Tensor, y: Tensor, x: Tensor, create_graph: bool = F
 def complexity(network: nn.Module, data: Dataset, images: int = 500) -> Tensor:
     """n of so many clean test images, spread over the classes, in evaluation mode: how steep the loss is at each."""
     some = sample(data, images)
-    x = normalise(some.images.take(torch.arange(len(some))), *data.mean_std).requires_grad_()
-    return input_gradient_norms(network.eval()(x), some.labels, x)
+    norms = []
+    for part in torch.arange(len(some)).split(AT_ONCE):
+        x = normalise(some.images.take(part), *data.mean_std).requires_grad_()
+        norms.append(input_gradient_norms(network.eval()(x), some.labels[part], x))
+    return torch.cat(norms)
 
 
 class ComplexityGap(Objective):
@@ -57,12 +61,7 @@ class ComplexityGap(Objective):
         return eq1_hinton(at.zt.detach(), at.zs, at.y, at.t, self.alpha) + complexity
 
 
-def stages(T: float) -> tuple[Stage, ...]:
-    return (
-        Stage(name="big teacher", teacher="big", objective=ComplexityGap(), temperature=Fixed(T=T), until=1),
-    )  # fmt: skip
-
-
+stages = throughout(ComplexityGap())
 METHOD = Method(
     key="[10]",
     title="complexity gap, Jacobian",

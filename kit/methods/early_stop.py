@@ -9,10 +9,10 @@ from kit.recipe import Stage
 SOFT_END = 0.5  # where the teacher is dropped, as a share of the run
 
 
-def stages(T: float, soft_end: float = SOFT_END, alpha: float = recipe.ALPHA) -> tuple[Stage, ...]:
-    """Ordinary distillation at a fixed T up to `soft_end`, then hard labels alone."""
-    (distilled,) = recipe.eq1(T, "hinton", alpha)
-    return (distilled.model_copy(update={"until": soft_end}), *recipe.hard_labels())
+def stages(T: float) -> tuple[Stage, ...]:
+    """Ordinary distillation at a fixed T up to SOFT_END, then hard labels alone."""
+    (distilled,) = recipe.eq1(T, "hinton")
+    return (distilled.model_copy(update={"until": SOFT_END}), *recipe.hard_labels())
 
 
 METHOD = Method(

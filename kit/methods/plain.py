@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from kit import recipe
 from kit.methods.base import Method, Procedure, straight
 from kit.methods.setting import Setting
-from kit.recipe import Stage
 
 
 def hard_labels(setting: Setting, seed: int) -> Procedure:
     """No teacher at all: whoever does not beat this has not distilled anything."""
     return Procedure(setting.run(recipe.hard_labels(), {}, seed))
-
-
-def ordinary(T: float) -> tuple[Stage, ...]:
-    """α·T²·L_D(p(zt,T), p(zs,T)) + (1−α)·L_S(y, p(zs,1)), from the explained model straight to the student."""
-    return recipe.eq1(T, "hinton")
 
 
 def small_teacher(setting: Setting, seed: int) -> Procedure:
@@ -42,7 +38,7 @@ ORDINARY = Method(
     title="ordinary distillation, T=20",
     reading="Eq. (1) with T² on the soft term and the hard term at T=1",
     cite="Hinton et al. 2015; a baseline that the paper's Table 4 lacks",
-    build=straight(ordinary),
+    build=straight(partial(recipe.eq1, reading="hinton")),
 )
 SMALL_ALONE = Method(
     key="small alone",

@@ -8,9 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.losses import eq1_hinton, hard_cross_entropy, kl_divergence
-from kit.methods.base import Method, straight
-from kit.recipe import ALPHA, Moment, Objective, Stage
-from kit.temperature import Fixed
+from kit.methods.base import Method, straight, throughout
+from kit.recipe import ALPHA, Moment, Objective
 
 
 class HeldNear(Objective):
@@ -35,12 +34,7 @@ class HeldNear(Objective):
         return (1 - self.hold) * hard_cross_entropy(at.zt, at.y) + self.hold * near
 
 
-def stages(T: float) -> tuple[Stage, ...]:
-    return (
-        Stage(name="big teacher", teacher="big", objective=HeldNear(), temperature=Fixed(T=T), until=1),
-    )  # fmt: skip
-
-
+stages = throughout(HeldNear())
 METHOD = Method(
     key="[10]",
     title="complexity gap, teacher held near",

@@ -258,7 +258,7 @@ def recall(search: Search) -> Found | None:
             raise ValueError("it does not match its checksum")
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise KitError(
             f"search {search.hash} in {search.place.parent}: {error}; remove the file to search anew"
         ) from None

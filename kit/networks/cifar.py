@@ -22,20 +22,17 @@ from kit.models import initialise, shortcut
 class ResNet(nn.Module):
     """Three stages of (depth − 2) / 6 basic blocks (He et al., 2016); `widths` are the stem's and the stages'."""
 
-    layer1: nn.Sequential
-    layer2: nn.Sequential
-    layer3: nn.Sequential
-
     def __init__(self, depth: int, widths: Sequence[int], num_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU(inplace=True)
-        for i, (c_in, c_out) in enumerate(pairwise(widths)):
-            stride = 1 if i == 0 else 2
+        stages = []
+        for (c_in, c_out), stride in zip(pairwise(widths), (1, 2, 2), strict=True):
             blocks = [BasicBlock(c_in, c_out, stride, shortcut(c_in, c_out, stride))]
             blocks += [BasicBlock(c_out, c_out) for _ in range((depth - 2) // 6 - 1)]
-            setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = stages
         self.fc = nn.Linear(widths[-1], num_classes)
         initialise(self)
 
@@ -64,23 +61,18 @@ class Bottleneck(nn.Module):
 class ResNet50(nn.Module):
     """The ImageNet network with a 3 × 3 stem that keeps the images' size."""
 
-    layer1: nn.Sequential
-    layer2: nn.Sequential
-    layer3: nn.Sequential
-    layer4: nn.Sequential
-
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
-        c_in = 64
-        for i, blocks in enumerate((3, 4, 6, 3)):
-            inside, stage = 64 * 2**i, nn.Sequential()
-            for j in range(blocks):
-                stage.append(Bottleneck(c_in, inside, 2 if i > 0 and j == 0 else 1))
-                c_in = 4 * inside
-            setattr(self, f"layer{i + 1}", stage)
+        c_in, stages = 64, []
+        for inside, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+            stage = nn.Sequential(Bottleneck(c_in, inside, stride))
+            stage.extend(Bottleneck(4 * inside, inside, 1) for _ in range(blocks - 1))
+            stages.append(stage)
+            c_in = 4 * inside
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.linear = nn.Linear(c_in, num_classes)
         initialise(self)
 
@@ -121,16 +113,14 @@ class WideStage(nn.Module):
 class WideResNet(nn.Module):
     """WRN-depth-factor: three stages of (depth − 4) / 6 blocks."""
 
-    block1: WideStage
-    block2: WideStage
-    block3: WideStage
-
     def __init__(self, depth: int, factor: int, num_classes: int) -> None:
         super().__init__()
         blocks, widths = (depth - 4) // 6, (16, 16 * factor, 32 * factor, 64 * factor)
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        for i, (c_in, c_out) in enumerate(pairwise(widths)):
-            setattr(self, f"block{i + 1}", WideStage(blocks, c_in, c_out, 1 if i == 0 else 2))
+        self.block1, self.block2, self.block3 = (
+            WideStage(blocks, c_in, c_out, stride)
+            for (c_in, c_out), stride in zip(pairwise(widths), (1, 2, 2), strict=True)
+        )
         self.bn1, self.relu = nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True)
         self.fc = nn.Linear(widths[-1], num_classes)
         initialise(self)
@@ -144,21 +134,16 @@ class WideResNet(nn.Module):
 class VGG(nn.Module):
     """VGG with batch norm and one linear layer; `convolutions` of each of its five stages."""
 
-    block0: nn.Sequential
-    block1: nn.Sequential
-    block2: nn.Sequential
-    block3: nn.Sequential
-    block4: nn.Sequential
-
     def __init__(self, convolutions: Sequence[int], num_classes: int) -> None:
         super().__init__()
-        c_in = 3
-        for i, (count, width) in enumerate(zip(convolutions, (64, 128, 256, 512, 512), strict=True)):
+        c_in, stages = 3, []
+        for count, width in zip(convolutions, (64, 128, 256, 512, 512), strict=True):
             stage = nn.Sequential()
             for _ in range(count):
                 stage.extend([nn.Conv2d(c_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)])
                 c_in = width
-            setattr(self, f"block{i}", stage)
+            stages.append(stage)
+        self.block0, self.block1, self.block2, self.block3, self.block4 = stages
         self.pool = nn.MaxPool2d(2)
         self.classifier = nn.Linear(c_in, num_classes)
         initialise(self)

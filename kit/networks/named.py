@@ -222,7 +222,9 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 @contextmanager
 def foreign(name: str, when: str) -> Iterator[None]:
-    """Runs foreign code: what it prints goes to stderr, and what it raises becomes a KitError that says where."""
+    """Runs foreign code: what it prints goes to stderr, what it sets as torch's default type is undone, and what it
+    raises becomes a KitError that says where."""
+    dtype = torch.get_default_dtype()
     try:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -233,6 +235,8 @@ def foreign(name: str, when: str) -> Iterator[None]:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}, line {last.lineno}"
         raise KitError(f"network {name!r} raised {said(error)} ({where}) {when}") from error
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn.Module]:
@@ -397,9 +401,15 @@ def _tried(
                 f"network {name!r} begins with other weights each time it is built from the same seed; allowed: "
                 f"weights drawn from torch's own random stream, which the kit seeds"
             )
+        first, other = ({id(parameter) for parameter in network.parameters()} for network in networks)
+        if first & other:
+            raise KitError(f"network {name!r} has the same parameters in each build; allowed: made in the function")
         network = networks[0] if view is None else Viewing(networks[0], view)
         check(name, network, classes, px)
-        folds = same(network(images(px)), folded(network)(images(px)))
+        if shapes_of(name, networks[0]) != shapes:
+            raise KitError(f"network {name!r} has other parameters or buffers after a pass; allowed: all made at first")
+        with torch.no_grad():  # so that maps which a network keeps have no graph, and can be copied
+            folds = same(network(images(px)), folded(network)(images(px)))
     if path is not None:
         with suppress(OSError):  # for the day when the file is another one; without it only that day's use is refused
             _kept(code).parent.mkdir(parents=True, exist_ok=True)
@@ -455,9 +465,11 @@ def check(name: str, network: nn.Module, classes: int, px: int) -> None:
 
 
 def _logits(name: str, network: nn.Module, x: Tensor, classes: int, mode: str) -> Tensor:
-    shape = tuple(x.shape)
+    shape, given = tuple(x.shape), x.clone()
     with foreign(name, f"{mode} on images {shape}, which are larger with --px"):
         z = network(x)
+    if not torch.equal(x, given):
+        raise KitError(f"network {name!r} changes its images {mode}, which others see; allowed: x = x - 1, not x -= 1")
     if not isinstance(z, Tensor):
         more = '; with arguments {"aux_logits": false} it may have one' if isinstance(z, tuple) else ""
         raise KitError(

@@ -12,7 +12,7 @@ most 5 % are wrong on average (Benjamini & Hochberg, 1995), and the intervals sh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -32,6 +32,7 @@ COUNTED = {HOLDS: "hold", FAILS: "do not", OPEN: "cannot be told", NONE: "have n
 NUMBERS = ["effect", "low", "high", "df", "p", "q", "level", "printed"]  # columns for pictures and files
 
 Side = tuple[str, str]  # of a comparison: a row's label and reading
+Data = Mapping[str, Dataset]  # by role; without them nothing is said of guessing and of rounding
 
 
 # ---- means -------------------------------------------------------------------------------------------------------
@@ -117,14 +118,17 @@ def paired(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> tuple[
     return both.iloc[:, 0], both.iloc[:, 1]
 
 
-def gained(
-    frame: pd.DataFrame, ours: Side, theirs: Side, column: str, data: Mapping[str, Dataset] | None
-) -> dict[str, Any]:
+def gained(frame: pd.DataFrame, ours: Side, theirs: Side, column: str, data: Data | None) -> dict[str, Any]:
     """Measures a claim about an accuracy, as its fields: the gain by seed, what of it is at chance, its rounding."""
     return over_configurations(frame, gain, ours, theirs, column) | {
         "at_chance": guessing(frame, (ours, theirs), column, data),
         "rounding": rounding(frame, column, data),
     }
+
+
+def saved(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> dict[str, Any]:
+    """Measures a claim about a cost, as its fields: what ours saves of theirs, in %, by seed."""
+    return over_configurations(frame, saving, ours, theirs, column)
 
 
 def over_configurations(
@@ -141,11 +145,10 @@ def over_configurations(
     return {"differences": kept.mean(axis="columns", skipna=False), "left_out": left_out}
 
 
-def guessing(frame: pd.DataFrame, sides: Sequence[Side], column: str, data: Mapping[str, Dataset] | None) -> str:
+def guessing(frame: pd.DataFrame, sides: Sequence[Side], column: str, data: Data | None) -> str:
     """Which sides' Top-1 or Top-5 is not told from guessing, by its 95 % interval over seeds; '' where all are.
 
-    `data` are by role; without them nothing is said. Who guesses says the k most frequent classes: k/C where the C are
-    alike.
+    Who guesses says the k most frequent classes: k/C where the C are alike.
     """
     found = []
     for label, reading in sides if data else ():
@@ -161,7 +164,7 @@ def guessed(split: Split, k: int) -> float:
     return split.labels.bincount().sort(descending=True).values[:k].sum().item() / len(split)
 
 
-def rounding(frame: pd.DataFrame, column: str, data: Mapping[str, Dataset] | None) -> float:
+def rounding(frame: pd.DataFrame, column: str, data: Data | None) -> float:
     """By how many points a difference of accuracies scatters, at least, as images are whole: a standard deviation.
 
     Each accuracy is rounded to 1/n of its n images, with a variance of 1/(12 n²); the mean over the frame's groups.
@@ -197,7 +200,7 @@ class Claim:
     left_out: str = ""  # of how many configurations it is, where not of all
 
 
-def own_claims(frame: pd.DataFrame, papers: Sequence[Side], data: Mapping[str, Dataset] | None = None) -> list[Claim]:
+def own_claims(frame: pd.DataFrame, papers: Collection[Side], data: Data | None = None) -> list[Claim]:
     """Claims of every row that is none of the paper's against each of the paper's: that it raises test Top-1."""
     named = frame[["temperature", "reading"]].drop_duplicates().itertuples(index=False, name=None)
     text, where, column = "{} raises test Top-1", "not in the paper", "test_top1"

@@ -35,7 +35,7 @@ from kit.data.hrsc.dataset import HrscDataset
 from kit.errors import KitError
 from kit.models import TITLES
 from kit.paper.claims import Claim, Estimate, judged, t_interval
-from kit.paper.plan import Plan, Row, rows
+from kit.paper.plan import Plan, Row, papers, rows
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
 
@@ -66,7 +66,7 @@ def table(
     return [
         row
         for big in explained
-        for row in rows(plan, procedures, seeds, role, STUDENT, big, SMALL[big], group=TITLES[big])
+        for row in rows(plan, papers(*procedures), seeds, role, STUDENT, big, SMALL[big], group=TITLES[big])
     ]
 
 
@@ -131,25 +131,10 @@ def against_regions(heat: np.ndarray, scenes: Scenes) -> dict[str, np.ndarray]:
     return found | {"energy_shortcut": cam_scores.energy(heat, scenes.shortcuts)}
 
 
-def likeness(heat: np.ndarray, teacher: np.ndarray) -> dict[str, np.ndarray]:
-    """How alike a student's and its teacher's maps of the same images and classes are, each (N,)."""
-    return {
-        "agreement": cam_scores.rank_correlation(heat, teacher),
-        "ssim": cam_scores.ssim(heat, teacher),
-    }
-
-
 def road_images(scenes: Scenes) -> Tensor:
     """The images that ROAD is computed for, spread over the split (which is ordered by class)."""
     pixels = scenes.x[0, 0].numel()
     return torch.arange(0, len(scenes), max(ROAD_EVERY, math.ceil(len(scenes) * pixels / ROAD_PIXELS)))
-
-
-def road_of(network: nn.Module, scenes: Scenes, heat: np.ndarray, some: Tensor) -> np.ndarray:
-    """ROAD for some of the images, NaN elsewhere, (N,)."""
-    score = np.full(len(scenes), np.nan)
-    score[some] = cam_scores.road(network, scenes.x[some], heat[some], scenes.labels[some])
-    return score
 
 
 # ---- every score per student, image and seed ---------------------------------------------------------------------
@@ -214,9 +199,13 @@ def scores(seen: Sequence[Subject], scenes: Scenes) -> pd.DataFrame:
     found = []
     for each in seen:
         heat = each.heat.maps
-        columns = against_regions(heat, scenes) | {"road": road_of(each.network, scenes, heat, some)}
+        road = np.full(len(scenes), np.nan)
+        road[some] = cam_scores.road(each.network, scenes.x[some], heat[some], scenes.labels[some])
+        columns = against_regions(heat, scenes) | {"road": road}
         if each.temperature != "teacher":
-            columns |= likeness(heat, teachers[each.teacher, each.seed])
+            of_teacher = teachers[each.teacher, each.seed]
+            columns["agreement"] = cam_scores.rank_correlation(heat, of_teacher)
+            columns["ssim"] = cam_scores.ssim(heat, of_teacher)
         which = {name: getattr(each, name) for name in WHICH}
         found.append(_lines(which, (each.heat.predicted == scenes.labels).numpy(), columns))
     if scenes.masks is not None:
@@ -352,15 +341,13 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     for text, column, sign in (each for each in relative if each[1] in frame):
         for T in fixed:
             name = f"T=5, Eq. (1) {T[1]}"
-            scores = {
-                teacher: [per_image(frame, teacher, procedure, column) for procedure in (OURS, T)]
-                for teacher in teachers
-            }
-            differences = {teacher: sign * (ours - theirs) for teacher, (ours, theirs) in scores.items()}
-            for teacher, difference in differences.items():
-                claim(text, f"{name} · {teacher}", difference, column)
+            differences = []
+            for teacher in teachers:
+                ours, theirs = (per_image(frame, teacher, procedure, column) for procedure in (OURS, T))
+                differences.append(sign * (ours - theirs))
+                claim(text, f"{name} · {teacher}", differences[-1], column)
             if column == "energy_mask" and len(teachers) > 1:
-                mean = sum(differences.values()) / len(differences)
+                mean = sum(differences) / len(differences)
                 claim(text, f"{name} · mean of both", mean, f"{column}, mean of both")
     absolute = (
         (f"adaptive's energy is mostly on the {region}", "one half", 1, [OURS]),

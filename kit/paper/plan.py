@@ -37,7 +37,7 @@ from kit.training.forward import Precision
 from kit.training.micro_batches import check_shareable
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
-Own = Mapping[Side, Stages]  # procedures of the reader's own, by the label and reading that their rows have
+Ways = Mapping[Side, Stages]  # procedures, by the label and reading that their rows have
 SEEDS = 2**62  # of students; what is added for their teachers is a seed, too
 
 
@@ -124,7 +124,10 @@ class Plan:
         return cls(preset_named(preset), sources, folder, device, precision=precision, **draw, **sizes)
 
     def seeds(self, count: int) -> range:
-        """So many seeds of students, from the plan's first on."""
+        """So many seeds of students, from the plan's first on. Raises KitError for none, and for one below 0."""
+        if count < 1 or self.first_seed < 0:
+            asked = f"{count} seeds from {self.first_seed} on"
+            raise KitError(f"{asked} are not allowed; allowed: a whole number from 1 up, from 0 or above")
         return range(self.first_seed, self.first_seed + count)
 
     def size(self, role: str) -> Size:
@@ -252,7 +255,7 @@ def _say_few(images: int, batch: int) -> None:
 
 
 # The procedures that the tables compare, by the label and reading they carry there.
-PROCEDURES: dict[Side, Stages] = {
+PROCEDURES: Ways = {
     ("hard labels", "no teacher"): lambda epochs: recipe.hard_labels(),
     ("T=5", "printed"): lambda epochs: recipe.eq1(5, "printed"),
     ("T=5", "hinton"): lambda epochs: recipe.eq1(5, "hinton"),
@@ -263,9 +266,14 @@ PROCEDURES: dict[Side, Stages] = {
 }
 
 
+def papers(*names: Side) -> dict[Side, Stages]:
+    """Those of the paper's procedures that a table compares."""
+    return {name: PROCEDURES[name] for name in names}
+
+
 def rows(
     plan: Plan,
-    procedures: Sequence[Side],
+    procedures: Ways,
     seeds: int,
     role: str,
     student: str,
@@ -273,18 +281,19 @@ def rows(
     small: str | None = None,
     epochs: int | None = None,
     group: str = "",
-    own: Own | None = None,
+    own: Ways | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """The named procedures on one configuration, then the reader's own, each from `seeds` seeds."""
+    """A table's procedures on one configuration, then the reader's own, each from `seeds` seeds."""
     own = own or {}
-    for label, reading in own.keys() & PROCEDURES.keys():
-        raise KitError(f"procedure '{label}, {reading}' is one of the paper's; allowed: another label or reading")
-    stages = {name: PROCEDURES[name] for name in procedures} | own
+    for label, reading in own.keys() & procedures.keys():
+        raise KitError(f"procedure '{label}, {reading}' is one of the table's; allowed: another label or reading")
 
-    def runs(of: Stages) -> tuple[Run, ...]:
-        return tuple(plan.student(student, role, of, big, small, seed, epochs) for seed in plan.seeds(seeds))
+    def runs(stages: Stages) -> tuple[Run, ...]:
+        every = plan.seeds(seeds)
+        return tuple(plan.student(student, role, stages, big, small, seed, epochs, others) for seed in every)
 
-    return [Row(label, reading, runs(of), group) for (label, reading), of in stages.items()]
+    return [Row(*name, runs(stages), group) for name, stages in {**procedures, **own}.items()]
 
 
 def runs_of(table: Sequence[Row]) -> list[Run]:
@@ -344,7 +353,7 @@ def data_of(cell: pd.DataFrame) -> str:
     return f"{cell['data'].iloc[0]} ({cell['source'].iloc[0]})"
 
 
-def data_by_role(frame: pd.DataFrame, plan: Plan) -> dict[str, Dataset]:
+def loaded(frame: pd.DataFrame, plan: Plan) -> dict[str, Dataset]:
     """The images of a frame's roles, which its claims are of."""
     return {role: plan.data(role).load() for role in set(frame["role"])}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from kit.data.roles import OWN
-from kit.errors import not_one_of
+from kit.errors import one_of
 
 Stem = Literal["imagenet", "small"]
 
@@ -106,9 +106,7 @@ PRESETS = {
 
 def preset_named(name: str) -> Preset:
     """Raises KitError for an unknown name."""
-    if name not in PRESETS:
-        raise not_one_of("preset", name, PRESETS)
-    return PRESETS[name]
+    return PRESETS[one_of("preset", name, PRESETS)]
 
 
 def by_crd(preset: Preset) -> Preset:

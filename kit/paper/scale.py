@@ -200,8 +200,8 @@ def of_crd(of: Plan, tflops: float = TFLOPS, utilisation: float = UTILISATION) -
     lines = []
     for (teacher, student), (*_, printed) in crd.PRINTED.items():
         trained = crd_run(data, teacher)
-        run = crd_run(data, student, {"big": trained})
-        training, teaching = Part("", (run,)).flops
+        training, asking = flops_of(crd_run(data, student, {"big": trained}))
+        teaching = sum(asking.values())
         lines.append(
             {
                 "teacher": teacher,
@@ -210,7 +210,7 @@ def of_crd(of: Plan, tflops: float = TFLOPS, utilisation: float = UTILISATION) -
                 "training_pflop": training / 1e15,
                 "teachers_pflop": teaching / 1e15,
                 "minutes": (training + teaching) / rate / 60,
-                "of_teacher": Part("", (trained,)).flops[0] / rate / 60,
+                "of_teacher": flops_of(trained)[0] / rate / 60,
             }
         )
     return pd.DataFrame(lines)

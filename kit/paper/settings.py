@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kit.data.roles import EVERY, OWN
 from kit.errors import KitError, one_of
+from kit.paper.presets import by_crd
 
 RECIPES = ("kit", "crd")
 OF_TEACHING = (  # how teachers teach: without one, none of these changes anything, and with one, not all
@@ -153,10 +155,7 @@ class Settings(BaseModel):
 
     def plan(self) -> Plan:
         """The preset, the images and the protocol so chosen. Raises KitError."""
-        from dataclasses import replace
-
         from kit.paper.plan import Plan
-        from kit.paper.presets import by_crd
 
         options = {name: getattr(self, name) for name in ("device", "px", "train_per_class", "test_per_class")}
         plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data, **options), level=self.level)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
-from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import MODELS, TITLES
-from kit.paper.claims import Claim, gained, judged
-from kit.paper.plan import Plan, Row, accuracies, cells, data_by_role, data_of, measured
+from kit.paper.claims import Claim, Data, gained, judged
+from kit.paper.plan import Plan, Row, accuracies, cells, data_of, loaded, measured
 from kit.paper.printed import ROLE_TITLES, TABLE_1
 
 ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
@@ -49,11 +48,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, data_by_role(frame, plan)))
+    return judged(claims(frame, loaded(frame, plan)))
 
 
-def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
-    """What Table 1 says of neighbours in its order: CNN, VGG-16, VGG-19, ResNet-34, ResNet-50. `data` are by role."""
+def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
+    """What Table 1 says of neighbours in its order: CNN, VGG-16, VGG-19, ResNet-34, ResNet-50."""
     found = []
     for role, here in frame.groupby("group", sort=False):
         for first, second in (("vgg16", "cnn"), ("resnet34", "vgg19"), ("vgg19", "vgg16"), ("resnet50", "resnet34")):
@@ -62,14 +61,8 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
                 continue
             better, worse = (first, second) if printed > 0 else (second, first)
             ours, theirs = (TITLES[better], "no teacher"), (TITLES[worse], "no teacher")
-            claim = Claim(
-                f"{TITLES[better]} is better than {TITLES[worse]} on {ROLE_TITLES[role]}",
-                "Table 1",
-                f"{abs(printed):+.2f} points (training Top-5)",
-                "points (test Top-1)",
-                against="no teacher",
-                quantity=role,  # each role scatters in its own way
-                **gained(here, ours, theirs, "test_top1", data),
-            )
-            found.append(claim)
+            text = f"{TITLES[better]} is better than {TITLES[worse]} on {ROLE_TITLES[role]}"
+            paper, unit = f"{abs(printed):+.2f} points (training Top-5)", "points (test Top-1)"
+            how = {"against": "no teacher", "quantity": role}  # each role scatters in its own way
+            found.append(Claim(text, "Table 1", paper, unit, **how, **gained(here, ours, theirs, "test_top1", data)))
     return found

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
-from kit.data.base import Dataset
 from kit.grid.engines import Engine
-from kit.paper.claims import Claim, gained, judged, number, own_claims, plus_minus, ratio, saving
-from kit.paper.plan import Own, Plan, Row, accuracies, cells, data_by_role, measured, rows, soft_ends
+from kit.paper.claims import Claim, Data, gained, judged, number, own_claims, plus_minus, ratio, saved
+from kit.paper.plan import Plan, Row, Ways, accuracies, cells, loaded, measured, papers, rows, soft_ends
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, Timed
 
 ROLE, BIG, SMALL, STUDENT = "cifar-100", "resnet50", "vgg19", "resnet34"
 ROLES = (ROLE,)
 OURS = ("adaptive", "big teacher only")  # Section 2.3 names no small teacher
 
-PROCEDURES = (
+PROCEDURES = papers(
     ("hard labels", "no teacher"),
     ("T=5", "printed"),
     ("T=5", "hinton"),
@@ -28,7 +25,7 @@ PROCEDURES = (
 BASELINES = (("T=5", "printed"), ("T=20", "printed"), ("T=5", "hinton"), ("T=20", "hinton"))
 
 
-def table(plan: Plan, seeds: int = 3, own: Own | None = None) -> list[Row]:
+def table(plan: Plan, seeds: int = 3, own: Ways | None = None) -> list[Row]:
     """One row a procedure, then those of the reader's own, by label and reading.
 
     At preset paper students train for the 50 epochs of Section 2.3.
@@ -37,7 +34,7 @@ def table(plan: Plan, seeds: int = 3, own: Own | None = None) -> list[Row]:
     return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, SMALL, epochs, own=own)
 
 
-def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Own | None = None) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Ways | None = None) -> pd.DataFrame:
     """Trains what is missing; a line a run."""
     return measured(table(plan, seeds, own), jobs)
 
@@ -70,16 +67,16 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, data_by_role(frame, plan)))
+    return judged(claims(frame, loaded(frame, plan)))
 
 
 def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Judges the reader's own procedures against each of the paper's, by test Top-1."""
-    return judged(own_claims(frame, PROCEDURES, data_by_role(frame, plan)))
+    return judged(own_claims(frame, PROCEDURES, loaded(frame, plan)))
 
 
-def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
-    """Section 2.3's claims, against both readings of Eq. (1). `data` are by role."""
+def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
+    """Section 2.3's claims, against both readings of Eq. (1)."""
     found = []
     for T, reading in BASELINES:
         ours, theirs, baseline = TABLE_2["adaptive"], TABLE_2[T], (T, reading)
@@ -95,12 +92,12 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
             measured = gained(frame, OURS, baseline, column, data)
             found.append(Claim(text, "Table 2", paper, "points", against=against, quantity=what, **measured))
         for what, column in (("time", "seconds"), ("FLOPs", "student_flops+teacher_flops")):
-            text, measured = f"the adaptive temperature saves {what}", saving(frame, OURS, baseline, column)
-            paper = f"{ours.saved_of(theirs):+.1f} % of the time"
-            found.append(Claim(text, "Table 2, Section 2.3", paper, "%", measured, against, what))
+            text, measured = f"the adaptive temperature saves {what}", saved(frame, OURS, baseline, column)
+            paper, where = f"{ours.saved_of(theirs):+.1f} % of the time", "Table 2, Section 2.3"
+            found.append(Claim(text, where, paper, "%", against=against, quantity=what, **measured))
         if T == "T=20":
             text, slower = "T = 20 trains faster than T = 5", ("T=5", reading)
             paper = f"{theirs.saved_of(TABLE_2['T=5']):+.1f} % of the time"
-            measured = saving(frame, baseline, slower, "seconds")
-            found.append(Claim(text, "Table 2", paper, "%", measured, f"T=5, Eq. (1) {reading}", "time"))
+            against, measured = f"T=5, Eq. (1) {reading}", saved(frame, baseline, slower, "seconds")
+            found.append(Claim(text, "Table 2", paper, "%", against=against, quantity="time", **measured))
     return found

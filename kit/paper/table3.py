@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import hypot
 from statistics import fmean
 
 import pandas as pd
 
 from kit import recipe
-from kit.data.base import Dataset
 from kit.grid.engines import Engine
 from kit.models import TITLES
-from kit.paper.claims import Claim, gained, judged, number, over_configurations, own_claims, plus_minus, ratio, saving
-from kit.paper.plan import Own, Plan, Row, accuracies, cells, data_by_role, data_of, measured, rows, soft_ends
+from kit.paper.claims import Claim, Data, gained, judged, number, own_claims, plus_minus, ratio, saved
+from kit.paper.plan import Plan, Row, Ways, accuracies, cells, data_of, loaded, measured, papers, rows, soft_ends
 from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, Configuration, Timed
 
 ROLES = tuple(dict.fromkeys(configuration.role for configuration in TABLE_3))
@@ -22,8 +21,8 @@ SWEPT = Configuration("cifar-100", "resnet50", "vgg19", "vgg16")  # where the te
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the default rate
 
 OURS = ("adaptive", "three steps")
-PROCEDURES = (("T=5", "printed"), ("T=5", "hinton"), ("T=20", "printed"), ("T=20", "hinton"), OURS)
-BASELINES = PROCEDURES[:-1]
+BASELINES = (("T=5", "printed"), ("T=5", "hinton"), ("T=20", "printed"), ("T=20", "hinton"))
+PROCEDURES = papers(*BASELINES, OURS)
 
 
 def title(configuration: Configuration) -> str:
@@ -39,7 +38,7 @@ def table(
     plan: Plan,
     seeds: int = 3,
     configurations: Sequence[Configuration] = tuple(TABLE_3),
-    own: Own | None = None,
+    own: Ways | None = None,
 ) -> list[Row]:
     """One row a configuration and procedure, the reader's own by label and reading after the paper's.
 
@@ -53,7 +52,7 @@ def table(
     return found
 
 
-def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Own | None = None) -> pd.DataFrame:
+def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Ways | None = None) -> pd.DataFrame:
     """Trains what is missing; a line a run."""
     return measured(table(plan, seeds, own=own), jobs)
 
@@ -89,18 +88,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, data_by_role(frame, plan)))
+    return judged(claims(frame, loaded(frame, plan)))
 
 
 def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Judges the reader's own procedures against each of the paper's: mean test Top-1 over configurations."""
-    return judged(own_claims(frame, PROCEDURES, data_by_role(frame, plan)))
+    return judged(own_claims(frame, PROCEDURES, loaded(frame, plan)))
 
 
-def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
+def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     """The headline claims on this kit's runs: for each baseline, the mean over configurations, seed by seed.
 
-    A configuration in which a side failed at every seed is left out, and said to be. `data` are by role.
+    A configuration in which a side failed at every seed is left out, and said to be.
     """
     found = []
     for T, reading in BASELINES:
@@ -113,7 +112,7 @@ def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> li
             ("saves FLOPs on average", "student_flops+teacher_flops", "+26.33 % of the time", "%"),
         ):
             if unit == "%":
-                measured = over_configurations(frame, saving, OURS, baseline, column)
+                measured = saved(frame, OURS, baseline, column)
             elif column in frame:
                 measured = gained(frame, OURS, baseline, column, data)
             else:  # of five classes or fewer
@@ -152,7 +151,7 @@ def printed_gain(T: str, role: str | None = None) -> float:
 
 def first_run(plan: Plan) -> Row:
     """The first row's adaptive student, once: what notebook 00 shows."""
-    return rows(plan, [OURS], 1, FIRST.role, FIRST.student, FIRST.explained, FIRST.small)[0]
+    return rows(plan, papers(OURS), 1, FIRST.role, FIRST.student, FIRST.explained, FIRST.small)[0]
 
 
 def rates(plan: Plan, seeds: int = 2) -> list[Row]:

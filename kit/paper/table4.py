@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 
 from kit import recipe
-from kit.data.base import Dataset
 from kit.errors import KitError
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
@@ -29,8 +28,8 @@ from kit.methods.base import Method, Procedure
 from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
 from kit.methods.setting import SearchSize, Setting, steps_of
-from kit.paper.claims import Claim, Side, gained, guessing, judged, number, plus_minus, rounding, saving
-from kit.paper.plan import Plan, Row, accuracies, cells, tops, with_columns
+from kit.paper.claims import Claim, Data, Side, gained, guessing, judged, number, plus_minus, rounding, saved
+from kit.paper.plan import Plan, Row, accuracies, cells, loaded, tops, with_columns
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
@@ -315,14 +314,14 @@ def is_default(frame: pd.DataFrame, label: str) -> bool:
 
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, {ROLE: plan.data(ROLE).load()}))
+    return judged(claims(frame, loaded(frame, plan)))
 
 
-def claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None = None) -> list[Claim]:
+def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     """Table 4's order, and Section 2.4's "also better in classification", each judged on this kit's rows.
 
     A row all of whose runs failed keeps its claims, without a verdict; so does a search that could not tell its
-    candidates from guessing, of its accuracies. `data` are by role.
+    candidates from guessing, of its accuracies.
     """
     frame = with_columns(frame, [*MEASURED, "notes"])
     notes = frame["notes"].astype(object).fillna("")  # a CSV keeps no empty text
@@ -336,13 +335,13 @@ SEARCHING = {method.key for method in METHODS if method.search}  # they scatter 
 
 
 def _between(
-    frame: pd.DataFrame, budget: str, sides: tuple[Side, Side], column: str, data: Mapping[str, Dataset] | None
+    frame: pd.DataFrame, budget: str, sides: tuple[Side, Side], column: str, data: Data | None
 ) -> dict[str, Any]:
     """What was measured of two rows, as a claim's fields: the first's accuracy less the second's, or time saved."""
     here = frame[frame["budget"] == budget]
     searching = bool(SEARCHING & {key for key, _ in sides})
     if column == "seconds_total":
-        return {"differences": saving(here, *sides, column), "quantity": "" if searching else "time"}
+        return saved(here, *sides, column) | {"quantity": "" if searching else "time"}
     measured = gained(here, *sides, column, data)
     by_chance = here.groupby(["temperature", "reading"])["by_chance"].any()
     searched = [f"{', '.join(side)}: {AT_CHANCE}" for side in sides if by_chance.get(side, False)]
@@ -358,7 +357,7 @@ def _names(frame: pd.DataFrame) -> dict[str, list[Side]]:
     return names
 
 
-def _pair_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> list[Claim]:
+def _pair_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
     """Ours against each reading of [9] to [13], as far as Table 4 prints an order."""
     names, own = _names(frame), TABLE_4["ours"]
     if "ours" not in names:
@@ -384,15 +383,15 @@ def _pair_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> lis
     return claims
 
 
-def _rank_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> list[Claim]:
+def _rank_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
     """Ours among the six by the default readings: fastest; third in Top-1, second in Top-5, and better than all.
 
     Where not all six were run there is no such order. To be among the best three is to beat the third best of the
     others: a difference, so it has an interval. Which row that is may be another at each seed, so these claims keep
     their own variances.
     """
-    default = frame[[key in TABLE_4 and is_default(frame, label) for key, label in frame[["method", "label"]].values]]
-    default = default.assign(seconds_with_small=default["seconds_total"] + default["seconds_small"])
+    frame = frame.assign(seconds_with_small=frame["seconds_total"] + frame["seconds_small"])
+    default = frame[frame["method"].isin([*TABLE_4]) & frame["label"].isin(frame.drop_duplicates("method")["label"])]
     fastest = f"{TABLE_4['ours'].saved_of(TABLE_4['[13]']):+.1f} % of the time"
     claims = []
     for budget, here in ((budget, default[default["budget"] == budget]) for budget in BUDGETS):
@@ -445,7 +444,7 @@ def _printed_lead(column: str, place: int) -> float:
     return float(_lead(printed, place).iloc[0])
 
 
-def _own_claims(frame: pd.DataFrame, data: Mapping[str, Dataset] | None) -> list[Claim]:
+def _own_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
     """What a reader needs to know and the paper does not say."""
     names, claims = _names(frame), []
     first = {key: rows[0] for key, rows in names.items()}

@@ -162,8 +162,9 @@ def _too_large(place: Path) -> KitError:
 def unwrapped(content: Any, place: Path) -> dict[str, Tensor]:
     """Takes the wrappers off a state dict. Raises KitError where there is none inside."""
     for _ in WRAPPERS:  # no more than there are: a dictionary may hold itself
-        inside = [n for n in WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(n), Mapping)]
-        content = content[inside[0]] if inside else content
+        named = content if isinstance(content, Mapping) else {}
+        # an empty one, as where no average was kept, is none
+        content = next((named[n] for n in WRAPPERS if isinstance(named.get(n), Mapping) and named[n]), content)
     named = content if isinstance(content, Mapping) else {}
     tensors = {str(name): value for name, value in named.items() if isinstance(value, Tensor)}
     if not tensors:

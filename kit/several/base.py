@@ -96,16 +96,16 @@ def with_labels(alpha: float, soft: Tensor, at: Moment) -> Tensor:
 def several(teachers: Sequence[str], objective: Objective, temperature: Policy, until: float = 1.0) -> Stage:
     """A stage that learns from all of these at once. KitError for fewer than two, for one that is there twice, and for
     a temperature that follows other weights than the loss has, or has one t a teacher for a loss that needs one."""
+    teachers = (teachers,) if isinstance(teachers, str) else tuple(teachers)
     if len(set(teachers)) < max(2, len(teachers)):
         raise KitError(f"teachers {', '.join(teachers) or 'none'} are not allowed; allowed: two or more, each once")
     had = getattr(objective, "weights", Equal())
     if (followed := getattr(temperature, "weights", had)) != had:
         raise KitError(f"temperature {temperature.kind!r} of {followed!r} is not allowed; allowed: {had!r}, the loss's")
-    if getattr(objective, "needs_one_t", False) and isinstance(temperature.begin(teachers), Mapping):
+    apart = isinstance(temperature.begin(teachers), Mapping) or getattr(temperature, "level", False)
+    if getattr(objective, "needs_one_t", False) and apart:
         raise KitError(f"temperature {temperature.kind!r} is not allowed with loss {objective.kind!r}; allowed: one t")
-    return Stage(
-        name="several teachers", teacher=tuple(teachers), objective=objective, temperature=temperature, until=until
-    )
+    return Stage(name="several teachers", teacher=teachers, objective=objective, temperature=temperature, until=until)
 
 
 def at_once(teachers: Sequence[str], temperature: Policy, alpha: float = 1.0) -> tuple[Stage, ...]:

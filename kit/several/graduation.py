@@ -82,7 +82,9 @@ class OneAtATime(Graduation):
     turns: tuple[float, ...] = Field(default=(), description="such as 0.5625 for the first of two")
 
     def used(self, t: Each) -> Each:
-        return dict([*super().used(t).items()][:1])
+        """⌊t⌋ of the first that has not graduated; where no stage comes after, the last one stays."""
+        used = [*super().used(t).items()]
+        return dict([used[-1 if self.is_cold(t) else 0]])
 
     def next(self, t: Each, at: Moment) -> Each:
         t = super().next(t, at)

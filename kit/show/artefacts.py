@@ -128,10 +128,10 @@ class LivePicture:
     `png(background)` draws the rest anew only where the key `background` is not that of the last time.
     """
 
-    def __init__(self, fig: Figure, moving: Sequence[Artist], scale: float = 1.5) -> None:
+    def __init__(self, fig: Figure, moving: Sequence[Artist]) -> None:
         self._fig, self._moving = fig, list(moving)
         self._background: tuple[Hashable, Any] | None = None
-        fig.set_dpi(scale * DPI)
+        fig.set_dpi(1.5 * DPI)  # sharp on dense screens, too
         for artist in self._moving:
             artist.set_animated(True)  # left out when the figure is drawn
 

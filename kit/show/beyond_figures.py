@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kit.beyond.printed import gain_over_kd
-from kit.beyond.table5 import with_agreement
+from kit.beyond.table5 import elsewhere, with_agreement
 from kit.paper.plan import Plan, Row
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
@@ -35,7 +34,7 @@ def table_5(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     columns = ["train_top1", "test_top1", "agreement_top1", "agreement_kl", "seconds"]
     cells = by_procedure(with_agreement(frame), ["temperature", "reading"], columns)
     cells["name"] = cells["temperature"] + ", " + cells["reading"]
-    cells["elsewhere"] = [[gain_over_kd(label)] for label in cells["temperature"]]
+    cells["elsewhere"] = [[elsewhere(*name)] for name in zip(cells["temperature"], cells["reading"], strict=True)]
     measures = [
         TRAIN_TOP1,
         TEST_TOP1,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
+from kit.paper.claims import number, plus_minus
 from kit.paper.figure2 import BY, Scenes, Subject, by_seed, comparisons, region_of, scores, subjects
 from kit.paper.plan import Plan, Row
 from kit.runs.spec import Run
@@ -25,7 +26,6 @@ from kit.show.pages import EDGE, Page
 from kit.show.paper_figures import BAND, caption
 from kit.show.style import MUTED, RULE, SMALL, TEXT
 from kit.show.table_pictures import Measure
-from kit.show.tables import with_interval
 
 COLOURS = "inferno"
 BLEND = 0.6
@@ -259,7 +259,7 @@ def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Tab
     }  # fmt: skip
     lines = [
         {"explained model": teacher, "maps of": _name(temperature, reading, region_of(frame))}
-        | {title: with_interval(cell[column], percent=False, digits=2) for title, column in shown.items()}
+        | {title: plus_minus(cell[column], digits=2) for title, column in shown.items()}
         for (teacher, temperature, reading), cell in by_seed(frame).groupby(BY, sort=False)
         if cell["agreement"].notna().any()
     ]
@@ -275,8 +275,11 @@ def agreement_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Tab
 
 def comparison_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     """Adaptive against T = 5 and T = 20, pair by pair."""
+    told = comparisons(frame)
+    if told.empty:
+        told = pd.DataFrame({"explained model": ["no student at a fixed T finished"]})
     return plain_table(
-        comparisons(frame),
+        told,
         title="Adaptive less fixed T, on the same image and seed",
         caption=caption(
             plan, rows, "percentage points, with the wider of the 95 % t-intervals over seeds and over images"
@@ -304,7 +307,7 @@ def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
     }  # fmt: skip
     lines = [
         {"maps of": kind}
-        | {title: _mean(means.loc[which, column]) for title, column in shown.items() if column in means}
+        | {name: number(100 * means.loc[which, column].mean(), 1) for name, column in shown.items() if column in means}
         for kind, which in kinds.items()
         if which.any()
     ]
@@ -313,10 +316,6 @@ def sanity_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
         title="Are the scores sane? Controls",
         caption=caption(plan, rows, "means over images, explained models and seeds"),
     )
-
-
-def _mean(values: pd.Series) -> str:
-    return f"{100 * values.mean():.1f}" if values.notna().any() else "–"
 
 
 def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:

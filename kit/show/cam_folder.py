@@ -8,7 +8,7 @@ are read as the loaders read them: the shorter side resized, the centre cropped.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -64,9 +64,9 @@ class Pictures:
     pixels: Tensor
     labels: Tensor | None = None
     boxes: np.ndarray | None = None
-    damaged: tuple[str, ...] = field(default=())
-    warnings: tuple[str, ...] = field(default=())
-    passed_over: tuple[str, ...] = field(default=())
+    damaged: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
 
 def of_run(run_hash: str, folder: Path | None = None) -> Explained:

@@ -120,10 +120,15 @@ class CamExplorer(widgets.VBox):
         state = tuple(control.value for control in self._controls)
         if state == self._shown:
             return
-        found, i = self.heat(), self.image.value
-        mixed = overlay(self._scenes.pixels[i], found.maps[0], self.blend.value)
+        i = self.image.value
+        mixed = self._scenes.pixels[i]
+        try:
+            found = self.heat()
+            mixed = overlay(mixed, found.maps[0], self.blend.value)
+            self.numbers.value = _numbers(found, self._scenes, i)
+        except KitError as error:  # a layer without a part in the logits, say: nobody else would be told
+            self.numbers.value = html.escape(str(error))
         self.picture.value = pixels_png(enlarged(mixed, self._scenes.box(i), SIDE))
-        self.numbers.value = _numbers(found, self._scenes, i)
         self._shown = state
         self.draws += 1
 

@@ -40,15 +40,15 @@ def pixels_of(split: Split) -> np.ndarray:
     return split.images.take(torch.arange(len(split))).numpy()
 
 
-def sheet_of(plan: Plan, role: str, images: int = 20, columns: int = 10) -> Figure:
+def sheet_of(plan: Plan, role: str) -> Figure:
     """A role's contact sheet: some test images under their class names, and what fills the role."""
     spec: DataSpec = plan.data(role)
     data = spec.load()
-    some = sample(data, images)
+    some = sample(data, 20)
     return contact_sheet(
         pixels_of(some),
         [data.classes[i] for i in some.labels.tolist()],
-        columns,
+        columns=10,
         title=f"The {role} role is filled by: {spec.name} ({spec.source})",
         caption=f"{spec.classes} classes · {spec.train_images} training and {len(data.test)} test images "
         f"of {spec.px} px at preset {plan.preset.name}",

@@ -13,13 +13,13 @@ from matplotlib.patches import Rectangle
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, tally
 from kit.show import style
 from kit.show.pages import EDGE, Page
-from kit.show.style import INK, MUTED, RULE, SMALL, WIDTH, ZEBRA
+from kit.show.style import INK, MUTED, RULE, SMALL, WIDTH, ZEBRA, Look
 
-LOOKS = {  # told apart by shape, too
-    HOLDS: {"marker": "o", "color": style.BLUE},
-    FAILS: {"marker": "X", "color": style.VERMILLION},
-    OPEN: {"marker": "o", "color": style.GREY, "mfc": "white"},
-    NONE: {"marker": "_", "color": style.GREY},
+LOOKS = {  # of a verdict; told apart by shape, too
+    HOLDS: Look(style.BLUE),
+    FAILS: Look(style.VERMILLION, marker="X"),
+    OPEN: Look(style.GREY, filled=False),
+    NONE: Look(style.GREY, marker="_"),
 }
 SAID = {HOLDS: "holds here", FAILS: "does not hold here", OPEN: "cannot be told", NONE: "no verdict: n < 2"}
 PAPER = {"marker": "D", "color": INK, "mfc": "none", "ms": 8, "mew": 0.9}
@@ -131,15 +131,15 @@ def _draw_claim(page: Page, claim: pd.Series, y: float, at: Callable[[float], fl
     half = (claim["high"] - claim["low"]) / 2
     look = LOOKS[claim["verdict"]]
     if np.isnan(half):
-        page.axes.plot([at(0)], [y], ms=8, mew=1.4, ls="", zorder=4, **look)
+        page.axes.plot([at(0)], [y], ms=8, mew=1.4, ls="", zorder=4, **look.mark)
         return
     with np.errstate(divide="ignore", invalid="ignore"):
         measured, printed = np.divide([claim["effect"], claim["printed"]], half)
     measured = measured if claim["effect"] else 0.0  # exactly the same everywhere
     if abs(measured) <= LIMIT:
         ends = [at(measured - 1), at(measured + 1)]
-        page.axes.plot(ends, [y, y], color=look["color"], lw=2, alpha=0.5, zorder=2, solid_capstyle="butt")
-    for value, style_of in ((printed, PAPER), (measured, {"ms": 6.5, "mew": 1.3} | look)):
+        page.axes.plot(ends, [y, y], color=look.colour, lw=2, alpha=0.5, zorder=2, solid_capstyle="butt")
+    for value, style_of in ((printed, PAPER), (measured, {"ms": 6.5, "mew": 1.3} | look.mark)):
         if not np.isnan(value):
             beyond = {"marker": ">" if value > 0 else "<"} if abs(value) > LIMIT else {}
             page.axes.plot([at(np.clip(value, -LIMIT, LIMIT))], [y], ls="", zorder=4, **style_of | beyond)
@@ -151,7 +151,7 @@ def scaled(value: float) -> float:
 
 
 def _legend(page: Page, y: float, verdicts: set[str]) -> None:
-    entries = [(said, {"ms": 6.5, "mew": 1.3} | LOOKS[each]) for each, said in SAID.items() if each in verdicts]
+    entries = [(said, {"ms": 6.5, "mew": 1.3} | LOOKS[each].mark) for each, said in SAID.items() if each in verdicts]
     entries += [("the paper's figure", PAPER), ("beyond the scale", {"marker": ">", "color": INK, "ms": 6.5})]
     x = EDGE + 5.0
     for said, look in entries:

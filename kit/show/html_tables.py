@@ -82,13 +82,6 @@ RECOMPUTED = {"follows": ("follow", SIGNS[HOLDS]), "does not follow": ("do not",
 
 
 @dataclass(frozen=True)
-class _Head:
-    text: str
-    number: bool
-    abbr: str = ""
-
-
-@dataclass(frozen=True)
 class _Cell:
     """A cell: its text, and what is drawn with it. A cell that `names` its row may stand for several `rows`."""
 
@@ -221,39 +214,32 @@ def compared_table(
 
 
 def _spans(df: pd.DataFrame, merge: Sequence[str]) -> np.ndarray:
-    """For how many rows each cell of the merged columns stands, (rows, columns): 0 where one above stands for it."""
-    repeats = repeats_blank(df, merge)[1].to_numpy(bool)
-    spans = np.zeros(repeats.shape, int)
-    for column in range(repeats.shape[1]):
-        starts = np.flatnonzero(~repeats[:, column])
+    """For how many rows each cell stands, (rows, columns): 0 where one above stands for it; `merge` come first."""
+    spans = np.ones(df.shape, int)
+    for column, repeated in enumerate(repeats_blank(df, merge)[1].to_numpy(bool).T):
+        starts = np.flatnonzero(~repeated)
+        spans[:, column] = 0
         spans[starts, column] = np.diff([*starts, len(df)])
     return spans
 
 
 def _rows(columns: Sequence[Column], spans: np.ndarray, names: int) -> list[list[_Cell]]:
     """The cells of each row, of which the first `names` say what it is."""
-    rows = []
-    for i, texts in enumerate(zip(*(column.cells for column in columns), strict=True)):
-        row = []
-        for j, (text, column) in enumerate(zip(texts, columns, strict=True)):
-            if j < spans.shape[1] and not spans[i, j]:
-                continue
-            stands_for = int(spans[i, j]) if j < spans.shape[1] else 1
-            row.append(_Cell(text, "kit-number" if column.align == "right" else "", j < names, stands_for))
-        rows.append(row)
-    return rows
+    return [
+        [
+            _Cell(text, "kit-number" if column.align == "right" else "", j < names, int(spans[i, j]))
+            for j, (text, column) in enumerate(zip(texts, columns, strict=True))
+            if spans[i, j]
+        ]
+        for i, texts in enumerate(zip(*(column.cells for column in columns), strict=True))
+    ]
 
 
 def _html(
     title: str, says: str, notes: str, columns: Sequence[Column], rows: list[list[_Cell]], scale: Sequence[str] = ()
 ) -> str:
-    heads, last = [], ""
-    for column in columns:
-        of = f"the paper's {last}" if column.header == "paper" and last else ""
-        last = column.header
-        heads.append(_Head(column.header, column.align == "right", of))
     dark = f":is({themes.DARK}) .kit-table {{ {themes.nights(DRAWN)} }}"
-    return _template().render(title=title, says=says, notes=notes, heads=heads, rows=rows, scale=scale, dark=dark)
+    return _template().render(title=title, says=says, notes=notes, columns=columns, rows=rows, scale=scale, dark=dark)
 
 
 @cache
@@ -351,7 +337,7 @@ def _claim_bar(claim: pd.Series) -> str:
     if not half > 0:
         return ""
     look, limit = glance.LOOKS[claim["verdict"]], glance.LIMIT
-    colour = INHERITED if claim["verdict"] == OPEN else look["color"]
+    colour = INHERITED if claim["verdict"] == OPEN else look.colour
 
     def at(effect: float) -> float:
         return BAR / 2 + (BAR / 2 - 4) * glance.scaled(float(np.clip(effect, -limit, limit))) / glance.scaled(limit)
@@ -361,7 +347,7 @@ def _claim_bar(claim: pd.Series) -> str:
     drawn.append(_line(at(measured - 1), at(measured + 1), colour))
     for value, shape, of, filled in (
         (theirs, "D", INHERITED, False),
-        (measured, look["marker"], colour, "mfc" not in look),
+        (measured, look.marker, colour, look.filled),
     ):
         if np.isfinite(value):
             beyond = (">" if value > 0 else "<") if abs(value) > limit else shape

@@ -60,6 +60,8 @@ def contact_sheet(
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         raise KitError(f"images {images.shape} {images.dtype} cannot be drawn; allowed: (N, H, W, 3) uint8")
+    if titles is not None and len(titles) != len(images):
+        raise KitError(f"{len(titles)} titles do not go with {len(images)} images; allowed: one for each")
     n, tall, wide, _ = images.shape
     columns = max(1, min(columns, n))
     names = [style.wrapped(str(t), tile, SMALL) for t in titles] if titles is not None else [""] * n

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from kit.errors import KitError, one_of
 from kit.show import style
 from kit.show.style import DPI, INK, MUTED, SMALL, WIDTH
 from kit.show.tables import batches_per_epoch, curves
@@ -39,6 +40,8 @@ def accuracy_curves(
     A line per label, the mean over its seeds, with a 95 % t-interval as a band. `metric` ends in `top1` or `top5`. The
     numbers drawn are those of `tables.curves`.
     """
+    if not (runs and all(runs.values())):
+        raise KitError("there is no run to draw; allowed: at least one for each label")
     top = metric.removeprefix("test_").removeprefix("train_")
     panels = {f"train_{top}": "training split, running mean of the epoch", f"test_{top}": "test split"}
     data = curves(runs, list(panels))
@@ -113,6 +116,8 @@ def temperature_trace(
     images); the others' t are thin lines. t's highest value is drawn as K.
     """
     runs = list(run) if isinstance(run, Sequence) else [run]
+    if not runs:
+        raise KitError("there is no run to draw; allowed: at least one")
     steps, *others = map(traced, runs)
     traces = [name for name in steps if name.startswith("t_") and name != "t_used"]
     values = pd.concat([each["t"] for each in (steps, *others)] + [steps[name] for name in traces]).dropna()
@@ -206,7 +211,7 @@ def temperatures(runs: Mapping[str, Any], *, title: str = "", caption: str = "")
 
 def traced(run: Any) -> pd.DataFrame:
     """Returns a run's steps, with a row at the end of each stage's last step: t as that step left it."""
-    ends = run.steps.groupby(_stage_number(run.steps)).tail(1)[["step", "epoch", "stage", "t_used"]]
+    ends = run.steps.groupby(_stage_number(run)).tail(1)[["step", "epoch", "stage", "t_used"]]
     ends["t"] = [span["t_end"] for span in stage_spans(run)]
     ends["step"] += 1
     ends["epoch"] += 1 / batches_per_epoch(run)
@@ -215,23 +220,32 @@ def traced(run: Any) -> pd.DataFrame:
 
 def _by_stage(ax: Axes, steps: pd.DataFrame, column: str, **look: Any) -> Any:
     """Draws a column against the step, a line per stage: t is reset between them. Returns one of the lines."""
-    for _, part in steps.groupby(_stage_number(steps)):
+    begins = (steps["stage"] != steps["stage"].shift()) | (steps["step"].diff() == 0)
+    for _, part in steps.groupby(begins.cumsum()):
         (line,) = ax.plot(part["step"], part[column], **look)
     return line
 
 
-def _stage_number(steps: pd.DataFrame) -> pd.Series:
-    return (steps["stage"] != steps["stage"].shift()).cumsum()
+def _stage_number(run: Any) -> pd.Series:
+    """Numbers the stage of each step; names, which two stages may share, tell it only while the run trains."""
+    names = run.steps["stage"]
+    if ended := [stage["steps"] for stage in _ended(run)]:
+        return pd.Series(np.arange(len(ended)).repeat(ended)[: len(names)], names.index)
+    return (names != names.shift()).cumsum()
+
+
+def _ended(run: Any) -> list[dict[str, Any]]:
+    """The record of each stage of a finished run that had a step."""
+    return [stage for stage in (getattr(run, "metrics", None) or {}).get("stages", ()) if stage["steps"]]
 
 
 def stage_spans(run: Any) -> list[dict[str, Any]]:
     """The stages a run has been through: name, first and last step, the epoch at the end, what ended it ('' so far) and
     at which t."""
-    spans = run.steps.groupby(_stage_number(run.steps)).agg(
+    spans = run.steps.groupby(_stage_number(run)).agg(
         name=("stage", "first"), first=("step", "first"), last=("step", "last"), epoch=("epoch", "last")
     )
-    ends = [stage for stage in (getattr(run, "metrics", None) or {}).get("stages", ()) if stage["steps"]]
-    ended = pd.DataFrame(ends, spans.index[: len(ends)], ["ended_by", "t_end"])
+    ended = pd.DataFrame(_ended(run), spans.index[: len(_ended(run))], ["ended_by", "t_end"])
     return spans.join(ended.astype({"t_end": float})).fillna({"ended_by": ""}).to_dict("records")
 
 
@@ -288,6 +302,8 @@ def sensitivity(
     `names` gives axis labels by column.
     """
     columns = [y] if isinstance(y, str) else list(y)
+    for name in (x, *columns):
+        one_of("column", name, df)
     names, df = names or {}, df.sort_values(x)
     figure = style.sheet(min(WIDTH, 80 + 480 * len(columns)), 340, title, caption)
     for ax, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from kit.paper.claims import plus_minus
 from kit.paper.plan import Plan, Row
 from kit.show.html_tables import Table, compared_table, plain_table
 from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, TRAIN_TOP1, by_procedure, caption
 from kit.show.table_pictures import Measure
-from kit.show.tables import with_interval
 
 WORDS = {
     "group": "configuration",
@@ -35,26 +35,24 @@ ONE_RUN = ("student", "teachers", "data", "seed", "soft_ends")
 EVERY_RUN = ("temperature", "reading", "seed", "status", "soft_ends")
 
 
-def record(frame: pd.DataFrame, title: str = "What became of it") -> Table:
+def record(frame: pd.DataFrame) -> Table:
     """One run's line of `collect`, stood upright: what it was, and what was measured."""
     line = _named(frame, ONE_RUN).iloc[0]
-    return plain_table(pd.DataFrame({"quantity": line.index, "this run": line.to_numpy()}), title)
+    return plain_table(pd.DataFrame({"quantity": line.index, "this run": line.to_numpy()}), "What became of it")
 
 
-def runs_table(frame: pd.DataFrame, title: str = "Every run") -> Table:
+def runs_table(frame: pd.DataFrame) -> Table:
     """A line a run of `collect`: its row in the paper's table, how it ended, and what was measured."""
-    return plain_table(_named(frame, EVERY_RUN), title)
+    return plain_table(_named(frame, EVERY_RUN), "Every run")
 
 
-def costs_table(
-    plan: Plan, rows: Sequence[Row], frame: pd.DataFrame, title: str = "With and without the teachers' training"
-) -> Table:
+def costs_table(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """CPU seconds of a row's student, of its teachers' training, and of both."""
     by = ["group", "temperature", "reading"]
     costs = {"seconds": "student, CPU s", "teacher_seconds": "its teachers, CPU s", "both": "both, CPU s"}
     cells = by_procedure(frame.assign(both=frame["seconds"] + frame["teacher_seconds"]), by, list(costs))
     measures = [Measure(column, name) for column, name in costs.items()]
-    text = [WORDS[column] for column in by]
+    text, title = [WORDS[column] for column in by], "With and without the teachers' training"
     return compared_table(cells.rename(columns=WORDS), text, measures, title=title, caption=caption(plan, rows, BAND))
 
 
@@ -63,7 +61,5 @@ def _named(frame: pd.DataFrame, texts: tuple[str, ...]) -> pd.DataFrame:
     shown = {WORDS[name]: frame[name].astype(object).fillna("–").replace("", "–") for name in texts}
     for measure in MEASURES:
         values = frame[measure.column] if measure.column in frame else pd.Series(float("nan"), frame.index)
-        shown[measure.title] = [
-            with_interval([measure.scale * value], percent=False, digits=measure.digits) for value in values
-        ]
+        shown[measure.title] = [plus_minus([measure.scale * value], measure.digits) for value in values]
     return pd.DataFrame(shown)

@@ -62,16 +62,28 @@ def titles(rows: Sequence[Row]) -> str:
 
 
 def graduation_figure(
-    plan: Plan, row: Row, paper: Row, results: Mapping[Run, Result | Failure], title: str
+    plan: Plan, row: Row, paper: Row, results: Mapping[Run, Result | Failure]
 ) -> tuple[Figure | Table, pd.DataFrame]:
     """Each teacher's t, and how hard it pulls, until it graduates; the paper's sequence is drawn beneath. And the
     numbers that are drawn."""
     shown = [found[0] for each in (row, paper) for found in by_row([each], results).values()]
     if len(shown) < 2:
-        return nothing_finished(plan, [row, paper], reasons(results), title), pd.DataFrame()
+        return nothing_finished(plan, [row, paper], reasons(results), "When do teachers graduate?"), pd.DataFrame()
+    title = f"{graduates(shown[0])}; the paper has one after the other"
     figure = graduation(*shown, title=title, caption=caption(plan, [row, paper], "one seed is drawn"))
     drawn = shown[0].steps.filter(regex="^(step$|t_|pull_|weight_)")
     return figure, drawn.assign(paper=shown[1].steps["t"])
+
+
+def graduates(run: Any) -> str:
+    """`Three teachers graduate`; how many of them do, where time ends their stage before all are cold."""
+    at_the_end = run.steps.filter(like="pull_").dropna(how="all").iloc[-1]
+    cold = any(stage["ended_by"] == "temperature" for stage in run.metrics["stages"])
+    of = len(at_the_end)
+    done = of if cold else of - int(at_the_end.count())
+    if done == of:
+        return f"{'Two' if of == 2 else 'Three'} teachers graduate"
+    return f"{done} of {of} teachers graduate{'s' if done == 1 else ''}"
 
 
 @style.styled()
@@ -107,5 +119,5 @@ def graduation(run: Any, paper: Any, *, title: str = "", caption: str = "") -> F
         ax.set_ylim(bottom=0)
         ax.set_xlim(0, int(run.steps["step"].max()))
         ax.set_xlabel("step (batches)")
-    temperatures.legend(loc="upper right")
+    temperatures.legend()
     return style.settle(figure)

@@ -90,6 +90,11 @@ class Look:
     def face(self) -> str:
         return self.colour if self.filled else "white"
 
+    @property
+    def mark(self) -> dict[str, str]:
+        """The marker, as `plot` takes it."""
+        return {"marker": self.marker, "color": self.colour, "mfc": self.face}
+
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
     """A look for each label: its colour by what one of its parts begins with (`T=5`, `T=20`, `adaptive` or `hard

@@ -72,13 +72,13 @@ def chain_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
 
 
 @style.styled()
-def complexity_figure(comparison: Comparison, images: int = 500) -> tuple[Figure, pd.DataFrame]:
+def complexity_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     """[10]: how steep the loss is at test images, n = ‖∂CE/∂x‖₂, for the explained model and three students."""
     labels = [label_of(comparison, "hinton"), label_of(comparison, "[10]"), label_of(comparison, "[10]", 1)]
     data = comparison.setting.data.load()
     networks = {f"explained model, {comparison.setting.big.student.title}": find(comparison.setting.big)}
     networks |= {label: results[0] for label in labels if (results := comparison.results(label))}
-    norms = pd.DataFrame({name: complexity(found.student(), data, images).numpy() for name, found in networks.items()})
+    norms = pd.DataFrame({name: complexity(found.student(), data).numpy() for name, found in networks.items()})
     figure = style.sheet(
         900,
         90 + 34 * len(networks) + 60,

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from kit.errors import KitError
+from kit.errors import KitError, one_of
+from kit.paper.claims import plus_minus
 from kit.show import style
 from kit.show.letters import drawable
 from kit.show.pages import EDGE, Page
 from kit.show.style import INK, MUTED, RULE, SMALL, WIDTH, ZEBRA
-from kit.show.tables import interval, with_interval
+from kit.show.tables import interval
 
 ROW_PAD, COLUMN_GAP = 8, 22  # px
 HEADER = SMALL + 0.5  # pt
@@ -95,6 +96,8 @@ def repeats_blank(df: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFram
 
     Also which these cells are, (rows, columns).
     """
+    for name in columns:
+        one_of("column", name, df)
     words = df[list(columns)].astype(str)
     repeats = words.eq(words.shift()).cummin(axis=1)
     return df.assign(**df[list(columns)].astype(object).mask(repeats, "")), repeats
@@ -171,8 +174,9 @@ class Measure:
 
 def measured_columns(df: pd.DataFrame, measure: Measure, paper: pd.DataFrame) -> list[Column]:
     """A measure as text, `mean ± half the 95 % interval` or how its row ended; then the paper's figures, if any."""
+    one_of("column", measure.column, df)
     rows = [np.asarray(values, float) * measure.scale for values in df[measure.column]]
-    cells = [with_interval(values, percent=False, digits=measure.digits) for values in rows]
+    cells = [plus_minus(values, measure.digits) for values in rows]
     if "ended" in df:
         cells = [said or cell for said, cell in zip(df["ended"], cells, strict=True)]
     columns = [Column(measure.title, cells, "right")]
@@ -263,9 +267,8 @@ def _draw_dots(
     """Dots at heights y (n,), intervals `values` (n, 3: mean, low, high), and the paper's figures (n,) as diamonds."""
     if reference is not None:
         ax.axvline(reference, color=MUTED, lw=1, ls=(0, (3, 2)), zorder=1)
-    for height, (mean, low, high), look in zip(y, values, looks, strict=True):
-        ax.plot([low, high], [height, height], color=look.colour, lw=2.2, alpha=0.55, solid_capstyle="butt", zorder=2)
-        ax.plot([mean], [height], marker=look.marker, ms=6, color=look.colour, mfc=look.face, mew=1.4, ls="", zorder=4)
+    for height, interval_of, look in zip(y, values, looks, strict=True):
+        draw_interval(ax, height, interval_of, look)
     if paper is not None:
         ax.plot(paper, y, marker="D", ms=5, color=INK, mfc="white", mew=1, ls="", zorder=3)
     limits = dots_scale(values, paper, reference)
@@ -279,6 +282,13 @@ def _draw_dots(
     ax.xaxis.set_major_locator(MaxNLocator(4) if limits else NullLocator())
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", visible=False)
+
+
+def draw_interval(ax: Axes, y: float, values: Sequence[float], look: style.Look, size: float = 6) -> None:
+    """Draws a mean and its interval (mean, low, high) at a height; one value alone has no interval."""
+    mean, low, high = values
+    ax.plot([low, high], [y, y], color=look.colour, lw=2.2, alpha=0.55, solid_capstyle="butt", zorder=2)
+    ax.plot([mean], [y], ms=size, mew=1.4, ls="", zorder=4, **look.mark)
 
 
 def dots_scale(values: np.ndarray, paper: np.ndarray | None, reference: float | None) -> tuple[float, float] | None:

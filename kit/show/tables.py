@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kit.errors import one_of
 from kit.paper.claims import plus_minus, t_interval
 
 
@@ -39,6 +40,8 @@ def curves(runs: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> pd.Data
     rows = []
     for label, seeds in runs.items():
         every = pd.concat([run.epochs.assign(iteration=run.epochs["epoch"] * batches_per_epoch(run)) for run in seeds])
+        for metric in metrics:
+            one_of("metric", metric, every.filter(like="top"))
         for epoch, group in every.groupby("epoch", sort=True):
             row = {"label": label, "epoch": epoch, "iteration": group["iteration"].mean(), "seeds": len(group)}
             for metric in metrics:

@@ -14,13 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from torch import Tensor
-
-from kit.losses import Temperature
 from kit.recipe import Recipe, Stage
-from kit.siblings.base import Weighed, one_stage, tempered
+from kit.siblings.base import Weighed, one_stage
 from kit.temperature import Fixed
-from kit.training.moment import Moment
 
 EPOCHS, BATCH, LR = 240, 64, 0.05
 LRS = dict.fromkeys(("cifar:mobilenetv2", "cifar:shufflenetv1", "cifar:shufflenetv2"), 0.01)
@@ -59,9 +55,6 @@ class Distilled(Weighed):
     """hard·CE + soft·KD(T): Eq. (1) as `hinton` has it, less the teacher's entropy, so with the same gradient."""
 
     kind: Literal["kd"] = "kd"
-
-    def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:
-        return tempered(zt, at.zs, t)
 
 
 def stages(T: float = T, alpha: float = ALPHA) -> tuple[Stage, ...]:

@@ -15,9 +15,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from kit.losses import Temperature
 from kit.recipe import Stage
-from kit.siblings.base import Weighed, one_stage, tempered
+from kit.siblings.base import Weighed, one_stage
 from kit.temperature import Policy
 from kit.training.moment import Moment
 
@@ -63,9 +62,6 @@ class Climbed(Weighed):
     """0.1·CE + 0.9·τ²·KL, differentiable in τ."""
 
     kind: Literal["ctkd"] = "ctkd"
-
-    def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:
-        return tempered(zt, at.zs, t)
 
 
 def stages(epochs: int) -> tuple[Stage, ...]:

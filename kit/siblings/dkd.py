@@ -30,9 +30,8 @@ def decoupled(zt: Tensor, zs: Tensor, y: Tensor, t: Temperature) -> Parts:
     """TCKD and NCKD of each image, in logarithms throughout, so that a sure teacher gives no log of zero."""
     log_p, log_q = (F.log_softmax(z / side, dim=-1) for z, side in zip((zt, zs), sides(t), strict=True))  # (N, C)
     true = F.one_hot(y, zt.shape[-1]).bool()
-    rest_p, rest_q = (
-        log.masked_fill(true, -float("inf")).logsumexp(-1) for log in (log_p, log_q)
-    )  # log(1 − p_y), (N,)
+    # log(1 − p_y), (N,)
+    rest_p, rest_q = (log.masked_fill(true, -float("inf")).logsumexp(-1) for log in (log_p, log_q))
     of_true_p, of_true_q = log_p[true], log_q[true]  # (N,)
     target = of_true_p.exp() * (of_true_p - of_true_q) + rest_p.exp() * (rest_p - rest_q)
     among_p, among_q = (

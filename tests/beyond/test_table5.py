@@ -32,7 +32,7 @@ def made(tmp_path_factory):
 def test_every_sibling_is_a_row_under_the_same_budget(made):
     plan, rows, _ = made
     names = [(row.label, row.reading) for row in rows]
-    assert names == [*table5.PROCEDURES, *table5.BESIDE, *SIBLINGS] and len(set(names)) == len(names)
+    assert names == [*table5.PROCEDURES] and names[-len(SIBLINGS) :] == [*SIBLINGS]
     for seed in range(3):
         runs = [row.runs[seed] for row in rows]
         assert len({(run.data, run.student, run.seed) for run in runs}) == 1
@@ -57,6 +57,8 @@ def test_a_row_says_what_was_measured_and_what_is_printed_elsewhere(made):
     over_kd = np.mean(np.subtract(printed.TOP1["DKD"], printed.TOP1["T=4"]))
     assert shown.loc[("DKD", "β = 8"), "elsewhere, Top-1 over KD"] == f"{over_kd:+.1f}" == "+2.0"
     assert shown.loc[("NormKD", "2 · std"), "elsewhere, Top-1 over KD"] == ""
+    own = table5.summary(frame.replace({"reading": {"β = 8": "mine"}})).set_index(["temperature", "reading"])
+    assert own.loc[("DKD", "mine"), "elsewhere, Top-1 over KD"] == ""  # what is printed is of the sibling
     assert all(len(top1) == len(printed.PAIRS) for top1 in printed.TOP1.values())
     assert set(printed.TOP1) <= set(frame["temperature"])
 

@@ -105,8 +105,8 @@ def test_rows_that_failed_keep_their_place_in_table_and_pictures(made):
     nothing = collect(rows, failed)
     assert set(table6.summary(nothing)["test Top-1"]) == {"diverged"}
     assert table6.verdicts(nothing, plan)["verdict"].str.startswith("no verdict").all()
-    said, _ = several_figures.graduation_figure(plan, rows[-1], rows[-3], failed, "Nothing")
-    assert said.title == "Nothing" and "not a finite number at step 3" in said.html
+    said, _ = several_figures.graduation_figure(plan, rows[-1], rows[-3], failed)
+    assert said.title == "When do teachers graduate?" and "not a finite number at step 3" in said.html
 
 
 def test_a_graduate_is_drawn_to_the_temperature_at_which_it_graduates():
@@ -126,6 +126,9 @@ def test_a_graduate_is_drawn_to_the_temperature_at_which_it_graduates():
     assert small.tolist() == [[1, 20], [2, 10], [3, 1.5]] and small_dot.tolist() == [[3, 1.5]]
     assert big == pytest.approx(np.array([[1, 20], [2, 16], [3, 8], [4, 1.2]])) and big_dot[0] == pytest.approx(big[-1])
     assert [line[-1].tolist() for line in pull] == [[2, 0.2]] * 2 + [[3, 0.3]] * 2
+    assert several_figures.graduates(run) == "Two teachers graduate"
+    run.metrics["stages"][0]["ended_by"] = "budget"
+    assert several_figures.graduates(run) == "1 of 2 teachers graduates"
 
 
 def test_the_table_has_all_rows_and_names_the_teachers(made):

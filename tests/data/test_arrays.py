@@ -56,6 +56,12 @@ def test_pillows_images_of_any_mode_are_what_pillow_shows_in_rgb(mode):
     assert np.array_equal(found, np.stack([picture.convert("RGB") for picture in pictures]))
 
 
+def test_a_list_of_pillows_images_is_read_as_a_dataset_of_them_is():
+    pictures = [Image.fromarray(pixels).convert("P") for pixels in X]
+    alone, within = (from_arrays(train, (X, Y)) for train in ((pictures, Y), list(zip(pictures, Y, strict=True))))
+    assert alone.fingerprint == within.fingerprint
+
+
 def test_torchvisions_folder_is_the_kits_own_in_memory(tmp_path):
     build_tree(tmp_path)
     halves = [torchvision.datasets.ImageFolder(str(tmp_path / half)) for half in ("train", "val")]
@@ -85,6 +91,7 @@ WRONG = {
     "int64": ((X.astype(int), Y), None, "training images are torch.int64; allowed: torch.uint8, or floats in 0 … 1"),
     "of many sizes": ([(X[0], 0), (X[0, 1:], 1)], None, "training data are no images and labels (ValueError: all inp"),
     "no pair": (TensorDataset(TENSORS[0]), None, "training data are no images and labels (ValueError: not enough"),
+    "by name": ({"x": X, "y": Y}, None, "training data are no images and labels (KeyError: 0)"),
 }  # fmt: skip
 
 

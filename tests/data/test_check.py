@@ -22,7 +22,7 @@ def test_check_lists_damage_and_twins_and_agrees_with_load(tmp_path, role):
     assert report.fingerprint == data.fingerprint
     assert [f"{path}: {reason}" for path, reason in report.damaged] == list(data.skipped)
     assert report.counts == {"train": {"ant": 4, "bee": 4}, "val": {"ant": 2, "bee": 3}}
-    assert report.problems == ["1 test images are training images too, first val/bee/twin.png = train/bee/3.png"]
+    assert report.problems == ["test images that are training images too: 1, first val/bee/twin.png = train/bee/3.png"]
     assert not report.sound
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import unicodedata
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,32 @@ def test_a_test_folder_without_classes_gives_way_to_val(tmp_path):
     picture(1).save(tmp_path / "test" / "1.png")
     tree = read_tree(tmp_path)
     assert tree.test.folder.name == "val" and tree.passed_over == ("test: in neither split",)
+
+
+def test_tiny_imagenet_as_it_is_published(tmp_path):
+    """Each class's images a folder deeper, those of `val` in one with a list, and a test split without classes."""
+    plain = build_tree(tmp_path / "plain", classes=("n02", "n01"), per_class=(3, 2))
+    root = shutil.copytree(plain, tmp_path / "tiny-imagenet-200")
+    lines = []
+    for half, name in product(("train", "val"), ("n02", "n01")):
+        folder = root / half / name if half == "train" else root / half
+        (folder / "images").mkdir(exist_ok=True)
+        for i, file in enumerate(sorted((root / half / name).glob("*.png"))):
+            file.rename(folder / "images" / f"{name}_{i}.png")
+            lines += [f"{name}_{i}.png\t{name}\t0\t32\t44\t62\n"] * (half == "val")
+        if half == "val":
+            (root / half / name).rmdir()
+    (root / "val" / "val_annotations.txt").write_text("".join(lines) + "gone.png\tn01\t0\t0\t1\t1\n")
+    picture(5).save(root / "val" / "images" / "odd.png")
+    (root / "test" / "images").mkdir(parents=True)
+    picture(6).save(root / "test" / "images" / "test_0.png")
+    tiny, expected = (load("cifar-10", px=8, folder=folder) for folder in (root, plain))
+    assert (tiny.classes, tiny.fingerprint) == (expected.classes, expected.fingerprint)
+    assert tiny.passed_over == (
+        "val/images/odd.png: without a class in val_annotations.txt",
+        "val/images/gone.png: not there, though in val_annotations.txt",
+    )
+    assert tiny.left_out == ("test/ (1 images), as val/ is the test split",)
 
 
 def test_classes_that_read_alike(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +17,18 @@ from kit.runs.training import train
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> tuple[Path, Result]:
     """A cache, and the finished run in it."""
-    cache, before = tmp_path_factory.mktemp("deploy"), os.environ["KIT_CACHE"]
-    os.environ["KIT_CACHE"] = str(cache)
-    try:
+    cache = tmp_path_factory.mktemp("deploy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIT_CACHE", str(cache))
         return cache, train(of("cnn"))
-    finally:
-        os.environ["KIT_CACHE"] = before
 
 
 @pytest.fixture(scope="session")
 def taken(finished, tmp_path_factory) -> Path:
     """The finished run's student, taken home in every format."""
-    before, os.environ["KIT_CACHE"] = os.environ["KIT_CACHE"], str(finished[0])
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIT_CACHE", str(finished[0]))
         return export(finished[1].run.hash, tmp_path_factory.mktemp("home") / "student", tuple(FORMATS)).folder
-    finally:
-        os.environ["KIT_CACHE"] = before
 
 
 @pytest.fixture

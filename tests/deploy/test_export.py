@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -27,6 +28,7 @@ from kit.data.decode import decode_file
 from kit.data.hrsc import generated
 from kit.deploy import FORMATS, Accuracy, alone, export, predict
 from kit.deploy.card import accuracy, network, seen
+from kit.deploy.card import answers as answered
 from kit.deploy.classifier import Classifier
 from kit.errors import KitError
 from kit.models import RESNET_STAGES, ModelSpec
@@ -35,6 +37,7 @@ from kit.networks.view import Outputs, View, normalisation
 from kit.runs.spec import changed
 from kit.runs.store import Result, Stored, find
 from kit.runs.training import train
+from kit.runs.weights import Given, Weights
 from kit.runtime.onednn import PickingConv2d
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,6 +186,23 @@ def test_a_student_of_teachers_was_trained_by_distillation(own_cache, tmp_path):
     assert re.search(rf"^- `big`: cnn \(.*\), {told}$", card, re.M)
 
 
+def test_weights_that_a_network_was_given_are_told(own_cache, tmp_path):
+    trained = train(of("cnn"))
+    weights = Weights.of(trained.folder / "student.safetensors", trained.run.student)
+    given = train(changed(trained.run, weights=weights, recipe=Given()))
+    warm = train(changed(trained.run, weights=weights, seed=3))
+    given_card, warm_card = (
+        (export(each.run.hash, tmp_path / each.run.hash, ("safetensors",)).folder / "README.md").read_text("utf-8")
+        for each in (given, warm)
+    )
+    kept = weights.sha256[:12]
+    assert "\nA classifier of images, whose weights were given to small-teacher-kit.\n" in given_card
+    assert "\nNone: its weights were given.\n" in given_card
+    assert re.search(rf"## Recipe\n\nGiven weights {kept}\.\n\n## How", given_card)
+    assert re.search(rf"## Recipe\n\nFrom weights {kept}, 2 epochs, seed 3\.\n\n1\. hard labels: ", warm_card)
+    assert "\nA classifier of images, trained with small-teacher-kit.\n" in warm_card
+
+
 def test_a_teachers_own_way_to_see_images_is_told_in_words():
     mean, std = torch.tensor([120.0, 100.0, 90.0]), torch.tensor([60.0, 50.0, 70.0])
     classifier = Classifier(nn.Identity(), 8, mean, std, ("cat", "dog"))
@@ -194,6 +214,12 @@ def test_a_teachers_own_way_to_see_images_is_told_in_words():
     ):
         view = View.of((mean, std), normalisation(words), px, outputs)
         assert [*seen(view.model_dump(mode="json"), classifier)] == [*said, "2 of its 1000 classes"]
+        run = SimpleNamespace(description={"student": {"name": "my.py:net", "view": view.model_dump(mode="json")}})
+        told = ", ".join([*said, "2 of its 1000 classes"])
+        assert answered(run, classifier).endswith(
+            f" Between these and the network: {told}. The programs do that, the weights alone do not."
+        )
+    assert "Between" not in answered(SimpleNamespace(description={"student": {"name": "cnn"}}), classifier)
     spec = {
         "name": "my.py:net",
         "classes": 2,

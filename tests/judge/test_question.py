@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from kit.errors import KitError
-from kit.judge.answer import uneven
-from kit.judge.question import Question, lesson
-from kit.paper.plan import Plan, rows
+from kit.judge.question import Question, lesson, seeds_of
+from kit.models import build
+from kit.paper.plan import Plan, papers, rows
 from kit.runs.spec import TEACHERS
 
 ASKED = {"role": "cifar-100", "student": "resnet34", "teacher": "resnet50", "small_teacher": "vgg19", "preset": "smoke"}
@@ -16,10 +17,10 @@ ASKED = {"role": "cifar-100", "student": "resnet34", "teacher": "resnet50", "sma
 
 def test_with_table_2s_networks_the_rows_are_table_2s_runs():
     asked = Question(**ASKED, temperature=5, seeds=2).rows()
-    procedures = [("hard labels", "no teacher"), ("T=5", "hinton"), ("adaptive", "big teacher only")]
-    paper = rows(
-        Plan.of("smoke"), [*procedures, ("adaptive", "three steps")], 2, "cifar-100", "resnet34", "resnet50", "vgg19"
+    procedures = papers(
+        ("hard labels", "no teacher"), ("T=5", "hinton"), ("adaptive", "big teacher only"), ("adaptive", "three steps")
     )
+    paper = rows(Plan.of("smoke"), procedures, 2, "cifar-100", "resnet34", "resnet50", "vgg19")
     assert asked == paper
     assert [run.seed for run in asked[0].runs] == [0, 1]
     assert [run.teachers["big"].seed for run in asked[1].runs] == [TEACHERS, TEACHERS + 1]
@@ -48,7 +49,9 @@ def test_beside_networks_of_ones_own_it_is_said_that_the_small_teacher_is_the_ki
 
 def test_without_a_small_teacher_there_is_no_row_of_one():
     for word in (None, "none"):
-        found = Question(preset="smoke", small_teacher=word).rows()
+        question = Question(preset="smoke", small_teacher=word)
+        assert question.command() == "python -m kit judge --small-teacher none --preset smoke"
+        found = question.rows()
         assert [row.label for row in found] == ["hard labels", "T=4", "adaptive"]
         assert not any("small" in run.teachers for row in found for run in row.runs)
 
@@ -72,6 +75,21 @@ def test_a_row_is_one_line_for_train_and_the_question_one_for_judge():
     line = question.settings(method, 1).command()
     wanted = "--student cnn --role cifar-10 --teacher vgg16 --temperature 2 --reading hinton --width 2 --seed 1"
     assert line == f"python -m kit train {wanted} --preset smoke --source embedded"
+
+
+def test_which_teachers_all_seeds_share_is_said(tmp_path, own_cache):
+    """A teacher that is given is the same for all, while another is trained for each."""
+    for name in ("cnn", "vgg16"):
+        torch.save(build(name, 10, width=4, stem="small").state_dict(), tmp_path / f"{name}.pth")
+    big, small = {"teacher_weights": f"{tmp_path}/vgg16.pth"}, {"small_teacher_weights": f"{tmp_path}/cnn.pth"}
+    for given, said in (
+        ({}, "each with its own teachers"),
+        (big, "all with the same big teacher, each with its own small teacher"),
+        (small, "all with the same small teacher, each with its own big teacher"),
+        (big | small, "all with the same teachers"),
+        (big | {"small_teacher": "none"}, "all with the same teachers"),
+    ):
+        assert seeds_of(Question(preset="smoke", seeds=2, **given).rows()) == f"2 seeds, {said}"
 
 
 def test_two_teach_and_one_teaches():
@@ -101,6 +119,7 @@ def test_a_row_has_those_options_alone_that_change_it():
         ({"small_teacher": "tiny"}, "model 'tiny'"),
         ({"small_teacher": ""}, "small_teacher"),
         ({"small_teacher": "none", "small_teacher_weights": "s.pth"}, "--small-teacher-weights 's.pth' is not allowed"),
+        ({"source": "real"}, "--source 'real' is not allowed; allowed: 'auto', as neither --data nor --role"),
         ({"recipe": "crd", "reading": "printed"}, "--reading 'printed' is not allowed; allowed: 'hinton', as recipe"),
         ({"width": 0}, "width"),
         ({"role": "mnist"}, "role 'mnist'"),
@@ -113,7 +132,3 @@ def test_a_row_has_those_options_alone_that_change_it():
 def test_what_is_not_allowed_is_refused_by_name(asked, said):
     with pytest.raises((KitError, ValidationError), match=said):
         Question(**{"preset": "smoke"} | asked).rows()
-
-
-def test_uneven_classes_are_said():
-    assert uneven(Plan.of("smoke").data("cifar-10").load()) == []

@@ -7,6 +7,7 @@ import gc
 import html
 import io
 import json
+import math
 import random
 import shlex
 import sys
@@ -23,9 +24,13 @@ from foreign_networks import own_file
 from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import Field, create_model
+from torch import nn
 
 from kit.__main__ import main
+from kit.cam.heat_maps import maps
 from kit.errors import KitError
+from kit.live import lane as lanes
+from kit.live import session as sessions
 from kit.live import snapshot
 from kit.live.cockpit import NONE, cockpit, sentence
 from kit.live.lane import slider
@@ -482,6 +487,35 @@ def test_attention_is_drawn_beside_and_disturbs_nothing(opened):
     trained = train(run).student().state_dict()
     ours = session._training.student.state_dict()
     assert all((ours[name] == trained[name]).all() for name in ours)
+
+
+def test_a_teachers_attention_is_drawn_once_an_image(opened, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lanes, "maps", lambda network, *args: asked.append(network) or maps(network, *args))
+    monkeypatch.setattr(lanes, "ATTENDING", math.inf)  # as often as may be
+    for module in (lanes, sys.modules["kit.live.cockpit"]):
+        monkeypatch.setattr(module, "ATTENTION", -1.0)
+    monkeypatch.setattr(sessions, "SKETCHING", 0.0)
+    one = opened()
+    lane = one.lanes[0]
+
+    def attended() -> list[nn.Module]:
+        """Draws until nothing is left to be drawn; gives the networks of which maps were made since it last did."""
+        one._draw_networks()
+        wait(lambda: one._draw_networks() or lane._attending is None)
+        made = [*asked]
+        asked.clear()
+        return made
+
+    teacher, student = attended()
+    shown = [eye.value for eye in lane.eyes]
+    one.step()
+    phase(one, "paused")
+    assert attended() == [student] and [eye.value for eye in lane.eyes][:2] == shown[:2]
+    one.image.value = 1
+    wait(lambda: lane.session.state.look.image == 1)
+    assert attended() == [teacher, student]
+    assert all(eye.value != before for eye, before in zip(lane.eyes, shown, strict=True))
 
 
 def state(n: int, **changes) -> State:

@@ -343,9 +343,10 @@ def test_a_search_is_repeated_from_its_seed_and_read_from_the_cache(setting):
     place.write_text(json.dumps(content | {"policy_seconds": 0}))
     with pytest.raises(KitError, match="does not match its checksum; remove the file to search anew"):
         recall(student_search.search(setting, seed=11))
-    place.write_text("{")
-    with pytest.raises(KitError, match="remove the file"):
-        recall(student_search.search(setting, seed=11))
+    for text in ("{", "[]"):
+        place.write_text(text)
+        with pytest.raises(KitError, match="remove the file"):
+            recall(student_search.search(setting, seed=11))
     place.unlink()
 
 

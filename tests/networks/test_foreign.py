@@ -61,6 +61,7 @@ NETWORKS = {
     "OWN:tiny": Foreign({"depth": 2, "drop": 0.3}),
     "OWN:Tied": Foreign(formats=DEFAULT),
     "OWN:Picky": Foreign(formats=DEFAULT),
+    "OWN:Keeps": Foreign(formats=DEFAULT),
     "OWN:flat": Foreign(
         formats=DEFAULT, refused={"cam": "has no convolution; allowed: a network with at least one nn.Conv2d"}
     ),

@@ -157,6 +157,10 @@ REFUSED = {
     "OWN:Unsteady": "or by chance; allowed: logits of each image alone",
     "OWN:Vector": "gives (2, 3) in training mode for images (2, 3, 16, 16); allowed: logits (2, 10)",
     "OWN:Nan": "gives logits that are not finite numbers in training mode",
+    "OWN:doubled": "raised RuntimeError: Input type (float) and bias type (double) should be the same",
+    "OWN:shared": "has the same parameters in each build; allowed: made in the function",
+    "OWN:InPlace": "changes its images in training mode, which others see; allowed: x = x - 1, not x -= 1",
+    "OWN:Growing": "has other parameters or buffers after a pass; allowed: all made at first",
     "OWN:Lazy": "'net.1.weight' of its state has no shape before the first images",
     "OWN:frozen": "has no parameter that can be trained",
     "OWN:complex_valued": "has complex parameters; allowed: real ones",
@@ -178,6 +182,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(name, own, capsys):
     assert message.startswith(f"network '{name.replace('OWN', str(own))}'")
     assert REFUSED[name] in message
     assert capsys.readouterr().out == ""  # what it prints is not the command's output
+    assert torch.get_default_dtype() is torch.float32
 
 
 def test_a_network_of_two_outputs_may_have_one_by_its_arguments():

@@ -13,8 +13,10 @@ from small_runs import labelled
 
 from kit.paper import claims, headlines, printed, table1, table2, table3, table4
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gain, judged, saving, t_interval, verdict
-from kit.paper.plan import Row, collect
+from kit.paper.plan import Plan, collect
 from kit.runs.store import Failure, find
+from kit.show import paper_figures
+from kit.show.explore import explore
 
 # ---- intervals -------------------------------------------------------------------------------------------------------
 
@@ -320,20 +322,8 @@ def test_table_2_says_failed_runs_apart():
     assert set(judged[~of_failed]["verdict"]) == {HOLDS}
 
 
-def test_a_table_of_failures_is_still_a_table(plan_of_two=("T=5", "printed")):
-    from kit.paper.plan import Plan
-
-    plan = Plan.of("smoke")
-    run = plan.teacher("cnn", "cifar-10")
-    frame = collect([Row(*plan_of_two, (run,))], {run: Failure(run, "the loss is not a finite number at step 3", 3)})
-    assert frame["status"].tolist() == ["diverged: the loss is not a finite number at step 3"]
-
-
 @pytest.mark.parametrize("table", [table1, table2, table3])
 def test_tables_and_pictures_of_failures_alone_say_so(table):
-    from kit.paper.plan import Plan
-    from kit.show import paper_figures
-
     plan = Plan.of("smoke")
     rows = table.table(plan, 2)
     heir = "its teacher (CNN on cifar-10, seed 0) did not finish: the loss is not a finite number at step 3"
@@ -351,9 +341,6 @@ def test_tables_and_pictures_of_failures_alone_say_so(table):
 
 
 def test_curves_of_failures_alone_say_so():
-    from kit.paper.plan import Plan
-    from kit.show import paper_figures
-
     plan = Plan.of("smoke")
     rows = table3.rates(plan)
     results = {run: Failure(run, "the loss is not a finite number at step 3", 3) for row in rows for run in row.runs}
@@ -368,10 +355,6 @@ def test_curves_of_failures_alone_say_so():
 
 
 def test_curves_and_their_numbers_are_of_the_runs_that_finished(own_cache, monkeypatch):
-    from kit.paper.plan import Plan
-    from kit.show import paper_figures
-    from kit.show.explore import explore
-
     monkeypatch.setattr(made_cache, "DIVERGING", 0.0)
     plan = Plan.of("smoke")
     row = table2.table(plan, 2)[-1]

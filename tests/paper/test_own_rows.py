@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import made_cache
@@ -13,6 +14,7 @@ from caches import new_cache
 from made_cache import make_all
 
 from kit import recipe
+from kit.beyond import table5, table6
 from kit.errors import KitError
 from kit.paper import printed, table2, table3
 from kit.paper.plan import Plan, runs_of
@@ -86,8 +88,9 @@ def test_it_stands_in_every_configuration_of_table_3():
     assert table3.printed(table3.title(some[0]), *MINE) is None
 
 
-def test_a_name_of_the_papers_is_refused():
-    taken = {("T=5", "printed"): lambda epochs: recipe.eq1(5)}
-    for table in (table2, table3):
-        with pytest.raises(KitError, match=r"procedure 'T=5, printed' is one of the paper's; allowed: another"):
-            table.table(Plan.of("smoke"), 1, own=taken)
+@pytest.mark.parametrize("table", [table2, table3, table5, table6])
+def test_a_name_of_the_tables_is_refused(table):
+    """Else its runs would stand, and be judged, under the name of another procedure."""
+    for label, reading in table.PROCEDURES:
+        with pytest.raises(KitError, match=re.escape(f"'{label}, {reading}' is one of the table's; allowed: another")):
+            table.table(Plan.of("smoke"), 1, own={(label, reading): lambda epochs: recipe.eq1(5)})

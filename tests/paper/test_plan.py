@@ -71,6 +71,11 @@ HARD = PROCEDURES["hard labels", "no teacher"]
         (lambda: Plan.of("smoke").student("vgg17", "cifar-10", HARD, "cnn"), "model 'vgg17' is not known; allowed: "),
         (lambda: Plan.of("smoke", folder="~/nowhere").data("cifar-10"), "nowhere' is not there; allowed: an existing "),
         (
+            lambda: table2.table(Plan.of("smoke"), 0),
+            "0 seeds from 0 on are not allowed; allowed: a whole number from 1",
+        ),
+        (lambda: table1.table(Plan.of("smoke", first_seed=-1), 2), "2 seeds from -1 on are not allowed; allowed: "),
+        (
             lambda: train_all([Plan.of("smoke").teacher("cnn", "cifar-10")], jobs=0),
             "jobs 0 is not allowed; allowed: a whole number from 1 up",
         ),

@@ -134,6 +134,7 @@ LAYOUTS = {
     "timm": lambda state: {"epoch": 1, "arch": "x", "state_dict": state, "args": argparse.Namespace(lr=0.1),
                            "version": 2, "metric": 71.5},
     "timm, averaged": lambda state: {"state_dict": {k: v + 1 for k, v in state.items()}, "state_dict_ema": state},
+    "timm, no average": lambda state: {"state_dict_ema": {}, "model_ema": None, "model": state},
     "net": lambda state: {"net": state, "acc": 93.1, "epoch": 9},
     "model_state": lambda state: {"model_state": state, "cfg": {"lr": 0.1}},
     "data parallel": lambda state: {"state_dict": prefixed("module.", state)},

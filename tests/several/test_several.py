@@ -270,6 +270,7 @@ def test_who_is_cold_graduates_and_who_is_left_goes_on():
     assert policy.steered(t) == t and policy.model_copy(update={"k": 2.0}).steered(t) == {"a": 1.9, "b": 2.0, "c": 2.0}
     end = dict.fromkeys(NAMES, 1.5)
     assert policy.is_cold(end) and policy.used(end) == dict.fromkeys(NAMES, 1.0)
+    assert OneAtATime(rate=1.0).used(t) == {"b": 7.0} and OneAtATime(rate=1.0).used(end) == {"c": 1.0}
 
 
 # ---- trainings -----------------------------------------------------------------------------------------------------
@@ -313,6 +314,15 @@ def test_one_teacher_at_a_time_is_the_papers_sequence_bit_for_bit(rate, ended, t
             assert repr([row[column] for row in training.steps()]) == repr([row[column] for row in paper.steps()])
         assert training.spent.teacher_images == paper.spent.teacher_images
     assert history(ours) == history(again)
+
+
+def test_the_last_of_one_at_a_time_teaches_to_the_end_where_no_stage_comes_after(teachers):
+    soft = several(("small", "big"), Weighted(), OneAtATime(rate=60.0, normalised=False, turns=(0.5,)))
+    ours = trained((soft,), teachers, epochs=10).run()
+    small, big = three_steps(10, 60.0, soft_ends=(0.5, 0.8)).stages[:2]
+    paper = trained((small, big.model_copy(update={"until": 1})), teachers, epochs=10).run()
+    assert ours.steps()[-1]["t_used"] == 1 and [record.ended_by for record in paper.stages] == ["temperature", "budget"]
+    assert same_weights(ours.student, paper.student)
 
 
 def test_a_graduate_is_not_asked_any_more(teachers):
@@ -374,6 +384,11 @@ def test_a_stage_of_several_has_two_or_more_each_once(teachers):
         several(teachers, Weighted(), Fixed(T=4))
 
 
+def test_one_teachers_name_is_no_list_of_letters():
+    with pytest.raises(KitError, match="teachers big are not allowed; allowed: two or more, each once"):
+        several("big", Weighted(), Fixed(T=4))
+
+
 def test_weights_by_labels_need_a_loss_with_labels():
     with pytest.raises(ValidationError, match="weights 'confidence' need labels, which a loss of alpha 1 does"):
         Weighted(weights=Confidence())
@@ -393,7 +408,9 @@ def test_a_temperature_of_other_weights_than_the_loss_has_is_refused(objective, 
     several(("small", "big"), objective, Together(rate=1.0, weights=has))
 
 
-@pytest.mark.parametrize("temperature", [Graduation(rate=1.0), OneAtATime(rate=1.0)], ids=lambda policy: policy.kind)
+@pytest.mark.parametrize(
+    "temperature", [Graduation(rate=1.0), OneAtATime(rate=1.0), Together(rate=1.0, level=True)], ids=lambda t: t.kind
+)
 def test_averages_with_one_temperature_a_teacher_are_refused_before_they_begin_to_differ(temperature):
     with pytest.raises(KitError, match=f"^temperature '{temperature.kind}' is not allowed with loss 'averaged'; "):
         several(("small", "big"), Averaged(), temperature)

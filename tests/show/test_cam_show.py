@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawn_texts import cut, drawn_texts
 from foreign_networks import FILE, own_file
 from foreign_networks import named as named_spec
 from matplotlib.text import Text
@@ -58,23 +59,6 @@ def grid():
     return plan, rows, *cam_figures.look(rows, train_all(runs_of(rows), show_progress=False))
 
 
-def inside(figure) -> bool:
-    """Whether all text that is drawn lies on the canvas; an axis also holds ticks beyond its limits, which are not."""
-    figure.draw_without_rendering()
-    beyond = {
-        label
-        for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        for tick in axis.get_major_ticks()
-        for label in (tick.label1, tick.label2)
-        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-    }
-    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and text not in beyond]
-    boxes = [text.get_window_extent() for text in texts]
-    wide, high = figure.bbox.width, figure.bbox.height
-    return all(box.x0 >= -1 and box.y0 >= -1 and box.x1 <= wide + 1 and box.y1 <= high + 1 for box in boxes)
-
-
 def test_the_grid_has_a_picture_for_every_image_and_network(grid):
     plan, rows, scenes, subjects, frame = grid
     chosen = figure2.shown(frame, drawn=2, extremes=1)
@@ -87,7 +71,7 @@ def test_the_grid_has_a_picture_for_every_image_and_network(grid):
     line = frame[(frame["temperature"] == "T=5") & (frame["image"] == first)].iloc[0]
     expected = "empty map" if line["empty"] else f"{100 * line['energy_mask']:.0f} %"
     assert f"{expected} {'✓' if line['correct'] else '✗'}" in texts
-    assert inside(figure)
+    assert not cut(figure, drawn_texts(figure))
 
 
 def tables(frame, plan, rows) -> list:
@@ -103,7 +87,8 @@ def tables(frame, plan, rows) -> list:
 def test_tables_of_scores_keep_their_text_inside(grid):
     plan, rows, _, _, frame = grid
     for table in tables(frame, plan, rows):
-        assert inside(table.picture())
+        picture = table.picture()
+        assert not cut(picture, drawn_texts(picture))
 
 
 def test_without_segmentations_and_marks_no_word_is_said_of_hulls_and_shortcuts(grid):
@@ -134,6 +119,15 @@ def test_of_a_role_without_regions_no_word_is_said_of_any(grid):
         assert not re.search("hull|outlined|energy|image, box", words), words
 
 
+def test_where_no_student_at_a_fixed_t_finished_the_tables_are_there(grid):
+    plan, rows, _, _, frame = grid
+    lost = frame[~frame["temperature"].isin(["T=5", "T=20"])]
+    _, _, against, *_ = drawn = tables(lost, plan, rows)
+    assert "no student at a fixed T finished" in against.html
+    for table in drawn:
+        table.picture()
+
+
 # ---- the widget ------------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +155,27 @@ def test_every_control_redraws_and_the_slider_computes_nothing(grid):
     computed = explorer.computed
     explorer.image.value = 5
     assert explorer.picture.value == seen and explorer.computed == computed  # kept
+
+
+def test_what_has_no_map_is_said_beside_the_image(grid):
+    class Branched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Conv2d(3, 13, 3), nn.Conv2d(3, 2, 3)
+
+        def forward(self, x):
+            self.idle(x)
+            return self.used(x).mean((2, 3))
+
+    _, _, scenes, _, _ = grid
+    explorer = cam_explorer({"own": Branched()}, scenes, [0])
+    explorer.blend.value = 0.0
+    image = explorer.picture.value
+    explorer.blend.value = 1.0
+    assert explorer.picture.value != image
+    explorer.layer.value = "idle"
+    assert "layer &#x27;idle&#x27; has no part in the logits" in explorer.numbers.value
+    assert explorer.picture.value == image  # alone
 
 
 # ---- python -m kit cam -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawn_texts import cut, drawn_texts
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -293,24 +294,6 @@ def test_notebook_picture_is_sharp_and_described():
 # -- figures ----------------------------------------------------------------------------------------------------------
 
 
-def drawn_texts(figure: Figure) -> list[tuple[str, tuple[float, float, float, float]]]:
-    """Every text that reaches the canvas, with its box in px at the figure's dpi."""
-    seen = {}  # by text artist: saving goes over the figure more than once
-    original = Text.draw
-
-    def recorded(self, renderer):
-        if self.get_visible() and self.get_text().strip():
-            seen[id(self)] = (self.get_text(), self.get_window_extent(renderer).extents)
-        return original(self, renderer)
-
-    Text.draw = recorded
-    try:
-        png_bytes(figure)
-    finally:
-        Text.draw = original
-    return list(seen.values())
-
-
 def frame_of_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
     rng = np.random.default_rng(0)
     rows = [
@@ -406,11 +389,7 @@ def test_all_text_is_inside_the_canvas_and_none_overlaps(figures: dict[str, Figu
     for name, figure in figures.items():
         texts = drawn_texts(figure)
         assert any(text.startswith("cifar-100 role") for text, _ in texts), f"{name}: no caption"
-        width, height = figure.bbox.size
-        for text, (left, bottom, right, top) in texts:
-            assert -0.5 <= left and right <= width + 0.5 and -0.5 <= bottom and top <= height + 0.5, (
-                f"{name}: {text!r} is cut"
-            )
+        assert not cut(figure, texts), name
         for (one, a), (two, b) in combinations(texts, 2):
             across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
             assert across <= 1 or down <= 2, f"{name}: {one!r} and {two!r} overlap"
@@ -466,6 +445,16 @@ def test_a_trace_ends_where_its_last_step_left_the_temperature():
     assert plots.traced(under_way).equals(under_way.steps)
 
 
+def test_stages_of_the_same_name_are_told_apart():
+    """Where the first has ended is in the record of its steps: 24 of 39 that are called alike."""
+    run = fake_run("adaptive")
+    run.steps["stage"] = run.steps["stage"].replace("big teacher", "small teacher")
+    spans = [(span["name"], span["first"], span["last"], span["t_end"]) for span in plots.stage_spans(run)]
+    assert spans[:2] == [("small teacher", 0, 23, 1.0), ("small teacher", 24, 38, 2.25)]
+    lines = [line.get_xydata().tolist() for line in plots.temperature_trace(run).axes[0].lines]
+    assert [24, 1] in [line[-1] for line in lines] and [24, 20] in [line[0] for line in lines]
+
+
 @pytest.mark.parametrize("values", [[25.0, 25.0], [25.0, 25.0 + 1e-9], [0.0], [1.0, 1.0001], [0.5, 60.0]])
 def test_dots_that_are_all_alike_have_a_scale_without_an_offset(values):
     df = pd.DataFrame({"row": [f"row {i}" for i in range(len(values))], "top1": [[value] for value in values]})
@@ -481,8 +470,6 @@ def test_comparison_shows_ours_beside_the_papers(figures: dict[str, Figure]):
     texts = [text for text, _ in drawn_texts(figures["comparison"])]
     assert tables.with_interval(rows["top1"][5]) in texts and "95.32" in texts
     assert texts.count("ResNet-34") == 1 and texts.count("adaptive") == 2  # repeats left of the last column are blank
-    with pytest.raises(KitError, match="paper has 1 rows and df 12"):
-        table_pictures.compare_table(rows, ["temperature"], [], pd.DataFrame({"top1": [1.0]}))
 
 
 def test_a_glance_shows_each_claim_where_its_verdict_is():
@@ -517,6 +504,8 @@ def test_a_glance_at_one_seed_says_so():
 def test_contact_sheet_refuses_what_is_no_image():
     with pytest.raises(KitError, match="allowed: \\(N, H, W, 3\\) uint8"):
         pages.contact_sheet(np.zeros((3, 8, 8, 3)))
+    with pytest.raises(KitError, match="1 titles do not go with 3 images; allowed: one for each"):
+        pages.contact_sheet(np.zeros((3, 8, 8, 3), np.uint8), ["a"])
 
 
 @pytest.mark.parametrize("true", [0, 7, 11])
@@ -564,6 +553,29 @@ def test_gradient_panel_has_the_closed_form():
     assert (panel.mismatch[i], panel.spread[i]) == pytest.approx((t * float(terms.mismatch), t * float(terms.spread)))
     slope = np.gradient(panel.loss, np.log(panel.t))  # ∂L_D/∂log t, by differences
     assert slope[1:-1] == pytest.approx((panel.mismatch + panel.spread)[1:-1], abs=0.02)
+
+
+FRAME = pd.DataFrame({"rate": [1.0], "top1": [[0.5]]})
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (lambda: plots.accuracy_curves({}), "no run to draw"),
+        (lambda: plots.accuracy_curves({"adaptive": []}), "no run to draw; allowed: at least one for each label"),
+        (lambda: plots.accuracy_curves({"T=5": [fake_run("T=5")]}, "test_top5"), "metric 'train_top5' is not known"),
+        (lambda: plots.temperature_trace([]), "no run to draw"),
+        (lambda: plots.sensitivity(FRAME, "rate", "acc"), "column 'acc' is not known; allowed: rate, top1"),
+        (lambda: html_tables.plain_table(FRAME, merge=["role"]), "column 'role' is not known; allowed: rate, top1"),
+        (
+            lambda: table_pictures.compare_table(FRAME, ["rate"], [table_pictures.Measure("acc", "Top-1 %")]),
+            "column 'acc' is not known; allowed: rate, top1",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(draw, said):
+    with pytest.raises(KitError, match=said):
+        draw()
 
 
 # -- the explorer -----------------------------------------------------------------------------------------------------

@@ -65,15 +65,12 @@ def hull_mask(scene: Scene, ship: Ship, segmentation: np.ndarray | None) -> tupl
     """Returns the ship's pixels, bool (H, W), and whether they are a segmentation's; else they are its oriented box."""
     width, height = scene.size
     if segmentation is not None and ship.seg_color is not None:
-        if segmentation.ndim == 2 and len(ship.seg_color) == 1:
-            mask = segmentation == ship.seg_color[0]
-        elif segmentation.ndim == 3 and len(ship.seg_color) == 3:
-            mask = (segmentation == np.array(ship.seg_color)).all(-1)
-        else:
-            mask = np.zeros((height, width), dtype=bool)
-        xmin, ymin, xmax, ymax = ship.box  # colours may be a class's, and so be shared by ships
-        mask[: math.floor(ymin)] = mask[math.ceil(ymax) :] = False
-        mask[:, : math.floor(xmin)] = mask[:, math.ceil(xmax) :] = False
-        if mask.any():
-            return mask, True
+        levels, colour = np.atleast_3d(segmentation), np.array(ship.seg_color)  # (H, W, 1) or (H, W, 3)
+        if levels.shape[-1] == len(colour):
+            mask = (levels == colour).all(-1)
+            xmin, ymin, xmax, ymax = ship.box  # colours may be a class's, and so be shared by ships
+            mask[: math.floor(ymin)] = mask[math.ceil(ymax) :] = False
+            mask[:, : math.floor(xmin)] = mask[:, math.ceil(xmax) :] = False
+            if mask.any():
+                return mask, True
     return ship.mbox.covers(np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5), False

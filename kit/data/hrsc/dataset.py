@@ -97,19 +97,20 @@ def hrsc_dataset(
         )
 
     available = len(train), len(test)
-    train, test = (
-        _chosen(half, per_class, class_ids) for half, per_class in ((train, train_per_class), (test, test_per_class))
-    )
-    train_half, _ = _rendered("training", train, class_ids, px, damage)
-    test_half, seen = _rendered("test", test, class_ids, px, damage)
+    rendered = []
+    for half, examples, per_class in (("training", train, train_per_class), ("test", test, test_per_class)):
+        chosen = _chosen(examples, per_class, class_ids)
+        rendered.append(_rendered(f"chosen {half}" if per_class else half, chosen, class_ids, px, damage))
+    (train_half, _), (test_half, seen) = rendered
     scored = _scored(seen, px, damage)
     left_out = [
-        f"{count} {half} ships: labelled {CLASSES[class_id].name!r}, which is no {level}"
+        f"{half} ships labelled {CLASSES[class_id].name!r}, which is no {level}: {count}"
         for half, counts in (("training", coarse), ("test", coarse_test))
         for class_id, count in sorted(counts.items())
     ]
     left_out += [
-        f"{count} test ships: no training ship is a {CLASSES[class_id].name!r}" for class_id, count in unknown.items()
+        f"test ships labelled {CLASSES[class_id].name!r}, as no training ship is: {count}"
+        for class_id, count in unknown.items()
     ]
     embedded = (root / MARK).is_file()
     return in_memory(

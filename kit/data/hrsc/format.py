@@ -42,46 +42,28 @@ class ShipClass(NamedTuple):
     name: str
 
 
-def _class_table() -> dict[int, ShipClass]:
-    """The 31 classes of sysdata.xml by Class_ID; 100000021 and 100000023 do not exist."""
-    ship, carrier, warcraft, merchant = (100000001, 100000002, 100000003, 100000004)
-    rows = [
-        (1, None, 0, "ship"),
-        (2, ship, 1, "aircraft carrier"),
-        (3, ship, 1, "warcraft"),
-        (4, ship, 1, "merchant ship"),
-        (5, carrier, 2, "Nimitz"),
-        (6, carrier, 2, "Enterprise"),
-        (7, warcraft, 2, "Arleigh Burke"),
-        (8, warcraft, 2, "WhidbeyIsland"),
-        (9, warcraft, 2, "Perry"),
-        (10, warcraft, 2, "Sanantonio"),
-        (11, warcraft, 2, "Ticonderoga"),
-        (12, carrier, 2, "Kitty Hawk"),
-        (13, carrier, 2, "Kuznetsov"),
-        (14, warcraft, 2, "Abukuma"),
-        (15, warcraft, 2, "Austen"),
-        (16, carrier, 2, "Tarawa"),
-        (17, warcraft, 2, "Blue Ridge"),
-        (18, merchant, 2, "Container"),
-        (19, warcraft, 2, "OXo|--)"),
-        (20, merchant, 2, "Car carrier([]==[])"),
-        (22, merchant, 2, "Hovercraft"),
-        (24, merchant, 2, "yacht"),
-        (25, merchant, 2, "CntShip(_|.--.--|_]="),
-        (26, merchant, 2, "Cruise"),
-        (27, ship, 1, "submarine"),
-        (28, warcraft, 2, "lute"),
-        (29, warcraft, 2, "Medical"),
-        (30, merchant, 2, "Car carrier(======|"),
-        (31, carrier, 2, "Ford-class"),
-        (32, carrier, 2, "Midway-class"),
-        (33, carrier, 2, "Invincible-class"),
-    ]
-    return {100000000 + n: ShipClass(100000000 + n, parent, layer, name) for n, parent, layer, name in rows}
-
-
-CLASSES = _class_table()
+FIRST = 100000000  # a Class_ID is this and the number of its class
+KINDS = {  # by a class's number those of its children, and their names; 21 and 23 do not exist
+    1: {2: "aircraft carrier", 3: "warcraft", 4: "merchant ship", 27: "submarine"},
+    2: {
+        5: "Nimitz", 6: "Enterprise", 12: "Kitty Hawk", 13: "Kuznetsov", 16: "Tarawa", 31: "Ford-class",
+        32: "Midway-class", 33: "Invincible-class",
+    },
+    3: {
+        7: "Arleigh Burke", 8: "WhidbeyIsland", 9: "Perry", 10: "Sanantonio", 11: "Ticonderoga", 14: "Abukuma",
+        15: "Austen", 17: "Blue Ridge", 19: "OXo|--)", 28: "lute", 29: "Medical",
+    },
+    4: {
+        18: "Container", 20: "Car carrier([]==[])", 22: "Hovercraft", 24: "yacht", 25: "CntShip(_|.--.--|_]=",
+        26: "Cruise", 30: "Car carrier(======|",
+    },
+}  # fmt: skip
+_CHILDREN = (
+    ShipClass(FIRST + number, FIRST + parent, 1 if parent == 1 else 2, name)
+    for parent, children in KINDS.items()
+    for number, name in children.items()
+)
+CLASSES = {row.class_id: row for row in sorted([ShipClass(FIRST + 1, None, 0, "ship"), *_CHILDREN])}  # sysdata.xml's 31
 _PARENTS = {row.parent for row in CLASSES.values()}
 
 
@@ -288,7 +270,6 @@ class HrscTree:
     Train and Test.
     """
 
-    root: Path
     train: tuple[tuple[Path, str], ...]
     test: tuple[tuple[Path, str], ...]
 
@@ -333,7 +314,7 @@ def open_tree(root: Path) -> HrscTree:
         )
     if shared := {image_id for _, image_id in train} & {image_id for _, image_id in test}:
         raise KitError(f"{root}: image {min(shared)!r} is in the training and in the test split; allowed: one of them")
-    return HrscTree(root, tuple(train), tuple(test))
+    return HrscTree(tuple(train), tuple(test))
 
 
 def _image_ids(path: Path) -> list[str]:

@@ -62,23 +62,15 @@ def write_tree(folder: str | Path, plan: TreePlan = PLAN) -> None:
         _write_xml(full / "Annotations" / f"{image_id}.xml", _annotation(image_id, scene))
     _write_xml(full / "sysdata.xml", _system_data())
 
-    validation = ids[plan.train_scenes * 3 // 4 : plan.train_scenes]
-    trainval, test = ids[: plan.train_scenes], ids[plan.train_scenes :]
-    lists = {
-        "train": trainval[: len(trainval) - len(validation)],
-        "val": validation,
-        "trainval": trainval,
-        "test": test,
-    }
+    end, val = plan.train_scenes, plan.train_scenes * 3 // 4
+    lists = {"train": ids[:val], "val": ids[val:end], "trainval": ids[:end], "test": ids[end:]}
     for name, members in lists.items():
-        (folder / "ImageSets" / f"{name}.txt").write_text(
-            "".join(f"{m}\n" for m in members), encoding="utf-8", newline="\n"
-        )
+        (folder / "ImageSets" / f"{name}.txt").write_bytes("".join(f"{member}\n" for member in members).encode())
 
 
 def _write_xml(path: Path, root: ElementTree.Element) -> None:
     ElementTree.indent(root)
-    path.write_text(ElementTree.tostring(root, encoding="unicode") + "\n", encoding="utf-8", newline="\n")
+    path.write_bytes(f"{ElementTree.tostring(root, encoding='unicode')}\n".encode())
 
 
 def _add(parent: ElementTree.Element, **fields: object) -> ElementTree.Element:

@@ -95,12 +95,9 @@ def coast(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     height, width = shape = picture.shape[1:]
     side, share = rng.uniform(0, 2 * math.pi), rng.uniform(0.26, 0.36)
     x, y = np.arange(width) - width / 2, np.arange(height)[:, None] - height / 2
-    inland = (
-        x * math.cos(side) + y * math.sin(side) - share * (width * abs(math.cos(side)) + height * abs(math.sin(side)))
-    )
-    inland = (
-        inland + 12 * random_field(rng, shape, 60) + 4 * random_field(rng, shape, 18)
-    )  # pixels from the water's edge
+    cos, sin = math.cos(side), math.sin(side)
+    inland = x * cos + y * sin - share * (width * abs(cos) + height * abs(sin))  # pixels from the water's edge
+    inland = inland + 12 * random_field(rng, shape, 60) + 4 * random_field(rng, shape, 18)
     woods, fields, grain = random_field(rng, shape, 14), random_field(rng, shape, 40), random_field(rng, shape, 2.5)
     green, earth = rgb(70, 86, 54), rgb(142, 128, 98)
     land = green + (earth - green) * np.clip(0.5 + fields, 0, 1) - 16 * np.clip(woods, 0, 1.5)

@@ -54,8 +54,8 @@ def test_crops_labels_and_boxes_are_exact(tree):
     assert (data.masks[1] == upright).all()
     assert data.skipped == ()
     assert data.left_out == (
-        "1 training ships: labelled 'warcraft', which is no type",
-        "1 test ships: no training ship is a 'Container'",
+        "training ships labelled 'warcraft', which is no type: 1",
+        "test ships labelled 'Container', as no training ship is: 1",
     )
 
 
@@ -172,6 +172,8 @@ def test_damaged_files_are_skipped_named_and_fatal_when_strict(tree, monkeypatch
     assert caught.value.path == xml
 
     lost = r"every training image of 'Arleigh Burke', 'Nimitz', 'submarine' is damaged, first .*100000001\.bmp: is no"
+    with pytest.raises(KitError, match="every chosen training image of 'Arleigh Burke', "):
+        hrsc_dataset(tree, 16, train_per_class=1)
     with pytest.raises(KitError, match=lost):
         hrsc_dataset(tree, 16)
     Image.fromarray(picture(3)).save(full / "AllImages" / "100000003.bmp")
