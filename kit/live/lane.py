@@ -298,7 +298,7 @@ def slider(policy: Policy, field: str) -> widgets.FloatSlider:
     low = low if math.isfinite(low) else min(0.0, 2 * value)
     high = high if math.isfinite(high) else max(0.0, 2 * value)
     high = high if high > low else low + 1
-    step = (high - low) / 100  # away from a limit that is not allowed itself
+    step = 1.0 if limits.whole else (high - low) / 100  # away from a limit that is not allowed itself
     first = low if limits.allow(low) else min(low + step, value)
     last = high if limits.allow(high) else max(high - step, value)
     return widgets.FloatSlider(value=value, min=first, max=last, step=step, description=field, readout_format=".4",
