@@ -24,6 +24,8 @@ from kit.runtime.environment import variables
 # It logs each notebook, and warns of parameters that `kit.figures` has already checked.
 logging.getLogger("papermill").setLevel(logging.ERROR)
 
+STARTS = 3  # of a kernel
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -49,17 +51,7 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
         drawing.scratch.mkdir()
         try:
             with variables(kernels | drawing.told):
-                papermill.execute_notebook(
-                    str(path),
-                    str(drawing.executed),
-                    parameters={**drawing.parameters, "out": str(drawing.scratch)},
-                    cwd=str(path.parent),
-                    progress_bar=False,
-                    kernel_name=NATIVE_KERNEL_NAME,
-                    kernel_manager_class=OwnPython,
-                    start_timeout=120,
-                    extra_arguments=["--IPKernelApp.log_level=50"],  # to be interrupted when it ends is an error to it
-                )
+                _executed(drawing)
         except PapermillExecutionError as error:  # counted from 0 after the cell put in for parameters: from 1 without
             return f"cell {error.cell_index}: {': '.join([error.ename, *error.evalue.splitlines()[:1]])}"
         except DeadKernelError:
@@ -68,6 +60,31 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
 
         Page(drawing.executed, path, drawing.scratch, drawing.scratch.parent, drawing.beside).write()
     return None
+
+
+def _executed(drawing: Drawing) -> None:
+    """Has papermill execute a notebook, anew where its kernel could not start: another program, such as the kernel of
+    the notebook beside it, may take a port between its being found free and the kernel's taking it."""
+    for left in reversed(range(STARTS)):
+        try:
+            papermill.execute_notebook(
+                str(drawing.path),
+                str(drawing.executed),
+                parameters={**drawing.parameters, "out": str(drawing.scratch)},
+                cwd=str(drawing.path.parent),
+                progress_bar=False,
+                kernel_name=NATIVE_KERNEL_NAME,
+                kernel_manager_class=OwnPython,
+                start_timeout=120,
+                extra_arguments=["--IPKernelApp.log_level=50"],  # to be interrupted when it ends is an error to it
+            )
+        except DeadKernelError:
+            raise
+        except RuntimeError:  # "Kernel died before replying to kernel_info"; what a cell raises is papermill's error
+            if not left:
+                raise
+        else:
+            return
 
 
 class OwnPython(AsyncKernelManager):

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,11 +17,13 @@ import time
 import nbformat
 import papermill
 import pytest
+from jupyter_client.connect import LocalPortCache
 from small_runs import Here
 
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.figures import needs
+from kit.figures.execute import Drawing, execute
 from kit.figures.make import DRAFT, Schedule, _alone_in, make
 from kit.figures.needs import Request, chosen
 from kit.grid.durations import drawing_seconds
@@ -428,6 +431,17 @@ def test_notebooks_are_drawn_side_by_side_and_on_one_thread(books, out):
     assert {path.name: path.read_text() for path in out.glob("*.txt")} == {"00_first.txt": "1", "01_second.txt": "1"}
     assert list(manifest(out)["notebooks"]) == ["00_first", "01_second"]
     assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+def test_a_kernel_whose_port_is_taken_by_another_program_is_started_anew(monkeypatch, tmp_path):
+    notebook(tmp_path, "00_first")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken, found = [other.getsockname()[1]], LocalPortCache.find_available_port
+        monkeypatch.setattr(LocalPortCache, "find_available_port", lambda *at: taken.pop() if taken else found(*at))
+        parameters = {"preset": "quick", "word": "red"}
+        drawing = Drawing(tmp_path / "00_first.ipynb", tmp_path / "done.ipynb", tmp_path / "out", parameters)
+        assert execute(drawing, lambda share: None) is None
+    assert not taken and (tmp_path / "out" / "00_first.csv").read_text() == "preset,word\nquick,red\n"
 
 
 def test_a_notebook_begins_when_its_own_runs_are_there(books, out, monkeypatch, tmp_path):
