@@ -33,8 +33,10 @@ def doctor() -> None:
             wrong = True
             print(f"{name}: not installed")
     print(f"instructions: {torch.backends.cpu.get_cpu_capability()}")
-    gpu = f"{torch.cuda.get_device_name()} (of preset paper, and --device cuda)" if torch.cuda.is_available() else ""
-    print(f"GPU: {gpu or 'none (presets smoke and quick need none)'}")
+    gpu = "none (presets smoke and quick need none)"
+    if torch.cuda.is_available():
+        gpu = f"{torch.cuda.get_device_name()} (of preset paper, and --device cuda)"
+    print(f"GPU: {gpu}")
     print(f"cache: {cache_folder()}")
     for role in ROLES:
         try:

@@ -42,7 +42,6 @@ class Drawing:
 def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
     """Executes a notebook; returns None when all is drawn, else one line that says what went wrong. KitError where the
     disk cannot take it."""
-    path = drawing.path
     # its kernel has this process' modules, and one thread for tensors as workers have
     kernels = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with writing_to(drawing.scratch.parent):
@@ -58,7 +57,7 @@ def execute(drawing: Drawing, tick: Callable[[float], None]) -> str | None:
             return "its kernel died"
         from kit.figures.pages import Page  # only now: its parser of HTML takes a while to import
 
-        Page(drawing.executed, path, drawing.scratch, drawing.scratch.parent, drawing.beside).write()
+        Page(drawing.executed, drawing.path, drawing.scratch, drawing.scratch.parent, drawing.beside).write()
     return None
 
 

@@ -237,9 +237,8 @@ class Lane:
         data, teacher = run.data.load(), networks.get(look.teacher)
         name = run.teachers[look.teacher].student.title if teacher is not None else "no teacher"
         captions = f"test image {look.image}: {data.classes[label]}", name, f"student {run.student.title}"
-        drawn = {} if known else {0: None, 1: teacher}  # a teacher stays as it is
-        networks["student"].load_state_dict(state.weights)
-        work = pixels, label, data.mean_std, drawn | {2: networks["student"]}
+        others = {} if known else {0: None, 1: teacher}  # a teacher stays as it is
+        work = pixels, label, data.mean_std, others, networks["student"], state.weights
         self._attending = pool.submit(attention, *work), captions
 
     def row(self, named: bool) -> widgets.Widget:
@@ -261,7 +260,8 @@ def heated(temperature: object, reading: str = "printed") -> dict[str, Any]:
 
 def temperatures(recipe: str) -> dict[str, dict[str, Any]]:
     """The temperatures to choose from, by name, each with what it changes: a fixed T has the big teacher alone."""
-    fixed = {fixed_name(T, recipe, reading): (T, reading) for T in ("5", "20") for reading in ("printed", "hinton")}
+    readings = ("printed", "hinton") if recipe == "kit" else ("printed",)
+    fixed = {fixed_name(T, recipe, reading): (T, reading) for T in ("5", "20") for reading in readings}
     several = {"several at once, one t": "together", "several at once, one t each": "graduation"}
     return (
         {name: heated(name) for name in ("adaptive", "schedule")}
@@ -309,16 +309,19 @@ def attention(
     pixels: Tensor,
     label: int,
     mean_std: tuple[Tensor, Tensor],
-    networks: Mapping[int, nn.Module | None],
+    others: Mapping[int, nn.Module | None],
+    student: nn.Module,
+    weights: dict[str, Tensor],
 ) -> tuple[dict[int, tuple[bytes, str]], float]:
-    """By place, the image (H, W, 3) with a network's heat on it, alone where there is no network, as a PNG, and why it
-    has no heat, such as of a scripted network, else ''; and the seconds it took."""
+    """By place, of others and the student, the image (H, W, 3) with a network's heat on it, alone where there is none,
+    as a PNG, and why it has no heat, such as of a scripted network, else ''; and the seconds it took."""
     torch.set_num_threads(1)
     begin = time.thread_time()
     x, image = normalise(pixels[None], *mean_std), pixels.numpy()
     side = -(-EYE // max(image.shape[:2])) * max(image.shape[:2])  # a whole factor
+    student.load_state_dict(weights)
     drawn = {}
-    for place, network in networks.items():
+    for place, network in {**others, 2: student}.items():
         seen, why = image, ""
         try:
             seen = image if network is None else overlay(image, maps(network, x, label).maps[0])
