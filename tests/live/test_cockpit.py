@@ -919,7 +919,7 @@ def test_who_has_finished_is_not_begun_again_while_another_catches_up(opened):
     one.compare.value = True
     second = one.lanes[1].session
     one.lanes[1].temperature.value = "T = 20, Eq. (1) hinton"
-    wait(lambda: second.state.phase == "ready" and second.run.recipe.stages[0].temperature == Fixed(T=20))
+    wait(lambda: (now := second.state).phase == "ready" and now.run.recipe.stages[0].temperature == Fixed(T=20))
     assert second.run.data == first.run.data and one.lanes[1].rate.disabled
     one.draw()
     assert "Reset makes" not in one.standing.words
