@@ -78,12 +78,12 @@ def plus_minus(values: Sequence[float], digits: int = 1) -> str:
         return "–"
     estimate = t_interval(values)
     half = "" if estimate.n < 2 else f" ± {estimate.high - estimate.mean:.{digits}f}"
-    return f"{estimate.mean:.{digits}f}{half}"
+    return f"{estimate.mean:z.{digits}f}{half}"
 
 
 def number(value: float, digits: int = 0) -> str:
     """`12`, or a dash where there is none."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+    return "–" if math.isnan(value) else f"{value:z.{digits}f}"
 
 
 def percent(fractions: pd.Series) -> str:
