@@ -8,7 +8,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,10 +30,11 @@ from kit.show.artefacts import csv_bytes, left_behind, save
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.explore import pixels_of
 from kit.show.glance import LOOKS
+from kit.show.html_tables import compared_table
 from kit.show.pages import contact_sheet
-from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, TRAIN_TOP1, by_row, fall
+from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, TRAIN_TOP1, by_procedure, by_row, fall
 from kit.show.plots import accuracy_curves, temperature_trace, traced
-from kit.show.table_pictures import Measure, compare_table, draw_interval
+from kit.show.table_pictures import Measure, draw_interval
 from kit.show.tables import curves, interval
 
 COST = "with teachers: their training counted in, as if nobody else used them"
@@ -92,26 +92,22 @@ def draw(judged: Judged, out: Path) -> Iterator[str]:
 def table_figure(judged: Judged) -> Figure:
     """The rows: accuracies with their intervals, and what they cost, without and with their teachers."""
     frame = judged.answer.frame
-    frame = frame.assign(
-        flops=(frame["student_flops"] + frame["teacher_flops"]) / 1e9, all_flops=frame["all_flops"] / 1e9
-    )
+    flops = (frame["student_flops"] + frame["teacher_flops"]) / 1e9
+    frame = frame.assign(flops=flops, all_flops=frame["all_flops"] / 1e9)
     measures = [
         TRAIN_TOP1,
         TEST_TOP1,
-        *([TEST_TOP5] if "test_top5" in frame else []),
+        TEST_TOP5,
         *(Measure(column, f"{title} %", scale=100) for title, column in rarest(frame).items()),
         Measure("seconds", "CPU s"),
         Measure("all_seconds", "with teachers"),
         Measure("flops", "GFLOP"),
         Measure("all_flops", "with teachers"),
     ]
-    cells = [of(frame, method) for method in judged.methods]
-    drawn = pd.DataFrame(
-        {"row": method.title, "ended": ended(cell), **{m.column: cell[m.column].tolist() for m in measures}}
-        for method, cell in zip(judged.methods, cells, strict=True)
-    )
-    title = lesson(judged.rows[-1].runs[0])
-    return compare_table(drawn, ["row"], measures, title=title, caption=f"{judged.caption} · {BAND} · {COST}")
+    cells = by_procedure(frame, ["temperature", "reading"], [measure.column for measure in measures])
+    cells["row"] = [method.title for method in judged.methods]
+    title, caption = lesson(judged.rows[-1].runs[0]), f"{judged.caption} · {BAND} · {COST}"
+    return compared_table(cells, ["row"], measures, title=title, caption=caption).picture()
 
 
 @style.styled()

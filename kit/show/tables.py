@@ -14,10 +14,7 @@ from kit.paper.claims import plus_minus, t_interval
 
 def interval(values: Iterable[float]) -> tuple[float, float, float]:
     """Mean and the bounds of its t-interval, `mean ± t(n−1)·s/√n`. NaNs are left out; one value has NaN bounds."""
-    x = [value for value in values if not math.isnan(value)]
-    if not x:
-        return math.nan, math.nan, math.nan
-    estimate = t_interval(x)
+    estimate = t_interval([value for value in values if not math.isnan(value)])
     return estimate.mean, estimate.low, estimate.high
 
 

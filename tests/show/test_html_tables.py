@@ -17,7 +17,7 @@ from kit.errors import KitError
 from kit.paper import headlines, table3
 from kit.paper.claims import Claim, explained, judged, readable, tally
 from kit.paper.plan import Plan
-from kit.show import Measure, picture, png_bytes, save
+from kit.show import Measure, picture, png_bytes, save, table_picture
 from kit.show.html_tables import (
     RECOMPUTED,
     SECTION_1_1,
@@ -30,7 +30,6 @@ from kit.show.html_tables import (
 )
 from kit.show.run_tables import costs_table, record, runs_table
 from kit.show.style import new_figure
-from kit.show.table_pictures import compare_table, table_picture
 
 VOID = {"path", "img"}  # drawn or empty: never closed by a tag of their own
 
@@ -212,23 +211,24 @@ def test_the_paper_must_have_as_many_rows():
 
 
 def test_what_is_saved_is_the_picture(tmp_path):
-    df, paper = frame()
-    roles, told = df[["role"]], claims(50, -60)
-    for i, (table, figure) in enumerate(
-        (
-            (compared(), compare_table(df, ["role", "student"], MEASURES, paper, title="Table 9", caption="n")),
-            (
-                plain_table(roles, "a", "b", merge=["role"]),
-                table_picture(roles, "a", "b", merge=["role"]),
-            ),
-            (
-                judged_table(told, "a", "b", "n"),
-                table_picture(readable(told), f"a: {tally(told)}", f"b · {explained(told, 'n')}"),
-            ),
-        )
+    told = claims(50, -60)
+    figure = table_picture(readable(told), f"a: {tally(told)}", f"b · {explained(told, 'n')}")
+    paths = [
+        save(shown, "t", tmp_path / folder)
+        for folder, shown in (("1", judged_table(told, "a", "b", "n")), ("2", figure))
+    ]
+    assert [path.read_bytes() for path in paths[0]] == [path.read_bytes() for path in paths[1]]
+
+
+def test_a_table_without_rows_is_its_heads():
+    none = pd.DataFrame({"role": [], "top1": []})
+    for table, heads in (
+        (plain_table(pd.DataFrame(), "Nothing"), []),
+        (plain_table(none, "Nothing"), ["role", "top1"]),
+        (judged_table(judged([]), "Nothing", ""), [*readable(judged([]))]),
+        (compared_table(none, ["role"], MEASURES, title="Nothing"), ["role", "test Top-1 %"]),
     ):
-        paths = save(table, f"t{i}", tmp_path / "table"), save(figure, f"t{i}", tmp_path / "figure")
-        assert [path.read_bytes() for path in paths[0]] == [path.read_bytes() for path in paths[1]]
+        assert Read(table.html).cells == [heads] and table.picture().get_suptitle().startswith("Nothing")
 
 
 def test_a_notebook_gets_html_and_for_pictures_both():

@@ -36,6 +36,7 @@ from kit.paper.plan import Plan
 from kit.runs.spec import Run
 from kit.runs.training import train
 from kit.show import (
+    Measure,
     claims_at_a_glance,
     derivation_plots,
     html_tables,
@@ -44,7 +45,6 @@ from kit.show import (
     paper_figures,
     plots,
     style,
-    table_pictures,
     tables,
 )
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
@@ -123,6 +123,7 @@ def test_numbers_as_text():
     assert tables.with_interval([0.573]) == "57.3"
     assert tables.with_interval([]) == "–"
     assert tables.with_interval([40, 44], percent=False, digits=0) == "42 ± 25"
+    assert tables.with_interval([-0.01, -0.01], percent=False) == "0.0 ± 0.0"  # no zero has a sign
 
 
 def test_curves_count_iterations_and_seeds():
@@ -255,7 +256,7 @@ def test_saving_twice_gives_the_same_bytes_and_nothing_personal(tmp_path: Path):
 
 
 def test_pictures_of_text_are_saved_small_and_look_the_same(tmp_path: Path):
-    table = table_pictures.table_picture(
+    table = html_tables.table_picture(
         pd.DataFrame({"claim": ["it holds here"] * 30, "measured": np.arange(30.0)}), "A table"
     )
     image, _ = save(table, "table", tmp_path)
@@ -285,7 +286,7 @@ def test_csv_has_fixed_digits_and_line_ends():
 
 
 def test_notebook_picture_is_sharp_and_described():
-    figure = table_pictures.table_picture(pd.DataFrame({"a": [1]}), title="Table 9")
+    figure = html_tables.table_picture(pd.DataFrame({"a": [1]}), title="Table 9")
     shown = picture(figure)
     width = int.from_bytes(shown.data[16:20], "big")
     assert abs(width - 2 * shown.width) <= 2 and shown.alt == "Table 9"
@@ -349,8 +350,8 @@ def all_figures() -> dict[str, Figure]:
     sweep = sweep.assign(acc_low=sweep["acc"] - 1, acc_high=sweep["acc"] + 1)
     method = "a loss that minimises the complexity gap between teacher and student " * 3
     measures = [
-        table_pictures.Measure("top1", "test Top-1 %", 100, dots=True),
-        table_pictures.Measure("ratio", "time / T=20", digits=2, dots=True, reference=1),
+        Measure("top1", "test Top-1 %", 100, dots=True),
+        Measure("ratio", "time / T=20", digits=2, dots=True, reference=1),
     ]
     images, derived = np.zeros((11, 16, 24, 3), np.uint8), gradient_curves(8, points=61)
     return {
@@ -360,10 +361,8 @@ def all_figures() -> dict[str, Figure]:
         "trace with short stages": plots.temperature_trace(fake_run("adaptive", epochs=40, ends=(0.03, 0.06)), **text),
         "trace at fixed T": plots.temperature_trace(runs["T=5 (printed)"], **text),
         "trace without t": plots.temperature_trace(runs["hard labels"], **text),
-        "comparison": table_pictures.compare_table(
-            rows, ["dataset", "student", "temperature"], measures, paper, **text
-        ),
-        "table": table_pictures.table_picture(
+        "comparison": html_tables.compare_table(rows, ["dataset", "student", "temperature"], measures, paper, **text),
+        "table": html_tables.table_picture(
             pd.DataFrame({"ref": ["[10]", "[11]"], "method": method, "s": [18040, None]}), **text
         ),
         "verdicts": html_tables.judged_table(judged(claims_made(6)), "Judged", CAPTION, "seeds of something").picture(),
@@ -458,7 +457,7 @@ def test_stages_of_the_same_name_are_told_apart():
 @pytest.mark.parametrize("values", [[25.0, 25.0], [25.0, 25.0 + 1e-9], [0.0], [1.0, 1.0001], [0.5, 60.0]])
 def test_dots_that_are_all_alike_have_a_scale_without_an_offset(values):
     df = pd.DataFrame({"row": [f"row {i}" for i in range(len(values))], "top1": [[value] for value in values]})
-    figure = table_pictures.compare_table(df, ["row"], [table_pictures.Measure("top1", "Top-1 %", dots=True)])
+    figure = html_tables.compare_table(df, ["row"], [Measure("top1", "Top-1 %", dots=True)])
     panel = figure.axes[-1]
     drawn_texts(figure)
     low, high = panel.get_xlim()
@@ -568,7 +567,7 @@ FRAME = pd.DataFrame({"rate": [1.0], "top1": [[0.5]]})
         (lambda: plots.sensitivity(FRAME, "rate", "acc"), "column 'acc' is not known; allowed: rate, top1"),
         (lambda: html_tables.plain_table(FRAME, merge=["role"]), "column 'role' is not known; allowed: rate, top1"),
         (
-            lambda: table_pictures.compare_table(FRAME, ["rate"], [table_pictures.Measure("acc", "Top-1 %")]),
+            lambda: html_tables.compare_table(FRAME, ["rate"], [Measure("acc", "Top-1 %")]),
             "column 'acc' is not known; allowed: rate, top1",
         ),
     ],
