@@ -322,11 +322,11 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=["where", *NUMBERS, *quiet], errors="ignore")
 
 
-def explained(frame: pd.DataFrame, n: str = "seeds") -> str:
+def explained(frame: pd.DataFrame) -> str:
     """What stands under a verdict table: what n counts, and how sure intervals and verdicts are."""
     if not frame["low"].notna().any():
         return "one seed has no interval, and so no verdict"
     return (
-        f"n: {n} · intervals at {100 * (1 - frame['level'].iloc[0]):.1f} %, moderated over the table's claims of one "
+        f"n: seeds · intervals at {100 * (1 - frame['level'].iloc[0]):.1f} %, moderated over the table's claims of one "
         f"quantity: of the verdicts told at most {100 * WRONG:.0f} % are wrong on average (Benjamini–Hochberg)"
     )

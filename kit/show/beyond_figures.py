@@ -31,10 +31,6 @@ ELSEWHERE = "elsewhere: points over T = 4 on CIFAR-100, a mean of nine pairs of 
 
 def table_5(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 5: accuracy and agreement with the teacher of each procedure, and what is printed of it elsewhere."""
-    columns = ["train_top1", "test_top1", "agreement_top1", "agreement_kl", "seconds"]
-    cells = by_procedure(with_agreement(frame), ["temperature", "reading"], columns)
-    cells["name"] = cells["temperature"] + ", " + cells["reading"]
-    cells["elsewhere"] = [[elsewhere(*name)] for name in zip(cells["temperature"], cells["reading"], strict=True)]
     measures = [
         TRAIN_TOP1,
         TEST_TOP1,
@@ -43,11 +39,13 @@ def table_5(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
         Measure("seconds", "CPU s"),
         Measure("elsewhere", "elsewhere"),
     ]
+    cells = by_procedure(with_agreement(frame), ["temperature", "reading"], measures)
+    cells["elsewhere"] = [[elsewhere(*name)] for name in zip(cells["temperature"], cells["reading"], strict=True)]
     return compared_table(
         cells,
         ["temperature", "reading"],
         measures,
-        label="name",
+        label="procedure",
         title="Table 5 · The adaptive temperature and its siblings: ResNet-34 teaches the CNN",
         caption=caption(plan, rows, BAND, "as the teacher, KL at t = 1: on test images", ELSEWHERE),
         width=1480,

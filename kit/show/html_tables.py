@@ -101,27 +101,19 @@ _MATHS = str.maketrans({"*": "·", "-": "−"})
 
 
 def judged_table(
-    claims: pd.DataFrame,
-    title: str,
-    caption: str,
-    n: str = "seeds",
-    *,
-    merge: Sequence[str] = (),
-    max_width: float = WIDTH,
+    claims: pd.DataFrame, title: str, caption: str, *, merge: Sequence[str] = (), max_width: float = WIDTH
 ) -> Table:
-    """Judged claims as a table: first how many hold, then each with its verdict's sign and its interval drawn. `n`
-    says of what n is.
+    """Judged claims as a table: first how many hold, then each with its verdict's sign and its interval drawn.
 
     Intervals are drawn over half their width, as `glance` does, so that claims in points and in % share a scale.
     """
-    df, told, caption = readable(claims), tally(claims), f"{caption} · {explained(claims, n)}"
+    df, told, caption = readable(claims), tally(claims), f"{caption} · {explained(claims)}"
     columns, repeated = as_columns(df), repeats(df, merge)
     measured, bounds, verdict = (columns[df.columns.get_loc(name)] for name in ("measured", "interval", "verdict"))
-    half = claims["high"].sub(claims["low"]).div(2).where(lambda width: width > 0)
-    effect, printed = (claims[name].div(half).to_numpy(float) for name in ("effect", "printed"))
+    effect, printed = (numbers.to_numpy() for numbers in glance.over_half(claims))
     looks = [CLAIMS[each] for each in claims["verdict"]]
-    over_half = Dots(effect[:, None] + [0, -1, 1], looks, printed, reference=0)
-    measured.after = _bars(over_half, (-glance.LIMIT, glance.LIMIT), glance.scaled)
+    dots = Dots(effect[:, None] + [0, -1, 1], looks, printed, reference=0)
+    measured.after = _bars(dots, (-glance.LIMIT, glance.LIMIT), glance.scaled)
     bounds.classes = "kit-wide"
     verdict.before = [SIGNS[each] for each in claims["verdict"]]
     drawn = " · drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure"

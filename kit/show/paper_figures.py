@@ -99,14 +99,15 @@ def fall(result: Result) -> str:
 
 def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 1: the paper's training Top-5 beside this kit's accuracies."""
-    cells = by_procedure(frame, ["group", "temperature"], ["train_top5", "train_top1", "test_top5", "test_top1"])
+    measures = [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1]
+    cells = by_procedure(frame, ["group", "temperature"], measures)
     cells = cells.rename(columns={"group": "role", "temperature": "model"})
     entries = [TABLE_1[table1.NAMES[m], r] for r, m in zip(cells["role"], cells["model"], strict=True)]
     top5 = ["paper: training Top-5 after 150 to 1,000 epochs on the real datasets"] * ("train_top5" in cells)
     return compared_table(
         cells,
         ["role", "model"],
-        [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1],
+        measures,
         printed(entries, train_top5=lambda entry: entry.top5),
         title="Table 1 · Five networks trained on hard labels",
         caption=caption(plan, rows, *top5),
@@ -115,23 +116,22 @@ def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
 
 def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 2: accuracies and time of each procedure, the paper's beside them, time as a ratio to T=5."""
-    tflop = (frame["student_flops"] + frame["teacher_flops"]) / 1e12
-    columns = ["train_top1", "test_top1", "test_top5", "seconds", "tflop", "ratio"]
-    frame = frame.assign(ratio=_ratio(frame), tflop=tflop)
-    cells = by_procedure(frame, ["temperature", "reading"], columns)
-    cells["name"] = cells["temperature"] + ", " + cells["reading"]
-    entries = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
     cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
+    measures = [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, cpu, tflop, TIME_RATIO]
+    flops = frame["student_flops"] + frame["teacher_flops"]
+    frame = frame.assign(ratio=_ratio(frame), tflop=flops / 1e12)
+    cells = by_procedure(frame, ["temperature", "reading"], measures)
+    entries = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
     return compared_table(
         cells,
         ["temperature", "reading"],
-        [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, cpu, tflop, TIME_RATIO],
+        measures,
         printed(
             entries,
             train_top1=lambda entry: entry.top1,
             ratio=lambda entry: entry.seconds / TABLE_2["T=5"].seconds,
         ),
-        label="name",
+        label="procedure",
         title="Table 2 · ResNet-50 teaches ResNet-34",
         caption=caption(plan, rows, BAND, "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy", TIME),
     )
@@ -139,16 +139,15 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
 
 def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 3: eight configurations by five procedures; time as a ratio to T = 5 as printed, the paper's beside it."""
-    columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
-    cells = by_procedure(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], columns)
-    cells["procedure"] = cells["temperature"] + ", " + cells["reading"]
+    measures = [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO]
+    cells = by_procedure(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], measures)
     slowest = [table3.PRINTED[group]["T=5"] for group in cells["group"]]
     entries = [table3.printed(*of) for of in zip(cells["group"], cells["temperature"], cells["reading"], strict=True)]
     pairs = [entry and (t5, entry) for t5, entry in zip(slowest, entries, strict=True)]
     return compared_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
-        [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO],
+        measures,
         printed(
             pairs,
             train_top5=lambda pair: pair[1].top5,
@@ -219,8 +218,9 @@ def _ratio(frame: pd.DataFrame) -> np.ndarray:
     return frame["seconds"].to_numpy() / baseline.reindex(pd.MultiIndex.from_frame(frame[by])).to_numpy()
 
 
-def by_procedure(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
-    """One line a row of the table, each measured column that there is holding its values by seed; `ended` where none
-    finished."""
-    groups, columns = frame.groupby(by, sort=False), [column for column in columns if column in frame]
-    return groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended)).reset_index()
+def by_procedure(frame: pd.DataFrame, by: list[str], measures: Sequence[Measure]) -> pd.DataFrame:
+    """One line a row of the table, each measure's column that there is holding its values by seed; `ended` where none
+    finished; `procedure` has the names that it is told apart by last in one."""
+    groups, columns = frame.groupby(by, sort=False), [each.column for each in measures if each.column in frame]
+    cells = groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended)).reset_index()
+    return cells.assign(procedure=cells[by[-2]] + ", " + cells[by[-1]])

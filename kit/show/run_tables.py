@@ -49,9 +49,12 @@ def runs_table(frame: pd.DataFrame) -> Table:
 def costs_table(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """CPU seconds of a row's student, of its teachers' training, and of both."""
     by = ["group", "temperature", "reading"]
-    costs = {"seconds": "student, CPU s", "teacher_seconds": "its teachers, CPU s", "both": "both, CPU s"}
-    cells = by_procedure(frame.assign(both=frame["seconds"] + frame["teacher_seconds"]), by, list(costs))
-    measures = [Measure(column, name) for column, name in costs.items()]
+    measures = [
+        Measure("seconds", "student, CPU s"),
+        Measure("teacher_seconds", "its teachers, CPU s"),
+        Measure("both", "both, CPU s"),
+    ]
+    cells = by_procedure(frame.assign(both=frame["seconds"] + frame["teacher_seconds"]), by, measures)
     text, title = [WORDS[column] for column in by], "With and without the teachers' training"
     return compared_table(cells.rename(columns=WORDS), text, measures, title=title, caption=caption(plan, rows, BAND))
 

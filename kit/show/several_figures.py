@@ -35,18 +35,17 @@ COLOURS = dict(zip(TEACHERS, (style.GREEN, style.BLUE, style.ORANGE), strict=Tru
 
 def table_6(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 6: accuracy, likeness to each teacher and to their mean, and cost of each procedure."""
-    kl = [f"kl to {name}" for name in (*TEACHERS, MEAN)]
-    columns = ["train_top1", "test_top1", *kl, "seconds", "teacher_seconds"]
-    cells = by_procedure(with_agreements(frame), ["temperature", "reading"], columns)
-    cells["name"] = cells["temperature"] + ", " + cells["reading"]
-    cells = cells.rename(columns={"reading": "teachers"})
-    likeness = [Measure(column, f"KL: {name}", digits=2) for column, name in zip(kl, (*TEACHERS, "mean"), strict=True)]
+    likeness = [Measure(f"kl to {name}", f"KL: {name}", digits=2) for name in TEACHERS]
+    likeness.append(Measure(f"kl to {MEAN}", "KL: mean", digits=2))
     costs = [Measure("seconds", "CPU s"), Measure("teacher_seconds", "teachers' s", digits=0)]
+    measures = [TRAIN_TOP1, TEST_TOP1, *likeness, *costs]
+    cells = by_procedure(with_agreements(frame), ["temperature", "reading"], measures)
+    cells = cells.rename(columns={"reading": "teachers"})
     return compared_table(
         cells,
         ["temperature", "teachers"],
-        [TRAIN_TOP1, TEST_TOP1, *likeness, *costs],
-        label="name",
+        measures,
+        label="procedure",
         title=f"Table 6 · Several teachers: {titles(rows)} teach the {rows[0].runs[0].student.title}",
         caption=caption(
             plan, rows, BAND, "KL to each teacher and to the mean of their p, at t = 1, on test images", SECONDS

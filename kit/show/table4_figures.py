@@ -14,7 +14,7 @@ from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
 from kit.paper.plan import with_columns
 from kit.paper.printed import TABLE_4
-from kit.paper.table4 import BUDGETS, MEASURED, Comparison, is_default, search_log
+from kit.paper.table4 import BUDGETS, MEASURED, Comparison, is_default, readings, search_log
 from kit.runs.store import Result, find
 from kit.show import style
 from kit.show.html_tables import Table, compared_table, judged_table, plain_table
@@ -248,9 +248,17 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
         return nothing_finished(comparison, title, label_of(comparison, "ours"))
     ours = here[here["method"] == "ours"].set_index("seed")["seconds_total"]
     here = here.assign(ratio=here["seconds_total"] / here["seed"].map(ours), tflop=here["flops"] / 1e12)
-    columns = ["test_top1", "test_top5", "seconds_total", "seconds_student", "tflop", "ratio", "steps"]
-    cells = by_procedure(here, ["method", "title", "label"], columns)
-    shared = ", shared by both tables" if frame["budget"].nunique() > 1 else ""
+    measures = [
+        TEST_TOP1,
+        TEST_TOP5,
+        Measure("seconds_total", "CPU s, whole"),
+        Measure("seconds_student", "student alone"),
+        Measure("tflop", "TFLOP, whole", digits=2),
+        *([] if budget == "steps" else [Measure("steps", "steps", digits=0)]),  # else they are all alike
+        Measure("ratio", "time / ours", digits=2, dots=True, reference=1.0),
+    ]
+    cells = by_procedure(here, ["method", "title", "label"], measures)
+    size, shared = comparison.setting.search, ", shared by both tables" if frame["budget"].nunique() > 1 else ""
     labels = cells[["method", "label"]].to_numpy()
     entries = [TABLE_4.get(key) if is_default(frame, label) else None for key, label in labels]
     paper = printed(
@@ -262,15 +270,7 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
     return compared_table(
         cells,
         ["method", "title"],
-        [
-            TEST_TOP1,
-            TEST_TOP5,
-            Measure("seconds_total", "CPU s, whole"),
-            Measure("seconds_student", "student alone"),
-            Measure("tflop", "TFLOP, whole", digits=2),
-            *([] if budget == "steps" else [Measure("steps", "steps", digits=0)]),  # else they are all alike
-            Measure("ratio", "time / ours", digits=2, dots=True, reference=1.0),
-        ],
+        measures,
         paper,
         label="label",
         title=title,
@@ -278,7 +278,8 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
         caption=caption(
             comparison,
             BAND,
-            f"one search a seed{shared}: {search_size(comparison)}",
+            f"one search a seed{shared}: {size.rounds} rounds of {size.candidates} candidates, {size.epochs} "
+            f"epoch{'s'[: size.epochs > 1]} each on {1 - size.held_out:.0%} of the training images",
             "time: process CPU seconds, candidates and assistants in, the explained model's and the small teacher's "
             "own training out",
             "paper: CIFAR-100, 150 epochs; it does not say what [13] is",
@@ -286,19 +287,14 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
     )
 
 
-def search_size(comparison: Comparison) -> str:
-    size = comparison.setting.search
-    return (
-        f"{size.rounds} rounds of {size.candidates} candidates, {size.epochs} epoch{'s'[: size.epochs > 1]} each on "
-        f"{1 - size.held_out:.0%} of the training images"
-    )
-
-
 def readings_figure(comparison: Comparison) -> Table:
     """What each row is a reading of."""
-    frame = comparison.frame.drop_duplicates("label")[["method", "title", "reading", "cite"]]
-    frame = frame.rename(columns={"reading": "what it is here", "cite": "which paper is meant"})
-    return plain_table(frame, title="What each row is a reading of", max_width=style.WIDTH + 160)
+    named = {"reading": "what it is here", "cite": "which paper is meant"}
+    return plain_table(
+        readings(comparison.frame).rename(columns=named),
+        title="What each row is a reading of",
+        max_width=style.WIDTH + 160,
+    )
 
 
 def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str) -> Table:

@@ -86,9 +86,9 @@ def as_columns(df: pd.DataFrame) -> list[Column]:
     """Each column as text, numbers at the right and words at the left: as `str` gives it, floats with six digits,
     missing ones empty."""
     columns = []
-    for name in df.columns:
-        texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in df[name]]
-        cells = ["" if missing else text for text, missing in zip(texts, df[name].isna(), strict=True)]
+    for name, values in df.items():
+        texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
+        cells = ["" if missing else text for text, missing in zip(texts, values.isna(), strict=True)]
         filled = [cell for cell in cells if cell not in ("", "–")]
         numbers = bool(filled) and all(_is_number(cell) for cell in filled)
         columns.append(Column(str(name), cells, "right" if numbers else "left"))

@@ -131,7 +131,7 @@ def test_every_text_is_escaped():
     tables = [
         plain_table(pd.DataFrame({bad: [bad, "1"]}), bad, bad),
         compared(title=bad, caption=bad),
-        judged_table(judged([Claim(bad, bad, bad, bad, pd.Series([1.0, 2, 3]), bad)]), bad, bad, bad),
+        judged_table(judged([Claim(bad, bad, bad, bad, pd.Series([1.0, 2, 3]), bad)]), bad, bad),
     ]
     for table in tables:
         read = Read(table.html)
@@ -212,10 +212,9 @@ def test_the_paper_must_have_as_many_rows():
 
 def test_what_is_saved_is_the_picture(tmp_path):
     told = claims(50, -60)
-    figure = table_picture(readable(told), f"a: {tally(told)}", f"b · {explained(told, 'n')}")
+    figure = table_picture(readable(told), f"a: {tally(told)}", f"b · {explained(told)}")
     paths = [
-        save(shown, "t", tmp_path / folder)
-        for folder, shown in (("1", judged_table(told, "a", "b", "n")), ("2", figure))
+        save(shown, "t", tmp_path / folder) for folder, shown in (("1", judged_table(told, "a", "b")), ("2", figure))
     ]
     assert [path.read_bytes() for path in paths[0]] == [path.read_bytes() for path in paths[1]]
 

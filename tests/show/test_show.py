@@ -365,7 +365,7 @@ def all_figures() -> dict[str, Figure]:
         "table": html_tables.table_picture(
             pd.DataFrame({"ref": ["[10]", "[11]"], "method": method, "s": [18040, None]}), **text
         ),
-        "verdicts": html_tables.judged_table(judged(claims_made(6)), "Judged", CAPTION, "seeds of something").picture(),
+        "verdicts": html_tables.judged_table(judged(claims_made(6)), "Judged", CAPTION).picture(),
         "glance": claims_at_a_glance({f"Table {n}": judged(claims_made(10 * n)) for n in range(1, 6)}, CAPTION),
         "glance at a few": claims_at_a_glance({"Table 1": judged(claims_made(3, seeds=1))}, CAPTION),
         "sweep": plots.sensitivity(sweep, "rate", ["acc", "s"], **text),
