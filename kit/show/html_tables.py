@@ -29,7 +29,7 @@ from kit.show import glance, style, themes
 from kit.show.style import WIDTH
 from kit.show.table_pictures import Column, Dots, Measure, as_columns, draw_table, measured_columns, repeats
 
-BAR, TALL = 96, 12  # px: a drawn interval's box
+WIDE = 96  # px: a drawn interval's box
 INHERITED = "currentColor"
 DRAWN = {colour[1:].lower() for colour in (*style.COLOURS.values(), *style.SPARE)}  # intervals' colours, rrggbb
 
@@ -46,21 +46,16 @@ class Table:
         return self.html
 
 
-def sign(text: str, look: str) -> str:
-    """A verdict's sign in HTML, told apart by shape, by fill and by a colour of Okabe and Ito's."""
-    return f'<span class="kit-sign" style="{look}">{text}</span>'
-
-
-SIGNS = {
-    HOLDS: sign("✓", f"background: {style.BLUE}; border-color: {style.BLUE}; color: #ffffff"),
-    FAILS: sign("✗", f"background: {style.VERMILLION}; border-color: {style.VERMILLION}; color: #000000"),
-    OPEN: sign("?", f"border-color: {INHERITED}"),
-    NONE: sign("–", "border-color: transparent"),
+SIGNS = {  # of verdicts, told apart by shape, by fill and by a colour of Okabe and Ito's
+    HOLDS: ("✓", f"background: {style.BLUE}; border-color: {style.BLUE}; color: #ffffff"),
+    FAILS: ("✗", f"background: {style.VERMILLION}; border-color: {style.VERMILLION}; color: #000000"),
+    OPEN: ("?", f"border-color: {INHERITED}"),
+    NONE: ("–", "border-color: transparent"),
 }
 CLAIMS = glance.LOOKS | {OPEN: replace(glance.LOOKS[OPEN], colour=INHERITED)}
 SECTION_1_1 = {  # its verdicts, with what is said of several, and their signs
     section.HOLDS: ("hold", SIGNS[HOLDS]),
-    section.CONDITION: ("hold with a condition", sign("(✓)", f"border-color: {style.BLUE}")),
+    section.CONDITION: ("hold with a condition", ("(✓)", f"border-color: {style.BLUE}")),
     section.FAILS: ("do not", SIGNS[FAILS]),
     section.OPEN: ("cannot be told", SIGNS[OPEN]),
 }
@@ -113,16 +108,16 @@ def judged_table(
     effect, printed = (numbers.to_numpy() for numbers in glance.over_half(claims))
     looks = [CLAIMS[each] for each in claims["verdict"]]
     dots = Dots(effect[:, None] + [0, -1, 1], looks, printed, reference=0)
-    measured.after = _bars(dots, (-glance.LIMIT, glance.LIMIT), glance.scaled)
+    measured.bars = _bars(dots, (-glance.LIMIT, glance.LIMIT), glance.scaled)
     bounds.classes = "kit-wide"
-    verdict.before = [SIGNS[each] for each in claims["verdict"]]
+    verdict.signs = [SIGNS[each] for each in claims["verdict"]]
     drawn = " · drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure"
-    notes = caption + drawn if any(measured.after) else caption
+    notes = caption + drawn if claims["low"].notna().any() else caption
     html = _html(title, notes, columns, repeated, says=told)
     return Table(title, html, partial(draw_table, columns, repeated, f"{title}: {told}", caption, max_width))
 
 
-def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[str, str]]) -> Table:
+def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[str, tuple[str, str]]]) -> Table:
     """Claims told without intervals, as a table: first how many hold, then each with its verdict's sign.
 
     `verdicts` are those that there are: `SECTION_1_1` of the derivation, `RECOMPUTED` of the headline claims.
@@ -130,7 +125,7 @@ def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[
     for verdict in claims["verdict"]:
         one_of("verdict", verdict, verdicts)
     columns, repeated = as_columns(claims), repeats(claims, ())
-    columns[claims.columns.get_loc("verdict")].before = [verdicts[verdict][1] for verdict in claims["verdict"]]
+    columns[claims.columns.get_loc("verdict")].signs = [verdicts[verdict][1] for verdict in claims["verdict"]]
     counts = claims["verdict"].value_counts()
     says = ", ".join(f"{counts.get(each, 0)} {said}" for each, (said, _) in verdicts.items())
     html = _html(title, "", columns, repeated, says=says)
@@ -167,7 +162,7 @@ def compared_table(
     notes = [caption]
     if dotted := [column for column in columns if column.dots and column.dots.limits]:
         for column in dotted:
-            column.after = _bars(column.dots, column.dots.limits)
+            column.bars = _bars(column.dots, column.dots.limits)
             column.foot = "{:.3g} … {:.3g}".format(*column.dots.limits).replace("-", "−")
         columns[0].foot = "drawn from … to"
         diamonds = "; ◇ the paper's figure" * any(column.dots.paper is not None for column in dotted)
@@ -208,7 +203,7 @@ def _html(
         spans[starts, column] = np.diff([*starts, len(again)])
     dark = f":is({themes.DARK}) .kit-table {{ {themes.nights(DRAWN)} }}"
     shown = {"title": title, "says": says, "notes": notes, "columns": columns, "spans": spans, "names": names}
-    return _template().render(shown, dark=dark)
+    return _template().render(shown, dark=dark, wide=WIDE)
 
 
 @cache
@@ -229,55 +224,38 @@ def typeset(text: str) -> str:
     return UNBROKEN.sub(r'<span class="kit-whole">\g<0></span>', safe)
 
 
-# ---- intervals, drawn ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Bar:
+    """An interval as it is drawn beside its number: px from the left of a line upright, of its ends, and of marks, each
+    with its shape, its colour and whether it is filled."""
 
-SHAPES = {  # about (0, 0)
-    "o": "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",
-    "s": "M-3-3h6v6h-6z",
-    "D": "M0-4L4 0L0 4L-4 0z",
-    "^": "M0-4L4 3H-4z",
-    "v": "M0 4L4-3H-4z",
-    ">": "M-3-4L4 0L-3 4z",
-    "<": "M3-4L-4 0L3 4z",
-    "X": "M-3-3L3 3M-3 3L3-3",
-    "_": "M-4 0H4",
-}
+    rule: float | None
+    ends: tuple[float, float] | None
+    ink: str
+    marks: list[tuple[float, str, str, bool]]
 
 
-def _bars(dots: Dots, limits: tuple[float, float], scaled: Callable[[float], float] = float) -> list[str]:
-    """Draws a column's intervals, row by row on one scale, beside numbers that say the same: screen readers pass them
-    over. '' where a row has nothing to draw."""
+def _bars(dots: Dots, limits: tuple[float, float], scaled: Callable[[float], float] = float) -> list[Bar]:
+    """A column's intervals, row by row on one scale, with arrows for what lies beyond its limits."""
     low, high = limits
     printed = np.full(len(dots.values), np.nan) if dots.paper is None else dots.paper
 
     def px(value: float) -> float:
         share = (scaled(np.clip(value, low, high)) - scaled(low)) / (scaled(high) - scaled(low))
-        return 4 + (BAR - 8) * share
-
-    def mark(value: float, shape: str, colour: str, filled: bool) -> str:
-        """A mark at a value, or an arrow at the scale's end."""
-        shape, ink = "<" if value < low else ">" if value > high else shape, _ink(colour)
-        place = f'transform="translate({px(value):.1f} {TALL / 2:g})" d="{SHAPES[shape]}"'
-        paint = f'fill="{ink if filled else "var(--kit-ground)"}" stroke="{ink}"'
-        return f'<path {place} {paint} stroke-width="{2.4 if shape == "X" else 1.4}"/>'
+        return 4 + (WIDE - 8) * share
 
     bars = []
     for (mean, start, end), theirs, look in zip(dots.values, printed, dots.looks, strict=True):
-        drawn = []
-        if dots.reference is not None:
-            line = f'd="M{px(dots.reference):.1f} 0V{TALL}" stroke="{INHERITED}"'
-            drawn.append(f'<path {line} stroke-opacity="0.6" stroke-dasharray="2 1.5"/>')
-        if np.isfinite(start):
-            line = f'd="M{px(start):.1f} {TALL / 2:g}H{px(end):.1f}" stroke="{_ink(look.colour)}"'
-            drawn.append(f'<path {line} stroke-width="2.2" stroke-opacity="0.6"/>')
-        if np.isfinite(theirs):
-            drawn.append(mark(theirs, "D", INHERITED, filled=False))
-        if np.isfinite(mean):
-            drawn.append(mark(mean, look.marker, look.colour, look.filled))
-        drawn += [mark(bound, "", look.colour, filled=True) for bound in (start, end) if bound < low or bound > high]
-        size = f'width="{BAR}" height="{TALL}" viewBox="0 0 {BAR} {TALL}"'
-        svg = f'<svg {size} aria-hidden="true">{"".join(drawn)}</svg>'
-        bars.append(svg if np.isfinite([mean, theirs]).any() else "")
+        marks = [(theirs, "D", INHERITED, False), (mean, look.marker, look.colour, look.filled)]
+        marks += [(bound, "", look.colour, True) for bound in (start, end) if bound < low or bound > high]
+        drawn = [
+            (px(value), "<" if value < low else ">" if value > high else shape, _ink(colour), filled)
+            for value, shape, colour, filled in marks
+            if np.isfinite(value)
+        ]
+        rule = None if dots.reference is None else px(dots.reference)
+        ends = (px(start), px(end)) if np.isfinite(start) else None
+        bars.append(Bar(rule, ends, _ink(look.colour), drawn))
     return bars
 
 

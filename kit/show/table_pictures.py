@@ -61,8 +61,8 @@ class Dots:
 class Column:
     """A table's column: its head, and a text for each row, `"left"` or `"right"` aligned.
 
-    `dots` are drawn at the right of the table's picture. HTML alone has its cells' `classes`, what stands `before` and
-    `after` each text, and a `foot`.
+    `dots` are drawn at the right of the table's picture. HTML alone has its cells' `classes`, a sign before and a bar
+    after each text, and a `foot`.
     """
 
     header: str
@@ -71,8 +71,8 @@ class Column:
     colour: str = INK
     dots: Dots | None = None
     classes: str = ""
-    before: Sequence[str] = ()
-    after: Sequence[str] = ()
+    signs: Sequence[tuple[str, str]] = ()  # and their CSS
+    bars: Sequence[object] = ()
     foot: str = ""
 
     @property
