@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +166,8 @@ def cam_figure(judged: Judged) -> Figure:
     run = judged.rows[-1].runs[0]
     data = run.data.load()
     some = sample(data, IMAGES)
-    pixels, columns = pixels_of(some), []
+    names, pixels = [data.classes[label] for label in some.labels.tolist()], pixels_of(some)
+    columns = [(pixels, [f"image of {name}" for name in names])]
     teacher = find(run.teachers["big"])
     networks = [(f"teacher {teacher.run.student.title}", teacher)] if teacher else []
     networks += [(method.title, runs[0]) for method, runs in judged.finished()]
@@ -174,19 +175,15 @@ def cam_figure(judged: Judged) -> Figure:
         x = normalise(torch.from_numpy(pixels), *data.mean_std)
         for title, result in networks:
             found = maps(result.student(), x, some.labels)
-            predicted = [data.classes[i] for i in found.predicted.tolist()]
-            columns.append((title, [overlay(*each) for each in zip(pixels, found.maps, strict=True)], predicted))
-    tiles, titles = [], []
-    for i, name in enumerate(data.classes[c] for c in some.labels.tolist()):
-        tiles.append(pixels[i])
-        titles.append(f"image of {name}")
-        for title, drawn, predicted in columns:
-            tiles.append(drawn[i])
-            titles.append(f"{title}\n{'✓' if predicted[i] == name else f'✗ {predicted[i]}'}")
+            predicted = [data.classes[label] for label in found.predicted.tolist()]
+            marks = ["✓" if said == name else f"✗ {said}" for said, name in zip(predicted, names, strict=True)]
+            drawn = [overlay(*each) for each in zip(pixels, found.maps, strict=True)]
+            columns.append((drawn, [f"{title}\n{mark}" for mark in marks]))
+    places = list(product(range(len(names)), columns))
     return contact_sheet(
-        np.stack([enlarged(tile) for tile in tiles]),
-        titles,
-        columns=1 + len(columns),
+        np.stack([enlarged(tiles[i]) for i, (tiles, _) in places]),
+        [titles[i] for i, (_, titles) in places],
+        columns=len(columns),
         title="Where they look: Grad-CAM for the image's own class",
         caption=f"{judged.caption} · maps of the first seed that finished · ✓ that class is predicted, ✗ which one is",
         tile=130,

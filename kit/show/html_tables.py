@@ -12,13 +12,12 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from html import escape
-from importlib.resources import files
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, Template
+from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from kit.derivation import claims as section
@@ -203,14 +202,7 @@ def _html(
         spans[starts, column] = np.diff([*starts, len(again)])
     dark = f":is({themes.DARK}) .kit-table {{ {themes.nights(DRAWN)} }}"
     shown = {"title": title, "says": says, "notes": notes, "columns": columns, "spans": spans, "names": names}
-    return _template().render(shown, dark=dark, wide=WIDE)
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(autoescape=True)
-    environment.filters["typeset"] = typeset
-    return environment.from_string(files("kit.show").joinpath("table.html").read_text("utf-8"))
+    return TEMPLATES.get_template("table.html").render(shown, dark=dark, wide=WIDE)
 
 
 LETTERS = re.compile(r"\b(L|[pq]|Cov|Var|z[st])_(D|CE|S|[a-z])\b")  # of the paper's equations, with an index
@@ -222,6 +214,10 @@ def typeset(text: str) -> str:
     """Text as HTML: escaped, letters of equations with their indices as in the paper, and names kept on one line."""
     safe = LOGITS.sub(r"z<sup>\1</sup>", LETTERS.sub(r"\1<sub>\2</sub>", escape(text)))
     return UNBROKEN.sub(r'<span class="kit-whole">\g<0></span>', safe)
+
+
+TEMPLATES = Environment(autoescape=True, loader=PackageLoader("kit", "show"))
+TEMPLATES.filters["typeset"] = typeset
 
 
 @dataclass(frozen=True)

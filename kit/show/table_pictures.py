@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,6 +25,7 @@ from kit.show.tables import interval
 
 ROW_PAD, COLUMN_GAP = 8, 22  # px
 HEADER = SMALL + 0.5  # pt
+NUMBER = re.compile(r"[-+−±~≈<> ]*\d")  # how cells of figures start: `57.3 ± 1.2`, `1.23 TFLOP`, `−4`, `12 %`
 PANEL_GAP, LEAST, MOST = 30, 130, 330  # px: between panels of dots, and how wide one may be
 
 
@@ -90,15 +92,9 @@ def as_columns(df: pd.DataFrame) -> list[Column]:
         texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
         cells = ["" if missing else text for text, missing in zip(texts, values.isna(), strict=True)]
         filled = [cell for cell in cells if cell not in ("", "–")]
-        numbers = bool(filled) and all(_is_number(cell) for cell in filled)
+        numbers = bool(filled) and all(map(NUMBER.match, filled))
         columns.append(Column(str(name), cells, "right" if numbers else "left"))
     return columns
-
-
-def _is_number(cell: str) -> bool:
-    """Whether a cell starts with a figure: `57.3 ± 1.2`, `1.23 TFLOP`, `−4`, `12 %`."""
-    bare = cell.lstrip("+-−±~≈<> ")
-    return bare[:1].isdigit()
 
 
 @dataclass(frozen=True)
