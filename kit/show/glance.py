@@ -12,7 +12,6 @@ from matplotlib.patches import Rectangle
 
 from kit.errors import KitError
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, tally
-from kit.paper.plan import with_columns
 from kit.show import style
 from kit.show.pages import EDGE, Page
 from kit.show.style import INK, MUTED, RULE, SMALL, WIDTH, ZEBRA, Look
@@ -91,11 +90,9 @@ def _columns(blocks: list[list[_Line]]) -> list[list[_Line]]:
     columns: list[list[_Line]] = [[]]
     height = 0.0
     for block in blocks:
-        heading = None
         for line in block:
-            if height >= share * len(columns) and len(columns) < COLUMNS and (line.numbers is None or heading is None):
+            if height >= share * len(columns) and len(columns) < COLUMNS and line.numbers is None:
                 columns.append([] if line is block[0] else [_Line(f"{block[0].text.split(':')[0]}, continued", HEADER)])
-            heading = line if line.numbers is None else heading
             columns[-1].append(line)
             height += line.height
     return columns
@@ -150,8 +147,7 @@ def over_half(claims: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Effects, and the paper's figures if any, over half of their intervals; NaN where there is none. An effect that is
     0 at every seed is 0."""
     half, effect = (claims["high"] - claims["low"]) / 2, claims["effect"]
-    printed = with_columns(claims, ["printed"])["printed"]
-    return (effect / half).where(half.isna() | (effect != 0), 0.0), printed / half
+    return (effect / half).where(half.isna() | (effect != 0), 0.0), claims.get("printed", np.nan) / half
 
 
 def scaled(value: float) -> float:

@@ -150,6 +150,8 @@ def compared_table(
     paper has none. A column `ended` of `df` holds what stands instead of numbers in a row that has none ('' in others).
     `label` names the text column that gives a row its colour (by default the last).
     """
+    for name in (*text, label or text[-1]):
+        one_of("column", name, df)
     paper = pd.DataFrame(index=df.index) if paper is None else paper
     if len(paper) != len(df):
         raise KitError(f"paper has {len(paper)} rows and df {len(df)}; allowed: as many in both")

@@ -185,6 +185,8 @@ def test_a_verdict_table_says_first_how_many_hold():
     verdicts = [row[read.cells[0].index("verdict")] for row in read.cells[1:]]
     assert verdicts == ["✓holds here"] * 3 + ["✗does not hold here"] + ["?cannot be told from these data"] * 2
     assert table.html.count("<svg") == 6
+    without = judged_table(claims(50, -60).drop(columns="printed"), "Judged", "").html
+    assert without.count("<svg") == 2 and "M0-4L4 0L0 4L-4 0z" not in without  # no diamond
     alone = Read(judged_table(claims(1, seeds=1), "Judged", "").html)
     assert alone.says["caption"].endswith("0 hold, 0 do not, 0 cannot be told, 1 have no verdict")
     assert not any("nan" in row for row in alone.cells)

@@ -490,6 +490,8 @@ def test_a_glance_shows_each_claim_where_its_verdict_is():
         assert mark.get_marker() in ({HOLDS: "o", FAILS: "X", OPEN: "o"}[where], "<", ">")
     papers = [line for line in marks if line.get_color() == style.INK]
     assert len(papers) == frame["printed"].notna().sum()
+    without = claims_at_a_glance({"Mine": frame.drop(columns=["printed", "paper", "where"])})  # as `kit.judge` has them
+    assert sum(len(line.get_xdata()) == 1 for line in without.axes[0].lines) == legend + len(frame)
     sizes = [text.get_fontsize() * style.DPI / 72 for text in figure.findobj(Text) if text.get_text()]
     assert min(sizes) >= 10  # px
 
@@ -570,6 +572,9 @@ FRAME = pd.DataFrame({"rate": [1.0], "top1": [[0.5]]})
             lambda: html_tables.compare_table(FRAME, ["rate"], [Measure("acc", "Top-1 %")]),
             "column 'acc' is not known; allowed: rate, top1",
         ),
+        (lambda: html_tables.compare_table(FRAME, ["role"], []), "column 'role' is not known; allowed: rate, top1"),
+        (lambda: html_tables.compare_table(FRAME, ["rate"], [], label="role"), "column 'role' is not known"),
+        (lambda: claims_at_a_glance({}), "no verdict to draw; allowed: at least one"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(draw, said):
