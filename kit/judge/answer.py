@@ -174,10 +174,6 @@ class Gain:
     def __str__(self) -> str:
         return f"{self.effect:+.1f} ± {self.half:.1f}"
 
-    def turned(self) -> Gain:
-        """The same from the other method's side."""
-        return replace(self, effect=-self.effect, verdict={HOLDS: FAILS, FAILS: HOLDS}.get(self.verdict, self.verdict))
-
     @property
     def seeds_needed(self) -> float:
         """Computes how many seeds would tell an effect as large as this one, seeds scattering as here; infinity where
@@ -196,7 +192,8 @@ def told_of(methods: Sequence[Method], verdicts: pd.DataFrame) -> Told:
     found = {}
     for (theirs, ours), line in zip(combinations(methods, 2), verdicts.itertuples(), strict=True):
         gain = Gain(line.effect, line.high - line.effect, line.verdict, line.n, line.level, line.df)
-        found |= {(ours, theirs): gain, (theirs, ours): gain.turned()}
+        turned = {HOLDS: FAILS, FAILS: HOLDS}.get(gain.verdict, gain.verdict)
+        found |= {(ours, theirs): gain, (theirs, ours): replace(gain, effect=-gain.effect, verdict=turned)}
     return found
 
 

@@ -12,16 +12,7 @@ from kit.paper.plan import Plan, Row
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.show.html_tables import Table, compared_table
-from kit.show.paper_figures import (
-    BAND,
-    TEST_TOP1,
-    TRAIN_TOP1,
-    by_procedure,
-    by_row,
-    caption,
-    nothing_finished,
-    reasons,
-)
+from kit.show.paper_figures import BAND, TEST_TOP1, TRAIN_TOP1, by_procedure, by_row, caption, nothing_finished, reasons
 from kit.show.plots import temperatures
 from kit.show.table_pictures import Measure
 

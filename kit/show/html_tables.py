@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ SIGNS = {  # of verdicts, told apart by shape, by fill and by a colour of Okabe 
     OPEN: ("?", f"border-color: {INHERITED}"),
     NONE: ("–", "border-color: transparent"),
 }
-CLAIMS = glance.LOOKS | {OPEN: replace(glance.LOOKS[OPEN], colour=INHERITED)}
+CLAIM_LOOKS = glance.LOOKS | {OPEN: replace(glance.LOOKS[OPEN], colour=INHERITED)}  # in HTML
 SECTION_1_1 = {  # its verdicts, with what is said of several, and their signs
     section.HOLDS: ("hold", SIGNS[HOLDS]),
     section.CONDITION: ("hold with a condition", ("(✓)", f"border-color: {style.BLUE}")),
@@ -91,9 +92,6 @@ def derived_table(df: pd.DataFrame, title: str, digits: str = ".3g", *, merge: S
     return plain_table(named.astype(object).map(read), title, merge=merge)
 
 
-_MATHS = str.maketrans({"*": "·", "-": "−"})
-
-
 def judged_table(
     claims: pd.DataFrame, title: str, caption: str, *, merge: Sequence[str] = (), max_width: float = WIDTH
 ) -> Table:
@@ -105,7 +103,7 @@ def judged_table(
     columns, repeated = as_columns(df), repeats(df, merge)
     measured, bounds, verdict = (columns[df.columns.get_loc(name)] for name in ("measured", "interval", "verdict"))
     effect, printed = (numbers.to_numpy() for numbers in glance.over_half(claims))
-    looks = [CLAIMS[each] for each in claims["verdict"]]
+    looks = [CLAIM_LOOKS[each] for each in claims["verdict"]]
     dots = Dots(effect[:, None] + [0, -1, 1], looks, printed, reference=0)
     measured.bars = _bars(dots, (-glance.LIMIT, glance.LIMIT), glance.scaled)
     bounds.classes = "kit-wide"
@@ -207,6 +205,7 @@ def _html(
     return TEMPLATES.get_template("table.html").render(shown, dark=dark, wide=WIDE)
 
 
+_MATHS = str.maketrans({"*": "·", "-": "−"})
 LETTERS = re.compile(r"\b(L|[pq]|Cov|Var|z[st])_(D|CE|S|[a-z])\b")  # of the paper's equations, with an index
 LOGITS = re.compile(r"\bz([st])\b")
 UNBROKEN = re.compile(r"[A-Za-z]+-\d+( %)?|[-+−]?[\d.]+ %|± [\d.]+")  # `ResNet-34`, `Top-1 %`, `12 %`
@@ -222,19 +221,10 @@ TEMPLATES = Environment(autoescape=True, loader=PackageLoader("kit", "show"))
 TEMPLATES.filters["typeset"] = typeset
 
 
-@dataclass(frozen=True)
-class Bar:
-    """An interval as it is drawn beside its number: px from the left of a line upright, of its ends, and of marks, each
-    with its shape, its colour and whether it is filled."""
-
-    rule: float | None
-    ends: tuple[float, float] | None
-    ink: str
-    marks: list[tuple[float, str, str, bool]]
-
-
-def _bars(dots: Dots, limits: tuple[float, float], scaled: Callable[[float], float] = float) -> list[Bar]:
-    """A column's intervals, row by row on one scale, with arrows for what lies beyond its limits."""
+def _bars(dots: Dots, limits: tuple[float, float], scaled: Callable[[float], float] = float) -> list[dict[str, Any]]:
+    """A column's intervals, row by row on one scale, with arrows for what lies beyond its limits: px from the left of a
+    line upright (`rule`), of the interval's `ends`, and of `marks`, with their shape, colour, and whether they are
+    filled."""
     low, high = limits
     printed = np.full(len(dots.values), np.nan) if dots.paper is None else dots.paper
 
@@ -253,7 +243,7 @@ def _bars(dots: Dots, limits: tuple[float, float], scaled: Callable[[float], flo
         ]
         rule = None if dots.reference is None else px(dots.reference)
         ends = (px(start), px(end)) if np.isfinite(start) else None
-        bars.append(Bar(rule, ends, _ink(look.colour), drawn))
+        bars.append({"rule": rule, "ends": ends, "ink": _ink(look.colour), "marks": drawn})
     return bars
 
 

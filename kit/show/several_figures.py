@@ -14,16 +14,7 @@ from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.show import style
 from kit.show.html_tables import Table, compared_table
-from kit.show.paper_figures import (
-    BAND,
-    TEST_TOP1,
-    TRAIN_TOP1,
-    by_procedure,
-    by_row,
-    caption,
-    nothing_finished,
-    reasons,
-)
+from kit.show.paper_figures import BAND, TEST_TOP1, TRAIN_TOP1, by_procedure, by_row, caption, nothing_finished, reasons
 from kit.show.plots import HEIGHT, traced
 from kit.show.style import MUTED, WIDTH
 from kit.show.table_pictures import Measure
