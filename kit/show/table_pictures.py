@@ -99,7 +99,7 @@ def as_columns(df: pd.DataFrame) -> list[Column]:
 
 @dataclass(frozen=True)
 class Measure:
-    """A measured column of a table: each of its cells holds a row's values, one per seed."""
+    """A measured column of a table: each of its cells holds a row's values, one per seed, or its one value."""
 
     column: str
     title: str
@@ -114,7 +114,7 @@ def measured_columns(
     df: pd.DataFrame, measure: Measure, paper: pd.DataFrame, looks: Sequence[style.Look]
 ) -> list[Column]:
     """A measure as text, `mean ± half the 95 % interval` or how its row ended; then the paper's figures, if any."""
-    rows = [np.asarray(values, float) * measure.scale for values in df[measure.column]]
+    rows = [np.atleast_1d(np.asarray(values, float)) * measure.scale for values in df[measure.column]]
     cells = [plus_minus(values, measure.digits) for values in rows]
     if "ended" in df:
         cells = [said or cell for said, cell in zip(df["ended"], cells, strict=True)]

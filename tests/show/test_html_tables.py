@@ -167,6 +167,7 @@ def test_intervals_are_drawn_on_one_scale_a_column():
     (start, end), *_ = re.findall(r'd="M([\d.]+) 6H([\d.]+)"', html)
     assert float(end) - float(start) == pytest.approx(2 * half * (second - first) / 10, abs=0.3)
     one = compared_table(df.assign(a=[[0.1]] * 3), ["t"], [Measure("a", "a", dots=True)]).html
+    assert compared_table(df.assign(a=0.1), ["t"], [Measure("a", "a", dots=True)]).html == one
     assert len(dots(one, "#D55E00")) == 3 and "stroke-opacity" not in one  # a dot, but no interval
     none = compared_table(df.assign(a=[[]] * 3, ended="diverged"), ["t"], [Measure("a", "a", dots=True)]).html
     assert "<svg" not in none and Read(none).cells[1:] == [["adaptive", "diverged"]] * 3
