@@ -193,7 +193,7 @@ def told_of(methods: Sequence[Method], verdicts: pd.DataFrame) -> Told:
     for (theirs, ours), line in zip(combinations(methods, 2), verdicts.itertuples(), strict=True):
         gain = Gain(line.effect, line.high - line.effect, line.verdict, line.n, line.level, line.df)
         turned = {HOLDS: FAILS, FAILS: HOLDS}.get(gain.verdict, gain.verdict)
-        found |= {(ours, theirs): gain, (theirs, ours): replace(gain, effect=-gain.effect, verdict=turned)}
+        found |= {(ours, theirs): gain, (theirs, ours): replace(gain, effect=0.0 - gain.effect, verdict=turned)}
     return found
 
 

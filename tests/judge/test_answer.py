@@ -185,6 +185,11 @@ def test_a_verdict_turned_round_is_the_same_verdict():
     assert NONE not in set(verdicts["verdict"])
 
 
+def test_rows_that_are_equal_differ_by_no_signed_zero():
+    told = told_of(METHODS, judge(METHODS, frame(90, 90, 90, 90, scale=0), {"own": labelled(*[1000] * 10)}))
+    assert {str(gain)[:4] for gain in told.values()} == {"+0.0"}
+
+
 def test_effects_are_paired_differences_in_points():
     made = frame(80, 83, 83, 79)
     wide = made.pivot_table(index="seed", columns=["temperature", "reading"], values="test_top1")
