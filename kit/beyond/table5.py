@@ -16,7 +16,7 @@ import pandas as pd
 from kit import recipe
 from kit.beyond.printed import gain_over_kd
 from kit.grid.engines import Engine
-from kit.paper.claims import Claim, Data, Side, gained, judged, own_claims, plus_minus, rounding
+from kit.paper.claims import Claim, Data, Side, gained, judged, plus_minus, rounding
 from kit.paper.plan import Plan, Row, Ways, accuracies, cells, loaded, measured, papers, rows, soft_ends, with_columns
 from kit.siblings import SIBLINGS
 from kit.temperature import Scheduled
@@ -79,11 +79,6 @@ def with_agreement(frame: pd.DataFrame) -> pd.DataFrame:
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     return judged(claims(frame, loaded(frame, plan)))
-
-
-def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Judges the reader's own procedures against each of the table's, by test Top-1."""
-    return judged(own_claims(frame, PROCEDURES, loaded(frame, plan)))
 
 
 def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:

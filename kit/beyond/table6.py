@@ -17,7 +17,7 @@ from kit import recipe
 from kit.beyond import table5
 from kit.grid.engines import Engine
 from kit.models import TITLES
-from kit.paper.claims import Claim, Data, Side, judged, number, own_claims, plus_minus, saved
+from kit.paper.claims import Claim, Data, Side, judged, number, plus_minus, saved
 from kit.paper.plan import PROCEDURES as PAPERS
 from kit.paper.plan import Plan, Row, Stages, Ways, accuracies, cells, loaded, measured, rows, soft_ends, with_columns
 from kit.recipe import Objective, Policy
@@ -122,11 +122,6 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     return judged(claims(frame, loaded(frame, plan)))
-
-
-def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Judges the reader's own procedures against each of the table's, by test Top-1."""
-    return judged(own_claims(frame, PROCEDURES, loaded(frame, plan)))
 
 
 def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:

@@ -30,13 +30,14 @@ def table_5(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
         Measure("seconds", "CPU s"),
         Measure("elsewhere", "elsewhere"),
     ]
-    cells = by_procedure(with_agreement(frame), ["temperature", "reading"], measures)
+    cells = by_procedure(with_agreement(frame), ["temperature", "reading"], [measure.column for measure in measures])
+    cells["name"] = cells["temperature"] + ", " + cells["reading"]
     cells["elsewhere"] = [[elsewhere(*name)] for name in zip(cells["temperature"], cells["reading"], strict=True)]
     return compared_table(
         cells,
         ["temperature", "reading"],
         measures,
-        label="procedure",
+        label="name",
         title="Table 5 · The adaptive temperature and its siblings: ResNet-34 teaches the CNN",
         caption=caption(plan, rows, BAND, "as the teacher, KL at t = 1: on test images", ELSEWHERE),
         width=1480,

@@ -99,15 +99,14 @@ def fall(result: Result) -> str:
 
 def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 1: the paper's training Top-5 beside this kit's accuracies."""
-    measures = [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1]
-    cells = by_procedure(frame, ["group", "temperature"], measures)
+    cells = by_procedure(frame, ["group", "temperature"], ["train_top5", "train_top1", "test_top5", "test_top1"])
     cells = cells.rename(columns={"group": "role", "temperature": "model"})
     entries = [TABLE_1[table1.NAMES[m], r] for r, m in zip(cells["role"], cells["model"], strict=True)]
     top5 = ["paper: training Top-5 after 150 to 1,000 epochs on the real datasets"] * ("train_top5" in cells)
     return compared_table(
         cells,
         ["role", "model"],
-        measures,
+        [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1],
         printed(entries, train_top5=lambda entry: entry.top5),
         title="Table 1 · Five networks trained on hard labels",
         caption=caption(plan, rows, *top5),
@@ -116,22 +115,23 @@ def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
 
 def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 2: accuracies and time of each procedure, the paper's beside them, time as a ratio to T=5."""
-    cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
-    measures = [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, cpu, tflop, TIME_RATIO]
-    flops = frame["student_flops"] + frame["teacher_flops"]
-    frame = frame.assign(ratio=_ratio(frame), tflop=flops / 1e12)
-    cells = by_procedure(frame, ["temperature", "reading"], measures)
+    tflop = (frame["student_flops"] + frame["teacher_flops"]) / 1e12
+    columns = ["train_top1", "test_top1", "test_top5", "seconds", "tflop", "ratio"]
+    frame = frame.assign(ratio=_ratio(frame), tflop=tflop)
+    cells = by_procedure(frame, ["temperature", "reading"], columns)
+    cells["name"] = cells["temperature"] + ", " + cells["reading"]
     entries = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
+    cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
     return compared_table(
         cells,
         ["temperature", "reading"],
-        measures,
+        [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, cpu, tflop, TIME_RATIO],
         printed(
             entries,
             train_top1=lambda entry: entry.top1,
             ratio=lambda entry: entry.seconds / TABLE_2["T=5"].seconds,
         ),
-        label="procedure",
+        label="name",
         title="Table 2 · ResNet-50 teaches ResNet-34",
         caption=caption(plan, rows, BAND, "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy", TIME),
     )
@@ -139,15 +139,16 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
 
 def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 3: eight configurations by five procedures; time as a ratio to T = 5 as printed, the paper's beside it."""
-    measures = [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO]
-    cells = by_procedure(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], measures)
+    columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
+    cells = by_procedure(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], columns)
+    cells["procedure"] = cells["temperature"] + ", " + cells["reading"]
     slowest = [table3.PRINTED[group]["T=5"] for group in cells["group"]]
     entries = [table3.printed(*of) for of in zip(cells["group"], cells["temperature"], cells["reading"], strict=True)]
     pairs = [entry and (t5, entry) for t5, entry in zip(slowest, entries, strict=True)]
     return compared_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
-        measures,
+        [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO],
         printed(
             pairs,
             train_top5=lambda pair: pair[1].top5,
@@ -218,9 +219,8 @@ def _ratio(frame: pd.DataFrame) -> np.ndarray:
     return frame["seconds"].to_numpy() / baseline.reindex(pd.MultiIndex.from_frame(frame[by])).to_numpy()
 
 
-def by_procedure(frame: pd.DataFrame, by: list[str], measures: Sequence[Measure]) -> pd.DataFrame:
-    """One line a row of the table, each measure's column that there is holding its values by seed; `ended` where none
-    finished; `procedure` has the names that it is told apart by last in one."""
-    groups, columns = frame.groupby(by, sort=False), [each.column for each in measures if each.column in frame]
-    cells = groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended)).reset_index()
-    return cells.assign(procedure=cells[by[-2]] + ", " + cells[by[-1]])
+def by_procedure(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
+    """One line a row of the table, each measured column that there is holding its values by seed; `ended` where none
+    finished."""
+    groups, columns = frame.groupby(by, sort=False), [column for column in columns if column in frame]
+    return groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended)).reset_index()

@@ -30,13 +30,14 @@ def table_6(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     likeness.append(Measure(f"kl to {MEAN}", "KL: mean", digits=2))
     costs = [Measure("seconds", "CPU s"), Measure("teacher_seconds", "teachers' s", digits=0)]
     measures = [TRAIN_TOP1, TEST_TOP1, *likeness, *costs]
-    cells = by_procedure(with_agreements(frame), ["temperature", "reading"], measures)
+    cells = by_procedure(with_agreements(frame), ["temperature", "reading"], [measure.column for measure in measures])
+    cells["name"] = cells["temperature"] + ", " + cells["reading"]
     cells = cells.rename(columns={"reading": "teachers"})
     return compared_table(
         cells,
         ["temperature", "teachers"],
         measures,
-        label="procedure",
+        label="name",
         title=f"Table 6 · Several teachers: {titles(rows)} teach the {rows[0].runs[0].student.title}",
         caption=caption(
             plan, rows, BAND, "KL to each teacher and to the mean of their p, at t = 1, on test images", SECONDS

@@ -256,7 +256,7 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
         *([] if budget == "steps" else [Measure("steps", "steps", digits=0)]),  # else they are all alike
         Measure("ratio", "time / ours", digits=2, dots=True, reference=1.0),
     ]
-    cells = by_procedure(here, ["method", "title", "label"], measures)
+    cells = by_procedure(here, ["method", "title", "label"], [measure.column for measure in measures])
     size, shared = comparison.setting.search, ", shared by both tables" if frame["budget"].nunique() > 1 else ""
     labels = cells[["method", "label"]].to_numpy()
     entries = [TABLE_4.get(key) if is_default(frame, label) else None for key, label in labels]

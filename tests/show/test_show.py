@@ -36,7 +36,6 @@ from kit.paper.plan import Plan
 from kit.runs.spec import Run
 from kit.runs.training import train
 from kit.show import (
-    Measure,
     claims_at_a_glance,
     derivation_plots,
     html_tables,
@@ -49,6 +48,7 @@ from kit.show import (
 )
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
 from kit.show.explore import explore
+from kit.show.table_pictures import Measure
 from kit.show.widgets import temperature_explorer
 from kit.temperature import Adaptive
 
