@@ -140,8 +140,8 @@ def compared_table(
     caption: str = "",
     width: float = 1180,
 ) -> Table:
-    """Tables 1 to 6: text columns, each measure as `mean ± half the 95 % interval` beside the paper's figure, and
-    intervals of the measures with `dots=True` drawn: beside the picture, in the cells of HTML, on one scale a column.
+    """Tables 1 to 6: text columns, each measure as `mean ± half the 95 % interval` beside the paper's figure, and the
+    intervals of measures with `dots=True` drawn on one scale a column: in HTML in its cells, else at the table's right.
 
     `df` has the text columns and one column per measure holding sequences (one value a seed); measures of which it has
     no column are left out. `paper` has as many rows; its columns are measures, in printed units (%, s), NaN where the
