@@ -47,8 +47,7 @@ def answer(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run,
     data = asked.load()
     verdicts = judge(methods, frame, {asked.role: data})
     sentence = recommendation(methods, frame, verdicts, data)
-    table = summary(methods, frame)
-    return Answer(frame, table, verdicts, sentence, tuple(notes(methods, rows, results)))
+    return Answer(frame, summary(methods, frame), verdicts, sentence, tuple(notes(methods, rows, results)))
 
 
 # ---- the table ----------------------------------------------------------------------------------------------------

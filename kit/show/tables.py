@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kit.errors import one_of
+from kit.errors import KitError, one_of
 from kit.paper.claims import plus_minus, t_interval
 
 
@@ -36,6 +36,8 @@ def curves(runs: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> pd.Data
     """
     rows = []
     for label, seeds in runs.items():
+        if not seeds:
+            raise KitError(f"label {label!r} has no run to draw; allowed: at least one")
         every = pd.concat([run.epochs.assign(iteration=run.epochs["epoch"] * batches_per_epoch(run)) for run in seeds])
         for metric in metrics:
             one_of("metric", metric, every.filter(like="top"))

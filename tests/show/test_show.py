@@ -505,6 +505,8 @@ def test_a_glance_at_one_seed_says_so():
 def test_contact_sheet_refuses_what_is_no_image():
     with pytest.raises(KitError, match="allowed: \\(N, H, W, 3\\) uint8"):
         pages.contact_sheet(np.zeros((3, 8, 8, 3)))
+    with pytest.raises(KitError, match="images \\(3, 0, 8, 3\\) uint8 cannot be drawn"):
+        pages.contact_sheet(np.zeros((3, 0, 8, 3), np.uint8))
     with pytest.raises(KitError, match="1 titles do not go with 3 images; allowed: one for each"):
         pages.contact_sheet(np.zeros((3, 8, 8, 3), np.uint8), ["a"])
 
@@ -574,6 +576,7 @@ FRAME = pd.DataFrame({"rate": [1.0], "top1": [[0.5]]})
         ),
         (lambda: html_tables.compare_table(FRAME, ["role"], []), "column 'role' is not known; allowed: rate, top1"),
         (lambda: html_tables.compare_table(FRAME, ["rate"], [], label="role"), "column 'role' is not known"),
+        (lambda: tables.curves({"adaptive": []}, ["test_top1"]), "label 'adaptive' has no run to draw; allowed: at"),
         (lambda: claims_at_a_glance({}), "no verdict to draw; allowed: at least one"),
     ],
 )
