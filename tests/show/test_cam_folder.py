@@ -129,6 +129,7 @@ def test_hidden_files_and_others_are_passed_over(folder):
     (folder / "up").symlink_to(".")
     found = of_folder(folder, 20)
     assert len(found.names) == 3 and found.damaged == ()
+    assert torch.equal(of_folder(folder / "x.png", 20).pixels, found.pixels[[found.names.index("x.png")]])  # one alone
     assert {line.split(":")[0] for line in found.passed_over} == {".ipynb_checkpoints", "._x.png", "up"}
 
 

@@ -301,13 +301,14 @@ def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
     of_run = ["--run", run.hash, "--images", folder, *out]
     line = refused([*of_run, "--layer", "layer9"], capsys)
     assert "layer 'layer9' is not known; allowed: layer4, " in line and line.endswith(" more")
-    assert "--limit 3 is of a run's test split" in refused([*of_run, "--limit", "3"], capsys)
+    assert "--limit 3 is for a run's test split" in refused([*of_run, "--limit", "3"], capsys)
     assert "method 'cam' is not known" in refused([*of_run, "--method", "cam"], capsys)
     assert "class 99 is out of range; allowed: 0 to 12" in refused([*of_run, "--class", "99"], capsys)
     for unknown in ("0123456789abcdef", "../runs", ""):
         assert f"run {unknown!r} is not in the cache" in refused(["--run", unknown, "--images", folder, *out], capsys)
     assert "either --run HASH or --weights FILE" in refused(["--images", folder, *out], capsys)
-    assert "is no folder" in refused(["--run", run.hash, "--images", folder / "none", *out], capsys)
+    absent = ["--run", run.hash, "--images", folder / "none", *out]
+    assert "are not there; allowed: a picture, or a folder" in refused(absent, capsys)
     for within in (folder, folder / "more" / "out"):
         assert "lies in --images; allowed: a folder outside" in refused([*of_run, "--out", within], capsys)
     weights = tmp_path / "w.safetensors"
@@ -340,14 +341,15 @@ def test_damaged_images_are_named_and_the_others_drawn(run, folder, tmp_path, ca
 
 
 def test_a_network_without_convolution_has_no_maps(tmp_path):
+    from kit.deploy.classifier import Classifier
     from kit.errors import KitError
-    from kit.show.cam_folder import Explained, Pictures, explain
+    from kit.show.cam_folder import Pictures, explain
 
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
     mean_std = torch.zeros(3), torch.ones(3)
     with pytest.raises(KitError, match="has no convolution"):
         explain(
-            Explained(linear, 8, *mean_std, ("a", "b"), "linear"),
+            Classifier(linear, 8, *mean_std, ("a", "b"), "linear"),
             Pictures(("x",), torch.zeros(1, 8, 8, 3, dtype=torch.uint8)),
             tmp_path,
         )
