@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +43,7 @@ METHODS: Mapping[str, type[BaseCAM]] = {
 }
 CELLS = 4  # the default layer's map has at least so many rows and columns
 BATCH = 128
+COPIED = ("_parameters", "_buffers", "_modules")  # of a module: torch's own, which can always be copied
 NAMED = 8  # of the layers that may be chosen, in a message
 
 Cells = tuple[int, int]  # a map's rows and columns, before it is enlarged
@@ -77,8 +77,8 @@ def maps(
     """Computes heat maps of images x (N, 3, H, W), normalised as the network wants them, `batch` at a time.
 
     classes: labels (N,), one class for all, or `predicted`. layer: a module's name; None is the default reading. The
-    network is left as it is: maps are made on a copy in evaluation mode, of half-precision networks in float32; one
-    that cannot be copied is borrowed. The same input gives the same maps, in inference mode and under autocast, too.
+    network is left as it is: maps are made on a copy in evaluation mode, of half-precision networks in float32. The
+    same input gives the same maps, in inference mode and under autocast, too.
     Raises KitError for a method or layer that is not known, a class out of range, a network without a convolution where
     no layer is named, or one that cannot be hooked into, and logits that are no numbers.
     """
@@ -92,8 +92,8 @@ def maps(
     if type(batch) is not int or batch < 1:
         raise KitError(f"batch {batch!r} is not allowed; allowed: a whole number from 1 up")
     device = next(network.parameters()).device.type
-    with torch.inference_mode(False), torch.autocast(device, enabled=False), lent(network) as own:
-        return _maps(own, single_precision(torch.as_tensor(x)), classes, method, layer, batch)
+    with torch.inference_mode(False), torch.autocast(device, enabled=False):
+        return _maps(copied(network), single_precision(torch.as_tensor(x)), classes, method, layer, batch)
 
 
 def hookable(network: nn.Module) -> None:
@@ -117,31 +117,24 @@ def single_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-@contextlib.contextmanager
-def lent(network: nn.Module) -> Iterator[nn.Module]:
-    """Yields a frozen copy in evaluation mode, to be hooked into; where a network cannot be copied, itself.
+def copied(network: nn.Module) -> nn.Module:
+    """Copies a network to be hooked into: frozen, in evaluation mode, single precision.
 
-    A network of torch.nn.utils' weight norm, spectral norm or pruning, or one that keeps an activation, cannot. It is
-    then as it was once this ends: its modes, what of it wants gradients, and its hooks.
+    What cannot be copied both share: a weight that is computed before each pass, as by torch.nn.utils' weight norm,
+    spectral norm or pruning, an activation that is kept, a lock.
     """
-    try:
-        copied = copy.deepcopy(network).eval().requires_grad_(False)
-    except (RuntimeError, TypeError):  # "Only Tensors created explicitly by the user support the deepcopy protocol"
-        copied = None
-    if copied is not None:
-        halves = {torch.float16, torch.bfloat16} & {each.dtype for each in copied.parameters()}
-        yield copied.float() if halves else copied
-        return
-    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    hooks = [(module, OrderedDict(module._forward_hooks)) for module in network.modules()]
-    try:
-        with evaluating(network):
-            yield network.requires_grad_(False)
-    finally:
-        for parameter, wants in wanted:
-            parameter.requires_grad_(wants)
-        for module, before in hooks:
-            module._forward_hooks = before
+    shared = {}
+    for module in network.modules():
+        attributes = [value for name, value in vars(module).items() if name not in COPIED]
+        for value in attributes:
+            for each in value.values() if isinstance(value, dict) else [value]:
+                try:
+                    copy.deepcopy(each)
+                except (RuntimeError, TypeError):
+                    shared[id(each)] = each
+    copied = copy.deepcopy(network, shared).eval().requires_grad_(False)
+    halves = {torch.float16, torch.bfloat16} & {each.dtype for each in copied.parameters()}
+    return copied.float() if halves else copied
 
 
 def _maps(
