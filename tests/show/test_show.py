@@ -441,8 +441,6 @@ def test_a_trace_ends_where_its_last_step_left_the_temperature():
         "big teacher": 2.25,
     }
     assert len(numbers) == len(seeds[0].steps) + 2 and numbers["step"].is_monotonic_increasing
-    under_way = SimpleNamespace(steps=seeds[0].steps[:30], epochs=seeds[0].epochs[:3])
-    assert plots.traced(under_way).equals(under_way.steps)
 
 
 def test_stages_of_the_same_name_are_told_apart():
