@@ -154,12 +154,16 @@ def _maps(
     cam.batch_size = batch  # of Score-CAM's masked images
     target.register_forward_hook(_protect)  # after the package's own hooks
     with torch.enable_grad():
-        if not network(x[:1].to(next(network.parameters()).device)).requires_grad:
-            raise KitError(f"layer {layer!r} has no part in the logits; allowed: one that has")
+        first = network(x[:1].to(next(network.parameters()).device))
+    if not first.requires_grad:
+        raise KitError(f"layer {layer!r} has no part in the logits; allowed: one that has")
+    for c in [] if wanted is None else wanted.tolist():
+        if not 0 <= c < first.shape[1]:
+            raise KitError(f"class {c} is out of range; allowed: 0 to {first.shape[1] - 1}, as the network has them")
     maps, answers = [], []
     for start in range(0, len(x), batch):
         here = slice(start, start + batch)
-        targets = None if wanted is None else [_Class(int(c)) for c in wanted[here]]
+        targets = None if wanted is None else [ClassifierOutputTarget(int(c)) for c in wanted[here]]
         # Score-CAM draws a bar for every image; with other methods stderr stays as it is, as other threads write there
         quiet = contextlib.redirect_stderr(io.StringIO()) if method == "score-cam" else contextlib.nullcontext()
         with torch.enable_grad(), quiet:
@@ -186,16 +190,6 @@ def _as_labels(classes: Tensor | int | str, n: int) -> Tensor | None:
     if labels.shape != (n,) or labels.is_floating_point():
         raise KitError(f"classes of shape {tuple(labels.shape)} are not allowed; allowed: whole numbers ({n},)")
     return labels.long()
-
-
-class _Class(ClassifierOutputTarget):
-    """Selects a class's logit. Raises KitError where the network has no such class."""
-
-    def __call__(self, logits: Tensor) -> Tensor:  # (C,)
-        if logits.ndim != 1 or not 0 <= self.category < len(logits):
-            last = logits.shape[-1] - 1
-            raise KitError(f"class {self.category} is out of range; allowed: 0 to {last}, as the network has them")
-        return super().__call__(logits)
 
 
 def _begin_graph(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
