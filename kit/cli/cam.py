@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel, Field
 
 from kit.cli import options
 from kit.cli.output import complain, counted_over, print_json
@@ -26,7 +27,21 @@ def names_of(classes: str) -> list[str]:
     return names
 
 
+class Given(BaseModel):
+    """A network whose weights a file has: what a command must be told of it."""
+
+    model: str | None = Field(None, description=f"with --weights: cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}")
+    args: str | None = Field(None, description='likewise, of a function\'s network: further arguments, {"depth": 16}')
+    classes: str | None = Field(None, description="likewise: how many, or their names, commas between them")
+    width: int | None = Field(None, description="likewise, of the kit's five: the first channel count; default: 64")
+    stem: str | None = Field(None, description="likewise: imagenet or small; default: imagenet")
+    px: int = Field(224, ge=8, le=512, description="likewise: the images' size")
+    normalise: str = Field("imagenet", description="likewise: how images are normalised, imagenet or MEAN/STD")
+
+
+@options.of(Given)
 def cam(
+    given: Given,
     run: Annotated[
         str | None, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it; six digits do")
     ] = None,
@@ -50,28 +65,6 @@ def cam(
     limit: Annotated[
         int | None, typer.Option(callback=options.at_least_one, help="images of the run's test split; default: 48")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help=f"with --weights: cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}"),
-    ] = None,
-    args: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help='with --weights of a function\'s network: further arguments, {"depth": 16}'),
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option(metavar="N|NAME,NAME,…", help="with --weights: how many, or their names")
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(help="with --weights of the kit's five: the first channel count; default: 64")
-    ] = None,
-    stem: Annotated[str | None, typer.Option(help="likewise: imagenet or small; default: imagenet")] = None,
-    px: Annotated[
-        int | None, typer.Option(min=8, max=512, help="with --weights: the images' size; default: 224")
-    ] = None,
-    normalise: Annotated[
-        str | None,
-        typer.Option(metavar="imagenet|MEAN/STD", help="with --weights: how images are normalised; default: imagenet"),
-    ] = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -81,9 +74,8 @@ def cam(
 
     if (run is None) == (weights is None):
         raise KitError("give a network: either --run HASH or --weights FILE, not both")
-    of_weights = {"model": model, "args": args, "classes": classes, "width": width, "stem": stem, "px": px}
     for wanted, is_given, words in (
-        ("--weights", weights is not None, of_weights | {"normalise": normalise}),
+        ("--weights", weights is not None, given.model_dump(exclude_defaults=True)),
         ("--run", run is not None, {"data": data and str(data)}),
         ("a run's test split", images is None, {"limit": limit}),
     ):
@@ -99,12 +91,12 @@ def cam(
     else:
         if images is None:
             raise KitError("--weights needs --images, a folder of images")
-        if model is None or classes is None:
+        if given.model is None or given.classes is None:
             raise KitError("--weights needs --model and --classes")
-        names = names_of(classes)
-        arguments, size = arguments_of("--args", args), px or 224
-        network = cam_folder.network_of(model, len(names), size, arguments, width=width, stem=stem)
-        classifier = cam_folder.of_weights(weights, network, size, names, normalise or "imagenet")
+        names, arguments = names_of(given.classes), arguments_of("--args", given.args)
+        own = {"width": given.width, "stem": given.stem}
+        network = cam_folder.network_of(given.model, len(names), given.px, arguments, **own)
+        classifier = cam_folder.of_weights(weights, network, given.px, names, given.normalise)
     if images is None:
         pictures = cam_folder.of_test(stored(run).data(data).load(), limit or 48)
     else:
