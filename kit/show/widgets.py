@@ -79,7 +79,7 @@ class TemperatureExplorer(widgets.VBox):
             value=k, min=1, max=K_MAX, description="K, threshold", tooltip="K: the highest temperature allowed", **wide
         )
         self.t = widgets.FloatSlider(
-            value=k, min=1, max=self._t_max(k), step=0.1, readout_format=".1f", description="t, temperature",
+            value=k, min=1, max=K_MAX, step=0.1, readout_format=".1f", description="t, temperature",
             tooltip="t: the temperature, between 1 and K", **wide,
         )  # fmt: skip
         self.alpha = widgets.FloatSlider(
@@ -113,20 +113,13 @@ class TemperatureExplorer(widgets.VBox):
             getattr(self, name).add_class(f"kit-{name}")
         for chart in (self.bars, self.gradient):
             chart.add_class(themes.CHART)
-        self._shown: dict[str, tuple] = {}
+        self._shown: dict[Callable[..., None], list] = {}  # of what state each display is
+        # ipywidgets lowers t with its end; a slider's ends must differ, so that at K = 1 `draw` holds t itself at 1
+        widgets.dlink((self.k, "value"), (self.t, "max"), lambda k: max(float(k), 1.1))
         self._redraw = Coalesced(self.draw)
-        self.k.observe(self._k_changed, "value")
-        for control in (self.t, self.alpha, self.image):
+        for control in (self.k, self.t, self.alpha, self.image):
             control.observe(lambda _: self._redraw(), "value")
         self.draw()
-
-    @staticmethod
-    def _t_max(k: int) -> float:
-        return max(float(k), 1.1)  # a slider's two ends must differ, so that at K = 1 it is t itself that is held at 1
-
-    def _k_changed(self, _: object) -> None:
-        self.t.max = self._t_max(self.k.value)  # ipywidgets lowers t with it
-        self._redraw()
 
     def draw(self) -> None:
         """Brings every display up to date; what has not changed is left alone."""
@@ -134,35 +127,34 @@ class TemperatureExplorer(widgets.VBox):
         t = min(self.t.value, float(k))
         if t != self.t.value:
             self.t.value = t
-        self._show("thumbnail", (i,), self._draw_thumbnail)
-        self._show("bars", (i, t), self._draw_bars)
-        self._show("gradient", (t, k), self._draw_gradient)
-        self._show("losses", (i, t, alpha), self._draw_losses)
+        with style.styled():
+            for show, *state in (
+                (self._show_thumbnail, i),
+                (self._show_bars, i, t),
+                (self._show_gradient, t, k),
+                (self._show_losses, i, t, alpha),
+            ):
+                if self._shown.get(show) != state:
+                    show(*state)
+                    self._shown[show] = state
 
-    def _show(self, what: str, state: tuple, draw: Callable[..., None]) -> None:
-        if self._shown.get(what) != state:
-            draw(*state)
-            self._shown[what] = state
-
-    def _draw_thumbnail(self, i: int) -> None:
+    def _show_thumbnail(self, i: int) -> None:
         if self._images is not None:
             pixels = np.asarray(self._images[i])
             factor = max(1, round(128 / max(pixels.shape[:2])))
             self.thumbnail.value = pixels_png(pixels.repeat(factor, 0).repeat(factor, 1))
 
-    def _draw_bars(self, i: int, t: float) -> None:
-        with style.styled():
-            self._softened.update(self._zt[i], self._zs[i], t, int(self._labels[i]))
-            self.bars.value = self._bars_picture.png(self._softened.background)
+    def _show_bars(self, i: int, t: float) -> None:
+        self._softened.update(self._zt[i], self._zs[i], t, int(self._labels[i]))
+        self.bars.value = self._bars_picture.png(self._softened.background)
         self.draws += 1
 
-    def _draw_gradient(self, t: float, k: int) -> None:
-        with style.styled():
-            self._terms.update(t, k)
-            self.gradient.value = self._gradient_picture.png(self._terms.background)
+    def _show_gradient(self, t: float, k: int) -> None:
+        self._terms.update(t, k)
+        self.gradient.value = self._gradient_picture.png(self._terms.background)
         self.draws += 1
 
-    def _draw_losses(self, i: int, t: float, alpha: float) -> None:
+    def _show_losses(self, i: int, t: float, alpha: float) -> None:
         self.losses.value = losses_table(self._zt, self._zs, self._labels, t, alpha, i)
 
 
