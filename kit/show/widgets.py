@@ -39,8 +39,7 @@ class TemperatureExplorer(widgets.VBox):
     Shows at once the image's softened distributions, the losses (Eq. (1) in both readings, and the improved loss), and
     what moves t. `images` (N, H, W, 3) uint8 are shown beside the drop-down.
 
-    The controls are `k`, `alpha`, `t` and `image`; the displays `bars`, `gradient`, `losses` and `thumbnail`; `draws`
-    counts pictures.
+    The controls are `k`, `alpha`, `t` and `image`; the displays `bars`, `gradient`, `losses` and `thumbnail`.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class TemperatureExplorer(widgets.VBox):
             raise KitError(f"alpha {alpha!r} is not allowed; allowed: 0 to 1")
         self._zt, self._zs, self._labels = zt.detach().double(), zs.detach().double(), labels.long()
         self._images = images
-        self.draws = 0
         wide = {"style": {"description_width": "112px"}, "layout": widgets.Layout(width="400px", max_width="100%")}
         names = [(f"{i}: {classes[y]}", i) for i, y in enumerate(labels.tolist())]
         self.image = widgets.Dropdown(options=names, description="image", **wide)
@@ -147,12 +145,10 @@ class TemperatureExplorer(widgets.VBox):
     def _show_bars(self, i: int, t: float) -> None:
         self._softened.update(self._zt[i], self._zs[i], t, int(self._labels[i]))
         self.bars.value = self._bars_picture.png(self._softened.background)
-        self.draws += 1
 
     def _show_gradient(self, t: float, k: int) -> None:
         self._terms.update(t, k)
         self.gradient.value = self._gradient_picture.png(self._terms.background)
-        self.draws += 1
 
     def _show_losses(self, i: int, t: float, alpha: float) -> None:
         self.losses.value = losses_table(self._zt, self._zs, self._labels, t, alpha, i)
