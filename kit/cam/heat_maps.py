@@ -93,7 +93,10 @@ def maps(
         raise KitError(f"batch {batch!r} is not allowed; allowed: a whole number from 1 up")
     device = next(network.parameters()).device.type
     with torch.inference_mode(False), torch.autocast(device, enabled=False):
-        return _maps(copied(network), single_precision(torch.as_tensor(x)), classes, method, layer, batch)
+        x = torch.as_tensor(x)
+        x = x.clone() if x.is_inference() else x.detach()
+        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        return _maps(copied(network), x, classes, method, layer, batch)
 
 
 def hookable(network: nn.Module) -> None:
@@ -109,12 +112,6 @@ def hookable(network: nn.Module) -> None:
     if not parameters or any(map(is_lazy, parameters)):
         what = "parameters without a shape before the first images" if parameters else "no parameters"
         raise KitError(f"{type(network).__name__} has {what}; allowed: parameters of known shapes")
-
-
-def single_precision(x: Tensor) -> Tensor:
-    """Detaches images, out of inference mode, and makes half precision float32."""
-    x = x.clone() if x.is_inference() else x.detach()
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def copied(network: nn.Module) -> nn.Module:
