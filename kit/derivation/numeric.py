@@ -39,6 +39,9 @@ class Cases:
             shapes = f"zt {tuple(self.zt.shape)}, zs {tuple(self.zs.shape)}, y {tuple(self.y.shape)}"
             raise KitError(f"cases: shapes {shapes} are not allowed; allowed: zt and zs (N, C), y (N,)")
         check_size(*self.zt.shape)
+        low, high, last = self.y.min().item(), self.y.max().item(), self.zt.shape[1] - 1
+        if self.y.is_floating_point() or low < 0 or high > last:
+            raise KitError(f"cases: labels {low} to {high} are not allowed; allowed: whole numbers from 0 to {last}")
         for name, z in (("zt", self.zt), ("zs", self.zs)):
             if z.dtype != torch.float64:
                 raise KitError(f"cases: {name} in {z.dtype} is not allowed; allowed: torch.float64")

@@ -168,8 +168,8 @@ def temperatures(runs: Mapping[str, Any], *, title: str = "", caption: str = "")
 
     Runs whose temperature is the same number all the way are one line, named after all of them.
     """
-    drawn = {label: run.steps if "t_least" in run.steps else traced(run) for label, run in runs.items()}
-    drawn = {label: taught for label, steps in drawn.items() if len(taught := steps.dropna(subset=["t"]))}
+    traces = {label: run.steps if "t_least" in run.steps else traced(run) for label, run in runs.items()}
+    drawn = {label: steps.dropna(subset=["t"]) for label, steps in traces.items()}
     names = {label: label for label in drawn}
     fixed: dict[float, str] = {}  # by T, whose line it is
     for label in list(names):

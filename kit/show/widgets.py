@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kit.derivation.numeric import Cases
 from kit.errors import KitError
 from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy
 from kit.runtime.threads import one_thread
@@ -52,26 +53,20 @@ class TemperatureExplorer(widgets.VBox):
         alpha: float = 0.5,
         images: np.ndarray | None = None,
     ) -> None:
-        zt, zs, labels = (torch.as_tensor(given) for given in (teacher_logits, student_logits, labels))
+        zt, zs = (torch.as_tensor(given).detach().double() for given in (teacher_logits, student_logits))
+        cases = Cases(zt, zs, torch.as_tensor(labels))
         n, c = zt.shape
-        for what, shape, wanted in (
-            ("student_logits", tuple(zs.shape), (n, c)),
-            ("labels", tuple(labels.shape), (n,)),
-            ("classes", (len(classes),), (c,)),
-            ("images", (n,) if images is None else (len(images),), (n,)),
-        ):
-            if shape != wanted:
-                raise KitError(
-                    f"{what} of shape {shape} is not allowed; allowed: {wanted}, to go with the teacher's logits"
-                )
+        for what, given, wanted in (("classes", classes, c), ("images", images, n)):
+            if given is not None and len(given) != wanted:
+                raise KitError(f"{len(given)} {what} are not allowed; allowed: {wanted}, to go with logits {n, c}")
         if not 1 <= k <= K_MAX:
             raise KitError(f"k {k!r} is not allowed; allowed: 1 to {K_MAX}")
         if not 0 <= alpha <= 1:
             raise KitError(f"alpha {alpha!r} is not allowed; allowed: 0 to 1")
-        self._zt, self._zs, self._labels = zt.detach().double(), zs.detach().double(), labels.long()
+        self._zt, self._zs, self._labels = zt, zs, cases.y.long()
         self._images = images
         wide = {"style": {"description_width": "112px"}, "layout": widgets.Layout(width="400px", max_width="100%")}
-        names = [(f"{i}: {classes[y]}", i) for i, y in enumerate(labels.tolist())]
+        names = [(f"{i}: {classes[y]}", i) for i, y in enumerate(self._labels.tolist())]
         self.image = widgets.Dropdown(options=names, description="image", **wide)
         self.k = widgets.IntSlider(
             value=k, min=1, max=K_MAX, description="K, threshold", tooltip="K: the highest temperature allowed", **wide

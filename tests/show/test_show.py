@@ -706,8 +706,13 @@ def test_controls_are_named_and_fit(explorer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": torch.zeros(3, dtype=torch.long)}, r"labels of shape \(3,\) is not allowed; allowed: \(64,\)"),
-        ({"classes": ["a"]}, "classes of shape"),
+        (
+            {"labels": torch.zeros(3, dtype=torch.long)},
+            r"shapes zt \(64, 12\), zs \(64, 12\), y \(3,\) are not allowed",
+        ),
+        ({"labels": torch.full((64,), 12)}, "are not allowed; allowed: whole numbers from 0 to 11"),
+        ({"classes": ["a"]}, "1 classes are not allowed; allowed: 12"),
+        ({"images": np.zeros((3, 8, 8, 3), np.uint8)}, "3 images are not allowed; allowed: 64"),
         ({"k": 50}, "k 50 is not allowed; allowed: 1 to 40"),
         ({"alpha": 1.5}, "alpha 1.5 is not allowed"),
     ],
