@@ -170,15 +170,11 @@ def temperatures(runs: Mapping[str, Any], *, title: str = "", caption: str = "")
     """
     traces = {label: run.steps if "t_least" in run.steps else traced(run) for label, run in runs.items()}
     drawn = {label: steps.dropna(subset=["t"]) for label, steps in traces.items()}
-    names = {label: label for label in drawn}
-    fixed: dict[float, str] = {}  # by T, whose line it is
-    for label in list(names):
-        steps = drawn[label]
-        if steps["t"].nunique() == 1 and "t_least" not in steps:
-            first = fixed.setdefault(float(steps["t"].iloc[0]), label)
-            if first != label:
-                names[first] += f", {names.pop(label)}"
-    names |= {label: f"{names[label]}: {t:g}" for t, label in fixed.items()}
+    alike: dict[float | str, list[str]] = {}  # labels by their fixed T, or alone
+    for label, steps in drawn.items():
+        is_fixed = steps["t"].nunique() == 1 and "t_least" not in steps
+        alike.setdefault(float(steps["t"].iloc[0]) if is_fixed else label, []).append(label)
+    names = {of[0]: ", ".join(of) + (f": {t:g}" if isinstance(t, float) else "") for t, of in alike.items()}
     look = style.looks(names)
     figure = style.sheet(WIDTH, HEIGHT, title, caption)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
