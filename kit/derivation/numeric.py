@@ -45,6 +45,8 @@ class Cases:
         for name, z in (("zt", self.zt), ("zs", self.zs)):
             if z.dtype != torch.float64:
                 raise KitError(f"cases: {name} in {z.dtype} is not allowed; allowed: torch.float64")
+            if not z.isfinite().all():
+                raise KitError(f"cases: {name} holds what is no finite number; allowed: finite logits")
 
 
 def check_size(images: int, classes: int) -> None:

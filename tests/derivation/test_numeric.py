@@ -78,6 +78,8 @@ def test_wrong_input_is_named():
             Cases(torch.zeros(2, 3).double(), torch.zeros(2, 3).double(), torch.tensor(y))
     with pytest.raises(KitError, match="cases: zs in torch.float32 is not allowed; allowed: torch.float64"):
         Cases(torch.zeros(2, 3).double(), torch.zeros(2, 3), torch.zeros(2).long())
+    with pytest.raises(KitError, match="cases: zt holds what is no finite number"):
+        Cases(torch.full((2, 3), math.nan).double(), torch.zeros(2, 3).double(), torch.zeros(2).long())
     for images, classes in ((0, 10), (4, 1), (-1, 10), (4, -1)):
         with pytest.raises(KitError, match=f"cases: {images} images of {classes} classes are not allowed"):
             sample_cases(images, classes)

@@ -225,15 +225,6 @@ def test_a_runs_maps_of_a_folder(run, folder, tmp_path, capsys):
     assert known["energy_box"].between(0, 1).all() and known["iou"].between(0, 1).all()
 
 
-def test_a_box_is_cropped_as_its_image_is(folder):
-    from kit.show.cam_folder import of_folder
-
-    (folder / "boxes.csv").write_text("image,xmin,ymin,xmax,ymax\nb.jpg,10,0,30,20\n")  # 40 × 20: the middle square
-    found = of_folder(folder, 16)
-    np.testing.assert_allclose(found.boxes[1], [0, 0, 16, 16])
-    assert np.isnan(found.boxes[[0, 2]]).all()
-
-
 def test_a_runs_own_test_images_are_scored_by_their_true_class(run, tmp_path):
     words = ["cam", "--run", run.hash, "--out", str(tmp_path), "--limit", "6", "--method", "layer-cam"]
     assert main([*words, "--layer", "layer2"]) == 0
