@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import pandas as pd
 import sympy as sp
 
-from kit.errors import one_of
+from kit.errors import KitError, one_of
 
 LOSSES = ("CE", "KL", "hard")
 NAMES = dict(zip(LOSSES, ("L_D", "KL", "L_CE"), strict=True))  # as the paper has them
@@ -25,7 +25,9 @@ class Symbols(NamedTuple):
 
 
 def symbols(classes: int = 3) -> Symbols:
-    """Real symbols zt_1 … zt_C, zs_1 … zs_C and a positive t."""
+    """Real symbols zt_1 … zt_C, zs_1 … zs_C and a positive t. Raises KitError for fewer than two classes."""
+    if classes < 2:
+        raise KitError(f"classes: {classes!r} is not allowed; allowed: 2 and more")
     zt, zs = (sp.Matrix([sp.Symbol(f"z^{who}_{i + 1}", real=True) for i in range(classes)]) for who in "ts")
     return Symbols(zt, zs, sp.Symbol("t", positive=True))
 

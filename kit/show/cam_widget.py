@@ -102,8 +102,8 @@ class CamExplorer(widgets.VBox):
         usual = default_layer(network, x, sizes)
         names = nameable(network, sizes)
         before = self.layer.value
-        options = [(f"default: {usual} ({_cells(sizes[usual])})", DEFAULT)]
-        self.layer.options = options + [(f"{name} ({_cells(sizes[name])})", name) for name in names]
+        shown = {name: f"{name} ({rows}×{columns})" for name, (rows, columns) in sizes.items()}
+        self.layer.options = [(f"default: {shown[usual]}", DEFAULT), *((shown[name], name) for name in names)]
         self.layer.value = before if before in names else DEFAULT
 
     @one_thread()
@@ -125,10 +125,6 @@ class CamExplorer(widgets.VBox):
 
 
 cam_explorer = CamExplorer  # as a notebook calls it
-
-
-def _cells(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
 
 
 def _numbers(found: HeatMaps, scenes: Scenes, i: int) -> str:
