@@ -43,7 +43,6 @@ METHODS: Mapping[str, type[BaseCAM]] = {
 }
 CELLS = 4  # the default layer's map has at least so many rows and columns
 BATCH = 128
-COPIED = ("_parameters", "_buffers", "_modules")  # of a module: torch's own, which can always be copied
 NAMED = 8  # of the layers that may be chosen, in a message
 
 Cells = tuple[int, int]  # a map's rows and columns, before it is enlarged
@@ -115,23 +114,29 @@ def hookable(network: nn.Module) -> None:
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """Copies a network to be hooked into: frozen, in evaluation mode, single precision.
+    """Copies a network to be hooked into: frozen, in evaluation mode, single precision. What cannot be copied both
+    share."""
+    try:
+        own = copy.deepcopy(network)
+    except (RuntimeError, TypeError):  # "Only Tensors created explicitly by the user support the deepcopy protocol"
+        own = copy.deepcopy(network, uncopied(network))
+    halves = {torch.float16, torch.bfloat16} & {each.dtype for each in own.parameters()}
+    return (own.float() if halves else own).eval().requires_grad_(False)
 
-    What cannot be copied both share: a weight that is computed before each pass, as by torch.nn.utils' weight norm,
-    spectral norm or pruning, an activation that is kept, a lock.
-    """
-    shared = {}
+
+def uncopied(network: nn.Module) -> dict[int, object]:
+    """Finds what of a network cannot be copied, by its id: a weight that is computed before each pass, as by
+    torch.nn.utils' weight norm, spectral norm or pruning, an activation that is kept, a lock."""
+    found = {}
     for module in network.modules():
-        attributes = [value for name, value in vars(module).items() if name not in COPIED]
-        for value in attributes:
+        for value in vars(module).values():
             for each in value.values() if isinstance(value, dict) else [value]:
-                try:
-                    copy.deepcopy(each)
-                except (RuntimeError, TypeError):
-                    shared[id(each)] = each
-    copied = copy.deepcopy(network, shared).eval().requires_grad_(False)
-    halves = {torch.float16, torch.bfloat16} & {each.dtype for each in copied.parameters()}
-    return copied.float() if halves else copied
+                if not isinstance(each, nn.Module):
+                    try:
+                        copy.deepcopy(each)
+                    except (RuntimeError, TypeError):
+                        found[id(each)] = each
+    return found
 
 
 def _maps(
