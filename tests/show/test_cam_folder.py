@@ -9,7 +9,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from commands import refused
 from PIL import Image
 from small_runs import hard
 
@@ -184,16 +183,6 @@ def test_pictures_of_images_that_are_asked_no_more_are_gone(own_cache, folder, t
     (out / "cam.csv").write_text("image\nmine\n")  # another's table
     assert main(words) == 0
     assert (out / "mine.png").read_bytes() == b"mine"
-
-
-@pytest.mark.parametrize("word", ["--5", "-5", "10", "- 5"])
-def test_a_class_that_is_no_number_is_refused(own_cache, folder, tmp_path, capsys, word):
-    run = hard()
-    train(run)
-    line = refused(
-        ["cam", "--run", run.hash, "--images", str(folder), "--out", str(tmp_path / "out"), f"--class={word}"], capsys
-    )
-    assert word in line and "allowed: " in line
 
 
 def test_a_folder_that_may_not_be_listed_is_one_line(tmp_path, monkeypatch):

@@ -298,7 +298,14 @@ def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
     assert "layer 'layer9' is not known; allowed: layer4, " in line and line.endswith(" more")
     assert "--limit 3 is for a run's test split" in refused([*of_run, "--limit", "3"], capsys)
     assert "method 'cam' is not known" in refused([*of_run, "--method", "cam"], capsys)
-    assert "class 99 is out of range; allowed: 0 to 12" in refused([*of_run, "--class", "99"], capsys)
+    for word, said in {
+        "99": "out of range; allowed: 0 to 12",
+        "-5": "out of range",
+        "--5": "known",
+        "- 5": "known",
+    }.items():
+        line = refused([*of_run, f"--class={word}"], capsys)
+        assert word in line and said in line and "allowed: " in line
     for unknown in ("0123456789abcdef", "../runs", ""):
         assert f"run {unknown!r} is not in the cache" in refused(["--run", unknown, "--images", folder, *out], capsys)
     assert "either --run HASH or --weights FILE" in refused(["--images", folder, *out], capsys)
