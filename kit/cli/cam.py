@@ -87,7 +87,7 @@ def cam(
             f"--out {str(out)!r} lies in --images; allowed: a folder outside, as what it gets are images too"
         )
     if run is not None:
-        classifier = cam_folder.of_run(run, data)
+        classifier, title = cam_folder.of_run(run, data), stored(run).title
     else:
         if images is None:
             raise KitError("--weights needs --images, a folder of images")
@@ -97,13 +97,14 @@ def cam(
         own = {"width": given.width, "stem": given.stem}
         network = cam_folder.network_of(given.model, len(names), given.px, arguments, **own)
         classifier = cam_folder.of_weights(weights, network, given.px, names, given.normalise)
+        title = f"{network.title} from {weights.name}"
     if images is None:
         pictures = cam_folder.of_test(stored(run).data(data).load(), limit or 48)
     else:
         pictures = cam_folder.of_folder(images, classifier.px)
     complain(f"warning: {each}" for each in pictures.warnings)
-    frame = cam_folder.explain(classifier, pictures, out, method, layer, of_class)
-    print(f"{classifier.title}: {len(frame)} maps by {method} at {frame['layer'].iloc[0]} in {out}")
+    frame = cam_folder.explain(classifier, pictures, title, out, method, layer, of_class)
+    print(f"{title}: {len(frame)} maps by {method} at {frame['layer'].iloc[0]} in {out}")
     if pictures.passed_over:
         print(f"  {counted_over(pictures.passed_over)}")
     if "energy_box" in frame and frame["pointing"].notna().any():

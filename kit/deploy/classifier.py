@@ -18,15 +18,14 @@ FRAMINGS = {"hrsc2016": SQUARE}  # by role
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network, what it is called, and how its images are prepared: px, and mean and std (3,) in 0 … 255. `framing`
-    says what of a scene one image was, where it was not all of it."""
+    """A network and how its images are prepared: px, and mean and std (3,) in 0 … 255. `framing` says what of a scene
+    one image was, where it was not all of it."""
 
     network: nn.Module
     px: int
     mean: Tensor
     std: Tensor
     classes: tuple[str, ...]
-    title: str = ""
     framing: str | None = None
 
     @classmethod
@@ -40,8 +39,7 @@ class Classifier:
             )
         mean, std = (torch.tensor(kept[name], dtype=torch.float32) for name in ("mean", "std"))
         data = run.description["data"]
-        framing = FRAMINGS.get(data["role"])
-        return cls(run.student(), data["px"], mean, std, tuple(kept["classes"]), run.title, framing)
+        return cls(run.student(), data["px"], mean, std, tuple(kept["classes"]), FRAMINGS.get(data["role"]))
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """Normalises images as in training: uint8 (N, px, px, 3) to float32 (N, 3, px, px)."""

@@ -22,7 +22,7 @@ from kit.cam.heat_maps import maps
 from kit.data.base import Dataset
 from kit.data.decode import decode_all
 from kit.data.tree import shown
-from kit.deploy.classifier import Classifier
+from kit.deploy.predictions import Classifier
 from kit.deploy.predictions import pictures as listed
 from kit.errors import KitError
 from kit.files import write_atomically, writing_to
@@ -69,7 +69,7 @@ def of_run(run_hash: str, folder: Path | None = None) -> Classifier:
     except KitError as error:
         why = "was stored without mean and deviation of its training images, which --data must hold"
         raise KitError(f"run {run_hash} {why}: {error}") from None
-    return Classifier(found.student(), data.px, *data.mean_std, tuple(data.classes), found.title)
+    return Classifier(found.student(), data.px, *data.mean_std, tuple(data.classes))
 
 
 def network_of(name: str, classes: int, px: int, arguments: Mapping[str, object], **five: object) -> Network:
@@ -91,7 +91,7 @@ def of_weights(file: Path, spec: Network, px: int, classes: Sequence[str], norma
         raise KitError(f"normalisation {normalise!r} is of a training's images; allowed: imagenet or MEAN/STD")
     network = Weights.of(file, spec).into(spec.build(seed=0), spec.title)
     mean, std = (255 * torch.tensor(stat) for stat in normalised_by)
-    return Classifier(network.eval(), px, mean, std, tuple(classes), f"{spec.title} from {file.name}")
+    return Classifier(network.eval(), px, mean, std, tuple(classes))
 
 
 def of_folder(images: Path, px: int) -> Pictures:
@@ -205,13 +205,14 @@ def file_names(names: Sequence[str]) -> list[str]:
 def explain(
     classifier: Classifier,
     pictures: Pictures,
+    title: str,
     out: Path,
     method: str = "grad-cam",
     layer: str | None = None,
     of_class: str | None = None,
 ) -> pd.DataFrame:
     """Writes `<image>.png` for each image, `cam.png` with (the first ON_SHEET of) them all, and `cam.csv`; returns it.
-    Pictures that an earlier `cam.csv` lists and this one does not are removed.
+    `title` is what the network is called. Pictures that an earlier `cam.csv` lists and this one does not are removed.
 
     Columns: image, class (the map's), probability (of that class), predicted, method, layer, empty; and where boxes are
     known pointing, energy_box and iou, all against the box.
@@ -252,7 +253,7 @@ def explain(
             f"{style.shortened(name, TILE, style.SMALL)}\n{style.shortened(c, TILE - PERCENT, style.SMALL)}, {p:.0%}"
             for name, c, p in frame[["image", "class", "probability"]].values[:ON_SHEET]
         ],
-        title=f"{method} at {found.layer}: {classifier.title}",
+        title=f"{method} at {found.layer}: {title}",
         caption="under each name: the class that the map is for, its probability · outlined: the box, where known",
         tile=TILE,
     )

@@ -343,7 +343,7 @@ def test_damaged_images_are_named_and_the_others_drawn(run, folder, tmp_path, ca
 
 
 def test_a_network_without_convolution_has_no_maps(tmp_path):
-    from kit.deploy.classifier import Classifier
+    from kit.deploy.predictions import Classifier
     from kit.errors import KitError
     from kit.show.cam_folder import Pictures, explain
 
@@ -351,8 +351,9 @@ def test_a_network_without_convolution_has_no_maps(tmp_path):
     mean_std = torch.zeros(3), torch.ones(3)
     with pytest.raises(KitError, match="has no convolution"):
         explain(
-            Classifier(linear, 8, *mean_std, ("a", "b"), "linear"),
+            Classifier(linear, 8, *mean_std, ("a", "b")),
             Pictures(("x",), torch.zeros(1, 8, 8, 3, dtype=torch.uint8)),
+            "linear",
             tmp_path,
         )
 
