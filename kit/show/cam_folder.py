@@ -59,9 +59,12 @@ class Pictures:
 
 def of_run(run_hash: str, folder: Path | None = None) -> Classifier:
     """A run's student, and how its images are prepared, both as stored; of an older run the latter is measured on its
-    data, `folder` being where real images lie. KitError for a run that is not in the cache, and for data that are not.
+    data, `folder` being where real images lie. KitError for a run that is not in the cache, for data that are not, and
+    for a folder where the kit's own images are its data.
     """
     found = stored(run_hash)
+    if folder is not None:
+        found.data(folder)
     if found.images is not None:
         return Classifier.of(found)
     try:

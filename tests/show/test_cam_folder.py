@@ -138,6 +138,8 @@ def test_a_run_is_asked_without_its_images(own_cache, folder, tmp_path, capsys):
     train(run)
     explained, data = of_run(run.hash), run.data.load()
     assert torch.equal(explained.mean, data.mean_std[0]) and explained.classes == data.classes and explained.px == 8
+    with pytest.raises(KitError, match="has no use"):
+        of_run(run.hash, folder)
     metrics = folder_of(run.hash) / "metrics.json"
     metrics.write_text(json.dumps({k: v for k, v in json.loads(metrics.read_text()).items() if k != "images"}))
     reseal(run)
