@@ -10,11 +10,10 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from statistics import fmean
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from kit.errors import KitError
 from kit.parallel.layers import synchronised
@@ -30,16 +29,10 @@ LOST = (
 
 @dataclass(frozen=True)
 class Group(Ranks):
-    """Joins the processes that torchrun started, on CPUs (gloo) or on a GPU each (nccl), through Accelerate."""
-
-    accelerator: Any = None  # Accelerate's, which is imported where there is a group
-
-    def shard(self, batch: Tensor) -> Tensor:
-        return batch.tensor_split(self.count)[self.number]
+    """Joins the processes that torchrun started, on CPUs (gloo) or on a GPU each (nccl)."""
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        self.accelerator.free_memory()  # it would keep the networks of earlier runs
-        learner = self.accelerator.prepare_model(synchronised(network, self))
+        learner = DistributedDataParallel(synchronised(network, self))  # from here on all have the first one's weights
         learner.broadcast_buffers = False  # batch norms agree without it
         return learner
 
@@ -51,21 +44,10 @@ class Group(Ranks):
     def mean(self, x: Tensor) -> Tensor:
         return (self.sum(x.double()) / self.count).to(x.dtype)
 
-    def agreed(self, number: float) -> float:
-        every = self.all_gather(torch.tensor(number, dtype=torch.float64)).tolist()
-        return number if len(set(every)) == 1 else fmean(every)
-
     def all_gather(self, x: Tensor) -> Tensor:
         every = x.new_empty(self.count, *x.shape)
         torch.distributed.all_gather(list(every.unbind()), x.detach().contiguous())
         return every
-
-    def part(self, n: int) -> Tensor:
-        size = -(-n // self.count)
-        return torch.arange(self.number * size, (self.number + 1) * size).clamp_max(n - 1)
-
-    def gather(self, x: Tensor, n: int) -> Tensor:
-        return self.all_gather(x).flatten(0, 1)[:n]
 
     def broadcast(self, answer: bool) -> bool:
         word = torch.tensor(answer)
@@ -106,14 +88,11 @@ def _group(device: str) -> Group:
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     if device == "cuda" and here > torch.cuda.device_count():
         raise KitError(f"{here} processes are too many here; allowed: one for each of {torch.cuda.device_count()} GPUs")
-    from accelerate import Accelerator
-
     if device == "cuda":  # before nccl, which would else guess; questions on the CPU go by gloo
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
     atexit.register(torch.distributed.destroy_process_group)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # precision is the trainer's
-    return Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), accelerator)
+    return Group(torch.distributed.get_rank(), torch.distributed.get_world_size())
 
 
 # ---- said once ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class Ranks:
 
     def shard(self, batch: Tensor) -> Tensor:
         """Gives this rank's shard of a batch (N, …), of which `count` is a divisor: rows in order, as many each."""
-        return batch
+        return batch.tensor_split(self.count)[self.number]
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """Wraps a network, already on its device, for training: its backward pass averages gradients over ranks.
@@ -43,7 +44,8 @@ class Ranks:
 
     def agreed(self, number: float) -> float:
         """Gives the number where all ranks have the same, else their mean."""
-        return number
+        every = self.all_gather(torch.tensor(number, dtype=torch.float64)).tolist()
+        return number if len(set(every)) == 1 else fmean(every)
 
     def all_gather(self, x: Tensor) -> Tensor:
         """Gathers every rank's x, in order: (count, …)."""
@@ -51,11 +53,12 @@ class Ranks:
 
     def part(self, n: int) -> Tensor:
         """Gives the indices, int64, of this rank's part of n things; as many on each rank, padded by the last one."""
-        return torch.arange(n)
+        size = -(-n // self.count)
+        return torch.arange(self.number * size, (self.number + 1) * size).clamp_max(n - 1)
 
     def gather(self, x: Tensor, n: int) -> Tensor:
         """Gathers all ranks' results on their `part` of n things: (n, …) in order, without the padding."""
-        return x
+        return self.all_gather(x).flatten(0, 1)[:n]
 
     def broadcast(self, answer: bool) -> bool:
         """Broadcasts the first rank's answer."""
