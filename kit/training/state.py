@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.training.cost import Spent
-from kit.training.course import StageRecord
+from kit.training.record import StageRecord
 from kit.training.steering import Event
 
 if TYPE_CHECKING:
