@@ -8,8 +8,7 @@
 - `lane`: one session's sliders, its distributions and where its networks look
 - `plots`: what curves of a history show
 - `snapshot`: what is shown, in files
-- `drawn`: what the page draws itself
-- `page`: whether a browser still watches
+- `drawn`: what the page draws itself, and whether a browser still watches
 """
 
 import lazy_loader as lazy

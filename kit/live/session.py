@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Session:
     """
 
     def __init__(self, described: Settings | Run, image: int = 0, hear: Callable[[], None] = lambda: None) -> None:
-        self._controls: queue.SimpleQueue[tuple] = queue.SimpleQueue()
+        self._controls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.described, self._image, self._hear = described, image, hear
         self.run: Run | None = None  # what it trains, as described at its start; None while its images are loaded
         self.beside: Session | None = None  # with which it keeps step, see `keep_step`
@@ -88,33 +89,33 @@ class Session:
 
     def start(self) -> None:
         """Trains on; first the teachers that are missing."""
-        self._controls.put(("go", math.inf))
+        self._ask(self._go, math.inf)
 
     def pause(self) -> None:
-        self._controls.put(("go", 0))
+        self._ask(self._go, 0)
 
     def step(self) -> None:
         """One batch, then a pause."""
-        self._controls.put(("step",))
+        self._ask(self._go_one)
 
     def steer(self, name: str, value: float) -> None:
         """See `Training.steer`. Raises KitError for what is not allowed; after the end it does nothing."""
         described = self.described
         known = described.recipe.stages if isinstance(described, Run) else described.stages(described.epochs or 1)
-        self._controls.put(("steer", name, checked(name, value, known)))
+        self._ask(self._steer, name, checked(name, value, known))
 
     def look_at(self, image: int) -> None:
         """Picks one of the state's `pictures`."""
-        self._controls.put(("look", image))
+        self._ask(self._look_at, image)
 
     def hold(self, held: bool) -> None:
         """Stands still while nobody watches, and goes on as before afterwards."""
-        self._controls.put(("hold", held))
+        self._ask(self._hold, held)
 
     def reset(self, described: Settings | Run | None = None) -> None:
         """Back to the start, of something else if it is given."""
         self.described = described or self.described
-        self._controls.put(("reset", self.described))
+        self._ask(self._reset, self.described)
 
     def keep_step(self, beside: Session | None) -> None:
         """Trains a batch only when the session `beside` it is not behind; None: whenever it can."""
@@ -124,11 +125,15 @@ class Session:
     def call(self) -> None:
         """Wakes it where it waits, to look again whether it may go on."""
         if self._waits:
-            self._controls.put(("call",))
+            self._ask(lambda: None)
+
+    def _ask(self, control: Callable[..., None], *about: object) -> None:
+        """Has the thread do something when it comes to it."""
+        self._controls.put(partial(control, *about))
 
     def close(self, timeout: float = 1.0) -> bool:
         """Ends the thread; True when it has ended within so many seconds. It ends after the batch it is at."""
-        self._controls.put(("reset", None))
+        self._ask(self._reset, None)
         self._thread.join(timeout)
         if _OPEN == {self}:
             torch.set_num_threads(_found[0])
@@ -254,37 +259,34 @@ class Session:
     def _do_next(self, wait: bool) -> bool:
         """Does what was asked for first; False where nothing was."""
         try:
-            control, *arguments = self._controls.get(block=wait)
+            control = self._controls.get(block=wait)
         except queue.Empty:
             return False
-        getattr(self, f"_on_{control}")(*arguments)
+        control()
         return True
 
-    def _on_go(self, batches: float) -> None:
+    def _go(self, batches: float) -> None:
         self._owed = batches
 
-    def _on_step(self) -> None:
+    def _go_one(self) -> None:
         self._owed = 1 if self._owed == math.inf else self._owed + 1
 
-    def _on_hold(self, held: bool) -> None:
+    def _hold(self, held: bool) -> None:
         if held != self.state.held:
             self._publish(held=held)
 
-    def _on_look(self, image: int) -> None:
+    def _look_at(self, image: int) -> None:
         self._image = max(0, image)
         self._publish()
 
-    def _on_steer(self, name: str, value: float) -> None:
+    def _steer(self, name: str, value: float) -> None:
         if self._training is None:
             self._early.append((name, value))
         elif self._training.step < self._training.total_steps:
             self._training.steer(name, value)
             self._publish()
 
-    def _on_call(self) -> None:
-        """Nothing is to be done but to look again."""
-
-    def _on_reset(self, described: Settings | Run | None) -> None:
+    def _reset(self, described: Settings | Run | None) -> None:
         raise _Reset(described)
 
     # ---- teachers ----------------------------------------------------------------------------------------------
@@ -335,12 +337,12 @@ class Session:
         first, written, thermostat = training.stages[-1].first_step, training.history, training.thermostat
         history = History(
             loss=written.loss[:n].cpu().numpy(),
-            top1=written.correct[:n, 0].cpu().numpy() / training.batch,
+            batch_top1=written.correct[:n, 0].cpu().numpy() / training.batch,
             t=written.temperatures[:n, 0].numpy(),
-            used=written.temperatures[:n, 1].numpy(),
-            mismatch=self._terms[:n, 0],
-            spread=self._terms[:n, 1],
-            traces={name: trace[:n].cpu().numpy() for name, trace in written.traces.items()},
+            t_used=written.temperatures[:n, 1].numpy(),
+            dlogt_mismatch=self._terms[:n, 0],
+            dlogt_spread=self._terms[:n, 1],
+            **{name: trace[:n].cpu().numpy() for name, trace in written.traces.items()},
         )
         return {
             "step": n,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
@@ -17,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFo
 from kit.errors import KitError
 from kit.live.lane import NETWORKS, Lane
 from kit.live.plots import Curves, curves
-from kit.live.state import History, State
+from kit.live.state import State
 from kit.networks.named import parts
 from kit.paper.presets import preset_named
 from kit.paper.settings import Settings
@@ -49,7 +48,8 @@ def written(shown: Sequence[Lane], folder: Path) -> tuple[Path, dict[str, str]]:
     base = f"{state.described.role}-{Path(state.described.student).name}-step{state.step:05d}"
     taken = (folder / (base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
     place = next(path for path in taken if not path.exists()).absolute()
-    frames = [pd.DataFrame(table(state.history)).assign(session=lane.name) for lane, state in lanes]
+    columns = [(lane.name, {"step": range(1, state.step + 1)} | state.history) for lane, state in lanes]
+    frames = [pd.DataFrame(each).assign(session=name) for name, each in columns]
     save(figure_of(lanes), "cockpit", place, pd.concat(frames, ignore_index=True))
     described = {}
     for lane, state in lanes:
@@ -150,17 +150,3 @@ def draw(shown: Curves, figure: Figure, boxes: Sequence[Box]) -> None:
         if any(line.name for line in panel.lines):
             ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, handlelength=1.8, borderaxespad=0.3,
                       borderpad=0, columnspacing=1.2)  # fmt: skip
-
-
-def table(history: History) -> dict[str, np.ndarray]:
-    """A history as columns of a CSV."""
-    return {
-        "step": np.arange(1, len(history) + 1),
-        "loss": history.loss,
-        "batch_top1": history.top1,
-        "t": history.t,
-        "t_used": history.used,
-        "dlogt_mismatch": history.mismatch,
-        "dlogt_spread": history.spread,
-        **history.traces,
-    }
