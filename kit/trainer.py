@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kit.data.augment import EpochPlan
 from kit.data.base import Dataset
 from kit.recipe import Recipe
-from kit.runtime.malloc import keep_freed_memory
+from kit.runtime.process import keep_freed_memory
 from kit.training.captured import Captured, Learner
 from kit.training.forward import ON_CPU, Machine, answering, augmented, beside, on_device, single
 from kit.training.micro_batches import MicroBatches
