@@ -63,7 +63,7 @@ class Training(Recorded):
         self.optimiser = sgd(student, recipe, recipe.lr, nesterov=nesterov, fused=True)
         as_drawn = partial(augmented, pad=recipe.pad, padding=recipe.padding, mean=self.mean, std=self.std)
         self.images, self.augmented = Prefetch(data.train, self.device), Captured(as_drawn)
-        self.beside, self.micro_batches = beside(self.device), MicroBatches(data.px, self.ranks)
+        self.beside, self.micro_batches = beside(self.device), MicroBatches()
         self.enter_stage(0)
 
     def __iter__(self) -> Iterator[int]:

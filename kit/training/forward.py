@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -56,6 +57,22 @@ def answering(device: torch.device, precision: Precision) -> torch.autocast:
     """In what networks answer inside: bfloat16 where torch's autocast says so, else as they are."""
     enabled = precision == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled, cache_enabled=False)  # no weight is used twice
+
+
+@contextmanager
+def asked(whose: str, network: nn.Module, x: Tensor) -> Iterator[None]:
+    """In what a network is asked inside for images x. KitError where it changes them, or has weights of another type
+    and does not care for theirs."""
+    version = x._version
+    try:
+        yield
+    except RuntimeError as error:
+        types = {str(p.dtype) for p in network.parameters() if p.dtype != x.dtype}
+        if not types or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise KitError(f"{whose} has weights of {', '.join(types)}; allowed: {x.dtype}, which images are") from error
+    if x._version != version:
+        raise KitError(f"{whose} changes its images, which others see; allowed: x = x - 1, not x -= 1")
 
 
 def beside(device: torch.device) -> Callable[[], torch.cuda.Stream | None]:

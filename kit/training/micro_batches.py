@@ -14,20 +14,19 @@ from kit.parallel.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from kit.trainer import Training
-from kit.recipe import Recipe, Stage
+from kit.recipe import Recipe
 
 SMALLEST = 2  # images of a batch, which a batch norm needs
 
 
 class MicroBatches:
-    """`count` parts in which a batch is taken; `split_further` doubles it.
+    """`count` parts in which a batch is taken, twice as many whenever memory runs out.
 
     Losses that are means over images keep their gradient to rounding; batch norms see smaller batches, so a student
     that has them comes out a little different (and the failed attempt has moved their statistics once).
     """
 
-    def __init__(self, px: int, ranks: Ranks) -> None:
-        self.px, self.ranks, self.count = px, ranks, 1
+    count = 1
 
     def of(self, batch: Sequence[Tensor], named: Mapping[str, Tensor]) -> list[tuple[Any, ...]]:
         """The parts of tensors (N, …), and of others by name: each part (*tensors, dict). A smaller batch, an epoch's
@@ -45,24 +44,24 @@ class MicroBatches:
             except torch.OutOfMemoryError:
                 pass  # and out of this block, so that what the error holds on to is free
             training.learner.stop_recording()
-            images = training.batch // self.ranks.count
-            self.split_further(training.stage, images)
+            images = training.batch // training.ranks.count
+            self._split_further(training, f"out of memory with {images // self.count} images of {training.data.px} px")
             training.notes.append(
                 f"out of memory at step {training.step + 1}: from there on batches were taken {images // self.count} "
                 f"images at a time, which changes what batch norms see"
             )
 
-    def split_further(self, stage: Stage, images: int) -> None:
-        size = images // self.count
-        if self.ranks.count > 1:
+    def _split_further(self, training: Training, complaint: str) -> None:
+        ranks = training.ranks.count
+        if ranks > 1:
             raise KitError(
-                f"out of memory with {size} images of {self.px} px in each of {self.ranks.count} processes, which "
-                f"cannot take them in parts; a smaller batch, a narrower network or more processes would fit"
+                f"{complaint} in each of {ranks} processes, which cannot take them in parts; a smaller batch, a "
+                f"narrower network or more processes would fit"
             )
-        if stage.objective.trains_teacher or size < 2 * SMALLEST:
+        if training.stage.objective.trains_teacher or training.batch // self.count < 2 * SMALLEST:
             raise KitError(
-                f"out of memory with {size} images of {self.px} px at a time, and they cannot be fewer; "
-                f"a narrower network, smaller images or, side by side, fewer runs would fit"
+                f"{complaint} at a time, and they cannot be fewer; a narrower network, smaller images or, side by "
+                f"side, fewer runs would fit"
             )
         self.count *= 2
         if torch.cuda.is_available():

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from kit.errors import KitError
 from kit.networks.folding import folded
 from kit.recipe import Objective, Recipe, Stage
-from kit.training.captured import Captured, capturable
-from kit.training.cost import Cost, Spent
-from kit.training.forward import Machine, frozen, teach
+from kit.training.captured import Captured
+from kit.training.cost import Spent
+from kit.training.forward import Machine, asked, frozen, teach
 from kit.training.moment import Moment
 from kit.training.optimiser import sgd
 
@@ -24,7 +24,7 @@ class EpochLogits:
     """A teacher's logits of one epoch's batches in their order, (steps · batch, C), and what computing them took."""
 
     logits: Tensor
-    cost: Cost
+    cost: Spent
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Teachers:
         }
         self.answers = {name: Answers() for name in self.networks}  # those of a process' runs may be the same ones
         # of those that have been asked: who is cached never is
-        self._folded: dict[str, Callable[[Tensor], Tensor]] = {}
+        self._folded: dict[str, Captured] = {}
         self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
 
     def enter(self, stage: Stage, asked: Sequence[str]) -> None:
@@ -118,12 +118,12 @@ class Teachers:
         return {name: known[name] if name in known else self._ask(name, x) for name in self.present}
 
     def _ask(self, name: str, x: Tensor) -> Tensor:
-        if needs_graph(self.stage.objective):
-            return self.present[name](x)
-        if name not in self._folded:
-            network = folded(self.networks[name])
-            self._folded[name] = Captured(network) if capturable(network) else network
-        return teach(self._folded[name], x, self.dtype)
+        with asked(f"teacher {name!r}", self.present[name], x):
+            if needs_graph(self.stage.objective):
+                return self.present[name](x)
+            if name not in self._folded:
+                self._folded[name] = Captured(folded(self.networks[name]))
+            return teach(self._folded[name], x, self.dtype)
 
     def learn(self, at: Moment) -> None:
         """The step of a teacher that learns along, from the same logits as the student."""
