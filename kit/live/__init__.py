@@ -2,7 +2,6 @@
 
 - `session`: a training on a thread of its own, steered through a queue
 - `state`: how a session stands
-- `stream`: torch's random numbers, lent to one session at a time
 - `teachers`: those that it misses, trained in a process of their own
 - `cockpit`: the controls and pictures of one session or two in a notebook
 - `lane`: one session's sliders, its distributions and where its networks look

@@ -19,7 +19,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -33,12 +33,11 @@ from kit.data.augment import normalise
 from kit.data.base import sample
 from kit.errors import KitError, one_line
 from kit.live.state import History, Look, State
-from kit.live.stream import LENT, Stream
 from kit.live.teachers import announcement, teach_alone
 from kit.paper.settings import Settings
 from kit.runs.spec import Run, replayed, with_teachers
 from kit.runs.store import find
-from kit.runs.training import start
+from kit.runs.training import own_stream, start
 from kit.trainer import Training
 from kit.training.forward import teach
 from kit.training.history import Diverged
@@ -49,6 +48,43 @@ INTERVAL = 0.1  # seconds from one state to the next while batches go by
 SWITCHING = 0.0001  # seconds after which the training gives way to who waits, such as whoever moves a slider
 WATCHING = 0.01  # at most this share of the thread's time goes into saying how it stands, and as much into looking
 SKETCHING = 1.0  # seconds between two copies of the student's weights
+LENT = threading.Lock()  # held by whichever session draws from torch's one random stream
+
+
+class Stream:
+    """A run's random stream: it begins as in `kit.runs.training.train`, and goes on where it was whenever it is lent,
+    whatever others draw meanwhile."""
+
+    def __init__(self, run: Run) -> None:
+        self._devices = (torch, torch.cuda) if run.device == "cuda" else (torch,)
+        with LENT, own_stream(run):
+            self._states = [device.get_rng_state() for device in self._devices]
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Puts the stream in the place of torch's, and that one back."""
+        with LENT:
+            self._change_places()
+            try:
+                yield
+            finally:
+                self._change_places()
+
+    def steps(self, training: Training) -> Iterator[int]:
+        """Goes through a training whose networks draw from this stream. Those that do not at their first batch, which
+        are most, wait for nobody."""
+        steps, draws, begin = iter(training), True, self._states
+        while training.step < training.total_steps:
+            with self.lent() if draws else contextlib.nullcontext():
+                step = next(steps)
+            draws = draws and not all(map(torch.equal, begin, self._states))
+            yield step
+
+    def _change_places(self) -> None:
+        others = [device.get_rng_state() for device in self._devices]
+        for device, state in zip(self._devices, self._states, strict=True):
+            device.set_rng_state(state)
+        self._states = others
 
 
 class _Reset(BaseException):
@@ -193,7 +229,9 @@ class Session:
         self._publish(run=self.run, pictures=sample(data, PICTURES))
         missing = [run for run in with_teachers([self.run])[:-1] if find(run) is None]
         if missing:
-            self._publish(phase="ready", message=announcement(missing))
+            with LENT:
+                message = announcement(missing)
+            self._publish(phase="ready", message=message)
             self._obey()
             self._train_teachers(missing)
         self._set_up()

@@ -94,10 +94,8 @@ def read(path: Path) -> tuple[Event, ...]:
         raise KitError(f"events file {str(path)!r} cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise KitError(f"events file {str(path)!r} is not readable as JSON ({error})") from None
-    if not isinstance(content, list):
-        raise KitError(f"events file {str(path)!r} holds no list; allowed: a list of {{step, name, value}}")
     try:
-        return tuple(Event.model_validate(entry) for entry in content)
+        return TypeAdapter(tuple[Event, ...]).validate_python(content)
     except ValidationError as error:
         raise KitError(f"events file {str(path)!r}: {one_line(error)}") from None
 

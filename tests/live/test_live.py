@@ -20,8 +20,7 @@ from kit.__main__ import main
 from kit.errors import KitError
 from kit.grid.durations import FORWARD, images_of
 from kit.live import session as sessions
-from kit.live.session import Session, Settings
-from kit.live.stream import LENT
+from kit.live.session import LENT, Session, Settings
 from kit.live.teachers import shares
 from kit.networks.flops import flops_per_image
 from kit.runs.spec import changed, with_teachers

@@ -225,9 +225,9 @@ def test_events_are_read_as_written(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "not readable as JSON"), ("[" * 200_000, "not readable as JSON"), ("{}", "holds no list"),
-     ('[{"step": 1}]', ": name: Field required"),
-     ("[3]", "Event: 3 is not allowed"),
+    [("{", "not readable as JSON"), ("[" * 200_000, "not readable as JSON"), ("{}", "Input should be a valid tuple"),
+     ('[{"step": 1}]', ": 0.name: Field required"),
+     ("[3]", ": 0: 3 is not allowed"),
      ('[{"step": 1, "name": "k", "value": 0.5}]', "k 0.5 is not allowed"),
      ('[{"step": -1, "name": "k", "value": 5}]', "-1")],
 )  # fmt: skip
