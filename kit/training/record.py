@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from kit.training.cost import Spent
 from kit.training.evaluation import Evaluation, agreement, evaluate, recalls
 from kit.training.forward import Machine
 from kit.training.history import Diverged, History
-from kit.training.micro_batches import check_shareable
+from kit.training.micro_batches import MicroBatches, check_shareable
 from kit.training.moment import same_shape
 from kit.training.optimiser import learning_rate
 from kit.training.steering import Event, checked, steered
@@ -53,6 +53,8 @@ class Recorded:
 
     student: nn.Module
     teachers: Teachers
+    optimiser: torch.optim.SGD
+    micro_batches: MicroBatches
 
     def __init__(self, recipe: Recipe, data: Dataset, events: Sequence[Event], machine: Machine) -> None:
         check_shareable(recipe, len(data.train), machine.ranks)
@@ -201,3 +203,65 @@ class Recorded:
             whose = "the student's" if teacher is None else f"teacher {teacher}'s"
             raise Diverged(self.step, f"{whose} logits are not finite numbers after step {self.step}")
         return found
+
+    # ---- what it needs to go on elsewhere ---------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next step hangs on, and the history: tensors by name, and the rest as plain JSON."""
+        self.agree()
+        tensors = network_state("student", self.student, self.optimiser)
+        if self.teachers.learning:
+            tensors |= network_state("teacher", *self.teachers.learning)
+        tensors |= self.history.tensors(self.step)
+        tensors["random.cpu"] = torch.get_rng_state()  # dropout draws from torch's own stream
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        plain = {
+            "step": self.step,
+            "micro_batches": self.micro_batches.count,
+            "notes": self.notes,
+            "events": [event.model_dump() for event in self.events],
+            "stages": [asdict(record) for record in self.stages],
+            "epochs": self.epochs,
+            "thermostat": self.thermostat.state() if self.thermostat else None,
+            "spent": self.spent.record(),
+        }
+        return tensors, plain
+
+    def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+        """Puts a training made with the same arguments where a state was taken; torch's own stream with it."""
+        self.events = [Event(**event) for event in plain["events"]]
+        self.planned = [event for event in self.planned if event.step >= plain["step"]]
+        *before, current = (StageRecord(**record) for record in plain["stages"])
+        self.stages, self.step = before, current.first_step
+        self.enter_stage(len(before))
+        self.stages[-1], self.step = current, plain["step"]
+        self.micro_batches.count, self.notes = plain["micro_batches"], list(plain["notes"])
+        restore_network("student", self.student, self.optimiser, tensors)
+        if self.teachers.learning:
+            restore_network("teacher", *self.teachers.learning, tensors)
+        if self.thermostat is not None:
+            self.thermostat.restore(plain["thermostat"])
+            self.teachers.attend(self.asked)
+        self.history.restore(tensors, self.step)
+        self.epochs = [dict(epoch) for epoch in plain["epochs"]]
+        self.spent = Spent(**plain["spent"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+
+def network_state(prefix: str, network: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
+    """A network's weights and buffers, and its optimiser's momentum, by name under `prefix`."""
+    weights = {f"{prefix}.{name}": tensor for name, tensor in network.state_dict().items()}
+    momenta = {name: optimiser.state[p].get("momentum_buffer") for name, p in network.named_parameters()}
+    return weights | {f"{prefix}-momentum.{name}": m for name, m in momenta.items() if m is not None}
+
+
+def restore_network(prefix: str, network: nn.Module, optimiser: torch.optim.SGD, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `network_state`. Momentum gets its weight's memory layout: fused steps walk both in step."""
+    network.load_state_dict({name: tensors[f"{prefix}.{name}"] for name in network.state_dict()})
+    for name, parameter in network.named_parameters():
+        saved = tensors.get(f"{prefix}-momentum.{name}")
+        if saved is not None:
+            optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(saved).detach()
