@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from kit.data.augment import normalise
 from kit.data.base import sample
-from kit.errors import KitError, one_line
+from kit.errors import KitError, one_line, said
 from kit.live.state import History, Look, State
 from kit.live.teachers import announcement, teach_alone
 from kit.paper.settings import Settings
@@ -194,7 +194,7 @@ class Session:
             except _Reset as reset:
                 (described,) = reset.args
         self._training = None
-        self.state = State(number=self.state.number)
+        self.state = State()
         self._publish(phase="closed")
 
     def _live(self, described: Settings | Run) -> None:
@@ -206,10 +206,9 @@ class Session:
             self._train()
         except ValidationError as error:
             self._publish(phase="failed", message=one_line(error))
-        except (Diverged, KitError, OSError) as error:
-            self._publish(phase="failed", message=str(error), share=0.0)
         except Exception as error:  # a thread has nobody to raise to: whoever watches is told
-            self._publish(phase="failed", message=f"{type(error).__name__}: {error}", share=0.0)
+            message = str(error) if isinstance(error, Diverged | OSError) else said(error)
+            self._publish(phase="failed", message=message, share=0.0)
         while True:
             self._owed = 0.0
             self._obey()
@@ -220,8 +219,7 @@ class Session:
         self._early: list[tuple[str, float]] = []  # what was steered before it was set up
         self._said_at = self._said_cost = self._seen_at = self._seen_cost = self._sketched_at = 0.0
         self._done_at = 0.0, 0  # when it went on last, or its speed was measured, and after how many batches
-        held = self.state.held
-        self.state = State(number=self.state.number, held=held, described=described)
+        self.state = State(held=self.state.held, described=described)
         self._publish(message="loading images")
 
     def _train(self) -> None:
@@ -363,7 +361,7 @@ class Session:
         begin = time.thread_time()
         if self._training is not None:
             changes = self._standing() | changes
-        self.state = replace(self.state, number=self.state.number + 1, **changes)
+        self.state = replace(self.state, **changes)
         self._said_at = time.perf_counter()
         self._said_cost = time.thread_time() - begin
         self._hear()

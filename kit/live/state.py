@@ -49,7 +49,6 @@ class Look:
 class State:
     """How a session stands. Never changed once it is out: the next one replaces it."""
 
-    number: int = 0  # of changes so far
     phase: Phase = "loading"
     message: str = ""
     described: Settings | Run | None = None  # what to train

@@ -407,11 +407,6 @@ def test_a_policy_of_ones_own_is_chosen_steered_drawn_and_saved(opened):
     assert len(lane.controls.children) == 3 and not lane.k.disabled
 
 
-def test_what_is_no_policy_is_refused():
-    with pytest.raises(KitError, match=r"temperature 'mine' 5 is not allowed; allowed: a Policy"):
-        cockpit(temperatures={"mine": 5})
-
-
 @pytest.mark.parametrize(
     ("limits", "value", "wanted"),
     [({}, 3, (0, 6)), ({}, -3, (-6, 0)), ({}, 0, (0, 1)), ({"ge": 0}, 0, (0, 1)), ({"gt": 0}, 2, (0.04, 4)),
