@@ -21,7 +21,6 @@ import pandas as pd
 import psutil
 import pytest
 from foreign_networks import own_file
-from matplotlib.figure import Figure
 from PIL import Image
 from pydantic import Field, create_model
 from torch import nn
@@ -566,8 +565,7 @@ def test_a_file_has_the_same_lines():
     with style.styled():
         figure = style.new_figure(1136, 430)
         shown = curves([state(40, events=(Event(step=10, name="k", value=12.0),))])
-        draw(shown, figure, [(x, y, 0.4, 0.35) for y in (0.6, 0.1) for x in (0.05, 0.55)])
-    assert isinstance(figure, Figure)
+        draw(shown, figure.subplots(2, 2, sharex=True).flat)
     for ax, panel in zip(figure.axes, shown.panels, strict=True):
         drawn = [line.get_ydata() for line in ax.lines if len(line.get_ydata()) == 40]
         wanted = [line.y for line in panel.lines if len(line.y) == 40]
