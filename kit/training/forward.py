@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.data.augment import Padding, augment, normalise
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, one_of, said
 from kit.parallel.ranks import ALONE, Ranks
 
 Precision = Literal["float32", "bfloat16"]
@@ -19,15 +19,19 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Machine:
-    """What a training computes on: a device, at a precision, with other processes. KitError for another precision."""
+    """What a training computes on: a device, at a precision, with other processes. KitError for another precision, or a
+    device that is not here."""
 
     device: str = "cpu"
     precision: Precision = "float32"
     ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise not_one_of("precision", self.precision, get_args(Precision))
+        one_of("precision", self.precision, get_args(Precision))
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # of torch without CUDA
+            raise KitError(f"device {self.device!r} is not allowed here: {said(error)}") from None
 
 
 ON_CPU = Machine()

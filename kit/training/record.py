@@ -65,6 +65,9 @@ class Recorded:
         self.device = torch.device(machine.device)
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)  # (3,), in 0…255
         self.planned = sorted(events, key=lambda event: event.step)  # stable: events of one step keep their order
+        if self.planned and self.planned[-1].step >= self.total_steps:
+            late = f"step {self.planned[-1].step} is not allowed for an event"
+            raise KitError(f"{late}; allowed: before the last of {self.total_steps} batches")
         self.events: list[Event] = []
         self.stages: list[StageRecord] = []
         self.spent = Spent()

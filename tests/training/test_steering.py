@@ -15,6 +15,7 @@ from commands import refused
 from pydantic import Field, ValidationError
 from safetensors.torch import load_file
 from small_runs import hard
+from small_trainings import DATA, cnn, teachers, three_steps
 
 from kit import recipe
 from kit.__main__ import main
@@ -22,6 +23,7 @@ from kit.errors import KitError
 from kit.runs.spec import Run, replayed
 from kit.runs.training import start, train
 from kit.temperature import Adaptive, Falling, Fixed, Scheduled
+from kit.trainer import Training
 from kit.training.steering import Event, checked, read, steered, text
 
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
@@ -194,6 +196,11 @@ def test_events_are_part_of_a_runs_identity_and_of_its_description():
 def test_events_must_fit_into_the_run(steps):
     with pytest.raises(ValidationError, match=f"before the last of {STEPS} batches"):
         replayed(taught(Adaptive(rate=1)), [Event(step=step, name="k", value=5) for step in steps])
+
+
+def test_a_training_refuses_an_event_that_would_never_come():
+    with pytest.raises(KitError, match="^step 6 is not allowed for an event; allowed: before the last of 6 batches$"):
+        Training(three_steps(1, 20), DATA, cnn(0), teachers(), seed=0, events=[Event(step=6, name="k", value=5)])
 
 
 def test_a_run_changed_midway_is_replayed_bit_for_bit():
