@@ -19,12 +19,11 @@ from kit.data.augment import EpochPlan
 from kit.data.base import Dataset
 from kit.recipe import Recipe
 from kit.runtime.process import keep_freed_memory
+from kit.training.batches import MicroBatches, Prefetch
 from kit.training.captured import Captured, Learner
 from kit.training.forward import ON_CPU, Machine, answering, augmented, beside, on_device, single
-from kit.training.micro_batches import MicroBatches
 from kit.training.moment import Moment, joined, one_number
 from kit.training.optimiser import sgd
-from kit.training.prefetch import Prefetch
 from kit.training.record import Recorded
 from kit.training.steering import Event
 from kit.training.teachers import CachedLogits, Teachers

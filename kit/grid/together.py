@@ -15,8 +15,8 @@ from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, folder_of, lookup
 from kit.runs.training import train_missing
 from kit.runtime.bars import Bar
+from kit.training.batches import check_shareable
 from kit.training.history import Diverged
-from kit.training.micro_batches import check_shareable
 
 
 def without_a_teacher(teachers: Iterable[Run], results: Mapping[Run, Result | Failure]) -> str | None:

@@ -7,7 +7,7 @@ import atexit
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -170,11 +170,10 @@ def _group(device: str) -> Group:
 @contextmanager
 def first_speaks() -> Iterator[None]:
     """Silences all of torchrun's processes but the first. A traceback that leaves this block is printed by any."""
-    with ExitStack() as stack:
-        if os.environ["RANK"] != "0":
-            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-            stack.enter_context(redirect_stdout(nowhere))
-            stack.enter_context(redirect_stderr(nowhere))
+    if os.environ["RANK"] == "0":
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
 
 

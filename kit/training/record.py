@@ -13,11 +13,11 @@ from kit.data.augment import batch_sizes
 from kit.data.base import Dataset, Split
 from kit.errors import KitError
 from kit.recipe import Recipe, Stage
+from kit.training.batches import MicroBatches, check_shareable
 from kit.training.cost import Spent
 from kit.training.evaluation import Evaluation, agreement, evaluate, recalls
 from kit.training.forward import Machine
 from kit.training.history import Diverged, History
-from kit.training.micro_batches import MicroBatches, check_shareable
 from kit.training.moment import same_shape
 from kit.training.optimiser import learning_rate
 from kit.training.steering import Event, checked, steered

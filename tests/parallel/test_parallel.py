@@ -30,7 +30,7 @@ from kit.errors import KitError
 from kit.methods import complexity, prokt
 from kit.parallel.ranks import ALONE, Ranks
 from kit.recipe import Recipe
-from kit.training.micro_batches import check_shareable
+from kit.training.batches import check_shareable
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

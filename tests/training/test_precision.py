@@ -17,8 +17,8 @@ from kit.runs.spec import Run
 from kit.runs.training import train
 from kit.temperature import Fixed
 from kit.trainer import Training
+from kit.training.batches import Prefetch
 from kit.training.forward import Machine
-from kit.training.prefetch import Prefetch
 
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 
