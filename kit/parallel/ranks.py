@@ -78,11 +78,12 @@ class Ranks:
         return self.all_gather(x).flatten(0, 1)[:n]
 
     def broadcast(self, answer: bool) -> bool:
-        """Broadcasts the first rank's answer."""
-        return answer
+        """Gives the first rank's answer."""
+        return bool(self.all_gather(torch.tensor(answer))[0])
 
     def wait(self) -> None:
         """Waits until all ranks have come here: a barrier."""
+        self.sum(torch.zeros(1))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -117,14 +118,6 @@ class Group(Ranks):
         every = x.new_empty(self.count, *x.shape)
         torch.distributed.all_gather(list(every.unbind()), x.detach().contiguous())
         return every
-
-    def broadcast(self, answer: bool) -> bool:
-        word = torch.tensor(answer)
-        torch.distributed.broadcast(word, src=0)
-        return bool(word)
-
-    def wait(self) -> None:
-        self.sum(torch.zeros(1))
 
     @contextmanager
     def together(self) -> Iterator[None]:
