@@ -63,7 +63,7 @@ class Training(Recorded):
         as_drawn = partial(augmented, pad=recipe.pad, padding=recipe.padding, mean=self.mean, std=self.std)
         self.images, self.augmented = Prefetch(data.train, self.device), Captured(as_drawn)
         self.beside, self.micro_batches = beside(self.device), MicroBatches()
-        self.enter_stage(0)
+        self.enter_stage()
 
     def __iter__(self) -> Iterator[int]:
         while self.step < self.total_steps:

@@ -386,8 +386,8 @@ class Shifting(nn.Module):
 
 @pytest.mark.parametrize(
     ("faulty", "said"),
-    [(lambda: linear(0).double(), "has weights of torch.float64; allowed: torch.float32, which images are"),
-     (lambda: cnn(0).half(), "has weights of torch.float16; allowed: torch.float32, which images are"),
+    [(lambda: linear(0).double(), r"has weights of torch.float64; allowed: torch.float32, which images are [^\n]+"),
+     (lambda: cnn(0).half(), r"has weights of torch.float16; allowed: torch.float32, which images are [^\n]+"),
      (Shifting, "changes its images, which others see; allowed: x = x - 1, not x -= 1")],
 )  # fmt: skip
 def test_a_network_that_does_not_take_images_as_they_are_is_refused_in_one_line(faulty, said):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.training.forward import asked
+from kit.training.forward import showing
 from kit.training.moment import one_a_class
 
 KNOWN = ("kit.", "torch.nn.modules.", "torchvision.")  # whose modules launch kernels and do nothing besides
@@ -107,7 +107,7 @@ class Learner(Recordings):
         adds_up = self._weight is not None and self._weight.grad is not None
         recording = None if x.requires_grad or adds_up else self._recording(x)
         whose = f"student {type(self.network).__name__}"
-        with asked(whose, self.network, x):
+        with showing(whose, self.network, x):
             z = (recording or self.network)(x)
         one_a_class(whose, z, self.classes)  # on a GPU a loss would not say it
         return z

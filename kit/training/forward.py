@@ -64,9 +64,9 @@ def answering(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 @contextmanager
-def asked(whose: str, network: nn.Module, x: Tensor) -> Iterator[None]:
-    """In what a network is asked inside for images x. KitError where it changes them, or has weights of another type
-    and does not care for theirs."""
+def showing(whose: str, network: nn.Module, x: Tensor) -> Iterator[None]:
+    """In what a network is shown images x. KitError where it changes them, or has weights of another type than they
+    and does not see to it."""
     version = x._version
     try:
         yield
@@ -74,7 +74,8 @@ def asked(whose: str, network: nn.Module, x: Tensor) -> Iterator[None]:
         types = {str(p.dtype) for p in network.parameters() if p.dtype != x.dtype}
         if not types or isinstance(error, torch.OutOfMemoryError):
             raise
-        raise KitError(f"{whose} has weights of {', '.join(types)}; allowed: {x.dtype}, which images are") from error
+        why = f"allowed: {x.dtype}, which images are ({said(error)})"
+        raise KitError(f"{whose} has weights of {', '.join(types)}; {why}") from error
     if x._version != version:
         raise KitError(f"{whose} changes its images, which others see; allowed: x = x - 1, not x -= 1")
 

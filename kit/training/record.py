@@ -98,13 +98,14 @@ class Recorded:
         """By which the stage ends at the latest."""
         return round(self.recipe.stages[len(self.stages) - 1].until * self.total_steps)  # not to be steered
 
-    def enter_stage(self, number: int) -> None:
-        self.stages.append(StageRecord(self.recipe.stages[number].name, self.step, None))
+    def enter_stage(self) -> None:
+        """Goes on to the next stage, and through it where no step is left for it."""
+        self.stages.append(StageRecord(self.recipe.stages[len(self.stages)].name, self.step, None))
         temperature = self.stage.temperature
         self.thermostat = Thermostat(temperature, self.stage.teachers) if temperature else None
         self.stages[-1].t_start = mean(self.thermostat.t) if self.thermostat else None
         self.teachers.enter(self.stage, self.asked)
-        if self.step >= self.last_step:  # no step is left for it
+        if self.step >= self.last_step:
             self._maybe_end_stage()
 
     def end_step(self) -> None:
@@ -123,7 +124,7 @@ class Recorded:
         elif self.step >= self.last_step:
             record.ended_by = "budget"
         if record.ended_by and not last:
-            self.enter_stage(len(self.stages))
+            self.enter_stage()
 
     def steer(self, name: str, value: float) -> None:
         """Sets a field that may be steered (`k`, `alpha`, `rate`, …) from the next batch on, in this stage and those
@@ -237,7 +238,7 @@ class Recorded:
         self.planned = [event for event in self.planned if event.step >= plain["step"]]
         *before, current = (StageRecord(**record) for record in plain["stages"])
         self.stages, self.step = before, current.first_step
-        self.enter_stage(len(before))
+        self.enter_stage()
         self.stages[-1], self.step = current, plain["step"]
         self.micro_batches.count, self.notes = plain["micro_batches"], list(plain["notes"])
         restore_network("student", self.student, self.optimiser, tensors)

@@ -15,7 +15,7 @@ from kit.networks.folding import folded
 from kit.recipe import Objective, Recipe, Stage
 from kit.training.captured import Captured
 from kit.training.cost import Spent
-from kit.training.forward import Machine, asked, frozen, teach
+from kit.training.forward import Machine, frozen, showing, teach
 from kit.training.moment import Moment
 from kit.training.optimiser import sgd
 
@@ -115,7 +115,7 @@ class Teachers:
         return {name: known[name] if name in known else self._ask(name, x) for name in self.present}
 
     def _ask(self, name: str, x: Tensor) -> Tensor:
-        with asked(f"teacher {name!r}", self.present[name], x):
+        with showing(f"teacher {name!r}", self.present[name], x):
             if needs_graph(self.stage.objective):
                 return self.present[name](x)
             if name not in self._folded:
