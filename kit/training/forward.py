@@ -19,8 +19,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Machine:
-    """What a training computes on: a device, at a precision, with other processes. KitError for another precision, or a
-    device that is not here."""
+    """What a training computes on: a device, at a precision, with other processes. KitError for another precision."""
 
     device: str = "cpu"
     precision: Precision = "float32"
@@ -28,10 +27,14 @@ class Machine:
 
     def __post_init__(self) -> None:
         one_of("precision", self.precision, get_args(Precision))
+
+    def here(self) -> torch.device:
+        """Its device. KitError where this machine has none of that name."""
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # of torch without CUDA
             raise KitError(f"device {self.device!r} is not allowed here: {said(error)}") from None
+        return torch.device(self.device)
 
 
 ON_CPU = Machine()

@@ -62,7 +62,7 @@ class Recorded:
         self.sizes = batch_sizes(len(data.train), recipe.batch, recipe.keep_last)  # of an epoch's batches
         self.batch, self.steps_per_epoch = self.sizes[0], len(self.sizes)
         self.total_steps, self.step = recipe.epochs * self.steps_per_epoch, 0
-        self.device = torch.device(machine.device)
+        self.device = machine.here()
         self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)  # (3,), in 0…255
         self.planned = sorted(events, key=lambda event: event.step)  # stable: events of one step keep their order
         if self.planned and self.planned[-1].step >= self.total_steps:

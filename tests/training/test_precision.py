@@ -88,7 +88,7 @@ def test_another_precision_is_refused():
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
 def test_a_device_that_is_not_here_is_refused_in_one_line(device):
     with pytest.raises(KitError, match=f"^device '{device}' is not allowed here: [^\\n]+$"):
-        Machine(device)
+        Training(three_steps(1, rate=20), DATA, cnn(0), teachers(), seed=0, machine=Machine(device))
 
 
 def test_it_is_part_of_a_runs_identity_and_of_older_descriptions_none(own_cache):
