@@ -20,7 +20,7 @@ from torch.utils.data import default_collate
 
 from benchmarks.task import Loop, Pictures, Task, nesterov
 from kit.networks.folding import folded
-from kit.runtime.malloc import keep_freed_memory
+from kit.runtime.process import keep_freed_memory
 from kit.training.captured import recorded
 
 

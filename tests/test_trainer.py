@@ -372,6 +372,31 @@ def test_a_teacher_that_answers_a_tuple_is_refused():
         Training(made, DATA, linear(0), {"big": teacher}, seed=0).run()
 
 
+class Shifting(nn.Module):
+    """A network that works on its images in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = linear(0)
+
+    def forward(self, x):
+        x -= 1
+        return self.network(x)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "said"),
+    [(lambda: linear(0).double(), r"has weights of torch.float64; allowed: torch.float32, which images are [^\n]+"),
+     (lambda: cnn(0).half(), r"has weights of torch.float16; allowed: torch.float32, which images are [^\n]+"),
+     (Shifting, "changes its images, which others see; allowed: x = x - 1, not x -= 1")],
+)  # fmt: skip
+def test_a_network_that_does_not_take_images_as_they_are_is_refused_in_one_line(faulty, said):
+    made = Recipe(stages=recipe.eq1(5), epochs=1, batch=8)
+    for student, teacher, whose in [(faulty(), linear(1), r"student \w+"), (linear(1), faulty(), "teacher 'big'")]:
+        with pytest.raises(KitError, match=f"^{whose} {said}$"):
+            Training(made, DATA, student, {"big": teacher}, seed=0).run()
+
+
 def test_a_missing_teacher_and_a_student_that_cannot_learn_are_refused_in_one_line():
     made, student = Recipe(stages=recipe.eq1(5), epochs=1, batch=8), linear(0)
     for given, named in [({}, "none"), ({"small": linear(1)}, "small")]:

@@ -21,7 +21,7 @@ from kit.cli.predict import predict
 from kit.cli.tables import table
 from kit.cli.train import train
 from kit.errors import KitError, one_line
-from kit.runtime.collector import collect_rarely, keep_what_is_there
+from kit.runtime.process import collect_rarely, keep_what_is_there
 
 app = typer.Typer(
     help="Knowledge distillation with an adaptive temperature and a small teacher.",

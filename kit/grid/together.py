@@ -15,7 +15,7 @@ from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, folder_of, lookup
 from kit.runs.training import train_missing
 from kit.runtime.bars import Bar
-from kit.trainer import check_shareable
+from kit.training.batches import check_shareable
 from kit.training.history import Diverged
 
 

@@ -33,8 +33,8 @@ from kit.runs.spec import TEACHERS, DataSpec, LevelSpec, Run, changed
 from kit.runs.store import Failure, Result, find
 from kit.runs.weights import Given, Weights
 from kit.runtime.environment import absolute
+from kit.training.batches import check_shareable
 from kit.training.forward import Precision
-from kit.training.micro_batches import check_shareable
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 Ways = Mapping[Side, Stages]  # procedures, by the label and reading that their rows have
