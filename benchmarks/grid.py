@@ -26,11 +26,13 @@ from concurrent.futures import wait
 from functools import partial
 from typing import Annotated
 
+import numpy as np
+import pandas as pd
 import torch
 import typer
 from tqdm.auto import tqdm
 
-from benchmarks.report import Ended, Spread, command, table
+from benchmarks.report import Ended, command, show, spread
 from benchmarks.task import on_digits
 from kit import recipe
 from kit.cli.output import print_json
@@ -123,22 +125,22 @@ def main(
             for arm in ARMS[first:] + ARMS[:first]:
                 measured[-1][arm] = measure(arm, epochs)
                 bar.update()
-
-    def seconds(arm: str, name: str = "wall_s") -> list[float]:
-        return [each[arm][name] for each in measured]
-
-    packed = [wall / cores() for wall in seconds("alone")]
-    found = {
-        "grid_over_ideal": Spread.of_ratio(seconds("side_by_side"), map(max, packed, seconds("alone", "chain_s"))),
-        "side_by_side_over_one_after_another": Spread.of_ratio(seconds("side_by_side"), seconds("one_after_another")),
-        "start_up_s": Spread.of(seconds("side_by_side", "start_up_s")),
-        "chain_s": Spread.of(seconds("alone", "chain_s")),
-        **{f"{arm}_s": Spread.of(seconds(arm)) for arm in ARMS},
-    }
+    seconds = pd.json_normalize(measured)  # a row a repeat, columns like alone.wall_s
+    ideal = np.maximum(seconds["alone.wall_s"] / cores(), seconds["alone.chain_s"])
+    together = seconds["side_by_side.wall_s"]
+    found = pd.DataFrame(
+        {
+            "grid_over_ideal": together / ideal,
+            "side_by_side_over_one_after_another": together / seconds["one_after_another.wall_s"],
+            "start_up_s": seconds["side_by_side.start_up_s"],
+            "chain_s": seconds["alone.chain_s"],
+            **{f"{arm}_s": seconds[f"{arm}.wall_s"] for arm in ARMS},
+        }
+    )
     runs = len(with_teachers(grid(epochs)))
-    table(f"{runs} runs on {cores()} cores, {repeats} repeats", found)
+    show(f"{runs} runs on {cores()} cores, {repeats} repeats", found)
     if as_json:
-        spreads = {name: spread.rounded() for name, spread in found.items()}
+        spreads = spread(found).round(3).to_dict("index")
         print_json({"cores": cores(), "runs": runs, "repeats": repeats} | spreads)
         print_json({"grid_over_ideal": spreads["grid_over_ideal"]["median"]})
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
+import pandas as pd
 import typer
 from pydantic import ValidationError
 
@@ -17,33 +16,14 @@ class Ended(RuntimeError):
     """A process that was to be measured ended or raised; the message says which and why."""
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A median with the least and the largest value beside it."""
-
-    median: float
-    least: float
-    largest: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(statistics.median(values), min(values), max(values))
-
-    @classmethod
-    def of_ratio(cls, above: Iterable[float], below: Iterable[float]) -> Spread:
-        """Round by round: what disturbs a round disturbs both."""
-        return cls.of([a / b for a, b in zip(above, below, strict=True)])
-
-    def rounded(self) -> dict[str, float]:
-        return {"min": round(self.least, 3), "median": round(self.median, 3), "max": round(self.largest, 3)}
+def spread(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Of each column, with a round a row, the median and the least and the largest value beside it."""
+    return rounds.agg(["median", "min", "max"]).T
 
 
-def table(head: str, spreads: Mapping[str, Spread | None], digits: int = 3) -> None:
-    """Prints a line for each spread, `—` for what could not be measured."""
-    print(f"{head:40} {'median':>8} {'min':>8} {'max':>8}")
-    for name, of in spreads.items():
-        numbers = ("—", "—", "—") if of is None else (f"{x:.{digits}f}" for x in (of.median, of.least, of.largest))
-        print(f"{name:40} " + " ".join(f"{number:>8}" for number in numbers))
+def show(title: str, rounds: pd.DataFrame, digits: int = 3) -> None:
+    """Prints the spread of each column, `—` for what could not be measured."""
+    print(f"\n{title}\n{spread(rounds).to_string(float_format=f'{{:.{digits}f}}'.format, na_rep='—')}")
 
 
 def command(main: Callable[..., None]) -> None:

@@ -33,20 +33,24 @@ from kit.training.teachers import EpochLogits
 BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is done, and no stage ends
 
 
+def loading(task: Task, workers: int) -> dict[str, Any]:
+    """A DataLoader's options. Its workers live on between epochs, so that starting them is not counted; with a GPU,
+    memory is pinned."""
+    lasting, on_gpu = workers > 0, task.device == "cuda"
+    return {"batch_size": task.batch, "drop_last": True, "num_workers": workers, "persistent_workers": lasting,
+            "pin_memory": on_gpu}  # fmt: skip
+
+
 # ---- (a) as a tutorial teaches it ---------------------------------------------------------------------------------
 
 
 def tutorial(task: Task, workers: int, precision: Precision = "float32") -> Loop:
     """DataLoader, per-image transforms, plain SGD, and loss and accuracy read off after every step.
 
-    Its workers live on between epochs, so that starting them is not counted: that favours it. With a GPU, memory is
-    pinned; in bfloat16, torch's autocast is around both networks.
+    In bfloat16, torch's autocast is around both networks.
     """
     student, teacher = task.networks()
-    loader = DataLoader(
-        Pictures(task), task.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0,
-        pin_memory=task.device == "cuda",
-    )  # fmt: skip
+    loader = DataLoader(Pictures(task), shuffle=True, **loading(task, workers))
     answers = partial(answering, torch.device(task.device), precision)
     optimiser = nesterov(student, task)
     cross_entropy, kl_divergence = nn.CrossEntropyLoss(), nn.KLDivLoss(reduction="batchmean")
@@ -80,8 +84,7 @@ def tutorial(task: Task, workers: int, precision: Precision = "float32") -> Loop
 def torchdistill(task: Task, workers: int) -> Loop:
     """torchdistill's DistillationBox with its KDLoss, driven as its example image_classification.py drives it.
 
-    The example's metric logger, its one `.item()` a step and its check for a loss that is no number are in. Needs the
-    package on the path (`benchmarks.throughput` puts it there, for this process alone).
+    The example's metric logger, its one `.item()` a step and its check for a loss that is no number are in.
     """
     import torchdistill.losses.mid_level  # noqa: F401  registers KDLoss
     from torchdistill.core.distillation import get_distillation_box
@@ -91,12 +94,11 @@ def torchdistill(task: Task, workers: int) -> Loop:
     logits = {"student_module_path": ".", "student_module_io": "output",
               "teacher_module_path": ".", "teacher_module_io": "output"}  # fmt: skip
     loss = {"key": "KDLoss", "kwargs": logits | {"temperature": task.T, "alpha": 1 - task.alpha}}
-    loading = {"batch_size": task.batch, "drop_last": True, "num_workers": workers, "persistent_workers": workers > 0,
-               "pin_memory": task.device == "cuda"}  # fmt: skip
     sgd = {"lr": task.lr, "momentum": task.momentum, "nesterov": True, "weight_decay": task.weight_decay}
+    images = {"dataset_id": "train", "sampler": {"class_or_func": RandomSampler}, "kwargs": loading(task, workers)}
     config: dict[str, Any] = {
         "num_epochs": 1,
-        "train_data_loader": {"dataset_id": "train", "sampler": {"class_or_func": RandomSampler}, "kwargs": loading},
+        "train_data_loader": images,
         "teacher": {"forward_proc": "forward_batch_only", "requires_grad": False},
         "student": {"forward_proc": "forward_batch_only"},
         "optimizer": {"key": "SGD", "kwargs": sgd},

@@ -46,6 +46,7 @@ class Task:
     flip: bool = True
     seed: int = 0
     device: str = "cpu"
+    threads: int = 2  # of torch
 
     @cached_property
     def data(self) -> Dataset:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,12 @@ from torch import nn
 
 from benchmarks import bare, grid
 from benchmarks.bare import Batches, OneByOne
-from benchmarks.interleaved import Place, served
+from benchmarks.interleaved import served
 from benchmarks.regime import planned
-from benchmarks.report import Ended, Spread
+from benchmarks.report import Ended, spread
 from benchmarks.rungs import RUNGS, of_kit, recalled
 from benchmarks.task import PAIRS, Task
+from benchmarks.throughput import ratios
 from benchmarks.turns import slowdown
 from kit.data.augment import EpochPlan
 from kit.errors import KitError
@@ -159,8 +161,11 @@ def test_images_one_by_one_are_the_same_as_in_a_batch():
 
 
 def test_a_ratio_is_taken_round_by_round():
-    spread = Spread.of_ratio([10, 100, 30], [5, 25, 30])  # 2, 4, 1
-    assert spread == Spread(median=2, least=1, largest=4)
+    rates = pd.DataFrame({"kit": [10, 100, 30], "tutorial": [5, 25, 30]})  # 2, 4, 1
+    of = {"kit_over_tutorial": ("kit", "tutorial"), "kit_over_torchdistill": ("kit", "torchdistill")}
+    found = spread(ratios(rates, of))
+    assert found.loc["kit_over_tutorial"].to_dict() == {"median": 2, "min": 1, "max": 4}
+    assert found.loc["kit_over_torchdistill"].isna().all()
 
 
 SMALL = ("--width", "2", "--batch", "4", "--steps", "1", "--threads", "1")
@@ -245,7 +250,7 @@ def test_a_ratio_of_the_grid_is_what_its_name_says(monkeypatch, capsys):
 def test_a_loop_that_fails_says_why():
     with (
         pytest.raises(Ended, match="torchdistill, 0 workers: .*Error"),
-        served({"a": Place("torchdistill, 0 workers")}, Task("unheard of", width=2, images=8)),
+        served({"a": "torchdistill, 0 workers"}, Task("unheard of", width=2, images=8)),
     ):
         pass
 
