@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -24,47 +23,42 @@ from kit.runtime.malloc import keep_freed_memory
 from kit.training.captured import recorded
 
 
-@dataclass(frozen=True)
-class Tricks:
-    """What the loop does to be quick. As it stands it is the bare loop; what is off is put in only when asked."""
-
-    channels_last: bool = True
-    batched_augmentation: bool = True
-    no_sync: bool = True  # else loss and accuracy are read off after every step
-    fused_optimiser: bool = True
-    freed_memory_kept: bool = True
-    teacher_folded: bool = True
-    inference_mode: bool = True  # else no_grad
-    logits_known: bool = False  # the teacher's, beforehand: no forward pass of it
-    bfloat16: Literal["nowhere", "teacher", "both"] = "nowhere"
-    compiled: bool = False
-    tf32: bool = True  # convolutions of a GPU; torch's default
-    fastest_kernels: bool = False  # cuDNN's benchmark mode, on a GPU
-    captured: bool = False  # a step is one CUDA graph
-
-
-BARE = Tricks()
-
-
-def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
-    if tricks.freed_memory_kept:
+def bare_loop(
+    task: Task,
+    *,
+    channels_last: bool = True,
+    batched_augmentation: bool = True,
+    no_sync: bool = True,  # else loss and accuracy are read off after every step
+    fused_optimiser: bool = True,
+    freed_memory_kept: bool = True,
+    teacher_folded: bool = True,
+    inference_mode: bool = True,  # else no_grad
+    logits_known: bool = False,  # the teacher's, beforehand: no forward pass of it
+    bfloat16: Literal["nowhere", "teacher", "both"] = "nowhere",
+    compiled: bool = False,
+    tf32: bool = True,  # convolutions of a GPU; torch's default
+    fastest_kernels: bool = False,  # cuDNN's benchmark mode, on a GPU
+    captured: bool = False,  # a step is one CUDA graph
+) -> Loop:
+    """As it stands it is the bare loop; what is off is put in only when asked."""
+    if freed_memory_kept:
         keep_freed_memory()
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = tricks.tf32, tricks.fastest_kernels
-    memory = torch.channels_last if tricks.channels_last else torch.contiguous_format
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = tf32, fastest_kernels
+    memory = torch.channels_last if channels_last else torch.contiguous_format
     student, teacher = task.networks()
     student = student.train().to(memory_format=memory)
-    teacher = (folded(teacher) if tricks.teacher_folded else teacher.eval()).requires_grad_(False)
+    teacher = (folded(teacher) if teacher_folded else teacher.eval()).requires_grad_(False)
     teacher = teacher.to(memory_format=memory)
-    optimiser = nesterov(student, task, fused=tricks.fused_optimiser)
-    torch.compiler.config.force_disable_caches = tricks.compiled  # what compiling takes is part of the answer
-    forward = torch.compile(student) if tricks.compiled else student
-    ask = torch.compile(teacher) if tricks.compiled else teacher
-    batches = (Batches if tricks.batched_augmentation else OneByOne)(task)
+    optimiser = nesterov(student, task, fused=fused_optimiser)
+    torch.compiler.config.force_disable_caches = compiled  # what compiling takes is part of the answer
+    forward = torch.compile(student) if compiled else student
+    ask = torch.compile(teacher) if compiled else teacher
+    batches = Batches(task) if batched_augmentation else one_by_one(task)
     known = torch.randn(task.images, task.classes, generator=torch.Generator().manual_seed(task.seed)).to(task.device)
-    of_teacher = torch.inference_mode if tricks.inference_mode else torch.no_grad
+    of_teacher = torch.inference_mode if inference_mode else torch.no_grad
     half = partial(torch.autocast, task.device, torch.bfloat16)
-    teacher_precision = half if tricks.bfloat16 != "nowhere" else nullcontext
-    student_precision = half if tricks.bfloat16 == "both" else nullcontext
+    teacher_precision = half if bfloat16 != "nowhere" else nullcontext
+    student_precision = half if bfloat16 == "both" else nullcontext
 
     def step(x: Tensor, y: Tensor, zt: Tensor | None) -> tuple[Tensor, Tensor]:
         if zt is None:
@@ -81,25 +75,25 @@ def bare_loop(task: Task, tricks: Tricks = BARE) -> Loop:
         optimiser.step()
         return loss, zs
 
-    take = captured(step) if tricks.captured else step
+    take = replayed(step) if captured else step
 
     def epoch() -> Iterator[None]:
         order = torch.randperm(task.images)[: task.images // task.batch * task.batch].to(task.device)
         for indices in order.split(task.batch):
             x, y = batches(indices)
-            loss, zs = take(x.contiguous(memory_format=memory), y, known[indices] if tricks.logits_known else None)
-            if not tricks.no_sync:
+            loss, zs = take(x.contiguous(memory_format=memory), y, known[indices] if logits_known else None)
+            if not no_sync:
                 loss.item(), (zs.argmax(1) == y).sum().item()
             yield
 
     return Loop(student, epoch)
 
 
-def captured(step: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+def replayed(step: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
     """The step as one CUDA graph, recorded when first asked for; each replay is given the batch in the same memory."""
     recording: list[Any] = []  # the batch's places, the graph, and its answer
 
-    def replayed(x: Tensor, y: Tensor, zt: Tensor | None) -> tuple[Tensor, Tensor]:
+    def replay(x: Tensor, y: Tensor, zt: Tensor | None) -> tuple[Tensor, Tensor]:
         if not recording:
             held = torch.empty_like(x).copy_(x), y.clone()
             recording.extend((held, *recorded(step, (*held, zt))))
@@ -109,7 +103,7 @@ def captured(step: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[
         graph.replay()
         return answer
 
-    return replayed
+    return replay
 
 
 class Batches:
@@ -137,15 +131,15 @@ class Batches:
         return x.view(b, px, px, 3).permute(0, 3, 1, 2), self.labels[indices]
 
 
-class OneByOne:
+def one_by_one(task: Task) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """The same by torchvision's transforms, image by image."""
+    pictures = Pictures(task)
 
-    def __init__(self, task: Task) -> None:
-        self.pictures, self.device = Pictures(task), task.device
+    def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = default_collate([pictures[i] for i in indices.tolist()])
+        return x.to(task.device), y.to(task.device)
 
-    def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        x, y = default_collate([self.pictures[i] for i in indices.tolist()])
-        return x.to(self.device), y.to(self.device)
+    return batch
 
 
 # What is changed, each alone, in the second table, and how it is called there: a trick left out, or one more put in.

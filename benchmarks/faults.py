@@ -81,19 +81,27 @@ def content(folder: Path) -> dict[str, object]:
     return exact | {"run.json": description, "metrics.json": metrics, "epochs.csv": epochs}
 
 
+def wait_for_writing(cache: Path, process: subprocess.Popen) -> None:
+    """Until the process has written a checkpoint or a run, or has ended."""
+
+    def written() -> tuple[dict[str, str], set[str]]:
+        return checkpoints(cache), set(finished(cache))
+
+    before, deadline = written(), time.monotonic() + PATIENCE
+    while written() == before and process.poll() is None:
+        if time.monotonic() > deadline:
+            raise Ended(f"the grid wrote nothing in {PATIENCE:.0f} s")
+        time.sleep(0.01)
+
+
 def kill_at_random(cache: Path, rng: random.Random, start_up_s: float) -> bool:
     """Begins the grid and kills it; whether it was still at work when killed."""
-    before = (checkpoints(cache), set(finished(cache)))
     process = begin(cache, every_s=0)
     try:
         if rng.random() < 0.2:
             time.sleep(rng.uniform(0, start_up_s))
         else:
-            deadline = time.monotonic() + PATIENCE
-            while (checkpoints(cache), set(finished(cache))) == before and process.poll() is None:
-                if time.monotonic() > deadline:
-                    raise Ended(f"the grid wrote nothing in {PATIENCE:.0f} s")
-                time.sleep(0.01)
+            wait_for_writing(cache, process)
             time.sleep(rng.uniform(0, 1.0))
         return process.poll() is None
     finally:
@@ -106,8 +114,7 @@ def measure(kills: int, seed: int, place: Path) -> dict[str, object]:
     killed, whole, rng = place / "killed", place / "whole", random.Random(seed)
     started = time.monotonic()
     twin = begin(whole, every_s=1e9)
-    while not checkpoints(whole) and not finished(whole) and twin.poll() is None:
-        time.sleep(0.05)
+    wait_for_writing(whole, twin)
     start_up_s = time.monotonic() - started
     if twin.wait() != 0:
         raise Ended("the undisturbed grid failed")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from benchmarks import bare
-from benchmarks.bare import BARE, bare_loop
+from benchmarks.bare import bare_loop
 from benchmarks.task import Loop, Pictures, Task, nesterov
 from kit.recipe import Eq1, HardLabels, Improved, Objective, Recipe, Stage
 from kit.runs.logits import Drawn, TeacherLogits
@@ -152,18 +151,14 @@ def of_kit(
 
 def recalled(task: Task, teacher: nn.Module) -> Callable[[int], EpochLogits]:
     """The teacher's logits out of the kit's cache of them, filled here and now in a folder for this process."""
-    scratch = tempfile.TemporaryDirectory(prefix="kit-benchmark-logits-")
-    kept = TeacherLogits(Path(scratch.name) / "teacher", task.images // task.batch * task.batch, task.classes)
-    drawn = Drawn(seed=task.seed, batch=task.batch, pad=task.pad)
-    list(kept.compute([0], teacher, task.data, drawn, torch.device(task.device), "float32"))
-    known = kept(0)
+    with tempfile.TemporaryDirectory(prefix="kit-benchmark-logits-", ignore_cleanup_errors=True) as scratch:
+        kept = TeacherLogits(Path(scratch) / "teacher", task.images // task.batch * task.batch, task.classes)
+        drawn = Drawn(seed=task.seed, batch=task.batch, pad=task.pad)
+        list(kept.compute([0], teacher, task.data, drawn, torch.device(task.device), "float32"))
+        known = kept(0)  # mapped into memory, which outlives the file
     if known is None:
         raise RuntimeError("the cache did not keep the teacher's logits, so that there is nothing to measure")
-
-    def recall(epoch: int, folder: object = scratch) -> EpochLogits:  # which lives as long as its reader
-        return known
-
-    return recall
+    return lambda epoch: known
 
 
 def eq1(task: Task, **how: Any) -> Loop:
@@ -192,4 +187,4 @@ RUNGS |= {
     "kit adaptive": lambda task: of_kit(task, Improved(), Adaptive(k=20, rate=BARELY)),
 }
 for changes in (bare.LEFT_OUT, bare.PUT_IN, bare.BFLOAT16, bare.COMPILED, bare.ON_GPU):
-    RUNGS |= {name: partial(bare_loop, tricks=replace(BARE, **change)) for name, change in changes.items()}
+    RUNGS |= {name: partial(bare_loop, **change) for name, change in changes.items()}

@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import bare, grid
-from benchmarks.bare import Batches, OneByOne
+from benchmarks.bare import Batches, one_by_one
+from benchmarks.cockpit import slowdown
 from benchmarks.interleaved import served
 from benchmarks.regime import planned
 from benchmarks.report import Ended, spread
 from benchmarks.rungs import RUNGS, of_kit, recalled
 from benchmarks.task import PAIRS, Task
 from benchmarks.throughput import ratios
-from benchmarks.turns import slowdown
 from kit.data.augment import EpochPlan
 from kit.errors import KitError
 from kit.paper.plan import Plan
@@ -156,7 +156,7 @@ def test_batched_crops_are_crops_of_the_reflected_image():
 def test_images_one_by_one_are_the_same_as_in_a_batch():
     task = Task("vgg16", width=2, images=8, pad=0, flip=False)
     indices = torch.tensor([5, 0, 3])
-    (one, labels), (batch, same) = OneByOne(task)(indices), Batches(task)(indices)
+    (one, labels), (batch, same) = one_by_one(task)(indices), Batches(task)(indices)
     assert torch.allclose(one, batch, atol=1e-5) and torch.equal(labels, same)
 
 
