@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from benchmarks.task import Loop, Pictures, Task, nesterov
+from benchmarks.task import Loop, Pictures, Rung, Task, nesterov
 from kit.networks.folding import folded
 from kit.runtime.malloc import keep_freed_memory
 from kit.training.captured import recorded
@@ -143,23 +143,24 @@ def one_by_one(task: Task) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
 
 
 # What is changed, each alone, in the second table, and how it is called there: a trick left out, or one more put in.
-LEFT_OUT = {
-    "NCHW memory": {"channels_last": False},
-    "images augmented one by one": {"batched_augmentation": False},
-    "loss and accuracy read every step": {"no_sync": False},
-    "optimiser not fused": {"fused_optimiser": False},
-    "freed memory given back": {"freed_memory_kept": False},
-    "teacher's batch norms not folded": {"teacher_folded": False},
-    "teacher in no_grad alone": {"inference_mode": False},
+LEFT_OUT: dict[str, Rung] = {
+    "NCHW memory": partial(bare_loop, channels_last=False),
+    "images augmented one by one": partial(bare_loop, batched_augmentation=False),
+    "loss and accuracy read every step": partial(bare_loop, no_sync=False),
+    "optimiser not fused": partial(bare_loop, fused_optimiser=False),
+    "freed memory given back": partial(bare_loop, freed_memory_kept=False),
+    "teacher's batch norms not folded": partial(bare_loop, teacher_folded=False),
+    "teacher in no_grad alone": partial(bare_loop, inference_mode=False),
 }
-PUT_IN = {"teacher's logits known": {"logits_known": True}}
-BFLOAT16 = {"teacher in bfloat16": {"bfloat16": "teacher"}, "both in bfloat16": {"bfloat16": "both"}}
-COMPILED = {"torch.compile of both": {"compiled": True}}
+PUT_IN = {"teacher's logits known": partial(bare_loop, logits_known=True)}
+IN_BFLOAT16 = {"both in bfloat16": partial(bare_loop, bfloat16="both")}
+BFLOAT16 = {"teacher in bfloat16": partial(bare_loop, bfloat16="teacher")} | IN_BFLOAT16
+COMPILED = {"torch.compile of both": partial(bare_loop, compiled=True)}
 ON_GPU = {  # of a GPU alone
-    "convolutions without TF32": {"tf32": False},
-    "cuDNN's fastest kernels": {"fastest_kernels": True},
-    "a step as one CUDA graph": {"captured": True},
-    "CUDA graph, both in bfloat16": {"captured": True, "bfloat16": "both"},
+    "convolutions without TF32": partial(bare_loop, tf32=False),
+    "cuDNN's fastest kernels": partial(bare_loop, fastest_kernels=True),
+    "a step as one CUDA graph": partial(bare_loop, captured=True),
+    "CUDA graph, both in bfloat16": partial(bare_loop, captured=True, bfloat16="both"),
 }
 
 

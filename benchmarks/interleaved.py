@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from benchmarks.report import Ended
-from benchmarks.task import Loop, Task
+from benchmarks.task import Loop, Rung, Task
 
 WARM_UP = 3  # steps
 PROFILED = 4  # steps
@@ -31,8 +31,8 @@ CONTEXT.set_forkserver_preload(["benchmarks.rungs"])
 class Served:
     """One rung, built in a process of its own that then waits to be asked. What fails there is Ended here."""
 
-    def __init__(self, rung: str, task: Task) -> None:
-        self._rung, self._process = rung, ProcessPoolExecutor(1, CONTEXT)
+    def __init__(self, name: str, rung: Rung, task: Task) -> None:
+        self._name, self._process = name, ProcessPoolExecutor(1, CONTEXT)
         self._built = self._process.submit(build, rung, task)
 
     def ask(self, what: Callable[[int], Any], steps: int) -> Any:
@@ -40,9 +40,9 @@ class Served:
             self._built.result()
             return self._process.submit(what, steps).result()
         except BrokenProcessPool:
-            raise Ended(f"{self._rung}: its process ended") from None
+            raise Ended(f"{self._name}: its process ended") from None
         except Exception as error:  # whatever a loop raises
-            raise Ended(f"{self._rung}: {type(error).__name__}: {error}") from error
+            raise Ended(f"{self._name}: {type(error).__name__}: {error}") from error
 
     def warm_up(self) -> None:
         self.warm_up_s = self.ask(seconds, WARM_UP)
@@ -52,10 +52,9 @@ class Served:
 
 
 @contextmanager
-def served(rungs: Mapping[str, str], task: Task) -> Iterator[dict[str, Served]]:
-    """All of these rungs, by names for them: started together, then warmed up one by one. One that cannot be had ends
-    it all: Ended."""
-    processes = {name: Served(rung, task) for name, rung in rungs.items()}
+def served(rungs: Mapping[str, Rung], task: Task) -> Iterator[dict[str, Served]]:
+    """All of these rungs: started together, then warmed up one by one. One that cannot be had ends it all: Ended."""
+    processes = {name: Served(name, rung, task) for name, rung in rungs.items()}
     try:
         for process in processes.values():
             process.warm_up()
@@ -81,15 +80,13 @@ _loop: Loop
 _task: Task
 
 
-def build(rung: str, task: Task) -> None:
-    from benchmarks.rungs import RUNGS
-
+def build(rung: Rung, task: Task) -> None:
     global _loop, _task
     sys.stdout = sys.stderr  # whatever a library prints belongs to no table
     multiprocessing.set_start_method(None, force=True)  # a DataLoader's workers start as they do elsewhere
     torch.set_num_threads(task.threads)
     torch.manual_seed(task.seed)
-    _loop, _task = RUNGS[rung](task), task
+    _loop, _task = rung(task), task
 
 
 def images_per_s(steps: int) -> float:

@@ -1,9 +1,8 @@
 """The ladder's rungs: the same distillation by several training loops.
 
-A rung is a function from a `Task` to a `Loop`, and `RUNGS` names them all. They train the same student under the same
-teacher on the same images, in batches of the same size, by the same loss (Eq. (1) as Hinton weighs it) with the same
-optimiser; the two of Section 1.1 have the improved loss, and `kit hard` has hard labels alone. None evaluates. `bare`
-is `benchmarks.bare`'s.
+A rung is a function from a `Task` to a `Loop`. They train the same student under the same teacher on the same images,
+in batches of the same size, by the same loss (Eq. (1) as Hinton weighs it) with the same optimiser; the two of Section
+1.1 have the improved loss, and `kit hard` has hard labels alone. None evaluates. `bare` is `benchmarks.bare`'s.
 """
 
 from __future__ import annotations
@@ -19,9 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from benchmarks import bare
-from benchmarks.bare import bare_loop
-from benchmarks.task import Loop, Pictures, Task, nesterov
+from benchmarks.task import Loop, Pictures, Rung, Task, nesterov
 from kit.recipe import Eq1, HardLabels, Improved, Objective, Recipe, Stage
 from kit.runs.logits import Drawn, TeacherLogits
 from kit.temperature import Adaptive, Fixed, Policy
@@ -29,6 +26,7 @@ from kit.trainer import Training
 from kit.training.forward import Machine, Precision, answering
 from kit.training.teachers import EpochLogits
 
+WORKERS = {"cpu": (0, 1, 2), "cuda": (8, 14)}  # of a DataLoader: on a CPU they share it with the training
 BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is done, and no stage ends
 
 
@@ -165,26 +163,10 @@ def eq1(task: Task, **how: Any) -> Loop:
     return of_kit(task, Eq1(reading="hinton", alpha=task.alpha), Fixed(T=task.T), **how)
 
 
-# How many workers a DataLoader may have, to choose the quickest number of: on a CPU they share it with the training.
-WORKERS = {"cpu": {"0 workers": 0, "1 worker": 1, "2 workers": 2}, "cuda": {"8 workers": 8, "14 workers": 14}}
-LOADED = {
-    "tutorial": tutorial,
-    "tutorial bfloat16": partial(tutorial, precision="bfloat16"),
-    "torchdistill": torchdistill,
-}
-
-RUNGS: dict[str, Callable[[Task], Loop]] = {
-    f"{loop}, {name}": partial(made, workers=workers)
-    for numbers in WORKERS.values() for name, workers in numbers.items() for loop, made in LOADED.items()
-}  # fmt: skip
-RUNGS |= {
-    "bare": bare_loop,
+KIT: dict[str, Rung] = {
     "kit": eq1,
     "kit cached": partial(eq1, cached=True),
-    "kit bfloat16": partial(eq1, precision="bfloat16"),
     "kit hard": partial(of_kit, objective=HardLabels()),
-    "kit fixed": lambda task: of_kit(task, Improved(), Fixed(T=20)),
-    "kit adaptive": lambda task: of_kit(task, Improved(), Adaptive(k=20, rate=BARELY)),
+    "kit fixed": partial(of_kit, objective=Improved(), temperature=Fixed(T=20)),
+    "kit adaptive": partial(of_kit, objective=Improved(), temperature=Adaptive(k=20, rate=BARELY)),
 }
-for changes in (bare.LEFT_OUT, bare.PUT_IN, bare.BFLOAT16, bare.COMPILED, bare.ON_GPU):
-    RUNGS |= {name: partial(bare_loop, **change) for name, change in changes.items()}

@@ -141,3 +141,6 @@ class Loop:
 
     student: nn.Module
     epoch: Callable[[], Iterator[object]]
+
+
+Rung = Callable[[Task], Loop]

@@ -31,6 +31,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Optional
 
 import numpy as np
@@ -39,9 +40,10 @@ import torch
 import typer
 
 from benchmarks import bare
+from benchmarks.bare import bare_loop
 from benchmarks.interleaved import PROFILED, WARM_UP, profile, served, taken_in_turns
 from benchmarks.report import Ended, command, show
-from benchmarks.rungs import WORKERS
+from benchmarks.rungs import KIT, WORKERS, eq1, torchdistill, tutorial
 from benchmarks.task import PAIRS, Task
 from kit.cli.output import print_json
 from kit.errors import one_of
@@ -88,16 +90,15 @@ def task_for(task: Task, steps: int, repeats: int) -> Task:
 def ladder(task: Task, steps: int, repeats: int, rival: bool, profiled: bool) -> dict[str, float]:
     """Prints images/s of every rung and what follows from them; returns the medians of the RATIOS."""
     workers = best_workers(task, steps)
-    rungs = {"tutorial": f"tutorial, {workers}"}
-    rungs |= {name: name for name in ("bare", "kit", "kit cached", "kit hard", "kit fixed", "kit adaptive")}
+    rungs = {"tutorial": partial(tutorial, workers=workers)}
     if rival:
-        rungs["torchdistill"] = f"torchdistill, {workers}"
+        rungs["torchdistill"] = partial(torchdistill, workers=workers)
+    rungs |= {"bare": bare_loop} | KIT | (bare.PUT_IN if profiled else {})
     if bare.has_bfloat16(task.device):
-        rungs["kit bfloat16"] = "kit bfloat16"
+        rungs["kit bfloat16"] = partial(eq1, precision="bfloat16")
         if task.device == "cuda":
-            rungs |= {"both in bfloat16": "both in bfloat16", "tutorial bfloat16": f"tutorial bfloat16, {workers}"}
-    if profiled:
-        rungs["teacher's logits known"] = "teacher's logits known"
+            rungs["tutorial bfloat16"] = partial(tutorial, workers=workers, precision="bfloat16")
+            rungs |= bare.IN_BFLOAT16
     with served(rungs, task) as processes:
         rates = taken_in_turns(processes, steps, repeats)
         profiles = {name: processes[name].ask(profile, PROFILED) for name in ("kit", "kit cached") if profiled}
@@ -109,15 +110,15 @@ def ladder(task: Task, steps: int, repeats: int, rival: bool, profiled: bool) ->
     return medians(ratios(rates, RATIOS))
 
 
-def best_workers(task: Task, steps: int) -> str:
+def best_workers(task: Task, steps: int) -> int:
     """The tutorial loop's quickest number of loader workers; prints what was measured to choose it."""
-    with served({workers: f"tutorial, {workers}" for workers in WORKERS[task.device]}, task) as processes:
+    with served({n: partial(tutorial, workers=n) for n in WORKERS[task.device]}, task) as processes:
         rates = taken_in_turns(processes, steps, PROBES)
     student, teacher = task.specs
     print(f"\n{student.name} of width {student.width} under {teacher.name} of width {teacher.width}, {task.px} px, "
           f"batch {task.batch}, {task.device}")  # fmt: skip
-    best = rates.max().idxmax()
-    show(f"images/s of the tutorial's loop, by loader processes; it and torchdistill's go on with {best}", rates, 0)
+    best = int(rates.max().idxmax())
+    show(f"images/s of the tutorial's loop, by loader workers; it and torchdistill's go on with {best}", rates, 0)
     return best
 
 
@@ -139,7 +140,7 @@ def tricks(task: Task, steps: int, repeats: int, compiled: bool) -> dict[str, fl
     that of the whole."""
     changes = bare.LEFT_OUT | bare.PUT_IN | (bare.BFLOAT16 if bare.has_bfloat16(task.device) else {})
     changes |= bare.ON_GPU if task.device == "cuda" else {}
-    with served({rung: rung for rung in ("bare", *changes)}, task) as processes:
+    with served({"bare": bare_loop} | changes, task) as processes:
         rates = taken_in_turns(processes, steps, repeats)
     base = rates.pop("bare")
     found = rates.div(base, axis=0)
@@ -154,7 +155,7 @@ def compare_compiled(task: Task, steps: int, repeats: int) -> dict[str, float]:
     """Alone with the bare loop: it takes long to compile, and may fail."""
     (name,) = bare.COMPILED
     try:
-        with served({rung: rung for rung in ("bare", name)}, task) as processes:
+        with served({"bare": bare_loop} | bare.COMPILED, task) as processes:
             compiling_s = processes[name].warm_up_s - processes["bare"].warm_up_s
             rates = taken_in_turns(processes, steps, repeats)
     except Ended as error:

@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -17,13 +18,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import bare, grid
-from benchmarks.bare import Batches, one_by_one
+from benchmarks.bare import Batches, bare_loop, one_by_one
 from benchmarks.cockpit import slowdown
 from benchmarks.interleaved import served
 from benchmarks.regime import planned
 from benchmarks.report import Ended, spread
-from benchmarks.rungs import RUNGS, of_kit, recalled
-from benchmarks.task import PAIRS, Task
+from benchmarks.rungs import KIT, of_kit, recalled, torchdistill, tutorial
+from benchmarks.task import PAIRS, Rung, Task
 from benchmarks.throughput import ratios
 from kit.data.augment import EpochPlan
 from kit.errors import KitError
@@ -73,8 +74,8 @@ def error(ours: nn.Module, theirs: nn.Module, task: Task) -> float:
     return float((flat(ours) - flat(theirs)).norm() / (flat(theirs) - flat(task.networks()[0])).norm())
 
 
-def one_step(rung: str, task: Task) -> nn.Module:
-    loop = RUNGS[rung](task)
+def one_step(rung: Rung, task: Task) -> nn.Module:
+    loop = rung(task)
     next(iter(loop.epoch()))
     return loop.student
 
@@ -82,9 +83,9 @@ def one_step(rung: str, task: Task) -> nn.Module:
 @pytest.mark.parametrize("pair", PAIRS)
 def test_one_step_of_each_loop_is_the_same_arithmetic(pair):
     task = plain(pair)
-    for rung in ["tutorial, 0 workers", "bare", "kit", "kit cached"]:
+    for rung in (partial(tutorial, workers=0), bare_loop, KIT["kit"], KIT["kit cached"]):
         assert error(one_step(rung, task), by_hand(task), task) < 3e-3, rung
-    assert error(one_step("kit hard", task), by_hand(replace(task, alpha=0)), task) < 3e-3
+    assert error(one_step(KIT["kit hard"], task), by_hand(replace(task, alpha=0)), task) < 3e-3
 
 
 def test_other_arithmetic_would_be_noticed():
@@ -98,19 +99,19 @@ def test_other_arithmetic_would_be_noticed():
 @pytest.mark.parametrize("name", bare.LEFT_OUT)
 def test_a_trick_left_out_changes_no_number(name):
     task = plain("resnet34")
-    assert error(one_step(name, task), by_hand(task), task) < 3e-3
+    assert error(one_step(bare.LEFT_OUT[name], task), by_hand(task), task) < 3e-3
 
 
 def test_torchdistill_step_differs_by_what_decays_alone():
     pytest.importorskip("torchdistill")
     task = plain("resnet34")
-    assert error(one_step("torchdistill, 0 workers", task), by_hand(task, spared=False), task) < 3e-3
+    assert error(one_step(partial(torchdistill, workers=0), task), by_hand(task, spared=False), task) < 3e-3
 
 
 def test_known_logits_are_not_asked_for():
     task = plain("vgg16")
-    (name,) = bare.PUT_IN  # random ones are known
-    assert error(one_step(name, task), by_hand(task), task) > 1e-2  # taught by others, it becomes another student
+    (rung,) = bare.PUT_IN.values()  # random ones are known
+    assert error(one_step(rung, task), by_hand(task), task) > 1e-2  # taught by others, it becomes another student
 
 
 def test_cached_logits_are_the_teachers_in_the_order_of_the_batches():
@@ -249,8 +250,8 @@ def test_a_ratio_of_the_grid_is_what_its_name_says(monkeypatch, capsys):
 
 def test_a_loop_that_fails_says_why():
     with (
-        pytest.raises(Ended, match="torchdistill, 0 workers: .*Error"),
-        served({"a": "torchdistill, 0 workers"}, Task("unheard of", width=2, images=8)),
+        pytest.raises(Ended, match="bare: KeyError: 'unheard of'"),
+        served({"bare": bare_loop}, Task("unheard of", width=2, images=8)),
     ):
         pass
 
