@@ -7,7 +7,6 @@ left out, or one more put in, alone: `python -m benchmarks.throughput --tricks`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -53,19 +52,17 @@ def bare_loop(
     torch.compiler.config.force_disable_caches = compiled  # what compiling takes is part of the answer
     forward = torch.compile(student) if compiled else student
     ask = torch.compile(teacher) if compiled else teacher
-    batches = Batches(task) if batched_augmentation else one_by_one(task)
+    batches = all_at_once(task) if batched_augmentation else one_by_one(task)
     known = torch.randn(task.images, task.classes, generator=torch.Generator().manual_seed(task.seed)).to(task.device)
     of_teacher = torch.inference_mode if inference_mode else torch.no_grad
     half = partial(torch.autocast, task.device, torch.bfloat16)
-    teacher_precision = half if bfloat16 != "nowhere" else nullcontext
-    student_precision = half if bfloat16 == "both" else nullcontext
 
     def step(x: Tensor, y: Tensor, zt: Tensor | None) -> tuple[Tensor, Tensor]:
         if zt is None:
-            with of_teacher(), teacher_precision():
+            with of_teacher(), half(enabled=bfloat16 != "nowhere"):
                 zt = ask(x)
             zt = zt.float().clone()  # an ordinary tensor again, which a loss may keep
-        with student_precision():
+        with half(enabled=bfloat16 == "both"):
             zs = forward(x)
         zs = zs.float()
         soft = F.cross_entropy(zs / task.T, F.softmax(zt / task.T, 1))
@@ -106,32 +103,34 @@ def replayed(step: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[
     return replay
 
 
-class Batches:
+Batches = Callable[[Tensor], tuple[Tensor, Tensor]]  # of indices (b,): images (b, 3, px, px) and labels (b,)
+
+
+def all_at_once(task: Task) -> Batches:
     """Batches out of one uint8 tensor that is padded once: crop, mirror and gather in one, then one pass to floats."""
+    px, margin = task.px, (task.pad, task.pad)
+    padded = np.pad(task.data.train.images.pixels.numpy(), ((0, 0), margin, margin, (0, 0)), mode="reflect")
+    side = padded.shape[1]
+    colours = torch.from_numpy(padded).view(-1, 3).to(task.device)  # a GPU holds all images
+    labels = task.data.train.labels.to(task.device)
+    mean, std = (stat.to(task.device) for stat in task.data.mean_std)
+    mean, scale = mean.repeat(px), (1 / std).repeat(px)  # of a row
+    ahead = torch.arange(px, device=task.device)
 
-    def __init__(self, task: Task) -> None:
-        self.px, self.pad, self.flip = task.px, task.pad, task.flip
-        margins = ((0, 0), (task.pad, task.pad), (task.pad, task.pad), (0, 0))
-        padded = np.pad(task.data.train.images.pixels.numpy(), margins, mode="reflect")
-        self.side = padded.shape[1]
-        self.pixels = torch.from_numpy(padded).view(-1, 3).to(task.device)  # a GPU holds all images
-        self.labels = task.data.train.labels.to(task.device)
-        mean, std = (stat.to(task.device) for stat in task.data.mean_std)
-        self.mean, self.scale = mean.repeat(task.px), (1 / std).repeat(task.px)  # of a row
-        self.ahead = torch.arange(task.px, device=task.device)
+    def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
+        b = len(indices)
+        top, left = torch.randint(0, 2 * task.pad + 1, (2, b, 1), device=indices.device)
+        mirrored = (torch.randint(0, 2, (b, 1), device=indices.device) * task.flip).bool()
+        rows = (indices[:, None] * side + top + ahead) * side  # (b, px)
+        columns = left + torch.where(mirrored, px - 1 - ahead, ahead)  # (b, px)
+        pixels = colours.index_select(0, (rows[:, :, None] + columns[:, None, :]).flatten())
+        x = pixels.view(b, px, 3 * px).float().sub_(mean).mul_(scale)
+        return x.view(b, px, px, 3).permute(0, 3, 1, 2), labels[indices]
 
-    def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        b, px, side = len(indices), self.px, self.side
-        top, left = torch.randint(0, 2 * self.pad + 1, (2, b, 1), device=indices.device)
-        mirrored = (torch.randint(0, 2, (b, 1), device=indices.device) * self.flip).bool()
-        rows = (indices[:, None] * side + top + self.ahead) * side  # (b, px)
-        columns = left + torch.where(mirrored, px - 1 - self.ahead, self.ahead)  # (b, px)
-        pixels = self.pixels.index_select(0, (rows[:, :, None] + columns[:, None, :]).flatten())
-        x = pixels.view(b, px, 3 * px).float().sub_(self.mean).mul_(self.scale)
-        return x.view(b, px, px, 3).permute(0, 3, 1, 2), self.labels[indices]
+    return batch
 
 
-def one_by_one(task: Task) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def one_by_one(task: Task) -> Batches:
     """The same by torchvision's transforms, image by image."""
     pictures = Pictures(task)
 

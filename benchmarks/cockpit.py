@@ -260,12 +260,11 @@ def main(
             folder = Path(tempfile.mkdtemp(dir=scratch)) / "notebooks"
             pages.copy_notebook(NOTEBOOK, folder, preset=PRESET, **parameters)
             own_notebooks(folder, notes)
-            with pages.jupyter(app, folder, folder.parent / "log", PYTHONPATH=str(pages.ROOT)) as address:
-                page = browser.new_page(viewport={"width": 1280, "height": 800})
+            served = pages.jupyter(app, folder, folder.parent / "log", PYTHONPATH=str(pages.ROOT))
+            with served as address, browser.new_page(viewport={"width": 1280, "height": 800}) as page:
                 page.set_default_timeout(pages.PATIENCE)
                 opened(page, app, address, notebook)
                 yield page
-                page.close()
 
         for app in asked:
             with cockpit(app, LONG) as page:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,10 +27,10 @@ import typer
 from tqdm.auto import tqdm
 
 from benchmarks.report import Ended, command
-from benchmarks.task import on_digits
-from kit import recipe
 from kit.cli.output import print_json
 from kit.files import complaint
+from kit.paper.plan import Plan, papers, rows, runs_of
+from kit.paper.presets import PRESETS, Size
 from kit.runs.spec import Run
 from kit.runs.store import FILES
 from kit.training.cost import CIRCUMSTANCES
@@ -46,13 +46,11 @@ PATIENCE = 120.0  # seconds for a grid to write something
 
 def grid(epochs: int = 150) -> list[Run]:
     """Six students of two teachers on 40 digits of 8 px: seconds of training, every kind of stage."""
-    run = partial(on_digits, "cnn", epochs=epochs, px=8, images=(4, 3), batch=16, pad=1)
-    small, big = (run(recipe.hard_labels(), width=width) for width in (3, 4))
-    return [
-        run(stages, width=2, seed=seed, small=small, big=big)
-        for stages in (recipe.small_teacher(recipe.adaptive(epochs)), recipe.eq1(5, "hinton"), recipe.hard_labels())
-        for seed in range(2)
-    ]
+    size = Size(px=8, train_per_class=4, test_per_class=3, epochs=epochs, teacher_epochs=epochs, batch=16)
+    preset = replace(PRESETS["smoke"], roles={"cifar-10": size}, student_width=2, teacher_width=4)
+    plan = Plan(preset, {"cifar-10": "embedded"})
+    ways = papers(("adaptive", "three steps"), ("T=5", "hinton"), ("hard labels", "no teacher"))
+    return runs_of(rows(plan, ways, 2, "cifar-10", "cnn", "cnn", "cnn"))
 
 
 def begin(cache: Path, every_s: float) -> subprocess.Popen:

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import wait
-from functools import partial
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -33,12 +33,12 @@ import typer
 from tqdm.auto import tqdm
 
 from benchmarks.report import Ended, command, show, spread
-from benchmarks.task import on_digits
-from kit import recipe
 from kit.cli.output import print_json
 from kit.figures.forecast import longest
 from kit.grid.engines import LocalProcesses, Task
 from kit.grid.training import train_all
+from kit.paper.plan import Plan, papers, rows, runs_of
+from kit.paper.presets import PRESETS, Size
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import store
 from kit.runs.training import start, train
@@ -50,15 +50,11 @@ ARMS = ("alone", "side_by_side", "one_after_another")
 
 def grid(epochs: int) -> list[Run]:
     """ResNet-34 and VGG-19 as teachers; VGG-16 as student of each at two temperatures, and of nobody, twice."""
-    run = partial(on_digits, epochs=epochs, px=16, images=(60, 20), batch=64)
-    teachers = [run(name, recipe.hard_labels()) for name in ("resnet34", "vgg19")]
-    taught = [
-        run("vgg16", recipe.eq1(T, "hinton"), seed=seed, big=big)
-        for big in teachers
-        for T in (5, 20)
-        for seed in range(2)
-    ]
-    return taught + [run("vgg16", recipe.hard_labels(), seed=seed) for seed in range(2)]
+    size = Size(px=16, train_per_class=60, test_per_class=20, epochs=epochs, teacher_epochs=epochs, batch=64)
+    plan = Plan(replace(PRESETS["quick"], roles={"cifar-10": size}), {"cifar-10": "embedded"}, one_teacher=True)
+    taught, untaught = papers(("T=5", "hinton"), ("T=20", "hinton")), papers(("hard labels", "no teacher"))
+    ways = ((taught, "resnet34"), (taught, "vgg19"), (untaught, None))
+    return [run for way, big in ways for run in runs_of(rows(plan, way, 2, "cifar-10", "vgg16", big))]
 
 
 # ---- in a process of its own ---------------------------------------------------------------------------------------
@@ -118,13 +114,9 @@ def main(
 ) -> None:
     """Train a grid alone, side by side, and one after another on all cores, and compare."""
     measured: list[dict[str, dict[str, float]]] = []  # a repeat's arms
-    with tqdm(total=repeats * len(ARMS), desc="arms", disable=not sys.stderr.isatty()) as bar:
-        for repeat in range(repeats):
-            first = repeat % len(ARMS)
-            measured.append({})
-            for arm in ARMS[first:] + ARMS[:first]:
-                measured[-1][arm] = measure(arm, epochs)
-                bar.update()
+    for repeat in tqdm(range(repeats), desc="repeats", disable=not sys.stderr.isatty()):
+        first = repeat % len(ARMS)
+        measured.append({arm: measure(arm, epochs) for arm in ARMS[first:] + ARMS[:first]})
     seconds = pd.json_normalize(measured)  # a row a repeat, columns like alone.wall_s
     ideal = np.maximum(seconds["alone.wall_s"] / cores(), seconds["alone.chain_s"])
     together = seconds["side_by_side.wall_s"]

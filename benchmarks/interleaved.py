@@ -44,9 +44,6 @@ class Served:
         except Exception as error:  # whatever a loop raises
             raise Ended(f"{self._name}: {type(error).__name__}: {error}") from error
 
-    def warm_up(self) -> None:
-        self.warm_up_s = self.ask(seconds, WARM_UP)
-
     def close(self) -> None:
         self._process.shutdown(cancel_futures=True)
 
@@ -57,7 +54,7 @@ def served(rungs: Mapping[str, Rung], task: Task) -> Iterator[dict[str, Served]]
     processes = {name: Served(name, rung, task) for name, rung in rungs.items()}
     try:
         for process in processes.values():
-            process.warm_up()
+            process.warm_up_s = process.ask(seconds, WARM_UP)
         yield processes
     finally:
         for process in processes.values():

@@ -97,14 +97,9 @@ def _listens(port: int, server: subprocess.Popen, log: Path) -> None:
 
 @contextmanager
 def browser(executable: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=executable, args=list(QUIET), ignore_default_args=FILES_AS_MEMORY
-        )
-        try:
-            yield launched
-        finally:
-            launched.close()
+    how = {"executable_path": executable, "args": list(QUIET), "ignore_default_args": FILES_AS_MEMORY}
+    with sync_playwright() as playwright, playwright.chromium.launch(**how) as launched:
+        yield launched
 
 
 def visit_lab(page: Page, address: str, notebook: str) -> None:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import bare, grid
-from benchmarks.bare import Batches, bare_loop, one_by_one
+from benchmarks.bare import all_at_once, bare_loop, one_by_one
 from benchmarks.cockpit import slowdown
 from benchmarks.interleaved import served
 from benchmarks.regime import planned
@@ -140,7 +140,7 @@ def test_batched_crops_are_crops_of_the_reflected_image():
 
     task = Task("vgg16", width=2, images=16, px=8)
     pixels, (mean, std) = task.data.train.images.pixels, task.data.mean_std
-    x, y = Batches(task)(torch.arange(16))
+    x, y = all_at_once(task)(torch.arange(16))
     assert torch.equal(y, task.data.train.labels)
     found = (x.permute(0, 2, 3, 1) * std + mean).round().byte()
     where = []
@@ -157,7 +157,7 @@ def test_batched_crops_are_crops_of_the_reflected_image():
 def test_images_one_by_one_are_the_same_as_in_a_batch():
     task = Task("vgg16", width=2, images=8, pad=0, flip=False)
     indices = torch.tensor([5, 0, 3])
-    (one, labels), (batch, same) = one_by_one(task)(indices), Batches(task)(indices)
+    (one, labels), (batch, same) = one_by_one(task)(indices), all_at_once(task)(indices)
     assert torch.allclose(one, batch, atol=1e-5) and torch.equal(labels, same)
 
 
