@@ -283,6 +283,8 @@ def complaint(make) -> str:
         (lambda: recipe.adaptive(10, optimiser="lbfgs"), "optimiser", "'lbfgs'"),
         (lambda: recipe.adaptive(10, follows="mse"), "follows", "'mse'"),
         (lambda: recipe.adaptive(10, speed=1), "speed", "1"),
+        (lambda: Fixed(kind="warm", T=3), "kind", "'warm'"),
+        (lambda: Scheduled(shape="cosine"), "shape", "'cosine'"),
         (lambda: Settings(student="cnn", temperature="schedule", k=0.9).policy(10), "k", "0.9"),
         (lambda: Settings(student="cnn", temperature="hot").policy(10), "temperature", "'hot'"),
         (lambda: Settings(student="cnn", temperature="").policy(10), "temperature", "''"),

@@ -269,17 +269,6 @@ def test_a_cold_last_stage_goes_on_to_its_budget():
     assert only.t_end == 1.0
 
 
-def test_k_may_be_moved_while_it_trains():
-    training = Training(three_steps(3, 20), DATA, cnn(5), teachers(), seed=3)
-    for step in training:
-        if step == 2:
-            training.steer("k", 6)
-            break
-    next(iter(training))
-    assert training.steps()[1]["t_used"] > 6
-    assert training.steps()[2]["t_used"] <= 6
-
-
 def test_objectives_see_the_moment():
     seen = []
 
