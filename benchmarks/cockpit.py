@@ -32,10 +32,9 @@ from benchmarks import pages
 from benchmarks.report import Ended, command
 from kit.cli.output import print_json
 from kit.errors import one_of
+from kit.grid import train_all
 from kit.live import Settings, lane
 from kit.live.cockpit import Cockpit
-from kit.runs.spec import with_teachers
-from kit.runs.training import train
 
 PRESET, EPOCHS = "quick", 2000  # the networks of preset quick, for longer than the benchmark takes
 NOTEBOOK, LONG, TURNS = "08_playground.ipynb", "long.ipynb", "turns.ipynb"
@@ -247,9 +246,8 @@ def main(
     executable = pages.chromium()
     if executable is None:
         raise Ended(f"no browser found (looked for {', '.join(pages.NAMES)})")
-    for described in (settings(), settings(**SMALL)):
-        for run in with_teachers([described.run()])[:-1]:
-            train(run)
+    students = [settings().run(), settings(**SMALL).run()]
+    train_all([teacher for student in students for teacher in student.teachers.values()])
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as scratch, pages.browser(executable) as browser:
         notes = Path(scratch) / "turns.csv"

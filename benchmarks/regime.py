@@ -24,13 +24,13 @@ from kit.errors import one_of
 from kit.paper.plan import Plan, Row, measured, papers, rows, runs_of
 from kit.paper.presets import PRESETS
 
-PROCEDURES = papers(("hard labels", "no teacher"), ("T=5", "hinton"))
 QUICK = PRESETS["quick"]
 
 
 def study(plan: Plan, role: str, student: str, teacher: str, seeds: int, jobs: int | None = None) -> pd.DataFrame:
     """A line for the teacher and for each procedure: accuracies in %, their SD over seeds, and CPU seconds of a run."""
-    table = rows(plan, PROCEDURES, seeds, role, student, teacher)
+    procedures = papers(("hard labels", "no teacher"), ("T=5", "hinton"))
+    table = rows(plan, procedures, seeds, role, student, teacher)
     taught = list(dict.fromkeys(run.teachers["big"] for run in runs_of(table) if run.teachers))
     frame = measured([Row(f"{teacher}, teacher", "no teacher", tuple(taught)), *table], jobs)
     each = frame.groupby("temperature", sort=False)

@@ -232,7 +232,7 @@ def test_an_unknown_app_is_refused_before_anything_is_trained(monkeypatch):
     from benchmarks import cockpit
 
     monkeypatch.setattr(cockpit.pages, "chromium", lambda: "a browser")
-    monkeypatch.setattr(cockpit, "train", lambda run: pytest.fail("trained"))
+    monkeypatch.setattr(cockpit, "train_all", lambda runs: pytest.fail("trained"))
     with pytest.raises(KitError, match="^app 'vola' is not known; allowed: lab, voila$"):
         cockpit.main(apps="lab, vola")
 
