@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks import bare, grid
+from benchmarks import bare, faults, grid
 from benchmarks.bare import all_at_once, bare_loop, one_by_one
 from benchmarks.cockpit import slowdown
 from benchmarks.interleaved import served
@@ -31,6 +31,7 @@ from kit.errors import KitError
 from kit.paper.plan import Plan
 from kit.paper.presets import PRESETS
 from kit.recipe import Improved
+from kit.runs.spec import with_teachers
 from kit.temperature import Adaptive, Fixed
 
 RATIOS = {"kit_over_tutorial", "cached_over_tutorial", "kit_over_torchdistill", "kit_over_bare", "adaptive_over_fixed",
@@ -246,6 +247,13 @@ def test_a_ratio_of_the_grid_is_what_its_name_says(monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out.splitlines()[-2])
     assert found["grid_over_ideal"]["median"] == 1.2
     assert found["side_by_side_over_one_after_another"]["median"] == 0.75
+
+
+@pytest.mark.parametrize(("benchmark", "students", "teachers"), [(grid, 10, 2), (faults, 6, 2)])
+def test_a_grid_is_as_many_students_and_teachers_as_it_says(benchmark, students, teachers):
+    runs = benchmark.grid(2)
+    assert (len(set(runs)), len(set(with_teachers(runs)) - set(runs))) == (students, teachers)
+    assert {run.data.source for run in with_teachers(runs)} == {"embedded"}
 
 
 def test_a_loop_that_fails_says_why():
