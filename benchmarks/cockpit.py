@@ -42,6 +42,7 @@ SETTLING = 0.8  # seconds after which a training that goes on is at its pace
 TURN = 1.2  # seconds
 LATE = 0.2  # seconds of a turn in which the former one's messages are still drawn
 TRIMMED = (0.1, 0.1)  # shares of the turns left out at either end: another process came between
+K = "K, threshold"
 SMALL = {"student": "cnn", "teacher": "cnn", "small_teacher": "cnn"}  # reach many batches soon
 
 # Notes, on the page's own clock, each drawing of the curves (0), each change of the distributions (1) and of the status
@@ -109,8 +110,8 @@ def status(page: Page) -> str:
     return page.locator('div[role="status"]').first.inner_text()
 
 
-def k_slider(page: Page) -> Locator:
-    return page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first
+def slider(page: Page, name: str) -> Locator:
+    return page.locator(".widget-slider").filter(has_text=name).locator(".noUi-handle")
 
 
 def press(page: Page, name: str) -> None:
@@ -170,10 +171,10 @@ def latencies_of(page: Page, presses: int) -> dict[str, float]:
     """What a slider's mover waits while it trains. K goes down by one a press, 25 times a run."""
     waited: list[tuple[float, float]] = []
     while len(waited) < presses:
-        k_slider(page).press("End")
+        slider(page, K).press("End")
         press(page, "Start")
         page.wait_for_timeout(1000 * SETTLING)
-        k_slider(page).focus()
+        slider(page, K).focus()
         waited += [latencies(page, 39 - i) for i in range(min(25, presses - len(waited)))]
         press(page, "Reset")
         says(page, "ready")
