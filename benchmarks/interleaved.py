@@ -25,7 +25,7 @@ SHOWN = 12  # operators of a profile
 HOW = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 # A server that has imported torch, but never used it, forks every process: imports are waited for once.
 CONTEXT = multiprocessing.get_context(HOW)
-CONTEXT.set_forkserver_preload(["benchmarks.rungs"])
+CONTEXT.set_forkserver_preload(["benchmarks.rungs", "benchmarks.bare"])
 
 
 class Served:
