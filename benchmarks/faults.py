@@ -29,18 +29,13 @@ from tqdm.auto import tqdm
 from benchmarks.report import Ended, command
 from kit.cli.output import print_json
 from kit.files import complaint
+from kit.grid import train_all
 from kit.paper.plan import Plan, papers, rows, runs_of
 from kit.paper.presets import PRESETS, Size
 from kit.runs.spec import Run
 from kit.runs.store import FILES
 from kit.training.cost import CIRCUMSTANCES
 
-TRAIN = """
-from benchmarks.faults import grid
-from kit.grid import train_all
-
-train_all(grid(), jobs=2, show_progress=False)
-"""
 PATIENCE = 120.0  # seconds for a grid to write something
 
 
@@ -53,10 +48,15 @@ def grid(epochs: int = 150) -> list[Run]:
     return runs_of(rows(plan, ways, 2, "cifar-10", "cnn", "cnn", "cnn"))
 
 
+def train() -> None:
+    train_all(grid(), jobs=2, show_progress=False)
+
+
 def begin(cache: Path, every_s: float) -> subprocess.Popen:
     """The grid, trained by two jobs into a cache, in a process group of its own."""
     environment = os.environ | {"KIT_CACHE": str(cache), "KIT_CHECKPOINT_S": str(every_s)}
-    return subprocess.Popen([sys.executable, "-c", TRAIN], env=environment, start_new_session=True)
+    words = [sys.executable, "-c", "from benchmarks import faults; faults.train()"]
+    return subprocess.Popen(words, env=environment, start_new_session=True)
 
 
 def checkpoints(cache: Path) -> dict[str, str]:
@@ -81,12 +81,8 @@ def content(folder: Path) -> dict[str, object]:
 
 def wait_for_writing(cache: Path, process: subprocess.Popen) -> None:
     """Until the process has written a checkpoint or a run, or has ended."""
-
-    def written() -> tuple[dict[str, str], set[str]]:
-        return checkpoints(cache), set(finished(cache))
-
-    before, deadline = written(), time.monotonic() + PATIENCE
-    while written() == before and process.poll() is None:
+    before, deadline = checkpoints(cache) | finished(cache), time.monotonic() + PATIENCE
+    while checkpoints(cache) | finished(cache) == before and process.poll() is None:
         if time.monotonic() > deadline:
             raise Ended(f"the grid wrote nothing in {PATIENCE:.0f} s")
         time.sleep(0.01)

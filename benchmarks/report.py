@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import pandas as pd
 import typer
-from pydantic import ValidationError
 
-from kit.errors import KitError, one_line
+from kit.cli.main import ended
 
 
 class Ended(RuntimeError):
@@ -27,9 +26,14 @@ def show(title: str, rounds: pd.DataFrame, digits: int = 3) -> None:
 
 
 def command(main: Callable[..., None]) -> None:
-    """Runs a benchmark's command line; wrong input is one line and status 2, what ended too early status 1."""
+    """Runs a benchmark's command line as the kit's own: wrong input is one line and status 2, what ended too early
+    status 1."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(main)
     try:
-        typer.run(main)
-    except (KitError, ValidationError, Ended) as error:
-        print(f"error: {one_line(error) if isinstance(error, ValidationError) else error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, Ended) else 2)
+        message, status = ended(None, app, name=None)
+    except Ended as error:
+        message, status = f"error: {error}", 1
+    if message:
+        print(message, file=sys.stderr)
+    sys.exit(status)

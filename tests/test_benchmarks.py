@@ -213,6 +213,8 @@ def test_throughput_ends_with_the_ratios(bench):
     ("words", "line"),
     [
         ("throughput --pair vgg17", "pair 'vgg17' is not known; allowed: vgg16, resnet34, resnet50"),
+        ("throughput --px 4", "Invalid value for '--px': Input should be greater than or equal to 8: got '4'"),
+        ("faults --kill 3", "No such option: --kill (Possible options: --kills)"),
         ("regime --lr 0", "lr: 0.0 is not allowed (Input should be greater than 0)"),
         ("regime --role cifar-10 --batch 1", "batch: 1 is not allowed (Input should be greater than or equal to 2)"),
     ],
