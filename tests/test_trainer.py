@@ -269,17 +269,6 @@ def test_a_cold_last_stage_goes_on_to_its_budget():
     assert only.t_end == 1.0
 
 
-def test_k_may_be_moved_while_it_trains():
-    training = Training(three_steps(3, 20), DATA, cnn(5), teachers(), seed=3)
-    for step in training:
-        if step == 2:
-            training.steer("k", 6)
-            break
-    next(iter(training))
-    assert training.steps()[1]["t_used"] > 6
-    assert training.steps()[2]["t_used"] <= 6
-
-
 def test_objectives_see_the_moment():
     seen = []
 
@@ -605,10 +594,7 @@ def test_mean_and_deviation_are_of_the_training_images():
 def test_batch_top1_is_the_share_of_hits():
     z = torch.tensor([[3.0, 1, 2, 0, -1, 5], [0, 9, 1, 2, 3, 4], [5, 4, 3, 2, 1, 0]])
     assert topk_correct(z, torch.tensor([5, 1, 5])).tolist() == [2, 2]
-    assert topk_correct(z[:, :2], torch.tensor([1, 1, 1])).tolist() == [
-        1,
-        3,
-    ]  # of two classes, all
+    assert topk_correct(z[:, :2], torch.tensor([1, 1, 1])).tolist() == [1, 3]  # of two classes, all
     training = Training(hard(2), DATA, cnn(0), {}, seed=0).run()
     of_epoch = [row["batch_top1"] for row in training.steps()[:6]]
     assert training.epochs[0]["train_top1"] == pytest.approx(np.mean(of_epoch))

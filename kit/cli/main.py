@@ -61,10 +61,10 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
-def ended(argv: list[str] | None) -> tuple[str, int]:
+def ended(argv: list[str] | None, app: typer.Typer = app, name: str | None = "python -m kit") -> tuple[str, int]:
     """Runs a command; returns a line for stderr, empty where all went well, and the exit status."""
     try:
-        status = app(argv, standalone_mode=False, prog_name="python -m kit") or 0
+        status = app(argv, standalone_mode=False, prog_name=name) or 0
         message = STOPPED if status == 130 else ""  # typer makes 130 of a KeyboardInterrupt
     except typer.TyperException as error:
         message, status = error.format_message(), error.exit_code
