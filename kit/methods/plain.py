@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from kit import recipe
-from kit.methods.base import Method, Procedure, straight
-from kit.methods.setting import Setting
+from kit.methods.base import Method, Procedure, Setting, straight
 
 
 def hard_labels(setting: Setting, seed: int) -> Procedure:

@@ -24,7 +24,7 @@ from kit.errors import KitError
 from kit.files import cache_folder, in_cache, write_atomically
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
-from kit.methods.setting import Setting
+from kit.methods.base import Setting
 from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
 from kit.recipe import eq1

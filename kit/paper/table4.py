@@ -24,10 +24,9 @@ from kit.errors import KitError
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
 from kit.methods import plain, student_search
-from kit.methods.base import Method, Procedure
+from kit.methods.base import Method, Procedure, SearchSize, Setting, steps_of
 from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
-from kit.methods.setting import SearchSize, Setting, steps_of
 from kit.paper.claims import Claim, Data, Side, gained, guessing, judged, number, plus_minus, rounding, saved
 from kit.paper.plan import Plan, Row, accuracies, cells, loaded, tops, with_columns
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
