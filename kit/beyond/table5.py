@@ -15,9 +15,8 @@ import pandas as pd
 
 from kit import recipe
 from kit.beyond.printed import gain_over_kd
-from kit.grid.engines import Engine
-from kit.paper.claims import Claim, Data, Side, gained, judged, plus_minus, rounding
-from kit.paper.plan import Plan, Row, Ways, accuracies, cells, loaded, measured, papers, rows, soft_ends, with_columns
+from kit.paper.claims import Claim, Data, Side, own_claims, plus_minus, rounding
+from kit.paper.plan import Plan, Row, Ways, accuracies, cells, judging, papers, rows, soft_ends, training, with_columns
 from kit.siblings import SIBLINGS
 from kit.temperature import Scheduled
 
@@ -41,9 +40,7 @@ def table(plan: Plan, seeds: int = 3, own: Ways | None = None) -> list[Row]:
     return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, own=own)
 
 
-def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Ways | None = None) -> pd.DataFrame:
-    """Trains what is missing; a line a run."""
-    return measured(table(plan, seeds, own), jobs)
+run = training(table)
 
 
 def elsewhere(label: str, reading: str) -> float:
@@ -77,10 +74,6 @@ def with_agreement(frame: pd.DataFrame) -> pd.DataFrame:
     return with_columns(frame, ["agreement_top1", "agreement_kl"])
 
 
-def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, loaded(frame, plan)))
-
-
 def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     """What siblings' papers say of them, and what is to be asked of ours."""
     claim = partial(gains, frame, data)
@@ -97,18 +90,16 @@ def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     ]
 
 
+verdicts = judging(claims)
+own_verdicts = judging(partial(own_claims, papers=PROCEDURES))  # the reader's own, by test Top-1 against each of these
+
+
 def gains(
-    frame: pd.DataFrame,
-    data: Data | None,
-    text: str,
-    ours: Side,
-    theirs: Side,
-    printed: float = math.nan,
+    frame: pd.DataFrame, data: Data | None, text: str, ours: Side, theirs: Side, printed: float = math.nan
 ) -> Claim:
     """That a row gains Top-1 on another; `printed` is the gain in points that others print, if they do."""
-    paper, where = ("", "") if math.isnan(printed) else (f"{printed:+.1f} points", "printed elsewhere")
-    measured = gained(frame, ours, theirs, "test_top1", data)
-    return Claim(text, where, paper, "points", against=", ".join(theirs), quantity="test_top1", **measured)
+    elsewhere = {} if math.isnan(printed) else {"paper": f"{printed:+.1f} points", "where": "printed elsewhere"}
+    return Claim.of(frame, ours, theirs, "test_top1", data, text=text, **elsewhere)
 
 
 def _best_of_all(frame: pd.DataFrame, data: Data | None) -> Claim:

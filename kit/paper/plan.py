@@ -15,7 +15,6 @@ import torch
 
 from kit import recipe
 from kit.data.augment import batch_sizes
-from kit.data.base import Dataset
 from kit.data.roles import check_sources, filled_by
 from kit.errors import KitError, not_one_of, one_of
 from kit.grid.engines import Engine
@@ -23,7 +22,7 @@ from kit.grid.training import train_all
 from kit.models import MODELS, ModelSpec
 from kit.networks.named import FORMS, NamedSpec, Network, check_name
 from kit.networks.view import View, normalisation
-from kit.paper.claims import Side, percent
+from kit.paper.claims import Claim, Data, Side, judged, percent
 from kit.paper.presets import Preset, Size, preset_named, stem_at
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
@@ -124,10 +123,11 @@ class Plan:
         return cls(preset_named(preset), sources, folder, device, precision=precision, **draw, **sizes)
 
     def seeds(self, count: int) -> range:
-        """So many seeds of students, from the plan's first on. Raises KitError for none, and for one below 0."""
-        if count < 1 or self.first_seed < 0:
+        """So many seeds of students, from the plan's first on. Raises KitError for none, so many that students have the
+        seeds of others' teachers, and one below 0."""
+        if not 1 <= count <= TEACHERS or self.first_seed < 0:
             asked = f"{count} seeds from {self.first_seed} on"
-            raise KitError(f"{asked} are not allowed; allowed: a whole number from 1 up, from 0 or above")
+            raise KitError(f"{asked} are not allowed; allowed: a whole number from 1 to {TEACHERS}, from 0 or above")
         return range(self.first_seed, self.first_seed + count)
 
     def size(self, role: str) -> Size:
@@ -300,6 +300,15 @@ def runs_of(table: Sequence[Row]) -> list[Run]:
     return [run for row in table for run in row.runs]
 
 
+def training(table: Callable[..., list[Row]]) -> Callable[..., pd.DataFrame]:
+    """A table's `run(plan, seeds, jobs)`: it trains what is missing of its rows, and gives a line a run."""
+
+    def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, **own: Ways | None) -> pd.DataFrame:
+        return measured(table(plan, seeds, **own), jobs)
+
+    return run
+
+
 def measured(table: Sequence[Row], jobs: int | Engine | None = None) -> pd.DataFrame:
     """Trains what is missing of the rows, and `collect`s."""
     return collect(table, train_all(runs_of(table), jobs))
@@ -353,9 +362,13 @@ def data_of(cell: pd.DataFrame) -> str:
     return f"{cell['data'].iloc[0]} ({cell['source'].iloc[0]})"
 
 
-def loaded(frame: pd.DataFrame, plan: Plan) -> dict[str, Dataset]:
-    """The images of a frame's roles, which its claims are of."""
-    return {role: plan.data(role).load() for role in set(frame["role"])}
+def judging(claims: Callable[[pd.DataFrame, Data], Sequence[Claim]]) -> Callable[[pd.DataFrame, Plan], pd.DataFrame]:
+    """A table's `verdicts(frame, plan)`: its claims, judged together, each by what its role's images can tell."""
+
+    def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+        return judged(claims(frame, {role: plan.data(role).load() for role in set(frame["role"])}))
+
+    return verdicts
 
 
 def soft_ends(cell: pd.DataFrame) -> str:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -27,8 +26,8 @@ from kit.methods import plain, student_search
 from kit.methods.base import Method, Procedure, SearchSize, Setting, steps_of
 from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
-from kit.paper.claims import Claim, Data, Side, gained, guessing, judged, number, plus_minus, rounding, saved
-from kit.paper.plan import Plan, Row, accuracies, cells, loaded, tops, with_columns
+from kit.paper.claims import Claim, Data, Side, guessing, has, is_accuracy, number, plus_minus, rounding
+from kit.paper.plan import Plan, Row, accuracies, cells, judging, tops, with_columns
 from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
@@ -312,10 +311,6 @@ def is_default(frame: pd.DataFrame, label: str) -> bool:
 # ---- the claims ---------------------------------------------------------------------------------------------------
 
 
-def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, loaded(frame, plan)))
-
-
 def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     """Table 4's order, and Section 2.4's "also better in classification", each judged on this kit's rows.
 
@@ -330,22 +325,23 @@ def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     return [*_rank_claims(frame, data), *_pair_claims(frame, data), *_own_claims(frame, data)]
 
 
+verdicts = judging(claims)
 SEARCHING = {method.key for method in METHODS if method.search}  # they scatter by more than others, each in its own way
 
 
 def _between(
-    frame: pd.DataFrame, budget: str, sides: tuple[Side, Side], column: str, data: Data | None
-) -> dict[str, Any]:
-    """What was measured of two rows, as a claim's fields: the first's accuracy less the second's, or time saved."""
+    frame: pd.DataFrame, budget: str, ours: Side, theirs: Side, column: str, data: Data | None = None, **said: str
+) -> Claim:
+    """The claim that under one budget a row gains on another."""
     here = frame[frame["budget"] == budget]
-    searching = bool(SEARCHING & {key for key, _ in sides})
-    if column == "seconds_total":
-        return saved(here, *sides, column) | {"quantity": "" if searching else "time"}
-    measured = gained(here, *sides, column, data)
+    if SEARCHING & {ours[0], theirs[0]}:
+        said["quantity"] = ""
+    claim = Claim.of(here, ours, theirs, column, data, **said)
+    if not is_accuracy(column):
+        return claim
     by_chance = here.groupby(["temperature", "reading"])["by_chance"].any()
-    searched = [f"{', '.join(side)}: {AT_CHANCE}" for side in sides if by_chance.get(side, False)]
-    measured["at_chance"] = "; ".join(filter(None, [measured["at_chance"], *searched]))
-    return measured | {"quantity": "" if searching else column}
+    searched = [f"{', '.join(side)}: {AT_CHANCE}" for side in (ours, theirs) if by_chance.get(side, False)]
+    return replace(claim, at_chance="; ".join(filter(None, [claim.at_chance, *searched])), unit="points (test)")
 
 
 def _names(frame: pd.DataFrame) -> dict[str, list[Side]]:
@@ -364,21 +360,21 @@ def _pair_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
     claims, (ours, *_) = [], names["ours"]
     for key, title in (row for key, rows in names.items() if key in TABLE_4 and key != "ours" for row in rows):
         printed, theirs = TABLE_4[key], (key, title)
-        text, paper = f"ours takes less time than {key}", f"{own.saved_of(printed):+.1f} %"
-        measured = _between(frame, "steps", (ours, theirs), "seconds_total", data)
-        claims.append(Claim(text, "Table 4", paper, "%", against=f"{title}, equal steps", **measured))
+        said = {
+            "text": f"ours takes less time than {key}",
+            "where": "Table 4",
+            "paper": f"{own.saved_of(printed):+.1f} %",
+        }
+        claims.append(_between(frame, "steps", ours, theirs, "seconds_total", against=f"{title}, equal steps", **said))
         for column, what, gap in (
             ("test_top1", "Top-1", own.top1 - printed.top1),
             ("test_top5", "Top-5", own.top5 - printed.top5),
         ):
-            if column not in frame:  # of five classes or fewer
-                continue
             first, second = (ours, theirs) if gap > 0 else (theirs, ours)
-            text, paper = f"{first[0]} beats {second[0]} in {what}", f"{abs(gap):+.2f} points"
-            for budget in frame["budget"].unique():
-                measured = _between(frame, budget, (first, second), column, data)
+            said |= {"text": f"{first[0]} beats {second[0]} in {what}", "paper": f"{abs(gap):+.2f} points"}
+            for budget in frame["budget"].unique() if has(frame, column) else ():
                 against = f"{title}, equal {budget}"
-                claims.append(Claim(text, "Table 4", paper, "points (test)", against=against, **measured))
+                claims.append(_between(frame, budget, first, second, column, data, against=against, **said))
     return claims
 
 
@@ -417,7 +413,7 @@ def _rank_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
             ("ours is among the best 2 of the six in Top-5", "Table 4", "test_top5", 2),
             ("ours is better than all others in Top-5", "Section 2.4", "test_top5", 1),
         ):
-            if column not in frame:  # of five classes or fewer
+            if not has(frame, column):
                 continue
             paper = f"{_printed_lead(column, place):+.2f} points"
             against = f"the {ORDINALS[place]} of the other five, seed by seed, equal {budget}"
@@ -445,7 +441,7 @@ def _printed_lead(column: str, place: int) -> float:
 
 def _own_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
     """What a reader needs to know and the paper does not say."""
-    names, claims = _names(frame), []
+    names = _names(frame)
     first = {key: rows[0] for key, rows in names.items()}
     compared = [
         ("ours beats hard labels in Top-1", first.get("ours"), first.get("hard labels")),
@@ -456,14 +452,13 @@ def _own_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
     for key in ("[11]", "[12]"):
         if len(names.get(key, ())) == 2:
             compared.append((f"the controller of {key} beats random search in Top-1", *names[key]))
-    for budget in frame["budget"].unique():
-        for text, better, worse in compared:
-            if better and worse:
-                measured = _between(frame, budget, (better, worse), "test_top1", data)
-                claims.append(
-                    Claim(text, "not in the paper", "–", "points (test)", against=f"equal {budget}", **measured)
-                )
-    return claims
+    said = {"where": "not in the paper", "paper": "–"}
+    return [
+        _between(frame, budget, better, worse, "test_top1", data, text=text, against=f"equal {budget}", **said)
+        for budget in frame["budget"].unique()
+        for text, better, worse in compared
+        if better and worse
+    ]
 
 
 def search_log(comparison: Comparison) -> pd.DataFrame:
