@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -95,19 +96,70 @@ class Trial:
     budget: str
     method: Method
     seed: int
+    setting: Setting
     procedure: Procedure
     outcome: Result | Failure
+
+    @property
+    def line(self) -> dict[str, object]:
+        """What it is a reading of, what it took as a whole and for the final student alone, how it ended."""
+        method, procedure, final = self.method, self.procedure, self.procedure.final
+        line: dict[str, object] = {
+            "budget": self.budget,
+            "method": method.key,
+            "title": method.title,
+            "label": method.label,
+            "reading": method.reading,
+            "cite": method.cite,
+            "role": final.data.role,
+            "data": final.data.name,
+            "source": final.data.source,
+            "seed": self.seed,
+            "student": final.student.title,
+            "network": getattr(final.student, "widths", ""),
+            "epochs": final.recipe.epochs,
+            "epochs_total": sum(run.recipe.epochs for run in procedure.runs),  # less candidates
+            "run": final.hash,
+            "notes": "; ".join(procedure.notes),
+            "status": "finished",
+        }
+        if isinstance(self.outcome, Failure):
+            return line | {"status": self.outcome.status}
+        metrics, last = self.outcome.metrics, Spent.of(self.outcome)
+        search = procedure.found.spent if procedure.found else Spent()
+        whole = last + sum((Spent.of(find(run)) for run in procedure.before), Spent()) + search
+        big, small = self.setting.big, self.setting.small
+        teachers = {run: find(run).seconds for run in (big, small) if run in final.teachers.values()}
+        return line | {
+            "steps": whole.steps,
+            "steps_student": last.steps,
+            "seconds_total": whole.seconds,
+            "seconds_student": last.seconds,
+            "seconds_search": search.seconds,
+            "seconds_teachers": math.fsum(teachers.values()),  # their own training, apart
+            "seconds_small": teachers.get(small, 0.0),
+            "wall_total": whole.wall_s,
+            "flops": whole.flops,
+            "flops_student": last.flops,
+            **{name: metrics[name] for name in sorted(tops(final))},
+            **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},
+        }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Table 4 here: its rows, what the searches found, and all of it as one frame."""
+    """Table 4 here: its rows and what the searches found."""
 
     plan: Plan
     settings: Mapping[int, Setting]  # by seed
     rows: tuple[Trial, ...]
     found: Mapping[tuple[str, int], Found]  # by the method's label and seed
-    frame: pd.DataFrame
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A line a method, seed and budget."""
+        frame = pd.DataFrame([row.line for row in self.rows])
+        return with_columns(frame, [*sorted(tops(self.rows[0].procedure.final)), *MEASURED])
 
     @property
     def setting(self) -> Setting:
@@ -124,6 +176,40 @@ class Comparison:
         """The finished final students of one row of the table."""
         rows = [row for row in self.rows if (row.method.label, row.budget) == (label, budget)]
         return [row.outcome for row in rows if isinstance(row.outcome, Result)]
+
+    def trained(
+        self, budget: str, epochs: Mapping[tuple[Method, int], int], jobs: int | Engine | None, show_progress: bool
+    ) -> Comparison:
+        """With the rows of a budget, too: methods, each from a seed and for its epochs."""
+        procedures = {}
+        for (method, seed), own in epochs.items():
+            found = (self.found[method.label, seed],) if method.search else ()
+            procedures[method, seed] = method.build(self.settings[seed].with_epochs(own), seed, *found)
+        results = train_all([run for procedure in procedures.values() for run in procedure.runs], jobs, show_progress)
+        rows = []
+        for (method, seed), procedure in procedures.items():
+            failed = (results[run] for run in procedure.runs if isinstance(results[run], Failure))
+            outcome = next(failed, results[procedure.final])
+            rows.append(Trial(budget, method, seed, self.settings[seed], procedure, outcome))
+        return replace(self, rows=(*self.rows, *rows))
+
+    def epochs_for_equal_time(self) -> dict[tuple[Method, int], int]:
+        """Each procedure's budget, in epochs, in which it takes as long as ours does by equal steps: whole epochs, so
+        to within half of one."""
+        cells = dict(iter(self.frame[self.frame["status"] == "finished"].groupby("label")))
+        ours = next((row.method.label for row in self.rows if row.method.key == "ours"), None)
+        if ours not in cells:
+            return {}
+        time, per_epoch = cells[ours]["seconds_total"].mean(), steps_of(self.setting.data, self.setting.batch)
+        budgets = {}
+        for method, seed in ((row.method, row.seed) for row in self.rows if row.method.label in cells):
+            cell = cells[method.label]
+            training = (cell["seconds_total"] - cell["seconds_search"]).mean()
+            trained = (cell["epochs_total"] * (time - cell["seconds_search"].mean()) / training).mean()
+            least = 1 + (len(self.setting.assistants) if method.key == "[9]" else 0)
+            searched = math.ceil(self.found[method.label, seed].spent.steps / per_epoch) if method.search else 0
+            budgets[method, seed] = max(least, round(trained)) + searched
+        return budgets
 
 
 def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, **options: object) -> pd.DataFrame:
@@ -161,112 +247,12 @@ def compare(
     searching = [(method, seed) for seed in given for method in methods if method.search]
     searches = {(method.label, seed): method.search(given[seed], seed) for method, seed in searching}
     found = dict(zip(searches, search_all(list(searches.values()), *how), strict=True))
-    each = {(method, seed): given[seed].epochs for method in methods for seed in given}
-    rows = _trained("steps", given, each, found, how)
-    if equal_time:
-        budgets = _epochs_for_equal_time(given, list(each), _frame(given, rows, teachers), found)
-        rows += _trained("time", given, budgets, found, how)
-    return Comparison(plan, given, tuple(rows), found, _frame(given, rows, teachers))
+    epochs = {(method, seed): given[seed].epochs for method in methods for seed in given}
+    comparison = Comparison(plan, given, (), found).trained("steps", epochs, *how)
+    return comparison.trained("time", comparison.epochs_for_equal_time(), *how) if equal_time else comparison
 
 
-def _trained(
-    budget: str,
-    given: Mapping[int, Setting],
-    epochs: Mapping[tuple[Method, int], int],
-    found: Mapping[tuple[str, int], Found],
-    how: tuple[int | Engine | None, bool],
-) -> list[Trial]:
-    """Methods, each from a seed and for its epochs."""
-    procedures = {}
-    for (method, seed), own in epochs.items():
-        more = (found[method.label, seed],) if method.search else ()
-        procedures[method, seed] = method.build(given[seed].with_epochs(own), seed, *more)
-    results = train_all([run for procedure in procedures.values() for run in procedure.runs], *how)
-    trials = []
-    for (method, seed), procedure in procedures.items():
-        failed = (results[run] for run in procedure.runs if isinstance(results[run], Failure))
-        trials.append(Trial(budget, method, seed, procedure, next(failed, results[procedure.final])))
-    return trials
-
-
-def _epochs_for_equal_time(
-    given: Mapping[int, Setting],
-    each: Sequence[tuple[Method, int]],
-    by_steps: pd.DataFrame,
-    found: Mapping[tuple[str, int], Found],
-) -> dict[tuple[Method, int], int]:
-    """Each procedure's budget, in epochs, in which it takes as long as ours: whole epochs, so to within half of one."""
-    cells = dict(iter(by_steps[by_steps["status"] == "finished"].groupby("label")))
-    ours = next((method.label for method, _ in each if method.key == "ours"), None)
-    if ours not in cells:
-        return {}
-    time, a_setting = cells[ours]["seconds_total"].mean(), next(iter(given.values()))
-    per_epoch = steps_of(a_setting.data, a_setting.batch)
-    budgets = {}
-    for method, seed in each:
-        if method.label not in cells:
-            continue
-        cell = cells[method.label]
-        training = (cell["seconds_total"] - cell["seconds_search"]).mean()
-        trained = (cell["epochs_total"] * (time - cell["seconds_search"].mean()) / training).mean()
-        least = 1 + (len(a_setting.assistants) if method.key == "[9]" else 0)
-        searched = math.ceil(found[method.label, seed].spent.steps / per_epoch) if method.search else 0
-        budgets[method, seed] = max(least, round(trained)) + searched
-    return budgets
-
-
-# ---- the frame ----------------------------------------------------------------------------------------------------
-
-
-def _frame(
-    given: Mapping[int, Setting], rows: Sequence[Trial], teachers: Mapping[Run, Result | Failure]
-) -> pd.DataFrame:
-    frame = pd.DataFrame([_line(given[row.seed], row, teachers) for row in rows])
-    return with_columns(frame, [*sorted(tops(rows[0].procedure.final)), *MEASURED])
-
-
-def _line(given: Setting, row: Trial, teachers: Mapping[Run, Result | Failure]) -> dict[str, object]:
-    """One procedure: what it is a reading of, what it took as a whole and for the final student alone, how it ended."""
-    method, procedure, final = row.method, row.procedure, row.procedure.final
-    line: dict[str, object] = {
-        "budget": row.budget,
-        "method": method.key,
-        "title": method.title,
-        "label": method.label,
-        "reading": method.reading,
-        "cite": method.cite,
-        "role": final.data.role,
-        "data": final.data.name,
-        "source": final.data.source,
-        "seed": row.seed,
-        "student": final.student.title,
-        "network": getattr(final.student, "widths", ""),
-        "epochs": final.recipe.epochs,
-        "epochs_total": sum(run.recipe.epochs for run in procedure.runs),  # less candidates
-        "run": final.hash,
-        "notes": "; ".join(procedure.notes),
-        "status": "finished",
-    }
-    if isinstance(row.outcome, Failure):
-        return line | {"status": row.outcome.status}
-    metrics, last = row.outcome.metrics, Spent.of(row.outcome)
-    search = procedure.found.spent if procedure.found else Spent()
-    whole = last + sum((Spent.of(find(run)) for run in procedure.before), Spent()) + search
-    learnt_from = [run for run in (given.big, given.small) if run in final.teachers.values()]
-    return line | {
-        "steps": whole.steps,
-        "steps_student": last.steps,
-        "seconds_total": whole.seconds,
-        "seconds_student": last.seconds,
-        "seconds_search": search.seconds,
-        "seconds_teachers": math.fsum(teachers[run].seconds for run in learnt_from),  # their own training, apart
-        "seconds_small": teachers[given.small].seconds if given.small in learnt_from else 0.0,
-        "wall_total": whole.wall_s,
-        "flops": whole.flops,
-        "flops_student": last.flops,
-        **{name: metrics[name] for name in sorted(tops(final))},
-        **{f"agreement_{name}": value for name, value in metrics.get("agreement", {}).items()},
-    }
+# ---- the table ----------------------------------------------------------------------------------------------------
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
