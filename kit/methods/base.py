@@ -129,11 +129,13 @@ class Method:
         return f"{self.key} {self.title}"
 
 
-def straight(stages: Callable[[float], Sequence[Stage]]) -> Callable[[Setting, int], Procedure]:
-    """The procedure that is one training under the explained model, for the whole budget, by `stages(T)`."""
+def straight(
+    stages: Callable[[float], Sequence[Stage]], teachers: Sequence[str] = ("big",)
+) -> Callable[[Setting, int], Procedure]:
+    """The procedure that is one training for the whole budget, by `stages(T)`, under the explained model or others."""
 
     def build(setting: Setting, seed: int) -> Procedure:
-        return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
+        return Procedure(setting.run(stages(setting.T), {name: getattr(setting, name) for name in teachers}, seed))
 
     return build
 

@@ -25,6 +25,7 @@ OF_TEACHING = (  # how teachers teach: without one, none of these changes anythi
     "temperature", "reading", "k", "alpha", "rate", "follows", "optimiser", "normalised", "floor", "t_squared",
     "logits",
 )  # fmt: skip
+OF_A_NETWORK = ("args", "weights", "normalise", "px", "classes", "head")  # what its options are called after its name
 AT_ONCE = ("together", "graduation")  # temperatures of all teachers in one stage: one t, and one t each
 OTHERS = (
     "cifar:NAME, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
@@ -167,19 +168,15 @@ class Settings(BaseModel):
         """The network so chosen. Raises KitError for arguments that are none, or of no network."""
         from kit.paper.plan import Chosen
 
-        name, given, weights = (getattr(self, f"{whose}{of}") for of in ("", "_args", "_weights"))
-        of_teachers = ("normalise", "px", "classes", "head")
-        normalise, px, classes, head = (getattr(self, f"{whose}_{of}", None) for of in of_teachers)
-        option = f"--{whose.replace('_', '-')}"
-        asked = {"args": given, "weights": weights, "normalise": None if normalise == "role" else normalise, "px": px}
-        for what, value in (asked | {"classes": classes, "head": head}).items():
-            if value is not None and name is None:
+        name, option = getattr(self, whose), f"--{whose.replace('_', '-')}"
+        asked = {of: getattr(self, f"{whose}_{of}", None) for of in OF_A_NETWORK}  # a student has no view of its own
+        given = {of: v for of, v in asked.items() if v is not None and (of, v) != ("normalise", "role")}
+        for what, value in given.items():
+            if name is None:
                 raise KitError(f"{option}-{what} {value!r} is of no network; give {option}")
-            if value is not None and what in ("classes", "head") and weights is None:
+            if what in ("classes", "head") and "weights" not in given:
                 raise KitError(f"{option}-{what} {value!r} is for a teacher that is given; give {option}-weights")
-        return name and Chosen(
-            name, arguments_of(f"{option}-args", given), weights, normalise or "role", px, classes, head
-        )
+        return name and Chosen(name, arguments_of(f"{option}-args", given.pop("args", None)), **given)
 
     @model_validator(mode="before")
     @classmethod

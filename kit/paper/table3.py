@@ -145,12 +145,10 @@ def first_run(plan: Plan) -> Row:
 def rates(plan: Plan, seeds: int = 2) -> list[Row]:
     """The same student at several rates of θ: how the soft stages' length and the student depend on it."""
     role, big, small, student = SWEPT
+    each = [factor * recipe.RATE / plan.size(role).epochs for factor in RATES]
+    swept = {("adaptive", f"rate {rate:g} per epoch"): partial(three_steps, rate=rate) for rate in each}
+    return rows(plan, swept, seeds, role, student, big, small, group=role)
 
-    def at(rate: float) -> Row:
-        def stages(epochs: int) -> tuple[recipe.Stage, ...]:
-            return recipe.small_teacher(recipe.adaptive(epochs, rate=rate * recipe.RATE / epochs))
 
-        runs = tuple(plan.student(student, role, stages, big, small, seed) for seed in plan.seeds(seeds))
-        return Row("adaptive", f"rate {runs[0].recipe.stages[0].temperature.rate:g} per epoch", runs, role)
-
-    return [at(rate) for rate in RATES]
+def three_steps(epochs: int, rate: float) -> tuple[recipe.Stage, ...]:
+    return recipe.small_teacher(recipe.adaptive(epochs, rate=rate))
