@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -84,9 +84,6 @@ class Setting:
     def assistants_seed(self, seed: int) -> int:
         """Of the assistants of the student of this seed: one of their own, where its teachers have one."""
         return seed if self.big.seed < TEACHERS else 2 * TEACHERS + seed
-
-    def with_epochs(self, epochs: int) -> Setting:
-        return replace(self, epochs=epochs)
 
     def left_after(self, steps: int) -> int:
         """Whole epochs that the budget leaves after so many gradient steps, at least 1."""

@@ -238,7 +238,7 @@ def gpu_rate(tflops: float, utilisation: float) -> float:
 # ---- the page -----------------------------------------------------------------------------------------------------
 
 
-def page(tflops: float = TFLOPS, utilisation: float = UTILISATION, gpu: str = GPU) -> str:
+def page(tflops: float = TFLOPS, utilisation: float = UTILISATION) -> str:
     """PAPER.md."""
     of = plan()
     found, pairs = parts(of), of_crd(of, tflops, utilisation)
@@ -246,7 +246,7 @@ def page(tflops: float = TFLOPS, utilisation: float = UTILISATION, gpu: str = GP
     words = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     words.filters["f"] = format
     return words.from_string(PAGE.read_text(encoding="utf-8")).render(
-        gpu=gpu,
+        gpu=GPU if tflops == TFLOPS else "GPU",
         tflops=tflops,
         utilisation=utilisation,
         seeds=of.preset.seeds,

@@ -107,10 +107,7 @@ class Trial:
         line: dict[str, object] = {
             "budget": self.budget,
             "method": method.key,
-            "title": method.title,
-            "label": method.label,
-            "reading": method.reading,
-            "cite": method.cite,
+            **{name: getattr(method, name) for name in ("title", "label", "reading", "cite")},
             "role": final.data.role,
             "data": final.data.name,
             "source": final.data.source,
@@ -184,7 +181,7 @@ class Comparison:
         procedures = {}
         for (method, seed), own in epochs.items():
             found = (self.found[method.label, seed],) if method.search else ()
-            procedures[method, seed] = method.build(self.settings[seed].with_epochs(own), seed, *found)
+            procedures[method, seed] = method.build(replace(self.settings[seed], epochs=own), seed, *found)
         results = train_all([run for procedure in procedures.values() for run in procedure.runs], jobs, show_progress)
         rows = []
         for (method, seed), procedure in procedures.items():
@@ -346,12 +343,9 @@ def _pair_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
     claims, (ours, *_) = [], names["ours"]
     for key, title in (row for key, rows in names.items() if key in TABLE_4 and key != "ours" for row in rows):
         printed, theirs = TABLE_4[key], (key, title)
-        said = {
-            "text": f"ours takes less time than {key}",
-            "where": "Table 4",
-            "paper": f"{own.saved_of(printed):+.1f} %",
-        }
-        claims.append(_between(frame, "steps", ours, theirs, "seconds_total", against=f"{title}, equal steps", **said))
+        text, paper, against = f"ours takes less time than {key}", f"{own.saved_of(printed):+.1f} %", f"{title}, equal"
+        said = {"text": text, "where": "Table 4", "paper": paper, "against": f"{against} steps"}
+        claims.append(_between(frame, "steps", ours, theirs, "seconds_total", **said))
         for column, what, gap in (
             ("test_top1", "Top-1", own.top1 - printed.top1),
             ("test_top5", "Top-5", own.top5 - printed.top5),
@@ -359,8 +353,8 @@ def _pair_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
             first, second = (ours, theirs) if gap > 0 else (theirs, ours)
             said |= {"text": f"{first[0]} beats {second[0]} in {what}", "paper": f"{abs(gap):+.2f} points"}
             for budget in frame["budget"].unique() if has(frame, column) else ():
-                against = f"{title}, equal {budget}"
-                claims.append(_between(frame, budget, first, second, column, data, against=against, **said))
+                said["against"] = f"{against} {budget}"
+                claims.append(_between(frame, budget, first, second, column, data, **said))
     return claims
 
 
@@ -379,18 +373,13 @@ def _rank_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
         if set(here["method"]) != set(TABLE_4):
             continue
         ours = _names(here)["ours"]
-
-        def by_method(column: str, here: pd.DataFrame = here) -> pd.DataFrame:
-            wide = here.pivot_table(index="seed", columns="method", values=column)
-            return wide.reindex(columns=list(TABLE_4)).dropna()  # who failed at every seed has no column
-
         costs = (
             ("ours is the fastest of the six", "seconds_total"),
             ("ours is the fastest, its small teacher's own training counted", "seconds_with_small"),
             ("ours needs the fewest FLOPs of the six", "flops"),
         )
         for text, column in costs if budget == "steps" else ():
-            wide, against = by_method(column), "the cheapest of the others, seed by seed, equal steps"
+            wide, against = _by_method(here, column), "the cheapest of the others, seed by seed, equal steps"
             measured = 100 * (1 - wide["ours"] / wide.drop(columns="ours").min(axis=1))
             claims.append(Claim(text, "Table 4, Section 2.4", fastest, "%", measured, against))
         for text, where, column, place in (
@@ -403,7 +392,7 @@ def _rank_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
                 continue
             paper = f"{_printed_lead(column, place):+.2f} points"
             against = f"the {ORDINALS[place]} of the other five, seed by seed, equal {budget}"
-            measured = 100 * _lead(by_method(column), place)
+            measured = 100 * _lead(_by_method(here, column), place)
             near, whole = guessing(here, ours, column, data), rounding(here, column, data)
             claim = Claim(text, where, paper, "points (test)", measured, against, at_chance=near, rounding=whole)
             claims.append(claim)
@@ -411,6 +400,11 @@ def _rank_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
 
 
 ORDINALS = {1: "best", 2: "second best", 3: "third best"}
+
+
+def _by_method(here: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A column of the six, seed by seed; who failed at every seed has no column, so nothing."""
+    return here.pivot_table(index="seed", columns="method", values=column).reindex(columns=list(TABLE_4)).dropna()
 
 
 def _lead(wide: pd.DataFrame, place: int) -> pd.Series:
@@ -428,22 +422,22 @@ def _printed_lead(column: str, place: int) -> float:
 def _own_claims(frame: pd.DataFrame, data: Data | None) -> list[Claim]:
     """What a reader needs to know and the paper does not say."""
     names = _names(frame)
-    first = {key: rows[0] for key, rows in names.items()}
-    compared = [
-        ("ours beats hard labels in Top-1", first.get("ours"), first.get("hard labels")),
-        ("ours beats ordinary distillation in Top-1", first.get("ours"), first.get("hinton")),
-        ("ours beats its small teacher's ordinary distillation", first.get("ours"), first.get("small alone")),
-        ("ordinary distillation beats hard labels in Top-1", first.get("hinton"), first.get("hard labels")),
-    ]
-    for key in ("[11]", "[12]"):
-        if len(names.get(key, ())) == 2:
-            compared.append((f"the controller of {key} beats random search in Top-1", *names[key]))
+    sides = {key: rows[0] for key, rows in names.items()}
+    sides |= {f"{key} at random": rows[1] for key, rows in names.items() if key in SEARCHING and len(rows) == 2}
+    compared = (
+        ("ours beats hard labels in Top-1", "ours", "hard labels"),
+        ("ours beats ordinary distillation in Top-1", "ours", "hinton"),
+        ("ours beats its small teacher's ordinary distillation", "ours", "small alone"),
+        ("ordinary distillation beats hard labels in Top-1", "hinton", "hard labels"),
+        ("the controller of [11] beats random search in Top-1", "[11]", "[11] at random"),
+        ("the controller of [12] beats random search in Top-1", "[12]", "[12] at random"),
+    )
     said = {"where": "not in the paper", "paper": "–"}
     return [
-        _between(frame, budget, better, worse, "test_top1", data, text=text, against=f"equal {budget}", **said)
+        _between(frame, budget, sides[a], sides[b], "test_top1", data, text=text, against=f"equal {budget}", **said)
         for budget in frame["budget"].unique()
-        for text, better, worse in compared
-        if better and worse
+        for text, a, b in compared
+        if {a, b} <= sides.keys()
     ]
 
 
