@@ -182,6 +182,7 @@ class Plan:
         `changes` to width, batch or lr override the preset; None leaves it as it is. Networks are the kit's, or any
         other by its name (`kit.networks.named`).
         """
+        chosen = Chosen.of(model)
         if not 0 <= seed < SEEDS:
             raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
         epochs = self.size(role).epochs if epochs is None else epochs
@@ -189,7 +190,6 @@ class Plan:
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
-        chosen = Chosen.of(model)
         if chosen.head or chosen.classes:
             raise KitError(f"student {chosen.name!r} has classes or a head of its own; allowed: for teachers")
         if "width" in changes and chosen.name not in MODELS:

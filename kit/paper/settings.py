@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kit.data.roles import EVERY, OWN
+from kit.data.roles import OWN
 from kit.errors import KitError, one_of
 from kit.paper.presets import by_crd
 
-RECIPES = ("kit", "crd")
 OF_TEACHING = (  # how teachers teach: without one, none of these changes anything, and with one, not all
     "temperature", "reading", "k", "alpha", "rate", "follows", "optimiser", "normalised", "floor", "t_squared",
     "logits",
@@ -136,13 +135,9 @@ class Settings(BaseModel):
 
     def run(self) -> Run:
         """The run so described. Raises KitError and ValidationError for what is not allowed, used here or not."""
-        from kit.networks.named import check_name
         from kit.runs.spec import changed
 
-        one_of("role", self.role, EVERY)
-        one_of("recipe", self.recipe, RECIPES)
-        for model in filter(None, (self.student, self.teacher, self.small_teacher, self.third_teacher)):
-            check_name(model)
+        one_of("recipe", self.recipe, ("kit", "crd"))
         if self.third_teacher and self.temperature not in AT_ONCE:
             allowed = f"with --temperature {' or '.join(AT_ONCE)}, where all teach at once"
             raise KitError(f"--third-teacher {self.third_teacher!r} is not allowed; allowed: {allowed}")
