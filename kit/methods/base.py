@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -62,18 +62,12 @@ class Setting:
         return self.big.recipe.batch
 
     def run(
-        self,
-        stages: Sequence[Stage],
-        teachers: Mapping[str, Run],
-        seed: int,
-        *,
-        epochs: int | None = None,
-        student: Network | None = None,
-        data: DataSpec | None = None,
+        self, stages: Sequence[Stage], teachers: Mapping[str, Run], seed: int, epochs: int | None = None, **changes: Any
     ) -> Run:
-        """A training in this setting; by default of the table's student, on all training images, for the budget."""
+        """A training in this setting; by default of the table's student, on all training images, for the budget.
+        `changes` are to `student` or `data`."""
         recipe = Recipe(stages=tuple(stages), epochs=epochs or self.epochs, batch=self.batch, lr=self.big.recipe.lr)
-        of_student = {"student": student or self.student, "data": data or self.data, "recipe": recipe, "seed": seed}
+        of_student = {"student": self.student, "data": self.data, "recipe": recipe, "seed": seed} | changes
         return changed(self.big, teachers=dict(teachers), **of_student)
 
     def candidate(self, stages: Sequence[Stage], student: Network, seed: int) -> Run:
