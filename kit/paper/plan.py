@@ -160,8 +160,8 @@ class Plan:
         seed = seed if self.one_teacher else TEACHERS + seed
         chosen, size = Chosen.of(model), self.size(role)
         epochs = size.teacher_epochs or (TABLE_1[chosen.name, role].epochs if chosen.name in MODELS else size.epochs)
-        how = {"epochs": epochs, "width": self.preset.teacher_width}
-        run = self._run(chosen, role, recipe.hard_labels(), {}, seed, **how)
+        how = {"width": self.preset.teacher_width} if chosen.name in MODELS else {}
+        run = self._run(chosen, role, recipe.hard_labels(), {}, seed, epochs=epochs, **how)
         return run if run.weights is None else changed(run, recipe=Given(), seed=0)
 
     def student(
@@ -201,14 +201,7 @@ class Plan:
         return run
 
     def _run(
-        self,
-        chosen: Chosen,
-        role: str,
-        stages: Sequence[Stage],
-        teachers: Mapping[str, Run],
-        seed: int,
-        width: int | None = None,
-        **how: float,
+        self, chosen: Chosen, role: str, stages: Sequence[Stage], teachers: Mapping[str, Run], seed: int, **how: float
     ) -> Run:
         size, data = self.size(role), self.data(role)
         if data.classes < 2:
@@ -223,7 +216,7 @@ class Plan:
             for what, asked in asked_of_it.items():
                 if asked:
                     raise KitError(f"model {chosen.name!r} has no {what}; allowed: for {', '.join(FORMS)}")
-            width = self.preset.student_width if width is None else width
+            width = how.pop("width", self.preset.student_width)
             network: Network = ModelSpec(name=chosen.name, classes=data.classes, width=width, stem=size.stem)
         else:
             network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments, view)
@@ -279,19 +272,18 @@ def rows(
     student: str,
     big: str,
     small: str | None = None,
-    epochs: int | None = None,
     group: str = "",
     own: Ways | None = None,
-    others: Mapping[str, str] | None = None,
+    **how: Any,
 ) -> list[Row]:
-    """A table's procedures on one configuration, then the reader's own, each from `seeds` seeds."""
+    """A table's procedures on one configuration, then the reader's own, each from `seeds` seeds. `how`: the students'
+    `epochs`, and `others` of their teachers."""
     own = own or {}
     for label, reading in own.keys() & procedures.keys():
         raise KitError(f"procedure '{label}, {reading}' is one of the table's; allowed: another label or reading")
 
     def runs(stages: Stages) -> tuple[Run, ...]:
-        every = plan.seeds(seeds)
-        return tuple(plan.student(student, role, stages, big, small, seed, epochs, others) for seed in every)
+        return tuple(plan.student(student, role, stages, big, small, seed, **how) for seed in plan.seeds(seeds))
 
     return [Row(*name, runs(stages), group) for name, stages in {**procedures, **own}.items()]
 

@@ -32,7 +32,7 @@ def table(plan: Plan, seeds: int = 3, own: Ways | None = None) -> list[Row]:
     At preset paper students train for the 50 epochs of Section 2.3.
     """
     epochs = TABLE_2_EPOCHS if plan.preset.name == "paper" else None
-    return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, SMALL, epochs, own=own)
+    return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, SMALL, own=own, epochs=epochs)
 
 
 run = training(table)

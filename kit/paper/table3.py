@@ -48,7 +48,7 @@ def table(
     found = []
     for each in configurations:
         role, big, small, student = each
-        found += rows(plan, PROCEDURES, seeds, role, student, big, small, epochs, title(each), own)
+        found += rows(plan, PROCEDURES, seeds, role, student, big, small, title(each), own, epochs=epochs)
     return found
 
 
