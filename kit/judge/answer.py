@@ -14,7 +14,7 @@ from scipy import stats
 
 from kit.data.base import Dataset, uneven
 from kit.judge.question import Method, counted
-from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gained, guessing, judged, number, percent, plus_minus
+from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, guessing, judged, number, percent, plus_minus
 from kit.paper.plan import Row, accuracies, cells, collect, ended
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
@@ -146,12 +146,11 @@ def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, 
 def judge(methods: Sequence[Method], frame: pd.DataFrame, data: Mapping[str, Dataset]) -> pd.DataFrame:
     """Judges every pair of methods: that the dearer one's students have the higher test Top-1. A line a pair."""
     claims = [
-        Claim(
-            f"{better.said} raises test Top-1", "", "", "points", against=worse.said, quantity=MEASURE,
-            **gained(frame, better.key, worse.key, MEASURE, data),
+        Claim.of(
+            frame, better.key, worse.key, MEASURE, data, text=f"{better.said} raises test Top-1", against=worse.said
         )
         for worse, better in combinations(methods, 2)
-    ]  # fmt: skip
+    ]
     return judged(claims).drop(columns=["where", "paper", "printed"])
 
 

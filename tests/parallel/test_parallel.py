@@ -27,7 +27,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from kit import recipe
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.methods import complexity, prokt
+from kit.methods import complexity
 from kit.parallel.ranks import ALONE, Ranks
 from kit.recipe import Recipe
 from kit.training.batches import check_shareable
@@ -215,7 +215,7 @@ def hard(batch: int) -> Recipe:
     [
         (hard(32), 100, "batch 32 is not allowed with 3 processes; allowed: their multiples up to 100 images"),
         (hard(99), 40, "batch 40 is not allowed with 3 processes"),
-        (Recipe(stages=prokt.stages(4), epochs=1, batch=33), 99, "objective 'held near' .* neither train"),
+        (Recipe(stages=complexity.held_near(4), epochs=1, batch=33), 99, "objective 'held near' .* neither train"),
         (Recipe(stages=complexity.stages(4), epochs=1, batch=33), 99, "objective .* nor look at the images' gradient"),
     ],
 )
