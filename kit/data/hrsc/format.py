@@ -63,7 +63,7 @@ _CHILDREN = (
     for parent, children in KINDS.items()
     for number, name in children.items()
 )
-CLASSES = {row.class_id: row for row in sorted([ShipClass(FIRST + 1, None, 0, "ship"), *_CHILDREN])}  # sysdata.xml's 31
+CLASSES = {row.class_id: row for row in sorted([ShipClass(FIRST + 1, None, 0, "ship"), *_CHILDREN])}  # its 31
 _PARENTS = {row.parent for row in CLASSES.values()}
 
 
@@ -136,8 +136,14 @@ class Ship:
 
 @dataclass(frozen=True)
 class Scene:
-    """One annotation: which image, its (width, height) in pixels, and its ships in the file's order, perhaps none."""
+    """One annotation: which image of which half of the tree, its (width, height) in pixels, and its ships in the file's
+    order, perhaps none.
 
+    The half's folder holds AllImages/<id>.bmp (or .png, .jpg, …) and Annotations/<id>.xml, and perhaps
+    Segmentations/<id>.png (or .bmp) and, in generated trees, Shortcuts/<id>.png.
+    """
+
+    folder: Path
     image_id: str
     size: tuple[int, int]
     ships: tuple[Ship, ...]
@@ -167,8 +173,10 @@ def read_annotation(path: str | Path, damage: Callable[[DamagedFile], None] | No
     image_id = image.text("Img_ID")
     if image_id != path.stem:
         raise image.wrong("Img_ID", image_id, f"{path.stem!r}, the file's own name")
-    width = image.number("Img_SizeWidth", lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up")
-    height = image.number("Img_SizeHeight", lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up")
+    width, height = (
+        int(image.number(name, lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up"))
+        for name in ("Img_SizeWidth", "Img_SizeHeight")
+    )
     objects = root.find("HRSC_Objects")
     if objects is None:
         raise DamagedFile(path, "HRSC_Objects: is missing; allowed: one, empty where there is no ship")
@@ -182,7 +190,7 @@ def read_annotation(path: str | Path, damage: Callable[[DamagedFile], None] | No
             if damage is None:
                 raise
             damage(error)
-    return Scene(image_id, (int(width), int(height)), tuple(ships))
+    return Scene(path.parent.parent, image_id, (width, height), tuple(ships))
 
 
 def decoded(content: bytes) -> str:
@@ -228,15 +236,12 @@ class _Fields:
         return number
 
 
-def _ship(fields: _Fields, width: float, height: float) -> Ship:
+def _ship(fields: _Fields, width: int, height: int) -> Ship:
     class_id = fields.text("Class_ID")
     if not (re.fullmatch(r"\d{9}", class_id, re.ASCII) and int(class_id) in CLASSES):
         raise fields.wrong("Class_ID", class_id, f"one of the {len(CLASSES)} ids of HRSC2016, 100000001 to 100000033")
 
-    across, down = (
-        f"a number from 0 to {width:g}, the image's width",
-        f"a number from 0 to {height:g}, the image's height",
-    )
+    across, down = f"a number from 0 to {width}, the image's width", f"a number from 0 to {height}, the image's height"
     xmin, xmax = (fields.number(name, lambda n: 0 <= n <= width, across) for name in ("box_xmin", "box_xmax"))
     ymin, ymax = (fields.number(name, lambda n: 0 <= n <= height, down) for name in ("box_ymin", "box_ymax"))
     if xmax <= xmin:
@@ -261,19 +266,6 @@ def _ship(fields: _Fields, width: float, height: float) -> Ship:
 # ---- a tree --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class HrscTree:
-    """An HRSC2016 tree on disk and its splits, as (folder, Img_ID) pairs.
-
-    Each folder holds AllImages/<id>.bmp (or .png, .jpg, …) and Annotations/<id>.xml, and perhaps Segmentations/<id>.png
-    (or .bmp) and, in generated trees, Shortcuts/<id>.png. Published as FullDataSet with ImageSets/*.txt; also read as
-    Train and Test.
-    """
-
-    train: tuple[tuple[Path, str], ...]
-    test: tuple[tuple[Path, str], ...]
-
-
 def find_hrsc(folder: Path) -> Path | None:
     """Finds the root of the HRSC2016 tree: the folder, or its hrsc2016/, or one folder further down; else None.
 
@@ -288,33 +280,33 @@ def find_hrsc(folder: Path) -> Path | None:
     return None
 
 
-def open_tree(root: Path) -> HrscTree:
-    """Reads a tree's splits: trainval.txt trains and test.txt tests, or train.txt and val.txt where one is missing.
+def open_tree(root: Path) -> tuple[list[Path], list[Path]]:
+    """Lists the annotations to train on and those to test on: trainval.txt trains and test.txt tests, or train.txt and
+    val.txt where one is missing.
 
     A copy without ImageSets is split by its folders Train and Test. Raises KitError where the lists are missing or
     empty, name something that is no Img_ID, or share an image.
     """
-    full = root / "FullDataSet"
-    if full.is_dir():
+    full = root / "FullDataSet" / "Annotations"
+    if full.parent.is_dir():
         lists = {name: root / "ImageSets" / f"{name}.txt" for name in ("train", "val", "trainval", "test")}
         ids = {name: _image_ids(path) for name, path in lists.items() if path.is_file()}
         if "test" in ids:
             both = dict.fromkeys(ids.get("train", []) + ids.get("val", []))  # some copies' train.txt has val's, too
-            train_ids, test_ids = ids.get("trainval") or list(both), ids["test"]
+            chosen = ids.get("trainval") or list(both), ids["test"]
         else:
-            train_ids, test_ids = ids.get("train", []), ids.get("val", [])
-        train, test = ([(full, image_id) for image_id in half] for half in (train_ids, test_ids))
+            chosen = ids.get("train", []), ids.get("val", [])
+        train, test = ([full / f"{image_id}.xml" for image_id in half] for half in chosen)
     else:
-        halves = (root / "Train", root / "Test")
-        train, test = ([(h, path.stem) for path in sorted((h / "Annotations").glob("*.xml"))] for h in halves)
+        train, test = (sorted((root / half / "Annotations").glob("*.xml")) for half in ("Train", "Test"))
     if not train or not test:
         half = "training" if not train else "test"
         raise KitError(
             f"{root} lists no {half} image; allowed: ImageSets/trainval.txt (or train.txt) and test.txt (or val.txt)"
         )
-    if shared := {image_id for _, image_id in train} & {image_id for _, image_id in test}:
+    if shared := {path.stem for path in train} & {path.stem for path in test}:
         raise KitError(f"{root}: image {min(shared)!r} is in the training and in the test split; allowed: one of them")
-    return HrscTree(tuple(train), tuple(test))
+    return train, test
 
 
 def _image_ids(path: Path) -> list[str]:
@@ -329,9 +321,9 @@ def _image_ids(path: Path) -> list[str]:
     return ids
 
 
-def read_image(folder: Path, scene: Scene) -> np.ndarray:
+def read_image(scene: Scene) -> np.ndarray:
     """Reads a scene's pixels, uint8 (H, W, 3). Raises DamagedFile where they are damaged or of another size."""
-    return _read_pixels(_ending(folder / "AllImages", scene.image_id, (".bmp", *EXTENSIONS)), scene.size, "RGB")
+    return _read_pixels(_ending(scene.folder / "AllImages", scene.image_id, (".bmp", *EXTENSIONS)), scene.size, "RGB")
 
 
 def _ending(folder: Path, image_id: str, endings: Sequence[str]) -> Path:
@@ -361,16 +353,16 @@ def _read_pixels(path: Path, size: tuple[int, int], mode: str | None) -> np.ndar
     )
 
 
-def read_segmentation(folder: Path, scene: Scene) -> np.ndarray | None:
+def read_segmentation(scene: Scene) -> np.ndarray | None:
     """Reads the hulls' pixels, uint8 (H, W) or (H, W, 3), or None where the scene has none."""
-    path = _ending(folder / "Segmentations", scene.image_id, (".png", ".bmp"))
+    path = _ending(scene.folder / "Segmentations", scene.image_id, (".png", ".bmp"))
     if not path.is_file():
         return None
     with_one_value = all(len(ship.seg_color or ()) == 1 for ship in scene.ships)
     return _read_pixels(path, scene.size, None if with_one_value else "RGB")
 
 
-def read_shortcuts(folder: Path, scene: Scene) -> np.ndarray | None:
+def read_shortcuts(scene: Scene) -> np.ndarray | None:
     """Reads planted marks, uint8 (H, W): at each pixel the number of the mark's ship, or 0. None on real data."""
-    path = folder / "Shortcuts" / f"{scene.image_id}.png"
+    path = scene.folder / "Shortcuts" / f"{scene.image_id}.png"
     return _read_pixels(path, scene.size, "L") if path.is_file() else None

@@ -1,6 +1,6 @@
 """The embedded stand-in for the hrsc2016 role: generated ship scenes in HRSC2016's own format.
 
-A tree is written as the real set is: BMPs, one XML per image with upright and oriented boxes, ImageSets, a class table.
+A tree is written as the real set is: BMPs, one XML per image with upright and oriented boxes, and ImageSets.
 Besides, Segmentations/<id>.png holds every ship's hull as its number in the XML, from 1 up, and Shortcuts/<id>.png
 every planted float as the number of its ship. The scenes prove code paths and heat maps; what is measured on them is no
 HRSC2016 result.
@@ -15,7 +15,6 @@ from xml.etree import ElementTree  # for writing only
 import numpy as np
 from PIL import Image
 
-from kit.data.hrsc.format import CLASSES
 from kit.data.hrsc.scene import GeneratedScene, generate_scene
 from kit.data.hrsc.ships import TYPES
 from kit.data.stand_in import kept_tree
@@ -59,18 +58,12 @@ def write_tree(folder: str | Path, plan: TreePlan = PLAN) -> None:
         Image.fromarray(scene.picture).save(full / "AllImages" / f"{image_id}.bmp")
         Image.fromarray(scene.hulls).save(full / "Segmentations" / f"{image_id}.png")
         Image.fromarray(scene.floats).save(full / "Shortcuts" / f"{image_id}.png")
-        _write_xml(full / "Annotations" / f"{image_id}.xml", _annotation(image_id, scene))
-    _write_xml(full / "sysdata.xml", _system_data())
+        (full / "Annotations" / f"{image_id}.xml").write_bytes(_annotation(image_id, scene))
 
     end, val = plan.train_scenes, plan.train_scenes * 3 // 4
     lists = {"train": ids[:val], "val": ids[val:end], "trainval": ids[:end], "test": ids[end:]}
     for name, members in lists.items():
         (folder / "ImageSets" / f"{name}.txt").write_bytes("".join(f"{member}\n" for member in members).encode())
-
-
-def _write_xml(path: Path, root: ElementTree.Element) -> None:
-    ElementTree.indent(root)
-    path.write_bytes(f"{ElementTree.tostring(root, encoding='unicode')}\n".encode())
 
 
 def _add(parent: ElementTree.Element, **fields: object) -> ElementTree.Element:
@@ -80,7 +73,7 @@ def _add(parent: ElementTree.Element, **fields: object) -> ElementTree.Element:
     return parent
 
 
-def _annotation(image_id: str, scene: GeneratedScene) -> ElementTree.Element:
+def _annotation(image_id: str, scene: GeneratedScene) -> bytes:
     height, width = scene.picture.shape[:2]
     root = _add(
         ElementTree.Element("HRSC_Image"), Img_ID=image_id, Place_ID="", Source_ID="", Img_NO=image_id,
@@ -100,23 +93,8 @@ def _annotation(image_id: str, scene: GeneratedScene) -> ElementTree.Element:
             mbox_cx=f"{mbox.cx:.4f}", mbox_cy=f"{mbox.cy:.4f}", mbox_w=f"{mbox.w:.4f}", mbox_h=f"{mbox.h:.4f}",
             mbox_ang=f"{mbox.angle:.6f}", segmented=1, seg_color=number, header_x=round(bow_x), header_y=round(bow_y),
         )  # fmt: skip
-    return root
-
-
-def _system_data() -> ElementTree.Element:
-    root = ElementTree.Element("sysdata")
-    _add(
-        ElementTree.SubElement(root, "HRSC_DataSet"), DS_ID=100000001, DS_Name="generated ship scenes",
-        DS_Folder="FullDataSet", DS_ImgsFolder="AllImages", DS_AnnotationsFolder="Annotations",
-        DS_ObjectSegFolder="Segmentations",
-    )  # fmt: skip
-    classes = ElementTree.SubElement(root, "HRSC_Classes")
-    for row in CLASSES.values():
-        _add(
-            ElementTree.SubElement(classes, "HRSC_Class"), Class_ID=row.class_id, HRS_Class_ID=row.parent or "",
-            Class_Layer=row.layer, Class_NO=row.class_id, Class_ShortName=row.name,
-        )  # fmt: skip
-    return root
+    ElementTree.indent(root)
+    return f"{ElementTree.tostring(root, encoding='unicode')}\n".encode()
 
 
 def stand_in() -> Path:
