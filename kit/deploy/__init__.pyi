@@ -1,4 +1,4 @@
-from .accuracy import Accuracy as Accuracy
+from .classifier import Accuracy as Accuracy
 from .classifier import Classifier as Classifier
 from .export import FORMATS as FORMATS
 from .export import Exported as Exported

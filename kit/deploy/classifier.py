@@ -1,10 +1,12 @@
-"""A run's student, ready for pictures that are not the run's."""
+"""A run's student, ready for pictures that are not the run's, and how often it is right."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from kit.data.augment import normalise
@@ -49,3 +51,24 @@ class Classifier:
     def logits(self, pixels: Tensor) -> Tensor:
         """Answers images uint8 (N, px, px, 3) with logits (N, C)."""
         return self.network(self.inputs(pixels))
+
+
+class Accuracy(NamedTuple):
+    """How many of so many images are classified rightly."""
+
+    correct: int
+    images: int
+
+    @property
+    def top1(self) -> float:
+        return self.correct / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Computes Wilson's 95 % interval: it holds for few images, and for accuracies near 0 and 1, too."""
+        low, high = binomtest(self.correct, self.images).proportion_ci(method="wilson")
+        return float(low), float(high)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"Top-1 {self.top1:.1%} (95 % interval {low:.1%} to {high:.1%}; {self.correct} of {self.images} images)"

@@ -14,8 +14,7 @@ import torch
 from kit.data.decode import decode_all
 from kit.data.picture import EXTENSIONS
 from kit.data.tree import Half, images_below, reading, shown
-from kit.deploy.accuracy import Accuracy
-from kit.deploy.classifier import Classifier
+from kit.deploy.classifier import Accuracy, Classifier
 from kit.errors import KitError
 from kit.runs.store import stored
 from kit.training.evaluation import EVALUATION_BATCH
