@@ -50,15 +50,14 @@ def predict(run_hash: str, images: Path | str) -> Predictions:
     classifier = Classifier.of(run)
     half, passed = pictures(Path(images), classifier.classes)
     damaged: list[str] = []
-    answered = [*answers(classifier, half, damaged)]
-    if not answered:
+    tables = [*answers(classifier, half, damaged)]
+    if not tables:
         raise KitError(f"{images} holds no readable image, first {damaged[0]}")
-    labels, rows = zip(*answered, strict=True)
-    table, accuracy = pd.DataFrame(rows), None
-    if any(label != UNKNOWN for label in labels):
-        table["true"] = [None if label == UNKNOWN else classifier.classes[label] for label in labels]
-        known = table.dropna(subset="true")
-        accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
+    table = pd.concat(tables, ignore_index=True)
+    known = table.dropna(subset="true")
+    if known.empty:
+        return Predictions(run.title, table.drop(columns="true"), tuple(damaged), passed, None, classifier.framing)
+    accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
     return Predictions(run.title, table, tuple(damaged), passed, accuracy, classifier.framing)
 
 
@@ -84,23 +83,19 @@ def below(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-Row = dict[str, str | float]
-
-
-def answers(classifier: Classifier, half: Half, damaged: list[str]) -> Iterator[tuple[int, Row]]:
-    """Yields each image's label and row, batch by batch, so that a folder need not fit the memory; damaged ones are put
-    down."""
+def answers(classifier: Classifier, half: Half, damaged: list[str]) -> Iterator[pd.DataFrame]:
+    """Yields the images' lines, batch by batch, so that a folder need not fit the memory; damaged ones are put down."""
     k = FURTHER if len(classifier.classes) > FURTHER else 1
+    names = np.array([*classifier.classes, None], dtype=object)  # of each label; None of UNKNOWN
     files = readable(half, classifier.px, damaged)
     while batch := list(islice(files, EVALUATION_BATCH)):
-        pixels = torch.from_numpy(np.stack([image for _, _, image in batch]))  # (n, px, px, 3)
-        p, c = classifier.logits(pixels).double().softmax(1).topk(k)  # (n, k) each
-        for (path, label, _), probabilities, ranked in zip(batch, p.tolist(), c.tolist(), strict=True):
-            row: Row = {"image": path}
-            for place, (number, probability) in enumerate(zip(ranked, probabilities, strict=True), start=1):
-                suffix = "" if place == 1 else f"_{place}"
-                row |= {f"class{suffix}": classifier.classes[number], f"probability{suffix}": probability}
-            yield label, row
+        paths, labels, pixels = zip(*batch, strict=True)
+        p, c = classifier.logits(torch.from_numpy(np.stack(pixels))).double().softmax(1).topk(k)  # (n, k) each
+        columns = {"image": paths}
+        for place in range(k):
+            suffix = f"_{place + 1}" if place else ""
+            columns |= {f"class{suffix}": names[c[:, place]], f"probability{suffix}": p[:, place]}
+        yield pd.DataFrame(columns | {"true": names[[*labels]]})
 
 
 def readable(half: Half, px: int, damaged: list[str]) -> Iterator[tuple[str, int, np.ndarray]]:
