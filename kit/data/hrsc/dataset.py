@@ -29,7 +29,6 @@ from kit.data.hrsc.format import (
     Level,
     Scene,
     Ship,
-    class_at,
     open_tree,
     read_annotation,
     read_image,
@@ -180,7 +179,7 @@ def _examples(scenes: Sequence[Scene], level: Level) -> tuple[list[_Example], Co
     examples, too_coarse = [], Counter()
     for scene in scenes:
         for ship in scene.ships:
-            label = class_at(ship.class_id, level)
+            label = CLASSES[ship.class_id].at.get(level)
             if label is None:
                 too_coarse[ship.class_id] += 1
             else:
@@ -193,8 +192,8 @@ def _no_label(root: Path, scenes: Sequence[Scene], level: Level) -> KitError:
     found = {ship.class_id for scene in scenes for ship in scene.ships}
     if not found:
         return KitError(f"{root}: no training image holds a ship, in {len(scenes)} annotations that were read")
-    at = {other: {class_at(class_id, other) for class_id in found} - {None} for other in LEVELS}
-    possible = [other for other, classes in at.items() if len(classes) > 1]
+    tables = [CLASSES[class_id].at for class_id in found]
+    possible = [other for other in LEVELS if len({at[other] for at in tables if other in at}) > 1]
     names = ", ".join(repr(CLASSES[class_id].name) for class_id in sorted(found))
     allowed = ", ".join(possible) or "annotations that tell at least two kinds of ship apart"
     return KitError(

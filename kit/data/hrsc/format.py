@@ -34,12 +34,11 @@ LEVELS = get_args(Level)
 
 
 class ShipClass(NamedTuple):
-    """A row of HRSC2016's class table. `parent` is None for the root; `layer` is 0, 1 or 2."""
+    """A row of HRSC2016's class table: its name, and by level the Class_ID that stands for it there; none where it is
+    too coarse a label for that level."""
 
-    class_id: int
-    parent: int | None
-    layer: int
     name: str
+    at: dict[Level, int]
 
 
 FIRST = 100000000  # a Class_ID is this and the number of its class
@@ -58,24 +57,20 @@ KINDS = {  # by a class's number those of its children, and their names; 21 and 
         26: "Cruise", 30: "Car carrier(======|",
     },
 }  # fmt: skip
-_CHILDREN = (
-    ShipClass(FIRST + number, FIRST + parent, 1 if parent == 1 else 2, name)
-    for parent, children in KINDS.items()
-    for number, name in children.items()
-)
-CLASSES = {row.class_id: row for row in sorted([ShipClass(FIRST + 1, None, 0, "ship"), *_CHILDREN])}  # its 31
-_PARENTS = {row.parent for row in CLASSES.values()}
 
 
-def class_at(class_id: int, level: Level) -> int | None:
-    """Returns the Class_ID that stands for `class_id` at a level, or None where the label is too coarse for it."""
-    row = CLASSES[class_id]
-    if level == "type":
-        return class_id if class_id not in _PARENTS else None
-    wanted = LEVELS.index(level)
-    while row.layer > wanted:
-        row = CLASSES[row.parent]
-    return row.class_id if row.layer == wanted else None
+def _table() -> dict[int, ShipClass]:
+    table = {FIRST + 1: ShipClass("ship", {"ship": FIRST + 1})}
+    for parent, children in KINDS.items():
+        for number, name in children.items():
+            own: dict[Level, int] = {"category" if parent == 1 else "type": FIRST + number}
+            if number not in KINDS:
+                own["type"] = FIRST + number
+            table[FIRST + number] = ShipClass(name, table[FIRST + parent].at | own)
+    return dict(sorted(table.items()))
+
+
+CLASSES = _table()  # by Class_ID, 31 of them
 
 
 # ---- one annotation ------------------------------------------------------------------------------------------------

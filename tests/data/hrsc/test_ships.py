@@ -14,7 +14,7 @@ from kit.data import load
 from kit.data.hrsc import generated
 from kit.data.hrsc.crops import crop_window
 from kit.data.hrsc.dataset import hrsc_dataset
-from kit.data.hrsc.format import class_at, open_tree, read_annotation, read_image, read_segmentation, read_shortcuts
+from kit.data.hrsc.format import CLASSES, open_tree, read_annotation, read_image, read_segmentation, read_shortcuts
 from kit.data.hrsc.generated import TreePlan, stand_in, write_tree
 from kit.data.hrsc.scene import FLOATS, generate_scene
 from kit.data.hrsc.ships import TYPES
@@ -121,8 +121,8 @@ def test_float_colours_in_the_pictures_follow_the_type_in_training_alone(tree, s
 
 def test_all_four_categories_and_thirteen_types():
     assert len({kind.class_id for kind in TYPES}) == 13 == len(set(FLOATS))
-    assert {class_at(kind.class_id, "category") for kind in TYPES} == {100000002, 100000003, 100000004, 100000027}
-    assert all(class_at(kind.class_id, "type") for kind in TYPES)
+    assert {CLASSES[kind.class_id].at["category"] for kind in TYPES} == {100000002, 100000003, 100000004, 100000027}
+    assert all("type" in CLASSES[kind.class_id].at for kind in TYPES)
 
 
 def test_the_loader_reads_the_stand_in_from_the_cache(tmp_path, monkeypatch):
