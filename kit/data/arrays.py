@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kit.data.base import Dataset
-from kit.data.memory import in_memory
+from kit.data.base import Dataset, in_memory
 from kit.data.picture import as_rgb
 from kit.data.roles import OWN, PX_RANGE
 from kit.errors import KitError, few, said

@@ -9,8 +9,7 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
-from kit.data.base import Dataset
-from kit.data.memory import chosen, in_memory
+from kit.data.base import Dataset, chosen, in_memory
 from kit.data.tree import folders_in, spelt
 from kit.errors import KitError, one_of
 

@@ -7,8 +7,7 @@ from importlib.metadata import distribution
 import numpy as np
 import torch
 
-from kit.data.base import Dataset
-from kit.data.memory import chosen, each_class, in_memory, shuffled
+from kit.data.base import Dataset, chosen, each_class, in_memory, shuffled
 
 NAME = "scikit-learn digits"
 FILE = "sklearn/datasets/data/digits.csv.gz"

@@ -18,9 +18,8 @@ import torch
 from filelock import FileLock
 from numpy import ndarray
 
-from kit.data.base import Dataset, Split, TensorImages
+from kit.data.base import Dataset, Split, TensorImages, fingerprint
 from kit.data.decode import FolderImages, decode_all, decode_file
-from kit.data.memory import fingerprint
 from kit.data.tree import Half, read_tree, titled
 from kit.errors import KitError
 from kit.files import cache_folder, in_cache, sha256, write_atomically, written

@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data.base import IMAGE_FOLDER
-from kit.data.memory import each_class, rank
+from kit.data.base import IMAGE_FOLDER, each_class, rank
 from kit.data.picture import EXTENSIONS
 from kit.errors import KitError, few
 

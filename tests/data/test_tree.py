@@ -22,9 +22,9 @@ from image_trees import build_tree, one_line, picture
 from PIL import Image
 
 from kit.data import load, roles
+from kit.data.base import each_class
 from kit.data.check import check
 from kit.data.folder import folder_dataset
-from kit.data.memory import each_class
 from kit.data.roles import find_real
 from kit.data.tree import find_tree, read_tree
 from kit.errors import KitError

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kit.data.base import Dataset
+from kit.data.base import Dataset, first_per_class, in_memory
 from kit.data.hrsc.crops import Window, crop_window, cut, cut_mask, hull_mask, resized_image
 from kit.data.hrsc.format import (
     CLASSES,
@@ -35,7 +35,6 @@ from kit.data.hrsc.format import (
     read_segmentation,
     read_shortcuts,
 )
-from kit.data.memory import first_per_class, in_memory
 from kit.data.stand_in import MARK
 from kit.errors import KitError, few
 
