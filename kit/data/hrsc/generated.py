@@ -17,9 +17,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from xml.etree import ElementTree  # for writing only
 
 import numpy as np
+from jinja2 import Environment, StrictUndefined
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -55,6 +55,8 @@ def write_tree(folder: str | Path, plan: TreePlan = PLAN) -> None:
     for name in ("AllImages", "Annotations", "Segmentations", "Shortcuts"):
         (full / name).mkdir(parents=True, exist_ok=True)
     (folder / "ImageSets").mkdir(exist_ok=True)
+    jinja = Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined, autoescape=True)
+    annotation = jinja.from_string(Path(__file__).with_name("annotation.xml").read_text(encoding="utf-8"))
 
     total = plan.train_scenes + plan.test_scenes
     shuffle = np.random.default_rng([plan.seed, VERSION])
@@ -68,43 +70,14 @@ def write_tree(folder: str | Path, plan: TreePlan = PLAN) -> None:
         Image.fromarray(scene.picture).save(full / "AllImages" / f"{image_id}.bmp")
         Image.fromarray(scene.hulls).save(full / "Segmentations" / f"{image_id}.png")
         Image.fromarray(scene.floats).save(full / "Shortcuts" / f"{image_id}.png")
-        (full / "Annotations" / f"{image_id}.xml").write_bytes(_annotation(image_id, scene))
+        ships, (height, width) = [*zip(scene.ships, scene.boxes, strict=True)], scene.hulls.shape
+        text = annotation.render(id=image_id, width=width, height=height, ships=ships)
+        (full / "Annotations" / f"{image_id}.xml").write_bytes(text.encode())
 
     end, val = plan.train_scenes, plan.train_scenes * 3 // 4
     lists = {"train": ids[:val], "val": ids[val:end], "trainval": ids[:end], "test": ids[end:]}
     for name, members in lists.items():
         (folder / "ImageSets" / f"{name}.txt").write_bytes("".join(f"{member}\n" for member in members).encode())
-
-
-def _add(parent: ElementTree.Element, **fields: object) -> ElementTree.Element:
-    """Appends one child element per field, in order."""
-    for name, value in fields.items():
-        ElementTree.SubElement(parent, name).text = str(value)
-    return parent
-
-
-def _annotation(image_id: str, scene: GeneratedScene) -> bytes:
-    height, width = scene.picture.shape[:2]
-    root = _add(
-        ElementTree.Element("HRSC_Image"), Img_ID=image_id, Place_ID="", Source_ID="", Img_NO=image_id,
-        Img_FileName=image_id, Img_FileFmt="bmp", Img_Date="1900-01-01", Img_CusType="sealand",
-        Img_Des="generated scene, no photograph", Img_Location="", Img_SizeWidth=width, Img_SizeHeight=height,
-        Img_SizeDepth=3, Img_Resolution="", Img_Resolution_Layer="", Img_Scale=100, Img_SclPxlNum="", segmented=1,
-        Img_Havemask=0, Img_MaskFileName="", Img_MaskFileFmt="", Img_MaskType="", Img_SegFileName=image_id,
-        Img_SegFileFmt="png", Img_Rotation="000d", Annotated=1,
-    )  # fmt: skip
-    objects = ElementTree.SubElement(root, "HRSC_Objects")
-    for number, (ship, box) in enumerate(zip(scene.ships, scene.boxes, strict=True), 1):
-        mbox, (bow_x, bow_y) = ship.oriented_box(), ship.point(0.5, 0)
-        _add(
-            ElementTree.SubElement(objects, "HRSC_Object"), Object_ID=f"{image_id}{number:03}",
-            Class_ID=ship.kind.class_id, Object_NO=number, truncated=0, difficult=0,
-            box_xmin=box.xmin, box_ymin=box.ymin, box_xmax=box.xmax, box_ymax=box.ymax,
-            mbox_cx=f"{mbox.cx:.4f}", mbox_cy=f"{mbox.cy:.4f}", mbox_w=f"{mbox.w:.4f}", mbox_h=f"{mbox.h:.4f}",
-            mbox_ang=f"{mbox.angle:.6f}", segmented=1, seg_color=number, header_x=round(bow_x), header_y=round(bow_y),
-        )  # fmt: skip
-    ElementTree.indent(root)
-    return f"{ElementTree.tostring(root, encoding='unicode')}\n".encode()
 
 
 def stand_in() -> Path:
