@@ -318,7 +318,7 @@ def _image_ids(path: Path) -> list[str]:
 
 def read_image(scene: Scene) -> np.ndarray:
     """Reads a scene's pixels, uint8 (H, W, 3). Raises DamagedFile where they are damaged or of another size."""
-    return _read_pixels(_ending(scene.folder / "AllImages", scene.image_id, (".bmp", *EXTENSIONS)), scene.size, "RGB")
+    return _read_pixels(_ending(scene.folder / "AllImages", scene.image_id, (".bmp", *EXTENSIONS)), scene.size, False)
 
 
 def _ending(folder: Path, image_id: str, endings: Sequence[str]) -> Path:
@@ -327,14 +327,14 @@ def _ending(folder: Path, image_id: str, endings: Sequence[str]) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _read_pixels(path: Path, size: tuple[int, int], mode: str | None) -> np.ndarray:
-    """Reads a picture's pixels: as a viewer shows them in RGB, as stored in another mode or None."""
+def _read_pixels(path: Path, size: tuple[int, int], as_stored: bool) -> np.ndarray:
+    """Reads a picture's pixels: as a viewer shows them, in RGB, or as they are stored."""
     try:
         with Image.open(path) as image:
             found = image.size
-            if mode != "RGB" and found == size:  # before any pixel is decoded
-                return np.asarray(image.convert(mode) if mode else image)
-        if mode == "RGB" and sorted(found) == sorted(size):
+            if as_stored and found == size:  # before any pixel is decoded
+                return np.asarray(image)
+        if not as_stored and sorted(found) == sorted(size):
             upright, found, _ = read(path.read_bytes())
             if found == size:
                 return np.asarray(upright)
@@ -354,10 +354,10 @@ def read_segmentation(scene: Scene) -> np.ndarray | None:
     if not path.is_file():
         return None
     with_one_value = all(len(ship.seg_color or ()) == 1 for ship in scene.ships)
-    return _read_pixels(path, scene.size, None if with_one_value else "RGB")
+    return _read_pixels(path, scene.size, with_one_value)
 
 
 def read_shortcuts(scene: Scene) -> np.ndarray | None:
     """Reads planted marks, uint8 (H, W): at each pixel the number of the mark's ship, or 0. None on real data."""
     path = scene.folder / "Shortcuts" / f"{scene.image_id}.png"
-    return _read_pixels(path, scene.size, "L") if path.is_file() else None
+    return _read_pixels(path, scene.size, True) if path.is_file() else None

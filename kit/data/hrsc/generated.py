@@ -26,7 +26,7 @@ from scipy.ndimage import gaussian_filter
 from kit.data.hrsc.crops import crop_window
 from kit.data.hrsc.format import Box, OrientedBox
 from kit.data.hrsc.scenery import blend, centres, clouds, coast, patch, quay, rgb, sea
-from kit.data.hrsc.ships import TYPES, Deck, ShipType, hull_cover
+from kit.data.hrsc.ships import TYPES, Deck, ShipType
 from kit.data.stand_in import kept_tree
 from kit.runtime.malloc import keep_freed_memory
 
@@ -122,7 +122,7 @@ class PlacedShip:
         kind, pixel = self.kind, 1 / self.length
         near = np.abs(v) < max(kind.breadths) * kind.beam / 2 + pixel
         cover = np.zeros(u.shape, np.float32)
-        cover[near] = hull_cover(u[near], v[near], kind.port or kind.starboard, kind.starboard, kind.beam, pixel)
+        cover[near] = kind.cover(u[near], v[near], pixel)
         return cover
 
     def oriented_box(self, margin: float = 1.0) -> OrientedBox:
