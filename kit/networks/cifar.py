@@ -18,25 +18,13 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 
-from kit.models import initialise, shortcut
-
-Parts = dict[str, nn.Module]  # modules that follow one another, by the names that checkpoints have for them
-
-
-def chain(*parts: Parts) -> nn.Sequential:
-    """Chains modules, each under its name."""
-    return nn.Sequential(OrderedDict({name: module for each in parts for name, module in each.items()}))
+from kit.models import Parts, almost_nothing, chain, ended, initialised, shortcut
 
 
 def stem(kernel: int, width: int) -> Parts:
     """Makes a first convolution that keeps the images' size, its norm and its ReLU."""
     convolution = nn.Conv2d(3, width, kernel, padding=kernel // 2, bias=False)
     return {"conv1": convolution, "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True)}
-
-
-def end(name: str, classifier: nn.Module) -> Parts:
-    """Makes what averages the last maps and classifies."""
-    return {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), name: classifier}
 
 
 def resnet(depth: int, widths: Sequence[int], num_classes: int) -> nn.Module:
@@ -46,9 +34,7 @@ def resnet(depth: int, widths: Sequence[int], num_classes: int) -> nn.Module:
         stride = 1 if i == 1 else 2
         first = BasicBlock(c_in, c_out, stride, shortcut(c_in, c_out, stride))
         stages[f"layer{i}"] = nn.Sequential(first, *(BasicBlock(c_out, c_out) for _ in range((depth - 2) // 6 - 1)))
-    network = chain(stem(3, widths[0]), stages, end("fc", nn.Linear(widths[-1], num_classes)))
-    initialise(network)
-    return network
+    return initialised(chain(stem(3, widths[0]), stages, ended("fc", nn.Linear(widths[-1], num_classes))))
 
 
 class Bottleneck(nn.Module):
@@ -75,9 +61,7 @@ def resnet50(num_classes: int) -> nn.Module:
         first = Bottleneck(c_in, inside, 1 if i == 1 else 2)
         c_in = 4 * inside
         stages[f"layer{i}"] = nn.Sequential(first, *(Bottleneck(c_in, inside, 1) for _ in range(blocks - 1)))
-    network = chain(stem(3, 64), stages, end("linear", nn.Linear(c_in, num_classes)))
-    initialise(network)
-    return network
+    return initialised(chain(stem(3, 64), stages, ended("linear", nn.Linear(c_in, num_classes))))
 
 
 class WideBlock(nn.Module):
@@ -106,8 +90,7 @@ def wide_resnet(depth: int, factor: int, num_classes: int) -> nn.Module:
     first: Parts = {"conv1": nn.Conv2d(3, 16, 3, padding=1, bias=False)}
     last: Parts = {"bn1": nn.BatchNorm2d(widths[-1]), "relu": nn.ReLU(inplace=True)}
     fc = nn.Linear(widths[-1], num_classes)
-    network = chain(first, stages, last, end("fc", fc))
-    initialise(network)
+    network = initialised(chain(first, stages, last, ended("fc", fc)))
     nn.init.zeros_(fc.bias)
     return network
 
@@ -131,8 +114,7 @@ def vgg(convolutions: Sequence[int], num_classes: int) -> nn.Module:
             parts[f"pool{i}"] = PoolOfLarge(2) if i == 4 else nn.MaxPool2d(2)
         parts[f"block{i}"] = stage
     linear = nn.Linear(c_in, num_classes)
-    network = chain(parts, end("classifier", linear))
-    initialise(network)
+    network = initialised(chain(parts, ended("classifier", linear)))
     almost_nothing(linear)
     return network
 
@@ -167,8 +149,9 @@ def mobilenet_v2(num_classes: int) -> nn.Module:
         c_in = c_out
     first, last = Conv2dNormActivation(3, 16, 3, 2), Conv2dNormActivation(c_in, 1280, 1)
     linear = nn.Linear(1280, num_classes)
-    network = chain({"conv1": first, "blocks": blocks, "conv2": last}, end("classifier", nn.Sequential(linear)))
-    initialise(network)
+    network = initialised(
+        chain({"conv1": first, "blocks": blocks, "conv2": last}, ended("classifier", nn.Sequential(linear)))
+    )
     almost_nothing(linear)
     return network
 
@@ -199,7 +182,7 @@ def shufflenet_v1(num_classes: int) -> nn.Module:
     for i, ((c_in, c_out), units) in enumerate(zip(pairwise(widths), (4, 8, 4), strict=True), start=1):
         rest = [GroupedUnit(c_out, c_out, 1, groups) for _ in range(units - 1)]
         stages[f"layer{i}"] = nn.Sequential(GroupedUnit(c_in, c_out, 2, groups), *rest)
-    return chain(stem(1, 24), stages, end("linear", nn.Linear(widths[-1], num_classes)))
+    return chain(stem(1, 24), stages, ended("linear", nn.Linear(widths[-1], num_classes)))
 
 
 class SplitUnit(nn.Module):
@@ -260,12 +243,6 @@ class ShuffleNetV2(nn.Sequential):
 def shuffled(x: Tensor, groups: int) -> Tensor:
     """The channels of x (N, C, H, W), dealt out so that each group's follow one another no longer."""
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
-
-
-def almost_nothing(linear: nn.Linear) -> None:
-    """A linear layer's initial weights that give logits near zero."""
-    nn.init.normal_(linear.weight, 0, 0.01)
-    nn.init.zeros_(linear.bias)
 
 
 THIN, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)

@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from kit.models import ResNet
 from kit.networks import cifar
 from kit.networks.layered import Layered
 from kit.runtime.onednn import PickingConv2d
@@ -22,7 +21,7 @@ from kit.runtime.onednn import PickingConv2d
 # Modules of which each conv1, conv2, … hands its output to bn1, bn2, … and to nobody else. torch.fx would find this in
 # any network, but it patches nn.Module for the whole process while it looks, and so breaks trainings in other threads.
 NUMBERED = (
-    ResNet, torchvision.models.ResNet, BasicBlock, Bottleneck, cifar.Bottleneck, cifar.ShuffleNetV2, cifar.GroupedUnit,
+    torchvision.models.ResNet, BasicBlock, Bottleneck, cifar.Bottleneck, cifar.ShuffleNetV2, cifar.GroupedUnit,
     cifar.SplitUnit, cifar.StridedUnit,
 )  # fmt: skip
 
