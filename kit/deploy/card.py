@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from torch.utils.flop_counter import FlopCounterMode
 
 from kit.data.picture import BACKGROUND
-from kit.deploy.classifier import Accuracy, Classifier
+from kit.deploy.predictions import Accuracy, Classifier
 from kit.errors import KitError, few
 from kit.networks.flops import parameter_count
 from kit.networks.view import IMAGENET, View

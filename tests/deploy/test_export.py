@@ -27,7 +27,7 @@ from kit.data.decode import decode_file
 from kit.data.hrsc import generated
 from kit.deploy import FORMATS, Accuracy, alone, export, predict
 from kit.deploy.card import network, seen, text
-from kit.deploy.classifier import Classifier
+from kit.deploy.predictions import Classifier
 from kit.errors import KitError
 from kit.models import RESNET_STAGES, ModelSpec
 from kit.networks.flops import flops_per_image
