@@ -12,8 +12,8 @@ from torch import Tensor
 from kit.data.cifar import published_cifar
 from kit.data.folder import Survey, fingerprint_of, survey_files, survey_in_memory
 from kit.data.hrsc.dataset import damaged_files, hrsc_dataset
-from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_folder
-from kit.data.tree import read_tree, titled
+from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_folder, tree_name
+from kit.data.tree import read_tree
 from kit.errors import KitError
 
 
@@ -47,7 +47,7 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
     try:
         match where and find_real(role, where, folder is not None):
             case "tree", root:
-                return check_tree(role, root, px)
+                return check_tree(role, tree_name(role, where, root), root, px)
             case "hrsc", root:
                 damaged = damaged_files(root)
                 data = hrsc_dataset(root, px, level=level or "type")
@@ -68,10 +68,10 @@ def parted(line: str) -> tuple[str, str]:
     return path, reason
 
 
-def check_tree(role: str, root: Path, px: int) -> Report:
+def check_tree(role: str, name: str, root: Path, px: int) -> Report:
     """Reports on an ImageFolder tree: damaged files, emptied classes, and images that are in both splits."""
     tree = read_tree(root)
-    report = Report(role, name=titled(root), passed_over=list(tree.passed_over), left_out=list(tree.left_out))
+    report = Report(role, name=name, passed_over=list(tree.passed_over), left_out=list(tree.left_out))
     streamed = role in ON_DISK
     surveys = [(survey_files if streamed else survey_in_memory)(half, px) for half in (tree.train, tree.test)]
     for survey in surveys:

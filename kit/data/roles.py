@@ -100,7 +100,6 @@ def _real(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict
     from kit.data.cifar import published_cifar
     from kit.data.folder import folder_dataset
     from kit.data.hrsc.dataset import hrsc_dataset
-    from kit.data.tree import titled
 
     match find_real(role, folder, given):
         case "hrsc", root:
@@ -108,10 +107,16 @@ def _real(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict
         case "batches", root:
             return published_cifar(role, *sizes, root)
         case "tree", root:
-            inner = role == OWN and folder in root.parents  # which it was unpacked into: it is named after the outer
-            name = titled(folder if inner else root)
+            name = tree_name(role, folder, root)
             return folder_dataset(root, role, *sizes, streamed=role in ON_DISK, strict=strict, name=name)
     return None
+
+
+def tree_name(role: str, folder: Path, root: Path) -> str:
+    """Names a tree after its folder; one of anyone's own after the folder that it was unpacked into."""
+    from kit.data.tree import titled
+
+    return titled(folder if role == OWN and folder in root.parents else root)
 
 
 def tree_in(folder: Path, role: str, given: bool = False) -> Path | None:
