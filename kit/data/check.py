@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data.cifar import published_cifar
 from kit.data.folder import Survey, fingerprint_of, survey_files, survey_in_memory
-from kit.data.hrsc.dataset import damaged_files, hrsc_dataset
-from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_folder, tree_name
+from kit.data.hrsc.dataset import damaged_files
+from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_dataset, real_folder, tree_name
 from kit.data.tree import read_tree
 from kit.errors import KitError
 
@@ -43,18 +42,17 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
     sets; `level` is that of hrsc2016's labels.
     """
     check_arguments(role, px, level=level)
-    where, damaged = real_folder(folder), []
+    where, given, damaged = real_folder(folder), folder is not None, []
     try:
-        match where and find_real(role, where, folder is not None):
-            case "tree", root:
-                return check_tree(role, tree_name(role, where, root), root, px)
-            case "hrsc", root:
-                damaged = damaged_files(root)
-                data = hrsc_dataset(root, px, level=level or "type")
-            case "batches", root:
-                data = published_cifar(role, px, None, None, root)
-            case _:
-                data = load(role, px=px, folder=folder, level=level)
+        layout, root = (where and find_real(role, where, given)) or (None, None)
+        if layout == "tree":
+            return check_tree(role, tree_name(role, where, root), root, px)
+        if layout == "hrsc":
+            damaged = damaged_files(root)
+        if layout:
+            data = real_dataset(role, (px, None, None), where, given, level or "type", strict=False)
+        else:
+            data = load(role, px=px, folder=folder, level=level)
     except KitError as error:
         return Report(role, damaged=[parted(line) for line in damaged], problems=[str(error)])
     counts = {name: counted(half.labels, data.classes) for name, half in (("train", data.train), ("test", data.test))}

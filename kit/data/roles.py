@@ -60,7 +60,7 @@ def load(
 @lru_cache(maxsize=8)
 def _load(role: str, sizes: Sizes, source: str, folder: Path | None, given: bool, level: str, strict: bool) -> Dataset:
     if source != "embedded" and folder is not None:
-        real = _real(role, sizes, folder, given, level, strict)
+        real = real_dataset(role, sizes, folder, given, level, strict)
         if real is not None:
             return real
         if given or source == "real" or role == OWN:
@@ -96,7 +96,8 @@ def find_real(role: str, folder: Path, given: bool) -> tuple[Layout, Path] | Non
     return ("tree", root) if (root := tree_in(folder, role, given)) is not None else None
 
 
-def _real(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict: bool) -> Dataset | None:
+def real_dataset(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict: bool) -> Dataset | None:
+    """Loads what `find_real` finds; None where there is nothing."""
     from kit.data.cifar import published_cifar
     from kit.data.folder import folder_dataset
     from kit.data.hrsc.dataset import hrsc_dataset
