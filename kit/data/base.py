@@ -145,8 +145,7 @@ def held_out(dataset: Dataset, share: float) -> Dataset:
     """
     labels = dataset.train.labels
     is_held = torch.zeros(len(labels), dtype=torch.bool)
-    for c in labels.unique():
-        of_class = (labels == c).nonzero()[:, 0]
+    for of_class in each_class(labels):
         is_held[of_class[max(1, round(len(of_class) * (1 - share))) :]] = True
     if not is_held.any():
         raise KitError(
