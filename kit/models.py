@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import Field
 from torch import nn
@@ -28,7 +28,6 @@ TITLES = {"cnn": "CNN", "vgg16": "VGG-16", "vgg19": "VGG-19", "resnet34": "ResNe
 
 Stem = Literal["imagenet", "small"]
 Parts = dict[str, nn.Module]  # modules that follow one another, by the names that checkpoints have for them
-N = TypeVar("N", bound=nn.Module)
 
 # Convolutions per stage, each stage ending in a max-pool; channels are `width` times 1, 2, 4, 8, 8.
 VGG_STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -52,11 +51,11 @@ class ModelSpec(Described):
         """The network with fresh weights; the same seed gives the same weights and leaves torch's own stream alone."""
         with seeded(seed):
             if self.name in VGG_STAGES:
-                return vgg(VGG_STAGES[self.name], self.classes, self.width, self.stem, self.batch_norm)
+                return VGG(VGG_STAGES[self.name], self.classes, self.width, self.stem, self.batch_norm)
             if self.name in RESNET_STAGES:
                 block, stages = RESNET_STAGES[self.name]
-                return resnet(block, stages, self.classes, self.width, self.stem)
-            return cnn(self.classes, self.width, self.stem)
+                return ResNet(block, stages, self.classes, self.width, self.stem)
+            return CNN(self.classes, self.width, self.stem)
 
 
 def build(name: str, classes: int, width: int = 64, stem: Stem = "imagenet", seed: int | None = None) -> nn.Module:
@@ -64,70 +63,71 @@ def build(name: str, classes: int, width: int = 64, stem: Stem = "imagenet", see
     return ModelSpec(name=one_of("model", name, MODELS), classes=classes, width=width, stem=stem).build(seed)
 
 
-def chain(*parts: Parts) -> nn.Sequential:
-    """Chains modules, each under its name."""
-    return nn.Sequential(OrderedDict({name: module for each in parts for name, module in each.items()}))
+def ended(name: str, classifier: nn.Module, cells: int = 1) -> Parts:
+    """Averages the last maps, to so many cells a side, and classifies them."""
+    return {"avgpool": nn.AdaptiveAvgPool2d(cells), "flatten": nn.Flatten(), name: classifier}
 
 
-def ended(name: str, classifier: nn.Module) -> Parts:
-    """Averages the last maps and classifies them."""
-    return {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), name: classifier}
-
-
-def cnn(classes: int, width: int, stem: Stem) -> nn.Module:
+class CNN(nn.Sequential):
     """Four 3×3 convolutions with batch norm, each followed by pooling; then one linear layer."""
-    channels = [3, width, 2 * width, 4 * width, 4 * width]
-    first = (7, 2) if stem == "imagenet" else (3, 1)
-    features = nn.Sequential()
-    for i, (c_in, c_out) in enumerate(pairwise(channels)):
-        kernel, stride = first if i == 0 else (3, 1)
-        convolution = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
-        pool = nn.MaxPool2d(2, ceil_mode=True)
-        features.extend([convolution, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True), pool])
-    return initialised(chain({"features": features}, ended("fc", nn.Linear(channels[-1], classes))))
+
+    def __init__(self, classes: int, width: int, stem: Stem) -> None:
+        channels = [3, width, 2 * width, 4 * width, 4 * width]
+        first = (7, 2) if stem == "imagenet" else (3, 1)
+        features = nn.Sequential()
+        for i, (c_in, c_out) in enumerate(pairwise(channels)):
+            kernel, stride = first if i == 0 else (3, 1)
+            features.append(nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False))
+            features.extend([nn.BatchNorm2d(c_out), nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)])
+        super().__init__(OrderedDict({"features": features} | ended("fc", nn.Linear(channels[-1], classes))))
+        initialised(self)
 
 
-def vgg(stages: Sequence[int], classes: int, width: int, stem: Stem, batch_norm: bool) -> nn.Module:
+class VGG(nn.Sequential):
     """torchvision's VGG with a width factor. Its small stem pools to 1×1 and has no hidden linear layers."""
-    widths = zip(stages, (1, 2, 4, 8, 8), strict=True)
-    features = make_layers([layer for count, n in widths for layer in (*[n * width] * count, "M")], batch_norm)
-    if stem == "imagenet":
-        hidden = 64 * width
-        classifier = nn.Sequential(
-            nn.Linear(8 * width * 7 * 7, hidden), nn.ReLU(True), nn.Dropout(),
-            nn.Linear(hidden, hidden), nn.ReLU(True), nn.Dropout(),
-            nn.Linear(hidden, classes),
-        )  # fmt: skip
-    else:
-        for pool in (module for module in features if isinstance(module, nn.MaxPool2d)):
-            pool.ceil_mode = True  # a 16 px image survives five poolings
-        classifier = nn.Sequential(nn.Linear(8 * width, classes))
-    end = ended("classifier", classifier) | ({"avgpool": nn.AdaptiveAvgPool2d(7)} if stem == "imagenet" else {})
-    network = initialised(chain({"features": features}, end))
-    for linear in (module for module in classifier if isinstance(module, nn.Linear)):
-        almost_nothing(linear)
-    return network
+
+    def __init__(self, stages: Sequence[int], classes: int, width: int, stem: Stem, batch_norm: bool) -> None:
+        widths = zip(stages, (1, 2, 4, 8, 8), strict=True)
+        features = make_layers([layer for count, n in widths for layer in (*[n * width] * count, "M")], batch_norm)
+        if stem == "imagenet":
+            hidden = 64 * width
+            classifier = nn.Sequential(
+                nn.Linear(8 * width * 7 * 7, hidden), nn.ReLU(True), nn.Dropout(),
+                nn.Linear(hidden, hidden), nn.ReLU(True), nn.Dropout(),
+                nn.Linear(hidden, classes),
+            )  # fmt: skip
+        else:
+            for pool in (module for module in features if isinstance(module, nn.MaxPool2d)):
+                pool.ceil_mode = True  # a 16 px image survives five poolings
+            classifier = nn.Sequential(nn.Linear(8 * width, classes))
+        end = ended("classifier", classifier, cells=7 if stem == "imagenet" else 1)
+        super().__init__(OrderedDict({"features": features} | end))
+        initialised(self)
+        for linear in (module for module in classifier if isinstance(module, nn.Linear)):
+            almost_nothing(linear)
 
 
-def resnet(
-    block: type[BasicBlock | Bottleneck], stages: Sequence[int], classes: int, width: int, stem: Stem
-) -> nn.Module:
+class ResNet(nn.Sequential):
     """torchvision's ResNet, made of its own blocks, with a width factor and a choice of stem."""
-    large = stem == "imagenet"
-    parts: Parts = {
-        "conv1": nn.Conv2d(3, width, *((7, 2, 3) if large else (3, 1, 1)), bias=False),
-        "bn1": nn.BatchNorm2d(width),
-        "relu": nn.ReLU(inplace=True),
-        "maxpool": nn.MaxPool2d(3, stride=2, padding=1) if large else nn.Identity(),
-    }
-    c_in = width
-    for i, blocks in enumerate(stages):
-        planes, stride = width * 2**i, 1 if i == 0 else 2
-        layer = [block(c_in, planes, stride, shortcut(c_in, planes * block.expansion, stride))]
-        c_in = planes * block.expansion
-        layer += [block(c_in, planes) for _ in range(1, blocks)]
-        parts[f"layer{i + 1}"] = nn.Sequential(*layer)  # torchvision's names: layer1 … layer4
-    return initialised(chain(parts, ended("fc", nn.Linear(c_in, classes))))
+
+    def __init__(
+        self, block: type[BasicBlock | Bottleneck], stages: Sequence[int], classes: int, width: int, stem: Stem
+    ) -> None:
+        large = stem == "imagenet"
+        parts: Parts = {
+            "conv1": nn.Conv2d(3, width, *((7, 2, 3) if large else (3, 1, 1)), bias=False),
+            "bn1": nn.BatchNorm2d(width),
+            "relu": nn.ReLU(inplace=True),
+            "maxpool": nn.MaxPool2d(3, stride=2, padding=1) if large else nn.Identity(),
+        }
+        c_in = width
+        for i, blocks in enumerate(stages):
+            planes, stride = width * 2**i, 1 if i == 0 else 2
+            first = block(c_in, planes, stride, shortcut(c_in, planes * block.expansion, stride))
+            c_in = planes * block.expansion
+            parts[f"layer{i + 1}"] = nn.Sequential(first, *(block(c_in, planes) for _ in range(1, blocks)))
+        super().__init__(OrderedDict(parts | ended("fc", nn.Linear(c_in, classes))))
+        initialised(self)
 
 
 def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
@@ -138,7 +138,7 @@ def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
     return nn.Sequential(convolution(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
 
 
-def initialised(network: N) -> N:
+def initialised(network: nn.Module) -> nn.Module:
     """Draws torchvision's initial weights of convolutions: Kaiming (fan out)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

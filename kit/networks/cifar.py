@@ -18,7 +18,12 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 
-from kit.models import Parts, almost_nothing, chain, ended, initialised, shortcut
+from kit.models import Parts, almost_nothing, ended, initialised, shortcut
+
+
+def chain(*parts: Parts) -> nn.Sequential:
+    """Chains modules, each under its name."""
+    return nn.Sequential(OrderedDict({name: module for each in parts for name, module in each.items()}))
 
 
 def stem(kernel: int, width: int) -> Parts:

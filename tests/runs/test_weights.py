@@ -198,7 +198,7 @@ BAD = {
     "a number for a name": (STATE | {1: BIAS}, "do not fit CNN: unexpected: 1"),
     "itself": (ITSELF, "cannot be read (it holds a dict of state_dict, no state dict)"),
     "code": ({"state_dict": STATE, "hook": Code()}, "cannot be read (it holds code, "),
-    "a whole network": (CNN.build(0), "cannot be read (it holds code, torch.nn.modules.container.Sequential, which is"),
+    "a whole network": (CNN.build(0), "cannot be read (it holds code, kit.models.CNN, which is not run)"),
     "a number": (3, "cannot be read (it holds a int, no state dict)"),
     "an empty file": ({}, "cannot be read (it holds a dict of nothing, no state dict)"),
     "no tensors": ({"epoch": 3, "lr": 0.1}, "cannot be read (it holds a dict of epoch, lr, no state dict)"),
