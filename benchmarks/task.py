@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from kit.data.base import Dataset
-from kit.data.memory import in_memory
+from kit.data.base import Dataset, in_memory
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.paper.presets import stem_at

@@ -9,13 +9,13 @@ The paper says nothing of its "CNN"; ours is four convolutions. Its VGGs are rea
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-import torchvision.models
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.vgg import make_layers
 
@@ -27,6 +27,7 @@ MODELS = ("cnn", "vgg16", "vgg19", "resnet34", "resnet50")
 TITLES = {"cnn": "CNN", "vgg16": "VGG-16", "vgg19": "VGG-19", "resnet34": "ResNet-34", "resnet50": "ResNet-50"}
 
 Stem = Literal["imagenet", "small"]
+Parts = dict[str, nn.Module]  # modules that follow one another, by the names that checkpoints have for them
 
 # Convolutions per stage, each stage ending in a max-pool; channels are `width` times 1, 2, 4, 8, 8.
 VGG_STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -62,76 +63,71 @@ def build(name: str, classes: int, width: int = 64, stem: Stem = "imagenet", see
     return ModelSpec(name=one_of("model", name, MODELS), classes=classes, width=width, stem=stem).build(seed)
 
 
-class CNN(nn.Module):
+def ended(name: str, classifier: nn.Module, cells: int = 1) -> Parts:
+    """Averages the last maps, to so many cells a side, and classifies them."""
+    return {"avgpool": nn.AdaptiveAvgPool2d(cells), "flatten": nn.Flatten(), name: classifier}
+
+
+class CNN(nn.Sequential):
     """Four 3×3 convolutions with batch norm, each followed by pooling; then one linear layer."""
 
     def __init__(self, classes: int, width: int, stem: Stem) -> None:
-        super().__init__()
         channels = [3, width, 2 * width, 4 * width, 4 * width]
         first = (7, 2) if stem == "imagenet" else (3, 1)
-        layers: list[nn.Module] = []
+        features = nn.Sequential()
         for i, (c_in, c_out) in enumerate(pairwise(channels)):
             kernel, stride = first if i == 0 else (3, 1)
-            layers += [
-                nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False),
-                nn.BatchNorm2d(c_out),
-                nn.ReLU(inplace=True),
-                nn.MaxPool2d(2, ceil_mode=True),
-            ]
-        self.features = nn.Sequential(*layers)
-        self.fc = nn.Linear(channels[-1], classes)
-        initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.features(x).mean((2, 3)))
+            features.append(nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False))
+            features.extend([nn.BatchNorm2d(c_out), nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)])
+        super().__init__(OrderedDict({"features": features} | ended("fc", nn.Linear(channels[-1], classes))))
+        initialised(self)
 
 
-class VGG(torchvision.models.VGG):
+class VGG(nn.Sequential):
     """torchvision's VGG with a width factor. Its small stem pools to 1×1 and has no hidden linear layers."""
 
     def __init__(self, stages: Sequence[int], classes: int, width: int, stem: Stem, batch_norm: bool) -> None:
-        nn.Module.__init__(self)
         widths = zip(stages, (1, 2, 4, 8, 8), strict=True)
-        layers = [layer for count, factor in widths for layer in (*[factor * width] * count, "M")]
-        self.features = make_layers(layers, batch_norm)
+        features = make_layers([layer for count, n in widths for layer in (*[n * width] * count, "M")], batch_norm)
         if stem == "imagenet":
             hidden = 64 * width
-            self.avgpool = nn.AdaptiveAvgPool2d(7)
-            self.classifier = nn.Sequential(
+            classifier = nn.Sequential(
                 nn.Linear(8 * width * 7 * 7, hidden), nn.ReLU(True), nn.Dropout(),
                 nn.Linear(hidden, hidden), nn.ReLU(True), nn.Dropout(),
                 nn.Linear(hidden, classes),
             )  # fmt: skip
         else:
-            for pool in (module for module in self.features if isinstance(module, nn.MaxPool2d)):
+            for pool in (module for module in features if isinstance(module, nn.MaxPool2d)):
                 pool.ceil_mode = True  # a 16 px image survives five poolings
-            self.avgpool = nn.AdaptiveAvgPool2d(1)
-            self.classifier = nn.Sequential(nn.Linear(8 * width, classes))
-        initialise(self)
+            classifier = nn.Sequential(nn.Linear(8 * width, classes))
+        end = ended("classifier", classifier, cells=7 if stem == "imagenet" else 1)
+        super().__init__(OrderedDict({"features": features} | end))
+        initialised(self)
+        for linear in (module for module in classifier if isinstance(module, nn.Linear)):
+            almost_nothing(linear)
 
 
-class ResNet(torchvision.models.ResNet):
+class ResNet(nn.Sequential):
     """torchvision's ResNet, made of its own blocks, with a width factor and a choice of stem."""
 
     def __init__(
         self, block: type[BasicBlock | Bottleneck], stages: Sequence[int], classes: int, width: int, stem: Stem
     ) -> None:
-        nn.Module.__init__(self)
         large = stem == "imagenet"
-        self.conv1 = nn.Conv2d(3, width, *((7, 2, 3) if large else (3, 1, 1)), bias=False)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if large else nn.Identity()
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
+        parts: Parts = {
+            "conv1": nn.Conv2d(3, width, *((7, 2, 3) if large else (3, 1, 1)), bias=False),
+            "bn1": nn.BatchNorm2d(width),
+            "relu": nn.ReLU(inplace=True),
+            "maxpool": nn.MaxPool2d(3, stride=2, padding=1) if large else nn.Identity(),
+        }
         c_in = width
         for i, blocks in enumerate(stages):
             planes, stride = width * 2**i, 1 if i == 0 else 2
-            layer = [block(c_in, planes, stride, shortcut(c_in, planes * block.expansion, stride))]
+            first = block(c_in, planes, stride, shortcut(c_in, planes * block.expansion, stride))
             c_in = planes * block.expansion
-            layer += [block(c_in, planes) for _ in range(1, blocks)]
-            setattr(self, f"layer{i + 1}", nn.Sequential(*layer))  # torchvision's names: layer1 … layer4
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(c_in, classes)
-        initialise(self)
+            parts[f"layer{i + 1}"] = nn.Sequential(first, *(block(c_in, planes) for _ in range(1, blocks)))
+        super().__init__(OrderedDict(parts | ended("fc", nn.Linear(c_in, classes))))
+        initialised(self)
 
 
 def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
@@ -142,13 +138,17 @@ def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
     return nn.Sequential(convolution(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
 
 
-def initialise(network: nn.Module) -> None:
-    """torchvision's initial weights: Kaiming (fan out) for convolutions, N(0, 0.01) for a VGG's linear layers."""
+def initialised(network: nn.Module) -> nn.Module:
+    """Draws torchvision's initial weights of convolutions: Kaiming (fan out)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear) and isinstance(network, VGG):
-            nn.init.normal_(module.weight, 0, 0.01)
-            nn.init.zeros_(module.bias)
+    return network
+
+
+def almost_nothing(linear: nn.Linear) -> None:
+    """Draws a linear layer's weights from N(0, 0.01), which gives logits near zero."""
+    nn.init.normal_(linear.weight, 0, 0.01)
+    nn.init.zeros_(linear.bias)

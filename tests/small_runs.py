@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from kit import recipe
-from kit.data.base import Dataset
-from kit.data.memory import in_memory
+from kit.data.base import Dataset, in_memory
 from kit.grid.engines import Task, attempted
 from kit.models import ModelSpec
 from kit.recipe import Recipe

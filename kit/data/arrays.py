@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.data
 from PIL import Image
 from torch import Tensor
 
-from kit.data.base import Dataset
-from kit.data.memory import in_memory
+from kit.data.base import Dataset, in_memory
 from kit.data.picture import as_rgb
 from kit.data.roles import OWN, PX_RANGE
 from kit.errors import KitError, few, said
 
-
-class Examples(Protocol):
-    """A map-style dataset, such as torch's and torchvision's: (image, label) by position."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, i: int, /) -> tuple[Any, Any]: ...
+Examples = torch.utils.data.Dataset | Sequence[tuple[Any, Any]]  # (image, label) by position
 
 
 def from_arrays(

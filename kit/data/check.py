@@ -9,13 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data.base import Dataset
-from kit.data.cifar import published_cifar
-from kit.data.hrsc.dataset import damaged_files, hrsc_dataset
-from kit.data.memory import fingerprint
-from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_folder
-from kit.data.survey import Survey, files_fingerprint, survey_files, survey_in_memory
-from kit.data.tree import read_tree, titled
+from kit.data.folder import Survey, fingerprint_of, survey_files, survey_in_memory
+from kit.data.hrsc.dataset import damaged_files
+from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_dataset, real_folder, tree_name
+from kit.data.tree import read_tree
 from kit.errors import KitError
 
 
@@ -45,27 +42,22 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
     sets; `level` is that of hrsc2016's labels.
     """
     check_arguments(role, px, level=level)
-    where, damaged = real_folder(folder), []
+    where, given, damaged = real_folder(folder), folder is not None, []
     try:
-        match where and find_real(role, where, folder is not None):
-            case "tree", root:
-                return check_tree(role, root, px)
-            case "hrsc", root:
-                damaged = damaged_files(root)
-                return check_dataset(hrsc_dataset(root, px, level=level or "type"), damaged)
-            case "batches", root:
-                return check_dataset(published_cifar(role, px, None, None, root))
-        return check_dataset(load(role, px=px, folder=folder, level=level))
+        layout, root = (where and find_real(role, where, given)) or (None, None)
+        if layout == "tree":
+            return check_tree(role, tree_name(role, where, root), root, px)
+        if layout == "hrsc":
+            damaged = damaged_files(root)
+        if layout:
+            data = real_dataset(role, (px, None, None), where, given, level or "type", strict=False)
+        else:
+            data = load(role, px=px, folder=folder, level=level)
     except KitError as error:
         return Report(role, damaged=[parted(line) for line in damaged], problems=[str(error)])
-
-
-def check_dataset(data: Dataset, damaged: Sequence[str] = ()) -> Report:
-    """Reports on a dataset that was checked while it was loaded; `damaged` files may be more than it met."""
-    splits = {"train": data.train, "test": data.test}
-    counts = {split: counted(examples.labels, data.classes) for split, examples in splits.items()}
-    lines, left_out = [parted(line) for line in damaged or data.skipped], list(data.left_out)
-    return Report(data.role, data.source, data.name, data.fingerprint, counts, lines, left_out=left_out)
+    counts = {name: counted(half.labels, data.classes) for name, half in (("train", data.train), ("test", data.test))}
+    lines = [parted(line) for line in damaged or data.skipped]  # a check finds more than loading meets
+    return Report(role, data.source, data.name, data.fingerprint, counts, lines, left_out=list(data.left_out))
 
 
 def parted(line: str) -> tuple[str, str]:
@@ -74,20 +66,19 @@ def parted(line: str) -> tuple[str, str]:
     return path, reason
 
 
-def check_tree(role: str, root: Path, px: int) -> Report:
+def check_tree(role: str, name: str, root: Path, px: int) -> Report:
     """Reports on an ImageFolder tree: damaged files, emptied classes, and images that are in both splits."""
     tree = read_tree(root)
-    report = Report(role, name=titled(root), passed_over=list(tree.passed_over), left_out=list(tree.left_out))
-    survey_of = survey_files if role in ON_DISK else survey_in_memory
-    surveys = [survey_of(half, px) for half in (tree.train, tree.test)]
+    report = Report(role, name=name, passed_over=list(tree.passed_over), left_out=list(tree.left_out))
+    streamed = role in ON_DISK
+    surveys = [(survey_files if streamed else survey_in_memory)(half, px) for half in (tree.train, tree.test)]
     for survey in surveys:
         report.damaged += survey.damaged
         split = survey.half.folder.name
         report.counts[split] = counted(survey.half.labels, tree.classes)
         report.problems += [f"{split}/{c} has no readable image" for c, n in report.counts[split].items() if n == 0]
     report.problems += shared_images(*surveys)
-    pixels = [] if role in ON_DISK else [survey.pixels for survey in surveys]
-    report.fingerprint = fingerprint(tree.classes, *pixels) if pixels else files_fingerprint(tree.classes, surveys)
+    report.fingerprint = fingerprint_of(tree.classes, surveys, streamed)
     return report
 
 

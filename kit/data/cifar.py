@@ -9,8 +9,7 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
-from kit.data.base import Dataset
-from kit.data.memory import chosen, in_memory
+from kit.data.base import Dataset, chosen, in_memory
 from kit.data.tree import folders_in, spelt
 from kit.errors import KitError, one_of
 
@@ -54,12 +53,12 @@ def published_cifar(role: str, px: int, train_per_class: int | None, test_per_cl
     """
     kind, title = PUBLISHED[role]
     refuse_bad_files(root / kind.base_folder, kind, title)
-    halves, there = [], []
-    for is_train, per_class in ((True, train_per_class), (False, test_per_class)):
-        half = kind(str(root), train=is_train, download=False)
-        halves.append(chosen(torch.from_numpy(half.data), torch.tensor(half.targets), per_class, px))
-        there.append(len(half.data))
-    return in_memory(role, title, "real", half.classes, *halves, flip=True, available=tuple(there))
+    train, test = (kind(str(root), train=is_train, download=False) for is_train in (True, False))
+    halves = [
+        chosen(torch.from_numpy(half.data), torch.tensor(half.targets), per_class, px)
+        for half, per_class in ((train, train_per_class), (test, test_per_class))
+    ]
+    return in_memory(role, title, "real", train.classes, *halves, flip=True, available=(len(train), len(test)))
 
 
 def download(role: str, folder: Path) -> Path:

@@ -1,27 +1,29 @@
-"""Image files decoded with Pillow, one by one or a whole split by worker processes."""
+"""Image files decoded with Pillow, by threads: one by one, a whole split, or batches ahead of their training."""
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import sys
-from collections.abc import Iterator, Sequence
-from functools import partial
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy import ndarray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch.utils.data import DataLoader
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from kit.data.picture import read
 from kit.data.tree import Half
+from kit.errors import KitError
 from kit.runtime.machine import cores
 
-MANY = 2000  # images from which worker processes are worth it
+AHEAD = 64  # images that are decoded before the first of them is asked for
 
 
 class Decoded(NamedTuple):
@@ -55,29 +57,46 @@ def decode_file(path: Path, px: int) -> Decoded:
     return Decoded(pixels, reason.splitlines()[0] if reason else "", file_hash, size)
 
 
-def decode_files(folder: Path, px: int, paths: Sequence[str]) -> list[Decoded]:
-    return [decode_file(folder / path, px) for path in paths]
+@lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Decoding threads (Pillow works outside Python's lock); a forked process gets its own."""
+    return ThreadPoolExecutor(min(8, cores()), thread_name_prefix="decode")
 
 
 def decode_all(half: Half, px: int) -> Iterator[Decoded]:
-    """Decodes every file of a split, in order; by worker processes where there are many and we may have some."""
-    loader = DataLoader(
-        half.paths,
-        batch_size=32,
-        collate_fn=partial(decode_files, half.folder, px),  # which a worker calls
-        num_workers=worker_processes(len(half)),
-        generator=torch.Generator(),  # its own, so that torch's stream is left alone
-    )
+    """Decodes every file of a split, in order."""
     with tqdm(total=len(half), desc=f"reading {half.folder.name}", unit="img", delay=3) as bar:
-        for batch in loader:
-            yield from batch
-            bar.update(len(batch))
+        for start in range(0, len(half), AHEAD):
+            paths = half.paths[start : start + AHEAD]
+            for decoded in _threads(os.getpid()).map(lambda path: decode_file(half.folder / path, px), paths):
+                yield decoded
+                bar.update()
 
 
-def worker_processes(images: int) -> int:
-    """Says how many processes decode: none in a notebook, in a process that may have no children, or for few images."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if images < MANY or hasattr(shell, "kernel") or multiprocessing.current_process().daemon:
-        return 0
-    return min(8, cores())
+@dataclass(frozen=True)
+class FolderImages:
+    """Images decoded anew each time they are taken, by threads, which `begin` sets to work ahead."""
+
+    half: Half
+    hashes: Sequence[str]  # what each file was when it was surveyed
+    px: int
+    stored: ClassVar[str] = "decoded from files"
+
+    def __len__(self) -> int:
+        return len(self.half)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Decodes a batch, uint8 (B, px, px, 3). KitError for a file that is no longer what it was."""
+        return self.begin(indices)()
+
+    def begin(self, indices: Tensor) -> Callable[[], Tensor]:
+        """Begins to decode a batch; what it returns waits for the batch, gives it and raises as `take` does."""
+        images = _threads(os.getpid()).map(self._one, indices.tolist())
+        return lambda: torch.from_numpy(np.stack([*images]))
+
+    def _one(self, i: int) -> ndarray:
+        path = self.half.folder / self.half.paths[i]
+        decoded = decode_file(path, self.px)
+        if decoded.pixels is None or decoded.file_hash != self.hashes[i]:
+            raise KitError(f"{path}: {decoded.reason or 'has changed'}; allowed: images that stay as they were")
+        return decoded.pixels

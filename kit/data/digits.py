@@ -7,8 +7,7 @@ from importlib.metadata import distribution
 import numpy as np
 import torch
 
-from kit.data.base import Dataset
-from kit.data.memory import chosen, each_class, in_memory, shuffled
+from kit.data.base import Dataset, chosen, first_per_class, in_memory
 
 NAME = "scikit-learn digits"
 FILE = "sklearn/datasets/data/digits.csv.gz"
@@ -23,9 +22,7 @@ def digits(px: int, train_per_class: int | None = None, test_per_class: int | No
     pixels = (grey * 255 / 16).round().to(torch.uint8)[..., None].expand(-1, -1, -1, 3)  # (1797, 8, 8, 3)
 
     in_test = torch.zeros(len(labels), dtype=torch.bool)
-    for of_class in each_class(labels):
-        in_test[of_class[shuffled(len(of_class))[:TEST_PER_CLASS]]] = True
-
+    in_test[first_per_class(labels, TEST_PER_CLASS)] = True
     train, test = (
         chosen(pixels[half], labels[half], per_class, px)
         for half, per_class in ((~in_test, train_per_class), (in_test, test_per_class))

@@ -16,8 +16,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from kit.data.base import Dataset
-from kit.data.memory import in_memory
+from kit.data.base import Dataset, in_memory
 
 NAME = "generated objects (20 groups × 5)"
 TRAIN_PER_CLASS, TEST_PER_CLASS = 60, 20  # when not told otherwise

@@ -35,12 +35,11 @@ GROUPS = (
 
 def tree_looks() -> list[Look]:
     """Lists the 20 classes in sorted order of their folders' names."""
-    classes = []
-    for variation, shape, texture, hue in GROUPS:
-        base = Look(shape, shape, texture, hue)
-        for i in range(4):
-            look = VARIATIONS[variation](base, i)
-            classes.append(replace(look, name=f"{shape.lower()}_{variation}_{i + 1}"))
+    classes = [
+        replace(VARIATIONS[variation](Look(shape, shape, texture, hue), i), name=f"{shape.lower()}_{variation}_{i + 1}")
+        for variation, shape, texture, hue in GROUPS
+        for i in range(4)
+    ]
     return sorted(classes, key=lambda look: look.name)
 
 

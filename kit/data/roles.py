@@ -60,7 +60,7 @@ def load(
 @lru_cache(maxsize=8)
 def _load(role: str, sizes: Sizes, source: str, folder: Path | None, given: bool, level: str, strict: bool) -> Dataset:
     if source != "embedded" and folder is not None:
-        real = _real(role, sizes, folder, given, level, strict)
+        real = real_dataset(role, sizes, folder, given, level, strict)
         if real is not None:
             return real
         if given or source == "real" or role == OWN:
@@ -96,11 +96,11 @@ def find_real(role: str, folder: Path, given: bool) -> tuple[Layout, Path] | Non
     return ("tree", root) if (root := tree_in(folder, role, given)) is not None else None
 
 
-def _real(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict: bool) -> Dataset | None:
+def real_dataset(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict: bool) -> Dataset | None:
+    """Loads what `find_real` finds; None where there is nothing."""
     from kit.data.cifar import published_cifar
     from kit.data.folder import folder_dataset
     from kit.data.hrsc.dataset import hrsc_dataset
-    from kit.data.tree import titled
 
     match find_real(role, folder, given):
         case "hrsc", root:
@@ -108,10 +108,16 @@ def _real(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict
         case "batches", root:
             return published_cifar(role, *sizes, root)
         case "tree", root:
-            inner = role == OWN and folder in root.parents  # which it was unpacked into: it is named after the outer
-            name = titled(folder if inner else root)
+            name = tree_name(role, folder, root)
             return folder_dataset(root, role, *sizes, streamed=role in ON_DISK, strict=strict, name=name)
     return None
+
+
+def tree_name(role: str, folder: Path, root: Path) -> str:
+    """Names a tree after its folder; one of anyone's own after the folder that it was unpacked into."""
+    from kit.data.tree import titled
+
+    return titled(folder if role == OWN and folder in root.parents else root)
 
 
 def tree_in(folder: Path, role: str, given: bool = False) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from kit.files import built_once, in_cache, sha256, write
@@ -14,27 +15,22 @@ MARK = "stand-in.json"  # lies in the root of a generated tree, so that it is ne
 def kept_tree(below: str, name: str, plan: Mapping[str, object], write_tree: Callable[[Path], None]) -> Path:
     """Returns the tree of this name in a folder of the cache, written by `write_tree` where it is not there.
 
-    Every later call compares the plan, and every file with its sha256, and writes anew what differs.
+    Every later call compares its mark, the plan and every file with its sha256, and writes anew what differs.
     """
+
+    def mark(tree: Path) -> str:
+        files = sorted(path for path in tree.rglob("*") if path.is_file() and path != tree / MARK)
+        return json.dumps({"plan": plan, "files": {p.relative_to(tree).as_posix(): sha256(p) for p in files}}, indent=1)
+
+    def is_whole() -> bool:
+        with suppress(OSError, ValueError):
+            return (tree / MARK).read_text(encoding="utf-8") == mark(tree)
+        return False
 
     def build(draft: Path) -> None:
         write_tree(draft)
-        write(draft / MARK, mark(draft, plan))
+        write(draft / MARK, mark(draft))
 
     with in_cache(below) as folder:
         tree = folder / name
-        return built_once(tree, lambda: is_whole(tree, plan), build)
-
-
-def is_whole(tree: Path, plan: Mapping[str, object]) -> bool:
-    """Says whether a tree is there as its mark says, by this plan, and holds nothing else."""
-    try:
-        return (tree / MARK).read_text(encoding="utf-8") == mark(tree, plan)
-    except (OSError, ValueError):
-        return False
-
-
-def mark(tree: Path, plan: Mapping[str, object]) -> str:
-    """Writes down a tree's plan, and of every file its path and sha256."""
-    files = sorted(path for path in tree.rglob("*") if path.is_file() and path != tree / MARK)
-    return json.dumps({"plan": plan, "files": {p.relative_to(tree).as_posix(): sha256(p) for p in files}}, indent=1)
+        return built_once(tree, is_whole, build)

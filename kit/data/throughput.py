@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -15,29 +14,10 @@ from kit.losses import hard_cross_entropy
 from kit.runtime.threads import one_thread
 
 
-@dataclass(frozen=True)
-class Throughput:
-    """Images a second of each part alone, on this thread."""
-
-    stored: str  # how the images are kept
-    taking: float
-    augmenting: float
-    training: float
-
-    def __str__(self) -> str:
-        parts = {f"taking ({self.stored})": self.taking, "augmenting": self.augmenting, "training": self.training}
-        bound = min(parts, key=parts.get)
-        together = 1 / sum(1 / rate for rate in parts.values())
-        each = ", ".join(f"{name} {rate:,.0f}" for name, rate in parts.items())
-        return f"{together:,.0f} images/s ({each}); bounded by {bound}"
-
-
 @one_thread()
-def throughput(data: Dataset, network: nn.Module, batch: int = 64, seconds: float = 1.0) -> Throughput:
-    """Measures each part for so many seconds on the training images; `network` is trained on them a little.
-
-    On one thread, as runs are.
-    """
+def throughput(data: Dataset, network: nn.Module, batch: int = 64, seconds: float = 1.0) -> str:
+    """Says how many images a second taking, augmenting and training handle, each measured alone for so many seconds on
+    the training images, and all in turn. `network` is trained on them a little. On one thread, as runs are."""
     plan = EpochPlan(len(data.train), 0, 0, 2, data.flip)
     batches = list(plan.batches(batch))
     mean, std = data.mean_std
@@ -56,12 +36,15 @@ def throughput(data: Dataset, network: nn.Module, batch: int = 64, seconds: floa
         hard_cross_entropy(network(x), labels).backward()
         optimiser.step()
 
-    return Throughput(
-        stored=getattr(data.train.images, "stored", "in memory"),
-        taking=rate(lambda i: data.train.images.take(batches[i % len(batches)]), len(labels), seconds),
-        augmenting=rate(lambda i: prepared(), len(labels), seconds),
-        training=rate(step, len(labels), seconds),
-    )
+    stored = getattr(data.train.images, "stored", "in memory")
+    rates = {
+        f"taking ({stored})": rate(lambda i: data.train.images.take(batches[i % len(batches)]), len(labels), seconds),
+        "augmenting": rate(lambda i: prepared(), len(labels), seconds),
+        "training": rate(step, len(labels), seconds),
+    }
+    each = ", ".join(f"{part} {number:,.0f}" for part, number in rates.items())
+    together = 1 / sum(1 / number for number in rates.values())
+    return f"{together:,.0f} images/s ({each}); bounded by {min(rates, key=rates.get)}"
 
 
 def rate(work: Callable[[int], object], images: int, seconds: float) -> float:

@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data.base import IMAGE_FOLDER
-from kit.data.memory import each_class, rank
+from kit.data.base import IMAGE_FOLDER, each_class, rank
 from kit.data.picture import EXTENSIONS
 from kit.errors import KitError, few
 
@@ -197,7 +196,8 @@ def read_tree(root: Path) -> Tree:
             if path not in kept and path.name.casefold() in (*TRAIN, *TEST) and folders_in(path):
                 images = len(list(images_below(path, (), lambda *_: None)))
                 half, used = ("training", train_folder) if path.name.casefold() in TRAIN else ("test", test_folder)
-                left.append(f"{name}/ ({images:,} images), as {shown(used.name)}/ is the {half} split")
+                held = f"{images:,} image{'s' * (images != 1)}"
+                left.append(f"{name}/ ({held}), as {shown(used.name)}/ is the {half} split")
             elif path not in kept and (path.is_dir() or path.name.lower().endswith(EXTENSIONS)):
                 passed.append(f"{name}: {'hidden' if is_hidden(path.name) else 'in neither split'}")
     return Tree(tuple(train_classes), train, test, tuple(passed), tuple(left))

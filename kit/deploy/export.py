@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 
 from kit.data.base import Dataset, sample
 from kit.deploy import alone, card
-from kit.deploy.classifier import Classifier
+from kit.deploy.predictions import Classifier
 from kit.errors import KitError, one_of, said
 from kit.files import drafted, ready_folder, write, writing_to
 from kit.runs.store import Stored, stored

@@ -1,4 +1,4 @@
-"""What a run's student says of a folder of pictures, or of one."""
+"""A run's student on pictures that are not the run's: what it says of a folder of them, and how often it is right."""
 
 from __future__ import annotations
 
@@ -6,22 +6,83 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
 
+from kit.data.augment import normalise
 from kit.data.decode import decode_all
+from kit.data.hrsc.crops import CONTEXT
 from kit.data.picture import EXTENSIONS
 from kit.data.tree import Half, images_below, reading, shown
-from kit.deploy.accuracy import Accuracy
-from kit.deploy.classifier import Classifier
 from kit.errors import KitError
-from kit.runs.store import stored
+from kit.runs.store import Stored, stored
 from kit.training.evaluation import EVALUATION_BATCH
 
 FURTHER = 5  # classes that are named of each image, where there are more than these
 UNKNOWN = -1  # the label of an image whose class its folder does not say
+SQUARE = f"one ship a picture: a square around its upright box, {CONTEXT:g} times as wide as the box's longer side"
+FRAMINGS = {"hrsc2016": SQUARE}  # by role
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network and how its images are prepared: px, and mean and std (3,) in 0 … 255. `framing` says what of a scene
+    one image was, where it was not all of it."""
+
+    network: nn.Module
+    px: int
+    mean: Tensor
+    std: Tensor
+    classes: tuple[str, ...]
+    framing: str | None = None
+
+    @classmethod
+    def of(cls, run: Stored) -> Classifier:
+        """Takes a run's student as it is stored. KitError for an older run, which says nothing of its images."""
+        kept = run.images
+        if kept is None:
+            raise KitError(
+                f"run {run.folder.name} was stored without mean, deviation and classes of its training images, by an "
+                "older kit; allowed: newer runs, or this one trained anew, once it is pruned from the cache"
+            )
+        mean, std = (torch.tensor(kept[name], dtype=torch.float32) for name in ("mean", "std"))
+        data = run.description["data"]
+        return cls(run.student(), data["px"], mean, std, tuple(kept["classes"]), FRAMINGS.get(data["role"]))
+
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """Normalises images as in training: uint8 (N, px, px, 3) to float32 (N, 3, px, px)."""
+        return normalise(pixels, self.mean, self.std)
+
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Answers images uint8 (N, px, px, 3) with logits (N, C)."""
+        return self.network(self.inputs(pixels))
+
+
+class Accuracy(NamedTuple):
+    """How many of so many images are classified rightly."""
+
+    correct: int
+    images: int
+
+    @property
+    def top1(self) -> float:
+        return self.correct / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Computes Wilson's 95 % interval: it holds for few images, and for accuracies near 0 and 1, too."""
+        low, high = binomtest(self.correct, self.images).proportion_ci(method="wilson")
+        return float(low), float(high)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"Top-1 {self.top1:.1%} (95 % interval {low:.1%} to {high:.1%}; {self.correct} of {self.images} images)"
 
 
 @dataclass(frozen=True)
@@ -51,15 +112,14 @@ def predict(run_hash: str, images: Path | str) -> Predictions:
     classifier = Classifier.of(run)
     half, passed = pictures(Path(images), classifier.classes)
     damaged: list[str] = []
-    answered = [*answers(classifier, half, damaged)]
-    if not answered:
+    tables = [*answers(classifier, half, damaged)]
+    if not tables:
         raise KitError(f"{images} holds no readable image, first {damaged[0]}")
-    labels, rows = zip(*answered, strict=True)
-    table, accuracy = pd.DataFrame(rows), None
-    if any(label != UNKNOWN for label in labels):
-        table["true"] = [None if label == UNKNOWN else classifier.classes[label] for label in labels]
-        known = table.dropna(subset="true")
-        accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
+    table = pd.concat(tables, ignore_index=True)
+    known = table.dropna(subset="true")
+    if known.empty:
+        return Predictions(run.title, table.drop(columns="true"), tuple(damaged), passed, None, classifier.framing)
+    accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
     return Predictions(run.title, table, tuple(damaged), passed, accuracy, classifier.framing)
 
 
@@ -85,23 +145,19 @@ def below(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-Row = dict[str, str | float]
-
-
-def answers(classifier: Classifier, half: Half, damaged: list[str]) -> Iterator[tuple[int, Row]]:
-    """Yields each image's label and row, batch by batch, so that a folder need not fit the memory; damaged ones are put
-    down."""
+def answers(classifier: Classifier, half: Half, damaged: list[str]) -> Iterator[pd.DataFrame]:
+    """Yields the images' lines, batch by batch, so that a folder need not fit the memory; damaged ones are put down."""
     k = FURTHER if len(classifier.classes) > FURTHER else 1
+    names = np.array([*classifier.classes, None], dtype=object)  # of each label; None of UNKNOWN
     files = readable(half, classifier.px, damaged)
     while batch := list(islice(files, EVALUATION_BATCH)):
-        pixels = torch.from_numpy(np.stack([image for _, _, image in batch]))  # (n, px, px, 3)
-        p, c = classifier.logits(pixels).double().softmax(1).topk(k)  # (n, k) each
-        for (path, label, _), probabilities, ranked in zip(batch, p.tolist(), c.tolist(), strict=True):
-            row: Row = {"image": path}
-            for place, (number, probability) in enumerate(zip(ranked, probabilities, strict=True), start=1):
-                suffix = "" if place == 1 else f"_{place}"
-                row |= {f"class{suffix}": classifier.classes[number], f"probability{suffix}": probability}
-            yield label, row
+        paths, labels, pixels = zip(*batch, strict=True)
+        p, c = classifier.logits(torch.from_numpy(np.stack(pixels))).double().softmax(1).topk(k)  # (n, k) each
+        columns = {"image": paths}
+        for place in range(k):
+            suffix = f"_{place + 1}" if place else ""
+            columns |= {f"class{suffix}": names[c[:, place]], f"probability{suffix}": p[:, place]}
+        yield pd.DataFrame(columns | {"true": names[[*labels]]})
 
 
 def readable(half: Half, px: int, damaged: list[str]) -> Iterator[tuple[str, int, np.ndarray]]:

@@ -8,6 +8,7 @@ All average their last maps, whatever the images' size.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -15,30 +16,30 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
+from torchvision.ops import Conv2dNormActivation
 
-from kit.models import initialise, shortcut
+from kit.models import Parts, almost_nothing, ended, initialised, shortcut
 
 
-class ResNet(nn.Module):
+def chain(*parts: Parts) -> nn.Sequential:
+    """Chains modules, each under its name."""
+    return nn.Sequential(OrderedDict({name: module for each in parts for name, module in each.items()}))
+
+
+def stem(kernel: int, width: int) -> Parts:
+    """Makes a first convolution that keeps the images' size, its norm and its ReLU."""
+    convolution = nn.Conv2d(3, width, kernel, padding=kernel // 2, bias=False)
+    return {"conv1": convolution, "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True)}
+
+
+def resnet(depth: int, widths: Sequence[int], num_classes: int) -> nn.Module:
     """Three stages of (depth − 2) / 6 basic blocks (He et al., 2016); `widths` are the stem's and the stages'."""
-
-    def __init__(self, depth: int, widths: Sequence[int], num_classes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.relu = nn.ReLU(inplace=True)
-        stages = []
-        for (c_in, c_out), stride in zip(pairwise(widths), (1, 2, 2), strict=True):
-            blocks = [BasicBlock(c_in, c_out, stride, shortcut(c_in, c_out, stride))]
-            blocks += [BasicBlock(c_out, c_out) for _ in range((depth - 2) // 6 - 1)]
-            stages.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3 = stages
-        self.fc = nn.Linear(widths[-1], num_classes)
-        initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
+    stages: Parts = {}
+    for i, (c_in, c_out) in enumerate(pairwise(widths), start=1):
+        stride = 1 if i == 1 else 2
+        first = BasicBlock(c_in, c_out, stride, shortcut(c_in, c_out, stride))
+        stages[f"layer{i}"] = nn.Sequential(first, *(BasicBlock(c_out, c_out) for _ in range((depth - 2) // 6 - 1)))
+    return initialised(chain(stem(3, widths[0]), stages, ended("fc", nn.Linear(widths[-1], num_classes))))
 
 
 class Bottleneck(nn.Module):
@@ -58,27 +59,14 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
 
 
-class ResNet50(nn.Module):
+def resnet50(num_classes: int) -> nn.Module:
     """The ImageNet network with a 3 × 3 stem that keeps the images' size."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU(inplace=True)
-        c_in, stages = 64, []
-        for inside, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
-            stage = nn.Sequential(Bottleneck(c_in, inside, stride))
-            stage.extend(Bottleneck(4 * inside, inside, 1) for _ in range(blocks - 1))
-            stages.append(stage)
-            c_in = 4 * inside
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.linear = nn.Linear(c_in, num_classes)
-        initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        return self.linear(self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3)))
+    c_in, stages = 64, Parts()
+    for i, (inside, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
+        first = Bottleneck(c_in, inside, 1 if i == 1 else 2)
+        c_in = 4 * inside
+        stages[f"layer{i}"] = nn.Sequential(first, *(Bottleneck(c_in, inside, 1) for _ in range(blocks - 1)))
+    return initialised(chain(stem(3, 64), stages, ended("linear", nn.Linear(c_in, num_classes))))
 
 
 class WideBlock(nn.Module):
@@ -98,62 +86,42 @@ class WideBlock(nn.Module):
         return y + (x if self.convShortcut is None else self.convShortcut(active))
 
 
-class WideStage(nn.Module):
-    """Blocks of one width, the first of which may stride."""
-
-    def __init__(self, blocks: int, c_in: int, c_out: int, stride: int) -> None:
-        super().__init__()
-        rest = [WideBlock(c_out, c_out, 1) for _ in range(blocks - 1)]
-        self.layer = nn.Sequential(WideBlock(c_in, c_out, stride), *rest)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
-
-
-class WideResNet(nn.Module):
+def wide_resnet(depth: int, factor: int, num_classes: int) -> nn.Module:
     """WRN-depth-factor: three stages of (depth − 4) / 6 blocks."""
+    widths, stages = (16, 16 * factor, 32 * factor, 64 * factor), Parts()
+    for i, (c_in, c_out) in enumerate(pairwise(widths), start=1):
+        rest = [WideBlock(c_out, c_out, 1) for _ in range((depth - 4) // 6 - 1)]
+        stages[f"block{i}"] = chain({"layer": nn.Sequential(WideBlock(c_in, c_out, 1 if i == 1 else 2), *rest)})
+    first: Parts = {"conv1": nn.Conv2d(3, 16, 3, padding=1, bias=False)}
+    last: Parts = {"bn1": nn.BatchNorm2d(widths[-1]), "relu": nn.ReLU(inplace=True)}
+    fc = nn.Linear(widths[-1], num_classes)
+    network = initialised(chain(first, stages, last, ended("fc", fc)))
+    nn.init.zeros_(fc.bias)
+    return network
 
-    def __init__(self, depth: int, factor: int, num_classes: int) -> None:
-        super().__init__()
-        blocks, widths = (depth - 4) // 6, (16, 16 * factor, 32 * factor, 64 * factor)
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.block1, self.block2, self.block3 = (
-            WideStage(blocks, c_in, c_out, stride)
-            for (c_in, c_out), stride in zip(pairwise(widths), (1, 2, 2), strict=True)
-        )
-        self.bn1, self.relu = nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True)
-        self.fc = nn.Linear(widths[-1], num_classes)
-        initialise(self)
-        nn.init.zeros_(self.fc.bias)
+
+class PoolOfLarge(nn.MaxPool2d):
+    """Pools maps of 8 px and more, as images of 64 px have after three poolings."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.block3(self.block2(self.block1(self.conv1(x))))
-        return self.fc(self.relu(self.bn1(x)).mean((2, 3)))
+        return super().forward(x) if x.shape[2] >= 8 else x
 
 
-class VGG(nn.Module):
+def vgg(convolutions: Sequence[int], num_classes: int) -> nn.Module:
     """VGG with batch norm and one linear layer; `convolutions` of each of its five stages."""
-
-    def __init__(self, convolutions: Sequence[int], num_classes: int) -> None:
-        super().__init__()
-        c_in, stages = 3, []
-        for count, width in zip(convolutions, (64, 128, 256, 512, 512), strict=True):
-            stage = nn.Sequential()
-            for _ in range(count):
-                stage.extend([nn.Conv2d(c_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)])
-                c_in = width
-            stages.append(stage)
-        self.block0, self.block1, self.block2, self.block3, self.block4 = stages
-        self.pool = nn.MaxPool2d(2)
-        self.classifier = nn.Linear(c_in, num_classes)
-        initialise(self)
-        almost_nothing(self.classifier)
-
-    def forward(self, x: Tensor) -> Tensor:
-        large = x.shape[2] >= 64
-        x = self.block2(self.pool(self.block1(self.pool(self.block0(x)))))
-        x = self.block3(self.pool(x))
-        return self.classifier(self.block4(self.pool(x) if large else x).mean((2, 3)))
+    c_in, parts = 3, Parts()
+    for i, (count, width) in enumerate(zip(convolutions, (64, 128, 256, 512, 512), strict=True)):
+        stage = nn.Sequential()
+        for _ in range(count):
+            stage.extend([nn.Conv2d(c_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)])
+            c_in = width
+        if i > 0:
+            parts[f"pool{i}"] = PoolOfLarge(2) if i == 4 else nn.MaxPool2d(2)
+        parts[f"block{i}"] = stage
+    linear = nn.Linear(c_in, num_classes)
+    network = initialised(chain(parts, ended("classifier", linear)))
+    almost_nothing(linear)
+    return network
 
 
 class InvertedResidual(nn.Module):
@@ -163,40 +131,34 @@ class InvertedResidual(nn.Module):
         super().__init__()
         inside = c_in * expansion
         self.conv = nn.Sequential(
-            nn.Conv2d(c_in, inside, 1, bias=False), nn.BatchNorm2d(inside), nn.ReLU(inplace=True),
-            nn.Conv2d(inside, inside, 3, stride, 1, groups=inside, bias=False), nn.BatchNorm2d(inside),
-            nn.ReLU(inplace=True), nn.Conv2d(inside, c_out, 1, bias=False), nn.BatchNorm2d(c_out),
-        )  # fmt: skip
+            *Conv2dNormActivation(c_in, inside, 1),
+            *Conv2dNormActivation(inside, inside, 3, stride, groups=inside),
+            *Conv2dNormActivation(inside, c_out, 1, activation_layer=None),
+        )
         self.adds = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.adds else self.conv(x)
 
 
-class MobileNetV2(nn.Module):
+# MobileNetV2's stages at half width: expansion, channels, blocks, stride of the first
+INVERTED = ((1, 8, 1, 1), (6, 12, 2, 1), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48, 3, 1), (6, 80, 3, 2), (6, 160, 1, 1))
+
+
+def mobilenet_v2(num_classes: int) -> nn.Module:
     """MobileNetV2 at half width."""
-
-    # expansion, channels, blocks, stride of the first
-    STAGES = ((1, 8, 1, 1), (6, 12, 2, 1), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48, 3, 1), (6, 80, 3, 2), (6, 160, 1, 1))
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        c_in = 16
-        self.conv1 = nn.Sequential(nn.Conv2d(3, c_in, 3, 2, 1, bias=False), nn.BatchNorm2d(c_in), nn.ReLU(inplace=True))
-        self.blocks = nn.Sequential()
-        for expansion, c_out, count, stride in self.STAGES:
-            stage = nn.Sequential(InvertedResidual(c_in, c_out, stride, expansion))
-            stage.extend(InvertedResidual(c_out, c_out, 1, expansion) for _ in range(count - 1))
-            self.blocks.append(stage)
-            c_in = c_out
-        self.conv2 = nn.Sequential(nn.Conv2d(c_in, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU(inplace=True))
-        linear = nn.Linear(1280, num_classes)
-        self.classifier = nn.Sequential(linear)
-        initialise(self)
-        almost_nothing(linear)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.conv2(self.blocks(self.conv1(x))).mean((2, 3)))
+    c_in, blocks = 16, nn.Sequential()
+    for expansion, c_out, count, stride in INVERTED:
+        rest = [InvertedResidual(c_out, c_out, 1, expansion) for _ in range(count - 1)]
+        blocks.append(nn.Sequential(InvertedResidual(c_in, c_out, stride, expansion), *rest))
+        c_in = c_out
+    first, last = Conv2dNormActivation(3, 16, 3, 2), Conv2dNormActivation(c_in, 1280, 1)
+    linear = nn.Linear(1280, num_classes)
+    network = initialised(
+        chain({"conv1": first, "blocks": blocks, "conv2": last}, ended("classifier", nn.Sequential(linear)))
+    )
+    almost_nothing(linear)
+    return network
 
 
 class GroupedUnit(nn.Module):
@@ -219,34 +181,13 @@ class GroupedUnit(nn.Module):
         return self.relu(y + x if self.pool is None else torch.cat([y, self.pool(x)], 1))
 
 
-class ShuffleNet(nn.Module):
-    """A stem of one 1 × 1 convolution, three stages, and what `last` makes of their maps."""
-
-    def __init__(self, stages: Sequence[nn.Module], c_out: int, num_classes: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 24, 1, bias=False), nn.BatchNorm2d(24)
-        self.relu = nn.ReLU(inplace=True)
-        self.layer1, self.layer2, self.layer3 = stages
-        self.linear = nn.Linear(c_out, num_classes)
-
-    def last(self, x: Tensor) -> Tensor:
-        return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))
-        return self.linear(self.last(x).mean((2, 3)))
-
-
-class ShuffleNetV1(ShuffleNet):
+def shufflenet_v1(num_classes: int) -> nn.Module:
     """ShuffleNet 1× in three groups."""
-
-    def __init__(self, num_classes: int) -> None:
-        widths, groups = (24, 240, 480, 960), 3
-        stages = []
-        for (c_in, c_out), units in zip(pairwise(widths), (4, 8, 4), strict=True):
-            rest = [GroupedUnit(c_out, c_out, 1, groups) for _ in range(units - 1)]
-            stages.append(nn.Sequential(GroupedUnit(c_in, c_out, 2, groups), *rest))
-        super().__init__(stages, widths[-1], num_classes)
+    widths, groups, stages = (24, 240, 480, 960), 3, Parts()
+    for i, ((c_in, c_out), units) in enumerate(zip(pairwise(widths), (4, 8, 4), strict=True), start=1):
+        rest = [GroupedUnit(c_out, c_out, 1, groups) for _ in range(units - 1)]
+        stages[f"layer{i}"] = nn.Sequential(GroupedUnit(c_in, c_out, 2, groups), *rest)
+    return chain(stem(1, 24), stages, ended("linear", nn.Linear(widths[-1], num_classes)))
 
 
 class SplitUnit(nn.Module):
@@ -286,21 +227,22 @@ class StridedUnit(nn.Module):
         return shuffled(torch.cat([left, right], 1), 2)
 
 
-class ShuffleNetV2(ShuffleNet):
-    """ShuffleNetV2 1×."""
+class ShuffleNetV2(nn.Sequential):
+    """ShuffleNetV2 1×; in its checkpoints the linear layer stands before the convolution whose maps it sees."""
 
     def __init__(self, num_classes: int) -> None:
-        widths = (24, 116, 232, 464)
-        stages = [
-            nn.Sequential(StridedUnit(c_in, c_out), *(SplitUnit(c_out) for _ in range(units)))
-            for (c_in, c_out), units in zip(pairwise(widths), (3, 7, 3), strict=True)
-        ]
-        super().__init__(stages, 1024, num_classes)
+        widths, stages = (24, 116, 232, 464), Parts()
+        for i, ((c_in, c_out), units) in enumerate(zip(pairwise(widths), (3, 7, 3), strict=True), start=1):
+            stages[f"layer{i}"] = nn.Sequential(StridedUnit(c_in, c_out), *(SplitUnit(c_out) for _ in range(units)))
+        super().__init__(OrderedDict(stem(1, 24) | stages | {"linear": nn.Linear(1024, num_classes)}))
         self.conv2, self.bn2 = nn.Conv2d(widths[-1], 1024, 1, bias=False), nn.BatchNorm2d(1024)
         self.relu2 = nn.ReLU(inplace=True)
 
-    def last(self, x: Tensor) -> Tensor:
-        return self.relu2(self.bn2(self.conv2(x)))
+    def forward(self, x: Tensor) -> Tensor:
+        *body, linear, conv2, bn2, relu2 = self
+        for module in (*body, conv2, bn2, relu2):
+            x = module(x)
+        return linear(x.mean((2, 3)))
 
 
 def shuffled(x: Tensor, groups: int) -> Tensor:
@@ -308,39 +250,20 @@ def shuffled(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
-def almost_nothing(linear: nn.Linear) -> None:
-    """A linear layer's initial weights that give logits near zero."""
-    nn.init.normal_(linear.weight, 0, 0.01)
-    nn.init.zeros_(linear.bias)
-
-
 THIN, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    **{f"resnet{depth}": partial(ResNet, depth, THIN) for depth in (8, 14, 20, 32, 44, 56, 110)},
-    **{f"resnet{depth}x4": partial(ResNet, depth, WIDE) for depth in (8, 32)},
-    "resnet50": ResNet50,
-    **{f"wrn_{depth}_{factor}": partial(WideResNet, depth, factor) for depth in (16, 40) for factor in (1, 2)},
-    "vgg8": partial(VGG, (1, 1, 1, 1, 1)),
-    "vgg11": partial(VGG, (1, 1, 2, 2, 2)),
-    "vgg13": partial(VGG, (2, 2, 2, 2, 2)),
-    "vgg16": partial(VGG, (2, 2, 3, 3, 3)),
-    "vgg19": partial(VGG, (2, 2, 4, 4, 4)),
-    "mobilenetv2": MobileNetV2,
-    "shufflenetv1": ShuffleNetV1,
+    **{f"resnet{depth}": partial(resnet, depth, THIN) for depth in (8, 14, 20, 32, 44, 56, 110)},
+    **{f"resnet{depth}x4": partial(resnet, depth, WIDE) for depth in (8, 32)},
+    "resnet50": resnet50,
+    **{f"wrn_{depth}_{factor}": partial(wide_resnet, depth, factor) for depth in (16, 40) for factor in (1, 2)},
+    "vgg8": partial(vgg, (1, 1, 1, 1, 1)),
+    "vgg11": partial(vgg, (1, 1, 2, 2, 2)),
+    "vgg13": partial(vgg, (2, 2, 2, 2, 2)),
+    "vgg16": partial(vgg, (2, 2, 3, 3, 3)),
+    "vgg19": partial(vgg, (2, 2, 4, 4, 4)),
+    "mobilenetv2": mobilenet_v2,
+    "shufflenetv1": shufflenet_v1,
     "shufflenetv2": ShuffleNetV2,
-}
-
-# As `kit.networks.folding` wants it: which norm sees what a convolution gives, and nobody else does.
-FOLLOWED_BY: dict[type[nn.Module], list[tuple[str, str]]] = {
-    ResNet: [("conv1", "bn1")],
-    ResNet50: [("conv1", "bn1")],
-    Bottleneck: [(f"conv{i}", f"bn{i}") for i in (1, 2, 3)],
-    WideBlock: [("conv1", "bn2")],
-    ShuffleNetV1: [("conv1", "bn1")],
-    ShuffleNetV2: [("conv1", "bn1"), ("conv2", "bn2")],
-    GroupedUnit: [(f"conv{i}", f"bn{i}") for i in (1, 2, 3)],
-    SplitUnit: [(f"conv{i}", f"bn{i}") for i in (1, 2, 3)],
-    StridedUnit: [(f"conv{i}", f"bn{i}") for i in (1, 2, 3, 4, 5)],
 }
 
 # What counts as one convolution where a heat map's layer is chosen, as torchvision's basic block does.

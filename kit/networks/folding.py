@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -13,20 +14,16 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from kit.models import ResNet
 from kit.networks import cifar
 from kit.networks.layered import Layered
 from kit.runtime.onednn import PickingConv2d
 
-# What a module's forward method passes straight from one to the other. torch.fx would find it in any network, but it
-# patches nn.Module for the whole process while it looks, and so breaks trainings in other threads.
-FOLLOWED_BY = {
-    ResNet: [("conv1", "bn1")],
-    torchvision.models.ResNet: [("conv1", "bn1")],
-    BasicBlock: [("conv1", "bn1"), ("conv2", "bn2")],
-    Bottleneck: [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")],
-    **cifar.FOLLOWED_BY,
-}
+# Modules of which each conv1, conv2, … hands its output to bn1, bn2, … and to nobody else. torch.fx would find this in
+# any network, but it patches nn.Module for the whole process while it looks, and so breaks trainings in other threads.
+NUMBERED = (
+    torchvision.models.ResNet, BasicBlock, Bottleneck, cifar.Bottleneck, cifar.ShuffleNetV2, cifar.GroupedUnit,
+    cifar.SplitUnit, cifar.StridedUnit,
+)  # fmt: skip
 
 CONVOLUTIONS = nn.Conv2d, PickingConv2d
 
@@ -64,5 +61,8 @@ def followed(module: nn.Module) -> Iterator[tuple[Place, Place]]:
     elif type(module) is Layered:
         for i in range(len(module.convs)):
             yield (module.convs, str(i)), (module.norms, str(i))
-    for before, after in FOLLOWED_BY.get(type(module), ()):
-        yield (module, before), (module, after)
+    elif type(module) in NUMBERED:
+        for conv in filter(re.compile(r"conv\d").fullmatch, module._modules):
+            yield (module, conv), (module, conv.replace("conv", "bn"))
+    elif type(module) is cifar.WideBlock:  # whose norms come first
+        yield (module, "conv1"), (module, "bn2")

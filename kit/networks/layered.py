@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from kit.errors import Described, KitError
-from kit.models import RESNET_STAGES, VGG_STAGES, ModelSpec, initialise, shortcut
+from kit.models import RESNET_STAGES, VGG_STAGES, ModelSpec, initialised, shortcut
 from kit.runtime.seeds import seeded
 
 
@@ -97,7 +97,7 @@ class Layered(nn.Module):
                 projection = shortcut(inputs[first], layer.channels, shrinking(layers[first : i + 1]))
                 self.skips[str(i)] = projection or nn.Identity()
         self.fc = nn.Linear(layers[-1].channels, classes)
-        initialise(self)
+        initialised(self)
 
     def forward(self, x: Tensor) -> Tensor:
         inputs = [x]

@@ -20,15 +20,16 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import torch
+import torchvision
 from pydantic import Field, JsonValue, TypeAdapter
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -36,6 +37,7 @@ from torch.nn.parameter import is_lazy
 from kit.errors import Described, KitError, few, not_one_of, said
 from kit.files import cache_folder, write_atomically
 from kit.models import MODELS, ModelSpec
+from kit.networks.cifar import NETWORKS
 from kit.networks.folding import folded
 from kit.networks.layered import LayeredSpec
 from kit.networks.view import View, Viewing
@@ -43,6 +45,7 @@ from kit.runtime.environment import absolute
 from kit.runtime.seeds import seeded
 
 FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION", "cifar:NAME")
+LIBRARIES = ("cifar", "torchvision", "timm")
 PRETRAINED = {"weights", "pretrained", "checkpoint_path"}  # of torchvision's and timm's functions: what loads weights
 TOLERANCE = 1e-4  # between logits that should be the same, as a share of the largest
 TIMM = "pip install 'small-teacher-kit[timm]'"
@@ -151,7 +154,7 @@ def located(name: str) -> tuple[str | None, str | None]:
     """Finds the code of a name: (sha256, path) of its file, both None for the kit's own and libraries'. KitError."""
     place, function = parts(name)
     if place in LIBRARIES:
-        LIBRARIES[place](function)
+        _of_library(place, function)
         return None, None
     if place.endswith(".py"):
         path = absolute(place)
@@ -179,39 +182,23 @@ def _module_file(name: str, module: str) -> Path | None:
     return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
 
 
-def _torchvision(name: str) -> Callable[..., nn.Module]:
-    import torchvision
-
-    known = torchvision.models.list_models(module=torchvision.models)
+def _of_library(place: str, name: str) -> Callable[..., nn.Module]:
+    """Finds the function of a library's network, without weights. Raises KitError for a name that it has not."""
+    named: Callable[[str], Callable[..., nn.Module]]
+    if place == "cifar":
+        known, named = list(NETWORKS), NETWORKS.__getitem__
+    elif place == "torchvision":
+        models = torchvision.models
+        known, named = models.list_models(module=models), lambda name: partial(models.get_model, name, weights=None)
+    else:
+        try:
+            import timm
+        except ImportError:
+            raise KitError(f"network 'timm:{name}' needs timm, which is not installed; allowed: after {TIMM}") from None
+        known, named = timm.list_models(), lambda name: partial(timm.create_model, name, pretrained=False)
     if name not in known:
-        raise _unknown("torchvision", name, known)
-    return lambda **given: torchvision.models.get_model(name, weights=None, **given)
-
-
-def _timm(name: str) -> Callable[..., nn.Module]:
-    try:
-        import timm
-    except ImportError:
-        raise KitError(f"network 'timm:{name}' needs timm, which is not installed; allowed: after {TIMM}") from None
-    known = timm.list_models()
-    if name not in known:
-        raise _unknown("timm", name, known)
-    return lambda **given: timm.create_model(name, pretrained=False, **given)
-
-
-def _cifar(name: str) -> Callable[..., nn.Module]:
-    from kit.networks.cifar import NETWORKS
-
-    if name not in NETWORKS:
-        raise _unknown("cifar", name, NETWORKS)
-    return NETWORKS[name]
-
-
-LIBRARIES = {"cifar": _cifar, "torchvision": _torchvision, "timm": _timm}
-
-
-def _unknown(where: str, name: str, known: Iterable[str]) -> KitError:
-    return KitError(f"network '{where}:{name}' is not known; {_nearest(name, list(known))}")
+        raise KitError(f"network '{place}:{name}' is not known; {_nearest(name, known)}")
+    return named(name)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -243,7 +230,7 @@ def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn
     """Imports a name's function. Raises KitError where it is not there, or its code is not the one described."""
     place, function = parts(name)
     if place in LIBRARIES:
-        return LIBRARIES[place](function)
+        return _of_library(place, function)
     if (file := _file(name, path)) is not None:
         module = _module_of(name, _source(name, code, file), file)
     else:

@@ -106,7 +106,7 @@ def test_where_the_tree_lies_its_name_is_that_of_the_folder_given(pets, tmp_path
     deeper = load("own", px=8, folder=tmp_path / "unpacked")
     assert (deeper.name, deeper.fingerprint) == ("image folder unpacked", whole.fingerprint)
     report = check("own", tmp_path / "unpacked")
-    assert report.sound and report.fingerprint == whole.fingerprint
+    assert report.sound and (report.name, report.fingerprint) == (deeper.name, whole.fingerprint)
 
 
 def test_a_folder_without_a_tree_and_no_folder_are_refused(pets, tmp_path, capsys):

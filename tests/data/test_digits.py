@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from kit.data.base import first_per_class, shuffled
 from kit.data.digits import digits
-from kit.data.memory import first_per_class, shuffled
 
 
 def test_digits_are_scikit_learns():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -11,9 +9,10 @@ from image_trees import build_tree, damage, one_line, picture
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as F
 
-from kit.data import decode, load
+from kit.data import load
 from kit.data.base import TensorImages
-from kit.data.folder import FolderImages, folder_dataset
+from kit.data.decode import FolderImages
+from kit.data.folder import folder_dataset
 from kit.data.tree import read_tree
 from kit.errors import KitError
 
@@ -79,23 +78,6 @@ def test_the_budget_decides_where_pixels_are(tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", "lots")
     with pytest.raises(KitError, match="KIT_IMAGE_BUDGET_MB 'lots'"):
         folder_dataset(tmp_path, "imagenet", 8, streamed=True)
-
-
-def test_worker_processes_decode_the_same(tmp_path, monkeypatch):
-    build_tree(tmp_path, per_class=(40, 2))
-    alone = folder_dataset(tmp_path, "cifar-10", 8, streamed=False)
-    monkeypatch.setattr(decode, "MANY", 10)
-    assert decode.worker_processes(80) > 0
-    together = folder_dataset(tmp_path, "cifar-10", 8, streamed=False)
-    assert together.fingerprint == alone.fingerprint
-
-
-def test_no_worker_processes_in_a_notebook(monkeypatch):
-    class Kernel:
-        kernel = object()
-
-    monkeypatch.setitem(sys.modules, "IPython", type("IPython", (), {"get_ipython": staticmethod(Kernel)}))
-    assert decode.worker_processes(10**6) == 0
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -54,7 +54,7 @@ def test_a_given_folder_that_holds_nothing_for_the_role_is_an_error(tmp_path):
 
 def test_what_fills_a_role_is_told_without_an_image_being_read(tmp_path, monkeypatch):
     (build_tree(tmp_path / "cifar-10") / "train" / "ant" / "0.png").write_bytes(b"no image")
-    monkeypatch.setattr("kit.data.roles._real", lambda *_: pytest.fail("images are loaded"))
+    monkeypatch.setattr("kit.data.roles.real_dataset", lambda *_: pytest.fail("images are loaded"))
     assert filled_by("cifar-10", folder=tmp_path) == filled_by("cifar-10", "real", tmp_path) == "real"
     assert filled_by("cifar-10", "embedded", tmp_path) == filled_by("cifar-10") == "embedded"
     assert filled_by("hrsc2016", folder=tmp_path) == filled_by("imagenet", folder=tmp_path) == "embedded"

@@ -13,7 +13,7 @@ import torch
 from image_trees import build_tree, one_line, picture
 
 from kit import files as sealed
-from kit.data import decode, load, survey
+from kit.data import decode, folder, load
 from kit.data.folder import folder_dataset
 from kit.errors import KitError
 
@@ -27,7 +27,7 @@ def test_the_cache_is_used_until_a_file_changes(tmp_path, monkeypatch):
     first = folder_dataset(tmp_path, "imagenet", 8, streamed=True)
     with monkeypatch.context() as patch:
         patch.setattr(decode, "decode_file", lambda path, px: pytest.fail("decoded again"))
-        patch.setattr(survey, "FileLock", lambda path: pytest.fail("locked: of a cache that can only be read"))
+        patch.setattr(folder, "FileLock", lambda path: pytest.fail("locked: of a cache that can only be read"))
         assert folder_dataset(tmp_path, "imagenet", 8, streamed=True).fingerprint == first.fingerprint
     picture(99, (24, 24)).save(tmp_path / "train" / "ant" / "0.png")
     assert folder_dataset(tmp_path, "imagenet", 8, streamed=True).fingerprint != first.fingerprint
@@ -110,9 +110,9 @@ def test_a_cache_that_cannot_be_made_is_one_clear_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     build_tree(tmp_path / "tree")
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "file"))
-    for folder in (None, tmp_path / "tree"):
+    for tree in (None, tmp_path / "tree"):
         with pytest.raises(KitError, match=r"cache folder .* cannot be written"):
-            load("imagenet", px=8, folder=folder)
+            load("imagenet", px=8, folder=tree)
 
 
 def test_the_cache_is_built_once_by_many_at_the_same_time(tmp_path, monkeypatch):

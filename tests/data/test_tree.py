@@ -22,9 +22,9 @@ from image_trees import build_tree, one_line, picture
 from PIL import Image
 
 from kit.data import load, roles
+from kit.data.base import each_class
 from kit.data.check import check
 from kit.data.folder import folder_dataset
-from kit.data.memory import each_class
 from kit.data.roles import find_real
 from kit.data.tree import find_tree, read_tree
 from kit.errors import KitError
@@ -226,7 +226,7 @@ def test_tiny_imagenet_as_it_is_published(tmp_path):
         "val/images/odd.png: without a class in val_annotations.txt",
         "val/images/gone.png: not there, though in val_annotations.txt",
     )
-    assert tiny.left_out == ("test/ (1 images), as val/ is the test split",)
+    assert tiny.left_out == ("test/ (1 image), as val/ is the test split",)
 
 
 def test_classes_that_read_alike(tmp_path):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -27,15 +26,14 @@ from kit.__main__ import main
 from kit.data.decode import decode_file
 from kit.data.hrsc import generated
 from kit.deploy import FORMATS, Accuracy, alone, export, predict
-from kit.deploy.card import accuracy, network, seen
-from kit.deploy.card import answers as answered
-from kit.deploy.classifier import Classifier
+from kit.deploy.card import network, seen, text
+from kit.deploy.predictions import Classifier
 from kit.errors import KitError
 from kit.models import RESNET_STAGES, ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.view import Outputs, View, normalisation
 from kit.runs.spec import changed
-from kit.runs.store import Result, Stored, find
+from kit.runs.store import Result, Stored, find, stored
 from kit.runs.training import train
 from kit.runs.weights import Given, Weights
 from kit.runtime.onednn import PickingConv2d
@@ -168,12 +166,13 @@ def test_alone_it_says_of_any_picture_what_the_kit_says_and_names_what_it_cannot
 def test_the_card_says_what_it_is(result, tmp_path):
     folder = export(result.run.hash, tmp_path / "student", ("safetensors",)).folder
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for word in (result.run.data.fingerprint, "scikit-learn digits", "an embedded stand-in", result.run.hash, "MIT",
+    for word in (result.run.data.fingerprint, "scikit-learn digits", "an embedded stand-in", result.run.hash,
                  "It is the network cnn (width 2, stem small",
                  "A classifier of images, trained with small", "None: it learnt from the labels alone",
-                 f"{result.metrics['test_top1']:.1%}", "of 100 images",
+                 f"{result.metrics['test_top1']:.1%}", "of 100 images", "of such weights holds for these.\n",
                  f"{result.metrics['student_flops']:.3g} FLOPs", torch.__version__.split("+")[0]):  # fmt: skip
         assert word in card
+    assert "student.pt2" not in card and "predict.py" not in card and "Between" not in card
     assert (folder / "classes.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
 
 
@@ -214,12 +213,6 @@ def test_a_teachers_own_way_to_see_images_is_told_in_words():
     ):
         view = View.of((mean, std), normalisation(words), px, outputs)
         assert [*seen(view.model_dump(mode="json"), classifier)] == [*said, "2 of its 1000 classes"]
-        run = SimpleNamespace(description={"student": {"name": "my.py:net", "view": view.model_dump(mode="json")}})
-        told = ", ".join([*said, "2 of its 1000 classes"])
-        assert answered(run, classifier).endswith(
-            f" Between these and the network: {told}. The programs do that, the weights alone do not."
-        )
-    assert "Between" not in answered(SimpleNamespace(description={"student": {"name": "cnn"}}), classifier)
     spec = {
         "name": "my.py:net",
         "classes": 2,
@@ -263,9 +256,23 @@ def test_where_the_runs_images_are_not_there_random_ones_are_checked_and_the_car
     card = (done.folder / "README.md").read_text(encoding="utf-8")
     assert done.checked_on == "100 images of random pixels, as its own are not here (--data says where)"
     assert done.checked_on in card and "% interval" in card and "of 100 images). " in card
-    assert "there is no interval" in accuracy(result.metrics, None)  # as of older runs
     with pytest.raises(KitError, match="no real images here"):
         export(result.run.hash, tmp_path / "other", data=tmp_path)
+
+
+def test_the_card_of_an_older_run_with_its_own_way_to_see_images(result, tmp_path):
+    kept = stored(result.run.hash)
+    metrics = {name: value for name, value in kept.metrics.items() if name != "test_recalls"}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    view = View(px=12, outputs=Outputs(count=1000, names="0" * 64, chosen=range(10))).model_dump(mode="json")
+    older = Stored(tmp_path, kept.description | {"student": kept.description["student"] | {"view": view}})
+    card = text(older, Classifier.of(kept), None, tmp_path, {"onnx": 2e-7}, "ten images")
+    assert "so there is no interval.\n\n## Cost" in card and "Balanced accuracy" not in card
+    assert "the run's logits on ten images: onnx to 2e-07.\n" in card
+    assert (
+        " Between these and the network: images at 12 px, 10 of its 1000 classes. The programs do that, the weights "
+        "alone do not.\n"
+    ) in card
 
 
 # ---- whole or not there ----------------------------------------------------------------------------------------------

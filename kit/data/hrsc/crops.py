@@ -29,18 +29,12 @@ def crop_window(box: Box) -> Window:
 
 def cut(pixels: np.ndarray, window: Window) -> np.ndarray:
     """Cuts the window's pixels out, (side, side, …); over the border the image is continued by its mirror image."""
-    rows, columns = (
-        _mirrored(np.arange(start, start + window.side), length)
-        for start, length in zip((window.y, window.x), pixels.shape, strict=False)
-    )
-    return pixels.take(rows, 0).take(columns, 1)
-
-
-def _mirrored(index: np.ndarray, length: int) -> np.ndarray:
-    """Indices into 0 … length − 1; beyond an end they run back: −1 is 1, −2 is 2."""
-    period = max(1, 2 * (length - 1))
-    index = index % period
-    return np.minimum(index, period - index)
+    for axis, start in enumerate((window.y, window.x)):
+        length, end = pixels.shape[axis], start + window.side
+        beyond = max(0, -start), max(0, end - length)
+        mirrored = np.pad(np.arange(length), beyond, mode="reflect")  # −1 is 1, −2 is 2
+        pixels = pixels.take(mirrored[max(0, start) :][: window.side], axis)
+    return pixels
 
 
 def cut_mask(mask: np.ndarray, window: Window, px: int, least: float = 0.5, mirrored: bool = False) -> np.ndarray:

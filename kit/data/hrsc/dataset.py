@@ -8,17 +8,19 @@ leaves out ships labelled more coarsely. Boxes and hull masks of the test split 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from kit.data.base import Dataset
+from kit.data.base import Dataset, first_per_class, in_memory
 from kit.data.hrsc.crops import Window, crop_window, cut, cut_mask, hull_mask, resized_image
 from kit.data.hrsc.format import (
     CLASSES,
@@ -27,16 +29,16 @@ from kit.data.hrsc.format import (
     Level,
     Scene,
     Ship,
-    class_at,
     open_tree,
     read_annotation,
     read_image,
     read_segmentation,
     read_shortcuts,
 )
-from kit.data.memory import first_per_class, in_memory
 from kit.data.stand_in import MARK
 from kit.errors import KitError, few
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,6 @@ class HrscDataset(Dataset):
 class _Example:
     """What becomes one image: a ship of a scene, and the square to cut out."""
 
-    folder: Path
     scene: Scene
     ship: Ship
     label: int  # a Class_ID at the chosen level
@@ -77,10 +78,9 @@ def hrsc_dataset(
     do).
     """
     damage = _Damage(root, strict)
-    tree = open_tree(root)
-    train_scenes, test_scenes = (_read_scenes(half, damage) for half in (tree.train, tree.test))
-    _refuse_unreadable("training", tree.train, train_scenes, damage)
-    _refuse_unreadable("test", tree.test, test_scenes, damage)
+    train_paths, test_paths = open_tree(root)
+    train_scenes = _read_scenes("training", train_paths, damage)
+    test_scenes = _read_scenes("test", test_paths, damage)
     train, coarse = _examples(train_scenes, level)
     if not train:
         raise _no_label(root, train_scenes, level)
@@ -96,12 +96,8 @@ def hrsc_dataset(
             f"allowed: {learnt}"
         )
 
-    available = len(train), len(test)
-    rendered = []
-    for half, examples, per_class in (("training", train, train_per_class), ("test", test, test_per_class)):
-        chosen = _chosen(examples, per_class, class_ids)
-        rendered.append(_rendered(f"chosen {half}" if per_class else half, chosen, class_ids, px, damage))
-    (train_half, _), (test_half, seen) = rendered
+    train_half, _ = _rendered("training", train, train_per_class, class_ids, px, damage)
+    test_half, seen = _rendered("test", test, test_per_class, class_ids, px, damage)
     scored = _scored(seen, px, damage)
     left_out = [
         f"{half} ships labelled {CLASSES[class_id].name!r}, which is no {level}: {count}"
@@ -125,7 +121,7 @@ def hrsc_dataset(
         kind=HrscDataset,
         level=level,
         left_out=tuple(left_out),
-        available=available,
+        available=(len(train), len(test)),
         **scored,
     )
 
@@ -143,64 +139,60 @@ class _Damage:
         if entry not in self.found:
             self.found.append(entry)
 
+    def spared(self, read: Callable[..., T], *of: object) -> T | None:
+        """Returns what is read; None where that is damaged."""
+        try:
+            return read(*of)
+        except DamagedFile as error:
+            self(error)
+            return None
+
     def first(self, image_ids: Collection[str]) -> str:
         """Finds the first damaged file of these scenes, with its reason; '' where there is none."""
         return next((line for line in self.found if Path(line.partition(": ")[0]).stem in image_ids), "")
 
 
-def _read_scenes(half: Sequence[tuple[Path, str]], damage: _Damage) -> list[tuple[Path, Scene]]:
-    scenes = []
-    for folder, image_id in half:
-        try:
-            scenes.append((folder, read_annotation(folder / "Annotations" / f"{image_id}.xml", damage)))
-        except DamagedFile as error:
-            damage(error)
+def _read_scenes(half: str, paths: Sequence[Path], damage: _Damage) -> list[Scene]:
+    """Reads a split's annotations. Raises KitError where it has no ship because of what could not be read."""
+    scenes = [scene for path in paths if (scene := damage.spared(read_annotation, path, damage)) is not None]
+    first = damage.first({path.stem for path in paths})
+    if first and not any(scene.ships for scene in scenes):
+        bad = len(paths) - len(scenes)
+        what = f"{bad} of {len(paths)} {half} annotations" if bad else f"every object of the {half} annotations"
+        raise KitError(f"{damage.root}: {what} cannot be read, first {first}")
     return scenes
 
 
 def damaged_files(root: Path) -> Sequence[str]:
     """Opens every file of the tree, of scenes that train and test nothing too; the damaged, each with its reason."""
-    tree, damage = open_tree(root), _Damage(root, strict=False)
-    for folder, scene in _read_scenes((*tree.train, *tree.test), damage):
-        for read in (read_image, read_segmentation, read_shortcuts):
-            try:
-                read(folder, scene)
-            except DamagedFile as error:
-                damage(error)
+    damage = _Damage(root, strict=False)
+    for path in itertools.chain(*open_tree(root)):
+        if (scene := damage.spared(read_annotation, path, damage)) is not None:
+            for read in (read_image, read_segmentation, read_shortcuts):
+                damage.spared(read, scene)
     return damage.found
 
 
-def _examples(scenes: Sequence[tuple[Path, Scene]], level: Level) -> tuple[list[_Example], Counter[int]]:
+def _examples(scenes: Sequence[Scene], level: Level) -> tuple[list[_Example], Counter[int]]:
     """Lists what can be labelled at the level, and how many ships of which Class_ID cannot."""
     examples, too_coarse = [], Counter()
-    for folder, scene in scenes:
+    for scene in scenes:
         for ship in scene.ships:
-            label = class_at(ship.class_id, level)
+            label = CLASSES[ship.class_id].at.get(level)
             if label is None:
                 too_coarse[ship.class_id] += 1
             else:
-                examples.append(_Example(folder, scene, ship, label, crop_window(ship.box)))
+                examples.append(_Example(scene, ship, label, crop_window(ship.box)))
     return examples, too_coarse
 
 
-def _refuse_unreadable(
-    half: str, listed: Sequence[tuple[Path, str]], scenes: Sequence[tuple[Path, Scene]], damage: _Damage
-) -> None:
-    """Raises KitError where a split has no ship because of what could not be read."""
-    first = damage.first({image_id for _, image_id in listed})
-    if first and not any(scene.ships for _, scene in scenes):
-        bad = len(listed) - len(scenes)
-        what = f"{bad} of {len(listed)} {half} annotations" if bad else f"every object of the {half} annotations"
-        raise KitError(f"{damage.root}: {what} cannot be read, first {first}")
-
-
-def _no_label(root: Path, scenes: Sequence[tuple[Path, Scene]], level: Level) -> KitError:
+def _no_label(root: Path, scenes: Sequence[Scene], level: Level) -> KitError:
     """Says that no ship is labelled so finely, and at which levels there are classes to tell apart."""
-    found = {ship.class_id for _, scene in scenes for ship in scene.ships}
+    found = {ship.class_id for scene in scenes for ship in scene.ships}
     if not found:
         return KitError(f"{root}: no training image holds a ship, in {len(scenes)} annotations that were read")
-    at = {other: {class_at(class_id, other) for class_id in found} - {None} for other in LEVELS}
-    possible = [other for other, classes in at.items() if len(classes) > 1]
+    tables = [CLASSES[class_id].at for class_id in found]
+    possible = [other for other in LEVELS if len({at[other] for at in tables if other in at}) > 1]
     names = ", ".join(repr(CLASSES[class_id].name) for class_id in sorted(found))
     allowed = ", ".join(possible) or "annotations that tell at least two kinds of ship apart"
     return KitError(
@@ -208,42 +200,33 @@ def _no_label(root: Path, scenes: Sequence[tuple[Path, Scene]], level: Level) ->
     )
 
 
-def _chosen(examples: Sequence[_Example], per_class: int | None, class_ids: Sequence[int]) -> list[_Example]:
-    labels = torch.tensor([class_ids.index(example.label) for example in examples])
-    return [examples[i] for i in first_per_class(labels, per_class).tolist()]
-
-
 def _read_each(
-    read: Callable[[Path, Scene], np.ndarray | None], examples: Sequence[_Example], damage: _Damage
+    read: Callable[[Scene], np.ndarray | None], examples: Sequence[_Example], damage: _Damage
 ) -> Iterator[tuple[_Example, np.ndarray | None]]:
     """Yields each example with what is read of its scene, once a scene; None where that is damaged."""
-    scene, pixels = None, None
-    for example in examples:
-        if example.scene is not scene:
-            scene = example.scene
-            try:
-                pixels = read(example.folder, scene)
-            except DamagedFile as error:
-                damage(error)
-                pixels = None
-        yield example, pixels
+    for scene, of_scene in itertools.groupby(examples, key=lambda example: example.scene):
+        pixels = damage.spared(read, scene)
+        yield from ((example, pixels) for example in of_scene)
 
 
 def _rendered(
-    half: str, examples: Sequence[_Example], class_ids: Sequence[int], px: int, damage: _Damage
+    half: str, examples: Sequence[_Example], per_class: int | None, class_ids: Sequence[int], px: int, damage: _Damage
 ) -> tuple[tuple[Tensor, Tensor], list[_Example]]:
-    """Renders (images uint8 (N, px, px, 3), labels int64 (N,)), and the N examples whose images are not damaged. Raises
-    KitError where a class has none."""
+    """Renders at most so many examples a class: (images uint8 (N, px, px, 3), labels int64 (N,)), and the N examples
+    whose images are not damaged. Raises KitError where a class has none."""
+    labels = torch.tensor([class_ids.index(example.label) for example in examples])
+    chosen = [examples[i] for i in first_per_class(labels, per_class).tolist()]
     pixels, seen = [], []
-    for example, image in _read_each(read_image, examples, damage):
+    for example, image in _read_each(read_image, chosen, damage):
         if image is not None:
             pixels.append(resized_image(cut(image, example.window), px, Image.Resampling.BILINEAR))
             seen.append(example)
     found = {example.label for example in seen}
-    if lost := [example for example in examples if example.label not in found]:
+    if lost := [example for example in chosen if example.label not in found]:
         names = few(sorted({repr(CLASSES[example.label].name) for example in lost}))
         first = damage.first({lost[0].scene.image_id})
-        raise KitError(f"{damage.root}: every {half} image of {names} is damaged, first {first}; allowed: one of each")
+        which = f"chosen {half}" if per_class else half
+        raise KitError(f"{damage.root}: every {which} image of {names} is damaged, first {first}; allowed: one of each")
     labels = torch.tensor([class_ids.index(example.label) for example in seen])
     return (torch.from_numpy(np.stack(pixels)), labels), seen
 

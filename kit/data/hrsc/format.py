@@ -34,12 +34,11 @@ LEVELS = get_args(Level)
 
 
 class ShipClass(NamedTuple):
-    """A row of HRSC2016's class table. `parent` is None for the root; `layer` is 0, 1 or 2."""
+    """A row of HRSC2016's class table: its name, and by level the Class_ID that stands for it there; none where it is
+    too coarse a label for that level."""
 
-    class_id: int
-    parent: int | None
-    layer: int
     name: str
+    at: dict[Level, int]
 
 
 FIRST = 100000000  # a Class_ID is this and the number of its class
@@ -58,24 +57,20 @@ KINDS = {  # by a class's number those of its children, and their names; 21 and 
         26: "Cruise", 30: "Car carrier(======|",
     },
 }  # fmt: skip
-_CHILDREN = (
-    ShipClass(FIRST + number, FIRST + parent, 1 if parent == 1 else 2, name)
-    for parent, children in KINDS.items()
-    for number, name in children.items()
-)
-CLASSES = {row.class_id: row for row in sorted([ShipClass(FIRST + 1, None, 0, "ship"), *_CHILDREN])}  # sysdata.xml's 31
-_PARENTS = {row.parent for row in CLASSES.values()}
 
 
-def class_at(class_id: int, level: Level) -> int | None:
-    """Returns the Class_ID that stands for `class_id` at a level, or None where the label is too coarse for it."""
-    row = CLASSES[class_id]
-    if level == "type":
-        return class_id if class_id not in _PARENTS else None
-    wanted = LEVELS.index(level)
-    while row.layer > wanted:
-        row = CLASSES[row.parent]
-    return row.class_id if row.layer == wanted else None
+def _table() -> dict[int, ShipClass]:
+    table = {FIRST + 1: ShipClass("ship", {"ship": FIRST + 1})}
+    for parent, children in KINDS.items():
+        for number, name in children.items():
+            own: dict[Level, int] = {"category" if parent == 1 else "type": FIRST + number}
+            if number not in KINDS:
+                own["type"] = FIRST + number
+            table[FIRST + number] = ShipClass(name, table[FIRST + parent].at | own)
+    return dict(sorted(table.items()))
+
+
+CLASSES = _table()  # by Class_ID, 31 of them
 
 
 # ---- one annotation ------------------------------------------------------------------------------------------------
@@ -136,8 +131,14 @@ class Ship:
 
 @dataclass(frozen=True)
 class Scene:
-    """One annotation: which image, its (width, height) in pixels, and its ships in the file's order, perhaps none."""
+    """One annotation: which image of which half of the tree, its (width, height) in pixels, and its ships in the file's
+    order, perhaps none.
 
+    The half's folder holds AllImages/<id>.bmp (or .png, .jpg, …) and Annotations/<id>.xml, and perhaps
+    Segmentations/<id>.png (or .bmp) and, in generated trees, Shortcuts/<id>.png.
+    """
+
+    folder: Path
     image_id: str
     size: tuple[int, int]
     ships: tuple[Ship, ...]
@@ -167,8 +168,10 @@ def read_annotation(path: str | Path, damage: Callable[[DamagedFile], None] | No
     image_id = image.text("Img_ID")
     if image_id != path.stem:
         raise image.wrong("Img_ID", image_id, f"{path.stem!r}, the file's own name")
-    width = image.number("Img_SizeWidth", lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up")
-    height = image.number("Img_SizeHeight", lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up")
+    width, height = (
+        int(image.number(name, lambda n: n >= 1 and n == int(n), "a whole number of pixels from 1 up"))
+        for name in ("Img_SizeWidth", "Img_SizeHeight")
+    )
     objects = root.find("HRSC_Objects")
     if objects is None:
         raise DamagedFile(path, "HRSC_Objects: is missing; allowed: one, empty where there is no ship")
@@ -182,7 +185,7 @@ def read_annotation(path: str | Path, damage: Callable[[DamagedFile], None] | No
             if damage is None:
                 raise
             damage(error)
-    return Scene(image_id, (int(width), int(height)), tuple(ships))
+    return Scene(path.parent.parent, image_id, (width, height), tuple(ships))
 
 
 def decoded(content: bytes) -> str:
@@ -228,15 +231,12 @@ class _Fields:
         return number
 
 
-def _ship(fields: _Fields, width: float, height: float) -> Ship:
+def _ship(fields: _Fields, width: int, height: int) -> Ship:
     class_id = fields.text("Class_ID")
     if not (re.fullmatch(r"\d{9}", class_id, re.ASCII) and int(class_id) in CLASSES):
         raise fields.wrong("Class_ID", class_id, f"one of the {len(CLASSES)} ids of HRSC2016, 100000001 to 100000033")
 
-    across, down = (
-        f"a number from 0 to {width:g}, the image's width",
-        f"a number from 0 to {height:g}, the image's height",
-    )
+    across, down = f"a number from 0 to {width}, the image's width", f"a number from 0 to {height}, the image's height"
     xmin, xmax = (fields.number(name, lambda n: 0 <= n <= width, across) for name in ("box_xmin", "box_xmax"))
     ymin, ymax = (fields.number(name, lambda n: 0 <= n <= height, down) for name in ("box_ymin", "box_ymax"))
     if xmax <= xmin:
@@ -261,19 +261,6 @@ def _ship(fields: _Fields, width: float, height: float) -> Ship:
 # ---- a tree --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class HrscTree:
-    """An HRSC2016 tree on disk and its splits, as (folder, Img_ID) pairs.
-
-    Each folder holds AllImages/<id>.bmp (or .png, .jpg, …) and Annotations/<id>.xml, and perhaps Segmentations/<id>.png
-    (or .bmp) and, in generated trees, Shortcuts/<id>.png. Published as FullDataSet with ImageSets/*.txt; also read as
-    Train and Test.
-    """
-
-    train: tuple[tuple[Path, str], ...]
-    test: tuple[tuple[Path, str], ...]
-
-
 def find_hrsc(folder: Path) -> Path | None:
     """Finds the root of the HRSC2016 tree: the folder, or its hrsc2016/, or one folder further down; else None.
 
@@ -288,33 +275,33 @@ def find_hrsc(folder: Path) -> Path | None:
     return None
 
 
-def open_tree(root: Path) -> HrscTree:
-    """Reads a tree's splits: trainval.txt trains and test.txt tests, or train.txt and val.txt where one is missing.
+def open_tree(root: Path) -> tuple[list[Path], list[Path]]:
+    """Lists the annotations to train on and those to test on: trainval.txt trains and test.txt tests, or train.txt and
+    val.txt where one is missing.
 
     A copy without ImageSets is split by its folders Train and Test. Raises KitError where the lists are missing or
     empty, name something that is no Img_ID, or share an image.
     """
-    full = root / "FullDataSet"
-    if full.is_dir():
+    full = root / "FullDataSet" / "Annotations"
+    if full.parent.is_dir():
         lists = {name: root / "ImageSets" / f"{name}.txt" for name in ("train", "val", "trainval", "test")}
         ids = {name: _image_ids(path) for name, path in lists.items() if path.is_file()}
         if "test" in ids:
             both = dict.fromkeys(ids.get("train", []) + ids.get("val", []))  # some copies' train.txt has val's, too
-            train_ids, test_ids = ids.get("trainval") or list(both), ids["test"]
+            chosen = ids.get("trainval") or list(both), ids["test"]
         else:
-            train_ids, test_ids = ids.get("train", []), ids.get("val", [])
-        train, test = ([(full, image_id) for image_id in half] for half in (train_ids, test_ids))
+            chosen = ids.get("train", []), ids.get("val", [])
+        train, test = ([full / f"{image_id}.xml" for image_id in half] for half in chosen)
     else:
-        halves = (root / "Train", root / "Test")
-        train, test = ([(h, path.stem) for path in sorted((h / "Annotations").glob("*.xml"))] for h in halves)
+        train, test = (sorted((root / half / "Annotations").glob("*.xml")) for half in ("Train", "Test"))
     if not train or not test:
         half = "training" if not train else "test"
         raise KitError(
             f"{root} lists no {half} image; allowed: ImageSets/trainval.txt (or train.txt) and test.txt (or val.txt)"
         )
-    if shared := {image_id for _, image_id in train} & {image_id for _, image_id in test}:
+    if shared := {path.stem for path in train} & {path.stem for path in test}:
         raise KitError(f"{root}: image {min(shared)!r} is in the training and in the test split; allowed: one of them")
-    return HrscTree(tuple(train), tuple(test))
+    return train, test
 
 
 def _image_ids(path: Path) -> list[str]:
@@ -329,9 +316,9 @@ def _image_ids(path: Path) -> list[str]:
     return ids
 
 
-def read_image(folder: Path, scene: Scene) -> np.ndarray:
+def read_image(scene: Scene) -> np.ndarray:
     """Reads a scene's pixels, uint8 (H, W, 3). Raises DamagedFile where they are damaged or of another size."""
-    return _read_pixels(_ending(folder / "AllImages", scene.image_id, (".bmp", *EXTENSIONS)), scene.size, "RGB")
+    return _read_pixels(_ending(scene.folder / "AllImages", scene.image_id, (".bmp", *EXTENSIONS)), scene.size, False)
 
 
 def _ending(folder: Path, image_id: str, endings: Sequence[str]) -> Path:
@@ -340,14 +327,14 @@ def _ending(folder: Path, image_id: str, endings: Sequence[str]) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _read_pixels(path: Path, size: tuple[int, int], mode: str | None) -> np.ndarray:
-    """Reads a picture's pixels: as a viewer shows them in RGB, as stored in another mode or None."""
+def _read_pixels(path: Path, size: tuple[int, int], as_stored: bool) -> np.ndarray:
+    """Reads a picture's pixels: as a viewer shows them, in RGB, or as they are stored."""
     try:
         with Image.open(path) as image:
             found = image.size
-            if mode != "RGB" and found == size:  # before any pixel is decoded
-                return np.asarray(image.convert(mode) if mode else image)
-        if mode == "RGB" and sorted(found) == sorted(size):
+            if as_stored and found == size:  # before any pixel is decoded
+                return np.asarray(image)
+        if not as_stored and sorted(found) == sorted(size):
             upright, found, _ = read(path.read_bytes())
             if found == size:
                 return np.asarray(upright)
@@ -361,16 +348,16 @@ def _read_pixels(path: Path, size: tuple[int, int], mode: str | None) -> np.ndar
     )
 
 
-def read_segmentation(folder: Path, scene: Scene) -> np.ndarray | None:
+def read_segmentation(scene: Scene) -> np.ndarray | None:
     """Reads the hulls' pixels, uint8 (H, W) or (H, W, 3), or None where the scene has none."""
-    path = _ending(folder / "Segmentations", scene.image_id, (".png", ".bmp"))
+    path = _ending(scene.folder / "Segmentations", scene.image_id, (".png", ".bmp"))
     if not path.is_file():
         return None
     with_one_value = all(len(ship.seg_color or ()) == 1 for ship in scene.ships)
-    return _read_pixels(path, scene.size, None if with_one_value else "RGB")
+    return _read_pixels(path, scene.size, with_one_value)
 
 
-def read_shortcuts(folder: Path, scene: Scene) -> np.ndarray | None:
+def read_shortcuts(scene: Scene) -> np.ndarray | None:
     """Reads planted marks, uint8 (H, W): at each pixel the number of the mark's ship, or 0. None on real data."""
-    path = folder / "Shortcuts" / f"{scene.image_id}.png"
-    return _read_pixels(path, scene.size, "L") if path.is_file() else None
+    path = scene.folder / "Shortcuts" / f"{scene.image_id}.png"
+    return _read_pixels(path, scene.size, True) if path.is_file() else None

@@ -77,19 +77,6 @@ class Deck:
 Outline = Sequence[tuple[float, float]]  # (u, breadth): the hull's edge from stern to bow, in half beams
 
 
-def hull_cover(
-    u: np.ndarray, v: np.ndarray, port: Outline, starboard: Outline, beam: float, pixel: float
-) -> np.ndarray:
-    """Returns the share of each pixel that a hull covers; u, v and the result have one shape."""
-    inside = 0.5 - np.abs(u)
-    for side, outline in ((np.abs(v), port),) if port is starboard else ((-v, port), (v, starboard)):
-        at, breadth = np.array(outline).T
-        edge = np.interp(u, at, breadth * beam / 2)
-        slope = np.interp(u, (at[1:] + at[:-1]) / 2, np.diff(breadth) / np.diff(at) * beam / 2)
-        inside = np.minimum(inside, (edge - side) / np.sqrt(1 + slope**2))
-    return np.clip(0.5 + inside / pixel, 0, 1).astype(np.float32)
-
-
 # ---- the types -----------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +97,16 @@ class ShipType:
     def breadths(self) -> tuple[float, float]:
         """How far the hull reaches to port and to starboard, in half beams."""
         return max(b for _, b in self.port or self.starboard), max(b for _, b in self.starboard)
+
+    def cover(self, u: np.ndarray, v: np.ndarray, pixel: float) -> np.ndarray:
+        """Returns the share of each pixel that the hull covers; u, v and the result have one shape."""
+        inside = 0.5 - np.abs(u)
+        for side, outline in ((-v, self.port or self.starboard), (v, self.starboard)):
+            at, breadth = np.array(outline).T
+            edge = np.interp(u, at, breadth * self.beam / 2)
+            slope = np.interp(u, (at[1:] + at[:-1]) / 2, np.diff(breadth) / np.diff(at) * self.beam / 2)
+            inside = np.minimum(inside, (edge - side) / np.sqrt(1 + slope**2))
+        return np.clip(0.5 + inside / pixel, 0, 1).astype(np.float32)
 
 
 def _near(rng: np.random.Generator, value: float, spread: float) -> float:

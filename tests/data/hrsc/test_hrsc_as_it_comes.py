@@ -73,7 +73,7 @@ def test_a_scene_that_lies_there_in_another_format_is_named(tree):
     path.rename(path.with_suffix(".heic"))
     scene = read_annotation(folder / "Annotations" / "100000001.xml")
     with pytest.raises(DamagedFile, match=r"100000001.bmp: is missing, though 100000001.heic is there"):
-        read_image(folder, scene)
+        read_image(scene)
 
 
 def test_a_turned_photograph_is_read_upright_as_its_annotation_says(tree):
@@ -84,7 +84,7 @@ def test_a_turned_photograph_is_read_upright_as_its_annotation_says(tree):
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     turned.save(folder / "AllImages" / "100000001.png", exif=exif)
     (folder / "AllImages" / "100000001.bmp").unlink()
-    found = read_image(folder, read_annotation(folder / "Annotations" / "100000001.xml"))
+    found = read_image(read_annotation(folder / "Annotations" / "100000001.xml"))
     assert np.array_equal(found, np.asarray(upright))
 
 

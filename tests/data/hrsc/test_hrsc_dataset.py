@@ -165,7 +165,7 @@ def test_damaged_files_are_skipped_named_and_fatal_when_strict(tree, monkeypatch
     Image.fromarray(picture(3, (20, 20))).save(full / "AllImages" / "100000003.bmp")
     for image_id, words in (("100000001", "no readable BMP"), ("100000003", "size 20×20")):
         with pytest.raises(DamagedFile, match=words) as caught:
-            read_image(full, read_annotation(full / "Annotations" / f"{image_id}.xml"))
+            read_image(read_annotation(full / "Annotations" / f"{image_id}.xml"))
         assert caught.value.path == full / "AllImages" / f"{image_id}.bmp"
     with pytest.raises(DamagedFile, match="well-formed") as caught:
         read_annotation(xml)

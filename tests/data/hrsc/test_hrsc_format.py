@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 from hrsc_trees import BURKE, SUBMARINE, annotation, ends, scene_xml, ship_xml
 
-from kit.data.hrsc.format import CLASSES, Box, DamagedFile, OrientedBox, class_at, read_annotation
+from kit.data.hrsc.format import CLASSES, LEVELS, Box, DamagedFile, OrientedBox, read_annotation
 from kit.errors import KitError
 
 
 def test_the_table_has_31_classes_in_three_layers():
-    layers = [sum(row.layer == layer for row in CLASSES.values()) for layer in (0, 1, 2)]
-    assert layers == [1, 4, 26] and not {100000021, 100000023} & CLASSES.keys()
-    assert all(CLASSES[row.parent].layer == row.layer - 1 for row in CLASSES.values() if row.parent)
+    reached = [max(LEVELS.index(level) for level in row.at) for row in CLASSES.values()]
+    assert [reached.count(level) for level in (0, 1, 2)] == [1, 3, 27]  # the submarine is its own type
+    assert not {100000021, 100000023} & CLASSES.keys() and list(CLASSES) == sorted(CLASSES)
+    assert all(row.at["ship"] == 100000001 for row in CLASSES.values())
 
 
 def test_levels():
-    assert [class_at(BURKE, level) for level in ("ship", "category", "type")] == [100000001, 100000003, BURKE]
-    assert [class_at(SUBMARINE, level) for level in ("ship", "category", "type")] == [100000001, SUBMARINE, SUBMARINE]
-    assert class_at(100000003, "type") is None and class_at(100000001, "category") is None
+    assert CLASSES[BURKE].at == {"ship": 100000001, "category": 100000003, "type": BURKE}
+    assert CLASSES[SUBMARINE].at == {"ship": 100000001, "category": SUBMARINE, "type": SUBMARINE}
+    assert CLASSES[100000003].at == {"ship": 100000001, "category": 100000003}
+    assert CLASSES[100000001].at == {"ship": 100000001}
 
 
 def test_an_annotation_is_read_whatever_its_white_space_and_newlines(tmp_path):

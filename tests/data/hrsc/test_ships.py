@@ -14,9 +14,8 @@ from kit.data import load
 from kit.data.hrsc import generated
 from kit.data.hrsc.crops import crop_window
 from kit.data.hrsc.dataset import hrsc_dataset
-from kit.data.hrsc.format import class_at, open_tree, read_annotation, read_image, read_segmentation, read_shortcuts
-from kit.data.hrsc.generated import TreePlan, stand_in, write_tree
-from kit.data.hrsc.scene import FLOATS, generate_scene
+from kit.data.hrsc.format import CLASSES, open_tree, read_annotation, read_image, read_segmentation, read_shortcuts
+from kit.data.hrsc.generated import FLOATS, TreePlan, generate_scene, stand_in, write_tree
 from kit.data.hrsc.ships import TYPES
 from kit.errors import KitError
 
@@ -51,16 +50,16 @@ def test_the_same_plan_gives_the_same_bytes(tree, tmp_path):
     for name, plan in (("a", few), ("b", few), ("c", TreePlan(train_scenes=2, test_scenes=1, seed=1))):
         write_tree(tmp_path / name, plan)
     a, b, c = (contents(tmp_path / name) for name in "abc")
-    assert a == b and len(a) == 3 * 4 + 4 + 1
+    assert a == b and len(a) == 3 * 4 + 4
     assert all(a[name] != c[name] for name in a if "AllImages" in name)
 
 
 def test_the_tree_is_sound_and_one_scene_is_empty(tree, scenes):
-    splits = open_tree(tree)
-    for place, image_id in (*splits.train, *splits.test):
-        scene = read_annotation(place / "Annotations" / f"{image_id}.xml")
+    train, test = open_tree(tree)
+    for path in (*train, *test):
+        scene = read_annotation(path)
         for read in (read_image, read_segmentation, read_shortcuts):
-            assert read(place, scene) is not None
+            assert read(scene) is not None
     assert sum(not scene.ships for scene, _, _ in scenes) == 1
     numbers = [len(scene.ships) for scene, _, _ in scenes if scene.ships]
     assert 4 <= np.mean(numbers) <= 8
@@ -121,8 +120,8 @@ def test_float_colours_in_the_pictures_follow_the_type_in_training_alone(tree, s
 
 def test_all_four_categories_and_thirteen_types():
     assert len({kind.class_id for kind in TYPES}) == 13 == len(set(FLOATS))
-    assert {class_at(kind.class_id, "category") for kind in TYPES} == {100000002, 100000003, 100000004, 100000027}
-    assert all(class_at(kind.class_id, "type") for kind in TYPES)
+    assert {CLASSES[kind.class_id].at["category"] for kind in TYPES} == {100000002, 100000003, 100000004, 100000027}
+    assert all("type" in CLASSES[kind.class_id].at for kind in TYPES)
 
 
 def test_the_loader_reads_the_stand_in_from_the_cache(tmp_path, monkeypatch):
