@@ -252,6 +252,11 @@ def test_what_a_notebook_follows_from_makes_it_stale(books, out):
     stamp = (out / "00_first.png").stat().st_mtime_ns
     assert draw(["00"], request(), out, force=True) == []
     assert (out / "00_first.png").stat().st_mtime_ns > stamp
+    notebook(books, "00_first", parameters="jobs = None")  # of which no picture follows
+    assert draw(["00"], request(), out) == []
+    stamp = (out / "00_first.png").stat().st_mtime_ns
+    assert draw(["00"], request().model_copy(update={"jobs": 3}), out) == []
+    assert (out / "00_first.png").stat().st_mtime_ns == stamp
 
 
 def test_the_same_run_with_another_result_makes_it_stale(books, out, monkeypatch, tmp_path):
