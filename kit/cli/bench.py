@@ -62,7 +62,7 @@ def bench(
     pace = known.with_rates(benching.measured_rates(speeds))
     jobs = jobs or default_jobs()
     prediction = benching.Prediction.of(plan, pace, benching.runs_at_once(jobs), seeds)
-    source = f"the measurements above and {len(known.makes)} makes of run in the cache" if known.makes else "the above"
+    source = "the measurements above and the runs in the cache" if known.rates else "the above"
     side_by_side = f"{jobs} runs side by side on {prediction.at_once} cores"
     print(f"\nminutes at preset {preset}, {side_by_side}, expected from {source}")
     print(prediction.table.round(1).to_string(index=False))
