@@ -23,12 +23,11 @@ def export(
 ) -> None:
     """Write a student as files that need no kit. Weights, program, classes, model card, predict.py."""
     from kit.deploy.export import DEFAULT, export
-    from kit.runs.store import stored
 
     done = export(run, to, formats or DEFAULT, data)
     print(f"{done.title}: {', '.join(sorted(path.name for path in done.folder.iterdir()))} in {to}")
     apart = ", ".join(f"{name} to {value:.0e}" for name, value in done.differences.items())
     print(f"the run's logits on {done.checked_on}: {apart}")
     if as_json:
-        run = stored(run).folder.name
-        print_json({"run": run, "folder": done.folder, "differences": done.differences, "checked_on": done.checked_on})
+        about = {"run": done.run, "folder": done.folder}
+        print_json(about | {"differences": done.differences, "checked_on": done.checked_on})

@@ -22,7 +22,6 @@ def predict(
     from kit.data.picture import EXTENSIONS
     from kit.deploy.predictions import predict
     from kit.files import ready_file, write_atomically, writing_to
-    from kit.runs.store import stored
 
     if csv is not None and csv.name.lower().endswith(EXTENSIONS):
         raise KitError(f"--csv {str(csv)!r} is named like a picture; allowed: another ending, such as .csv")
@@ -49,7 +48,7 @@ def predict(
         known = found.accuracy
         print_json(
             {
-                "run": stored(run).folder.name,
+                "run": found.run,
                 "title": found.title,
                 "images": found.table,
                 "accuracy": known and {"top1": known.top1, "interval": known.interval, "images": known.images},

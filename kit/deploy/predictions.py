@@ -32,6 +32,7 @@ class Predictions:
     one image was in training, where it was not a whole picture.
     """
 
+    run: str  # its hash
     title: str
     table: pd.DataFrame
     damaged: tuple[str, ...]
@@ -60,7 +61,7 @@ def predict(run_hash: str, images: Path | str) -> Predictions:
         table["true"] = [None if label == UNKNOWN else classifier.classes[label] for label in labels]
         known = table.dropna(subset="true")
         accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
-    return Predictions(run.title, table, tuple(damaged), passed, accuracy, classifier.framing)
+    return Predictions(run.hash, run.title, table, tuple(damaged), passed, accuracy, classifier.framing)
 
 
 @reading()

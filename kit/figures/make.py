@@ -2,8 +2,8 @@
 
 The chosen notebooks and the runs they show are tasks of one schedule with one progress bar: a notebook begins when its
 runs are there and a slot is free, whatever else is still being trained or drawn. Each draws into a folder of its own,
-and only when it has succeeded do its pictures replace the old ones: all of them, or, if that is interrupted, the rest
-of them when figures are next made.
+and only when it has succeeded do its pictures replace the old ones; if that is interrupted, it is drawn anew when
+figures are next made.
 """
 
 from __future__ import annotations
@@ -56,7 +56,6 @@ def make(
             raise not_one_of("notebook parameter", parameter, sorted(set.union(*accepted.values())))
     with _alone_in(out):
         manifest = Manifest(out)
-        manifest.take_all()
         books = [
             Book(
                 path,

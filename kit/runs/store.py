@@ -23,7 +23,7 @@ from kit.errors import KitError, few
 from kit.files import CHECKSUMS, cache_folder, changed_at, complaint, locked, sealed, sha256, write, writing_to
 from kit.networks.flops import flops_per_image
 from kit.networks.named import Network, described
-from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of, versions
+from kit.runs.spec import DataSpec, HeldOutSpec, Run, hash_of, versions
 from kit.trainer import Training
 from kit.training.history import Diverged
 
@@ -162,7 +162,7 @@ class Stored:
                 f"--data {str(folder)!r} has no use: run {self.hash} was trained on {fields['name']}, which the kit "
                 f"has; allowed: without it"
             )
-        kind = HeldOutSpec if "held_out" in fields else LevelSpec if "level" in fields else DataSpec
+        kind = HeldOutSpec if "held_out" in fields else DataSpec
         return kind(**fields, folder=str(folder) if folder else None)
 
     def student(self) -> nn.Module:
