@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext, suppress
 
 from kit import parallel
-from kit.errors import KitError
-from kit.files import cache_folder, locked
 from kit.parallel.ranks import Ranks
 from kit.runs.spec import Run, with_teachers
-from kit.runs.store import Failure, Result, clear_damage, folder_of, lookup
-from kit.runs.training import train_missing
+from kit.runs.store import Failure, Result, folder_of
+from kit.runs.training import outcome_of
 from kit.runtime.bars import Bar
 from kit.trainer import check_shareable
-from kit.training.history import Diverged
 
 
 def without_a_teacher(teachers: Iterable[Run], results: Mapping[Run, Result | Failure]) -> str | None:
@@ -58,28 +54,10 @@ def train_together(runs: list[Run], show_progress: bool) -> Mapping[Run, Result 
         if reason is not None:
             outcome: Result | Failure = Failure(run, reason)
         else:
-            with ranks.together():
-                outcome = _train_shared(run, ranks, show_progress)
+            is_shown = show_progress and ranks.is_first and not folder_of(run.hash).exists()
+            with ranks.together(), Bar(total=1, desc=f"training {run.title}", disable=not is_shown) as bar:
+                outcome = outcome_of(run, bar.update, ranks)
         if ranks.is_first:
             tell(outcome)
         done[run] = outcome
     return {run: done[run] for run in runs}
-
-
-def _train_shared(run: Run, ranks: Ranks, show_progress: bool) -> Result | Failure:
-    if ranks.is_first:
-        clear_damage(run)
-    with locked(folder_of(run.hash)) if ranks.is_first else nullcontext():
-        if ranks.broadcast(ranks.is_first and lookup(run) is None):
-            quiet = not (show_progress and ranks.is_first)
-            bar = Bar(total=100, desc=f"training {run.title}", disable=quiet)
-            with suppress(Diverged), bar:  # that is written down
-                train_missing(run, lambda share: bar.update(100 * share), ranks)
-        ranks.wait()  # for the first to have written
-    outcome = lookup(run)
-    if outcome is None:
-        raise KitError(
-            f"run {run.hash} is not in {cache_folder()}, though the first process has stored it; allowed: a cache, by "
-            f"KIT_CACHE, in a folder that all processes see"
-        )
-    return outcome

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 
@@ -18,10 +17,9 @@ from kit.grid.shared import SharedLogits, read_from, share_read, shared_logits
 from kit.grid.together import tell, train_together, without_a_teacher
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, lookup
-from kit.runs.training import compute_logits, teacher_logits, train
+from kit.runs.training import compute_logits, outcome_of, teacher_logits
 from kit.runtime.bars import Bar
 from kit.runtime.progress import Progress
-from kit.training.history import Diverged
 
 
 def train_all(
@@ -160,8 +158,7 @@ class Grid:
 
 def train_in_worker(run: Run, tick: Progress) -> None:
     """Trains a run; when this returns, its outcome is in the cache. Raises what kept it from that."""
-    with suppress(Diverged):  # that is written down
-        train(run, tick)
+    outcome_of(run, tick)
 
 
 def compute_in_worker(shared: SharedLogits, tick: Progress) -> None:
