@@ -81,7 +81,7 @@ class DaskCluster:
         end_if_unguarded()
         self._shares: dict[str, bool | None] = {}  # by worker: whether its cache is the client's; None: other versions
         self._there: list[str] = []  # the workers of these versions that are there
-        self._looked, self._look_lock, self._waits = -LOOK_S, threading.Lock(), False
+        self._looked, self._waits = -LOOK_S, False
         self._running: set[distributed.Future] = set()  # Dask takes back what nobody holds
         self._sent: dict[str, distributed.Future] = {}  # teachers, by hash
         self._here: LocalProcesses | None = None
@@ -223,25 +223,24 @@ class DaskCluster:
     def _look(self) -> list[str]:
         """Lists the workers of these versions that are there now. Raises KitError where there are, and were, only
         others."""
-        with self._look_lock:
-            if time.monotonic() - self._looked >= LOOK_S:
-                try:
-                    threads = self._client.nthreads()  # by worker
-                    new = [worker for worker in threads if worker not in self._shares]
-                    answers = self._client.run(_asked, self._token, workers=new, on_error="return") if new else {}
-                except Exception:
-                    raise self._lost() from None
-                for worker, answer in answers.items():
-                    if not isinstance(answer, OSError):  # it has gone again
-                        self._shares[worker] = self._judged(worker, answer, threads[worker])
-                if threads and all(self._shares.get(worker, False) is None for worker in {*threads, *self._shares}):
-                    raise KitError(f"none of the {len(threads)} workers of {self._where} has the versions of this kit")
-                self._there = [worker for worker in threads if self._shares.get(worker) is not None]
-                self._looked = time.monotonic()
-            if not self._there and not self._waits and self._made is None:
-                print(f"no worker is connected to {self._where}; waiting for one", file=sys.stderr)
-            self._waits = not self._there
-            return self._there
+        if time.monotonic() - self._looked >= LOOK_S:
+            try:
+                threads = self._client.nthreads()  # by worker
+                new = [worker for worker in threads if worker not in self._shares]
+                answers = self._client.run(_asked, self._token, workers=new, on_error="return") if new else {}
+            except Exception:
+                raise self._lost() from None
+            for worker, answer in answers.items():
+                if not isinstance(answer, OSError):  # it has gone again
+                    self._shares[worker] = self._judged(worker, answer, threads[worker])
+            if threads and all(self._shares.get(worker, False) is None for worker in {*threads, *self._shares}):
+                raise KitError(f"none of the {len(threads)} workers of {self._where} has the versions of this kit")
+            self._there = [worker for worker in threads if self._shares.get(worker) is not None]
+            self._looked = time.monotonic()
+        if not self._there and not self._waits and self._made is None:
+            print(f"no worker is connected to {self._where}; waiting for one", file=sys.stderr)
+        self._waits = not self._there
+        return self._there
 
     def _judged(self, worker: str, answer: tuple[dict, bool] | Exception, threads: int) -> bool | None:
         """Says whether a worker has this cache, and None of one that has other versions, with a warning; warns of

@@ -16,7 +16,8 @@ from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import run_tasks
 from kit.grid.shared import SharedLogits, read_from, share_read, shared_logits
 from kit.parallel.ranks import Ranks
-from kit.runs.spec import Run, with_teachers
+from kit.runs.checkpoint import difference
+from kit.runs.spec import Run, versions, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, folder_of, lookup
 from kit.runs.training import compute_logits, outcome_of, teacher_logits
 from kit.runtime.bars import Bar
@@ -75,6 +76,7 @@ class Grid:
             if outcome is not None:
                 self.results[run] = outcome
                 tell(outcome)
+        tell_versions(self.results.values())
         self.missing = [run for run in everything if run not in self.results]
         shared = shared_logits(self.missing)
         self.tasks = [self._training(run, shared) for run in self.missing] + [self._computing(each) for each in shared]
@@ -177,6 +179,17 @@ def tell(outcome: Result | Failure) -> None:
                 f"the order of its classes, its normalisation or its images' size may be others than this role's",
                 file=sys.stderr,
             )
+
+
+def tell_versions(outcomes: Iterable[Result | Failure]) -> None:
+    """Says of how many results other packages or instructions made them: trained here they might be others."""
+    found = [outcome.versions for outcome in outcomes if isinstance(outcome, Result)]
+    if others := [theirs for theirs in found if theirs != versions()]:
+        print(
+            f"note: {len(others)} of the {len(found)} runs that are in the cache already were trained under other "
+            f"versions, the first under {difference(others[0], versions())}",
+            file=sys.stderr,
+        )
 
 
 # ---- one run after another, each by all of torchrun's processes ---------------------------------------------------

@@ -59,6 +59,11 @@ class Result:
         """The sha256 of its student's weights, which are the same however long they took."""
         return json.loads((self.folder / CHECKSUMS).read_text())["student.safetensors"]
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """What it was trained by, as `kit.runs.spec.versions` lists it; an older kit has noted less."""
+        return json.loads((self.folder / "run.json").read_text(encoding="utf-8")).get("versions", {})
+
     @cached_property
     def steps(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "steps.csv")
