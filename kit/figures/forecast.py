@@ -24,7 +24,7 @@ from kit.figures.needs import APART, FORESEEN
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, Pace, drawing_seconds, expected_drawing, kinds_of
 from kit.grid.engines import Engine, default_jobs
-from kit.grid.shared import read_from, shared_logits
+from kit.grid.training import read_from, shared_logits
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded

@@ -39,7 +39,7 @@ from distributed.versions import VersionMismatchWarning
 from kit.errors import KitError, said
 from kit.files import cache_folder, writing_to
 from kit.grid.engines import LocalProcesses, Task, attempted, default_jobs, end_if_unguarded
-from kit.grid.shared import SharedLogits
+from kit.grid.training import SharedLogits
 from kit.runs.checkpoint import difference
 from kit.runs.spec import NUMERICS, Run, versions
 from kit.runs.store import FORMAT, folder_of
