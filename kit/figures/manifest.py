@@ -98,7 +98,7 @@ class Manifest:
         return bool(about and (self.out / name).is_file() and sha256(self.out / name) == about["sha256"])
 
     def take(self, notebook: str, entry: Mapping[str, Any], drawn: Path) -> None:
-        """Moves what a notebook has drawn to its place and enters it. Where that is interrupted the artefacts are not
+        """Moves a folder of what a notebook has drawn to its place and enters it. Where that is interrupted the artefacts are not
         as they are listed, so the notebook is drawn anew.
 
         What it drew before and draws no more is removed, unless somebody has altered it.
@@ -112,6 +112,7 @@ class Manifest:
             for file in files:
                 flush(file)
                 os.replace(file, self.out / file.name)
+            drawn.rmdir()
             self.content = {
                 "notebooks": {**self.content["notebooks"], notebook: entry},
                 "artefacts": {**others, **artefacts},

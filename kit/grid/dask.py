@@ -172,6 +172,7 @@ class DaskCluster:
             done.set_exception(error)
 
     def _outcome(self, task: Task, future: distributed.Future) -> str | None:
+        """Says why a task was not done; None where it was, and its run is in the cache. Raises Lost."""
         if future.status not in ("finished", "error"):
             raise self._lost()
         match future.exception():
@@ -295,7 +296,7 @@ def _asked(token: str) -> tuple[dict[str, str], bool]:
 
 
 def _work(
-    key: str, pickled: tuple[Any, ...], token: str, versions: Mapping[str, str], teachers: Mapping[str, Parcel]
+    key: str, pickled: tuple[Any, ...], token: str, theirs: Mapping[str, str], teachers: Mapping[str, Parcel]
 ) -> Parcel | None:
     """Does a client's task and returns the run's folder. Raises KitError where it cannot be done.
 
@@ -306,8 +307,8 @@ def _work(
     while not _alone.acquire(timeout=LOOK_S):
         progress(0.0)
     try:
-        if versions != identity():
-            raise KitError(f"a worker has other versions: {difference(identity(), versions)}")
+        if theirs != identity():
+            raise KitError(f"a worker has other versions: {difference(identity(), theirs)}")
         task: Task = pickle_loads(*pickled)
         if not isinstance(task.about, Run) and not (cache_folder() / token).exists():
             return None  # nobody else would find these logits: each run asks its teachers itself
