@@ -98,8 +98,8 @@ class Manifest:
         return bool(about and (self.out / name).is_file() and sha256(self.out / name) == about["sha256"])
 
     def take(self, notebook: str, entry: Mapping[str, Any], drawn: Path) -> None:
-        """Moves a folder of what a notebook has drawn to its place and enters it. Where that is interrupted the artefacts are not
-        as they are listed, so the notebook is drawn anew.
+        """Moves a folder of what a notebook has drawn to its place and enters it. Where that is interrupted the
+        artefacts are not as they are listed, so the notebook is drawn anew.
 
         What it drew before and draws no more is removed, unless somebody has altered it.
         """
