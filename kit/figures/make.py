@@ -86,10 +86,10 @@ def make(
                 grid.results |= further
                 later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
             schedule.work_off(later)
-            if picture := draw_claims(manifest, out / f"{DRAFT}claims"):
-                Bar.write(f"all claims at a glance: {picture}")
-            if schedule.current:
-                Bar.write(f"{', '.join(schedule.current)}: up to date (--force draws again)")
+        if picture := draw_claims(manifest, out / f"{DRAFT}claims"):
+            print(f"all claims at a glance: {picture}")
+        if schedule.current:
+            print(f"{', '.join(schedule.current)}: up to date (--force draws again)")
     return [line for book in books if (line := schedule.failure(book.name)) is not None]
 
 

@@ -222,7 +222,9 @@ def test_drawing_skipping_and_drawing_again(books, out, monkeypatch, capsys):
         patch.setattr(papermill, "execute_notebook", lambda *_, **__: pytest.fail("drawn again"))
         capsys.readouterr()
         assert draw([], request(word="red"), out) == []
-        assert capsys.readouterr().out == "00_first, 01_second: up to date (--force draws again)\n"
+        said = capsys.readouterr()
+        assert said.out == "00_first, 01_second: up to date (--force draws again)\n"
+        assert said.err == ""  # no bar where nothing is to be done
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
     (out / "00_first.png").write_bytes(b"scribbled on")
