@@ -6,14 +6,13 @@ Of each: `text_hz` and `curves_hz`, changes of the status line and drawings of t
 `points` batches, and `early_hz`, drawings at its beginning. `slider_p95_ms`: from a key press on the K slider to the
 changed distributions, 95th percentile; `curves_p95_ms` likewise to the curves that show it. `slowdown`: by how much
 longer a batch takes while the page is drawn than while it is not, 0.1 being 10 %, with its 95 % interval, over turns of
-a second (see benchmarks/turns.py). `default_run`: how often the curves are drawn from Start to the end of notebook 08's
-own run.
+a second of one training: two processes differ, and a machine is now quicker and now slower, by more than a page costs.
+`default_run`: how often the curves are drawn from Start to the end of notebook 08's own run.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -24,22 +23,26 @@ from typing import Annotated, Any
 
 import nbformat
 import numpy as np
+import pandas as pd
 import typer
 from playwright.sync_api import Locator, Page
+from scipy.stats import mstats
 
 from benchmarks import pages
 from benchmarks.report import Ended, command
-from benchmarks.turns import slowdown
 from kit.cli.output import print_json
 from kit.errors import one_of
-from kit.live import Settings
-from kit.runs.spec import with_teachers
-from kit.runs.training import train
+from kit.grid import train_all
+from kit.live import Settings, lane
+from kit.live.cockpit import Cockpit
 
 PRESET, EPOCHS = "quick", 2000  # the networks of preset quick, for longer than the benchmark takes
 NOTEBOOK, LONG, TURNS = "08_playground.ipynb", "long.ipynb", "turns.ipynb"
 SETTLING = 0.8  # seconds after which a training that goes on is at its pace
 TURN = 1.2  # seconds
+LATE = 0.2  # seconds of a turn in which the former one's messages are still drawn
+TRIMMED = (0.1, 0.1)  # shares of the turns left out at either end: another process came between
+K = "K, threshold"
 SMALL = {"student": "cnn", "teacher": "cnn", "small_teacher": "cnn"}  # reach many batches soon
 
 # Notes, on the page's own clock, each drawing of the curves (0), each change of the distributions (1) and of the status
@@ -60,6 +63,7 @@ WATCH = """() => {
   const status = document.querySelector('div[role=status]');
   watch(2, status, () => status.textContent, inside);
 }"""
+FORGET = "() => { window.kitSeen.length = 0; return performance.now() }"
 
 
 def settings(**changes: object) -> Settings:
@@ -67,33 +71,21 @@ def settings(**changes: object) -> Settings:
     return Settings(**{"preset": PRESET, "role": "cifar-10", "epochs": EPOCHS} | networks | changes)
 
 
-def latencies(page: Page, k: int, presses: int) -> tuple[list[float], list[float]]:
-    """Milliseconds from each key press to the distributions and to the curves that show it.
-
-    K starts at k and goes down by one a press; t is above, so that each press changes it.
-    """
-    k_slider(page).focus()
-    bars, curves = [], []
-    for asked in range(k - 1, k - 1 - presses, -1):
-        begin = page.evaluate("() => { window.kitSeen.length = 0; return performance.now() }")
-        page.keyboard.press("ArrowLeft")
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            page.wait_for_timeout(100)
-            seen = page.evaluate("() => window.kitSeen")
-            said = first(seen, 2, lambda words, k=asked: f"last k = {k} " in words)
-            drawn = [
-                first(seen, 1, lambda words, k=asked: float(words.split("t = ")[1].split()[0]) <= k + 0.005),
-                said and first(seen, 0, lambda _: True, after=said),
-            ]
-            if None not in drawn:
-                break
-        else:
-            raise Ended(f"K = {asked} was not shown within 20 s: {status(page)}; {seen}")
-        bars.append(drawn[0] - begin)
-        curves.append(drawn[1] - begin)
-        page.wait_for_timeout(400)
-    return bars, curves
+def latencies(page: Page, k: int) -> tuple[float, float]:
+    """Milliseconds from a key press that brings K to k, below t, to the distributions and to the curves showing it."""
+    begin = page.evaluate(FORGET)
+    page.keyboard.press("ArrowLeft")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+        seen = page.evaluate("() => window.kitSeen")
+        bars = first(seen, 1, lambda words: float(words.split("t = ")[1].split()[0]) <= k + 0.005)
+        said = first(seen, 2, lambda words: f"last k = {k} " in words)
+        curves = said and first(seen, 0, lambda _: True, after=said)
+        if bars is not None and curves is not None:
+            page.wait_for_timeout(400)
+            return bars - begin, curves - begin
+    raise Ended(f"K = {k} was not shown within 20 s: {status(page)}; {seen}")
 
 
 def first(seen: list, kind: int, is_it: Callable[[str], bool], after: float = 0) -> float | None:
@@ -103,7 +95,7 @@ def first(seen: list, kind: int, is_it: Callable[[str], bool], after: float = 0)
 
 def rates(page: Page, seconds: float) -> tuple[float, float]:
     """Changes of the status line and drawings of the curves a second."""
-    begin = page.evaluate("() => { window.kitSeen.length = 0; return performance.now() }")
+    begin = page.evaluate(FORGET)
     page.wait_for_timeout(1000 * seconds)
     end, seen = page.evaluate("() => [performance.now(), window.kitSeen]")
     return tuple(1000 * sum(what == kind for what, *_ in seen) / (end - begin) for kind in (2, 0))
@@ -118,8 +110,8 @@ def status(page: Page) -> str:
     return page.locator('div[role="status"]').first.inner_text()
 
 
-def k_slider(page: Page) -> Locator:
-    return page.locator(".widget-slider").filter(has_text="K, threshold").locator(".noUi-handle").first
+def slider(page: Page, name: str) -> Locator:
+    return page.locator(".widget-slider").filter(has_text=name).locator(".noUi-handle")
 
 
 def press(page: Page, name: str) -> None:
@@ -147,8 +139,7 @@ def own_notebooks(folder: Path, notes: Path) -> None:
     begin = f"cockpit({PRESET!r}, epochs={10 * EPOCHS}"
     calls = {
         LONG: f"{begin}, **{SMALL})",
-        TURNS: "from pathlib import Path\nfrom benchmarks.turns import by_turns\n"
-        f"by_turns({begin}), Path({str(notes)!r}), {TURN})",
+        TURNS: f"from benchmarks.cockpit import by_turns\nby_turns({begin}), {str(notes)!r})",
     }
     book = nbformat.read(folder / NOTEBOOK, as_version=4)
     for name, call in calls.items():
@@ -177,30 +168,70 @@ def cost_of_drawing(page: Page, notes: Path, turns: int) -> dict[str, object]:
 
 
 def latencies_of(page: Page, presses: int) -> dict[str, float]:
-    """What a slider's mover waits while it trains."""
-    late, drawn = [], []
-    while len(late) < presses:
-        k_slider(page).press("End")
+    """What a slider's mover waits while it trains. K goes down by one a press, 25 times a run."""
+    waited: list[tuple[float, float]] = []
+    while len(waited) < presses:
+        slider(page, K).press("End")
         press(page, "Start")
         page.wait_for_timeout(1000 * SETTLING)
-        some = latencies(page, 40, min(25, presses - len(late)))
-        late += some[0]
-        drawn += some[1]
+        slider(page, K).focus()
+        waited += [latencies(page, 39 - i) for i in range(min(25, presses - len(waited)))]
         press(page, "Reset")
         says(page, "ready")
-    return {
-        "slider_p95_ms": round(float(np.percentile(late, 95)), 1),
-        "slider_median_ms": round(statistics.median(late), 1),
-        "curves_p95_ms": round(float(np.percentile(drawn, 95)), 1),
-    }
+    late, drawn = zip(*waited, strict=True)
+    found = {"slider_p95_ms": (late, 95), "slider_median_ms": (late, 50), "curves_p95_ms": (drawn, 95)}
+    return {name: round(float(np.percentile(ms, share)), 1) for name, (ms, share) in found.items()}
 
 
 def drawings_of_a_run(page: Page) -> int:
     """From Start to its end, untouched."""
-    page.evaluate("() => { window.kitSeen.length = 0 }")
+    page.evaluate(FORGET)
     press(page, "Start")
     says(page, "finished")
     return page.evaluate("() => window.kitSeen.filter(([kind]) => kind === 0).length")
+
+
+# ---- in the notebook's kernel -------------------------------------------------------------------------------------
+
+
+def by_turns(cockpit: Cockpit, notes: str) -> Cockpit:
+    """Has a cockpit, which it returns, draw in every second TURN, from the first batch on. After about a tenth of a
+    second each, it notes the time, how many batches are trained, and the turn."""
+    lane.ATTENDING /= 2  # of all seconds: only half of them are drawn
+    session, hear = cockpit.lanes[0].session, cockpit.lanes[0].session._hear
+    file = open(notes, "w", buffering=1)  # noqa: SIM115  until the kernel ends
+
+    def turn() -> int:
+        return int(time.perf_counter() / TURN)
+
+    def in_its_turn(draw: Callable[[], None]) -> Callable[[], object]:
+        return lambda: (turn() % 2 == 0 or session.state.phase != "running") and draw()
+
+    def hear_and_note() -> None:
+        if session.state.phase == "running":
+            file.write(f"{time.perf_counter()},{session.state.step},{turn()}\n")
+        hear()
+
+    session._hear = hear_and_note
+    cockpit._draw_curves, cockpit._draw_networks = map(in_its_turn, (cockpit._draw_curves, cockpit._draw_networks))
+    return cockpit
+
+
+def slowdown(notes: Path) -> tuple[float, tuple[float, float], int]:
+    """By how much longer a batch takes in a turn with drawing than in the turns about it: the mean without the TRIMMED,
+    its 95 % interval, and the number of turns. Of each turn counts what comes after it is LATE."""
+    noted = pd.read_csv(notes, names=["at", "step", "turn"])
+    noted = noted[noted["turn"].between(noted["turn"].min(), noted["turn"].max(), inclusive="neither")]
+    settled = noted[noted["at"] >= noted.groupby("turn")["at"].transform("first") + LATE].groupby("turn")
+    took = settled.last() - settled.first()
+    batch = took["at"] / took["step"]  # seconds, by turn
+    batch = batch.reindex(range(batch.index[0], batch.index[-1] + 1))
+    ratios = (2 * batch / (batch.shift() + batch.shift(-1)))[batch.index % 2 == 0].dropna()
+    low, high = mstats.trimmed_mean_ci(ratios, limits=TRIMMED)
+    return float(mstats.trimmed_mean(ratios, limits=TRIMMED)) - 1, (float(low) - 1, float(high) - 1), len(ratios)
+
+
+# ---- the command line ---------------------------------------------------------------------------------------------
 
 
 def main(
@@ -216,9 +247,8 @@ def main(
     executable = pages.chromium()
     if executable is None:
         raise Ended(f"no browser found (looked for {', '.join(pages.NAMES)})")
-    for described in (settings(), settings(**SMALL)):
-        for run in with_teachers([described.run()])[:-1]:
-            train(run)
+    students = [settings().run(), settings(**SMALL).run()]
+    train_all([teacher for student in students for teacher in student.teachers.values()])
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as scratch, pages.browser(executable) as browser:
         notes = Path(scratch) / "turns.csv"
@@ -229,12 +259,11 @@ def main(
             folder = Path(tempfile.mkdtemp(dir=scratch)) / "notebooks"
             pages.copy_notebook(NOTEBOOK, folder, preset=PRESET, **parameters)
             own_notebooks(folder, notes)
-            with pages.jupyter(app, folder, folder.parent / "log", PYTHONPATH=str(pages.ROOT)) as address:
-                page = browser.new_page(viewport={"width": 1280, "height": 800})
+            served = pages.jupyter(app, folder, folder.parent / "log", PYTHONPATH=str(pages.ROOT))
+            with served as address, browser.new_page(viewport={"width": 1280, "height": 800}) as page:
                 page.set_default_timeout(pages.PATIENCE)
                 opened(page, app, address, notebook)
                 yield page
-                page.close()
 
         for app in asked:
             with cockpit(app, LONG) as page:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,38 +27,36 @@ import typer
 from tqdm.auto import tqdm
 
 from benchmarks.report import Ended, command
-from benchmarks.task import on_digits
-from kit import recipe
 from kit.cli.output import print_json
 from kit.files import complaint
+from kit.grid import train_all
+from kit.paper.plan import Plan, papers, rows, runs_of
+from kit.paper.presets import PRESETS, Size
 from kit.runs.spec import Run
 from kit.runs.store import FILES
 from kit.training.cost import CIRCUMSTANCES
 
-TRAIN = """
-from benchmarks.faults import grid
-from kit.grid import train_all
-
-train_all(grid(), jobs=2, show_progress=False)
-"""
 PATIENCE = 120.0  # seconds for a grid to write something
 
 
 def grid(epochs: int = 150) -> list[Run]:
     """Six students of two teachers on 40 digits of 8 px: seconds of training, every kind of stage."""
-    run = partial(on_digits, "cnn", epochs=epochs, px=8, images=(4, 3), batch=16, pad=1)
-    small, big = (run(recipe.hard_labels(), width=width) for width in (3, 4))
-    return [
-        run(stages, width=2, seed=seed, small=small, big=big)
-        for stages in (recipe.small_teacher(recipe.adaptive(epochs)), recipe.eq1(5, "hinton"), recipe.hard_labels())
-        for seed in range(2)
-    ]
+    size = Size(px=8, train_per_class=4, test_per_class=3, epochs=epochs, teacher_epochs=epochs, batch=16)
+    preset = replace(PRESETS["smoke"], roles={"cifar-10": size}, student_width=2, teacher_width=4)
+    plan = Plan(preset, {"cifar-10": "embedded"})
+    ways = papers(("adaptive", "three steps"), ("T=5", "hinton"), ("hard labels", "no teacher"))
+    return runs_of(rows(plan, ways, 2, "cifar-10", "cnn", "cnn", "cnn"))
+
+
+def train() -> None:
+    train_all(grid(), jobs=2, show_progress=False)
 
 
 def begin(cache: Path, every_s: float) -> subprocess.Popen:
     """The grid, trained by two jobs into a cache, in a process group of its own."""
     environment = os.environ | {"KIT_CACHE": str(cache), "KIT_CHECKPOINT_S": str(every_s)}
-    return subprocess.Popen([sys.executable, "-c", TRAIN], env=environment, start_new_session=True)
+    words = [sys.executable, "-c", "from benchmarks import faults; faults.train()"]
+    return subprocess.Popen(words, env=environment, start_new_session=True)
 
 
 def checkpoints(cache: Path) -> dict[str, str]:
@@ -81,19 +79,23 @@ def content(folder: Path) -> dict[str, object]:
     return exact | {"run.json": description, "metrics.json": metrics, "epochs.csv": epochs}
 
 
+def wait_for_writing(cache: Path, process: subprocess.Popen) -> None:
+    """Until the process has written a checkpoint or a run, or has ended."""
+    before, deadline = checkpoints(cache) | finished(cache), time.monotonic() + PATIENCE
+    while checkpoints(cache) | finished(cache) == before and process.poll() is None:
+        if time.monotonic() > deadline:
+            raise Ended(f"the grid wrote nothing in {PATIENCE:.0f} s")
+        time.sleep(0.01)
+
+
 def kill_at_random(cache: Path, rng: random.Random, start_up_s: float) -> bool:
     """Begins the grid and kills it; whether it was still at work when killed."""
-    before = (checkpoints(cache), set(finished(cache)))
     process = begin(cache, every_s=0)
     try:
         if rng.random() < 0.2:
             time.sleep(rng.uniform(0, start_up_s))
         else:
-            deadline = time.monotonic() + PATIENCE
-            while (checkpoints(cache), set(finished(cache))) == before and process.poll() is None:
-                if time.monotonic() > deadline:
-                    raise Ended(f"the grid wrote nothing in {PATIENCE:.0f} s")
-                time.sleep(0.01)
+            wait_for_writing(cache, process)
             time.sleep(rng.uniform(0, 1.0))
         return process.poll() is None
     finally:
@@ -106,8 +108,7 @@ def measure(kills: int, seed: int, place: Path) -> dict[str, object]:
     killed, whole, rng = place / "killed", place / "whole", random.Random(seed)
     started = time.monotonic()
     twin = begin(whole, every_s=1e9)
-    while not checkpoints(whole) and not finished(whole) and twin.poll() is None:
-        time.sleep(0.05)
+    wait_for_writing(whole, twin)
     start_up_s = time.monotonic() - started
     if twin.wait() != 0:
         raise Ended("the undisturbed grid failed")

@@ -23,20 +23,22 @@ import sys
 import tempfile
 import time
 from concurrent.futures import wait
-from functools import partial
+from dataclasses import replace
 from typing import Annotated
 
+import numpy as np
+import pandas as pd
 import torch
 import typer
 from tqdm.auto import tqdm
 
-from benchmarks.report import Ended, Spread, command, table
-from benchmarks.task import on_digits
-from kit import recipe
+from benchmarks.report import Ended, command, show, spread
 from kit.cli.output import print_json
 from kit.figures.forecast import longest
 from kit.grid.engines import LocalProcesses, Task
 from kit.grid.training import train_all
+from kit.paper.plan import Plan, papers, rows, runs_of
+from kit.paper.presets import PRESETS, Size
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import store
 from kit.runs.training import start, train
@@ -48,15 +50,11 @@ ARMS = ("alone", "side_by_side", "one_after_another")
 
 def grid(epochs: int) -> list[Run]:
     """ResNet-34 and VGG-19 as teachers; VGG-16 as student of each at two temperatures, and of nobody, twice."""
-    run = partial(on_digits, epochs=epochs, px=16, images=(60, 20), batch=64)
-    teachers = [run(name, recipe.hard_labels()) for name in ("resnet34", "vgg19")]
-    taught = [
-        run("vgg16", recipe.eq1(T, "hinton"), seed=seed, big=big)
-        for big in teachers
-        for T in (5, 20)
-        for seed in range(2)
-    ]
-    return taught + [run("vgg16", recipe.hard_labels(), seed=seed) for seed in range(2)]
+    size = Size(px=16, train_per_class=60, test_per_class=20, epochs=epochs, teacher_epochs=epochs, batch=64)
+    plan = Plan(replace(PRESETS["quick"], roles={"cifar-10": size}), {"cifar-10": "embedded"}, one_teacher=True)
+    taught, untaught = papers(("T=5", "hinton"), ("T=20", "hinton")), papers(("hard labels", "no teacher"))
+    ways = ((taught, "resnet34"), (taught, "vgg19"), (untaught, None))
+    return [run for way, big in ways for run in runs_of(rows(plan, way, 2, "cifar-10", "vgg16", big))]
 
 
 # ---- in a process of its own ---------------------------------------------------------------------------------------
@@ -116,29 +114,25 @@ def main(
 ) -> None:
     """Train a grid alone, side by side, and one after another on all cores, and compare."""
     measured: list[dict[str, dict[str, float]]] = []  # a repeat's arms
-    with tqdm(total=repeats * len(ARMS), desc="arms", disable=not sys.stderr.isatty()) as bar:
-        for repeat in range(repeats):
-            first = repeat % len(ARMS)
-            measured.append({})
-            for arm in ARMS[first:] + ARMS[:first]:
-                measured[-1][arm] = measure(arm, epochs)
-                bar.update()
-
-    def seconds(arm: str, name: str = "wall_s") -> list[float]:
-        return [each[arm][name] for each in measured]
-
-    packed = [wall / cores() for wall in seconds("alone")]
-    found = {
-        "grid_over_ideal": Spread.of_ratio(seconds("side_by_side"), map(max, packed, seconds("alone", "chain_s"))),
-        "side_by_side_over_one_after_another": Spread.of_ratio(seconds("side_by_side"), seconds("one_after_another")),
-        "start_up_s": Spread.of(seconds("side_by_side", "start_up_s")),
-        "chain_s": Spread.of(seconds("alone", "chain_s")),
-        **{f"{arm}_s": Spread.of(seconds(arm)) for arm in ARMS},
-    }
+    for repeat in tqdm(range(repeats), desc="repeats", disable=not sys.stderr.isatty()):
+        first = repeat % len(ARMS)
+        measured.append({arm: measure(arm, epochs) for arm in ARMS[first:] + ARMS[:first]})
+    seconds = pd.json_normalize(measured)  # a row a repeat, columns like alone.wall_s
+    ideal = np.maximum(seconds["alone.wall_s"] / cores(), seconds["alone.chain_s"])
+    together = seconds["side_by_side.wall_s"]
+    found = pd.DataFrame(
+        {
+            "grid_over_ideal": together / ideal,
+            "side_by_side_over_one_after_another": together / seconds["one_after_another.wall_s"],
+            "start_up_s": seconds["side_by_side.start_up_s"],
+            "chain_s": seconds["alone.chain_s"],
+            **{f"{arm}_s": seconds[f"{arm}.wall_s"] for arm in ARMS},
+        }
+    )
     runs = len(with_teachers(grid(epochs)))
-    table(f"{runs} runs on {cores()} cores, {repeats} repeats", found)
+    show(f"{runs} runs on {cores()} cores, {repeats} repeats", found)
     if as_json:
-        spreads = {name: spread.rounded() for name, spread in found.items()}
+        spreads = spread(found).round(3).to_dict("index")
         print_json({"cores": cores(), "runs": runs, "repeats": repeats} | spreads)
         print_json({"grid_over_ideal": spreads["grid_over_ideal"]["median"]})
 

@@ -7,92 +7,68 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 
 from benchmarks.report import Ended
-from benchmarks.task import Loop, Task
+from benchmarks.task import Loop, Rung, Task
 
 WARM_UP = 3  # steps
 PROFILED = 4  # steps
+SHOWN = 12  # operators of a profile
 HOW = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 # A server that has imported torch, but never used it, forks every process: imports are waited for once.
 CONTEXT = multiprocessing.get_context(HOW)
-CONTEXT.set_forkserver_preload(["benchmarks.rungs"])
-
-
-@dataclass(frozen=True)
-class Place:
-    """A rung, and what its process has to itself: threads of torch, a folder on its import path."""
-
-    rung: str
-    threads: int = 2
-    path: Path | None = None
+CONTEXT.set_forkserver_preload(["benchmarks.rungs", "benchmarks.bare"])
 
 
 class Served:
     """One rung, built in a process of its own that then waits to be asked. What fails there is Ended here."""
 
-    def __init__(self, place: Place, task: Task) -> None:
-        self.rung, self._batch = place.rung, task.batch
-        self._process = ProcessPoolExecutor(1, CONTEXT)
-        self._built = self._process.submit(build, place, task)
+    def __init__(self, name: str, rung: Rung, task: Task) -> None:
+        self._name, self._process = name, ProcessPoolExecutor(1, CONTEXT)
+        self._built = self._process.submit(build, rung, task)
 
-    def warm_up(self) -> None:
-        """Waits until it is built, and has it take its first WARM_UP steps."""
-        self._answer(self._built)
-        self.warm_up_s = self._ask(seconds, WARM_UP)
-
-    def images_per_s(self, steps: int) -> float:
-        return steps * self._batch / self._ask(seconds, steps)
-
-    def profile(self) -> dict[str, float]:
-        """The share of the CPU time of a few steps that each operator takes by itself, largest first."""
-        return self._ask(profiled, PROFILED)
+    def ask(self, what: Callable[[int], Any], steps: int) -> Any:
+        try:
+            self._built.result()
+            return self._process.submit(what, steps).result()
+        except BrokenProcessPool:
+            raise Ended(f"{self._name}: its process ended") from None
+        except Exception as error:  # whatever a loop raises
+            raise Ended(f"{self._name}: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         self._process.shutdown(cancel_futures=True)
 
-    def _ask(self, what: Callable[[int], object], steps: int) -> object:
-        return self._answer(self._process.submit(what, steps))
-
-    def _answer(self, future: Future) -> object:
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            raise Ended(f"{self.rung}: its process ended") from None
-        except Exception as error:  # whatever a loop raises
-            raise Ended(f"{self.rung}: {type(error).__name__}: {error}") from error
-
 
 @contextmanager
-def served(places: Mapping[str, Place], task: Task) -> Iterator[dict[str, Served]]:
+def served(rungs: Mapping[str, Rung], task: Task) -> Iterator[dict[str, Served]]:
     """All of these rungs: started together, then warmed up one by one. One that cannot be had ends it all: Ended."""
-    processes: dict[str, Served] = {}
+    processes = {name: Served(name, rung, task) for name, rung in rungs.items()}
     try:
-        for name, place in places.items():
-            processes[name] = Served(place, task)
         for process in processes.values():
-            process.warm_up()
+            process.warm_up_s = process.ask(seconds, WARM_UP)
         yield processes
     finally:
         for process in processes.values():
             process.close()
 
 
-def taken_in_turns(processes: Mapping[str, Served], steps: int, repeats: int) -> dict[str, list[float]]:
-    """Images a second of each, a number a round; every other round goes backwards, so that none is always first."""
-    rates: dict[str, list[float]] = {name: [] for name in processes}
-    for i in range(repeats):
-        for name in list(processes)[:: 1 if i % 2 == 0 else -1]:
-            rates[name].append(processes[name].images_per_s(steps))
-    return rates
+def taken_in_turns(processes: Mapping[str, Served], steps: int, repeats: int) -> pd.DataFrame:
+    """Images a second of each, a row a round; every other round goes backwards, so that none is always first."""
+    order = list(processes)
+    rounds = [
+        {name: processes[name].ask(images_per_s, steps) for name in (order if i % 2 == 0 else reversed(order))}
+        for i in range(repeats)
+    ]
+    return pd.DataFrame(rounds, columns=order)
 
 
 # ---- in the process that is measured ------------------------------------------------------------------------------
@@ -101,17 +77,17 @@ _loop: Loop
 _task: Task
 
 
-def build(place: Place, task: Task) -> None:
-    from benchmarks.rungs import RUNGS
-
+def build(rung: Rung, task: Task) -> None:
     global _loop, _task
     sys.stdout = sys.stderr  # whatever a library prints belongs to no table
     multiprocessing.set_start_method(None, force=True)  # a DataLoader's workers start as they do elsewhere
-    if place.path is not None:
-        sys.path.insert(0, str(place.path))
-    torch.set_num_threads(place.threads)
+    torch.set_num_threads(task.threads)
     torch.manual_seed(task.seed)
-    _loop, _task = RUNGS[place.rung](task), task
+    _loop, _task = rung(task), task
+
+
+def images_per_s(steps: int) -> float:
+    return steps * _task.batch / seconds(steps)
 
 
 def seconds(steps: int) -> float:
@@ -136,19 +112,14 @@ def wait_for_gpu() -> None:
         torch.cuda.synchronize()
 
 
-def profiled(steps: int) -> dict[str, float]:
-    """Of a GPU the time that its kernels take, else the processor's."""
+def profile(steps: int) -> str:
+    """A table of the operators that take most by themselves: of a GPU the time of its kernels, else the processor's."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it says that it has found no GPU
-    from torch.autograd import DeviceType
-    from torch.profiler import ProfilerActivity, profile
+    from torch import profiler
 
     on_gpu = _task.device == "cuda"
-    with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]) as profiler:
+    kinds = profiler.ProfilerActivity
+    with profiler.profile(activities=[kinds.CPU, *[kinds.CUDA] * on_gpu]) as watched:
         seconds(steps)
-    spent = {
-        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        for event in profiler.key_averages()
-        if not on_gpu or event.device_type == DeviceType.CUDA
-    }
-    total = sum(spent.values())
-    return {name: time_ / total for name, time_ in sorted(spent.items(), key=lambda item: -item[1])}
+    by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    return watched.key_averages().table(sort_by=by, row_limit=SHOWN, max_name_column_width=64)

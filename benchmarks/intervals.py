@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Annotated
 
 import numpy as np
@@ -44,6 +45,11 @@ class Layout:
         """Which claims have a search in them, (claims,)."""
         return np.array([not self.searches.isdisjoint(claim) for claim in self.claims])
 
+    def differences(self, values: np.ndarray) -> np.ndarray:
+        """What the claims are about, (claims, seeds), of values (rows, seeds)."""
+        first, second = np.transpose(self.claims)
+        return values[first] - values[second]
+
 
 TABLE_2 = Layout("Table 2", 5, tuple((0, other) for other in range(1, 5)))
 TABLE_4 = Layout(
@@ -53,7 +59,7 @@ TABLE_4 = Layout(
     frozenset({9, 10, 11, 21, 22, 23}),
 )
 SETTINGS = ((TABLE_2, 3, (3.0, 8.0)), (TABLE_4, 3, (3.0, 8.0)), (TABLE_4, 3, (1.0, 3.0)), (TABLE_4, 5, (1.0, 3.0)))
-Judged = tuple[np.ndarray, np.ndarray]  # variance of a difference over seeds, degrees of freedom; (claims,) each
+Judged = tuple[np.ndarray, np.ndarray]  # variance of a difference over seeds, degrees of freedom; (claims,) or of all
 Rule = Callable[[Layout, np.ndarray, np.ndarray], Judged]  # of values (rows, seeds) and differences (claims, seeds)
 
 
@@ -65,18 +71,18 @@ def two_way(layout: Layout, values: np.ndarray, differences: np.ndarray) -> Judg
     kept = np.delete(values, list(layout.searches), axis=0)
     residual = kept - kept.mean(axis=1, keepdims=True) - kept.mean(axis=0) + kept.mean()
     df = (kept.shape[0] - 1) * (kept.shape[1] - 1)
-    return np.full(len(differences), 2 * (residual**2).sum() / df), np.full(len(differences), float(df))
+    return 2 * (residual**2).sum() / df, df
 
 
 def limma(layout: Layout, values: np.ndarray, differences: np.ndarray) -> Judged:
     own, d = differences.var(axis=1, ddof=1), differences.shape[1] - 1
     d0 = prior_df(own, np.full(len(own), d))
     if np.isinf(d0):
-        return np.full(len(own), own.mean()), np.full(len(own), float(d * len(own)))
+        return own.mean(), d * len(own)
     s0 = np.exp(
         np.mean(np.log(own)) - special.digamma(d / 2) + np.log(d / 2) + special.digamma(d0 / 2) - np.log(d0 / 2)
     )
-    return (d0 * s0 + d * own) / (d0 + d), np.full(len(own), min(d0 + d, d * len(own)))
+    return (d0 * s0 + d * own) / (d0 + d), min(d0 + d, d * len(own))
 
 
 def kit(layout: Layout, values: np.ndarray, differences: np.ndarray) -> Judged:
@@ -97,6 +103,7 @@ def apart(rule: Rule) -> Rule:
 RULES: dict[str, Rule] = {
     "plain": plain, "two-way": apart(two_way), "limma": apart(limma), "kit": apart(kit), "kit, all": kit,
 }  # fmt: skip
+PROCEDURES = {"each": np.asarray, "BH": stats.false_discovery_control}  # of p values
 
 
 def scatter(rng: np.random.Generator, layout: Layout, spread: tuple[float, float]) -> np.ndarray:
@@ -107,74 +114,67 @@ def scatter(rng: np.random.Generator, layout: Layout, spread: tuple[float, float
     return sd[:, None]
 
 
-def differences_of(layout: Layout, values: np.ndarray) -> np.ndarray:
-    return np.array([values[first] - values[second] for first, second in layout.claims])
+def drawn(
+    rng: np.random.Generator, layout: Layout, seeds: int, sd: np.ndarray, means: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """A table's values, (rows, seeds), and the differences that it claims something of, (claims, seeds)."""
+    values = means + sd * rng.standard_normal((layout.rows, seeds))
+    return values, layout.differences(values)
 
 
-def p_values(differences: np.ndarray, variance: np.ndarray, df: np.ndarray, effect: float = 0.0) -> np.ndarray:
-    t = (differences.mean(axis=1) + effect) / np.sqrt(variance / differences.shape[1])
+def p_values(differences: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
+    t = differences.mean(axis=1) / np.sqrt(variance / differences.shape[1])
     return 2 * stats.t.sf(np.abs(t), df)
 
 
 def levels(
     rng: np.random.Generator, layout: Layout, seeds: int, spread: tuple[float, float], tables: int
-) -> dict[str, dict[str, float]]:
+) -> pd.DataFrame:
     """By rule: how often a 95 % interval lacks the truth, of all claims without a search, of the fifth of these that
     scatters most, of those with a search; how often an effect of `EFFECT` points is seen; how many tables without any
     effect have a verdict after Benjamini and Hochberg's procedure."""
-    found: dict[str, list[list[np.ndarray]]] = {name: [] for name in RULES}
-    scatters = []
-    for _ in range(tables):
+    tried = []
+    for number in range(tables):
         sd = scatter(rng, layout, spread)
-        values = sd * rng.standard_normal((layout.rows, seeds))
-        differences = differences_of(layout, values)
-        scatters.append([np.hypot(*sd[list(claim), 0]) for claim in layout.claims])
+        values, differences = drawn(rng, layout, seeds, sd)
+        scattered = np.hypot(*sd[np.transpose(layout.claims), 0])
         for name, rule in RULES.items():
-            how = rule(layout, values, differences)
-            found[name].append([p_values(differences, *how), p_values(differences, *how, EFFECT), how[1]])
-    own, scattered = np.broadcast_to(layout.own(), (tables, len(layout.claims))), np.array(scatters)
-    most = ~own & (scattered > np.quantile(scattered[~own], 0.8))
-    result = {}
-    for name, each in found.items():
-        p, with_effect, df = np.swapaxes(np.array(each), 0, 1)
-        told = [(stats.false_discovery_control(row) <= WRONG).any() for row in p]
-        result[name] = {
-            "outside": np.mean(p[~own] < WRONG),
-            "most scattered": np.mean(p[most] < WRONG),
-            "searches": np.mean(p[own] < WRONG) if own.any() else np.nan,
-            "power": np.mean(with_effect[~own] < WRONG),
-            "any told": np.mean(told),
-            "df": np.median(df[~own]),
-        }
-    return result
+            variance, df = rule(layout, values, differences)
+            p, p_of_effect = (p_values(differences + effect, variance, df) for effect in (0, EFFECT))
+            told = {"told": stats.false_discovery_control(p) <= WRONG, "seen": p_of_effect < WRONG}
+            of_claims = {"search": layout.own(), "scattered": scattered, "outside": p < WRONG, "df": df} | told
+            tried.append(pd.DataFrame({"rule": name, "table": number} | of_claims))
+    claims = pd.concat(tried)
+    calm = claims[~claims["search"]]
+    most = calm[calm["scattered"] > calm.loc[calm["rule"] == "plain", "scattered"].quantile(0.8)]
+    found = calm.groupby("rule").agg(outside=("outside", "mean"), power=("seen", "mean"), df=("df", "median"))
+    found["most scattered"] = most.groupby("rule")["outside"].mean()
+    found["searches"] = claims[claims["search"]].groupby("rule")["outside"].mean()
+    found["any told"] = claims.groupby(["rule", "table"])["told"].any().groupby("rule").mean()
+    return found.loc[list(RULES)]
 
 
 def drawn_anew(
     rng: np.random.Generator, layout: Layout, seeds: int, spread: tuple[float, float], tables: int
-) -> dict[str, dict[str, float]]:
+) -> pd.DataFrame:
     """By rule and procedure, of verdicts: how many are told, how many change in a second draw of the table, and how
     many of those told are wrong. Rows differ by `EFFECTS`, the first two of each budget not at all."""
-    found: dict[str, list[list[float]]] = {}
+    lines = []
     for _ in range(tables):
         sd, means = scatter(rng, layout, spread), EFFECTS * rng.standard_normal((layout.rows, 1))
         means[1::12] = means[::12][: len(means[1::12])]
-        truth = np.sign(differences_of(layout, means)[:, 0])
-        draws: dict[str, list[np.ndarray]] = {}
-        for _ in range(2):
-            values = means + sd * rng.standard_normal((layout.rows, seeds))
-            differences = differences_of(layout, values)
-            for name in ("plain", "kit"):
-                p = p_values(differences, *RULES[name](layout, values, differences))
-                for procedure, q in (("each", p), ("BH", stats.false_discovery_control(p))):
-                    told = np.sign(differences.mean(axis=1)) * (q <= WRONG)
-                    draws.setdefault(f"{name}, {procedure}", []).append(told)
-        for name, (one, other) in draws.items():
-            wrong = ((one != 0) & (one != truth)).sum() / max(1, np.count_nonzero(one))
-            found.setdefault(name, []).append([np.mean(one != 0), np.mean(one != other), wrong])
-    return {
-        name: dict(zip(("told", "changed", "wrong"), np.mean(each, axis=0), strict=True))
-        for name, each in found.items()
-    }
+        truth = np.sign(layout.differences(means)[:, 0])
+        draws = [drawn(rng, layout, seeds, sd, means) for _ in range(2)]
+        for name, (procedure, adjusted) in product(("plain", "kit"), PROCEDURES.items()):
+            one, other = (
+                np.sign(differences.mean(axis=1))
+                * (adjusted(p_values(differences, *RULES[name](layout, values, differences))) <= WRONG)
+                for values, differences in draws
+            )
+            told, wrong = one != 0, (one != 0) & (one != truth)
+            shares = {"told": told.mean(), "changed": (one != other).mean(), "wrong": wrong.sum() / max(1, told.sum())}
+            lines.append({"rule": f"{name}, {procedure}"} | shares)
+    return pd.DataFrame(lines).groupby("rule", sort=False).mean()
 
 
 def main(
@@ -188,8 +188,9 @@ def main(
         for layout, seeds, spread in SETTINGS:
             found = measure(rng, layout, seeds, spread, tables)
             title = f"{layout.name}, {seeds} seeds, SD {spread[0]:g} to {spread[1]:g} points"
-            print(f"\n{title}\n{pd.DataFrame(found).T.to_string(float_format='{:.3f}'.format)}")
-            record.append({"setting": title, "tables": tables, "measure": measure.__name__, "rules": found})
+            print(f"\n{title}\n{found.to_string(float_format='{:.3f}'.format)}")
+            rules = found.to_dict("index")
+            record.append({"setting": title, "tables": tables, "measure": measure.__name__, "rules": rules})
     if as_json:
         print_json(record)
 

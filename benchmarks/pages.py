@@ -11,10 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
@@ -76,7 +74,7 @@ def jupyter(app: str, folder: Path, log: Path, **environment: str) -> Iterator[s
             env=os.environ | own | environment, start_new_session=True,
         )  # fmt: skip
         try:
-            _answers(f"http://127.0.0.1:{port}/", server, log)
+            _listens(port, server, log)
             kind = "lab/tree" if app == "lab" else "voila/render"
             yield f"http://127.0.0.1:{port}/{kind}/{{path}}?token={token}"
         finally:
@@ -88,31 +86,20 @@ def jupyter(app: str, folder: Path, log: Path, **environment: str) -> Iterator[s
                 server.wait()
 
 
-def _answers(url: str, server: subprocess.Popen, log: Path) -> None:
+def _listens(port: int, server: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise Ended(f"the server ended: {log.read_text()[-2000:]}")
-        try:
-            urllib.request.urlopen(url, timeout=5)
+    while time.monotonic() < deadline and server.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
             return
-        except urllib.error.HTTPError:
-            return  # it answers, if only that a token is missing
-        except OSError:
-            time.sleep(0.1)
-    raise Ended(f"the server does not answer: {log.read_text()[-2000:]}")
+        time.sleep(0.1)
+    raise Ended(f"the server ended or does not answer: {log.read_text()[-2000:]}")
 
 
 @contextmanager
 def browser(executable: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=executable, args=list(QUIET), ignore_default_args=FILES_AS_MEMORY
-        )
-        try:
-            yield launched
-        finally:
-            launched.close()
+    how = {"executable_path": executable, "args": list(QUIET), "ignore_default_args": FILES_AS_MEMORY}
+    with sync_playwright() as playwright, playwright.chromium.launch(**how) as launched:
+        yield launched
 
 
 def visit_lab(page: Page, address: str, notebook: str) -> None:

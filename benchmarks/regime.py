@@ -24,21 +24,20 @@ from kit.errors import one_of
 from kit.paper.plan import Plan, Row, measured, papers, rows, runs_of
 from kit.paper.presets import PRESETS
 
-PROCEDURES = papers(("hard labels", "no teacher"), ("T=5", "hinton"))
 QUICK = PRESETS["quick"]
 
 
 def study(plan: Plan, role: str, student: str, teacher: str, seeds: int, jobs: int | None = None) -> pd.DataFrame:
     """A line for the teacher and for each procedure: accuracies in %, their SD over seeds, and CPU seconds of a run."""
-    table = rows(plan, PROCEDURES, seeds, role, student, teacher)
+    procedures = papers(("hard labels", "no teacher"), ("T=5", "hinton"))
+    table = rows(plan, procedures, seeds, role, student, teacher)
     taught = list(dict.fromkeys(run.teachers["big"] for run in runs_of(table) if run.teachers))
     frame = measured([Row(f"{teacher}, teacher", "no teacher", tuple(taught)), *table], jobs)
-    lines = []
-    for name, cell in frame.groupby("temperature", sort=False):
-        train, test = 100 * cell["train_top1"], 100 * cell["test_top1"]
-        mean = {"training Top-1": train.mean(), "test Top-1": test.mean(), "SD over seeds": test.std(ddof=1)}
-        lines.append({"network": name, **mean, "CPU s": cell["seconds"].mean(), "seeds": test.count()})
-    return pd.DataFrame(lines)
+    each = frame.groupby("temperature", sort=False)
+    train, test = 100 * each["train_top1"].mean(), 100 * each["test_top1"].mean()
+    columns = {"training Top-1": train, "test Top-1": test, "SD over seeds": 100 * each["test_top1"].std()}
+    found = pd.DataFrame(columns | {"CPU s": each["seconds"].mean(), "seeds": each["test_top1"].count()})
+    return found.rename_axis("network").reset_index()
 
 
 def planned(role: str, data: Path | None, lr: float, width: int, px: int | None = None, **sizes: int | None) -> Plan:

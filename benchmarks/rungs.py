@@ -1,16 +1,14 @@
 """The ladder's rungs: the same distillation by several training loops.
 
-A rung is a function from a `Task` to a `Loop`, and `RUNGS` names them all. They train the same student under the same
-teacher on the same images, in batches of the same size, by the same loss (Eq. (1) as Hinton weighs it) with the same
-optimiser; the two of Section 1.1 have the improved loss, and `kit hard` has hard labels alone. None evaluates. `bare`
-is `benchmarks.bare`'s.
+A rung is a function from a `Task` to a `Loop`. They train the same student under the same teacher on the same images,
+in batches of the same size, by the same loss (Eq. (1) as Hinton weighs it) with the same optimiser; the two of Section
+1.1 have the improved loss, and `kit hard` has hard labels alone. None evaluates. `bare` is `benchmarks.bare`'s.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from benchmarks import bare
-from benchmarks.bare import BARE, bare_loop
-from benchmarks.task import Loop, Pictures, Task, nesterov
+from benchmarks.task import Loop, Pictures, Rung, Task, nesterov
 from kit.recipe import Eq1, HardLabels, Improved, Objective, Recipe, Stage
 from kit.runs.logits import Drawn, TeacherLogits
 from kit.temperature import Adaptive, Fixed, Policy
@@ -30,7 +26,16 @@ from kit.trainer import Training
 from kit.training.forward import Machine, Precision, answering
 from kit.training.teachers import EpochLogits
 
+WORKERS = {"cpu": (0, 1, 2), "cuda": (8, 14)}  # of a DataLoader: on a CPU they share it with the training
 BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is done, and no stage ends
+
+
+def loading(task: Task, workers: int) -> dict[str, Any]:
+    """A DataLoader's options. Its workers live on between epochs, so that starting them is not counted; with a GPU,
+    memory is pinned."""
+    lasting, on_gpu = workers > 0, task.device == "cuda"
+    return {"batch_size": task.batch, "drop_last": True, "num_workers": workers, "persistent_workers": lasting,
+            "pin_memory": on_gpu}  # fmt: skip
 
 
 # ---- (a) as a tutorial teaches it ---------------------------------------------------------------------------------
@@ -39,14 +44,10 @@ BARELY = 1e-9  # an adaptive temperature's rate per epoch: all of its work is do
 def tutorial(task: Task, workers: int, precision: Precision = "float32") -> Loop:
     """DataLoader, per-image transforms, plain SGD, and loss and accuracy read off after every step.
 
-    Its workers live on between epochs, so that starting them is not counted: that favours it. With a GPU, memory is
-    pinned; in bfloat16, torch's autocast is around both networks.
+    In bfloat16, torch's autocast is around both networks.
     """
     student, teacher = task.networks()
-    loader = DataLoader(
-        Pictures(task), task.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0,
-        pin_memory=task.device == "cuda",
-    )  # fmt: skip
+    loader = DataLoader(Pictures(task), shuffle=True, **loading(task, workers))
     answers = partial(answering, torch.device(task.device), precision)
     optimiser = nesterov(student, task)
     cross_entropy, kl_divergence = nn.CrossEntropyLoss(), nn.KLDivLoss(reduction="batchmean")
@@ -80,8 +81,7 @@ def tutorial(task: Task, workers: int, precision: Precision = "float32") -> Loop
 def torchdistill(task: Task, workers: int) -> Loop:
     """torchdistill's DistillationBox with its KDLoss, driven as its example image_classification.py drives it.
 
-    The example's metric logger, its one `.item()` a step and its check for a loss that is no number are in. Needs the
-    package on the path (`benchmarks.throughput` puts it there, for this process alone).
+    The example's metric logger, its one `.item()` a step and its check for a loss that is no number are in.
     """
     import torchdistill.losses.mid_level  # noqa: F401  registers KDLoss
     from torchdistill.core.distillation import get_distillation_box
@@ -91,12 +91,11 @@ def torchdistill(task: Task, workers: int) -> Loop:
     logits = {"student_module_path": ".", "student_module_io": "output",
               "teacher_module_path": ".", "teacher_module_io": "output"}  # fmt: skip
     loss = {"key": "KDLoss", "kwargs": logits | {"temperature": task.T, "alpha": 1 - task.alpha}}
-    loading = {"batch_size": task.batch, "drop_last": True, "num_workers": workers, "persistent_workers": workers > 0,
-               "pin_memory": task.device == "cuda"}  # fmt: skip
     sgd = {"lr": task.lr, "momentum": task.momentum, "nesterov": True, "weight_decay": task.weight_decay}
+    images = {"dataset_id": "train", "sampler": {"class_or_func": RandomSampler}, "kwargs": loading(task, workers)}
     config: dict[str, Any] = {
         "num_epochs": 1,
-        "train_data_loader": {"dataset_id": "train", "sampler": {"class_or_func": RandomSampler}, "kwargs": loading},
+        "train_data_loader": images,
         "teacher": {"forward_proc": "forward_batch_only", "requires_grad": False},
         "student": {"forward_proc": "forward_batch_only"},
         "optimizer": {"key": "SGD", "kwargs": sgd},
@@ -150,44 +149,24 @@ def of_kit(
 
 def recalled(task: Task, teacher: nn.Module) -> Callable[[int], EpochLogits]:
     """The teacher's logits out of the kit's cache of them, filled here and now in a folder for this process."""
-    scratch = tempfile.TemporaryDirectory(prefix="kit-benchmark-logits-")
-    kept = TeacherLogits(Path(scratch.name) / "teacher", task.images // task.batch * task.batch, task.classes)
-    drawn = Drawn(seed=task.seed, batch=task.batch, pad=task.pad)
-    list(kept.compute([0], teacher, task.data, drawn, torch.device(task.device), "float32"))
-    known = kept(0)
+    with tempfile.TemporaryDirectory(prefix="kit-benchmark-logits-", ignore_cleanup_errors=True) as scratch:
+        kept = TeacherLogits(Path(scratch) / "teacher", task.images // task.batch * task.batch, task.classes)
+        drawn = Drawn(seed=task.seed, batch=task.batch, pad=task.pad)
+        list(kept.compute([0], teacher, task.data, drawn, torch.device(task.device), "float32"))
+        known = kept(0)  # mapped into memory, which outlives the file
     if known is None:
         raise RuntimeError("the cache did not keep the teacher's logits, so that there is nothing to measure")
-
-    def recall(epoch: int, folder: object = scratch) -> EpochLogits:  # which lives as long as its reader
-        return known
-
-    return recall
+    return lambda epoch: known
 
 
 def eq1(task: Task, **how: Any) -> Loop:
     return of_kit(task, Eq1(reading="hinton", alpha=task.alpha), Fixed(T=task.T), **how)
 
 
-# How many workers a DataLoader may have, to choose the quickest number of: on a CPU they share it with the training.
-WORKERS = {"cpu": {"0 workers": 0, "1 worker": 1, "2 workers": 2}, "cuda": {"8 workers": 8, "14 workers": 14}}
-LOADED = {
-    "tutorial": tutorial,
-    "tutorial bfloat16": partial(tutorial, precision="bfloat16"),
-    "torchdistill": torchdistill,
-}
-
-RUNGS: dict[str, Callable[[Task], Loop]] = {
-    f"{loop}, {name}": partial(made, workers=workers)
-    for numbers in WORKERS.values() for name, workers in numbers.items() for loop, made in LOADED.items()
-}  # fmt: skip
-RUNGS |= {
-    "bare": bare_loop,
+KIT: dict[str, Rung] = {
     "kit": eq1,
     "kit cached": partial(eq1, cached=True),
-    "kit bfloat16": partial(eq1, precision="bfloat16"),
     "kit hard": partial(of_kit, objective=HardLabels()),
-    "kit fixed": lambda task: of_kit(task, Improved(), Fixed(T=20)),
-    "kit adaptive": lambda task: of_kit(task, Improved(), Adaptive(k=20, rate=BARELY)),
+    "kit fixed": partial(of_kit, objective=Improved(), temperature=Fixed(T=20)),
+    "kit adaptive": partial(of_kit, objective=Improved(), temperature=Adaptive(k=20, rate=BARELY)),
 }
-for changes in (bare.LEFT_OUT, bare.PUT_IN, bare.BFLOAT16, bare.COMPILED, bare.ON_GPU):
-    RUNGS |= {name: partial(bare_loop, tricks=replace(BARE, **change)) for name, change in changes.items()}

@@ -11,12 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from kit.data.base import Dataset, Split, TensorImages
+from kit.data.base import Dataset
+from kit.data.memory import in_memory
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.paper.presets import stem_at
-from kit.recipe import Recipe, Stage
-from kit.runs.spec import DataSpec, Run
 from kit.training.optimiser import Updates, sgd
 
 # Student and teacher, the teacher's width as a multiple of the student's.
@@ -46,6 +45,7 @@ class Task:
     flip: bool = True
     seed: int = 0
     device: str = "cpu"
+    threads: int = 2  # of torch
 
     @cached_property
     def data(self) -> Dataset:
@@ -54,9 +54,8 @@ class Task:
         size = (self.images, self.px, self.px, 3)
         pixels = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
         labels = torch.randint(0, self.classes, (self.images,), generator=generator)
-        train, test = (Split(TensorImages(pixels[:n]), labels[:n]) for n in (self.images, 2))
-        names = tuple(str(c) for c in range(self.classes))
-        return Dataset("benchmark", "random pixels", "embedded", "", names, train, test, self.px, self.flip)
+        train, test, names = (pixels, labels), (pixels[:2], labels[:2]), [str(c) for c in range(self.classes)]
+        return in_memory("benchmark", "random pixels", "embedded", names, train, test, self.flip)
 
     @property
     def settling(self) -> int:
@@ -107,27 +106,6 @@ class Pictures(torch.utils.data.Dataset):
         return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
-def on_digits(
-    name: str,
-    stages: tuple[Stage, ...],
-    epochs: int,
-    *,
-    px: int,
-    images: tuple[int, int],
-    batch: int,
-    width: int = 8,
-    seed: int = 0,
-    pad: int = 2,
-    **teachers: Run,
-) -> Run:
-    """A run on the embedded digits, with so many training and test images of each."""
-    train, test = images
-    data = DataSpec.of("cifar-10", px=px, train_per_class=train, test_per_class=test, source="embedded")
-    student = ModelSpec(name=name, classes=data.classes, width=width, stem="small")
-    recipe = Recipe(stages=stages, epochs=epochs, batch=batch, pad=pad)
-    return Run(data=data, student=student, recipe=recipe, teachers=teachers, seed=seed)
-
-
 def nesterov(student: nn.Module, task: Task, **options: bool) -> torch.optim.SGD:
     """The kit's optimiser for a loop that has no recipe: biases and batch norms do not decay."""
     updates = Updates(momentum=task.momentum, weight_decay=task.weight_decay)
@@ -140,3 +118,6 @@ class Loop:
 
     student: nn.Module
     epoch: Callable[[], Iterator[object]]
+
+
+Rung = Callable[[Task], Loop]

@@ -30,17 +30,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Optional
 
+import numpy as np
+import pandas as pd
 import torch
 import typer
 
 from benchmarks import bare
-from benchmarks.interleaved import PROFILED, WARM_UP, Place, served, taken_in_turns
-from benchmarks.report import Ended, Spread, command, table
-from benchmarks.rungs import WORKERS
+from benchmarks.bare import bare_loop
+from benchmarks.interleaved import PROFILED, WARM_UP, profile, served, taken_in_turns
+from benchmarks.report import Ended, command, show
+from benchmarks.rungs import KIT, WORKERS, eq1, torchdistill, tutorial
 from benchmarks.task import PAIRS, Task
 from kit.cli.output import print_json
 from kit.errors import one_of
@@ -48,7 +51,6 @@ from kit.errors import one_of
 TORCHDISTILL = "torchdistill==1.1.5"
 STEPS = {"vgg16": 32, "resnet34": 12, "resnet50": 12}  # a turn: one to two seconds
 PROBES = 2  # turns in which the tutorial's number of workers is chosen
-SHOWN = 12  # operators of a profile
 
 # Each ratio of the last line: what stands above and below, in images a second.
 RATIOS = {
@@ -68,23 +70,15 @@ BOUNDS = {
 }
 
 
-@dataclass
-class Ladder:
-    """What was measured of one pair: images/s by rung, a number a round, and where a step's time went, by rung."""
+def ratios(rates: pd.DataFrame, of: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """Round by round: what disturbs a round disturbs both. No number where a rung is missing."""
+    return pd.DataFrame(
+        {name: rates.get(above, np.nan) / rates.get(below, np.nan) for name, (above, below) in of.items()}, rates.index
+    )
 
-    task: Task
-    workers: str
-    rates: dict[str, list[float]]
-    profiles: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def ratios(self, of: Mapping[str, tuple[str, str]]) -> dict[str, Spread | None]:
-        """None where a rung is missing."""
-        return {
-            name: Spread.of_ratio(self.rates[above], self.rates[below])
-            if above in self.rates and below in self.rates
-            else None
-            for name, (above, below) in of.items()
-        }
+def medians(rounds: pd.DataFrame) -> dict[str, float]:
+    return rounds.median().round(3).to_dict()
 
 
 def task_for(task: Task, steps: int, repeats: int) -> Task:
@@ -93,99 +87,87 @@ def task_for(task: Task, steps: int, repeats: int) -> Task:
     return replace(task, images=task.batch * (sum(task.settling + timed for timed in turns) + 1))
 
 
-def climb(task: Task, steps: int, repeats: int, threads: int, package: Path | None, profile: bool) -> Ladder:
-    workers, probed = best_workers(task, steps, threads)
-    places = {"tutorial": Place(f"tutorial, {workers}", threads)}
-    if package:
-        places["torchdistill"] = Place(f"torchdistill, {workers}", threads, package)
-    others = ["bare", "kit", "kit cached", "kit hard", "kit fixed", "kit adaptive"]
+def ladder(task: Task, steps: int, repeats: int, rival: bool, profiled: bool) -> dict[str, float]:
+    """Prints images/s of every rung and what follows from them; returns the medians of the RATIOS."""
+    workers = best_workers(task, steps)
+    rungs = {"tutorial": partial(tutorial, workers=workers)}
+    if rival:
+        rungs["torchdistill"] = partial(torchdistill, workers=workers)
+    rungs |= {"bare": bare_loop} | KIT | (bare.PUT_IN if profiled else {})
     if bare.has_bfloat16(task.device):
-        others.append("kit bfloat16")
+        rungs["kit bfloat16"] = partial(eq1, precision="bfloat16")
         if task.device == "cuda":
-            others.append("both in bfloat16")
-            places["tutorial bfloat16"] = Place(f"tutorial bfloat16, {workers}", threads)
-    if profile:
-        others.append("teacher's logits known")
-    with served(places | {rung: Place(rung, threads) for rung in others}, task) as processes:
-        ladder = Ladder(task, workers, taken_in_turns(processes, steps, repeats))
-        if profile:
-            ladder.profiles = {name: processes[name].profile() for name in ("kit", "kit cached")}
-    ladder.rates |= {f"(choosing) tutorial, {name}": rates for name, rates in probed.items()}
-    return ladder
+            rungs["tutorial bfloat16"] = partial(tutorial, workers=workers, precision="bfloat16")
+            rungs |= bare.IN_BFLOAT16
+    with served(rungs, task) as processes:
+        rates = taken_in_turns(processes, steps, repeats)
+        profiles = {name: processes[name].ask(profile, PROFILED) for name in ("kit", "kit cached") if profiled}
+    show("images/s", rates, digits=0)
+    show("TFLOP/s", rates.filter(regex="^(bare|both in bfloat16|kit|kit bfloat16)$") * task.flops() / 1e12)
+    show("ratio", ratios(rates, RATIOS | BOUNDS).dropna(axis=1, how="all"))
+    for name, operators in profiles.items():
+        print(f"\nwhere a step of `{name}` goes, by operator\n{operators}")
+    return medians(ratios(rates, RATIOS))
 
 
-def best_workers(task: Task, steps: int, threads: int) -> tuple[str, dict[str, list[float]]]:
-    """The tutorial loop's quickest number of loader workers, and what was measured to choose it."""
-    places = {workers: Place(f"tutorial, {workers}", threads) for workers in WORKERS[task.device]}
-    with served(places, task) as processes:
+def best_workers(task: Task, steps: int) -> int:
+    """The tutorial loop's quickest number of loader workers; prints what was measured to choose it."""
+    with served({n: partial(tutorial, workers=n) for n in WORKERS[task.device]}, task) as processes:
         rates = taken_in_turns(processes, steps, PROBES)
-    return max(rates, key=lambda workers: max(rates[workers])), rates
-
-
-def fetch_torchdistill(scratch: Path) -> Path | None:
-    """The folder, with torchdistill installed into it; None, with a word why, where pip cannot get it."""
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(scratch), TORCHDISTILL]
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode == 0:
-        return scratch
-    why = (done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"])[-1]
-    print(f"warning: {TORCHDISTILL} could not be installed, so its ratio is left open: {why}", file=sys.stderr)
-    return None
-
-
-def show(ladder: Ladder) -> None:
-    (student, teacher), task = ladder.task.specs, ladder.task
+    student, teacher = task.specs
     print(f"\n{student.name} of width {student.width} under {teacher.name} of width {teacher.width}, {task.px} px, "
-          f"batch {task.batch}, {task.device}; tutorial and torchdistill with {ladder.workers}")  # fmt: skip
-    table("images/s", {rung: Spread.of(rates) for rung, rates in ladder.rates.items()}, digits=0)
-    counted = [rung for rung in ("bare", "both in bfloat16", "kit", "kit bfloat16") if rung in ladder.rates]
-    work = task.flops() / 1e12
-    table("TFLOP/s", {rung: Spread.of([rate * work for rate in ladder.rates[rung]]) for rung in counted})
-    bounds = {name: spread for name, spread in ladder.ratios(BOUNDS).items() if spread is not None}
-    table("ratio", ladder.ratios(RATIOS) | bounds)
-    for rung, shares in ladder.profiles.items():
-        whose = "CPU" if task.device == "cpu" else "kernels'"
-        print(f"where a step of `{rung}` goes, by operator, itself only, of its {whose} time")
-        for operator, share in list(shares.items())[:SHOWN]:
-            print(f"{operator:64} {share:6.1%}")
+          f"batch {task.batch}, {task.device}")  # fmt: skip
+    best = int(rates.max().idxmax())
+    show(f"images/s of the tutorial's loop, by loader workers; it and torchdistill's go on with {best}", rates, 0)
+    return best
+
+
+def fetched(package: str, folder: str) -> bool:
+    """Whether pip can install a package into the folder; says why not."""
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, package]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode != 0:
+        why = (done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"])[-1]
+        print(f"warning: {package} could not be installed, so its ratio is left open: {why}", file=sys.stderr)
+    return done.returncode == 0
 
 
 # ---- the second table ---------------------------------------------------------------------------------------------
 
 
-def tricks(task: Task, steps: int, repeats: int, threads: int, compiled: bool) -> dict[str, Spread]:
-    """Prints what each trick bought: the bare loop's speed without it (or with one more) over that of the whole."""
+def tricks(task: Task, steps: int, repeats: int, compiled: bool) -> dict[str, float]:
+    """Prints what each trick bought, and returns the medians: the bare loop's speed without it (or with one more) over
+    that of the whole."""
     changes = bare.LEFT_OUT | bare.PUT_IN | (bare.BFLOAT16 if bare.has_bfloat16(task.device) else {})
     changes |= bare.ON_GPU if task.device == "cuda" else {}
-    with served({rung: Place(rung, threads) for rung in ("bare", *changes)}, task) as processes:
+    with served({"bare": bare_loop} | changes, task) as processes:
         rates = taken_in_turns(processes, steps, repeats)
     base = rates.pop("bare")
-    print(f"\n{task.pair} of width {task.width}: the bare loop does {Spread.of(base).median:.0f} images/s")
-    found = {name: Spread.of_ratio(measured, base) for name, measured in rates.items()}
-    table("changed alone: speed over the bare loop", found)
+    found = rates.div(base, axis=0)
+    print(f"\n{task.pair} of width {task.width}: the bare loop does {base.median():.0f} images/s")
+    show("changed alone: speed over the bare loop", found)
     if not bare.has_bfloat16(task.device):
         print("bfloat16 is left out: torch has no instructions for it here")
-    if compiled:
-        found |= compare_compiled(task, steps, repeats, threads)
-    return found
+    return medians(found) | (compare_compiled(task, steps, repeats) if compiled else {})
 
 
-def compare_compiled(task: Task, steps: int, repeats: int, threads: int) -> dict[str, Spread]:
+def compare_compiled(task: Task, steps: int, repeats: int) -> dict[str, float]:
     """Alone with the bare loop: it takes long to compile, and may fail."""
     (name,) = bare.COMPILED
     try:
-        with served({rung: Place(rung, threads) for rung in ("bare", name)}, task) as processes:
+        with served({"bare": bare_loop} | bare.COMPILED, task) as processes:
             compiling_s = processes[name].warm_up_s - processes["bare"].warm_up_s
             rates = taken_in_turns(processes, steps, repeats)
     except Ended as error:
         print(f"torch.compile is left out: {error}")
         return {}
-    found = {name: Spread.of_ratio(rates[name], rates["bare"])}
-    table("compiled", found)
-    saved = task.batch / Spread.of(rates["bare"]).median - task.batch / Spread.of(rates[name]).median  # s a step
+    found = (rates[name] / rates["bare"]).to_frame(name)
+    show("compiled", found)
+    step_s = task.batch / rates.median()
+    saved = step_s["bare"] - step_s[name]
     pays = f"after {compiling_s / saved:,.0f} steps" if saved > 0 else "never"
     print(f"compiling took {compiling_s:.0f} s; it has paid for itself {pays}")
-    return found
+    return medians(found)
 
 
 # ---- the command line ---------------------------------------------------------------------------------------------
@@ -205,34 +187,28 @@ def main(
         bool, typer.Option("--tricks", help="instead: what each trick of the bare loop bought")
     ] = False,
     compiled: Annotated[bool, typer.Option(help="with --tricks: torch.compile too, minutes")] = True,
-    profile: Annotated[bool, typer.Option("--profile", help="where the kit's steps go, and the bound")] = False,
+    profiled: Annotated[bool, typer.Option("--profile", help="where the kit's steps go, and the bound")] = False,
     rival: Annotated[bool, typer.Option("--torchdistill/--no-torchdistill", help="the rung that pip fetches")] = True,
 ) -> None:
     """Images a second by several training loops, in turns; the ratios between them."""
     one_of("device", device, ["cpu", *["cuda"] * torch.cuda.is_available()])
-    tasks = {}
-    for name in [one_of("pair", pair, PAIRS)] if pair else PAIRS:
-        turn = steps or STEPS[name]
-        tasks[name] = task_for(Task(name, width, images=0, batch=batch, px=px, device=device), turn, repeats), turn
+    pairs = [one_of("pair", pair, PAIRS)] if pair else list(PAIRS)
     on = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     print(f"torch {torch.__version__}, {threads} threads, {on}, {os.cpu_count()} cores; {repeats} turns each")
     found = {}
-    if by_trick:
-        for name, turns in tasks.items():
-            found[name] = medians(tricks(*turns, repeats, threads, compiled))
-    else:
-        with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as place:
-            package = fetch_torchdistill(Path(place)) if rival else None
-            for name, turns in tasks.items():
-                ladder = climb(*turns, repeats, threads, package, profile)
-                show(ladder)
-                found[name] = medians(ladder.ratios(RATIOS))
+    with tempfile.TemporaryDirectory(prefix="kit-benchmark-") as scratch:
+        rival = rival and not by_trick and fetched(TORCHDISTILL, scratch)
+        sys.path.append(scratch)  # of the processes to come as well
+        for name in pairs:
+            turn = steps or STEPS[name]
+            task = Task(name, width, images=0, batch=batch, px=px, device=device, threads=threads)
+            task = task_for(task, turn, repeats)
+            if by_trick:
+                found[name] = tricks(task, turn, repeats, compiled)
+            else:
+                found[name] = ladder(task, turn, repeats, rival, profiled)
     if as_json:
         print_json(found)
-
-
-def medians(spreads: Mapping[str, Spread | None]) -> dict[str, float | None]:
-    return {name: None if spread is None else round(spread.median, 3) for name, spread in spreads.items()}
 
 
 if __name__ == "__main__":

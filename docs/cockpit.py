@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import pages  # noqa: E402
-from benchmarks.cockpit import NOTEBOOK, k_slider, opened, press, says  # noqa: E402
+from benchmarks.cockpit import NOTEBOOK, K, opened, press, says, slider  # noqa: E402
 
 FRAMES, EVERY, WIDTH = 22, 800, 900  # ms from frame to frame; px of the picture
 MOVED = {8: "PageDown", 9: "PageDown", 15: "PageUp"}  # keys on the K slider, by frame
@@ -37,7 +37,7 @@ def main() -> None:
             cockpit.scroll_into_view_if_needed()
             for frame in range(FRAMES):
                 if frame in MOVED:
-                    k_slider(page).press(MOVED[frame])
+                    slider(page, K).press(MOVED[frame])
                 page.wait_for_timeout(EVERY)
                 frames.append(Image.open(io.BytesIO(cockpit.screenshot())).convert("RGB"))
     size = WIDTH, round(WIDTH * frames[0].height / frames[0].width)

@@ -25,12 +25,12 @@
 | `kit.show`, `kit.live`, `kit.figures`, `kit.cli` | pictures; the cockpit; notebooks, headlessly; commands |
 
 Importing this package imports none of them: a name is loaded when it is first used. It does say by which instructions
-torch computes on an x86-64 processor: `kit.runtime.instructions`.
+torch computes on an x86-64 processor: `kit.runtime.process`.
 """
 
 import lazy_loader as lazy
 
-from kit.runtime.instructions import compute_alike
+from kit.runtime.process import compute_alike
 
 compute_alike()
 __getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -15,16 +15,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from kit.data.augment import EpochPlan, batch_sizes
+from kit.data.augment import EpochPlan
 from kit.data.base import Dataset
 from kit.recipe import Recipe
-from kit.runtime.malloc import keep_freed_memory
+from kit.runtime.process import keep_freed_memory
+from kit.training.batches import MicroBatches, Prefetch
 from kit.training.captured import Captured, Learner
 from kit.training.forward import ON_CPU, Machine, answering, augmented, beside, on_device, single
-from kit.training.micro_batches import MicroBatches, check_shareable
 from kit.training.moment import Moment, joined, one_number
 from kit.training.optimiser import sgd
-from kit.training.prefetch import Prefetch
 from kit.training.record import Recorded
 from kit.training.steering import Event
 from kit.training.teachers import CachedLogits, Teachers
@@ -54,22 +53,17 @@ class Training(Recorded):
         logits: torch.dtype = torch.float32,
     ) -> None:
         keep_freed_memory()
-        check_shareable(recipe, len(data.train), machine.ranks)
-        self.data, self.seed, self.machine, self.ranks = data, seed, machine, machine.ranks
-        self.sizes = batch_sizes(len(data.train), recipe.batch, recipe.keep_last)
-        self.batch, self.steps_per_epoch = self.sizes[0], len(self.sizes)
-        self.device = torch.device(machine.device)
-        super().__init__(recipe, recipe.epochs * self.steps_per_epoch, events, self.device)
+        super().__init__(recipe, data, events, machine)
+        self.seed = seed
         self.student = on_device(student, self.device).train()
         self.learner = Learner(self.ranks.wrap(self.student), len(data.classes))  # its gradients are all ranks' mean
         self.teachers = Teachers(teachers, recipe, machine, cached_logits or {}, logits)
         nesterov = recipe.nesterov and recipe.momentum > 0
         self.optimiser = sgd(student, recipe, recipe.lr, nesterov=nesterov, fused=True)
-        self.mean, self.std = (stat.to(self.device) for stat in data.mean_std)
         as_drawn = partial(augmented, pad=recipe.pad, padding=recipe.padding, mean=self.mean, std=self.std)
         self.images, self.augmented = Prefetch(data.train, self.device), Captured(as_drawn)
-        self.beside, self.micro_batches = beside(self.device), MicroBatches(data.px, self.ranks)
-        self.enter_stage(0)
+        self.beside, self.micro_batches = beside(self.device), MicroBatches()
+        self.enter_stage()
 
     def __iter__(self) -> Iterator[int]:
         while self.step < self.total_steps:
@@ -88,10 +82,6 @@ class Training(Recorded):
         for _ in self:
             pass
         return self
-
-    def enter_stage(self, number: int) -> None:
-        super().enter_stage(number)
-        self.teachers.enter(self.stage, self.asked)
 
     def _train_on(self, plan: EpochPlan, indices: Tensor, following: Tensor | None) -> None:
         """One step on the batch of these images (N,); the `following` one's begin to come."""

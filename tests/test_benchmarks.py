@@ -7,27 +7,31 @@ import re
 import runpy
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks import bare, grid
-from benchmarks.bare import Batches, OneByOne
-from benchmarks.interleaved import Place, served
+from benchmarks import bare, faults, grid
+from benchmarks.bare import all_at_once, bare_loop, one_by_one
+from benchmarks.cockpit import slowdown
+from benchmarks.interleaved import served
 from benchmarks.regime import planned
-from benchmarks.report import Ended, Spread
-from benchmarks.rungs import RUNGS, of_kit, recalled
-from benchmarks.task import PAIRS, Task
-from benchmarks.turns import slowdown
+from benchmarks.report import Ended, spread
+from benchmarks.rungs import KIT, of_kit, recalled, torchdistill, tutorial
+from benchmarks.task import PAIRS, Rung, Task
+from benchmarks.throughput import ratios
 from kit.data.augment import EpochPlan
 from kit.errors import KitError
 from kit.paper.plan import Plan
 from kit.paper.presets import PRESETS
 from kit.recipe import Improved
+from kit.runs.spec import with_teachers
 from kit.temperature import Adaptive, Fixed
 
 RATIOS = {"kit_over_tutorial", "cached_over_tutorial", "kit_over_torchdistill", "kit_over_bare", "adaptive_over_fixed",
@@ -71,8 +75,8 @@ def error(ours: nn.Module, theirs: nn.Module, task: Task) -> float:
     return float((flat(ours) - flat(theirs)).norm() / (flat(theirs) - flat(task.networks()[0])).norm())
 
 
-def one_step(rung: str, task: Task) -> nn.Module:
-    loop = RUNGS[rung](task)
+def one_step(rung: Rung, task: Task) -> nn.Module:
+    loop = rung(task)
     next(iter(loop.epoch()))
     return loop.student
 
@@ -80,9 +84,9 @@ def one_step(rung: str, task: Task) -> nn.Module:
 @pytest.mark.parametrize("pair", PAIRS)
 def test_one_step_of_each_loop_is_the_same_arithmetic(pair):
     task = plain(pair)
-    for rung in ["tutorial, 0 workers", "bare", "kit", "kit cached"]:
+    for rung in (partial(tutorial, workers=0), bare_loop, KIT["kit"], KIT["kit cached"]):
         assert error(one_step(rung, task), by_hand(task), task) < 3e-3, rung
-    assert error(one_step("kit hard", task), by_hand(replace(task, alpha=0)), task) < 3e-3
+    assert error(one_step(KIT["kit hard"], task), by_hand(replace(task, alpha=0)), task) < 3e-3
 
 
 def test_other_arithmetic_would_be_noticed():
@@ -96,19 +100,19 @@ def test_other_arithmetic_would_be_noticed():
 @pytest.mark.parametrize("name", bare.LEFT_OUT)
 def test_a_trick_left_out_changes_no_number(name):
     task = plain("resnet34")
-    assert error(one_step(name, task), by_hand(task), task) < 3e-3
+    assert error(one_step(bare.LEFT_OUT[name], task), by_hand(task), task) < 3e-3
 
 
 def test_torchdistill_step_differs_by_what_decays_alone():
     pytest.importorskip("torchdistill")
     task = plain("resnet34")
-    assert error(one_step("torchdistill, 0 workers", task), by_hand(task, spared=False), task) < 3e-3
+    assert error(one_step(partial(torchdistill, workers=0), task), by_hand(task, spared=False), task) < 3e-3
 
 
 def test_known_logits_are_not_asked_for():
     task = plain("vgg16")
-    (name,) = bare.PUT_IN  # random ones are known
-    assert error(one_step(name, task), by_hand(task), task) > 1e-2  # taught by others, it becomes another student
+    (rung,) = bare.PUT_IN.values()  # random ones are known
+    assert error(one_step(rung, task), by_hand(task), task) > 1e-2  # taught by others, it becomes another student
 
 
 def test_cached_logits_are_the_teachers_in_the_order_of_the_batches():
@@ -137,7 +141,7 @@ def test_batched_crops_are_crops_of_the_reflected_image():
 
     task = Task("vgg16", width=2, images=16, px=8)
     pixels, (mean, std) = task.data.train.images.pixels, task.data.mean_std
-    x, y = Batches(task)(torch.arange(16))
+    x, y = all_at_once(task)(torch.arange(16))
     assert torch.equal(y, task.data.train.labels)
     found = (x.permute(0, 2, 3, 1) * std + mean).round().byte()
     where = []
@@ -154,13 +158,16 @@ def test_batched_crops_are_crops_of_the_reflected_image():
 def test_images_one_by_one_are_the_same_as_in_a_batch():
     task = Task("vgg16", width=2, images=8, pad=0, flip=False)
     indices = torch.tensor([5, 0, 3])
-    (one, labels), (batch, same) = OneByOne(task)(indices), Batches(task)(indices)
+    (one, labels), (batch, same) = one_by_one(task)(indices), all_at_once(task)(indices)
     assert torch.allclose(one, batch, atol=1e-5) and torch.equal(labels, same)
 
 
 def test_a_ratio_is_taken_round_by_round():
-    spread = Spread.of_ratio([10, 100, 30], [5, 25, 30])  # 2, 4, 1
-    assert spread == Spread(median=2, least=1, largest=4)
+    rates = pd.DataFrame({"kit": [10, 100, 30], "tutorial": [5, 25, 30]})  # 2, 4, 1
+    of = {"kit_over_tutorial": ("kit", "tutorial"), "kit_over_torchdistill": ("kit", "torchdistill")}
+    found = spread(ratios(rates, of))
+    assert found.loc["kit_over_tutorial"].to_dict() == {"median": 2, "min": 1, "max": 4}
+    assert found.loc["kit_over_torchdistill"].isna().all()
 
 
 SMALL = ("--width", "2", "--batch", "4", "--steps", "1", "--threads", "1")
@@ -206,6 +213,8 @@ def test_throughput_ends_with_the_ratios(bench):
     ("words", "line"),
     [
         ("throughput --pair vgg17", "pair 'vgg17' is not known; allowed: vgg16, resnet34, resnet50"),
+        ("throughput --px 4", "Invalid value for '--px': Input should be greater than or equal to 8: got '4'"),
+        ("faults --kill 3", "No such option: --kill (Possible options: --kills)"),
         ("regime --lr 0", "lr: 0.0 is not allowed (Input should be greater than 0)"),
         ("regime --role cifar-10 --batch 1", "batch: 1 is not allowed (Input should be greater than or equal to 2)"),
     ],
@@ -226,7 +235,7 @@ def test_an_unknown_app_is_refused_before_anything_is_trained(monkeypatch):
     from benchmarks import cockpit
 
     monkeypatch.setattr(cockpit.pages, "chromium", lambda: "a browser")
-    monkeypatch.setattr(cockpit, "train", lambda run: pytest.fail("trained"))
+    monkeypatch.setattr(cockpit, "train_all", lambda runs: pytest.fail("trained"))
     with pytest.raises(KitError, match="^app 'vola' is not known; allowed: lab, voila$"):
         cockpit.main(apps="lab, vola")
 
@@ -242,10 +251,17 @@ def test_a_ratio_of_the_grid_is_what_its_name_says(monkeypatch, capsys):
     assert found["side_by_side_over_one_after_another"]["median"] == 0.75
 
 
+@pytest.mark.parametrize(("benchmark", "students", "teachers"), [(grid, 10, 2), (faults, 6, 2)])
+def test_a_grid_is_as_many_students_and_teachers_as_it_says(benchmark, students, teachers):
+    runs = benchmark.grid(2)
+    assert (len(set(runs)), len(set(with_teachers(runs)) - set(runs))) == (students, teachers)
+    assert {run.data.source for run in with_teachers(runs)} == {"embedded"}
+
+
 def test_a_loop_that_fails_says_why():
     with (
-        pytest.raises(Ended, match="torchdistill, 0 workers: .*Error"),
-        served({"a": Place("torchdistill, 0 workers")}, Task("unheard of", width=2, images=8)),
+        pytest.raises(Ended, match="bare: KeyError: 'unheard of'"),
+        served({"bare": bare_loop}, Task("unheard of", width=2, images=8)),
     ):
         pass
 

@@ -1,13 +1,16 @@
-"""The pages are true: links lead somewhere, rooms are those of the imports, examples and commands are known."""
+"""The pages are true: links lead somewhere, rooms are those of the imports, examples and commands are known, and what
+is there in Chinese, README and notebook 00, keeps in step: structure, code, formulas, names and links."""
 
 from __future__ import annotations
 
 import ast
 import re
 import runpy
+from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote
 
+import nbformat
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -18,24 +21,28 @@ from kit.__main__ import main
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "PAPER.md")
 PAGES = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
+ENGLISH, CHINESE = (ROOT / "notebooks" / folder / "00_start_here.ipynb" for folder in ("", "zh"))
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def tokens(page: Path) -> list[Token]:
-    return MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+def tokens(text: str) -> list[Token]:
+    return MarkdownIt("commonmark").enable("table").parse(text)
+
+
+def leads(part: Token) -> str | None:
+    """Where a link or a picture leads."""
+    return str(part.attrs.get("href") or part.attrs["src"]) if part.type in ("link_open", "image") else None
 
 
 def targets(page: Path) -> list[str]:
     """Where a page's links and pictures lead."""
-    inline = [child for token in tokens(page) for child in token.children or ()]
-    return [
-        str(child.attrs.get("href") or child.attrs["src"]) for child in inline if child.type in ("link_open", "image")
-    ]
+    inline = [child for token in tokens(page.read_text(encoding="utf-8")) for child in token.children or ()]
+    return [there for child in inline if (there := leads(child))]
 
 
 def anchors(page: Path) -> set[str]:
     """A page's headings as addresses, as GitHub makes them."""
-    found = tokens(page)
+    found = tokens(page.read_text(encoding="utf-8"))
     titles = [found[i + 1].content for i, token in enumerate(found) if token.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -103,3 +110,45 @@ def test_the_rooms_are_those_of_the_imports():
     assert rooms["written"](page) == rooms["text"](rooms["edges"]()), "stale: python docs/rooms.py"
     for room in rooms["edges"]():
         assert f"`{room}" in page.split(rooms["BEGIN"])[0] or room == "__main__", f"{room} is not described"
+
+
+# ---- in Chinese ----------------------------------------------------------------------------------------------------
+
+
+def parsed(text: str) -> tuple[list[str], Counter]:
+    """A text's headings, tables' rows and code (comments left out) in order; its names in code, formulas and links."""
+    outline, words = [], Counter(re.findall(r"\$[^$]+\$", text))
+    for token in tokens(text):
+        if token.type in ("heading_open", "tr_open", "list_item_open"):
+            outline.append(token.tag)
+        elif token.type == "fence":
+            outline.append(re.sub(r" +# .*", "", token.content) if token.info == "sh" else token.content)
+        for child in token.children or ():
+            if named := child.content if child.type == "code_inline" else leads(child):
+                words[named] += 1
+    return outline, words
+
+
+def test_the_readme_says_the_same_in_chinese():
+    english, chinese = (parsed((ROOT / name).read_text("utf-8")) for name in ("README.md", "README.zh.md"))
+    assert chinese[0] == english[0]
+    english[1].subtract(["README.zh.md"])
+    chinese[1].subtract(["README.md", "notebooks/zh/00_start_here.ipynb"])
+    assert +chinese[1] == +english[1]
+
+
+def test_notebook_00_is_the_same_in_chinese():
+    english, chinese = (nbformat.read(path, as_version=4) for path in (ENGLISH, CHINESE))
+    nbformat.validate(chinese)
+    assert [cell.cell_type for cell in chinese.cells] == [cell.cell_type for cell in english.cells]
+    assert chinese.metadata == english.metadata
+    for here, there in zip(english.cells, chinese.cells, strict=True):
+        if here.cell_type == "code":
+            assert there.source == here.source and not there.outputs and there.execution_count is None
+            continue
+        (outline, words), (chinese_outline, chinese_words) = parsed(here.source), parsed(there.source)
+        assert chinese_outline == outline
+        paths = Counter(word.removeprefix("../").replace("zh/00", "00") for word in chinese_words.elements())
+        assert paths == Counter(word.replace("zh/00", "00") for word in words.elements())
+        for link in re.findall(r"\]\(([^)]+)\)", there.source):
+            assert (CHINESE.parent / link).is_file(), link

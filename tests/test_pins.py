@@ -32,7 +32,7 @@ from kit.data.hrsc.generated import TreePlan, write_tree
 from kit.figures import FOLLOWING, NEEDS
 from kit.files import sha256
 from kit.grid.training import train_all
-from kit.methods import METHODS, annealing, complexity, early_stop, prokt
+from kit.methods import METHODS, annealing, complexity
 from kit.models import MODELS, ModelSpec
 from kit.networks.layered import Layer, LayeredSpec
 from kit.networks.named import NamedSpec
@@ -156,8 +156,8 @@ def kinds() -> dict[str, Run]:
         "teacher of a teacher": described((hop,), {"assistant": assistant}),
         "annealed logits": described(annealing.stages(20)),
         "complexity gap": described(complexity.stages(20)),
-        "teacher held near": described(prokt.stages(20)),
-        "stopped early": described(early_stop.stages(20)),
+        "teacher held near": described(complexity.held_near(20)),
+        "stopped early": described(annealing.stopped_early(20)),
         "steered": described(recipe.small_teacher(t), events=steered),
         "logits in float16": described(recipe.eq1(5), logits="float16"),
         "in bfloat16": described(recipe.eq1(5), precision="bfloat16"),

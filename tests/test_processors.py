@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kit.runtime import instructions
-from kit.runtime.instructions import AVX2, has_avx512
+from kit.runtime import process
+from kit.runtime.process import AVX2, has_avx512
 
 MAKEFILE = Path(__file__).parents[1] / "Makefile"
 OLDER = re.findall(r"ATEN_CPU_CAPABILITY=(\w+) ONEDNN_MAX_CPU_ISA=(\w+)", MAKEFILE.read_text())
@@ -66,9 +66,9 @@ def test_with_the_kit_a_wider_processor_computes_as_one_with_avx2(first):
 def test_only_a_processor_with_avx512_is_told_and_only_where_nobody_has_said_otherwise(
     monkeypatch, tmp_path, flags, environment, then
 ):
-    monkeypatch.setattr(instructions, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(process, "CPUINFO", tmp_path / "cpuinfo")
     if flags is not None:
-        instructions.CPUINFO.write_text(f"processor\t: 0\n{flags}processor\t: 1\n")
+        process.CPUINFO.write_text(f"processor\t: 0\n{flags}processor\t: 1\n")
     monkeypatch.setattr(os, "environ", dict(environment))
-    instructions.compute_alike()
+    process.compute_alike()
     assert os.environ == then

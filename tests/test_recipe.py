@@ -227,16 +227,10 @@ def test_an_option_changes_a_training_or_is_refused(way):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (
-            {"student": "cnn", "temperature": "CTKD"},
-            "--temperature 'CTKD' is not allowed; allowed: without it, as",
-        ),
+        ({"student": "cnn", "temperature": "CTKD"}, "--temperature 'CTKD' is not allowed; allowed: without it, as"),
         ({"student": "cnn", "temperature": "adaptive"}, "--temperature 'adaptive' is not allowed; allowed: without it"),
         ({"student": "cnn", "k": math.nan}, "--k nan is not allowed; allowed: 20.0, as there is no --teacher"),
-        (
-            {"student": "cnn", "logits": "float16"},
-            "--logits 'float16' is not allowed; allowed: 'float32', as",
-        ),
+        ({"student": "cnn", "logits": "float16"}, "--logits 'float16' is not allowed; allowed: 'float32', as"),
         (
             TAUGHT | {"temperature": 5, "k": 9},
             "--k 9.0 is not allowed; allowed: 20.0, as temperature 'fixed' has no use for it",
@@ -283,6 +277,8 @@ def complaint(make) -> str:
         (lambda: recipe.adaptive(10, optimiser="lbfgs"), "optimiser", "'lbfgs'"),
         (lambda: recipe.adaptive(10, follows="mse"), "follows", "'mse'"),
         (lambda: recipe.adaptive(10, speed=1), "speed", "1"),
+        (lambda: Fixed(kind="warm", T=3), "kind", "'warm'"),
+        (lambda: Scheduled(shape="cosine"), "shape", "'cosine'"),
         (lambda: Settings(student="cnn", temperature="schedule", k=0.9).policy(10), "k", "0.9"),
         (lambda: Settings(student="cnn", temperature="hot").policy(10), "temperature", "'hot'"),
         (lambda: Settings(student="cnn", temperature="").policy(10), "temperature", "''"),

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from kit.losses import entropy_gradient
 from kit.temperature import Adaptive, Fixed, Scheduled
@@ -323,27 +322,3 @@ def test_it_keeps_its_value_when_the_logits_are_not_numbers(bad):
 def test_it_waits_under_a_teacher_whose_logits_are_all_alike(optimiser, zs):
     thermostat = heat(Adaptive(k=20, rate=60, optimiser=optimiser, normalised=True), torch.ones(32, 10), zs, 5)
     assert thermostat.t == 20
-
-
-# ---- wrong input -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("policy", "fields"),
-    [
-        (Fixed, {"T": 0}),
-        (Fixed, {"T": -1}),
-        (Fixed, {"T": math.nan}),
-        (Adaptive, {"rate": 1, "k": 0.5}),
-        (Adaptive, {"rate": 1, "k": math.inf}),
-        (Adaptive, {"rate": 0}),
-        (Adaptive, {"rate": math.nan}),
-        (Adaptive, {"rate": 1, "optimiser": "lbfgs"}),
-        (Adaptive, {"rate": 1, "follows": "mse"}),
-        (Scheduled, {"shape": "cosine"}),
-        (Fixed, {"kind": "warm", "T": 3}),
-    ],
-)
-def test_a_bad_policy_is_refused(policy, fields):
-    with pytest.raises(ValidationError):
-        policy(**fields)

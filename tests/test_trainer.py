@@ -269,17 +269,6 @@ def test_a_cold_last_stage_goes_on_to_its_budget():
     assert only.t_end == 1.0
 
 
-def test_k_may_be_moved_while_it_trains():
-    training = Training(three_steps(3, 20), DATA, cnn(5), teachers(), seed=3)
-    for step in training:
-        if step == 2:
-            training.steer("k", 6)
-            break
-    next(iter(training))
-    assert training.steps()[1]["t_used"] > 6
-    assert training.steps()[2]["t_used"] <= 6
-
-
 def test_objectives_see_the_moment():
     seen = []
 
@@ -370,6 +359,31 @@ def test_a_teacher_that_answers_a_tuple_is_refused():
     made = Recipe(stages=recipe.eq1(5), epochs=1, batch=8)
     with pytest.raises(KitError, match=r"^a teacher gives a tuple; allowed: logits \(N, C\)$"):
         Training(made, DATA, linear(0), {"big": teacher}, seed=0).run()
+
+
+class Shifting(nn.Module):
+    """A network that works on its images in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = linear(0)
+
+    def forward(self, x):
+        x -= 1
+        return self.network(x)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "said"),
+    [(lambda: linear(0).double(), r"has weights of torch.float64; allowed: torch.float32, which images are [^\n]+"),
+     (lambda: cnn(0).half(), r"has weights of torch.float16; allowed: torch.float32, which images are [^\n]+"),
+     (Shifting, "changes its images, which others see; allowed: x = x - 1, not x -= 1")],
+)  # fmt: skip
+def test_a_network_that_does_not_take_images_as_they_are_is_refused_in_one_line(faulty, said):
+    made = Recipe(stages=recipe.eq1(5), epochs=1, batch=8)
+    for student, teacher, whose in [(faulty(), linear(1), r"student \w+"), (linear(1), faulty(), "teacher 'big'")]:
+        with pytest.raises(KitError, match=f"^{whose} {said}$"):
+            Training(made, DATA, student, {"big": teacher}, seed=0).run()
 
 
 def test_a_missing_teacher_and_a_student_that_cannot_learn_are_refused_in_one_line():
@@ -580,10 +594,7 @@ def test_mean_and_deviation_are_of_the_training_images():
 def test_batch_top1_is_the_share_of_hits():
     z = torch.tensor([[3.0, 1, 2, 0, -1, 5], [0, 9, 1, 2, 3, 4], [5, 4, 3, 2, 1, 0]])
     assert topk_correct(z, torch.tensor([5, 1, 5])).tolist() == [2, 2]
-    assert topk_correct(z[:, :2], torch.tensor([1, 1, 1])).tolist() == [
-        1,
-        3,
-    ]  # of two classes, all
+    assert topk_correct(z[:, :2], torch.tensor([1, 1, 1])).tolist() == [1, 3]  # of two classes, all
     training = Training(hard(2), DATA, cnn(0), {}, seed=0).run()
     of_epoch = [row["batch_top1"] for row in training.steps()[:6]]
     assert training.epochs[0]["train_top1"] == pytest.approx(np.mean(of_epoch))

@@ -15,11 +15,10 @@ import pandas as pd
 
 from kit import recipe
 from kit.beyond import table5
-from kit.grid.engines import Engine
 from kit.models import TITLES
-from kit.paper.claims import Claim, Data, Side, judged, number, plus_minus, saved
+from kit.paper.claims import Claim, Data, Side, number, own_claims, plus_minus
 from kit.paper.plan import PROCEDURES as PAPERS
-from kit.paper.plan import Plan, Row, Stages, Ways, accuracies, cells, loaded, measured, rows, soft_ends, with_columns
+from kit.paper.plan import Plan, Row, Stages, Ways, accuracies, cells, judging, rows, soft_ends, training, with_columns
 from kit.recipe import Objective, Policy
 from kit.several import (
     Averaged,
@@ -94,9 +93,7 @@ def table(plan: Plan, seeds: int = 3, own: Ways | None = None) -> list[Row]:
     return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, big, small, own=own, others={"third": third})
 
 
-def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Ways | None = None) -> pd.DataFrame:
-    """Trains what is missing; a line a run."""
-    return measured(table(plan, seeds, own), jobs)
+run = training(table)
 
 
 def with_agreements(frame: pd.DataFrame) -> pd.DataFrame:
@@ -120,10 +117,6 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, loaded(frame, plan)))
-
-
 def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     """What is said of several teachers, and what is to be asked of ours."""
     claim = partial(table5.gains, frame, data)
@@ -139,16 +132,15 @@ def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
         claim("one t each, with graduation, beats one for all", EACH, ONE),
         claim("all teachers at once beat the paper's sequence", ONE, PAPER),
         claim("all teachers at once, with graduation, beat the paper's sequence", EACH, PAPER),
-        Claim(
-            "graduation saves teachers' FLOPs", "", "", "%", against=", ".join(ONE), quantity="teacher_flops",
-            **saved(frame, EACH, ONE, "teacher_flops"),
-        ),
-    ]  # fmt: skip
+        Claim.of(frame, EACH, ONE, "teacher_flops", text="graduation saves teachers' FLOPs"),
+    ]
+
+
+verdicts = judging(claims)
+own_verdicts = judging(partial(own_claims, papers=PROCEDURES))  # the reader's own, by test Top-1 against each of these
 
 
 def best_alone(frame: pd.DataFrame) -> Side:
     """The teacher's row whose students are best here, on average over seeds: seen after the fact, so hard to beat."""
-    means = {
-        label: frame[(frame["temperature"] == label[0]) & (frame["reading"] == label[1])] for label in ALONE.values()
-    }
-    return max(means, key=lambda label: means[label]["test_top1"].fillna(0).mean())
+    means = frame.fillna({"test_top1": 0}).groupby(["temperature", "reading"])["test_top1"].mean()
+    return max(ALONE.values(), key=means.__getitem__)

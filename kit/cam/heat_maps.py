@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -77,8 +76,8 @@ def maps(
     """Computes heat maps of images x (N, 3, H, W), normalised as the network wants them, `batch` at a time.
 
     classes: labels (N,), one class for all, or `predicted`. layer: a module's name; None is the default reading. The
-    network is left as it is: maps are made on a copy in evaluation mode, of half-precision networks in float32; one
-    that cannot be copied is borrowed. The same input gives the same maps, in inference mode and under autocast, too.
+    network is left as it is: maps are made on a copy in evaluation mode, of half-precision networks in float32. The
+    same input gives the same maps, in inference mode and under autocast, too.
     Raises KitError for a method or layer that is not known, a class out of range, a network without a convolution where
     no layer is named, or one that cannot be hooked into, and logits that are no numbers.
     """
@@ -92,8 +91,11 @@ def maps(
     if type(batch) is not int or batch < 1:
         raise KitError(f"batch {batch!r} is not allowed; allowed: a whole number from 1 up")
     device = next(network.parameters()).device.type
-    with torch.inference_mode(False), torch.autocast(device, enabled=False), lent(network) as own:
-        return _maps(own, single_precision(torch.as_tensor(x)), classes, method, layer, batch)
+    with torch.inference_mode(False), torch.autocast(device, enabled=False):
+        x = torch.as_tensor(x)
+        x = x.clone() if x.is_inference() else x.detach()
+        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        return _maps(copied(network), x, classes, method, layer, batch)
 
 
 def hookable(network: nn.Module) -> None:
@@ -111,37 +113,30 @@ def hookable(network: nn.Module) -> None:
         raise KitError(f"{type(network).__name__} has {what}; allowed: parameters of known shapes")
 
 
-def single_precision(x: Tensor) -> Tensor:
-    """Detaches images, out of inference mode, and makes half precision float32."""
-    x = x.clone() if x.is_inference() else x.detach()
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-@contextlib.contextmanager
-def lent(network: nn.Module) -> Iterator[nn.Module]:
-    """Yields a frozen copy in evaluation mode, to be hooked into; where a network cannot be copied, itself.
-
-    A network of torch.nn.utils' weight norm, spectral norm or pruning, or one that keeps an activation, cannot. It is
-    then as it was once this ends: its modes, what of it wants gradients, and its hooks.
-    """
+def copied(network: nn.Module) -> nn.Module:
+    """Copies a network to be hooked into: frozen, in evaluation mode, single precision. What cannot be copied both
+    share."""
     try:
-        copied = copy.deepcopy(network).eval().requires_grad_(False)
+        own = copy.deepcopy(network)
     except (RuntimeError, TypeError):  # "Only Tensors created explicitly by the user support the deepcopy protocol"
-        copied = None
-    if copied is not None:
-        halves = {torch.float16, torch.bfloat16} & {each.dtype for each in copied.parameters()}
-        yield copied.float() if halves else copied
-        return
-    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    hooks = [(module, OrderedDict(module._forward_hooks)) for module in network.modules()]
-    try:
-        with evaluating(network):
-            yield network.requires_grad_(False)
-    finally:
-        for parameter, wants in wanted:
-            parameter.requires_grad_(wants)
-        for module, before in hooks:
-            module._forward_hooks = before
+        own = copy.deepcopy(network, uncopied(network))
+    halves = {torch.float16, torch.bfloat16} & {each.dtype for each in own.parameters()}
+    return (own.float() if halves else own).eval().requires_grad_(False)
+
+
+def uncopied(network: nn.Module) -> dict[int, object]:
+    """Finds what of a network cannot be copied, by its id: a weight that is computed before each pass, as by
+    torch.nn.utils' weight norm, spectral norm or pruning, an activation that is kept, a lock."""
+    found = {}
+    for module in network.modules():
+        for value in vars(module).values():
+            for each in value.values() if isinstance(value, dict) else [value]:
+                if not isinstance(each, nn.Module):
+                    try:
+                        copy.deepcopy(each)
+                    except (RuntimeError, TypeError):
+                        found[id(each)] = each
+    return found
 
 
 def _maps(
@@ -161,12 +156,16 @@ def _maps(
     cam.batch_size = batch  # of Score-CAM's masked images
     target.register_forward_hook(_protect)  # after the package's own hooks
     with torch.enable_grad():
-        if not network(x[:1].to(next(network.parameters()).device)).requires_grad:
-            raise KitError(f"layer {layer!r} has no part in the logits; allowed: one that has")
+        first = network(x[:1].to(next(network.parameters()).device))
+    if not first.requires_grad:
+        raise KitError(f"layer {layer!r} has no part in the logits; allowed: one that has")
+    for c in [] if wanted is None else wanted.tolist():
+        if not 0 <= c < first.shape[1]:
+            raise KitError(f"class {c} is out of range; allowed: 0 to {first.shape[1] - 1}, as the network has them")
     maps, answers = [], []
     for start in range(0, len(x), batch):
         here = slice(start, start + batch)
-        targets = None if wanted is None else [_Class(int(c)) for c in wanted[here]]
+        targets = None if wanted is None else [ClassifierOutputTarget(int(c)) for c in wanted[here]]
         # Score-CAM draws a bar for every image; with other methods stderr stays as it is, as other threads write there
         quiet = contextlib.redirect_stderr(io.StringIO()) if method == "score-cam" else contextlib.nullcontext()
         with torch.enable_grad(), quiet:
@@ -193,16 +192,6 @@ def _as_labels(classes: Tensor | int | str, n: int) -> Tensor | None:
     if labels.shape != (n,) or labels.is_floating_point():
         raise KitError(f"classes of shape {tuple(labels.shape)} are not allowed; allowed: whole numbers ({n},)")
     return labels.long()
-
-
-class _Class(ClassifierOutputTarget):
-    """Selects a class's logit. Raises KitError where the network has no such class."""
-
-    def __call__(self, logits: Tensor) -> Tensor:  # (C,)
-        if logits.ndim != 1 or not 0 <= self.category < len(logits):
-            last = logits.shape[-1] - 1
-            raise KitError(f"class {self.category} is out of range; allowed: 0 to {last}, as the network has them")
-        return super().__call__(logits)
 
 
 def _begin_graph(module: nn.Module, inputs: object, output: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel, Field
 
 from kit.cli import options
 from kit.cli.output import complain, counted_over, print_json
@@ -26,7 +27,21 @@ def names_of(classes: str) -> list[str]:
     return names
 
 
+class Given(BaseModel):
+    """A network whose weights a file has: what a command must be told of it."""
+
+    model: str | None = Field(None, description=f"with --weights: cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}")
+    args: str | None = Field(None, description='likewise, of a function\'s network: further arguments, {"depth": 16}')
+    classes: str | None = Field(None, description="likewise: how many, or their names, commas between them")
+    width: int | None = Field(None, description="likewise, of the kit's five: the first channel count; default: 64")
+    stem: str | None = Field(None, description="likewise: imagenet or small; default: imagenet")
+    px: int = Field(224, ge=8, le=512, description="likewise: the images' size")
+    normalise: str = Field("imagenet", description="likewise: how images are normalised, imagenet or MEAN/STD")
+
+
+@options.of(Given)
 def cam(
+    given: Given,
     run: Annotated[
         str | None, typer.Option(metavar="HASH", help="a finished run, as 'cache list' names it; six digits do")
     ] = None,
@@ -34,7 +49,7 @@ def cam(
         Path | None, options.path("instead, a file of --model's weights: safetensors, or torch's")
     ] = None,
     images: Annotated[
-        Path | None, options.path("folder of images (boxes.csv: scores); default: the run's test split")
+        Path | None, options.path("a picture, or a folder of them (boxes.csv: scores); default: the run's test split")
     ] = None,
     out: Annotated[Path, options.path("where overlays, cam.png and cam.csv go")] = Path("cam"),
     method: Annotated[str, typer.Option(help="grad-cam, grad-cam++, score-cam or layer-cam")] = "grad-cam",
@@ -50,28 +65,6 @@ def cam(
     limit: Annotated[
         int | None, typer.Option(callback=options.at_least_one, help="images of the run's test split; default: 48")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help=f"with --weights: cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}"),
-    ] = None,
-    args: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help='with --weights of a function\'s network: further arguments, {"depth": 16}'),
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option(metavar="N|NAME,NAME,…", help="with --weights: how many, or their names")
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(help="with --weights of the kit's five: the first channel count; default: 64")
-    ] = None,
-    stem: Annotated[str | None, typer.Option(help="likewise: imagenet or small; default: imagenet")] = None,
-    px: Annotated[
-        int | None, typer.Option(min=8, max=512, help="with --weights: the images' size; default: 224")
-    ] = None,
-    normalise: Annotated[
-        str | None,
-        typer.Option(metavar="imagenet|MEAN/STD", help="with --weights: how images are normalised; default: imagenet"),
-    ] = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -81,46 +74,42 @@ def cam(
 
     if (run is None) == (weights is None):
         raise KitError("give a network: either --run HASH or --weights FILE, not both")
-    if images is None and weights is not None:
-        raise KitError("--weights needs --images, a folder of images")
-    if images is not None and limit is not None:
-        raise KitError(
-            f"--limit {limit} is of a run's test split; allowed: none with --images, which are all explained"
-        )
+    for wanted, is_given, words in (
+        ("--weights", weights is not None, given.model_dump(exclude_defaults=True)),
+        ("--run", run is not None, {"data": data and str(data)}),
+        ("a run's test split", images is None, {"limit": limit}),
+    ):
+        for name, value in words.items():
+            if value is not None and not is_given:
+                raise KitError(f"--{name} {value!r} is for {wanted}; allowed: none without it")
     if images is not None and images.resolve() in (out.resolve(), *out.resolve().parents):
         raise KitError(
             f"--out {str(out)!r} lies in --images; allowed: a folder outside, as what it gets are images too"
         )
-    of_weights = {"model": model, "args": args, "classes": classes, "width": width, "stem": stem, "px": px}
-    of_weights |= {"normalise": normalise}
     if run is not None:
-        for name, value in of_weights.items():
-            if value is not None:
-                raise KitError(f"--{name} {value!r} is for --weights; allowed: none with --run, which has its own")
-        explained = cam_folder.of_run(run, data)
+        classifier, title = cam_folder.of_run(run, data), stored(run).title
     else:
-        if model is None or classes is None:
+        if images is None:
+            raise KitError("--weights needs --images, a folder of images")
+        if given.model is None or given.classes is None:
             raise KitError("--weights needs --model and --classes")
-        if data is not None:
-            raise KitError(
-                f"--data {str(data)!r} is for --run; allowed: none with --weights, which need --images alone"
-            )
-        names = names_of(classes)
-        arguments, size = arguments_of("--args", args), px or 224
-        network = cam_folder.network_of(model, len(names), size, arguments, width=width, stem=stem)
-        explained = cam_folder.of_weights(weights, network, size, names, normalise or "imagenet")
+        names, arguments = names_of(given.classes), arguments_of("--args", given.args)
+        own = {"width": given.width, "stem": given.stem}
+        network = cam_folder.network_of(given.model, len(names), given.px, arguments, **own)
+        classifier = cam_folder.of_weights(weights, network, given.px, names, given.normalise)
+        title = f"{network.title} from {weights.name}"
     if images is None:
         pictures = cam_folder.of_test(stored(run).data(data).load(), limit or 48)
     else:
-        pictures = cam_folder.of_folder(images, explained.px)
+        pictures = cam_folder.of_folder(images, classifier.px)
     complain(f"warning: {each}" for each in pictures.warnings)
-    frame = cam_folder.explain(explained, pictures, out, method, layer, of_class)
-    print(f"{explained.title}: {len(frame)} maps by {method} at {frame['layer'].iloc[0]} in {out}")
+    frame = cam_folder.explain(classifier, pictures, title, out, method, layer, of_class)
+    print(f"{title}: {len(frame)} maps by {method} at {frame['layer'].iloc[0]} in {out}")
     if pictures.passed_over:
         print(f"  {counted_over(pictures.passed_over)}")
     if "energy_box" in frame and frame["pointing"].notna().any():
-        means = frame[["pointing", "energy_box", "iou"]].mean()
-        print(f"in the boxes: pointing {means.iloc[0]:.1%}, energy {means.iloc[1]:.1%}, IoU {means.iloc[2]:.1%}")
+        pointing, energy, iou = frame[["pointing", "energy_box", "iou"]].mean()
+        print(f"in the boxes: pointing {pointing:.1%}, energy {energy:.1%}, IoU {iou:.1%}")
     complain(f"  damaged: {each}" for each in pictures.damaged)
     if as_json:
         print_json({"out": out, "maps": frame, "damaged": list(pictures.damaged), "warnings": list(pictures.warnings)})

@@ -15,7 +15,7 @@ from kit.errors import KitError, said
 
 PACKAGES = (
     "small-teacher-kit", "torch", "torchvision", "jupyterlab", "ipykernel", "ipywidgets", "anywidget", "voila",
-    "distributed", "accelerate", "papermill", "matplotlib", "grad-cam",
+    "distributed", "papermill", "matplotlib", "grad-cam",
 )  # fmt: skip
 
 

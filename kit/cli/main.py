@@ -19,7 +19,7 @@ from kit.cli.tables import table
 from kit.cli.take_home import export, predict
 from kit.cli.train import train
 from kit.errors import KitError, one_line
-from kit.runtime.collector import collect_rarely, keep_what_is_there
+from kit.runtime.process import collect_rarely, keep_what_is_there
 
 app = typer.Typer(
     help="Knowledge distillation with an adaptive temperature and a small teacher.",
@@ -59,10 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
-def ended(argv: list[str] | None) -> tuple[str, int]:
+def ended(argv: list[str] | None, app: typer.Typer = app, name: str | None = "python -m kit") -> tuple[str, int]:
     """Runs a command; returns a line for stderr, empty where all went well, and the exit status."""
     try:
-        status = app(argv, standalone_mode=False, prog_name="python -m kit") or 0
+        status = app(argv, standalone_mode=False, prog_name=name) or 0
         message = STOPPED if status == 130 else ""  # typer makes 130 of a KeyboardInterrupt
     except typer.TyperException as error:
         message, status = error.format_message(), error.exit_code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,26 +41,26 @@ def table(
     from kit.models import MODELS
     from kit.paper.claims import explained, readable, tally
     from kit.paper.plan import Plan
+    from kit.siblings import SIBLINGS
 
     engine = options.engine_at(scheduler, jobs)
     if number not in TABLES:
         raise not_one_of("table", number, TABLES)
+    wanted, sources, extra = TABLES[number], options.sources(role_data), {}
+    for role in sources:
+        one_of(f"role of table {number}", role, wanted.ROLES)
     if csv:
         ready_file(csv)
-    plan = Plan.of(preset, options.sources(role_data), data)
-    wanted = TABLES[number]
-    extra: dict[str, Any] = {}
+    plan = Plan.of(preset, sources, data)
     if assistants is not None:
         extra["assistants"] = tuple(one_of("model", name.strip(), MODELS) for name in assistants.split(","))
     if cost_target is not None:
         extra["cost_target"] = cost_target
     if extra and number != "4":
         raise KitError(f"table {number} has no {' and no '.join(extra)}; allowed: for table 4")
+    if siblings and number not in ("2", "3"):
+        raise KitError(f"table {number} has no --siblings; allowed: for tables 2 and 3")
     if siblings:
-        if number not in ("2", "3"):
-            raise KitError(f"table {number} has no --siblings; allowed: for tables 2 and 3")
-        from kit.siblings import SIBLINGS
-
         extra["own"] = SIBLINGS
     for role in wanted.ROLES:
         tell_skipped(plan.data(role).load())

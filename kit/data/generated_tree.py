@@ -15,7 +15,7 @@ from kit.data.base import Dataset
 from kit.data.folder import folder_dataset
 from kit.data.generated import VARIATIONS, Look, draw
 from kit.data.stand_in import kept_tree
-from kit.runtime.malloc import keep_freed_memory
+from kit.runtime.process import keep_freed_memory
 
 NAME = "generated image tree (5 groups × 4)"
 PX = 64

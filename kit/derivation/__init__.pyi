@@ -1,7 +1,3 @@
-from .beyond import directions as directions
-from .beyond import several_check as several_check
-from .beyond import several_difference as several_difference
-from .beyond import t_squared_difference as t_squared_difference
 from .claims import CONDITION as CONDITION
 from .claims import FAILS as FAILS
 from .claims import HOLDS as HOLDS
@@ -20,11 +16,13 @@ from .numeric import Slopes as Slopes
 from .numeric import autograd_check as autograd_check
 from .numeric import autograd_slopes as autograd_slopes
 from .numeric import decay_exponents as decay_exponents
+from .numeric import directions as directions
 from .numeric import gradient_curves as gradient_curves
 from .numeric import infinite_t_coefficient as infinite_t_coefficient
 from .numeric import limits_on_grid as limits_on_grid
 from .numeric import loss_of as loss_of
 from .numeric import sample_cases as sample_cases
+from .numeric import several_check as several_check
 from .numeric import size_of as size_of
 from .numeric import slopes as slopes
 from .numeric import steps_to_one as steps_to_one
@@ -46,9 +44,11 @@ from .symbolic import general_difference as general_difference
 from .symbolic import large_t_coefficient as large_t_coefficient
 from .symbolic import large_t_difference as large_t_difference
 from .symbolic import lemma_differences as lemma_differences
+from .symbolic import several_difference as several_difference
 from .symbolic import symbolic_closed_form as symbolic_closed_form
 from .symbolic import symbolic_derivative as symbolic_derivative
 from .symbolic import symbolic_limits as symbolic_limits
 from .symbolic import symbolic_loss as symbolic_loss
 from .symbolic import symbolic_softmax as symbolic_softmax
 from .symbolic import symbols as symbols
+from .symbolic import t_squared_difference as t_squared_difference

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kit.derivation.numeric import Cases, K, infinite_t_coefficient, loss_of, sample_cases, slopes
+from kit.derivation.numeric import Cases, K, infinite_t_coefficient, log_grid, loss_of, sample_cases, slopes
 from kit.derivation.printed import readings
 from kit.errors import KitError
 from kit.losses import hard_cross_entropy, kl_divergence, softened
@@ -126,7 +126,7 @@ def resting_temperature(cases: Cases, loss: str = "CE", low: float = 0.05, point
 
     The first zero of the derivative below K; `low` where there is none, K where the derivative is not positive at K.
     """
-    t = torch.logspace(math.log10(K), math.log10(low), points, dtype=torch.float64)
+    t = log_grid(K, low, points)
     slope = slopes(cases, t).of(loss)  # (T, N): where it is positive descent lowers t
     falls = slope > -1e-9  # for a small t it may round to 0 on its way to 0: that is no turning point
     falls[0] = slope[0] > 0

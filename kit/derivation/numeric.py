@@ -1,4 +1,5 @@
-"""The closed forms as tensors, checked against autograd: curves, limits on a grid, and how a step shrinks with t."""
+"""The closed forms as tensors, checked against autograd: curves, limits on a grid, how a step shrinks with t, and what
+lies past Section 1.1: (D10) of several teachers and (D11) of t²·KL."""
 
 from __future__ import annotations
 
@@ -37,12 +38,21 @@ class Cases:
         if self.zt.ndim != 2 or self.zt.shape != self.zs.shape or self.y.shape != self.zt.shape[:1]:
             shapes = f"zt {tuple(self.zt.shape)}, zs {tuple(self.zs.shape)}, y {tuple(self.y.shape)}"
             raise KitError(f"cases: shapes {shapes} are not allowed; allowed: zt and zs (N, C), y (N,)")
-        n, classes = self.zt.shape
-        if n < 1 or classes < 2:
-            raise KitError(f"cases: {n} images of {classes} classes are not allowed; allowed: 1 or more of 2 or more")
+        check_size(*self.zt.shape)
+        low, high, last = self.y.min().item(), self.y.max().item(), self.zt.shape[1] - 1
+        if self.y.is_floating_point() or low < 0 or high > last:
+            raise KitError(f"cases: labels {low} to {high} are not allowed; allowed: whole numbers from 0 to {last}")
         for name, z in (("zt", self.zt), ("zs", self.zs)):
             if z.dtype != torch.float64:
                 raise KitError(f"cases: {name} in {z.dtype} is not allowed; allowed: torch.float64")
+            if not z.isfinite().all():
+                raise KitError(f"cases: {name} holds what is no finite number; allowed: finite logits")
+
+
+def check_size(images: int, classes: int) -> None:
+    """Raises KitError for no images, and for classes that leave nothing to tell apart."""
+    if images < 1 or classes < 2:
+        raise KitError(f"cases: {images} images of {classes} classes are not allowed; allowed: 1 or more of 2 or more")
 
 
 def size_of(preset: str) -> int:
@@ -57,6 +67,7 @@ def sample_cases(n: int = 256, classes: int = 10, seed: int = 0, student: str = 
     half the teacher's logits plus unit noise.
     """
     one_of("student", student, STUDENTS)
+    check_size(n, classes)
     g = torch.Generator().manual_seed(seed)
     y = torch.randint(classes, (n,), generator=g)
     zt = 1.5 * torch.randn(n, classes, generator=g, dtype=torch.float64) + 6 * F.one_hot(y, classes)  # (N, C)
@@ -106,8 +117,13 @@ def loss_of(loss: str, cases: Cases, t: float | Tensor) -> Tensor:
 def autograd_slopes(loss: str, cases: Cases, t: float) -> Tensor:
     """∂loss/∂t of every image by autograd, shape (N,): each image has a temperature of its own."""
     n = len(cases.y)
-    leaf = torch.full((n, 1), t, dtype=torch.float64, requires_grad=True)
-    return torch.autograd.grad(loss_of(loss, cases, leaf) * n, leaf)[0][:, 0]
+    return _by_autograd(lambda leaf: loss_of(loss, cases, leaf) * n, torch.full((n, 1), t, dtype=torch.float64))[:, 0]
+
+
+def _by_autograd(loss: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """∂loss/∂t by autograd, of t's shape."""
+    leaf = t.requires_grad_()
+    return torch.autograd.grad(loss(leaf), leaf)[0]
 
 
 def autograd_check(
@@ -141,38 +157,36 @@ def autograd_check(
     return pd.DataFrame(rows, columns=["loss", "source", "max absolute error", "checks"])
 
 
+def log_grid(low: float, high: float, points: int) -> Tensor:
+    """Temperatures evenly spaced in log t, float64 (points,). Raises KitError for ends that are none, and no points."""
+    if not (0 < low < math.inf and 0 < high < math.inf and points >= 1):
+        raise KitError(f"{points} temperatures from {low} to {high} are not allowed; allowed: 1 or more, above 0")
+    return torch.logspace(math.log10(low), math.log10(high), points, dtype=torch.float64)
+
+
 def gradient_curves(
     n: int = 256, seed: int = 0, low: float = 0.05, high: float = 1000.0, points: int = 241
 ) -> pd.DataFrame:
-    """Loss and ∂loss/∂t (batch means) for CE and KL against t, for each of `STUDENTS`.
-
-    Columns: student, loss, t, value (nats), derivative (nats per unit of t), log derivative = ∂loss/∂log t (D9), and
-    the two asymptotes of the derivative, `at 0` (D8) and `at infinity` (D7).
-    """
-    t = torch.logspace(math.log10(low), math.log10(high), points, dtype=torch.float64)
-    students = {student: sample_cases(n, seed=seed, student=student) for student in STUDENTS}
-    return pd.concat(
-        [
-            _curve(loss, cases, t).assign(student=student)
-            for student, cases in students.items()
-            for loss in ("CE", "KL")
-        ],
-        ignore_index=True,
-    )[["student", "loss", "t", "value", "derivative", "log derivative", "at 0", "at infinity"]]
+    """Loss and ∂loss/∂t (batch means) for CE and KL against t, for each of `STUDENTS`, as `_curve` has them."""
+    t = log_grid(low, high, points)
+    students = [(student, sample_cases(n, seed=seed, student=student)) for student in STUDENTS]
+    curves = [_curve(loss, cases, t, student) for student, cases in students for loss in ("CE", "KL")]
+    return pd.concat(curves, ignore_index=True)
 
 
-def _curve(loss: str, cases: Cases, t: Tensor) -> pd.DataFrame:
-    """One loss and its derivative on a grid t (T,), with the derivative's two asymptotes."""
+def _curve(loss: str, cases: Cases, t: Tensor, student: str) -> pd.DataFrame:
+    """One loss on a grid t (T,). Columns: student, loss, t, value (nats), derivative (nats per unit of t), log
+    derivative = ∂loss/∂log t (D9), and the derivative's two asymptotes, `at 0` (D8) and `at infinity` (D7)."""
     derivative = slopes(cases, t).of(loss).mean(-1)
     columns = {
         "t": t,
         "value": torch.stack([loss_of(loss, cases, ti) for ti in t]),
         "derivative": derivative,
-        "log derivative": t * derivative,  # (D9)
-        "at 0": -zero_t_gap(cases, hard=loss == "hard").mean() / t**2,  # (D8)
-        "at infinity": infinite_t_coefficient(loss, cases).mean() / t ** (2 if loss == "hard" else 3),  # (D7)
+        "log derivative": t * derivative,
+        "at 0": -zero_t_gap(cases, hard=loss == "hard").mean() / t**2,
+        "at infinity": infinite_t_coefficient(loss, cases).mean() / t ** (2 if loss == "hard" else 3),
     }
-    return pd.DataFrame({"loss": loss} | {name: column.numpy() for name, column in columns.items()})
+    return pd.DataFrame({"student": student, "loss": loss} | {name: at_t.numpy() for name, at_t in columns.items()})
 
 
 def zero_t_gap(cases: Cases, hard: bool = False) -> Tensor:
@@ -205,7 +219,7 @@ def limits_on_grid(
     tends to 1 at its own end. A student that agrees everywhere has no (D8) form: its ratio there is NaN.
     """
     cases, t = sample_cases(n, seed=seed, student=student), torch.tensor(ts, dtype=torch.float64)
-    table = pd.concat([_curve(loss, cases, t) for loss in LOSSES], ignore_index=True)
+    table = pd.concat([_curve(loss, cases, t, student) for loss in LOSSES], ignore_index=True)
     for name, form in (("÷ form at 0", table["at 0"]), ("÷ form at ∞", table["at infinity"])):
         table[name] = table["derivative"] / form.where(form != 0)
     return table[["loss", "t", "value", "derivative", "÷ form at 0", "÷ form at ∞"]]
@@ -217,12 +231,9 @@ def decay_exponents(n: int = 256, seed: int = 0, between: tuple[float, float] = 
     (D7): CE and KL −3 in t and so −2 in log t (D9); the hard label −2 and −1.
     """
     at_both = slopes(sample_cases(n, seed=seed), torch.tensor(between))
-    rows = []
-    for loss in LOSSES:
-        low, high = at_both.of(loss).mean(-1).abs().tolist()
-        power = math.log(high / low) / math.log(between[1] / between[0])
-        rows.append({"loss": loss, "power of t, step in t": power, "power of t, step in log t": power + 1})
-    return pd.DataFrame(rows)
+    low, high = torch.stack([at_both.of(loss).mean(-1).abs() for loss in LOSSES]).T.numpy()  # (losses,) each
+    power = np.log(high / low) / math.log(between[1] / between[0])
+    return pd.DataFrame({"loss": LOSSES, "power of t, step in t": power, "power of t, step in log t": power + 1})
 
 
 def steps_to_one(
@@ -235,6 +246,8 @@ def steps_to_one(
     """
     if not rate > 0:
         raise KitError(f"rate: {rate!r} is not allowed; allowed: above 0")
+    if not start >= 1:
+        raise KitError(f"start: {start!r} is not allowed; allowed: 1 and more")
     cases = sample_cases(n, seed=seed, student="student = teacher")
     variance = infinite_t_coefficient("CE", cases).mean().item()
     grid = torch.linspace(0, math.log(start), 2001, dtype=torch.float64)  # log t
@@ -254,4 +267,68 @@ def steps_to_one(
             path.append(max(move(path[-1]), 1.0))
         after_100 = path[min(100, len(path) - 1)]
         rows.append({"descends on": what, "steps": len(path) - 1, "estimate": estimate, "t after 100 steps": after_100})
+    return pd.DataFrame(rows)
+
+
+# ---- past Section 1.1 ------------------------------------------------------------------------------------------------
+
+WEIGHTS = (0.5, 0.3, 0.2)  # of the teachers in `several_check`: one that is sure, one half as sure, one knows nothing
+
+
+def several_slope(teachers: Sequence[Tensor], zs: Tensor, weights: Sequence[float], t: float) -> Tensor:
+    """(D10), batch mean: the weighted mean of each teacher's gradient, as the trainer has it."""
+    terms = (w * temperature_gradient(zt, zs, t).total for w, zt in zip(weights, teachers, strict=True))
+    return torch.stack(list(terms)).sum()
+
+
+def pooled_slope(teachers: Sequence[Tensor], zs: Tensor, weights: Sequence[float], t: float) -> Tensor:
+    """What (D10) is not: the covariance taken once, of the mean logits under the mean distribution p̄."""
+    p = sum(w * softened(zt, t) for w, zt in zip(weights, teachers, strict=True))  # (N, C)
+    zt = sum(w * each for w, each in zip(weights, teachers, strict=True))  # (N, C)
+    mismatch = ((p - softened(zs, t)) * zs).sum(-1)
+    spread = (p * zt * zs).sum(-1) - (p * zt).sum(-1) * (p * zs).sum(-1)
+    return (mismatch / t**2 + spread / t**3).mean()
+
+
+def t_squared_slope(cases: Cases, t: float) -> Tensor:
+    """(D11), batch mean: t²·∂KL/∂t, and what the factor adds to it."""
+    return 2 * t * kl_divergence(cases.zt, cases.zs, t) + t**2 * slopes(cases, t).kl.mean()
+
+
+def several_check(n: int = 256, seed: int = 0, ts: Sequence[float] = (1.0, 2.0, 5.0, 20.0, 100.0)) -> pd.DataFrame:
+    """The largest absolute difference to autograd over all `ts`, float64, of the batch mean over n random images.
+
+    Three teachers, weighed by `WEIGHTS`, and a half-trained student.
+    """
+    cases = sample_cases(n, seed=seed)
+    of = [cases.zt, cases.zt / 2, sample_cases(n, seed=seed, student="untrained").zs], cases.zs, WEIGHTS
+
+    def several(t: Tensor) -> Tensor:
+        teachers, zs, weights = of
+        return torch.stack([w * soft_cross_entropy(zt, zs, t) for w, zt in zip(weights, teachers, strict=True)]).sum()
+
+    def t_squared(t: Tensor) -> Tensor:
+        return t**2 * kl_divergence(cases.zt, cases.zs, t)
+
+    three, one = "Σ w L_D of three teachers", "t² KL of one teacher"
+    forms: list[tuple[str, str, Callable[[Tensor], Tensor], Callable[[float], Tensor]]] = [
+        (three, "(D10): the mean of the teachers' gradients", several, lambda t: several_slope(*of, t)),
+        (three, "covariance of mean logits under the mean p", several, lambda t: pooled_slope(*of, t)),
+        (one, "(D11)", t_squared, lambda t: t_squared_slope(cases, t)),
+    ]
+    rows = []
+    for name, form, loss, closed in forms:
+        errors = [closed(t) - _by_autograd(loss, torch.tensor(t, dtype=torch.float64)) for t in ts]
+        rows.append((name, form, max(abs(error).item() for error in errors)))
+    return pd.DataFrame(rows, columns=["loss", "form", "max absolute error"])
+
+
+def directions(n: int = 256, seed: int = 0, ts: Sequence[float] = (2.0, 4.0, 8.0, 20.0)) -> pd.DataFrame:
+    """Which way descent moves t, by whose gradient it follows: ∂/∂t of CE, KL and t²·KL, a half-trained student."""
+    cases = sample_cases(n, seed=seed)
+    rows = []
+    for t in ts:
+        found = slopes(cases, t)
+        of = {"L_D": found.ce.mean(), "KL": found.kl.mean(), "t² KL": t_squared_slope(cases, t)}
+        rows.append({"t": t} | {f"∂{loss}/∂t": slope.item() for loss, slope in of.items()})
     return pd.DataFrame(rows)

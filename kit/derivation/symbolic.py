@@ -1,4 +1,4 @@
-"""Sympy derives ∂L/∂t, proves the closed forms (D1) to (D6) and takes the limits (D7) and (D8)."""
+"""Sympy derives ∂L/∂t, proves the closed forms (D1) to (D6), (D10) and (D11), and takes the limits (D7) and (D8)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import pandas as pd
 import sympy as sp
 
-from kit.errors import one_of
+from kit.errors import KitError, one_of
 
 LOSSES = ("CE", "KL", "hard")
 NAMES = dict(zip(LOSSES, ("L_D", "KL", "L_CE"), strict=True))  # as the paper has them
@@ -25,7 +25,9 @@ class Symbols(NamedTuple):
 
 
 def symbols(classes: int = 3) -> Symbols:
-    """Real symbols zt_1 … zt_C, zs_1 … zs_C and a positive t."""
+    """Real symbols zt_1 … zt_C, zs_1 … zs_C and a positive t. Raises KitError for fewer than two classes."""
+    if classes < 2:
+        raise KitError(f"classes: {classes!r} is not allowed; allowed: 2 and more")
     zt, zs = (sp.Matrix([sp.Symbol(f"z^{who}_{i + 1}", real=True) for i in range(classes)]) for who in "ts")
     return Symbols(zt, zs, sp.Symbol("t", positive=True))
 
@@ -133,6 +135,29 @@ def lemma_differences(classes: int = 3) -> tuple[sp.Expr, sp.Expr]:
     d1 = sp.diff(p[0], t) + p[0] * (zt[0] - p.dot(zt)) / t**2
     d2 = sp.diff(sp.log(q[0]), t) + (zs[0] - q.dot(zs)) / t**2
     return _numerator(d1), _numerator(d2)
+
+
+def several_difference(teachers: int = 2, classes: int = 2) -> sp.Expr:
+    """Sympy's ∂(Σ_k w_k CE_k)/∂t less (D10), simplified: 0. Weights are symbols, the last one 1 less the others."""
+    zt, zs, t = symbols(classes)
+    free = sp.symbols(f"w_1:{teachers}", positive=True)
+    weights = [*free, 1 - sp.Add(*free)]
+    zts = [zt.applyfunc(lambda z, k=k: sp.Symbol(f"{z}_{k}", real=True)) for k in range(teachers)]
+    losses = (symbolic_loss("CE", classes).xreplace(dict(zip(zt, own, strict=True))) for own in zts)
+    loss = sp.Add(*(w * each for w, each in zip(weights, losses, strict=True)))
+    p, q = [symbolic_softmax(own, t) for own in zts], symbolic_softmax(zs, t)
+    mean = sum((w * each for w, each in zip(weights, p, strict=True)), sp.zeros(classes, 1))  # p̄
+    spread = sp.Add(*(w * covariance(each, own, zs) for w, each, own in zip(weights, p, zts, strict=True)))
+    rest = sp.diff(loss, t) - (mean - q).dot(zs) / t**2 - spread / t**3
+    return left_of(rest, (*zs, *(z for own in zts for z in own)), t)
+
+
+def t_squared_difference(classes: int = 3) -> sp.Expr:
+    """Sympy's ∂(t² KL)/∂t less (D11), simplified: 0."""
+    zt, zs, t = symbols(classes)
+    kl, p, q = symbolic_loss("KL", classes), symbolic_softmax(zt, t), symbolic_softmax(zs, t)
+    closed = 2 * t * kl + (p - q).dot(zs) + covariance(p, zt, zs - zt) / t
+    return left_of(sp.diff(t**2 * kl, t) - closed, (*zt, *zs), t)
 
 
 def large_t_coefficient(loss: str, classes: int = 3) -> sp.Expr:

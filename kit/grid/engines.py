@@ -21,9 +21,9 @@ from typing import Any, Protocol
 
 from kit.errors import KitError, said
 from kit.files import cache_folder, write
-from kit.runtime.collector import collect_rarely, keep_what_is_there
 from kit.runtime.environment import folder_from, variables
 from kit.runtime.machine import cores, free_memory
+from kit.runtime.process import collect_rarely, keep_what_is_there
 from kit.runtime.progress import Progress
 
 # Bytes of memory that worker processes take at preset quick: the first, and each other, which on Linux shares half.

@@ -4,7 +4,7 @@ Torch and what comes with it take seconds and 400 MB, which forked workers share
 """
 # ruff: noqa: E402, F401
 
-from kit.runtime.collector import collect_rarely
+from kit.runtime.process import collect_rarely
 
 collect_rarely()
 

@@ -25,7 +25,7 @@ from kit.runs.store import Failure, Result, clear_damage, folder_of, lookup
 from kit.runs.training import compute_logits, outcome_of, teacher_logits
 from kit.runtime.bars import Bar
 from kit.runtime.progress import Progress
-from kit.trainer import check_shareable
+from kit.training.batches import check_shareable
 from kit.training.teachers import needs_graph
 
 SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these to be computed apart

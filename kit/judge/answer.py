@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
 from kit.data.base import Dataset, uneven
 from kit.judge.question import Method, counted
-from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gained, guessing, judged, number, percent, plus_minus
+from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, guessing, judged, number, percent, plus_minus
 from kit.paper.plan import Row, accuracies, cells, collect, ended
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
@@ -46,8 +47,7 @@ def answer(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run,
     data = asked.load()
     verdicts = judge(methods, frame, {asked.role: data})
     sentence = recommendation(methods, frame, verdicts, data)
-    table = summary(methods, frame)
-    return Answer(frame, table, verdicts, sentence, tuple(notes(methods, rows, results)))
+    return Answer(frame, summary(methods, frame), verdicts, sentence, tuple(notes(methods, rows, results)))
 
 
 # ---- the table ----------------------------------------------------------------------------------------------------
@@ -70,18 +70,13 @@ def priced(rows: Sequence[Row], results: Mapping[Run, Result | Failure]) -> pd.D
 CLASS = "test of "  # begins the name of a column that has the accuracy on one class
 
 
-def by_class(outcome: Result | Failure, data: Dataset) -> dict[str, float]:
-    """Computes a finished run's balanced accuracy and its accuracy on each class; NaN for one that failed."""
-    names = ["test_balanced", *(f"{CLASS}{data.classes[i]}" for i in rarest_first(data))]
-    if isinstance(outcome, Failure):
-        return dict.fromkeys(names, math.nan)
-    recalls = recalls_of(outcome)
-    found = [balanced_accuracy(recalls), *(recalls[i] for i in rarest_first(data))]
-    return {name: math.nan if value is None else value for name, value in zip(names, found, strict=True)}
-
-
-def rarest_first(data: Dataset) -> list[int]:
-    return data.train.labels.bincount(minlength=len(data.classes)).argsort(stable=True).tolist()
+def by_class(outcome: Result | Failure, data: Dataset) -> dict[str, float | None]:
+    """Computes a run's balanced accuracy and its accuracy on each class, the rarest first; None for one that failed."""
+    failed = isinstance(outcome, Failure)
+    recalls = [None] * len(data.classes) if failed else recalls_of(outcome)
+    rarest_first = data.train.labels.bincount(minlength=len(data.classes)).argsort(stable=True).tolist()
+    of_classes = {f"{CLASS}{data.classes[i]}": recalls[i] for i in rarest_first}
+    return {"test_balanced": None if failed else balanced_accuracy(recalls), **of_classes}
 
 
 def rarest(frame: pd.DataFrame) -> dict[str, str]:
@@ -151,45 +146,28 @@ def notes(methods: Sequence[Method], rows: Sequence[Row], results: Mapping[Run, 
 def judge(methods: Sequence[Method], frame: pd.DataFrame, data: Mapping[str, Dataset]) -> pd.DataFrame:
     """Judges every pair of methods: that the dearer one's students have the higher test Top-1. A line a pair."""
     claims = [
-        Claim(
-            f"{better.said} raises test Top-1", "", "", "points", against=worse.said, quantity=MEASURE,
-            **gained(frame, better.key, worse.key, MEASURE, data),
+        Claim.of(
+            frame, better.key, worse.key, MEASURE, data, text=f"{better.said} raises test Top-1", against=worse.said
         )
         for worse, better in combinations(methods, 2)
-    ]  # fmt: skip
+    ]
     return judged(claims).drop(columns=["where", "paper", "printed"])
 
 
 # ---- the sentence -------------------------------------------------------------------------------------------------
 
 
-class Told:
-    """The verdicts by pair, from the side of any of its two methods."""
-
-    def __init__(self, methods: Sequence[Method], verdicts: pd.DataFrame) -> None:
-        pairs = combinations([method.key for method in methods], 2)
-        self._lines = dict(zip(pairs, verdicts.to_dict("records"), strict=True))
-
-    def over(self, ours: Method, theirs: Method) -> Gain:
-        """What is told of ours over theirs; of a method over itself, that it cannot be told."""
-        if ours.key == theirs.key:
-            return Gain(0.0, 0.0, 0, OPEN, {})
-        if (line := self._lines.get((theirs.key, ours.key))) is not None:
-            return Gain(line["effect"], line["high"] - line["effect"], line["n"], line["verdict"], line)
-        line = self._lines[ours.key, theirs.key]
-        turned = {HOLDS: FAILS, FAILS: HOLDS}.get(line["verdict"], line["verdict"])
-        return Gain(-line["effect"], line["high"] - line["effect"], line["n"], turned, line)
-
-
 @dataclass(frozen=True)
 class Gain:
-    """One method's test Top-1 less another's, in points, half its interval, over n seeds, and the verdict."""
+    """One method's test Top-1 less another's, in points, half its interval, and the verdict; from n seeds, at a level
+    and with degrees of freedom."""
 
     effect: float
     half: float
-    n: int
     verdict: str
-    line: Mapping[str, float]
+    n: int
+    level: float
+    df: float
 
     def __str__(self) -> str:
         return f"{self.effect:+.1f} ± {self.half:.1f}"
@@ -198,13 +176,23 @@ class Gain:
     def seeds_needed(self) -> float:
         """Computes how many seeds would tell an effect as large as this one, seeds scattering as here; infinity where
         more than anybody asks for would not."""
-        scatter = math.sqrt(self.n) * self.half / stats.t.isf(self.line["level"] / 2, self.line["df"])
-        told = (
-            k
-            for k in range(2, MOST_SEEDS + 1)
-            if scatter * stats.t.isf(self.line["level"] / 2, k - 1) < math.sqrt(k) * abs(self.effect)
-        )
-        return next(told, math.inf)
+        scatter = math.sqrt(self.n) * self.half / stats.t.isf(self.level / 2, self.df)
+        k = np.arange(2, MOST_SEEDS + 1)
+        told = k[scatter * stats.t.isf(self.level / 2, k - 1) < np.sqrt(k) * abs(self.effect)]
+        return told[0] if len(told) else math.inf
+
+
+Told = Mapping[tuple[Method, Method], Gain]  # of the first over the second
+
+
+def told_of(methods: Sequence[Method], verdicts: pd.DataFrame) -> Told:
+    """What is told of each method over each other one."""
+    found = {}
+    for (theirs, ours), line in zip(combinations(methods, 2), verdicts.itertuples(), strict=True):
+        gain = Gain(line.effect, line.high - line.effect, line.verdict, line.n, line.level, line.df)
+        turned = {HOLDS: FAILS, FAILS: HOLDS}.get(gain.verdict, gain.verdict)
+        found |= {(ours, theirs): gain, (theirs, ours): replace(gain, effect=0.0 - gain.effect, verdict=turned)}
+    return found
 
 
 def recommendation(methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.DataFrame, data: Dataset) -> str:
@@ -213,7 +201,7 @@ def recommendation(methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.
 
     What cannot be told is said so, with what it would need. To be compared takes two seeds in common with another row.
     """
-    told, seeds = Told(methods, verdicts), frame["seed"].nunique()
+    told, seeds = told_of(methods, verdicts), frame["seed"].nunique()
     where = f"On {data.name} ({counted(seeds, 'seed')})"
     there = [method for method in methods if not ended(of(frame, method))]
     lost = [method for method in methods if method not in there]
@@ -221,7 +209,7 @@ def recommendation(methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.
         where += f" {listed([each.said for each in lost])} did not finish, and"
     if len(there) < 2:
         return f"{where} nothing can be compared: no recommendation."
-    in_pairs = [a for a in there if any(told.over(b, a).verdict != NONE for b in there if b is not a)]
+    in_pairs = [a for a in there if any(told[b, a].verdict != NONE for b in there if b != a)]
     if not in_pairs:
         why = "one seed has no interval" if seeds == 1 else "no two rows have two seeds in common"
         return f"{where} nothing can be told: {why}, so ask for three or more, better five."
@@ -231,13 +219,13 @@ def recommendation(methods: Sequence[Method], frame: pd.DataFrame, verdicts: pd.
         best = chance[max(in_pairs, key=lambda m: of(frame, m)[MEASURE].mean()).key]
         return f"{where} not even the best row is told from guessing: {best}; give more seeds, images or epochs first."
     use, steps = able[0], []
-    while len(steps) < len(able) and (better := [m for m in able if told.over(m, use).verdict == HOLDS]):
+    while len(steps) < len(able) and (better := [m for m in able if m != use and told[m, use].verdict == HOLDS]):
         steps.append((better[0], use))
         use = better[0]
     clauses = [f"{listed(unable)} {'are' if len(unable) > 1 else 'is'} not told from guessing"] if unable else []
-    clauses += [f"{ours.said} helps ({told.over(ours, theirs)} points over {theirs.said})" for ours, theirs in steps]
-    passed = {each.key for step in steps for each in step}
-    others = [method for method in there if method.key not in passed | {use.key}]
+    clauses += [f"{ours.said} helps ({told[ours, theirs]} points over {theirs.said})" for ours, theirs in steps]
+    passed = {use}.union(*steps)
+    others = [method for method in there if method not in passed]
     clauses += compared(use, others, told, frame, "it" if steps else use.said)
     return f"{where} {'; '.join(clauses)}: use {use.said}{needs(use, others, told)}."
 
@@ -253,10 +241,10 @@ def compared(use: Method, others: Sequence[Method], told: Told, frame: pd.DataFr
     """Says how the others do beside the method to use, called `it`, and what they cost of its cost."""
     own, found = of(frame, use)["all_flops"].mean(), []
     for verdict, relation in RELATIONS.items():
-        alike = [method for method in others if told.over(method, use).verdict == verdict]
+        alike = [method for method in others if told[method, use].verdict == verdict]
         if not alike:
             continue
-        gains = ", ".join(str(told.over(method, use)) for method in alike)
+        gains = ", ".join(str(told[method, use]) for method in alike)
         shown = f" ({gains} points)" if verdict != NONE else ""
         times = [f"{of(frame, method)['all_flops'].mean() / own:.1f}" for method in alike]
         several = len(alike) > 1
@@ -267,7 +255,7 @@ def compared(use: Method, others: Sequence[Method], told: Told, frame: pd.DataFr
 
 def needs(use: Method, others: Sequence[Method], told: Told) -> str:
     """Says how many seeds would tell the largest gain that is seen over the method to use, but not told."""
-    seen = [(told.over(method, use), method) for method in others]
+    seen = [(told[method, use], method) for method in others]
     ahead = [(gain, method) for gain, method in seen if gain.verdict == OPEN and gain.effect > 0]
     if not ahead:
         return ""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,10 +30,11 @@ from kit.show.artefacts import csv_bytes, left_behind, save
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.explore import pixels_of
 from kit.show.glance import LOOKS
+from kit.show.html_tables import compared_table
 from kit.show.pages import contact_sheet
-from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, TRAIN_TOP1, by_row, fall
+from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, TRAIN_TOP1, by_procedure, by_row, fall
 from kit.show.plots import accuracy_curves, temperature_trace, traced
-from kit.show.table_pictures import Measure, compare_table, draw_interval
+from kit.show.table_pictures import Measure, draw_interval
 from kit.show.tables import curves, interval
 
 COST = "with teachers: their training counted in, as if nobody else used them"
@@ -92,26 +92,22 @@ def draw(judged: Judged, out: Path) -> Iterator[str]:
 def table_figure(judged: Judged) -> Figure:
     """The rows: accuracies with their intervals, and what they cost, without and with their teachers."""
     frame = judged.answer.frame
-    frame = frame.assign(
-        flops=(frame["student_flops"] + frame["teacher_flops"]) / 1e9, all_flops=frame["all_flops"] / 1e9
-    )
+    flops = (frame["student_flops"] + frame["teacher_flops"]) / 1e9
+    frame = frame.assign(flops=flops, all_flops=frame["all_flops"] / 1e9)
     measures = [
         TRAIN_TOP1,
         TEST_TOP1,
-        *([TEST_TOP5] if "test_top5" in frame else []),
+        TEST_TOP5,
         *(Measure(column, f"{title} %", scale=100) for title, column in rarest(frame).items()),
         Measure("seconds", "CPU s"),
         Measure("all_seconds", "with teachers"),
         Measure("flops", "GFLOP"),
         Measure("all_flops", "with teachers"),
     ]
-    cells = [of(frame, method) for method in judged.methods]
-    drawn = pd.DataFrame(
-        {"row": method.title, "ended": ended(cell), **{m.column: cell[m.column].tolist() for m in measures}}
-        for method, cell in zip(judged.methods, cells, strict=True)
-    )
-    title = lesson(judged.rows[-1].runs[0])
-    return compare_table(drawn, ["row"], measures, title=title, caption=f"{judged.caption} · {BAND} · {COST}")
+    cells = by_procedure(frame, ["temperature", "reading"], [measure.column for measure in measures])
+    cells["row"] = [method.title for method in judged.methods]
+    title, caption = lesson(judged.rows[-1].runs[0]), f"{judged.caption} · {BAND} · {COST}"
+    return compared_table(cells, ["row"], measures, title=title, caption=caption).picture()
 
 
 @style.styled()
@@ -170,7 +166,8 @@ def cam_figure(judged: Judged) -> Figure:
     run = judged.rows[-1].runs[0]
     data = run.data.load()
     some = sample(data, IMAGES)
-    pixels, columns = pixels_of(some), []
+    names, pixels = [data.classes[label] for label in some.labels.tolist()], pixels_of(some)
+    columns = [(pixels, [f"image of {name}" for name in names])]
     teacher = find(run.teachers["big"])
     networks = [(f"teacher {teacher.run.student.title}", teacher)] if teacher else []
     networks += [(method.title, runs[0]) for method, runs in judged.finished()]
@@ -178,19 +175,15 @@ def cam_figure(judged: Judged) -> Figure:
         x = normalise(torch.from_numpy(pixels), *data.mean_std)
         for title, result in networks:
             found = maps(result.student(), x, some.labels)
-            predicted = [data.classes[i] for i in found.predicted.tolist()]
-            columns.append((title, [overlay(*each) for each in zip(pixels, found.maps, strict=True)], predicted))
-    tiles, titles = [], []
-    for i, name in enumerate(data.classes[c] for c in some.labels.tolist()):
-        tiles.append(pixels[i])
-        titles.append(f"image of {name}")
-        for title, drawn, predicted in columns:
-            tiles.append(drawn[i])
-            titles.append(f"{title}\n{'✓' if predicted[i] == name else f'✗ {predicted[i]}'}")
+            predicted = [data.classes[label] for label in found.predicted.tolist()]
+            marks = ["✓" if said == name else f"✗ {said}" for said, name in zip(predicted, names, strict=True)]
+            drawn = [overlay(*each) for each in zip(pixels, found.maps, strict=True)]
+            columns.append((drawn, [f"{title}\n{mark}" for mark in marks]))
+    places = list(product(range(len(names)), columns))
     return contact_sheet(
-        np.stack([enlarged(tile) for tile in tiles]),
-        titles,
-        columns=1 + len(columns),
+        np.stack([enlarged(tiles[i]) for i, (tiles, _) in places]),
+        [titles[i] for i, (_, titles) in places],
+        columns=len(columns),
         title="Where they look: Grad-CAM for the image's own class",
         caption=f"{judged.caption} · maps of the first seed that finished · ✓ that class is predicted, ✗ which one is",
         tile=130,

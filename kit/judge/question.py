@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -33,7 +33,7 @@ class Method:
     reading: str
     title: str
     said: str
-    changes: dict[str, Any]  # of the question's settings
+    changes: dict[str, Any] = field(compare=False)  # of the question's settings
 
     @property
     def key(self) -> tuple[str, str]:

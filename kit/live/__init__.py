@@ -2,14 +2,12 @@
 
 - `session`: a training on a thread of its own, steered through a queue
 - `state`: how a session stands
-- `stream`: torch's random numbers, lent to one session at a time
 - `teachers`: those that it misses, trained in a process of their own
 - `cockpit`: the controls and pictures of one session or two in a notebook
 - `lane`: one session's sliders, its distributions and where its networks look
 - `plots`: what curves of a history show
 - `snapshot`: what is shown, in files
-- `drawn`: what the page draws itself
-- `page`: whether a browser still watches
+- `drawn`: what the page draws itself, and whether a browser still watches
 """
 
 import lazy_loader as lazy

@@ -1,9 +1,9 @@
 from .cockpit import Cockpit as Cockpit
 from .cockpit import cockpit as cockpit
 from .drawn import Bars as Bars
+from .drawn import Page as Page
 from .drawn import Standing as Standing
 from .lane import Lane as Lane
-from .page import Page as Page
 from .plots import curves as curves
 from .session import Session as Session
 from .session import Settings as Settings

@@ -25,9 +25,8 @@ from pydantic import ValidationError
 from kit.data.base import Split
 from kit.data.roles import EVERY, ROLES, check_sources
 from kit.errors import KitError, one_line, one_of
-from kit.live.drawn import Standing
+from kit.live.drawn import Page, Standing
 from kit.live.lane import ATTENTION, GAP, NETWORKS, WIDE, Lane, Policies
-from kit.live.page import Page
 from kit.live.plots import curves, message
 from kit.live.snapshot import written
 from kit.live.state import State

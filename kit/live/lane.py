@@ -293,14 +293,14 @@ def option_of(settings: Settings) -> str:
 def slider(policy: Policy, field: str) -> widgets.FloatSlider:
     """For a policy's field, between the field's limits; 0 and twice the value stand in for those it has not."""
     info, value = type(policy).model_fields[field], getattr(policy, field)
-    limits = steering.Limits.of(info)
-    low, high = limits.ends
-    low = low if math.isfinite(low) else min(0.0, 2 * value)
-    high = high if math.isfinite(high) else max(0.0, 2 * value)
+    kinds = ("ge", "gt", "le", "lt")
+    limits = {kind: getattr(bound, kind) for bound in info.metadata for kind in kinds if hasattr(bound, kind)}
+    low = limits.get("ge", limits.get("gt", min(0.0, 2 * value)))
+    high = limits.get("le", limits.get("lt", max(0.0, 2 * value)))
     high = high if high > low else low + 1
-    step = 1.0 if limits.whole else (high - low) / 100  # away from a limit that is not allowed itself
-    first = low if limits.allow(low) else min(low + step, value)
-    last = high if limits.allow(high) else max(high - step, value)
+    step = 1.0 if info.annotation is int else (high - low) / 100  # away from a limit that is not allowed itself
+    first = min(low + step, value) if "gt" in limits else low
+    last = max(high - step, value) if "lt" in limits else high
     return widgets.FloatSlider(value=value, min=first, max=last, step=step, description=field, readout_format=".4",
                                **WIDE)  # fmt: skip
 

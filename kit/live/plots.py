@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from itertools import cycle, pairwise
 from typing import Any, Literal
 
@@ -76,11 +76,9 @@ class Course:
     def of(cls, state: State, colour: str, dash: tuple[float, ...]) -> Course:
         """All columns are thinned at once: each call of numpy is one that the training waits for."""
         full = state.history
-        names, own = [field.name for field in fields(full) if field.name != "traces"], list(full.traces)
-        columns = [np.arange(1.0, len(full) + 1), *(getattr(full, name) for name in names), *full.traces.values()]
-        x, *thin = thinned(np.stack(columns, 1)).T  # (m,) each
-        traces = dict(zip(own, thin[len(names) :], strict=True))
-        history = replace(History(*thin[: len(names)]), used=full.used[:: size_of(full.used)], traces=traces)
+        x, *thin = thinned(np.stack([np.arange(1.0, state.step + 1), *full.values()], 1)).T  # (m,) each
+        history = History(zip(full, thin, strict=True))
+        history["t_used"] = full["t_used"][:: size_of(full["t_used"])]
         return cls(state, colour, dash, x, history)
 
     def line(self, y: np.ndarray, colour: str = "", name: str = "", width: float = 1.6, **looks: Any) -> Line:
@@ -109,15 +107,15 @@ def curves(states: Sequence[State]) -> Curves:
 
 def _loss(courses: Sequence[Course]) -> Panel:
     names = ["A, whose stages are shaded", "B"] if len(courses) > 1 else [""]
-    lines = [course.line(course.history.loss, name=name) for course, name in zip(courses, names, strict=True)]
-    low, high = _decades(np.concatenate([course.state.history.loss for course in courses]))
+    lines = [course.line(course.history["loss"], name=name) for course, name in zip(courses, names, strict=True)]
+    low, high = _decades(np.concatenate([course.state.history["loss"] for course in courses]))
     return Panel("loss of the batch (log scale)", tuple(lines), low, high, "log")
 
 
 def _accuracy(courses: Sequence[Course]) -> Panel:
     lines = []
     for course, marker in zip(courses, ("o", "s"), strict=False):
-        lines.append(course.line(course.history.top1, width=1.1, opacity=0.75))
+        lines.append(course.line(course.history["batch_top1"], width=1.1, opacity=0.75))
         epochs = course.state.epochs
         every = -(-len(epochs) // DOTS)
         x, y = np.array(epochs[:: -every or None][::-1], float).reshape(-1, 2).T  # the last one always
@@ -129,19 +127,21 @@ def _temperature(courses: Sequence[Course]) -> Panel:
     lines = []
     for course in courses:
         state, history, mine = course.state, course.history, course is courses[0]
-        lines.append(course.line(history.used, name="⌊t⌋ in the losses" if mine else "", width=1.0, opacity=0.6,
+        lines.append(course.line(history["t_used"], name="⌊t⌋ in the losses" if mine else "", width=1.0, opacity=0.6,
                                steps=True))  # fmt: skip
-        lines.append(course.line(history.t, name="t" if mine else "", width=2.0))
+        lines.append(course.line(history["t"], name="t" if mine else "", width=2.0))
         for (name, trace), other in zip(history.of("t").items(), cycle(TEACHERS), strict=False):
             lines.append(course.line(trace, other, f"t of {name}" if mine else "", 1.2))
         x, k = (np.array(each) for each in bound(state))
         lines.append(Line(x, k, INK, "K" if mine else "", 1.0, (1, 1), steps=True))
     states = [course.state for course in courses]
-    highest = [np.append(t, state.k or 1) for state in states for t in state.history.temperatures]
+    highest = [
+        np.append(t, state.k or 1) for state in states for t in (state.history["t"], *state.history.of("t").values())
+    ]
     top = max(2.0, math.ceil(1.05 * max(float(np.nanmax(t)) for t in highest)))
     state = states[0]
     said = " and ".join(f"{state.t:.2f}" for state in states if state.t is not None and state.step)
-    hard = state.t is None and len(state.history)
+    hard = state.t is None and state.step
     title = "hard labels alone" if hard else f"temperature {said}".rstrip()
     steered = [f"{SYMBOLS.get(event.name, event.name)} → {event.value:.3g}" for event in state.events[-1:]]
     return Panel(title, tuple(lines), 0, top, note="".join(steered))
@@ -150,12 +150,13 @@ def _temperature(courses: Sequence[Course]) -> Panel:
 def _slope(courses: Sequence[Course]) -> Panel:
     lines = []
     for course in courses:
-        history, mine = course.history, course is courses[0]
+        mismatch, spread = (course.history[f"dlogt_{term}"] for term in ("mismatch", "spread"))
+        mine = course is courses[0]
         if mine:  # of B only the sum
-            lines.append(course.line(history.mismatch, PURPLE, "mismatch", 1.4, dash=(5, 2)))
-            lines.append(course.line(history.spread, GREEN, "spread", 1.4, dash=(1.5, 1.2)))
-        lines.append(course.line(history.mismatch + history.spread, INK if mine else "", "sum" if mine else "", 1.2))
-    sums = (course.state.history.mismatch + course.state.history.spread for course in courses)
+            lines.append(course.line(mismatch, PURPLE, "mismatch", 1.4, dash=(5, 2)))
+            lines.append(course.line(spread, GREEN, "spread", 1.4, dash=(1.5, 1.2)))
+        lines.append(course.line(mismatch + spread, INK if mine else "", "sum" if mine else "", 1.2))
+    sums = (course.state.history["dlogt_mismatch"] + course.state.history["dlogt_spread"] for course in courses)
     reach = _nice(max(float(np.nanmax(np.abs(each), initial=0)) for each in sums))
     return Panel("∂L_D / ∂log t: above 0, t falls", tuple(lines), -reach, reach)
 

@@ -19,8 +19,9 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,13 @@ from torch import Tensor, nn
 
 from kit.data.augment import normalise
 from kit.data.base import sample
-from kit.errors import KitError, one_line
+from kit.errors import KitError, one_line, said
 from kit.live.state import History, Look, State
-from kit.live.stream import LENT, Stream
 from kit.live.teachers import announcement, teach_alone
 from kit.paper.settings import Settings
 from kit.runs.spec import Run, replayed, with_teachers
 from kit.runs.store import find
-from kit.runs.training import start
+from kit.runs.training import own_stream, start
 from kit.trainer import Training
 from kit.training.forward import teach
 from kit.training.history import Diverged
@@ -48,6 +48,43 @@ INTERVAL = 0.1  # seconds from one state to the next while batches go by
 SWITCHING = 0.0001  # seconds after which the training gives way to who waits, such as whoever moves a slider
 WATCHING = 0.01  # at most this share of the thread's time goes into saying how it stands, and as much into looking
 SKETCHING = 1.0  # seconds between two copies of the student's weights
+LENT = threading.Lock()  # held by whichever session draws from torch's one random stream
+
+
+class Stream:
+    """A run's random stream: it begins as in `kit.runs.training.train`, and goes on where it was whenever it is lent,
+    whatever others draw meanwhile."""
+
+    def __init__(self, run: Run) -> None:
+        self._devices = (torch, torch.cuda) if run.device == "cuda" else (torch,)
+        with LENT, own_stream(run):
+            self._states = [device.get_rng_state() for device in self._devices]
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Puts the stream in the place of torch's, and that one back."""
+        with LENT:
+            self._change_places()
+            try:
+                yield
+            finally:
+                self._change_places()
+
+    def steps(self, training: Training) -> Iterator[int]:
+        """Goes through a training whose networks draw from this stream. Those that do not at their first batch, which
+        are most, wait for nobody."""
+        steps, draws, begin = iter(training), True, self._states
+        while training.step < training.total_steps:
+            with self.lent() if draws else contextlib.nullcontext():
+                step = next(steps)
+            draws = draws and not all(map(torch.equal, begin, self._states))
+            yield step
+
+    def _change_places(self) -> None:
+        others = [device.get_rng_state() for device in self._devices]
+        for device, state in zip(self._devices, self._states, strict=True):
+            device.set_rng_state(state)
+        self._states = others
 
 
 class _Reset(BaseException):
@@ -67,7 +104,7 @@ class Session:
     """
 
     def __init__(self, described: Settings | Run, image: int = 0, hear: Callable[[], None] = lambda: None) -> None:
-        self._controls: queue.SimpleQueue[tuple] = queue.SimpleQueue()
+        self._controls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.described, self._image, self._hear = described, image, hear
         self.run: Run | None = None  # what it trains, as described at its start; None while its images are loaded
         self.beside: Session | None = None  # with which it keeps step, see `keep_step`
@@ -88,33 +125,33 @@ class Session:
 
     def start(self) -> None:
         """Trains on; first the teachers that are missing."""
-        self._controls.put(("go", math.inf))
+        self._ask(self._go, math.inf)
 
     def pause(self) -> None:
-        self._controls.put(("go", 0))
+        self._ask(self._go, 0)
 
     def step(self) -> None:
         """One batch, then a pause."""
-        self._controls.put(("step",))
+        self._ask(self._go_one)
 
     def steer(self, name: str, value: float) -> None:
         """See `Training.steer`. Raises KitError for what is not allowed; after the end it does nothing."""
         described = self.described
         known = described.recipe.stages if isinstance(described, Run) else described.stages(described.epochs or 1)
-        self._controls.put(("steer", name, checked(name, value, known)))
+        self._ask(self._steer, name, checked(name, value, known))
 
     def look_at(self, image: int) -> None:
         """Picks one of the state's `pictures`."""
-        self._controls.put(("look", image))
+        self._ask(self._look_at, image)
 
     def hold(self, held: bool) -> None:
         """Stands still while nobody watches, and goes on as before afterwards."""
-        self._controls.put(("hold", held))
+        self._ask(self._hold, held)
 
     def reset(self, described: Settings | Run | None = None) -> None:
         """Back to the start, of something else if it is given."""
         self.described = described or self.described
-        self._controls.put(("reset", self.described))
+        self._ask(self._reset, self.described)
 
     def keep_step(self, beside: Session | None) -> None:
         """Trains a batch only when the session `beside` it is not behind; None: whenever it can."""
@@ -124,11 +161,15 @@ class Session:
     def call(self) -> None:
         """Wakes it where it waits, to look again whether it may go on."""
         if self._waits:
-            self._controls.put(("call",))
+            self._ask(lambda: None)
+
+    def _ask(self, control: Callable[..., None], *about: object) -> None:
+        """Has the thread do something when it comes to it."""
+        self._controls.put(partial(control, *about))
 
     def close(self, timeout: float = 1.0) -> bool:
         """Ends the thread; True when it has ended within so many seconds. It ends after the batch it is at."""
-        self._controls.put(("reset", None))
+        self._ask(self._reset, None)
         self._thread.join(timeout)
         if _OPEN == {self}:
             torch.set_num_threads(_found[0])
@@ -153,7 +194,7 @@ class Session:
             except _Reset as reset:
                 (described,) = reset.args
         self._training = None
-        self.state = State(number=self.state.number)
+        self.state = State()
         self._publish(phase="closed")
 
     def _live(self, described: Settings | Run) -> None:
@@ -165,10 +206,9 @@ class Session:
             self._train()
         except ValidationError as error:
             self._publish(phase="failed", message=one_line(error))
-        except (Diverged, KitError, OSError) as error:
-            self._publish(phase="failed", message=str(error), share=0.0)
         except Exception as error:  # a thread has nobody to raise to: whoever watches is told
-            self._publish(phase="failed", message=f"{type(error).__name__}: {error}", share=0.0)
+            message = str(error) if isinstance(error, Diverged | OSError) else said(error)
+            self._publish(phase="failed", message=message, share=0.0)
         while True:
             self._owed = 0.0
             self._obey()
@@ -179,8 +219,7 @@ class Session:
         self._early: list[tuple[str, float]] = []  # what was steered before it was set up
         self._said_at = self._said_cost = self._seen_at = self._seen_cost = self._sketched_at = 0.0
         self._done_at = 0.0, 0  # when it went on last, or its speed was measured, and after how many batches
-        held = self.state.held
-        self.state = State(number=self.state.number, held=held, described=described)
+        self.state = State(held=self.state.held, described=described)
         self._publish(message="loading images")
 
     def _train(self) -> None:
@@ -188,7 +227,9 @@ class Session:
         self._publish(run=self.run, pictures=sample(data, PICTURES))
         missing = [run for run in with_teachers([self.run])[:-1] if find(run) is None]
         if missing:
-            self._publish(phase="ready", message=announcement(missing))
+            with LENT:
+                message = announcement(missing)
+            self._publish(phase="ready", message=message)
             self._obey()
             self._train_teachers(missing)
         self._set_up()
@@ -254,37 +295,34 @@ class Session:
     def _do_next(self, wait: bool) -> bool:
         """Does what was asked for first; False where nothing was."""
         try:
-            control, *arguments = self._controls.get(block=wait)
+            control = self._controls.get(block=wait)
         except queue.Empty:
             return False
-        getattr(self, f"_on_{control}")(*arguments)
+        control()
         return True
 
-    def _on_go(self, batches: float) -> None:
+    def _go(self, batches: float) -> None:
         self._owed = batches
 
-    def _on_step(self) -> None:
+    def _go_one(self) -> None:
         self._owed = 1 if self._owed == math.inf else self._owed + 1
 
-    def _on_hold(self, held: bool) -> None:
+    def _hold(self, held: bool) -> None:
         if held != self.state.held:
             self._publish(held=held)
 
-    def _on_look(self, image: int) -> None:
+    def _look_at(self, image: int) -> None:
         self._image = max(0, image)
         self._publish()
 
-    def _on_steer(self, name: str, value: float) -> None:
+    def _steer(self, name: str, value: float) -> None:
         if self._training is None:
             self._early.append((name, value))
         elif self._training.step < self._training.total_steps:
             self._training.steer(name, value)
             self._publish()
 
-    def _on_call(self) -> None:
-        """Nothing is to be done but to look again."""
-
-    def _on_reset(self, described: Settings | Run | None) -> None:
+    def _reset(self, described: Settings | Run | None) -> None:
         raise _Reset(described)
 
     # ---- teachers ----------------------------------------------------------------------------------------------
@@ -323,7 +361,7 @@ class Session:
         begin = time.thread_time()
         if self._training is not None:
             changes = self._standing() | changes
-        self.state = replace(self.state, number=self.state.number + 1, **changes)
+        self.state = replace(self.state, **changes)
         self._said_at = time.perf_counter()
         self._said_cost = time.thread_time() - begin
         self._hear()
@@ -335,12 +373,12 @@ class Session:
         first, written, thermostat = training.stages[-1].first_step, training.history, training.thermostat
         history = History(
             loss=written.loss[:n].cpu().numpy(),
-            top1=written.correct[:n, 0].cpu().numpy() / training.batch,
+            batch_top1=written.correct[:n, 0].cpu().numpy() / training.batch,
             t=written.temperatures[:n, 0].numpy(),
-            used=written.temperatures[:n, 1].numpy(),
-            mismatch=self._terms[:n, 0],
-            spread=self._terms[:n, 1],
-            traces={name: trace[:n].cpu().numpy() for name, trace in written.traces.items()},
+            t_used=written.temperatures[:n, 1].numpy(),
+            dlogt_mismatch=self._terms[:n, 0],
+            dlogt_spread=self._terms[:n, 1],
+            **{name: trace[:n].cpu().numpy() for name, trace in written.traces.items()},
         )
         return {
             "step": n,

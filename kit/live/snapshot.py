@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from kit.errors import KitError
 from kit.live.lane import NETWORKS, Lane
 from kit.live.plots import Curves, curves
-from kit.live.state import History, State
+from kit.live.state import State
 from kit.networks.named import parts
 from kit.paper.presets import preset_named
 from kit.paper.settings import Settings
@@ -31,8 +31,7 @@ from kit.show.widgets import WIDTH
 from kit.temperature import Policy
 from kit.training import steering
 
-Box = tuple[float, float, float, float]  # left, bottom, width and height, as shares of a figure's
-BOXES: list[Box] = [(left, bottom, 0.425, 0.2) for bottom in (0.71, 0.45) for left in (0.055, 0.56)]  # of the curves
+PLACE = {"left": 0.055, "right": 0.985, "bottom": 0.45, "top": 0.91, "wspace": 0.188, "hspace": 0.3}  # of the curves
 
 
 def written(shown: Sequence[Lane], folder: Path) -> tuple[Path, dict[str, str]]:
@@ -49,7 +48,8 @@ def written(shown: Sequence[Lane], folder: Path) -> tuple[Path, dict[str, str]]:
     base = f"{state.described.role}-{Path(state.described.student).name}-step{state.step:05d}"
     taken = (folder / (base if i == 1 else f"{base}-{i}") for i in range(1, 10_000))
     place = next(path for path in taken if not path.exists()).absolute()
-    frames = [pd.DataFrame(table(state.history)).assign(session=lane.name) for lane, state in lanes]
+    columns = [(lane.name, {"step": range(1, state.step + 1)} | state.history) for lane, state in lanes]
+    frames = [pd.DataFrame(each).assign(session=name) for name, each in columns]
     save(figure_of(lanes), "cockpit", place, pd.concat(frames, ignore_index=True))
     described = {}
     for lane, state in lanes:
@@ -101,7 +101,7 @@ def figure_of(lanes: Sequence[tuple[Lane, State]]) -> Figure:
     with style.styled():
         figure = style.new_figure(WIDTH, 780)
         style.frame(figure, f"{run.title}, after {state.step} of {state.total} batches", source)
-        draw(curves([state for _, state in lanes]), figure, BOXES)
+        draw(curves([state for _, state in lanes]), figure.subplots(2, 2, sharex=True, gridspec_kw=PLACE).flat)
         for i, (lane, state) in enumerate(lanes):
             panel = Softened(figure.add_axes((0.13 + 0.505 * i, 0.105, 0.345, 0.255)), run.data.load().classes)
             look = state.look
@@ -110,23 +110,17 @@ def figure_of(lanes: Sequence[tuple[Lane, State]]) -> Figure:
     return figure
 
 
-def draw(shown: Curves, figure: Figure, boxes: Sequence[Box]) -> None:
-    """Draws the panels into these places of a figure."""
-    for panel, box in zip(shown.panels, boxes, strict=False):
-        ax = figure.add_axes(box)
-        ax.set(xlim=(0, shown.total), ylim=(panel.low, panel.high))
-        lowest = panel in shown.panels[-2:]
-        ax.tick_params(labelbottom=lowest)
-        ax.set_xlabel("batches" if lowest else "")
-        ax.set_title(panel.title.replace("L_D", "$L_D$"))
+def draw(shown: Curves, axes: Iterable[Axes]) -> None:
+    """Draws each panel into axes of its own."""
+    for panel, ax in zip(shown.panels, axes, strict=True):
+        title, lowest = panel.title.replace("L_D", "$L_D$"), ax.get_subplotspec().is_last_row()
+        ax.set(xlim=(0, shown.total), ylim=(panel.low, panel.high), title=title, xlabel="batches" if lowest else "")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if panel.scale == "log":
             ax.set_yscale("log")
             ax.yaxis.set_minor_locator(NullLocator())
-        percent = PercentFormatter(1, decimals=0, symbol=None)
-        ax.yaxis.set_major_formatter(
-            percent if panel.scale == "percent" else FuncFormatter(lambda value, _: f"{value:g}")
-        )
+        percent, plain = PercentFormatter(1, decimals=0, symbol=None), FuncFormatter(lambda value, _: f"{value:g}")
+        ax.yaxis.set_major_formatter(percent if panel.scale == "percent" else plain)
         if panel.low < 0:
             ax.axhline(0, color=MUTED, lw=0.8)
         for name, first, end, shade in shown.bands:
@@ -150,17 +144,3 @@ def draw(shown: Curves, figure: Figure, boxes: Sequence[Box]) -> None:
         if any(line.name for line in panel.lines):
             ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, handlelength=1.8, borderaxespad=0.3,
                       borderpad=0, columnspacing=1.2)  # fmt: skip
-
-
-def table(history: History) -> dict[str, np.ndarray]:
-    """A history as columns of a CSV."""
-    return {
-        "step": np.arange(1, len(history) + 1),
-        "loss": history.loss,
-        "batch_top1": history.top1,
-        "t": history.t,
-        "t_used": history.used,
-        "dlogt_mismatch": history.mismatch,
-        "dlogt_spread": history.spread,
-        **history.traces,
-    }

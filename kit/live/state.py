@@ -20,32 +20,19 @@ from kit.training.thermostat import mean
 Phase = Literal["loading", "ready", "teachers", "running", "paused", "finished", "failed", "closed"]
 
 
-@dataclass(frozen=True)
-class History:
-    """By batch, each (n,). Windows on what the training has written and will not write again."""
-
-    loss: np.ndarray
-    top1: np.ndarray  # of the batch, 0…1
-    t: np.ndarray  # NaN in a stage without a temperature
-    used: np.ndarray  # what the losses saw: ⌊t⌋, or T
-    mismatch: np.ndarray  # the two terms of ∂L_D/∂log t, NaN where t does not follow a gradient
-    spread: np.ndarray
-    traces: Mapping[str, np.ndarray] = field(default_factory=dict)  # further numbers, such as t_small, pull_small
-
-    def __len__(self) -> int:
-        return len(self.loss)
-
-    @property
-    def temperatures(self) -> list[np.ndarray]:
-        return [self.t, *self.of("t").values()]
+class History(dict[str, np.ndarray]):
+    """By batch, each (n,): loss and batch_top1 (0…1); t and what the losses saw of it, t_used: ⌊t⌋ or T, NaN in a stage
+    without a temperature; the two terms of ∂L_D/∂log t, NaN where t does not follow a gradient; further traces, such as
+    t_small, pull_small. Windows on what the training has written and will not write again."""
 
     def of(self, what: str) -> dict[str, np.ndarray]:
         """The traces of a kind by what they are of: of t, pull or weight by teacher, of t also its least and most."""
-        of_kind = (name for name in self.traces if name.startswith(f"{what}_"))
-        return {name.removeprefix(f"{what}_"): self.traces[name] for name in of_kind}
+        names = (name for name in self if name.startswith(f"{what}_") and name not in COLUMNS)
+        return {name.removeprefix(f"{what}_"): self[name] for name in names}
 
 
-NOTHING = History(*(np.empty(0) for _ in range(6)))
+COLUMNS = ("loss", "batch_top1", "t", "t_used", "dlogt_mismatch", "dlogt_spread")  # of every history
+NOTHING = History.fromkeys(COLUMNS, np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -62,7 +49,6 @@ class Look:
 class State:
     """How a session stands. Never changed once it is out: the next one replaces it."""
 
-    number: int = 0  # of changes so far
     phase: Phase = "loading"
     message: str = ""
     described: Settings | Run | None = None  # what to train
@@ -74,7 +60,7 @@ class State:
     step: int = 0
     total: int = 0
     steps_per_epoch: int = 1
-    history: History = NOTHING
+    history: History = field(default_factory=lambda: NOTHING)
     stages: tuple[tuple[str, int], ...] = ()  # name, first step
     progress: float = 0.0  # of the stage's budget
     epochs: tuple[tuple[int, float], ...] = ()  # step, Top-1 of the test split
@@ -94,12 +80,12 @@ class State:
     def used(self) -> float | None:
         """What the losses use of t; where each image has its own, the mean over the last batch."""
         if self.policy is not None and self.is_by_image:
-            return float(self.history.used[-1])
+            return float(self.history["t_used"][-1])
         return None if self.policy is None else mean(self.policy.used(self.at))
 
     @property
     def is_by_image(self) -> bool:
-        return bool(np.isfinite(self.history.traces.get("t_least", NOTHING.t)[-1:]).any())
+        return bool(np.isfinite(self.history.get("t_least", NOTHING["t"])[-1:]).any())
 
     @property
     def k(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Sequence
@@ -12,10 +13,9 @@ import torch
 from kit.errors import KitError
 from kit.grid.durations import Pace
 from kit.grid.engines import end_with_parent
-from kit.live.stream import Stream
 from kit.recipe import hard_labels
 from kit.runs.spec import Run
-from kit.runs.training import train
+from kit.runs.training import own_stream, train
 from kit.trainer import Training
 from kit.training.forward import Machine
 from kit.training.history import Diverged
@@ -64,14 +64,13 @@ def seconds(run: Run) -> float:
     """About how long a run takes here, from a few of its batches on hard labels; a given one's are none."""
     if run.is_given:
         return 0.0
-    stream = Stream(run)
-    with stream.lent():
+    recipe, begin = run.recipe.model_copy(update={"stages": hard_labels()}), math.inf
+    with own_stream(run):
         student = run.student.build(run.seed)
-    recipe = run.recipe.model_copy(update={"stages": hard_labels()})
-    training = Training(recipe, run.data.load(), student, {}, run.seed, machine=Machine(run.device, run.precision))
-    steps = stream.steps(training)
-    next(steps)  # it sets up what the others find
-    begin = time.perf_counter()
-    while time.perf_counter() < begin + MEASURING and next(steps, None):
-        pass
+        training = Training(recipe, run.data.load(), student, {}, run.seed, machine=Machine(run.device, run.precision))
+        for step in training:
+            if step == 1:  # it sets up what the others find
+                begin = time.perf_counter()
+            elif time.perf_counter() > begin + MEASURING:
+                break
     return training.total_steps * (time.perf_counter() - begin) / max(1, training.step - 1)

@@ -2,7 +2,7 @@
 
 - `rows`: METHODS, the table's rows in order
 - `setting`: what all methods are given alike
-- `base`: what a method is
+- `base`: what a method is, and what all are given alike
 - `search`, `reinforce`: what the methods that search have in common
 """
 

@@ -1,10 +1,10 @@
 from .base import Method as Method
 from .base import Procedure as Procedure
+from .base import SearchSize as SearchSize
+from .base import Setting as Setting
 from .rows import METHODS as METHODS
 from .search import Candidate as Candidate
 from .search import Found as Found
 from .search import Proposer as Proposer
 from .search import Search as Search
 from .search import search_all as search_all
-from .setting import SearchSize as SearchSize
-from .setting import Setting as Setting

@@ -1,18 +1,93 @@
-"""What a row of Table 4 is: what it is a reading of, and how its runs follow from what all methods are given alike."""
+"""What a row of Table 4 is: what all methods are given alike, and how a method's runs follow from that."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from kit.errors import KitError
-from kit.methods.search import Found, Search
-from kit.methods.setting import Setting
+from pydantic import Field
+
+from kit.errors import Described, KitError
+from kit.models import ModelSpec
 from kit.networks.flops import parameter_count
 from kit.networks.named import Network
-from kit.recipe import Objective, Stage, eq1
-from kit.runs.spec import Run
+from kit.recipe import Objective, Recipe, Stage, eq1
+from kit.runs.spec import TEACHERS, DataSpec, HeldOutSpec, Run, changed
 from kit.temperature import Fixed
+
+if TYPE_CHECKING:
+    from kit.methods.search import Found, Search
+
+
+class SearchSize(Described):
+    """How much a search may spend: rounds of so many candidates, each trained for so many epochs.
+
+    Candidates train on the training images less the held-out share, and are judged on that share.
+    """
+
+    rounds: int = Field(ge=1)
+    candidates: int = Field(ge=1, description="a round")
+    epochs: int = Field(ge=1, description="of a candidate")
+    held_out: float = Field(default=0.4, gt=0, lt=1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all methods are given alike: networks, T, and a budget of student gradient steps, in epochs.
+
+    Data, batch, preset, device and precision are those of the explained model's own training.
+    """
+
+    student: ModelSpec
+    big: Run  # the explained model
+    small: Run  # the small teacher
+    assistants: tuple[ModelSpec, ...]
+    T: float
+    epochs: int  # the budget of the whole procedure
+    search: SearchSize
+    cost_target: float | None = None  # of a searched student, in FLOPs an image; None: the table student's own
+
+    @property
+    def data(self) -> DataSpec:
+        return self.big.data
+
+    @property
+    def searched_on(self) -> HeldOutSpec:
+        """The training images with a share held out, on which candidates train and are judged."""
+        return HeldOutSpec.split(self.data, self.search.held_out)
+
+    @property
+    def batch(self) -> int:
+        return self.big.recipe.batch
+
+    def run(
+        self, stages: Sequence[Stage], teachers: Mapping[str, Run], seed: int, epochs: int | None = None, **changes: Any
+    ) -> Run:
+        """A training in this setting; by default of the table's student, on all training images, for the budget.
+        `changes` are to `student` or `data`."""
+        recipe = Recipe(stages=tuple(stages), epochs=epochs or self.epochs, batch=self.batch, lr=self.big.recipe.lr)
+        of_student = {"student": self.student, "data": self.data, "recipe": recipe, "seed": seed} | changes
+        return changed(self.big, teachers=dict(teachers), **of_student)
+
+    def candidate(self, stages: Sequence[Stage], student: Network, seed: int) -> Run:
+        """A search's short training, judged on held-out training images: its "test" accuracy never saw the test."""
+        data = self.searched_on
+        return self.run(stages, {"big": self.big}, seed, epochs=self.search.epochs, student=student, data=data)
+
+    def assistants_seed(self, seed: int) -> int:
+        """Of the assistants of the student of this seed: one of their own, where its teachers have one."""
+        return seed if self.big.seed < TEACHERS else 2 * TEACHERS + seed
+
+    def left_after(self, steps: int) -> int:
+        """Whole epochs that the budget leaves after so many gradient steps, at least 1."""
+        per_epoch = steps_of(self.data, self.batch)
+        return max(1, (self.epochs * per_epoch - steps) // per_epoch)
+
+
+def steps_of(data: DataSpec, batch: int, epochs: int = 1) -> int:
+    """Gradient steps in so many epochs."""
+    return epochs * (data.train_images // min(batch, data.train_images))
 
 
 @dataclass(frozen=True)
@@ -45,11 +120,13 @@ class Method:
         return f"{self.key} {self.title}"
 
 
-def straight(stages: Callable[[float], Sequence[Stage]]) -> Callable[[Setting, int], Procedure]:
-    """The procedure that is one training under the explained model, for the whole budget, by `stages(T)`."""
+def straight(
+    stages: Callable[[float], Sequence[Stage]], teachers: Sequence[str] = ("big",)
+) -> Callable[[Setting, int], Procedure]:
+    """The procedure that is one training for the whole budget, by `stages(T)`, under the explained model or others."""
 
     def build(setting: Setting, seed: int) -> Procedure:
-        return Procedure(setting.run(stages(setting.T), {"big": setting.big}, seed))
+        return Procedure(setting.run(stages(setting.T), {name: getattr(setting, name) for name in teachers}, seed))
 
     return build
 

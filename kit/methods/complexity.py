@@ -3,6 +3,7 @@
 The text: the loss "makes the complexity of both smallest in training, and so controls how the transfer generalises".
 Default reading: a network's complexity on an image is how steep its loss is there, n(x) = ‖∂CE(y, z(x))/∂x‖₂. The
 teacher is trained already, so only the student's can fall: it is pulled to the teacher's and kept small.
+Second reading: the teacher learns along and is held near its student (ProKT; Shi et al., 2021).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from kit.data.augment import normalise
 from kit.data.base import Dataset, sample
-from kit.losses import eq1_hinton
+from kit.losses import eq1_hinton, hard_cross_entropy, kl_divergence
 from kit.methods.base import Method, straight, throughout
 from kit.recipe import ALPHA, Moment, Objective
 
@@ -61,11 +62,41 @@ class ComplexityGap(Objective):
         return eq1_hinton(at.zt.detach(), at.zs, at.y, at.t, self.alpha) + complexity
 
 
-stages = throughout(ComplexityGap())
+class HeldNear(Objective):
+    """Student: Eq. (1), reading `hinton`. Teacher: (1−hold)·CE(y, zt) + hold·KL(p(zs,1) ‖ p(zt,1)), a step a batch.
+
+    The teacher starts from its trained weights (ProKT's starts from a language model's) and keeps its batch norms'
+    statistics. Both take their step on the same batch, each with the other's logits from before that step.
+    """
+
+    kind: Literal["held near"] = "held near"
+    alpha: float = Field(default=ALPHA, ge=0, le=1)
+    hold: float = Field(default=0.5, ge=0, le=1)
+    teacher_lr: float = Field(default=0.01, gt=0)
+    trains_teacher: ClassVar[bool] = True
+    teacher_work: ClassVar[float] = 3  # forward and backward
+
+    def __call__(self, at: Moment) -> Tensor:
+        return eq1_hinton(at.zt.detach(), at.zs, at.y, at.t, self.alpha)
+
+    def teacher_loss(self, at: Moment) -> Tensor:
+        near = kl_divergence(at.zs.detach(), at.zt, 1.0)
+        return (1 - self.hold) * hard_cross_entropy(at.zt, at.y) + self.hold * near
+
+
+stages, held_near = throughout(ComplexityGap()), throughout(HeldNear())
 METHOD = Method(
     key="[10]",
     title="complexity gap, Jacobian",
     reading="ordinary distillation + penalties on the gap of the loss's input gradients and on the student's own",
     cite="unknown reference, read from its one sentence in the text",
     build=straight(stages),
+)
+HELD_NEAR = Method(
+    key="[10]",
+    title="complexity gap, teacher held near",
+    reading="teacher and student trained together, the teacher on the labels and on the student's distribution, the "
+    "student by Eq. (1) (ProKT: by KL alone at T=1, from the updated teacher, whose classifier starts at zero)",
+    cite="unknown reference; second reading after ProKT, Shi et al., 2021",
+    build=straight(held_near),
 )

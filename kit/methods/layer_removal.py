@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kit.methods.base import Method, in_full
+from kit.methods.base import Method, Setting, in_full
 from kit.methods.reinforce import LR, Autoregressive, KeepOrRemove, Reinforce
 from kit.methods.search import Candidate, Search
-from kit.methods.setting import Setting
 from kit.networks.flops import parameter_count
 from kit.networks.layered import LayeredSpec, shrunk, without
 from kit.runs.store import find

@@ -1,17 +1,11 @@
-"""The two rows that Table 4 lacks and a reader needs, and the paper's own."""
+"""The rows that Table 4 lacks and a reader needs, and the paper's own."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from kit import recipe
-from kit.methods.base import Method, Procedure, straight
-from kit.methods.setting import Setting
-
-
-def hard_labels(setting: Setting, seed: int) -> Procedure:
-    """No teacher at all: whoever does not beat this has not distilled anything."""
-    return Procedure(setting.run(recipe.hard_labels(), {}, seed))
+from kit.methods.base import Method, Procedure, Setting, straight
 
 
 def small_teacher(setting: Setting, seed: int) -> Procedure:
@@ -20,18 +14,12 @@ def small_teacher(setting: Setting, seed: int) -> Procedure:
     return Procedure(setting.run(stages, {"small": setting.small, "big": setting.big}, seed))
 
 
-def small_alone(setting: Setting, seed: int) -> Procedure:
-    """Ordinary distillation from the small teacher; agreement is still measured with the explained model."""
-    stages = recipe.eq1(setting.T, "hinton", teacher="small")
-    return Procedure(setting.run(stages, {"small": setting.small, "big": setting.big}, seed))
-
-
-HARD_LABELS = Method(
+HARD_LABELS = Method(  # whoever does not beat this has not distilled anything
     key="hard labels",
     title="no teacher",
     reading="cross-entropy with the labels",
     cite="a baseline that the paper lacks",
-    build=hard_labels,
+    build=straight(lambda T: recipe.hard_labels(), teachers=()),
 )
 ORDINARY = Method(
     key="hinton",
@@ -40,12 +28,12 @@ ORDINARY = Method(
     cite="Hinton et al. 2015; a baseline that the paper's Table 4 lacks",
     build=straight(partial(recipe.eq1, reading="hinton")),
 )
-SMALL_ALONE = Method(
+SMALL_ALONE = Method(  # agreement is still measured with the explained model
     key="small alone",
     title="small teacher alone, ordinary distillation",
     reading="ordinary distillation from the small teacher, which ours is given, too",
     cite="a baseline that the paper's Table 4 lacks",
-    build=small_alone,
+    build=straight(partial(recipe.eq1, reading="hinton", teacher="small"), teachers=("small", "big")),
 )
 OURS = Method(
     key="ours",

@@ -1,15 +1,6 @@
 """Table 4's rows. A new method is a file beside this one that makes a `Method`, and its row here."""
 
-from kit.methods import (
-    annealing,
-    complexity,
-    early_stop,
-    layer_removal,
-    plain,
-    prokt,
-    student_search,
-    teacher_assistant,
-)
+from kit.methods import annealing, complexity, layer_removal, plain, student_search, teacher_assistant
 from kit.methods.base import Method
 
 # In the order of the table. Where a key has several readings, the default comes first.
@@ -20,12 +11,12 @@ METHODS: tuple[Method, ...] = (
     teacher_assistant.METHOD,
     teacher_assistant.GIVEN,
     complexity.METHOD,
-    prokt.METHOD,
+    complexity.HELD_NEAR,
     student_search.METHOD,
     student_search.RANDOM_TWIN,
     layer_removal.METHOD,
     layer_removal.RANDOM_TWIN,
     annealing.METHOD,
-    early_stop.METHOD,
+    annealing.EARLY_STOPPED,
     plain.OURS,
 )

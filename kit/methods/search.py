@@ -24,7 +24,7 @@ from kit.errors import KitError
 from kit.files import cache_folder, in_cache, write_atomically
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
-from kit.methods.setting import Setting
+from kit.methods.base import Setting
 from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
 from kit.recipe import eq1
@@ -119,7 +119,6 @@ class Search:
         self.lines: list[dict[str, Any]] = []
         self.policy_seconds = 0.0
         self._best: tuple[float, LayeredSpec] | None = None
-        self._tried: set[str] = set()
         self._asked: list[tuple[Candidate, Run | None]] = []
         self._round = 0
 
@@ -165,10 +164,8 @@ class Search:
 
     def _enter(self, candidate: Candidate, run: Run | None, outcome: Result | Failure | None) -> float:
         """A line of the log. A network that was tried before costs nothing again: its run is in the cache."""
-        is_new = run is not None and run.hash not in self._tried
+        is_new = run is not None and run.hash not in [line["run"] for line in self.lines]
         note, accuracy, reward, paid = candidate.note, None, DEGENERATE, Spent()
-        if run is not None:
-            self._tried.add(run.hash)
         if isinstance(outcome, Result):
             accuracy = outcome.metrics["test_top1"]  # of the held-out images
             reward = self.proposer.reward(candidate, accuracy)
@@ -198,17 +195,17 @@ class Search:
 
     def found(self) -> Found:
         """The best network so far; the proposer's fallback, with a note, where there is none."""
-        notes = ()
         if self._best is None:
-            kept = self.proposer.fallback.title
-            notes = (f"none of {len(self.lines)} candidates was a network that trains: {kept} is taken as it is",)
-        chosen = self.proposer.fallback if self._best is None else self._best[1]
-        notes += self._at_chance()
-        title = f"{self.proposer.name} of {self.setting.student.title}"
-        chosen = chosen.model_copy(update={"title": title})
-        return Found(chosen, pd.DataFrame(self.lines), self.policy_seconds, notes)
+            chosen = self.proposer.fallback
+            notes = [
+                f"none of {len(self.lines)} candidates was a network that trains: {chosen.title} is taken as it is"
+            ]
+        else:
+            chosen, notes = self._best[1], self._at_chance()
+        chosen = chosen.model_copy(update={"title": f"{self.proposer.name} of {self.setting.student.title}"})
+        return Found(chosen, pd.DataFrame(self.lines), self.policy_seconds, tuple(notes))
 
-    def _at_chance(self) -> tuple[str, ...]:
+    def _at_chance(self) -> list[str]:
         """A note where not even the best candidate was better than guessing: the search then chose by chance.
 
         The level is 5 % for all candidates together (Bonferroni).
@@ -218,8 +215,8 @@ class Search:
         images = data.train_images - self.setting.searched_on.train_images
         best, chance = max(accuracies, default=0.0), 1 / data.classes
         if not accuracies or binom.sf(round(best * images) - 1, images, chance) * len(accuracies) < 0.05:
-            return ()
-        return (f"{AT_CHANCE}: the best candidate knew {best:.1%} of the held-out images, guessing knows {chance:.1%}",)
+            return []
+        return [f"{AT_CHANCE}: the best candidate knew {best:.1%} of the held-out images, guessing knows {chance:.1%}"]
 
 
 def search_all(searches: Sequence[Search], jobs: int | Engine | None = None, show_progress: bool = True) -> list[Found]:
@@ -239,12 +236,8 @@ def search_all(searches: Sequence[Search], jobs: int | Engine | None = None, sho
 def remember(search: Search) -> Found:
     """Writes what a search found into the cache, whole or not at all."""
     found = search.found()
-    content = {
-        "chosen": found.chosen.model_dump(mode="json"),
-        "log": search.lines,
-        "policy_seconds": found.policy_seconds,
-        "notes": list(found.notes),
-    }
+    content = {"chosen": found.chosen.model_dump(mode="json"), "log": search.lines, "notes": list(found.notes)}
+    content["policy_seconds"] = found.policy_seconds
     with in_cache("searches"):
         write_atomically(search.place, json.dumps(content | {"sha256": _digest(content)}, indent=1))
     return found
@@ -262,12 +255,8 @@ def recall(search: Search) -> Found | None:
         raise KitError(
             f"search {search.hash} in {search.place.parent}: {error}; remove the file to search anew"
         ) from None
-    return Found(
-        LayeredSpec.model_validate(content["chosen"]),
-        pd.DataFrame(content["log"]),
-        content["policy_seconds"],
-        tuple(content["notes"]),
-    )
+    chosen, log = LayeredSpec.model_validate(content["chosen"]), pd.DataFrame(content["log"])
+    return Found(chosen, log, content["policy_seconds"], tuple(content["notes"]))
 
 
 def _digest(content: Mapping[str, Any]) -> str:

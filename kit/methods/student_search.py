@@ -15,10 +15,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from kit.errors import Described, KitError
-from kit.methods.base import Method, in_full
+from kit.methods.base import Method, Setting, in_full
 from kit.methods.reinforce import LR, Autoregressive, Reinforce, UniformChoice
 from kit.methods.search import Candidate, Search
-from kit.methods.setting import Setting
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import Layer, LayeredSpec
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from kit import recipe
-from kit.methods.base import Method, Procedure, chain_epochs, size_warning
-from kit.methods.setting import Setting
+from kit.methods.base import Method, Procedure, Setting, chain_epochs, size_warning
 
 
 def build(setting: Setting, seed: int, given: bool = False) -> Procedure:

@@ -12,10 +12,9 @@ most 5 % are wrong on average (Benjamini & Hochberg, 1995), and the intervals sh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,12 +77,12 @@ def plus_minus(values: Sequence[float], digits: int = 1) -> str:
         return "–"
     estimate = t_interval(values)
     half = "" if estimate.n < 2 else f" ± {estimate.high - estimate.mean:.{digits}f}"
-    return f"{estimate.mean:.{digits}f}{half}"
+    return f"{estimate.mean:z.{digits}f}{half}"
 
 
 def number(value: float, digits: int = 0) -> str:
     """`12`, or a dash where there is none."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+    return "–" if math.isnan(value) else f"{value:z.{digits}f}"
 
 
 def percent(fractions: pd.Series) -> str:
@@ -94,14 +93,18 @@ def percent(fractions: pd.Series) -> str:
 
 
 def gain(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> pd.Series:
-    """Our accuracy less theirs, in points, by seed."""
+    """What ours gains on theirs, by seed: of an accuracy points, of a cost what is saved of theirs, in %."""
     a, b = paired(frame, ours, theirs, column)
-    return 100 * (a - b)
+    return 100 * (a - b) if is_accuracy(column) else 100 * (1 - a / b)
 
 
-def saving(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> pd.Series:
-    """What ours saves of theirs, in % (positive is cheaper), by seed; columns may be a sum like 'a+b'."""
-    return 100 * (1 - ratio(frame, ours, theirs, column))
+def is_accuracy(column: str) -> bool:
+    return column.endswith(("top1", "top5"))
+
+
+def has(frame: pd.DataFrame, column: str) -> bool:
+    """Whether there is such a column, or all of a sum: of five classes or fewer there is no Top-5."""
+    return all(part in frame for part in column.split("+"))
 
 
 def ratio(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> pd.Series:
@@ -111,38 +114,11 @@ def ratio(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> pd.Seri
 
 
 def paired(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> tuple[pd.Series, pd.Series]:
-    """A column, or a sum of columns, of two procedures, by the seeds at which both finished."""
+    """A column, or a sum of columns like 'a+b', of two procedures, by the seeds at which both finished."""
     values = sum(frame[part] for part in column.split("+"))
     by_seed = frame.assign(value=values).pivot_table(index="seed", columns=["temperature", "reading"], values="value")
     both = by_seed.reindex(columns=[ours, theirs]).dropna()  # a procedure that failed at every seed has no column
     return both.iloc[:, 0], both.iloc[:, 1]
-
-
-def gained(frame: pd.DataFrame, ours: Side, theirs: Side, column: str, data: Data | None) -> dict[str, Any]:
-    """Measures a claim about an accuracy, as its fields: the gain by seed, what of it is at chance, its rounding."""
-    return over_configurations(frame, gain, ours, theirs, column) | {
-        "at_chance": guessing(frame, (ours, theirs), column, data),
-        "rounding": rounding(frame, column, data),
-    }
-
-
-def saved(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> dict[str, Any]:
-    """Measures a claim about a cost, as its fields: what ours saves of theirs, in %, by seed."""
-    return over_configurations(frame, saving, ours, theirs, column)
-
-
-def over_configurations(
-    frame: pd.DataFrame, measure: Callable[..., pd.Series], ours: Side, theirs: Side, column: str
-) -> dict[str, Any]:
-    """Measures a claim, as its fields: the mean over the frame's groups of what `measure` finds of ours against theirs,
-    by seed, NaN at a seed at which a group has nothing. Groups that have nothing at any seed are left out, and counted.
-    """
-    groups = frame.groupby("group", sort=False, dropna=False)
-    measured = pd.DataFrame({name: measure(here, ours, theirs, column) for name, here in groups})
-    kept = measured.dropna(axis="columns", how="all")
-    there, all_of_them = kept.shape[1], measured.shape[1]
-    left_out = f", {there} of {all_of_them} configurations" if there < all_of_them > 1 else ""
-    return {"differences": kept.mean(axis="columns", skipna=False), "left_out": left_out}
 
 
 def guessing(frame: pd.DataFrame, sides: Sequence[Side], column: str, data: Data | None) -> str:
@@ -199,18 +175,38 @@ class Claim:
     rounding: float = 0.0  # a standard deviation below which differences do not scatter, by `rounding`
     left_out: str = ""  # of how many configurations it is, where not of all
 
+    @classmethod
+    def of(
+        cls, frame: pd.DataFrame, ours: Side, theirs: Side, column: str, data: Data | None = None, **said: str
+    ) -> Claim:
+        """The claim that ours gains on theirs in a column, measured; what is not said follows from these.
 
-def own_claims(frame: pd.DataFrame, papers: Collection[Side], data: Data | None = None) -> list[Claim]:
-    """Claims of every row that is none of the paper's against each of the paper's: that it raises test Top-1."""
+        By seed it is the mean over the frame's groups, NaN at a seed at which a group has nothing. Groups that have
+        nothing at any seed are left out, and counted.
+        """
+        groups = frame.groupby("group", sort=False, dropna=False)
+        measured = pd.DataFrame({name: gain(here, ours, theirs, column) for name, here in groups})
+        kept = measured.dropna(axis="columns", how="all")
+        there, all_of_them = kept.shape[1], measured.shape[1]
+        fields = {
+            "text": "", "where": "", "paper": "", "unit": "%", "against": ", ".join(theirs), "quantity": column,
+            "differences": kept.mean(axis="columns", skipna=False),
+            "left_out": f", {there} of {all_of_them} configurations" if there < all_of_them > 1 else "",
+        }  # fmt: skip
+        if is_accuracy(column):
+            near, whole = guessing(frame, (ours, theirs), column, data), rounding(frame, column, data)
+            fields |= {"unit": "points", "at_chance": near, "rounding": whole}
+        return cls(**fields | said)
+
+
+def own_claims(frame: pd.DataFrame, data: Data | None, papers: Collection[Side]) -> list[Claim]:
+    """Claims of every row that is none of the table's against each of the table's: that it raises test Top-1."""
     named = frame[["temperature", "reading"]].drop_duplicates().itertuples(index=False, name=None)
-    text, where, column = "{} raises test Top-1", "not in the paper", "test_top1"
+    where = "not in the paper"
     return [
-        Claim(
-            text.format(", ".join(own)), where, "", "points", against=", ".join(theirs), quantity=column,
-            **gained(frame, own, theirs, column, data),
-        )
+        Claim.of(frame, own, theirs, "test_top1", data, text=f"{', '.join(own)} raises test Top-1", where=where)
         for own, theirs in product([each for each in named if each not in papers], papers)
-    ]  # fmt: skip
+    ]
 
 
 def moderated(differences: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -322,11 +318,11 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=["where", *NUMBERS, *quiet], errors="ignore")
 
 
-def explained(frame: pd.DataFrame, n: str = "seeds") -> str:
+def explained(frame: pd.DataFrame) -> str:
     """What stands under a verdict table: what n counts, and how sure intervals and verdicts are."""
     if not frame["low"].notna().any():
         return "one seed has no interval, and so no verdict"
     return (
-        f"n: {n} · intervals at {100 * (1 - frame['level'].iloc[0]):.1f} %, moderated over the table's claims of one "
+        f"n: seeds · intervals at {100 * (1 - frame['level'].iloc[0]):.1f} %, moderated over the table's claims of one "
         f"quantity: of the verdicts told at most {100 * WRONG:.0f} % are wrong on average (Benjamini–Hochberg)"
     )

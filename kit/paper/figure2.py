@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -117,18 +118,17 @@ def against_regions(heat: np.ndarray, scenes: Scenes) -> dict[str, np.ndarray]:
     Pointing game and IoU are against the hull, which is the harder: a ship's box holds much sea.
     """
     found = {"empty": cam_scores.empty(heat)}
-    if scenes.masks is None:
-        return found
-    found |= {
-        "pointing": cam_scores.pointing(heat, scenes.masks),
-        "energy_mask": cam_scores.energy(heat, scenes.masks),
-        "energy_box": cam_scores.energy(heat, scenes.boxes),
-        "iou": cam_scores.iou(heat, scenes.masks),
-        "iou_best": cam_scores.best_iou(heat, scenes.masks),
-    }
-    if scenes.shortcuts is None:
-        return found
-    return found | {"energy_shortcut": cam_scores.energy(heat, scenes.shortcuts)}
+    if scenes.masks is not None:
+        found |= {
+            "pointing": cam_scores.pointing(heat, scenes.masks),
+            "energy_mask": cam_scores.energy(heat, scenes.masks),
+            "energy_box": cam_scores.energy(heat, scenes.boxes),
+            "iou": cam_scores.iou(heat, scenes.masks),
+            "iou_best": cam_scores.best_iou(heat, scenes.masks),
+        }
+    if scenes.shortcuts is not None:
+        found["energy_shortcut"] = cam_scores.energy(heat, scenes.shortcuts)
+    return found
 
 
 def road_images(scenes: Scenes) -> Tensor:
@@ -306,14 +306,11 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
 def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Section 2.5's claims, judged by the wider of the two intervals; the one over images and its test stand beside."""
     found = claims(frame)
-    beside = pd.DataFrame(
-        {
-            "over images": [t_interval(claim.images).bounds for claim in found],
-            "p over images": [signed_rank(claim.images) for claim in found],
-        }
-    )
     lines = judged(found).drop(columns=["where", "paper"])
-    return pd.concat([lines.loc[:, :"method"], beside, lines.loc[:, "at chance":]], axis="columns")
+    at = lines.columns.get_loc("at chance")
+    lines.insert(at, "over images", [t_interval(claim.images).bounds for claim in found])
+    lines.insert(at + 1, "p over images", [signed_rank(claim.images) for claim in found])
+    return lines
 
 
 def claims(frame: pd.DataFrame) -> list[Claim]:
@@ -322,8 +319,7 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     The headline is also judged on the mean over explained models. Claims about a region are left out where the data
     has none.
     """
-    found: list[Claim] = []
-    region = region_of(frame)
+    found, region = [], region_of(frame)
 
     def claim(text: str, against: str, difference: pd.DataFrame, quantity: str) -> None:
         of_seeds, of_images = means(difference)
@@ -340,15 +336,13 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
     )
     for text, column, sign in (each for each in relative if each[1] in frame):
         for T in fixed:
-            name = f"T=5, Eq. (1) {T[1]}"
-            differences = []
+            name, of_each = f"T=5, Eq. (1) {T[1]}", []
             for teacher in teachers:
                 ours, theirs = (per_image(frame, teacher, procedure, column) for procedure in (OURS, T))
-                differences.append(sign * (ours - theirs))
-                claim(text, f"{name} · {teacher}", differences[-1], column)
+                of_each.append(sign * (ours - theirs))
+                claim(text, f"{name} · {teacher}", of_each[-1], column)
             if column == "energy_mask" and len(teachers) > 1:
-                mean = sum(differences) / len(differences)
-                claim(text, f"{name} · mean of both", mean, f"{column}, mean of both")
+                claim(text, f"{name} · mean of both", sum(of_each) / len(of_each), f"{column}, mean of both")
     absolute = (
         (f"adaptive's energy is mostly on the {region}", "one half", 1, [OURS]),
         (f"adaptive's energy is drawn to the {region}", "chance", 1, [OURS]),
@@ -356,13 +350,12 @@ def claims(frame: pd.DataFrame) -> list[Claim]:
         (f"T=5's energy is kept off the {region}", "chance", -1, fixed),
     )
     for text, level, sign, procedures in absolute if "energy_mask" in frame else ():
-        for procedure in procedures:
-            for teacher in teachers:
-                on_hull = per_image(frame, teacher, procedure, "energy_mask")
-                chance = per_image(frame, teacher, ("uniform map", ""), "energy_mask")[0]
-                difference = on_hull.sub(chance if level == "chance" else 0.5, axis=0)
-                name = level if procedure == OURS else f"{level}, Eq. (1) {procedure[1]}"
-                claim(text, f"{name} · {teacher}", sign * difference, "energy less a level")
+        for procedure, teacher in product(procedures, teachers):
+            on_hull = per_image(frame, teacher, procedure, "energy_mask")
+            chance = per_image(frame, teacher, ("uniform map", ""), "energy_mask")[0]
+            difference = on_hull.sub(chance if level == "chance" else 0.5, axis=0)
+            name = level if procedure == OURS else f"{level}, Eq. (1) {procedure[1]}"
+            claim(text, f"{name} · {teacher}", sign * difference, "energy less a level")
     return found
 
 

@@ -15,7 +15,6 @@ import torch
 
 from kit import recipe
 from kit.data.augment import batch_sizes
-from kit.data.base import Dataset
 from kit.data.roles import check_sources, filled_by
 from kit.errors import KitError, not_one_of, one_of
 from kit.grid.engines import Engine
@@ -23,7 +22,7 @@ from kit.grid.training import train_all
 from kit.models import MODELS, ModelSpec
 from kit.networks.named import FORMS, NamedSpec, Network, check_name
 from kit.networks.view import View, normalisation
-from kit.paper.claims import Side, percent
+from kit.paper.claims import Claim, Data, Side, judged, percent
 from kit.paper.presets import Preset, Size, preset_named, stem_at
 from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
@@ -33,8 +32,8 @@ from kit.runs.spec import TEACHERS, DataSpec, Run, changed
 from kit.runs.store import Failure, Result, find
 from kit.runs.weights import Given, Weights
 from kit.runtime.environment import absolute
+from kit.training.batches import check_shareable
 from kit.training.forward import Precision
-from kit.training.micro_batches import check_shareable
 
 Stages = Callable[[int], tuple[Stage, ...]]  # a procedure for so many epochs
 Ways = Mapping[Side, Stages]  # procedures, by the label and reading that their rows have
@@ -124,10 +123,11 @@ class Plan:
         return cls(preset_named(preset), sources, folder, device, precision=precision, **draw, **sizes)
 
     def seeds(self, count: int) -> range:
-        """So many seeds of students, from the plan's first on. Raises KitError for none, and for one below 0."""
-        if count < 1 or self.first_seed < 0:
+        """So many seeds of students, from the plan's first on. Raises KitError for none, so many that students have the
+        seeds of others' teachers, and one below 0."""
+        if not 1 <= count <= TEACHERS or self.first_seed < 0:
             asked = f"{count} seeds from {self.first_seed} on"
-            raise KitError(f"{asked} are not allowed; allowed: a whole number from 1 up, from 0 or above")
+            raise KitError(f"{asked} are not allowed; allowed: a whole number from 1 to {TEACHERS}, from 0 or above")
         return range(self.first_seed, self.first_seed + count)
 
     def size(self, role: str) -> Size:
@@ -160,8 +160,8 @@ class Plan:
         seed = seed if self.one_teacher else TEACHERS + seed
         chosen, size = Chosen.of(model), self.size(role)
         epochs = size.teacher_epochs or (TABLE_1[chosen.name, role].epochs if chosen.name in MODELS else size.epochs)
-        how = {"epochs": epochs, "width": self.preset.teacher_width}
-        run = self._run(chosen, role, recipe.hard_labels(), {}, seed, **how)
+        how = {"width": self.preset.teacher_width} if chosen.name in MODELS else {}
+        run = self._run(chosen, role, recipe.hard_labels(), {}, seed, epochs=epochs, **how)
         return run if run.weights is None else changed(run, recipe=Given(), seed=0)
 
     def student(
@@ -182,6 +182,7 @@ class Plan:
         `changes` to width, batch or lr override the preset; None leaves it as it is. Networks are the kit's, or any
         other by its name (`kit.networks.named`).
         """
+        chosen = Chosen.of(model)
         if not 0 <= seed < SEEDS:
             raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
         epochs = self.size(role).epochs if epochs is None else epochs
@@ -189,7 +190,6 @@ class Plan:
         needed = {name for stage in built for name in stage.teachers}
         teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
         changes = {name: value for name, value in changes.items() if value is not None}
-        chosen = Chosen.of(model)
         if chosen.head or chosen.classes:
             raise KitError(f"student {chosen.name!r} has classes or a head of its own; allowed: for teachers")
         if "width" in changes and chosen.name not in MODELS:
@@ -201,14 +201,7 @@ class Plan:
         return run
 
     def _run(
-        self,
-        chosen: Chosen,
-        role: str,
-        stages: Sequence[Stage],
-        teachers: Mapping[str, Run],
-        seed: int,
-        width: int | None = None,
-        **how: float,
+        self, chosen: Chosen, role: str, stages: Sequence[Stage], teachers: Mapping[str, Run], seed: int, **how: float
     ) -> Run:
         size, data = self.size(role), self.data(role)
         if data.classes < 2:
@@ -223,7 +216,7 @@ class Plan:
             for what, asked in asked_of_it.items():
                 if asked:
                     raise KitError(f"model {chosen.name!r} has no {what}; allowed: for {', '.join(FORMS)}")
-            width = self.preset.student_width if width is None else width
+            width = how.pop("width", self.preset.student_width)
             network: Network = ModelSpec(name=chosen.name, classes=data.classes, width=width, stem=size.stem)
         else:
             network = NamedSpec.of(chosen.name, data.classes, data.px, chosen.arguments, view)
@@ -279,25 +272,33 @@ def rows(
     student: str,
     big: str,
     small: str | None = None,
-    epochs: int | None = None,
     group: str = "",
     own: Ways | None = None,
-    others: Mapping[str, str] | None = None,
+    **how: Any,
 ) -> list[Row]:
-    """A table's procedures on one configuration, then the reader's own, each from `seeds` seeds."""
+    """A table's procedures on one configuration, then the reader's own, each from `seeds` seeds. `how`: the students'
+    `epochs`, and `others` of their teachers."""
     own = own or {}
     for label, reading in own.keys() & procedures.keys():
         raise KitError(f"procedure '{label}, {reading}' is one of the table's; allowed: another label or reading")
 
     def runs(stages: Stages) -> tuple[Run, ...]:
-        every = plan.seeds(seeds)
-        return tuple(plan.student(student, role, stages, big, small, seed, epochs, others) for seed in every)
+        return tuple(plan.student(student, role, stages, big, small, seed, **how) for seed in plan.seeds(seeds))
 
     return [Row(*name, runs(stages), group) for name, stages in {**procedures, **own}.items()]
 
 
 def runs_of(table: Sequence[Row]) -> list[Run]:
     return [run for row in table for run in row.runs]
+
+
+def training(table: Callable[..., list[Row]]) -> Callable[..., pd.DataFrame]:
+    """A table's `run(plan, seeds, jobs)`: it trains what is missing of its rows, and gives a line a run."""
+
+    def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, **own: Ways | None) -> pd.DataFrame:
+        return measured(table(plan, seeds, **own), jobs)
+
+    return run
 
 
 def measured(table: Sequence[Row], jobs: int | Engine | None = None) -> pd.DataFrame:
@@ -353,9 +354,13 @@ def data_of(cell: pd.DataFrame) -> str:
     return f"{cell['data'].iloc[0]} ({cell['source'].iloc[0]})"
 
 
-def loaded(frame: pd.DataFrame, plan: Plan) -> dict[str, Dataset]:
-    """The images of a frame's roles, which its claims are of."""
-    return {role: plan.data(role).load() for role in set(frame["role"])}
+def judging(claims: Callable[[pd.DataFrame, Data], Sequence[Claim]]) -> Callable[[pd.DataFrame, Plan], pd.DataFrame]:
+    """A table's `verdicts(frame, plan)`: its claims, judged together, each by what its role's images can tell."""
+
+    def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+        return judged(claims(frame, {role: plan.data(role).load() for role in set(frame["role"])}))
+
+    return verdicts
 
 
 def soft_ends(cell: pd.DataFrame) -> str:

@@ -2,12 +2,12 @@
 
 Nothing is trained and no image is read: sizes are the datasets' published counts, FLOPs are counted by torch on shapes,
 and memory is that of the tensors which a training step must hold, also counted on shapes. `PAPER.md` is `page()`: the
-prose of `scale.md` with these numbers.
+prose and tables of `scale.md`, a Jinja template, with these numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
+from jinja2 import Environment, StrictUndefined
 from torch import nn
 
 from kit.data.augment import batch_sizes
@@ -236,73 +237,42 @@ def gpu_rate(tflops: float, utilisation: float) -> float:
 
 # ---- the page -----------------------------------------------------------------------------------------------------
 
-# A line of each of its tables, whose heads are in `scale.md`.
-HOURS = (
-    "| {part} | {runs}{following} | {shared} | {training_pflop:,.0f} | {teachers_pflop:,.0f} | {gpu_hours:,.1f} "
-    "| {largest} | {memory_gib:.1f} |"
-)
-PAIR = (
-    "| {teacher} → {student} | {training_pflop:,.1f} | {teachers_pflop:,.1f} | {minutes:.1f} | {of_teacher:.1f} "
-    "| {printed:.2f} |"
-)
-NETWORK = "| {title} | {px} | {weights:,.0f} | {held:,.0f} | {kept:,.0f} |"
-LOGITS = (
-    "| {role} | {0.name} | {0.train_images:,} | {0.test_images:,} | {0.classes} | {px} | {mb:,.1f} MB | {gb:,.2f} GB |"
-)
 
-
-def page(tflops: float = TFLOPS, utilisation: float = UTILISATION, gpu: str = GPU) -> str:
+def page(tflops: float = TFLOPS, utilisation: float = UTILISATION) -> str:
     """PAPER.md."""
     of = plan()
-    found, roles = parts(of), of.preset.roles
+    found, pairs = parts(of), of_crd(of, tflops, utilisation)
     frame = summary(found, tflops, utilisation)
-    frame["following"] = [f" and about {n} that follow from searches" if n else "" for n in frame["foreseen"]]
-    total = frame.sum(numeric_only=True)
-    pairs = of_crd(of, tflops, utilisation)
-    epochs = roles["cifar-10"].epochs
-    return PAGE.read_text(encoding="utf-8").format(
-        gpu=gpu,
+    words = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    words.filters["f"] = format
+    return words.from_string(PAGE.read_text(encoding="utf-8")).render(
+        gpu=GPU if tflops == TFLOPS else "GPU",
         tflops=tflops,
         utilisation=utilisation,
-        batch=roles["cifar-10"].batch,
-        epochs=epochs,
         seeds=of.preset.seeds,
-        hours="\n".join(HOURS.format(**line) for line in frame.to_dict("records")),
-        runs=int(total["runs"] + total["foreseen"]),
-        training=total["training_pflop"],
-        teachers=total["teachers_pflop"],
-        gpu_hours=total["gpu_hours"],
+        roles=of.preset.roles,
+        size=of.preset.roles["cifar-10"],
+        parts=frame.to_dict("records"),
+        total=frame.sum(numeric_only=True),
         memory=frame["memory_gib"].max(),
-        days=total["gpu_hours"] / 24,
         imagenet=of_imagenet(found),
-        pairs="\n".join(PAIR.format(**line) for line in pairs.to_dict("records")),
-        crd_epochs=crd.EPOCHS,
-        crd_batch=crd.BATCH,
-        crd_steps=(steps := crd.EPOCHS * len(batch_sizes(PUBLISHED["cifar-100"].train_images, crd.BATCH, True))),
-        crd_minutes=steps / 1000 / 60,
-        crd_ten_ms=steps / 100 / 60,
+        crd=crd,
+        crd_steps=crd.EPOCHS * len(batch_sizes(PUBLISHED["cifar-100"].train_images, crd.BATCH, True)),
         crd_students=pairs["minutes"].sum() / 60,
         crd_teachers=pairs.drop_duplicates("teacher")["of_teacher"].sum() / 60,
-        networks="\n".join(map(network_line, of_each_network(of))),
-        logits="\n".join(
-            LOGITS.format(data, role=role, px=roles[role].px, mb=epoch / 1e6, gb=epoch * epochs / 1e9)
-            for role, data in PUBLISHED.items()
-            for epoch in [data.train_images * data.classes * 4]
-        ),
+        pairs=pairs.to_dict("records"),
+        networks=list(each_network(of)),
+        published=PUBLISHED,
     )
 
 
-def network_line(run: Run) -> str:
-    held = memory(run)
-    in_mib = {"weights": size_of(run.student)[0], "held": held.student, "kept": held.activations}
-    in_mib = {name: size / 2**20 for name, size in in_mib.items()}
-    return NETWORK.format(title=run.student.title, px=run.data.px, **in_mib)
-
-
-def of_each_network(of: Plan) -> list[Run]:
-    """Each network once at each image size, on the role with the most classes."""
-    runs = {(run.student.title, run.data.px): run for run in runs_of(table1.table(of, 1))}
-    return [runs[key] for key in sorted(runs, key=lambda key: (key[1], key[0]))]
+def each_network(of: Plan) -> Iterator[tuple[str, int, int, int, int]]:
+    """Each network once at each image size, on the role with the most classes: its title, px, and bytes of weights, of
+    all that is held beside activations, and of these."""
+    runs = {(run.data.px, run.student.title): run for run in runs_of(table1.table(of, 1))}
+    for (px, title), run in sorted(runs.items()):
+        held = memory(run)
+        yield title, px, size_of(run.student)[0], held.student, held.activations
 
 
 def of_imagenet(parts: Sequence[Part]) -> float:

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kit.data.roles import EVERY, OWN
+from kit.data.roles import OWN
 from kit.errors import KitError, one_of
 from kit.paper.presets import by_crd
 
-RECIPES = ("kit", "crd")
 OF_TEACHING = (  # how teachers teach: without one, none of these changes anything, and with one, not all
     "temperature", "reading", "k", "alpha", "rate", "follows", "optimiser", "normalised", "floor", "t_squared",
     "logits",
 )  # fmt: skip
+OF_A_NETWORK = ("args", "weights", "normalise", "px", "classes", "head")  # what its options are called after its name
 AT_ONCE = ("together", "graduation")  # temperatures of all teachers in one stage: one t, and one t each
 OTHERS = (
     "cifar:NAME, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"  # networks that are not the kit's
@@ -134,13 +135,9 @@ class Settings(BaseModel):
 
     def run(self) -> Run:
         """The run so described. Raises KitError and ValidationError for what is not allowed, used here or not."""
-        from kit.networks.named import check_name
         from kit.runs.spec import changed
 
-        one_of("role", self.role, EVERY)
-        one_of("recipe", self.recipe, RECIPES)
-        for model in filter(None, (self.student, self.teacher, self.small_teacher, self.third_teacher)):
-            check_name(model)
+        one_of("recipe", self.recipe, ("kit", "crd"))
         if self.third_teacher and self.temperature not in AT_ONCE:
             allowed = f"with --temperature {' or '.join(AT_ONCE)}, where all teach at once"
             raise KitError(f"--third-teacher {self.third_teacher!r} is not allowed; allowed: {allowed}")
@@ -166,19 +163,15 @@ class Settings(BaseModel):
         """The network so chosen. Raises KitError for arguments that are none, or of no network."""
         from kit.paper.plan import Chosen
 
-        name, given, weights = (getattr(self, f"{whose}{of}") for of in ("", "_args", "_weights"))
-        of_teachers = ("normalise", "px", "classes", "head")
-        normalise, px, classes, head = (getattr(self, f"{whose}_{of}", None) for of in of_teachers)
-        option = f"--{whose.replace('_', '-')}"
-        asked = {"args": given, "weights": weights, "normalise": None if normalise == "role" else normalise, "px": px}
-        for what, value in (asked | {"classes": classes, "head": head}).items():
-            if value is not None and name is None:
+        name, option = getattr(self, whose), f"--{whose.replace('_', '-')}"
+        asked = {of: getattr(self, f"{whose}_{of}", None) for of in OF_A_NETWORK}  # a student has no view of its own
+        given = {of: v for of, v in asked.items() if v is not None and (of, v) != ("normalise", "role")}
+        for what, value in given.items():
+            if name is None:
                 raise KitError(f"{option}-{what} {value!r} is of no network; give {option}")
-            if value is not None and what in ("classes", "head") and weights is None:
+            if what in ("classes", "head") and "weights" not in given:
                 raise KitError(f"{option}-{what} {value!r} is for a teacher that is given; give {option}-weights")
-        return name and Chosen(
-            name, arguments_of(f"{option}-args", given), weights, normalise or "role", px, classes, head
-        )
+        return name and Chosen(name, arguments_of(f"{option}-args", given.pop("args", None)), **given)
 
     @model_validator(mode="before")
     @classmethod
@@ -227,40 +220,49 @@ class Settings(BaseModel):
 
     def stages(self, epochs: int) -> tuple[Stage, ...]:
         """The stages that follow from which teachers there are. Raises KitError for an option that changes nothing."""
+        used, stages = self._taught(epochs)
+        unused = [name for name in (*OF_TEACHING, "small_teacher") if name not in used]
+        if not self.teacher:
+            why = "there is no --teacher"
+        else:
+            word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
+            recipe = "" if self.recipe == "kit" else f" of recipe {self.recipe}"
+            beside = " beside a small teacher" if self.small_teacher and "small_teacher" in used else ""
+            why = f"temperature {word!r}{recipe} has no use for it{beside}"
+        self._without(unused, f"as {why}")
+        return stages()
+
+    def _taught(self, epochs: int) -> tuple[set[str], Callable[[], tuple[Stage, ...]]]:
+        """How teachers teach in a run of so many epochs: the options that change something, by name, and the stages."""
         from kit import recipe
         from kit.several import at_once
         from kit.siblings import crd
         from kit.siblings.rows import NAMED
+        from kit.temperature import Fixed, Policy
         from kit.training.steering import checked, steered
 
-        self._check_use()
         if not self.teacher:
-            return recipe.hard_labels()
+            return set(), recipe.hard_labels
+        always = {"temperature", "logits"}
         if self.temperature in [*NAMED]:
-            return tuple(steered(stage, {"k": checked("k", self.k)}) for stage in NAMED[self.temperature](epochs))
-        policy = self.policy(epochs)
-        improved = {"alpha": 1.0 if self.alpha is None else self.alpha, "t_squared": self.t_squared}
+            stages = NAMED[self.temperature](epochs)
+            k = {"k"}.intersection(stages[0].temperature.steerable)
+            return always | k, lambda: tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
+        policy, alpha = self.policy(epochs), self.alpha
+        if isinstance(policy, Fixed) and self.recipe == "crd":
+            return always | {"alpha"}, partial(crd.stages, policy.T, crd.ALPHA if alpha is None else alpha)
+        if isinstance(policy, Fixed) and not self.small_teacher:
+            alpha = recipe.ALPHA if alpha is None else alpha
+            return always | {"alpha", "reading"}, partial(recipe.eq1, policy.T, self.reading, alpha)
+        alpha = 1.0 if alpha is None else alpha
+        used = always | {"small_teacher", "alpha"}
+        if not isinstance(self.temperature, Policy):
+            used |= {*type(policy).model_fields}
         if self.temperature in AT_ONCE:
             asked = {"small": self.small_teacher, "big": self.teacher, "third": self.third_teacher}
-            return at_once([name for name, network in asked.items() if network], policy, improved["alpha"])
-        if self.recipe == "crd" and isinstance(policy, recipe.Fixed):
-            return crd.stages(policy.T, crd.ALPHA if self.alpha is None else self.alpha)
-        if self.small_teacher:
-            return recipe.small_teacher(policy, **improved)
-        if isinstance(policy, recipe.Fixed):
-            return recipe.eq1(policy.T, self.reading, recipe.ALPHA if self.alpha is None else self.alpha)
-        return recipe.big_teacher_only(policy, **improved)
-
-    def _check_use(self) -> None:
-        """Raises KitError for an option of teaching that changes nothing."""
-        used = self._used
-        unused = [name for name in (*OF_TEACHING, "small_teacher") if name not in used]
-        if not self.teacher:
-            return self._without(unused, "as there is no --teacher")
-        word = self.temperature if isinstance(self.temperature, str) else self.policy(1).kind
-        recipe = "" if self.recipe == "kit" else f" of recipe {self.recipe}"
-        beside = " beside a small teacher" if self.small_teacher and "small_teacher" in used else ""
-        self._without(unused, f"as temperature {word!r}{recipe} has no use for it{beside}")
+            return used, partial(at_once, [name for name, network in asked.items() if network], policy, alpha)
+        steps = recipe.small_teacher if self.small_teacher else recipe.big_teacher_only
+        return used | {"t_squared"}, partial(steps, policy, alpha, self.t_squared)
 
     def _without(self, names: Iterable[str], why: str) -> None:
         """Raises KitError for the first of these options that is not as usual."""
@@ -270,29 +272,9 @@ class Settings(BaseModel):
                 allowed = "without it" if usual is None else repr(usual)
                 raise KitError(f"--{name.replace('_', '-')} {value!r} is not allowed; allowed: {allowed}, {why}")
 
-    @property
-    def _used(self) -> set[str]:
-        """Those options of teaching that change something, by name."""
-        from kit.siblings.rows import NAMED
-        from kit.temperature import Fixed, Policy
-
-        if not self.teacher:
-            return set()
-        always = {"temperature", "logits"}
-        if self.temperature in [*NAMED]:
-            return always | {"k"}.intersection(NAMED[self.temperature](1)[0].temperature.steerable)
-        policy = self.policy(1)
-        if isinstance(policy, Fixed) and self.recipe == "crd":
-            return always | {"alpha"}
-        if isinstance(policy, Fixed) and not self.small_teacher:
-            return always | {"alpha", "reading"}
-        of_policy = set() if isinstance(self.temperature, Policy) else {*type(policy).model_fields}
-        of_loss = {"alpha"} if self.temperature in AT_ONCE else {"alpha", "t_squared"}
-        return always | {"small_teacher"} | of_policy | of_loss
-
     def pruned(self) -> Settings:
         """The same training, described without options that change nothing."""
-        unused = {*OF_TEACHING} - self._used
+        unused = {*OF_TEACHING} - self._taught(1)[0]
         return self.model_copy(update={name: Settings.model_fields[name].default for name in unused})
 
     def command(self, events: str | None = None) -> str:

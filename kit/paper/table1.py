@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from kit.grid.engines import Engine
 from kit.models import MODELS, TITLES
-from kit.paper.claims import Claim, Data, gained, judged
-from kit.paper.plan import Plan, Row, accuracies, cells, data_of, loaded, measured
+from kit.paper.claims import Claim, Data
+from kit.paper.plan import Plan, Row, accuracies, cells, data_of, judging, training
 from kit.paper.printed import ROLE_TITLES, TABLE_1
 
 ROLES = ("cifar-10", "cifar-100", "imagenet", "hrsc2016")
@@ -25,9 +24,7 @@ def table(plan: Plan, seeds: int = 3, roles: Sequence[str] = ROLES) -> list[Row]
     ]
 
 
-def run(plan: Plan, seeds: int, jobs: int | Engine | None = None) -> pd.DataFrame:
-    """Trains what is missing; a line a run."""
-    return measured(table(plan, seeds), jobs)
+run = training(table)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -47,10 +44,6 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, loaded(frame, plan)))
-
-
 def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     """What Table 1 says of neighbours in its order: CNN, VGG-16, VGG-19, ResNet-34, ResNet-50."""
     found = []
@@ -59,10 +52,22 @@ def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
             printed = TABLE_1[first, role].top5 - TABLE_1[second, role].top5
             if printed == 0:
                 continue
-            better, worse = (first, second) if printed > 0 else (second, first)
-            ours, theirs = (TITLES[better], "no teacher"), (TITLES[worse], "no teacher")
-            text = f"{TITLES[better]} is better than {TITLES[worse]} on {ROLE_TITLES[role]}"
-            paper, unit = f"{abs(printed):+.2f} points (training Top-5)", "points (test Top-1)"
-            how = {"against": "no teacher", "quantity": role}  # each role scatters in its own way
-            found.append(Claim(text, "Table 1", paper, unit, **how, **gained(here, ours, theirs, "test_top1", data)))
+            better, worse = (TITLES[name] for name in ((first, second) if printed > 0 else (second, first)))
+            claim = Claim.of(
+                here,
+                (better, "no teacher"),
+                (worse, "no teacher"),
+                "test_top1",
+                data,
+                text=f"{better} is better than {worse} on {ROLE_TITLES[role]}",
+                where="Table 1",
+                paper=f"{abs(printed):+.2f} points (training Top-5)",
+                unit="points (test Top-1)",
+                against="no teacher",
+                quantity=role,  # each role scatters in its own way
+            )
+            found.append(claim)
     return found
+
+
+verdicts = judging(claims)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
-from kit.grid.engines import Engine
-from kit.paper.claims import Claim, Data, gained, judged, number, own_claims, plus_minus, ratio, saved
-from kit.paper.plan import Plan, Row, Ways, accuracies, cells, loaded, measured, papers, rows, soft_ends
+from kit.paper.claims import Claim, Data, has, number, own_claims, plus_minus, ratio
+from kit.paper.plan import Plan, Row, Ways, accuracies, cells, judging, papers, rows, soft_ends, training
 from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, Timed
 
 ROLE, BIG, SMALL, STUDENT = "cifar-100", "resnet50", "vgg19", "resnet34"
@@ -31,12 +32,10 @@ def table(plan: Plan, seeds: int = 3, own: Ways | None = None) -> list[Row]:
     At preset paper students train for the 50 epochs of Section 2.3.
     """
     epochs = TABLE_2_EPOCHS if plan.preset.name == "paper" else None
-    return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, SMALL, epochs, own=own)
+    return rows(plan, PROCEDURES, seeds, ROLE, STUDENT, BIG, SMALL, own=own, epochs=epochs)
 
 
-def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Ways | None = None) -> pd.DataFrame:
-    """Trains what is missing; a line a run."""
-    return measured(table(plan, seeds, own), jobs)
+run = training(table)
 
 
 def printed(label: str, reading: str) -> Timed | None:
@@ -66,38 +65,31 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, loaded(frame, plan)))
-
-
-def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Judges the reader's own procedures against each of the paper's, by test Top-1."""
-    return judged(own_claims(frame, PROCEDURES, loaded(frame, plan)))
-
-
 def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     """Section 2.3's claims, against both readings of Eq. (1)."""
-    found = []
+    found, section = [], "Table 2, Section 2.3"
     for T, reading in BASELINES:
-        ours, theirs, baseline = TABLE_2["adaptive"], TABLE_2[T], (T, reading)
-        against = f"{T}, Eq. (1) {reading}"
-        for what, column, gap in (
-            ("test Top-1", "test_top1", ours.top1 - theirs.top1),
-            ("training Top-1", "train_top1", ours.top1 - theirs.top1),
-            ("test Top-5", "test_top5", ours.top5 - theirs.top5),
+        ours, theirs = TABLE_2["adaptive"], TABLE_2[T]
+        top1, top5 = f"{ours.top1 - theirs.top1:+.1f} points", f"{ours.top5 - theirs.top5:+.1f} points"
+        time = f"{ours.saved_of(theirs):+.1f} % of the time"
+        for what, column, paper, where in (
+            ("raises test Top-1", "test_top1", top1, "Table 2"),
+            ("raises training Top-1", "train_top1", top1, "Table 2"),
+            ("raises test Top-5", "test_top5", top5, "Table 2"),
+            ("saves time", "seconds", time, section),
+            ("saves FLOPs", "student_flops+teacher_flops", time, section),
         ):
-            if column not in frame:  # of five classes or fewer
-                continue
-            text, paper = f"the adaptive temperature raises {what}", f"{gap:+.1f} points"
-            measured = gained(frame, OURS, baseline, column, data)
-            found.append(Claim(text, "Table 2", paper, "points", against=against, quantity=what, **measured))
-        for what, column in (("time", "seconds"), ("FLOPs", "student_flops+teacher_flops")):
-            text, measured = f"the adaptive temperature saves {what}", saved(frame, OURS, baseline, column)
-            paper, where = f"{ours.saved_of(theirs):+.1f} % of the time", "Table 2, Section 2.3"
-            found.append(Claim(text, where, paper, "%", against=against, quantity=what, **measured))
+            if has(frame, column):
+                said = {"text": f"the adaptive temperature {what}", "where": where, "paper": paper}
+                against = f"{T}, Eq. (1) {reading}"
+                found.append(Claim.of(frame, OURS, (T, reading), column, data, against=against, **said))
         if T == "T=20":
-            text, slower = "T = 20 trains faster than T = 5", ("T=5", reading)
             paper = f"{theirs.saved_of(TABLE_2['T=5']):+.1f} % of the time"
-            against, measured = f"T=5, Eq. (1) {reading}", saved(frame, baseline, slower, "seconds")
-            found.append(Claim(text, "Table 2", paper, "%", against=against, quantity="time", **measured))
+            said = {"text": "T = 20 trains faster than T = 5", "where": "Table 2", "paper": paper}
+            against = f"T=5, Eq. (1) {reading}"
+            found.append(Claim.of(frame, (T, reading), ("T=5", reading), "seconds", against=against, **said))
     return found
+
+
+verdicts = judging(claims)
+own_verdicts = judging(partial(own_claims, papers=PROCEDURES))  # the reader's own, by test Top-1 against each of these

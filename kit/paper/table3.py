@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import hypot
 from statistics import fmean
 
 import pandas as pd
 
 from kit import recipe
-from kit.grid.engines import Engine
 from kit.models import TITLES
-from kit.paper.claims import Claim, Data, gained, judged, number, own_claims, plus_minus, ratio, saved
-from kit.paper.plan import Plan, Row, Ways, accuracies, cells, data_of, loaded, measured, papers, rows, soft_ends
+from kit.paper.claims import Claim, Data, has, number, own_claims, plus_minus, ratio
+from kit.paper.plan import Plan, Row, Ways, accuracies, cells, data_of, judging, papers, rows, soft_ends, training
 from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, Configuration, Timed
 
 ROLES = tuple(dict.fromkeys(configuration.role for configuration in TABLE_3))
@@ -48,13 +48,11 @@ def table(
     found = []
     for each in configurations:
         role, big, small, student = each
-        found += rows(plan, PROCEDURES, seeds, role, student, big, small, epochs, title(each), own)
+        found += rows(plan, PROCEDURES, seeds, role, student, big, small, title(each), own, epochs=epochs)
     return found
 
 
-def run(plan: Plan, seeds: int, jobs: int | Engine | None = None, own: Ways | None = None) -> pd.DataFrame:
-    """Trains what is missing; a line a run."""
-    return measured(table(plan, seeds, own=own), jobs)
+run = training(table)
 
 
 def printed(group: str, label: str, reading: str) -> Timed | None:
@@ -87,15 +85,6 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    return judged(claims(frame, loaded(frame, plan)))
-
-
-def own_verdicts(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Judges the reader's own procedures against each of the paper's: mean test Top-1 over configurations."""
-    return judged(own_claims(frame, PROCEDURES, loaded(frame, plan)))
-
-
 def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     """The headline claims on this kit's runs: for each baseline, the mean over configurations, seed by seed.
 
@@ -104,40 +93,39 @@ def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     found = []
     for T, reading in BASELINES:
         baseline, against = (T, reading), f"{T}, Eq. (1) {reading}"
-        for text, column, paper, unit in (
-            ("raises mean test Top-1", "test_top1", "+2.45 %", "points"),
-            ("raises mean training Top-1", "train_top1", "+2.45 %", "points"),
-            ("raises mean test Top-5", "test_top5", f"{printed_gain(T):+.2f} points in Table 3", "points"),
-            ("saves time on average", "seconds", "+26.33 %", "%"),
-            ("saves FLOPs on average", "student_flops+teacher_flops", "+26.33 % of the time", "%"),
+        for what, column, paper in (
+            ("raises mean test Top-1", "test_top1", "+2.45 %"),
+            ("raises mean training Top-1", "train_top1", "+2.45 %"),
+            ("raises mean test Top-5", "test_top5", f"{printed_gain(T):+.2f} points in Table 3"),
+            ("saves time on average", "seconds", "+26.33 %"),
+            ("saves FLOPs on average", "student_flops+teacher_flops", "+26.33 % of the time"),
         ):
-            if unit == "%":
-                measured = saved(frame, OURS, baseline, column)
-            elif column in frame:
-                measured = gained(frame, OURS, baseline, column, data)
-            else:  # of five classes or fewer
-                continue
-            where = "Table 3, Section 2.4"
-            found.append(Claim(f"the method {text}", where, paper, unit, against=against, quantity=column, **measured))
+            if has(frame, column):
+                said = {"text": f"the method {what}", "where": "Table 3, Section 2.4", "paper": paper}
+                found.append(Claim.of(frame, OURS, baseline, column, data, against=against, **said))
         roles = {role: frame[frame["role"] == role] for role in ("imagenet", "cifar-10")}
-        if all(map(len, roles.values())) and "test_top5" in frame:
-            gains = {role: gained(here, OURS, baseline, "test_top5", data) for role, here in roles.items()}
+        if all(map(len, roles.values())) and has(frame, "test_top5"):
+            gains = {role: Claim.of(here, OURS, baseline, "test_top5", data) for role, here in roles.items()}
             large, small = gains.values()
-            near = [f"{ROLE_TITLES[role]}: {each['at_chance']}" for role, each in gains.items() if each["at_chance"]]
+            near = [f"{ROLE_TITLES[role]}: {each.at_chance}" for role, each in gains.items() if each.at_chance]
             claim = Claim(
                 "the method gains more Top-5 on ImageNet than on CIFAR-10",
                 "Table 3, Section 3",
                 f"{printed_gain(T, 'imagenet') - printed_gain(T, 'cifar-10'):+.2f} points in Table 3",
                 "points",
-                large["differences"] - small["differences"],
+                large.differences - small.differences,
                 against,
                 quantity="gains",
                 at_chance="; ".join(near),
-                rounding=hypot(large["rounding"], small["rounding"]),
-                left_out=large["left_out"] + small["left_out"],
+                rounding=hypot(large.rounding, small.rounding),
+                left_out=large.left_out + small.left_out,
             )
             found.append(claim)
     return found
+
+
+verdicts = judging(claims)
+own_verdicts = judging(partial(own_claims, papers=PROCEDURES))  # the reader's own, mean over configurations
 
 
 def printed_gain(T: str, role: str | None = None) -> float:
@@ -157,12 +145,10 @@ def first_run(plan: Plan) -> Row:
 def rates(plan: Plan, seeds: int = 2) -> list[Row]:
     """The same student at several rates of θ: how the soft stages' length and the student depend on it."""
     role, big, small, student = SWEPT
+    each = [factor * recipe.RATE / plan.size(role).epochs for factor in RATES]
+    swept = {("adaptive", f"rate {rate:g} per epoch"): partial(three_steps, rate=rate) for rate in each}
+    return rows(plan, swept, seeds, role, student, big, small, group=role)
 
-    def at(rate: float) -> Row:
-        def stages(epochs: int) -> tuple[recipe.Stage, ...]:
-            return recipe.small_teacher(recipe.adaptive(epochs, rate=rate * recipe.RATE / epochs))
 
-        runs = tuple(plan.student(student, role, stages, big, small, seed) for seed in plan.seeds(seeds))
-        return Row("adaptive", f"rate {runs[0].recipe.stages[0].temperature.rate:g} per epoch", runs, role)
-
-    return [at(rate) for rate in RATES]
+def three_steps(epochs: int, rate: float) -> tuple[recipe.Stage, ...]:
+    return recipe.small_teacher(recipe.adaptive(epochs, rate=rate))

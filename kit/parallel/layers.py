@@ -35,11 +35,9 @@ class SyncBatchNormCPU(_BatchNorm):
     """Normalises by mean and variance of all ranks' images, as torch's SyncBatchNorm does on a GPU. x (N, C, …)."""
 
     def __init__(self, norm: _BatchNorm, ranks: Ranks) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        self.weight, self.bias, self.ranks = norm.weight, norm.bias, ranks
-        for name, buffer in norm.named_buffers():
-            setattr(self, name, buffer)
-        self.train(norm.training)
+        super().__init__(norm.num_features)
+        self.__dict__ |= norm.__dict__  # all that it is: options, weights, running statistics
+        self.ranks = ranks
 
     def _check_input_dim(self, x: Tensor) -> None:
         """Allows any number of dimensions: the layer stands for torch's BatchNorm1d, 2d and 3d."""

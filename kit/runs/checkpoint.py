@@ -21,9 +21,8 @@ from kit.errors import KitError
 from kit.files import changed_at, complaint, sealed, sweep, write
 from kit.runtime.environment import number_from
 from kit.trainer import Training
-from kit.training.state import restore_training, training_state
 
-FORMAT = 2  # raised whenever `training_state` changes its meaning: older checkpoints are then not read
+FORMAT = 2  # raised whenever `Training.state` changes its meaning: older checkpoints are then not read
 FILES = ("state.json", "state.safetensors")
 KEPT = 2
 
@@ -62,7 +61,7 @@ class Checkpoints:
     def save(self, training: Training) -> None:
         """Writes a checkpoint of the training; of several ranks, which all call it, the first does. Raises KitError
         where the disk cannot take it."""
-        tensors, plain = training_state(training)
+        tensors, plain = training.state()
         if not training.ranks.is_first:
             return
         place = self.folder / f"step-{training.step:09d}"
@@ -82,7 +81,7 @@ class Checkpoints:
             if why is None:
                 content = json.loads((folder / FILES[0]).read_text())
                 if content["of"] == self.identity:
-                    restore_training(training, load_file(folder / FILES[1]), content["state"])
+                    training.restore(load_file(folder / FILES[1]), content["state"])
                     break
                 why = f"it was written under {difference(content['of'], self.identity)}"
             self._note(f"checkpoint {folder.name} is not used: {why}")

@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from kit.errors import Described, KitError, said
 from kit.files import changed_at, complaint, sealed, sweep, write
 from kit.networks.folding import folded
 from kit.runtime.environment import number_from
-from kit.training.cost import Cost, Spent
+from kit.training.cost import SECONDS, Spent
 from kit.training.forward import Precision, answering, augmented, frozen, teach
 from kit.training.teachers import EpochLogits
 
@@ -117,7 +117,7 @@ class TeacherLogits:
         shutil.rmtree(place, ignore_errors=True)  # damaged, or it would not be missing
         make_room(self.folder.parent, self.bytes_an_epoch)
         with sealed(place) as draft:
-            about = asdict(Cost(spent.wall_s, spent.cpu_s, spent.gpu_s)) | {"teacher": self.teacher()}
+            about = dict(zip(SECONDS, spent.seconds, strict=True)) | {"teacher": self.teacher()}
             write(draft / FILES[0], json.dumps(about))
             (draft / FILES[1]).write_bytes(logits.contiguous().numpy().tobytes())
 
@@ -136,7 +136,7 @@ class TeacherLogits:
             logits = torch.from_file(str(place / FILES[1]), shared=False, size=size, dtype=dtype)  # memory-mapped
         except (OSError, RuntimeError) as error:  # another process has just removed it
             return said(error)
-        return EpochLogits(logits.view(self.rows, self.classes), Cost(**about))
+        return EpochLogits(logits.view(self.rows, self.classes), Spent(**about))
 
 
 class Drawn(Described):

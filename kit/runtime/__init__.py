@@ -1,1 +1,1 @@
-"""Settings of the process that trains: instructions, threads, memory, random numbers, collector, a kernel avoided."""
+"""Settings of the process that trains: what it computes by, threads, random numbers, a kernel avoided."""

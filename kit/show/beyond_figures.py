@@ -12,16 +12,7 @@ from kit.paper.plan import Plan, Row
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.show.html_tables import Table, compared_table
-from kit.show.paper_figures import (
-    BAND,
-    TEST_TOP1,
-    TRAIN_TOP1,
-    by_procedure,
-    by_row,
-    caption,
-    nothing_finished,
-    reasons,
-)
+from kit.show.paper_figures import BAND, TEST_TOP1, TRAIN_TOP1, by_procedure, by_row, caption, nothing_finished, reasons
 from kit.show.plots import temperatures
 from kit.show.table_pictures import Measure
 
@@ -31,10 +22,6 @@ ELSEWHERE = "elsewhere: points over T = 4 on CIFAR-100, a mean of nine pairs of 
 
 def table_5(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 5: accuracy and agreement with the teacher of each procedure, and what is printed of it elsewhere."""
-    columns = ["train_top1", "test_top1", "agreement_top1", "agreement_kl", "seconds"]
-    cells = by_procedure(with_agreement(frame), ["temperature", "reading"], columns)
-    cells["name"] = cells["temperature"] + ", " + cells["reading"]
-    cells["elsewhere"] = [[elsewhere(*name)] for name in zip(cells["temperature"], cells["reading"], strict=True)]
     measures = [
         TRAIN_TOP1,
         TEST_TOP1,
@@ -43,6 +30,9 @@ def table_5(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
         Measure("seconds", "CPU s"),
         Measure("elsewhere", "elsewhere"),
     ]
+    cells = by_procedure(with_agreement(frame), ["temperature", "reading"], [measure.column for measure in measures])
+    cells["name"] = cells["temperature"] + ", " + cells["reading"]
+    cells["elsewhere"] = [[elsewhere(*name)] for name in zip(cells["temperature"], cells["reading"], strict=True)]
     return compared_table(
         cells,
         ["temperature", "reading"],

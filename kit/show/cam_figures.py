@@ -215,12 +215,10 @@ def score_table(frame: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table:
         Measure("agreement", "ρ to teacher ×100", scale=100, dots=True, limits=(-100, 100)),
         Measure("empty", "empty %", scale=100),
     ]
-    measures = [measure for measure in measures if measure.column in means]  # data without regions have not all of them
     against = (
         f"on {region}, in box{', on shortcut' * planted}: shares of the map's energy",
         f"pointing game and IoU (at half of the map's maximum) against the {region}",
     )
-    means = means[[*BY, *(measure.column for measure in measures)]]
     means = means.sort_values("teacher", key=lambda names: names.map(list(names.unique()).index), kind="stable")
     cells = means.groupby(BY, sort=False).agg(list).reset_index()
     cells["maps of"] = [_name(t, r, region) for t, r in zip(cells["temperature"], cells["reading"], strict=True)]

@@ -1,7 +1,7 @@
 """Heat maps of a folder of images, as files: an overlay per image, a sheet of all, and `cam.csv`.
 
 The network is a run's student from the cache, or any by its name with weights from a file. Images
-are read as the loaders read them: the shorter side resized, the centre cropped. Where a folder holds `boxes.csv`
+are read as `predict` reads them: the shorter side resized, the centre cropped. Where a folder holds `boxes.csv`
 (image, xmin, ymin, xmax, ymax in the upright image's own pixels), maps are scored against the boxes.
 """
 
@@ -15,21 +15,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kit.cam import scores as cam_scores
 from kit.cam.heat_maps import maps
-from kit.data.augment import normalise
 from kit.data.base import Dataset
-from kit.data.decode import decode_file
-from kit.data.picture import EXTENSIONS
-from kit.data.tree import images_below, reading, shown
+from kit.data.decode import decode_all
+from kit.data.tree import shown
+from kit.deploy.predictions import Classifier
+from kit.deploy.predictions import pictures as listed
 from kit.errors import KitError
 from kit.files import write_atomically, writing_to
 from kit.models import MODELS, ModelSpec
 from kit.networks.named import FORMS, NamedSpec, Network, check_name
 from kit.networks.view import normalisation
-from kit.runs.store import Stored, stored
+from kit.runs.store import stored
 from kit.runs.weights import Weights
 from kit.show import style
 from kit.show.artefacts import csv_bytes, left_behind, pixels_png, png_bytes
@@ -39,18 +39,6 @@ from kit.show.pages import contact_sheet
 ON_SHEET = 48  # images at most
 TILE = 140  # px
 PERCENT = 40  # of these, for what follows a class's name
-
-
-@dataclass(frozen=True)
-class Explained:
-    """A network and how its images are prepared: px, and mean and std (3,) in 0 … 255."""
-
-    network: nn.Module
-    px: int
-    mean: Tensor
-    std: Tensor
-    classes: tuple[str, ...]
-    title: str
 
 
 @dataclass(frozen=True)
@@ -69,21 +57,22 @@ class Pictures:
     passed_over: tuple[str, ...] = ()
 
 
-def of_run(run_hash: str, folder: Path | None = None) -> Explained:
+def of_run(run_hash: str, folder: Path | None = None) -> Classifier:
     """A run's student, and how its images are prepared, both as stored; of an older run the latter is measured on its
-    data, `folder` being where real images lie. KitError for a run that is not in the cache, and for data that are not.
+    data, `folder` being where real images lie. KitError for a run that is not in the cache, for data that are not, and
+    for a folder where the kit's own images are its data.
     """
-    found: Stored = stored(run_hash)
-    kept, network = found.images, found.student()
-    if kept is None:
-        try:
-            data = found.data(folder).load()
-        except KitError as error:
-            why = "was stored without mean and deviation of its training images, which --data must hold"
-            raise KitError(f"run {run_hash} {why}: {error}") from None
-        kept = {"mean": data.mean_std[0], "std": data.mean_std[1], "classes": data.classes}
-    mean, std = (torch.as_tensor(kept[name], dtype=torch.float32) for name in ("mean", "std"))
-    return Explained(network, found.description["data"]["px"], mean, std, tuple(kept["classes"]), found.title)
+    found = stored(run_hash)
+    if folder is not None:
+        found.data(folder)
+    if found.images is not None:
+        return Classifier.of(found)
+    try:
+        data = found.data(folder).load()
+    except KitError as error:
+        why = "was stored without mean and deviation of its training images, which --data must hold"
+        raise KitError(f"run {run_hash} {why}: {error}") from None
+    return Classifier(found.student(), data.px, *data.mean_std, tuple(data.classes))
 
 
 def network_of(name: str, classes: int, px: int, arguments: Mapping[str, object], **five: object) -> Network:
@@ -98,43 +87,34 @@ def network_of(name: str, classes: int, px: int, arguments: Mapping[str, object]
     return NamedSpec.of(name, classes, px, arguments)
 
 
-def of_weights(file: Path, spec: Network, px: int, classes: Sequence[str], normalise: str = "imagenet") -> Explained:
+def of_weights(file: Path, spec: Network, px: int, classes: Sequence[str], normalise: str = "imagenet") -> Classifier:
     """A network with given weights, as teachers are given them, and how it wants its images. KitError where they do not
     fit."""
     if (normalised_by := normalisation(normalise)) is None:
         raise KitError(f"normalisation {normalise!r} is of a training's images; allowed: imagenet or MEAN/STD")
     network = Weights.of(file, spec).into(spec.build(seed=0), spec.title)
     mean, std = (255 * torch.tensor(stat) for stat in normalised_by)
-    return Explained(network.eval(), px, mean, std, tuple(classes), f"{spec.title} from {file.name}")
+    return Classifier(network.eval(), px, mean, std, tuple(classes))
 
 
-@reading()
-def of_folder(folder: Path, px: int) -> Pictures:
-    """Every image at or below a folder, in order. Damaged ones are left out and named. KitError where none is left."""
-    if not folder.is_dir():
-        raise KitError(f"images {str(folder)!r} is no folder; allowed: a folder with {', '.join(EXTENSIONS)}")
-    table, passed = _boxes(folder), []
-    paths = sorted(images_below(folder, (), lambda path, why: passed.append(f"{_name(path, folder)}: {why}")))
-    if not paths:
-        raise KitError(f"{folder} holds no images; allowed: {', '.join(EXTENSIONS)}")
+def of_folder(images: Path, px: int) -> Pictures:
+    """Every image at or below a folder, in order, or one image. Damaged ones are left out and named. KitError where
+    none is left."""
+    half, passed = listed(images, ())
+    table = _boxes(half.folder)
     names, pixels, sizes, damaged = [], [], [], []
-    for path in paths:
-        decoded = decode_file(path, px)
+    for name, decoded in zip(map(shown, half.paths), decode_all(half, px), strict=True):
         if decoded.pixels is None:
-            damaged.append(f"{_name(path, folder)}: {decoded.reason}")
+            damaged.append(f"{name}: {decoded.reason}")
         else:
-            names.append(_name(path, folder))
-            pixels.append(torch.from_numpy(decoded.pixels.copy()))
+            names.append(name)
+            pixels.append(decoded.pixels)
             sizes.append(decoded.size)
-    if not pixels:
-        raise KitError(f"{folder} holds no readable image, first {damaged[0]}")
-    passed = [line for line in passed if not line.startswith("boxes.csv: ")]  # which is read
+    if not names:
+        raise KitError(f"{images} holds no readable image, first {damaged[0]}")
+    passed = tuple(line for line in passed if not line.startswith("boxes.csv: "))  # which is read
     boxes, warnings = (None, ()) if table is None else _cropped(table, names, sizes, px)
-    return Pictures(tuple(names), torch.stack(pixels), None, boxes, tuple(damaged), warnings, tuple(passed))
-
-
-def _name(path: Path, folder: Path) -> str:
-    return shown(path.relative_to(folder).as_posix())
+    return Pictures(tuple(names), torch.from_numpy(np.stack(pixels)), None, boxes, tuple(damaged), warnings, passed)
 
 
 COLUMNS = ("xmin", "ymin", "xmax", "ymax")
@@ -194,7 +174,7 @@ def of_test(data: Dataset, limit: int) -> Pictures:
     return Pictures(names, data.test.images.take(some), data.test.labels[some], boxes)
 
 
-def class_number(word: str | None, explained: Explained, pictures: Pictures) -> Tensor | int | str:
+def class_number(word: str | None, classifier: Classifier, pictures: Pictures) -> Tensor | int | str:
     """What a map is for: `predicted`, `true`, a class's name or its number; by default the true class if known."""
     word = word or ("predicted" if pictures.labels is None else "true")
     if word == "true":
@@ -203,12 +183,12 @@ def class_number(word: str | None, explained: Explained, pictures: Pictures) -> 
         return pictures.labels
     if word == "predicted":
         return word
-    if word in explained.classes:
-        return explained.classes.index(word)
+    if word in classifier.classes:
+        return classifier.classes.index(word)
     if word.removeprefix("-").isdecimal():
         return int(word)
-    names = ", ".join(explained.classes[:20]) + (", …" if len(explained.classes) > 20 else "")
-    raise KitError(f"class {word!r} is not known; allowed: predicted, 0 to {len(explained.classes) - 1}, or {names}")
+    names = ", ".join(classifier.classes[:20]) + (", …" if len(classifier.classes) > 20 else "")
+    raise KitError(f"class {word!r} is not known; allowed: predicted, 0 to {len(classifier.classes) - 1}, or {names}")
 
 
 LONGEST_NAME = 200  # bytes; file systems take 255
@@ -226,35 +206,36 @@ def file_names(names: Sequence[str]) -> list[str]:
 
 
 def explain(
-    explained: Explained,
+    classifier: Classifier,
     pictures: Pictures,
+    title: str,
     out: Path,
     method: str = "grad-cam",
     layer: str | None = None,
     of_class: str | None = None,
 ) -> pd.DataFrame:
     """Writes `<image>.png` for each image, `cam.png` with (the first ON_SHEET of) them all, and `cam.csv`; returns it.
-    Pictures that an earlier `cam.csv` lists and this one does not are removed.
+    `title` is what the network is called. Pictures that an earlier `cam.csv` lists and this one does not are removed.
 
     Columns: image, class (the map's), probability (of that class), predicted, method, layer, empty; and where boxes are
     known pointing, energy_box and iou, all against the box.
     """
-    x = normalise(pictures.pixels, explained.mean, explained.std)
-    found = maps(explained.network, x, class_number(of_class, explained, pictures), method, layer)
+    x = classifier.inputs(pictures.pixels)
+    found = maps(classifier.network, x, class_number(of_class, classifier, pictures), method, layer)
     n = torch.arange(len(x))
     frame = pd.DataFrame(
         {
             "image": pictures.names,
-            "class": [explained.classes[int(c)] for c in found.classes],
+            "class": [classifier.classes[int(c)] for c in found.classes],
             "probability": found.logits.double().softmax(1)[n, found.classes].numpy(),
-            "predicted": [explained.classes[int(c)] for c in found.predicted],
+            "predicted": [classifier.classes[int(c)] for c in found.predicted],
             "method": method,
             "layer": found.layer,
             "empty": cam_scores.empty(found.maps).astype(int),
         }
     )
     if pictures.boxes is not None:
-        regions = cam_scores.boxes_as_regions(np.nan_to_num(pictures.boxes, nan=-1.0), explained.px)
+        regions = cam_scores.boxes_as_regions(np.nan_to_num(pictures.boxes, nan=-1.0), classifier.px)
         for name, score in (
             ("pointing", cam_scores.pointing), ("energy_box", cam_scores.energy), ("iou", cam_scores.iou)
         ):  # fmt: skip
@@ -275,7 +256,7 @@ def explain(
             f"{style.shortened(name, TILE, style.SMALL)}\n{style.shortened(c, TILE - PERCENT, style.SMALL)}, {p:.0%}"
             for name, c, p in frame[["image", "class", "probability"]].values[:ON_SHEET]
         ],
-        title=f"{method} at {found.layer}: {explained.title}",
+        title=f"{method} at {found.layer}: {title}",
         caption="under each name: the class that the map is for, its probability · outlined: the box, where known",
         tile=TILE,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import ipywidgets as widgets
 import torch
@@ -42,8 +43,7 @@ def named(subjects: Sequence[Subject]) -> dict[str, nn.Module]:
 class CamExplorer(widgets.VBox):
     """Drop-downs over named networks and some of a test split's images; a slider from the image to the map.
 
-    The controls are `network`, `image`, `target`, `method`, `layer` and `blend`; the displays `picture` and `numbers`;
-    `computed` counts maps and `draws` pictures.
+    The controls are `network`, `image`, `target`, `method`, `layer` and `blend`; the displays `picture` and `numbers`.
     """
 
     @one_thread()
@@ -53,10 +53,14 @@ class CamExplorer(widgets.VBox):
         for image in images:
             if not 0 <= image < len(scenes):
                 raise KitError(f"image {image} is not there; allowed: 0 to {len(scenes) - 1}")
-        self._networks, self._scenes = dict(networks), scenes
-        self._maps: dict[tuple, HeatMaps] = {}
+
+        @lru_cache(KEPT)
+        def heat(network: str, i: int, target: str | int, method: str, layer: str) -> HeatMaps:
+            wanted = scenes.labels[i : i + 1] if target == "true" else target
+            return maps(networks[network], scenes.x[i : i + 1], wanted, method, None if layer == DEFAULT else layer)
+
+        self._networks, self._scenes, self._heat = networks, scenes, heat
         self._shown: tuple = ()
-        self.computed = self.draws = 0
         wide = {"style": {"description_width": "70px"}, "layout": widgets.Layout(width="330px", max_width="100%")}
         classes = list(scenes.data.classes)
         names = [(f"{i}: {classes[int(scenes.labels[i])]}", int(i)) for i in images]
@@ -98,21 +102,9 @@ class CamExplorer(widgets.VBox):
         usual = default_layer(network, x, sizes)
         names = nameable(network, sizes)
         before = self.layer.value
-        options = [(f"default: {usual} ({_cells(sizes[usual])})", DEFAULT)]
-        self.layer.options = options + [(f"{name} ({_cells(sizes[name])})", name) for name in names]
+        shown = {name: f"{name} ({rows}×{columns})" for name, (rows, columns) in sizes.items()}
+        self.layer.options = [(f"default: {shown[usual]}", DEFAULT), *((shown[name], name) for name in names)]
         self.layer.value = before if before in names else DEFAULT
-
-    def heat(self) -> HeatMaps:
-        """The chosen map of one image, computed once."""
-        key = network, i, target, method, layer = tuple(control.value for control in self._controls[:-1])
-        if key not in self._maps:
-            wanted = self._scenes.labels[i : i + 1] if target == "true" else target
-            named = None if layer == DEFAULT else layer
-            self._maps[key] = maps(self._networks[network], self._scenes.x[i : i + 1], wanted, method, named)
-            self.computed += 1
-            if len(self._maps) > KEPT:
-                del self._maps[next(iter(self._maps))]
-        return self._maps[key]
 
     @one_thread()
     def draw(self) -> None:
@@ -123,21 +115,16 @@ class CamExplorer(widgets.VBox):
         i = self.image.value
         mixed = self._scenes.pixels[i]
         try:
-            found = self.heat()
+            found = self._heat(*state[:-1])
             mixed = overlay(mixed, found.maps[0], self.blend.value)
             self.numbers.value = _numbers(found, self._scenes, i)
         except KitError as error:  # a layer without a part in the logits, say: nobody else would be told
             self.numbers.value = html.escape(str(error))
         self.picture.value = pixels_png(enlarged(mixed, self._scenes.box(i), SIDE))
         self._shown = state
-        self.draws += 1
 
 
 cam_explorer = CamExplorer  # as a notebook calls it
-
-
-def _cells(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
 
 
 def _numbers(found: HeatMaps, scenes: Scenes, i: int) -> str:

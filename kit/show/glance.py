@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from kit.errors import KitError
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, tally
 from kit.show import style
 from kit.show.pages import EDGE, Page
@@ -45,6 +46,8 @@ def claims_at_a_glance(frames: Mapping[str, pd.DataFrame], caption: str = "") ->
     `frames` are verdict tables (`kit.paper.claims.judged`) by the name to stand above them. The scale is linear between
     −1 and 1 and logarithmic beyond. A diamond is the paper's figure over the same half-width.
     """
+    if not frames:
+        raise KitError("there is no verdict to draw; allowed: at least one table of them")
     blocks = [_block(name, frame) for name, frame in frames.items()]
     columns = _columns(blocks)
     title = f"All claims at a glance: {tally(pd.concat([frame[['verdict']] for frame in frames.values()]))}"
@@ -69,7 +72,8 @@ def _block(name: str, frame: pd.DataFrame) -> list[_Line]:
         shared = len(claims) > 1 and not alone
         if shared:
             lines.append(_text(str(words), 2 * LABEL))
-        for _, claim in claims.iterrows():
+        effect, printed = over_half(claims)
+        for _, claim in claims.assign(effect=effect, printed=printed).iterrows():
             of = claim["against"] if shared else words if alone else f"{words} · {claim['against']}"
             lines.append(_text(str(of), LABEL - INDENT, claim, INDENT * shared))
     return lines
@@ -86,11 +90,9 @@ def _columns(blocks: list[list[_Line]]) -> list[list[_Line]]:
     columns: list[list[_Line]] = [[]]
     height = 0.0
     for block in blocks:
-        heading = None
         for line in block:
-            if height >= share * len(columns) and len(columns) < COLUMNS and (line.numbers is None or heading is None):
+            if height >= share * len(columns) and len(columns) < COLUMNS and line.numbers is None:
                 columns.append([] if line is block[0] else [_Line(f"{block[0].text.split(':')[0]}, continued", HEADER)])
-            heading = line if line.numbers is None else heading
             columns[-1].append(line)
             height += line.height
     return columns
@@ -128,21 +130,24 @@ def _draw_column(page: Page, lines: list[_Line], left: float, right: float, top:
 
 def _draw_claim(page: Page, claim: pd.Series, y: float, at: Callable[[float], float]) -> None:
     """The interval, the effect, and the paper's figure, in half-widths; arrows for what lies beyond the scale."""
-    half = (claim["high"] - claim["low"]) / 2
-    look = LOOKS[claim["verdict"]]
-    if np.isnan(half):
+    look, effect = LOOKS[claim["verdict"]], claim["effect"]
+    if np.isnan(effect):
         page.axes.plot([at(0)], [y], ms=8, mew=1.4, ls="", zorder=4, **look.mark)
         return
-    with np.errstate(divide="ignore", invalid="ignore"):
-        measured, printed = np.divide([claim["effect"], claim["printed"]], half)
-    measured = measured if claim["effect"] else 0.0  # exactly the same everywhere
-    if abs(measured) <= LIMIT:
-        ends = [at(measured - 1), at(measured + 1)]
+    if abs(effect) <= LIMIT:
+        ends = [at(effect - 1), at(effect + 1)]
         page.axes.plot(ends, [y, y], color=look.colour, lw=2, alpha=0.5, zorder=2, solid_capstyle="butt")
-    for value, style_of in ((printed, PAPER), (measured, {"ms": 6.5, "mew": 1.3} | look.mark)):
+    for value, style_of in ((claim["printed"], PAPER), (effect, {"ms": 6.5, "mew": 1.3} | look.mark)):
         if not np.isnan(value):
             beyond = {"marker": ">" if value > 0 else "<"} if abs(value) > LIMIT else {}
             page.axes.plot([at(np.clip(value, -LIMIT, LIMIT))], [y], ls="", zorder=4, **style_of | beyond)
+
+
+def over_half(claims: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Effects, and the paper's figures if any, over half of their intervals; NaN where there is none. An effect that is
+    0 at every seed is 0."""
+    half, effect = (claims["high"] - claims["low"]) / 2, claims["effect"]
+    return (effect / half).where(half.isna() | (effect != 0), 0.0), claims.get("printed", np.nan) / half
 
 
 def scaled(value: float) -> float:

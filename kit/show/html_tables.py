@@ -11,37 +11,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
-from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, Template
+from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from kit.derivation import claims as section
 from kit.derivation.symbolic import NAMES
-from kit.errors import KitError
+from kit.errors import KitError, one_of
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained, readable, tally
 from kit.show import glance, style, themes
 from kit.show.style import WIDTH
-from kit.show.table_pictures import (
-    Column,
-    Measure,
-    as_columns,
-    compare_table,
-    dots_scale,
-    intervals_of,
-    looks_of,
-    measured_columns,
-    printed_beside,
-    repeats_blank,
-    table_picture,
-)
+from kit.show.table_pictures import Column, Dots, Measure, as_columns, draw_table, measured_columns, repeats
 
-BAR, TALL = 96, 12  # px: a drawn interval's box
+WIDE = 96  # px: a drawn interval's box
 INHERITED = "currentColor"
 DRAWN = {colour[1:].lower() for colour in (*style.COLOURS.values(), *style.SPARE)}  # intervals' colours, rrggbb
 
@@ -58,49 +46,36 @@ class Table:
         return self.html
 
 
-@dataclass(frozen=True)
-class Sign:
-    """A verdict's sign, told apart by shape, by fill and by a colour of Okabe and Ito's."""
-
-    text: str
-    style: str
-
-
-SIGNS = {
-    HOLDS: Sign("✓", f"background: {style.BLUE}; border-color: {style.BLUE}; color: #ffffff"),
-    FAILS: Sign("✗", f"background: {style.VERMILLION}; border-color: {style.VERMILLION}; color: #000000"),
-    OPEN: Sign("?", f"border-color: {INHERITED}"),
-    NONE: Sign("–", "border-color: transparent"),
+SIGNS = {  # of verdicts, told apart by shape, by fill and by a colour of Okabe and Ito's
+    HOLDS: ("✓", f"background: {style.BLUE}; border-color: {style.BLUE}; color: #ffffff"),
+    FAILS: ("✗", f"background: {style.VERMILLION}; border-color: {style.VERMILLION}; color: #000000"),
+    OPEN: ("?", f"border-color: {INHERITED}"),
+    NONE: ("–", "border-color: transparent"),
 }
+CLAIM_LOOKS = glance.LOOKS | {OPEN: replace(glance.LOOKS[OPEN], colour=INHERITED)}  # in HTML
 SECTION_1_1 = {  # its verdicts, with what is said of several, and their signs
     section.HOLDS: ("hold", SIGNS[HOLDS]),
-    section.CONDITION: ("hold with a condition", Sign("(✓)", f"border-color: {style.BLUE}")),
+    section.CONDITION: ("hold with a condition", ("(✓)", f"border-color: {style.BLUE}")),
     section.FAILS: ("do not", SIGNS[FAILS]),
     section.OPEN: ("cannot be told", SIGNS[OPEN]),
 }
 RECOMPUTED = {"follows": ("follow", SIGNS[HOLDS]), "does not follow": ("do not", SIGNS[FAILS])}
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """A cell: its text, and what is drawn with it. A cell that `names` its row may stand for several `rows`."""
-
-    text: str
-    style: str = ""
-    names: bool = False
-    rows: int = 1
-    sign: Sign | None = None
-    bar: str = ""  # SVG
-
-
 def plain_table(
     df: pd.DataFrame, title: str = "", caption: str = "", *, merge: Sequence[str] = (), max_width: float = WIDTH
 ) -> Table:
     """A small frame as a table; `merge` names leading columns whose repeats stand once for all their rows."""
-    columns = as_columns(df)
-    rows = _rows(columns, _spans(df, merge), names=max(1, len(merge)))
-    picture = partial(table_picture, df, title, caption, merge=merge, max_width=max_width)
-    return Table(title, _html(title, "", caption, columns, rows), picture)
+    columns, repeated = as_columns(df), repeats(df, merge)
+    html = _html(title, caption, columns, repeated, names=max(1, len(merge)))
+    return Table(title, html, partial(draw_table, columns, repeated, title, caption, max_width))
+
+
+def table_picture(
+    df: pd.DataFrame, title: str = "", caption: str = "", *, merge: Sequence[str] = (), max_width: float = WIDTH
+) -> Figure:
+    """A small frame as a picture: that of `plain_table`."""
+    return plain_table(df, title, caption, merge=merge, max_width=max_width).picture()
 
 
 def derived_table(df: pd.DataFrame, title: str, digits: str = ".3g", *, merge: Sequence[str] = ()) -> Table:
@@ -117,55 +92,41 @@ def derived_table(df: pd.DataFrame, title: str, digits: str = ".3g", *, merge: S
     return plain_table(named.astype(object).map(read), title, merge=merge)
 
 
-_MATHS = str.maketrans({"*": "·", "-": "−"})
-
-
 def judged_table(
-    claims: pd.DataFrame,
-    title: str,
-    caption: str,
-    n: str = "seeds",
-    *,
-    merge: Sequence[str] = (),
-    max_width: float = WIDTH,
+    claims: pd.DataFrame, title: str, caption: str, *, merge: Sequence[str] = (), max_width: float = WIDTH
 ) -> Table:
-    """Judged claims as a table: first how many hold, then each with its verdict's sign and its interval drawn. `n`
-    says of what n is.
+    """Judged claims as a table: first how many hold, then each with its verdict's sign and its interval drawn.
 
     Intervals are drawn over half their width, as `glance` does, so that claims in points and in % share a scale.
     """
-    df, told, notes = readable(claims).reset_index(drop=True), tally(claims), f"{caption} · {explained(claims, n)}"
-    picture = partial(table_picture, df, f"{title}: {told}", notes, merge=merge, max_width=max_width)
-    columns = as_columns(df)
-    rows = _rows(columns, _spans(df, merge), names=1)
-    named = list(df.columns)
-    measured, bounds, verdict = (named.index(name) for name in ("measured", "interval", "verdict"))
-    for row, (_, claim) in zip(rows, claims.iterrows(), strict=True):
-        late = len(row) - len(named)  # cells of the row above stand for this one, too
-        row[measured + late] = _Cell(claim["measured"], "kit-number", bar=_claim_bar(claim))
-        row[bounds + late] = _Cell(claim["interval"], "kit-wide")
-        row[verdict + late] = _Cell(claim["verdict"], sign=SIGNS[claim["verdict"]])
-    if claims["low"].notna().any():
-        notes += " · drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure"
-    return Table(title, _html(title, told, notes, columns, rows), picture)
+    df, told, caption = readable(claims), tally(claims), f"{caption} · {explained(claims)}"
+    columns, repeated = as_columns(df), repeats(df, merge)
+    measured, bounds, verdict = (columns[df.columns.get_loc(name)] for name in ("measured", "interval", "verdict"))
+    effect, printed = (numbers.to_numpy() for numbers in glance.over_half(claims))
+    looks = [CLAIM_LOOKS[each] for each in claims["verdict"]]
+    dots = Dots(effect[:, None] + [0, -1, 1], looks, printed, reference=0)
+    measured.bars = _bars(dots, (-glance.LIMIT, glance.LIMIT), glance.scaled)
+    bounds.classes = "kit-wide"
+    verdict.signs = [SIGNS[each] for each in claims["verdict"]]
+    drawn = " · drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure"
+    notes = caption + drawn if claims["low"].notna().any() else caption
+    html = _html(title, notes, columns, repeated, says=told)
+    return Table(title, html, partial(draw_table, columns, repeated, f"{title}: {told}", caption, max_width))
 
 
-def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[str, Sign]]) -> Table:
+def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[str, tuple[str, str]]]) -> Table:
     """Claims told without intervals, as a table: first how many hold, then each with its verdict's sign.
 
     `verdicts` are those that there are: `SECTION_1_1` of the derivation, `RECOMPUTED` of the headline claims.
     """
-    if unknown := set(claims["verdict"]) - set(verdicts):
-        raise KitError(f"verdict {unknown.pop()!r} is not known; allowed: {', '.join(verdicts)}")
-    columns = as_columns(claims)
-    rows = _rows(columns, _spans(claims, ()), names=1)
-    place, counts = list(claims.columns).index("verdict"), claims["verdict"].value_counts()
-    for row, said in zip(rows, claims["verdict"], strict=True):
-        row[place] = _Cell(said, sign=verdicts[said][1])
+    for verdict in claims["verdict"]:
+        one_of("verdict", verdict, verdicts)
+    columns, repeated = as_columns(claims), repeats(claims, ())
+    columns[claims.columns.get_loc("verdict")].signs = [verdicts[verdict][1] for verdict in claims["verdict"]]
+    counts = claims["verdict"].value_counts()
     says = ", ".join(f"{counts.get(each, 0)} {said}" for each, (said, _) in verdicts.items())
-    return Table(
-        title, _html(title, says, "", columns, rows), partial(table_picture, claims, title, max_width=WIDTH + 200)
-    )
+    html = _html(title, "", columns, repeated, says=says)
+    return Table(title, html, partial(draw_table, columns, repeated, title, "", WIDTH + 200))
 
 
 def compared_table(
@@ -179,76 +140,72 @@ def compared_table(
     caption: str = "",
     width: float = 1180,
 ) -> Table:
-    """Tables 1 to 4, as `compare_table` draws them: measures with `dots=True` have their intervals in the cells, on one
-    scale a column. Measures of which `df` has no column are left out."""
-    measures = [measure for measure in measures if measure.column in df]
-    printed = printed_beside(df, paper)
-    looks = looks_of(df, label or text[-1])
-    columns = as_columns(df[list(text)])
-    rows = _rows(columns, _spans(df, text[:-1]), names=len(text))
-    scale = [""] * len(text)
+    """Tables 1 to 6: text columns, each measure as `mean ± half the 95 % interval` beside the paper's figure, and the
+    intervals of measures with `dots=True` drawn on one scale a column: in HTML in its cells, else at the table's right.
+
+    `df` has the text columns and one column per measure holding sequences (one value a seed); measures of which it has
+    no column are left out. `paper` has as many rows; its columns are measures, in printed units (%, s), NaN where the
+    paper has none. A column `ended` of `df` holds what stands instead of numbers in a row that has none ('' in others).
+    `label` names the text column that gives a row its colour (by default the last).
+    """
+    for name in (*text, label or text[-1]):
+        one_of("column", name, df)
+    paper = pd.DataFrame(index=df.index) if paper is None else paper
+    if len(paper) != len(df):
+        raise KitError(f"paper has {len(paper)} rows and df {len(df)}; allowed: as many in both")
+    labels = df[label or text[-1]].astype(str)
+    looks = labels.map(style.looks(labels)).tolist()
+    columns, repeated = as_columns(df[list(text)]), repeats(df, text[:-1])
     for measure in measures:
-        new = measured_columns(df, measure, printed)
-        drawn, says = [""] * len(df), ""
-        if measure.dots:
-            theirs = printed[measure.column].to_numpy(float) if measure.column in printed else None
-            drawn, says = _bars(intervals_of(df, measure), theirs, measure.reference, looks)
-        for row, bar, *cells in zip(rows, drawn, *(column.cells for column in new), strict=True):
-            row.append(_Cell(cells[0], "kit-number kit-wide", bar=bar))
-            row += [_Cell(cell, "kit-number kit-paper") for cell in cells[1:]]
-        columns += new
-        scale += [says] + [""] * (len(new) - 1)
+        columns += measured_columns(df, measure, paper, looks) if measure.column in df else []
     notes = [caption]
-    if any(scale):
-        scale[0] = "drawn from … to"
-        diamonds = "; ◇ the paper's figure" if any(m.dots and m.column in printed for m in measures) else ""
+    if dotted := [column for column in columns if column.dots and column.dots.limits]:
+        for column in dotted:
+            column.bars = _bars(column.dots, column.dots.limits)
+            column.foot = "{:.3g} … {:.3g}".format(*column.dots.limits).replace("-", "−")
+        columns[0].foot = "drawn from … to"
+        diamonds = "; ◇ the paper's figure" * any(column.dots.paper is not None for column in dotted)
         notes.append(f"drawn: mean and 95 % t-interval{diamonds}")
-    picture = partial(
-        compare_table, df, text, measures, paper, label=label, title=title, caption=caption, width=width
-    )  # fmt: skip
-    html = _html(title, "", " · ".join(filter(None, notes)), columns, rows, scale if any(scale) else [])
-    return Table(title, html, picture)
+    html = _html(title, " · ".join(filter(None, notes)), columns, repeated, names=len(text))
+    return Table(title, html, partial(draw_table, columns, repeated, title, caption, width))
 
 
-# ---- cells -----------------------------------------------------------------------------------------------------------
+def compare_table(
+    df: pd.DataFrame,
+    text: Sequence[str],
+    measures: Sequence[Measure],
+    paper: pd.DataFrame | None = None,
+    *,
+    label: str | None = None,
+    title: str = "",
+    caption: str = "",
+    width: float = 1180,
+) -> Figure:
+    """The picture of a `compared_table`. Raises KitError for a measure of which `df` has no column."""
+    for measure in measures:
+        one_of("column", measure.column, df)
+    return compared_table(df, text, measures, paper, label=label, title=title, caption=caption, width=width).picture()
 
 
-def _spans(df: pd.DataFrame, merge: Sequence[str]) -> np.ndarray:
-    """For how many rows each cell stands, (rows, columns): 0 where one above stands for it; `merge` come first."""
-    spans = np.ones(df.shape, int)
-    for column, repeated in enumerate(repeats_blank(df, merge)[1].to_numpy(bool).T):
-        starts = np.flatnonzero(~repeated)
-        spans[:, column] = 0
-        spans[starts, column] = np.diff([*starts, len(df)])
-    return spans
-
-
-def _rows(columns: Sequence[Column], spans: np.ndarray, names: int) -> list[list[_Cell]]:
-    """The cells of each row, of which the first `names` say what it is."""
-    return [
-        [
-            _Cell(text, "kit-number" if column.align == "right" else "", j < names, int(spans[i, j]))
-            for j, (text, column) in enumerate(zip(texts, columns, strict=True))
-            if spans[i, j]
-        ]
-        for i, texts in enumerate(zip(*(column.cells for column in columns), strict=True))
-    ]
+# ---- HTML ------------------------------------------------------------------------------------------------------------
 
 
 def _html(
-    title: str, says: str, notes: str, columns: Sequence[Column], rows: list[list[_Cell]], scale: Sequence[str] = ()
+    title: str, notes: str, columns: Sequence[Column], repeated: np.ndarray, names: int = 1, says: str = ""
 ) -> str:
+    """The table in HTML: the first `names` columns say what a row is, and one of their cells stands for all its
+    `repeated` ones."""
+    spans = np.ones((len(columns[0].cells) if columns else 0, len(columns)), int)  # rows of a cell; 0: one above's
+    for column, again in enumerate(repeated.T):
+        starts = np.flatnonzero(~again)
+        spans[:, column] = 0
+        spans[starts, column] = np.diff([*starts, len(again)])
     dark = f":is({themes.DARK}) .kit-table {{ {themes.nights(DRAWN)} }}"
-    return _template().render(title=title, says=says, notes=notes, columns=columns, rows=rows, scale=scale, dark=dark)
+    shown = {"title": title, "says": says, "notes": notes, "columns": columns, "spans": spans, "names": names}
+    return TEMPLATES.get_template("table.html").render(shown, dark=dark, wide=WIDE)
 
 
-@cache
-def _template() -> Template:
-    environment = Environment(autoescape=True)
-    environment.filters["typeset"] = typeset
-    return environment.from_string(files("kit.show").joinpath("table.html").read_text("utf-8"))
-
-
+_MATHS = str.maketrans({"*": "·", "-": "−"})
 LETTERS = re.compile(r"\b(L|[pq]|Cov|Var|z[st])_(D|CE|S|[a-z])\b")  # of the paper's equations, with an index
 LOGITS = re.compile(r"\bz([st])\b")
 UNBROKEN = re.compile(r"[A-Za-z]+-\d+( %)?|[-+−]?[\d.]+ %|± [\d.]+")  # `ResNet-34`, `Top-1 %`, `12 %`
@@ -260,96 +217,36 @@ def typeset(text: str) -> str:
     return UNBROKEN.sub(r'<span class="kit-whole">\g<0></span>', safe)
 
 
-# ---- intervals, drawn ------------------------------------------------------------------------------------------------
+TEMPLATES = Environment(autoescape=True, loader=PackageLoader("kit", "show"))
+TEMPLATES.filters["typeset"] = typeset
 
-SHAPES = {  # about (0, 0)
-    "o": "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",
-    "s": "M-3-3h6v6h-6z",
-    "D": "M0-4L4 0L0 4L-4 0z",
-    "^": "M0-4L4 3H-4z",
-    "v": "M0 4L4-3H-4z",
-    ">": "M-3-4L4 0L-3 4z",
-    "<": "M3-4L-4 0L3 4z",
-    "X": "M-3-3L3 3M-3 3L3-3",
-    "_": "M-4 0H4",
-}
+
+def _bars(dots: Dots, limits: tuple[float, float], scaled: Callable[[float], float] = float) -> list[dict[str, Any]]:
+    """A column's intervals, row by row on one scale, with arrows for what lies beyond its limits: px from the left of a
+    line upright (`rule`), of the interval's `ends`, and of `marks`, with their shape, colour, and whether they are
+    filled."""
+    low, high = limits
+    printed = np.full(len(dots.values), np.nan) if dots.paper is None else dots.paper
+
+    def px(value: float) -> float:
+        share = (scaled(np.clip(value, low, high)) - scaled(low)) / (scaled(high) - scaled(low))
+        return 4 + (WIDE - 8) * share
+
+    bars = []
+    for (mean, start, end), theirs, look in zip(dots.values, printed, dots.looks, strict=True):
+        marks = [(theirs, "D", INHERITED, False), (mean, look.marker, look.colour, look.filled)]
+        marks += [(bound, "", look.colour, True) for bound in (start, end) if bound < low or bound > high]
+        drawn = [
+            (px(value), "<" if value < low else ">" if value > high else shape, _ink(colour), filled)
+            for value, shape, colour, filled in marks
+            if np.isfinite(value)
+        ]
+        rule = None if dots.reference is None else px(dots.reference)
+        ends = (px(start), px(end)) if np.isfinite(start) else None
+        bars.append({"rule": rule, "ends": ends, "ink": _ink(look.colour), "marks": drawn})
+    return bars
 
 
 def _ink(colour: str) -> str:
     """Returns the colour as the page's theme has it."""
     return colour if colour == INHERITED else f"var(--kit-{colour[1:].lower()},{colour})"
-
-
-def _mark(shape: str, x: float, colour: str, filled: bool = True) -> str:
-    ink = _ink(colour)
-    fill = ink if filled else "var(--kit-ground)"
-    return (
-        f'<path transform="translate({x:.1f} {TALL / 2:g})" d="{SHAPES[shape]}" fill="{fill}" stroke="{ink}" '
-        f'stroke-width="{2.4 if shape == "X" else 1.4}"/>'
-    )
-
-
-def _line(x: float, to: float, colour: str) -> str:
-    y = TALL / 2
-    return f'<path d="M{x:.1f} {y:g}H{to:.1f}" stroke="{_ink(colour)}" stroke-width="2.2" stroke-opacity="0.6"/>'
-
-
-def _upright(x: float) -> str:
-    return f'<path d="M{x:.1f} 0V{TALL}" stroke="{INHERITED}" stroke-opacity="0.6" stroke-dasharray="2 1.5"/>'
-
-
-def _svg(*drawn: str) -> str:
-    """A drawing beside its number, which says the same: screen readers pass it over."""
-    return f'<svg width="{BAR}" height="{TALL}" viewBox="0 0 {BAR} {TALL}" aria-hidden="true">{"".join(drawn)}</svg>'
-
-
-def _bars(
-    values: np.ndarray, paper: np.ndarray | None, reference: float | None, looks: Sequence[style.Look]
-) -> tuple[list[str], str]:
-    """A column's intervals (n, 3: mean, low, high), drawn row by row on one scale; also from where to where it goes."""
-    limits = dots_scale(values, paper, reference)
-    if limits is None:
-        return [""] * len(values), ""
-    low, high = limits
-
-    def at(value: float) -> float:
-        return 4 + (BAR - 8) * (value - low) / (high - low)
-
-    printed = np.full(len(values), np.nan) if paper is None else paper
-    bars = []
-    for (mean, start, end), theirs, look in zip(values, printed, looks, strict=True):
-        drawn = [] if reference is None else [_upright(at(reference))]
-        if np.isfinite(start):
-            drawn.append(_line(at(max(start, low)), at(min(end, high)), look.colour))
-            drawn += [_mark("<", at(low), look.colour)] if start < low else []
-            drawn += [_mark(">", at(high), look.colour)] if end > high else []
-        if np.isfinite(mean):
-            drawn.append(_mark(look.marker, at(mean), look.colour, look.filled))
-        if np.isfinite(theirs):
-            drawn.append(_mark("D", at(theirs), INHERITED, filled=False))
-        bars.append(_svg(*drawn) if np.isfinite([mean, theirs]).any() else "")
-    return bars, f"{low:.3g} … {high:.3g}".replace("-", "−")
-
-
-def _claim_bar(claim: pd.Series) -> str:
-    """An effect, its interval and the paper's figure in half-widths of the interval, as `glance` draws them."""
-    half = (claim["high"] - claim["low"]) / 2
-    if not half > 0:
-        return ""
-    look, limit = glance.LOOKS[claim["verdict"]], glance.LIMIT
-    colour = INHERITED if claim["verdict"] == OPEN else look.colour
-
-    def at(effect: float) -> float:
-        return BAR / 2 + (BAR / 2 - 4) * glance.scaled(float(np.clip(effect, -limit, limit))) / glance.scaled(limit)
-
-    drawn = [_upright(at(0))]
-    measured, theirs = claim["effect"] / half, claim["printed"] / half
-    drawn.append(_line(at(measured - 1), at(measured + 1), colour))
-    for value, shape, of, filled in (
-        (theirs, "D", INHERITED, False),
-        (measured, look.marker, colour, look.filled),
-    ):
-        if np.isfinite(value):
-            beyond = (">" if value > 0 else "<") if abs(value) > limit else shape
-            drawn.append(_mark(beyond, at(value), of, filled))
-    return _svg(*drawn)

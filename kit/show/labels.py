@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import anywidget
 import ipywidgets as widgets
@@ -17,38 +18,7 @@ class Labels(anywidget.AnyWidget):
 
     pictures = traitlets.Dict().tag(sync=True)  # words by the picture's class
 
-    _esm = """
-    const set = (node, name, value) => { if (node.getAttribute(name) !== value) node.setAttribute(name, value); };
-    export default {
-      initialize({ model }) {
-        let waiting = false;
-        const label = () => {
-          waiting = false;
-          for (const slider of document.querySelectorAll(".widget-slider")) {
-            const name = slider.querySelector(".widget-label")?.textContent;
-            const readout = slider.querySelector(".widget-readout");
-            if (!name || !readout) continue;
-            set(readout, "aria-label", `${name}, as a number`);
-            set(readout, "role", "textbox");
-            for (const handle of slider.querySelectorAll(".noUi-handle")) {
-              set(handle, "aria-label", name);
-              set(handle, "aria-valuetext", readout.textContent);
-            }
-          }
-          for (const [at, words] of Object.entries(model.get("pictures")))
-            for (const picture of document.getElementsByClassName(at)) set(picture, "alt", words);
-        };
-        const soon = () => { if (!waiting) { waiting = true; window.requestAnimationFrame(label); } };
-        const changes = new MutationObserver(soon);
-        const seen = { childList: true, subtree: true, attributeFilter: ["aria-valuetext"] };
-        changes.observe(document.body, seen);
-        model.on("change:pictures", soon);
-        soon();
-        return () => changes.disconnect();
-      },
-      render() {},
-    };
-    """
+    _esm = Path(__file__).with_name("labels.js")
 
     def __init__(self, pictures: Mapping[str, str] | None = None) -> None:
         super().__init__(pictures=dict(pictures or {}), layout=widgets.Layout(display="none"))

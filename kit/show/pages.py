@@ -58,7 +58,7 @@ def contact_sheet(
 ) -> Figure:
     """Images (N, H, W, 3) uint8 in a grid, each `tile` px wide, with a title above each if given."""
     images = np.asarray(images)
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:] or images.dtype != np.uint8:
         raise KitError(f"images {images.shape} {images.dtype} cannot be drawn; allowed: (N, H, W, 3) uint8")
     if titles is not None and len(titles) != len(images):
         raise KitError(f"{len(titles)} titles do not go with {len(images)} images; allowed: one for each")

@@ -121,16 +121,14 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     cells = by_procedure(frame, ["temperature", "reading"], columns)
     cells["name"] = cells["temperature"] + ", " + cells["reading"]
     entries = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
+    t5 = TABLE_2["T=5"].seconds
+    paper = printed(entries, train_top1=lambda entry: entry.top1, ratio=lambda entry: entry.seconds / t5)
     cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
     return compared_table(
         cells,
         ["temperature", "reading"],
         [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, cpu, tflop, TIME_RATIO],
-        printed(
-            entries,
-            train_top1=lambda entry: entry.top1,
-            ratio=lambda entry: entry.seconds / TABLE_2["T=5"].seconds,
-        ),
+        paper,
         label="name",
         title="Table 2 · ResNet-50 teaches ResNet-34",
         caption=caption(plan, rows, BAND, "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy", TIME),
@@ -142,18 +140,14 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
     cells = by_procedure(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], columns)
     cells["procedure"] = cells["temperature"] + ", " + cells["reading"]
-    slowest = [table3.PRINTED[group]["T=5"] for group in cells["group"]]
     entries = [table3.printed(*of) for of in zip(cells["group"], cells["temperature"], cells["reading"], strict=True)]
-    pairs = [entry and (t5, entry) for t5, entry in zip(slowest, entries, strict=True)]
+    paper = printed(entries, train_top5=lambda entry: entry.top5, ratio=lambda entry: entry.seconds)
+    paper["ratio"] /= [table3.PRINTED[group]["T=5"].seconds for group in cells["group"]]
     return compared_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
         [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO],
-        printed(
-            pairs,
-            train_top5=lambda pair: pair[1].top5,
-            ratio=lambda pair: pair[1].seconds / pair[0].seconds,
-        ),
+        paper,
         title="Table 3 · Small teachers: eight configurations",
         width=1480,
         caption=caption(
@@ -176,14 +170,13 @@ def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[
     """How the temperature's rate decides when the soft stages end, and what that does to the student."""
     rate = {run.hash: run.recipe.stages[0].temperature.rate for row in rows for run in row.runs}
     frame = frame.assign(rate=frame["run"].map(rate), soft_share=frame["soft_end"] / frame["epochs"])
-    swept = []
+    scales, lines = {"test_top1": 100, "soft_share": 100, "seconds": 1}, []
     for value, here in frame.groupby("rate"):
         line: dict[str, float] = {"rate": value}
-        for column in ("test_top1", "soft_share", "seconds"):
-            scale = 1 if column == "seconds" else 100
+        for column, scale in scales.items():
             line[column], line[f"{column}_low"], line[f"{column}_high"] = interval(scale * here[column])
-        swept.append(line)
-    swept = pd.DataFrame(swept)
+        lines.append(line)
+    swept = pd.DataFrame(lines)
     if not frame["status"].eq("finished").any():
         status = dict(zip(frame["run"], frame["status"], strict=True))
         ended = {run: status[run.hash] for row in rows for run in row.runs}
@@ -192,7 +185,7 @@ def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[
     figure = sensitivity(
         swept.assign(**shares).clip(lower=0),  # intervals are not drawn beyond what the measure can be
         "rate",
-        ["test_top1", "soft_share", "seconds"],
+        list(scales),
         names={
             "rate": "learning rate of log t, per epoch",
             "test_top1": "test Top-1 (%)",

@@ -168,17 +168,13 @@ def temperatures(runs: Mapping[str, Any], *, title: str = "", caption: str = "")
 
     Runs whose temperature is the same number all the way are one line, named after all of them.
     """
-    drawn = {label: run.steps if "t_least" in run.steps else traced(run) for label, run in runs.items()}
-    drawn = {label: taught for label, steps in drawn.items() if len(taught := steps.dropna(subset=["t"]))}
-    names = {label: label for label in drawn}
-    fixed: dict[float, str] = {}  # by T, whose line it is
-    for label in list(names):
-        steps = drawn[label]
-        if steps["t"].nunique() == 1 and "t_least" not in steps:
-            first = fixed.setdefault(float(steps["t"].iloc[0]), label)
-            if first != label:
-                names[first] += f", {names.pop(label)}"
-    names |= {label: f"{names[label]}: {t:g}" for t, label in fixed.items()}
+    traces = {label: run.steps if "t_least" in run.steps else traced(run) for label, run in runs.items()}
+    drawn = {label: steps.dropna(subset=["t"]) for label, steps in traces.items()}
+    alike: dict[float | str, list[str]] = {}  # labels by their fixed T, or alone
+    for label, steps in drawn.items():
+        is_fixed = steps["t"].nunique() == 1 and "t_least" not in steps
+        alike.setdefault(float(steps["t"].iloc[0]) if is_fixed else label, []).append(label)
+    names = {of[0]: ", ".join(of) + (f": {t:g}" if isinstance(t, float) else "") for t, of in alike.items()}
     look = style.looks(names)
     figure = style.sheet(WIDTH, HEIGHT, title, caption)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -211,8 +207,9 @@ def temperatures(runs: Mapping[str, Any], *, title: str = "", caption: str = "")
 
 def traced(run: Any) -> pd.DataFrame:
     """Returns a run's steps, with a row at the end of each stage's last step: t as that step left it."""
-    ends = run.steps.groupby(_stage_number(run)).tail(1)[["step", "epoch", "stage", "t_used"]]
-    ends["t"] = [span["t_end"] for span in stage_spans(run)]
+    spans = pd.DataFrame(stage_spans(run))
+    ends = run.steps[run.steps["step"].isin(spans["last"])][["step", "epoch", "stage", "t_used"]]
+    ends["t"] = spans["t_end"].to_numpy(float)
     ends["step"] += 1
     ends["epoch"] += 1 / batches_per_epoch(run)
     return pd.concat([ends.dropna(subset=["t"]), run.steps]).sort_values("step", kind="stable")[run.steps.columns]
@@ -226,27 +223,17 @@ def _by_stage(ax: Axes, steps: pd.DataFrame, column: str, **look: Any) -> Any:
     return line
 
 
-def _stage_number(run: Any) -> pd.Series:
-    """Numbers the stage of each step; names, which two stages may share, tell it only while the run trains."""
-    names = run.steps["stage"]
-    if ended := [stage["steps"] for stage in _ended(run)]:
-        return pd.Series(np.arange(len(ended)).repeat(ended)[: len(names)], names.index)
-    return (names != names.shift()).cumsum()
-
-
-def _ended(run: Any) -> list[dict[str, Any]]:
-    """The record of each stage of a finished run that had a step."""
-    return [stage for stage in (getattr(run, "metrics", None) or {}).get("stages", ()) if stage["steps"]]
-
-
 def stage_spans(run: Any) -> list[dict[str, Any]]:
-    """The stages a run has been through: name, first and last step, the epoch at the end, what ended it ('' so far) and
-    at which t."""
-    spans = run.steps.groupby(_stage_number(run)).agg(
-        name=("stage", "first"), first=("step", "first"), last=("step", "last"), epoch=("epoch", "last")
-    )
-    ended = pd.DataFrame(_ended(run), spans.index[: len(_ended(run))], ["ended_by", "t_end"])
-    return spans.join(ended.astype({"t_end": float})).fillna({"ended_by": ""}).to_dict("records")
+    """The stages in which a run had steps: name, first and last step, the epoch at the end, what ended it and at which
+    t."""
+    spans, steps = [], run.steps
+    for stage in run.metrics["stages"]:
+        if stage["steps"]:
+            part, steps = steps.iloc[: stage["steps"]], steps.iloc[stage["steps"] :]
+            first, last = part.iloc[0], part.iloc[-1]
+            how = {"name": first["stage"], "ended_by": stage["ended_by"], "t_end": stage["t_end"]}
+            spans.append(how | {"first": int(first["step"]), "last": int(last["step"]), "epoch": last["epoch"]})
+    return spans
 
 
 def _shade_stages(ax: Axes, run: Any) -> None:
@@ -260,14 +247,13 @@ def _shade_stages(ax: Axes, run: Any) -> None:
         ax.axvspan(span["first"], end, color=shades[span["name"]], lw=0, zorder=0)
         if i < len(spans) - 1:
             ax.axvline(end, color=INK, lw=1, zorder=2)
-        ended = [f"ended by {span['ended_by']}", f"at epoch {span['epoch']:.1f}"] if span["ended_by"] else []
-        names.append([span["name"], *ended])
+        names.append((span["name"], f"ended by {span['ended_by']}", f"at epoch {span['epoch']:.1f}"))
         middles.append(((span["first"] + end) / 2 - left) / (right - left))
-    size, most = SMALL + 0.5, max(map(len, names))
+    size = SMALL + 0.5
     texts = [
         [
             ax.annotate(
-                line, (0, 1), (0, 9 + (most - 1 - i) * style.line_height(size) * 72 / DPI), xycoords="axes fraction",
+                line, (0, 1), (0, 9 + (2 - i) * style.line_height(size) * 72 / DPI), xycoords="axes fraction",
                 textcoords="offset points", ha="center", va="baseline", fontsize=size, annotation_clip=False,
                 color=INK if i == 0 else MUTED, parse_math=False,
             )
@@ -283,8 +269,7 @@ def _shade_stages(ax: Axes, run: Any) -> None:
     for lines, middle, place in zip(texts, middles, places, strict=True):
         for text in lines:
             text.xy = (place, 1)
-        foot = 9 + (most - len(lines)) * style.line_height(size)
-        _thin_line(ax, (middle, 1), (place, 1 + foot / box.height), MUTED)
+        _thin_line(ax, (middle, 1), (place, 1 + 9 / box.height), MUTED)
 
 
 @style.styled()

@@ -14,16 +14,7 @@ from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 from kit.show import style
 from kit.show.html_tables import Table, compared_table
-from kit.show.paper_figures import (
-    BAND,
-    TEST_TOP1,
-    TRAIN_TOP1,
-    by_procedure,
-    by_row,
-    caption,
-    nothing_finished,
-    reasons,
-)
+from kit.show.paper_figures import BAND, TEST_TOP1, TRAIN_TOP1, by_procedure, by_row, caption, nothing_finished, reasons
 from kit.show.plots import HEIGHT, traced
 from kit.show.style import MUTED, WIDTH
 from kit.show.table_pictures import Measure
@@ -35,17 +26,17 @@ COLOURS = dict(zip(TEACHERS, (style.GREEN, style.BLUE, style.ORANGE), strict=Tru
 
 def table_6(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 6: accuracy, likeness to each teacher and to their mean, and cost of each procedure."""
-    kl = [f"kl to {name}" for name in (*TEACHERS, MEAN)]
-    columns = ["train_top1", "test_top1", *kl, "seconds", "teacher_seconds"]
-    cells = by_procedure(with_agreements(frame), ["temperature", "reading"], columns)
+    likeness = [Measure(f"kl to {name}", f"KL: {name}", digits=2) for name in TEACHERS]
+    likeness.append(Measure(f"kl to {MEAN}", "KL: mean", digits=2))
+    costs = [Measure("seconds", "CPU s"), Measure("teacher_seconds", "teachers' s", digits=0)]
+    measures = [TRAIN_TOP1, TEST_TOP1, *likeness, *costs]
+    cells = by_procedure(with_agreements(frame), ["temperature", "reading"], [measure.column for measure in measures])
     cells["name"] = cells["temperature"] + ", " + cells["reading"]
     cells = cells.rename(columns={"reading": "teachers"})
-    likeness = [Measure(column, f"KL: {name}", digits=2) for column, name in zip(kl, (*TEACHERS, "mean"), strict=True)]
-    costs = [Measure("seconds", "CPU s"), Measure("teacher_seconds", "teachers' s", digits=0)]
     return compared_table(
         cells,
         ["temperature", "teachers"],
-        [TRAIN_TOP1, TEST_TOP1, *likeness, *costs],
+        measures,
         label="name",
         title=f"Table 6 · Several teachers: {titles(rows)} teach the {rows[0].runs[0].student.title}",
         caption=caption(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import cycle
 
@@ -96,29 +97,26 @@ class Look:
         return {"marker": self.marker, "color": self.colour, "mfc": self.face}
 
 
+READINGS = {"hinton": ((0, (5, 2)), "o", False), "steps": ((0, (1.2, 1.4)), "s", False)}  # line, marker, filled
+
+
 def looks(labels: Iterable[str]) -> dict[str, Look]:
     """A look for each label: its colour by what one of its parts begins with (`T=5`, `T=20`, `adaptive` or `hard
-    labels`), the line by its reading (`printed` solid, filled; `hinton` dashed, hollow; `… steps` dotted, squares)."""
-    labels = list(dict.fromkeys(labels))
-    spare = cycle(SPARE)
+    labels`), the line by its reading (`printed` solid, filled; `hinton` dashed, hollow; `… steps` dotted, squares).
+
+    Two labels that would look the same (two adaptive rates, say) differ by marker and dash.
+    """
+    spare, seen = cycle(SPARE), Counter[Look]()
+    dashes = ("-", (0, (7, 2, 1.5, 2)), (0, (3, 1.2)), (0, (1.2, 1.4)))
     found = {}
-    for label in labels:
+    for label in dict.fromkeys(labels):
         parts = [f"{part.strip()} " for part in re.split("[,()]", label)]
         named = [COLOURS[name] for name in COLOURS if any(part.startswith(f"{name} ") for part in parts)]
-        colour = named[0] if named else next(spare)
-        if "hinton" in label:
-            found[label] = Look(colour, (0, (5, 2)), "o", filled=False)
-        elif "steps" in label:
-            found[label] = Look(colour, (0, (1.2, 1.4)), "s", filled=False)
-        else:
-            found[label] = Look(colour)
-    # Two labels that would look the same (two adaptive rates, say) differ by marker and dash.
-    seen: dict[Look, int] = {}
-    dashes = ("-", (0, (7, 2, 1.5, 2)), (0, (3, 1.2)), (0, (1.2, 1.4)))
-    for label, look in found.items():
-        again = seen[look] = seen.get(look, -1) + 1
-        if again:
-            found[label] = Look(look.colour, dashes[again % 4], "oD^v"[again % 4], look.filled)
+        read = next((look for reading, look in READINGS.items() if reading in label), ())
+        look = found[label] = Look(named[0] if named else next(spare), *read)
+        if again := seen[look]:
+            found[label] = replace(look, line=dashes[again % 4], marker="oD^v"[again % 4])
+        seen[look] += 1
     return found
 
 

@@ -14,7 +14,7 @@ from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
 from kit.paper.plan import with_columns
 from kit.paper.printed import TABLE_4
-from kit.paper.table4 import BUDGETS, MEASURED, Comparison, is_default, search_log
+from kit.paper.table4 import BUDGETS, MEASURED, Comparison, is_default, readings, search_log
 from kit.runs.store import Result, find
 from kit.show import style
 from kit.show.html_tables import Table, compared_table, judged_table, plain_table
@@ -34,15 +34,15 @@ def caption(comparison: Comparison, *more: str) -> str:
     return source_line(data, preset.name, frame["seed"].nunique(), *more, preset.says)
 
 
-def label_of(comparison: Comparison, key: str, number: int = 0) -> str:
-    """The label of a key's first reading (or another)."""
+def labels_of(comparison: Comparison, *keys: str) -> list[str]:
+    """The labels of the readings of these keys, each key's default reading first."""
     rows = comparison.frame.drop_duplicates("label")
-    return rows.loc[rows["method"] == key, "label"].iloc[number]
+    return [label for key in keys for label in rows.loc[rows["method"] == key, "label"]]
 
 
-def nothing_finished(comparison: Comparison, title: str, *labels: str) -> Table:
-    """What stands where no run of a picture finished: what became of the rows of these labels."""
-    lines = comparison.frame[comparison.frame["label"].isin(labels)]
+def nothing_finished(comparison: Comparison, title: str, *keys: str) -> Table:
+    """What stands where no run of a picture finished: what became of the rows of these keys."""
+    lines = comparison.frame[comparison.frame["method"].isin(keys)]
     lines = lines[["label", "budget", "seed", "status"]].rename(columns={"label": "row", "status": "ended"})
     return plain_table(lines, title, caption(comparison))
 
@@ -53,7 +53,7 @@ def nothing_finished(comparison: Comparison, title: str, *labels: str) -> Table:
 def chain_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
     """[9]: the assistant, the student that learns from it, one whose assistant was given, and the one that learns
     straight from the big teacher."""
-    split, given, ordinary = (label_of(comparison, *of) for of in (("[9]",), ("[9]", 1), ("hinton",)))
+    split, given, ordinary = labels_of(comparison, "[9]", "hinton")
     hops: dict[str, list[Result]] = {}
     for row in comparison.rows:
         if (row.method.label, row.budget) == (split, "steps") and isinstance(row.outcome, Result):
@@ -66,7 +66,7 @@ def chain_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
     title = "[9] Teacher assistant: the budget's steps are split evenly over the hops, or the assistant is given"
     numbers = curves(hops, ["train_top1", "test_top1"])
     if not hops:
-        return nothing_finished(comparison, title, split, given, ordinary), numbers
+        return nothing_finished(comparison, title, "[9]", "hinton"), numbers
     text = caption(comparison, "bands: 95 % t over seeds")
     return accuracy_curves(hops, title=title, caption=text, height=CURVE_HEIGHT), numbers
 
@@ -74,10 +74,10 @@ def chain_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
 @style.styled()
 def complexity_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     """[10]: how steep the loss is at test images, n = ‖∂CE/∂x‖₂, for the explained model and three students."""
-    labels = [label_of(comparison, "hinton"), label_of(comparison, "[10]"), label_of(comparison, "[10]", 1)]
     data = comparison.setting.data.load()
     networks = {f"explained model, {comparison.setting.big.student.title}": find(comparison.setting.big)}
-    networks |= {label: results[0] for label in labels if (results := comparison.results(label))}
+    students = {label: comparison.results(label) for label in labels_of(comparison, "hinton", "[10]")}
+    networks |= {label: results[0] for label, results in students.items() if results}
     norms = pd.DataFrame({name: complexity(found.student(), data).numpy() for name, found in networks.items()})
     figure = style.sheet(
         900,
@@ -149,7 +149,7 @@ def removal_figure(comparison: Comparison) -> tuple[Figure, pd.DataFrame]:
     """[12] at the first seed: each candidate's layers, kept or removed, then shrunk; beside it the reward and what it
     is made of."""
     seed = comparison.plan.first_seed
-    log = comparison.found[label_of(comparison, "[12]"), seed].log
+    log = comparison.found[labels_of(comparison, "[12]")[0], seed].log
     kept = layers_kept(log)
     figure = style.sheet(
         style.WIDTH,
@@ -199,11 +199,11 @@ def layers_kept(log: pd.DataFrame) -> np.ndarray:
 @style.styled()
 def annealing_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
     """[13]: Φ(T) along the run, and the accuracy of both readings beside ordinary distillation."""
-    labels = [label_of(comparison, "[13]"), label_of(comparison, "[13]", 1), label_of(comparison, "hinton")]
+    labels = labels_of(comparison, "[13]", "hinton")
     runs = {label: results for label in labels if (results := comparison.results(label))}
     title, numbers = "[13] The paper does not say what it is; two readings", curves(runs, ["test_top1"])
     if labels[0] not in runs:
-        return nothing_finished(comparison, title, *labels), numbers
+        return nothing_finished(comparison, title, "[13]", "hinton"), numbers
     text = caption(comparison, "bands: 95 % t over seeds", "left: first seed that finished")
     figure = style.sheet(style.WIDTH, CURVE_HEIGHT, title, text)
     left, right = figure.subplots(1, 2)
@@ -228,11 +228,10 @@ def annealing_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFra
 
 def ours_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
     """t and ⌊t⌋ of ours, its three steps shaded."""
-    label = label_of(comparison, "ours")
-    results = comparison.results(label)
+    results = comparison.results(*labels_of(comparison, "ours"))
     title = "Ours: t falls while the student follows the small teacher, then again with the big one"
     if not results:
-        return nothing_finished(comparison, title, label), pd.DataFrame()
+        return nothing_finished(comparison, title, "ours"), pd.DataFrame()
     return temperature_trace(results, title=title, caption=caption(comparison)), traced(results[0])
 
 
@@ -245,12 +244,20 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
     title = f"Table 4 · The paper's method and five others, each given {BUDGETS[budget]}"
     here = frame[frame["budget"] == budget]
     if here.empty:  # ours took no time that others could be given
-        return nothing_finished(comparison, title, label_of(comparison, "ours"))
+        return nothing_finished(comparison, title, "ours")
     ours = here[here["method"] == "ours"].set_index("seed")["seconds_total"]
     here = here.assign(ratio=here["seconds_total"] / here["seed"].map(ours), tflop=here["flops"] / 1e12)
-    columns = ["test_top1", "test_top5", "seconds_total", "seconds_student", "tflop", "ratio", "steps"]
-    cells = by_procedure(here, ["method", "title", "label"], columns)
-    shared = ", shared by both tables" if frame["budget"].nunique() > 1 else ""
+    measures = [
+        TEST_TOP1,
+        TEST_TOP5,
+        Measure("seconds_total", "CPU s, whole"),
+        Measure("seconds_student", "student alone"),
+        Measure("tflop", "TFLOP, whole", digits=2),
+        *([] if budget == "steps" else [Measure("steps", "steps", digits=0)]),  # else they are all alike
+        Measure("ratio", "time / ours", digits=2, dots=True, reference=1.0),
+    ]
+    cells = by_procedure(here, ["method", "title", "label"], [measure.column for measure in measures])
+    size, shared = comparison.setting.search, ", shared by both tables" if frame["budget"].nunique() > 1 else ""
     labels = cells[["method", "label"]].to_numpy()
     entries = [TABLE_4.get(key) if is_default(frame, label) else None for key, label in labels]
     paper = printed(
@@ -262,15 +269,7 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
     return compared_table(
         cells,
         ["method", "title"],
-        [
-            TEST_TOP1,
-            TEST_TOP5,
-            Measure("seconds_total", "CPU s, whole"),
-            Measure("seconds_student", "student alone"),
-            Measure("tflop", "TFLOP, whole", digits=2),
-            *([] if budget == "steps" else [Measure("steps", "steps", digits=0)]),  # else they are all alike
-            Measure("ratio", "time / ours", digits=2, dots=True, reference=1.0),
-        ],
+        measures,
         paper,
         label="label",
         title=title,
@@ -278,7 +277,8 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
         caption=caption(
             comparison,
             BAND,
-            f"one search a seed{shared}: {search_size(comparison)}",
+            f"one search a seed{shared}: {size.rounds} rounds of {size.candidates} candidates, {size.epochs} "
+            f"epoch{'s'[: size.epochs > 1]} each on {1 - size.held_out:.0%} of the training images",
             "time: process CPU seconds, candidates and assistants in, the explained model's and the small teacher's "
             "own training out",
             "paper: CIFAR-100, 150 epochs; it does not say what [13] is",
@@ -286,19 +286,14 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
     )
 
 
-def search_size(comparison: Comparison) -> str:
-    size = comparison.setting.search
-    return (
-        f"{size.rounds} rounds of {size.candidates} candidates, {size.epochs} epoch{'s'[: size.epochs > 1]} each on "
-        f"{1 - size.held_out:.0%} of the training images"
-    )
-
-
 def readings_figure(comparison: Comparison) -> Table:
     """What each row is a reading of."""
-    frame = comparison.frame.drop_duplicates("label")[["method", "title", "reading", "cite"]]
-    frame = frame.rename(columns={"reading": "what it is here", "cite": "which paper is meant"})
-    return plain_table(frame, title="What each row is a reading of", max_width=style.WIDTH + 160)
+    named = {"reading": "what it is here", "cite": "which paper is meant"}
+    return plain_table(
+        readings(comparison.frame).rename(columns=named),
+        title="What each row is a reading of",
+        max_width=style.WIDTH + 160,
+    )
 
 
 def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str) -> Table:

@@ -8,16 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from kit.errors import one_of
+from kit.errors import KitError, one_of
 from kit.paper.claims import plus_minus, t_interval
 
 
 def interval(values: Iterable[float]) -> tuple[float, float, float]:
     """Mean and the bounds of its t-interval, `mean ± t(n−1)·s/√n`. NaNs are left out; one value has NaN bounds."""
-    x = [value for value in values if not math.isnan(value)]
-    if not x:
-        return math.nan, math.nan, math.nan
-    estimate = t_interval(x)
+    estimate = t_interval([value for value in values if not math.isnan(value)])
     return estimate.mean, estimate.low, estimate.high
 
 
@@ -39,6 +36,8 @@ def curves(runs: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> pd.Data
     """
     rows = []
     for label, seeds in runs.items():
+        if not seeds:
+            raise KitError(f"label {label!r} has no run to draw; allowed: at least one")
         every = pd.concat([run.epochs.assign(iteration=run.epochs["epoch"] * batches_per_epoch(run)) for run in seeds])
         for metric in metrics:
             one_of("metric", metric, every.filter(like="top"))

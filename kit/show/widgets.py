@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kit.derivation.numeric import Cases
 from kit.errors import KitError
 from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_entropy
 from kit.runtime.threads import one_thread
@@ -39,8 +40,7 @@ class TemperatureExplorer(widgets.VBox):
     Shows at once the image's softened distributions, the losses (Eq. (1) in both readings, and the improved loss), and
     what moves t. `images` (N, H, W, 3) uint8 are shown beside the drop-down.
 
-    The controls are `k`, `alpha`, `t` and `image`; the displays `bars`, `gradient`, `losses` and `thumbnail`; `draws`
-    counts pictures.
+    The controls are `k`, `alpha`, `t` and `image`; the displays `bars`, `gradient`, `losses` and `thumbnail`.
     """
 
     def __init__(
@@ -53,33 +53,26 @@ class TemperatureExplorer(widgets.VBox):
         alpha: float = 0.5,
         images: np.ndarray | None = None,
     ) -> None:
-        zt, zs, labels = (torch.as_tensor(given) for given in (teacher_logits, student_logits, labels))
+        zt, zs = (torch.as_tensor(given).detach().double() for given in (teacher_logits, student_logits))
+        cases = Cases(zt, zs, torch.as_tensor(labels))
         n, c = zt.shape
-        for what, shape, wanted in (
-            ("student_logits", tuple(zs.shape), (n, c)),
-            ("labels", tuple(labels.shape), (n,)),
-            ("classes", (len(classes),), (c,)),
-            ("images", (n,) if images is None else (len(images),), (n,)),
-        ):
-            if shape != wanted:
-                raise KitError(
-                    f"{what} of shape {shape} is not allowed; allowed: {wanted}, to go with the teacher's logits"
-                )
+        for what, given, wanted in (("classes", classes, c), ("images", images, n)):
+            if given is not None and len(given) != wanted:
+                raise KitError(f"{len(given)} {what} are not allowed; allowed: {wanted}, to go with logits {n, c}")
         if not 1 <= k <= K_MAX:
             raise KitError(f"k {k!r} is not allowed; allowed: 1 to {K_MAX}")
         if not 0 <= alpha <= 1:
             raise KitError(f"alpha {alpha!r} is not allowed; allowed: 0 to 1")
-        self._zt, self._zs, self._labels = zt.detach().double(), zs.detach().double(), labels.long()
+        self._zt, self._zs, self._labels = zt, zs, cases.y.long()
         self._images = images
-        self.draws = 0
         wide = {"style": {"description_width": "112px"}, "layout": widgets.Layout(width="400px", max_width="100%")}
-        names = [(f"{i}: {classes[y]}", i) for i, y in enumerate(labels.tolist())]
+        names = [(f"{i}: {classes[y]}", i) for i, y in enumerate(self._labels.tolist())]
         self.image = widgets.Dropdown(options=names, description="image", **wide)
         self.k = widgets.IntSlider(
             value=k, min=1, max=K_MAX, description="K, threshold", tooltip="K: the highest temperature allowed", **wide
         )
         self.t = widgets.FloatSlider(
-            value=k, min=1, max=self._t_max(k), step=0.1, readout_format=".1f", description="t, temperature",
+            value=k, min=1, max=K_MAX, step=0.1, readout_format=".1f", description="t, temperature",
             tooltip="t: the temperature, between 1 and K", **wide,
         )  # fmt: skip
         self.alpha = widgets.FloatSlider(
@@ -113,20 +106,13 @@ class TemperatureExplorer(widgets.VBox):
             getattr(self, name).add_class(f"kit-{name}")
         for chart in (self.bars, self.gradient):
             chart.add_class(themes.CHART)
-        self._shown: dict[str, tuple] = {}
+        self._shown: dict[Callable[..., None], list] = {}  # of what state each display is
+        # ipywidgets lowers t with its end; a slider's ends must differ, so that at K = 1 `draw` holds t itself at 1
+        widgets.dlink((self.k, "value"), (self.t, "max"), lambda k: max(float(k), 1.1))
         self._redraw = Coalesced(self.draw)
-        self.k.observe(self._k_changed, "value")
-        for control in (self.t, self.alpha, self.image):
+        for control in (self.k, self.t, self.alpha, self.image):
             control.observe(lambda _: self._redraw(), "value")
         self.draw()
-
-    @staticmethod
-    def _t_max(k: int) -> float:
-        return max(float(k), 1.1)  # a slider's two ends must differ, so that at K = 1 it is t itself that is held at 1
-
-    def _k_changed(self, _: object) -> None:
-        self.t.max = self._t_max(self.k.value)  # ipywidgets lowers t with it
-        self._redraw()
 
     def draw(self) -> None:
         """Brings every display up to date; what has not changed is left alone."""
@@ -134,35 +120,32 @@ class TemperatureExplorer(widgets.VBox):
         t = min(self.t.value, float(k))
         if t != self.t.value:
             self.t.value = t
-        self._show("thumbnail", (i,), self._draw_thumbnail)
-        self._show("bars", (i, t), self._draw_bars)
-        self._show("gradient", (t, k), self._draw_gradient)
-        self._show("losses", (i, t, alpha), self._draw_losses)
+        with style.styled():
+            for show, *state in (
+                (self._show_thumbnail, i),
+                (self._show_bars, i, t),
+                (self._show_gradient, t, k),
+                (self._show_losses, i, t, alpha),
+            ):
+                if self._shown.get(show) != state:
+                    show(*state)
+                    self._shown[show] = state
 
-    def _show(self, what: str, state: tuple, draw: Callable[..., None]) -> None:
-        if self._shown.get(what) != state:
-            draw(*state)
-            self._shown[what] = state
-
-    def _draw_thumbnail(self, i: int) -> None:
+    def _show_thumbnail(self, i: int) -> None:
         if self._images is not None:
             pixels = np.asarray(self._images[i])
             factor = max(1, round(128 / max(pixels.shape[:2])))
             self.thumbnail.value = pixels_png(pixels.repeat(factor, 0).repeat(factor, 1))
 
-    def _draw_bars(self, i: int, t: float) -> None:
-        with style.styled():
-            self._softened.update(self._zt[i], self._zs[i], t, int(self._labels[i]))
-            self.bars.value = self._bars_picture.png(self._softened.background)
-        self.draws += 1
+    def _show_bars(self, i: int, t: float) -> None:
+        self._softened.update(self._zt[i], self._zs[i], t, int(self._labels[i]))
+        self.bars.value = self._bars_picture.png(self._softened.background)
 
-    def _draw_gradient(self, t: float, k: int) -> None:
-        with style.styled():
-            self._terms.update(t, k)
-            self.gradient.value = self._gradient_picture.png(self._terms.background)
-        self.draws += 1
+    def _show_gradient(self, t: float, k: int) -> None:
+        self._terms.update(t, k)
+        self.gradient.value = self._gradient_picture.png(self._terms.background)
 
-    def _draw_losses(self, i: int, t: float, alpha: float) -> None:
+    def _show_losses(self, i: int, t: float, alpha: float) -> None:
         self.losses.value = losses_table(self._zt, self._zs, self._labels, t, alpha, i)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from kit.losses import Temperature, hard_cross_entropy, kl_divergences, squared
@@ -45,3 +47,8 @@ def tempered(zt: Tensor, zs: Tensor, t: Temperature) -> Tensor:
 def one_stage(objective: Objective, temperature: Policy) -> tuple[Stage, ...]:
     """The big teacher straight to the student, to the end of the run."""
     return (Stage(name="big teacher", teacher="big", objective=objective, temperature=temperature, until=1),)
+
+
+def always(stages: tuple[Stage, ...]) -> Callable[[int], tuple[Stage, ...]]:
+    """These stages, however many epochs a run has."""
+    return lambda epochs: stages

@@ -11,8 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from kit.losses import Temperature, sides, softened, squared
-from kit.recipe import Stage
-from kit.siblings.base import Weighed, by_image, one_stage
+from kit.siblings.base import Weighed, always, by_image, one_stage
 from kit.temperature import Fixed
 from kit.training.moment import Moment
 
@@ -39,5 +38,4 @@ class Correlated(Weighed):
         return by_image(squared(t), losses) if self.t_squared else losses
 
 
-def stages(epochs: int) -> tuple[Stage, ...]:
-    return one_stage(Correlated(), Fixed(T=4.0))
+stages = always(one_stage(Correlated(), Fixed(T=4.0)))

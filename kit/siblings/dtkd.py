@@ -15,8 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.losses import Sides, Temperature
-from kit.recipe import Stage
-from kit.siblings.base import WARM_UP, Weighed, one_stage, tempered
+from kit.siblings.base import WARM_UP, Weighed, always, one_stage, tempered
 from kit.temperature import Policy
 from kit.training.moment import Moment
 
@@ -58,5 +57,4 @@ class BothSides(Weighed):
         return self.alpha * tempered(zt, at.zs, t) + self.beta * tempered(zt, at.zs, self.T)
 
 
-def stages(epochs: int) -> tuple[Stage, ...]:
-    return one_stage(BothSides(), Dynamic())
+stages = always(one_stage(BothSides(), Dynamic()))

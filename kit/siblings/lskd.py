@@ -12,8 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from kit.losses import Temperature, kl_divergences
-from kit.recipe import Stage
-from kit.siblings.base import Weighed, one_stage
+from kit.siblings.base import Weighed, always, one_stage
 from kit.siblings.normkd import ByDeviation
 from kit.training.moment import Moment
 
@@ -29,5 +28,4 @@ class Divergence(Weighed):
         return kl_divergences(zt, at.zs, t)
 
 
-def stages(epochs: int) -> tuple[Stage, ...]:
-    return one_stage(Divergence(soft=WEIGHT * TAU**2), ByDeviation(times=TAU))
+stages = always(one_stage(Divergence(soft=WEIGHT * TAU**2), ByDeviation(times=TAU)))

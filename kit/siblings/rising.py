@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kit.recipe import Stage, big_teacher_only
+from kit.recipe import big_teacher_only
+from kit.siblings.base import always
 from kit.temperature import COLD, Policy
 from kit.training.moment import Moment
 
@@ -27,5 +28,4 @@ class Rising(Policy):
         return COLD + (self.k - COLD) * min(1.0, (at.step + 1) / at.stage_steps)
 
 
-def stages(epochs: int) -> tuple[Stage, ...]:
-    return big_teacher_only(Rising())
+stages = always(big_teacher_only(Rising()))

@@ -12,8 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.losses import Sides, Temperature, kl_divergences, sides, softened
-from kit.recipe import Stage
-from kit.siblings.base import Weighed, one_stage
+from kit.siblings.base import Weighed, always, one_stage
 from kit.temperature import Policy
 from kit.training.moment import Moment
 
@@ -47,9 +46,5 @@ class Matched(Weighed):
         return (softened(zt, 1.0) ** (1 / sides(t).teacher)).sum(-1) * losses  # U (N,)
 
 
-def stages(epochs: int) -> tuple[Stage, ...]:
-    return one_stage(Matched(), TeacherAlone())
-
-
-def weighted_stages(epochs: int) -> tuple[Stage, ...]:
-    return one_stage(Matched(soft=4.0, weighted=True), TeacherAlone(T=5.0))
+stages = always(one_stage(Matched(), TeacherAlone()))
+weighted_stages = always(one_stage(Matched(soft=4.0, weighted=True), TeacherAlone(T=5.0)))

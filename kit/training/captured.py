@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kit.training.forward import showing
 from kit.training.moment import one_a_class
 
 KNOWN = ("kit.", "torch.nn.modules.", "torchvision.")  # whose modules launch kernels and do nothing besides
@@ -22,17 +23,6 @@ def capturable(network: nn.Module) -> bool:
     modules = list(network.modules())
     heard = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
     return not heard and all(type(m).__module__.startswith(KNOWN) for m in modules)
-
-
-def may_capture(x: Tensor) -> bool:
-    """Whether kernels may be recorded here and now: on a GPU, by a process that trains one student at a time."""
-    return x.is_cuda and threading.current_thread() is threading.main_thread()
-
-
-def likeness(*tensors: Tensor) -> Hashable:
-    """What tensors must have in common with those of a recording for it to be replayed."""
-    shapes = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)
-    return shapes, torch.is_autocast_enabled("cuda"), torch.is_inference_mode_enabled()
 
 
 def recorded(function: Callable[..., Any], held: Sequence[Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
@@ -49,10 +39,11 @@ def recorded(function: Callable[..., Any], held: Sequence[Any]) -> tuple[torch.c
 
 
 class Recordings:
-    """Recordings by the likeness of what they are given. Once one has failed, which is said, there are none."""
+    """Recordings of a function by the likeness of what it is given. There are none of a network that does more than
+    launch kernels, as far as is known, and none once one has failed, which is said."""
 
-    def __init__(self) -> None:
-        self.records = True
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function, self.records = function, not isinstance(function, nn.Module) or capturable(function)
         self._recorded: dict[Hashable, Any] = {}
 
     def _record(self, *held: Tensor) -> Any:
@@ -60,10 +51,12 @@ class Recordings:
         raise NotImplementedError
 
     def _recording(self, *tensors: Tensor) -> Any | None:
-        """The recording for tensors like these, made when first asked for; None where there is none."""
-        if not self.records or not may_capture(tensors[0]):
+        """The recording for tensors like these, made when first asked for; None where there is none. Kernels are
+        recorded by a process that trains one student at a time."""
+        if not self.records or not tensors[0].is_cuda or threading.current_thread() is not threading.main_thread():
             return None
-        like = likeness(*tensors)
+        shapes = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)
+        like = shapes, torch.is_autocast_enabled("cuda"), torch.is_inference_mode_enabled()
         if like not in self._recorded:
             try:
                 self._recorded[like] = self._record(*(torch.empty_like(tensor).copy_(tensor) for tensor in tensors))
@@ -81,10 +74,6 @@ class Captured(Recordings):
     """A function of tensors, without gradients and without a memory of its own, as a CUDA graph for each of the shapes
     it is given. On a CPU, and where it cannot be recorded, it is the function. A call's answer is overwritten by the
     next call."""
-
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.function = function
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         recording = self._recording(*tensors)
@@ -110,15 +99,17 @@ class Learner(Recordings):
     """
 
     def __init__(self, network: nn.Module, classes: int) -> None:
-        super().__init__()
-        self.network, self.classes, self.records = network, classes, capturable(network)
+        super().__init__(network)
+        self.network, self.classes = network, classes
         self._weight = next((weight for weight in network.parameters() if weight.requires_grad), None)
 
     def __call__(self, x: Tensor) -> Tensor:
         adds_up = self._weight is not None and self._weight.grad is not None
         recording = None if x.requires_grad or adds_up else self._recording(x)
-        z = (recording or self.network)(x)
-        one_a_class(f"student {type(self.network).__name__}", z, self.classes)  # on a GPU a loss would not say it
+        whose = f"student {type(self.network).__name__}"
+        with showing(whose, self.network, x):
+            z = (recording or self.network)(x)
+        one_a_class(whose, z, self.classes)  # on a GPU a loss would not say it
         return z
 
     def stop_recording(self) -> None:
@@ -134,20 +125,9 @@ class Learner(Recordings):
         kept = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         try:
             with torch.random.fork_rng(devices=[held[0].device]):
-                asked = Asked(self.network)
+                asked = nn.Sequential(self.network)  # whose forward pass is replaced: the network keeps its own
                 torch.cuda.make_graphed_callables(asked, held, num_warmup_iters=WARM_UP)
                 return asked
         finally:
             for buffer, before in kept:
                 buffer.copy_(before)
-
-
-class Asked(nn.Module):
-    """A network by another name: what is recorded replaces this one's forward pass, and leaves the network's alone."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x)

@@ -14,14 +14,8 @@ import torch
 from kit.parallel.ranks import Ranks
 from kit.recipe import Stage
 
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds that something took."""
-
-    wall_s: float
-    cpu_s: float
-    gpu_s: float
+SECONDS = ("wall_s", "cpu_s", "gpu_s")
+CIRCUMSTANCES = (*SECONDS, "cached_logits_s", "cached_logits_images")  # how, not what came out of it
 
 
 @dataclass
@@ -35,10 +29,14 @@ class Spent:
     teacher_images: dict[str, float] = field(default_factory=dict)  # forward passes, by teacher, cached or not
     cached_logits_images: int = 0  # of these passes, those whose logits were read instead of computed
     cached_logits_s: float = 0.0  # process CPU (of a GPU: its own) seconds that computing them had taken: in the above
-    _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
+    _events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self._agreed = self.wall_s, self.cpu_s, self.gpu_s  # when the ranks last did
+        self._agreed = self.seconds  # when the ranks last did
+
+    @property
+    def seconds(self) -> tuple[float, float, float]:
+        return self.wall_s, self.cpu_s, self.gpu_s
 
     @contextmanager
     def clock(self, device: torch.device) -> Iterator[None]:
@@ -60,7 +58,7 @@ class Spent:
         for name in teachers:
             self.teacher_images[name] = self.teacher_images.get(name, 0) + images * stage.objective.teacher_work
 
-    def charge(self, cost: Cost, share: float, images: int, device: torch.device) -> None:
+    def charge(self, cost: Spent, share: float, images: int, device: torch.device) -> None:
         """Adds what computing cached logits had taken, as if it had been done here."""
         self.wall_s += share * cost.wall_s
         self.cpu_s += share * cost.cpu_s
@@ -78,11 +76,10 @@ class Spent:
     def agree(self, ranks: Ranks) -> None:
         """Process and GPU seconds become the sum over the ranks, which spent them side by side, wall seconds the mean.
         All ranks call it at the same step."""
-        since = zip((self.wall_s, self.cpu_s, self.gpu_s), self._agreed, strict=True)
-        wall, cpu, gpu = ranks.sum(torch.tensor([now - then for now, then in since], dtype=torch.float64)).tolist()
-        fresh = wall / ranks.count, cpu, gpu
-        self._agreed = tuple(then + more for then, more in zip(self._agreed, fresh, strict=True))
-        self.wall_s, self.cpu_s, self.gpu_s = self._agreed
+        agreed, now = torch.tensor([self._agreed, self.seconds], dtype=torch.float64)  # (3,) each
+        fresh = ranks.sum(now - agreed) / torch.tensor([ranks.count, 1, 1])
+        self.wall_s, self.cpu_s, self.gpu_s = (agreed + fresh).tolist()
+        self._agreed = self.seconds
 
     def so_far(self) -> dict[str, Any]:
         """As an epoch's line has it."""
@@ -90,7 +87,4 @@ class Spent:
 
     def record(self) -> dict[str, Any]:
         """All of it by name, as plain numbers: `Spent(**record)` goes on from there."""
-        return {f.name: copy(getattr(self, f.name)) for f in fields(self) if f.init and not f.name.startswith("_")}
-
-
-CIRCUMSTANCES = ("wall_s", "cpu_s", "gpu_s", "cached_logits_s", "cached_logits_images")  # how, not what came out of it
+        return {f.name: copy(getattr(self, f.name)) for f in fields(self) if f.init}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.data.augment import Padding, augment, normalise
-from kit.errors import KitError, not_one_of
+from kit.errors import KitError, one_of, said
 from kit.parallel.ranks import ALONE, Ranks
 
 Precision = Literal["float32", "bfloat16"]
@@ -25,8 +26,15 @@ class Machine:
     ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise not_one_of("precision", self.precision, get_args(Precision))
+        one_of("precision", self.precision, get_args(Precision))
+
+    def here(self) -> torch.device:
+        """Its device. KitError where this machine has none of that name."""
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # of torch without CUDA
+            raise KitError(f"device {self.device!r} is not allowed here: {said(error)}") from None
+        return torch.device(self.device)
 
 
 ON_CPU = Machine()
@@ -56,6 +64,23 @@ def answering(device: torch.device, precision: Precision) -> torch.autocast:
     """In what networks answer inside: bfloat16 where torch's autocast says so, else as they are."""
     enabled = precision == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled, cache_enabled=False)  # no weight is used twice
+
+
+@contextmanager
+def showing(whose: str, network: nn.Module, x: Tensor) -> Iterator[None]:
+    """In what a network is shown images x. KitError where it changes them, or has weights of another type than they
+    and does not see to it."""
+    version = x._version
+    try:
+        yield
+    except RuntimeError as error:
+        types = {str(p.dtype) for p in network.parameters() if p.dtype != x.dtype}
+        if not types or isinstance(error, torch.OutOfMemoryError):
+            raise
+        why = f"allowed: {x.dtype}, which images are ({said(error)})"
+        raise KitError(f"{whose} has weights of {', '.join(types)}; {why}") from error
+    if x._version != version:
+        raise KitError(f"{whose} changes its images, which others see; allowed: x = x - 1, not x -= 1")
 
 
 def beside(device: torch.device) -> Callable[[], torch.cuda.Stream | None]:

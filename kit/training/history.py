@@ -86,23 +86,19 @@ class History:
     def rows(self, recipe: Recipe, steps: int, sizes: Sequence[int]) -> list[dict[str, Any]]:
         """One row a batch: step, epoch, stage, loss, t, t_used, lr, batch_top1, and the traces there are. `sizes` are
         those of an epoch's batches."""
-        loss, correct = self.loss[:steps].tolist(), self.correct[:steps].tolist()
-        temperatures, stages = self.temperatures[:steps].tolist(), self.stage[:steps].tolist()
-        traces = {name: trace[:steps].tolist() for name, trace in sorted(self.traces.items())}
-        return [
-            {
-                "step": i + 1,
-                "epoch": (i + 1) / len(sizes),
-                "stage": recipe.stages[stages[i]].name,
-                "loss": loss[i],
-                "t": temperatures[i][0],
-                "t_used": temperatures[i][1],
-                "lr": learning_rate(recipe, i, len(self.loss)),
-                "batch_top1": correct[i][0] / sizes[i % len(sizes)],
-                **{name: trace[i] for name, trace in traces.items()},
-            }
-            for i in range(steps)
-        ]
+        names = [stage.name for stage in recipe.stages]
+        columns: dict[str, Sequence[Any]] = {
+            "step": range(1, steps + 1),
+            "epoch": [i / len(sizes) for i in range(1, steps + 1)],
+            "stage": [names[i] for i in self.stage[:steps].tolist()],
+            "loss": self.loss[:steps].tolist(),
+            "t": self.temperatures[:steps, 0].tolist(),
+            "t_used": self.temperatures[:steps, 1].tolist(),
+            "lr": [learning_rate(recipe, i, len(self.loss)) for i in range(steps)],
+            "batch_top1": [hits / sizes[i % len(sizes)] for i, hits in enumerate(self.correct[:steps, 0].tolist())],
+            **{name: trace[:steps].tolist() for name, trace in sorted(self.traces.items())},
+        }
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def tensors(self, steps: int) -> dict[str, Tensor]:
         """What has been written so far, by name: what `restore` needs."""

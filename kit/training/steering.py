@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from kit.errors import Described, KitError, not_one_of, one_line
@@ -56,43 +56,14 @@ def checked(name: str, value: float, stages: Iterable[Stage] = ()) -> float:
     known = fields_by_name(stages)
     if name not in known:
         raise not_one_of("control", name, known)
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    for limits in map(Limits.of, known[name]):
-        if not number or not limits.allow(value):
-            raise KitError(f"{name} {value!r} is not allowed; allowed: {limits}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise KitError(f"{name} {value!r} is not allowed; allowed: a number")
+    for field in known[name]:
+        try:
+            TypeAdapter(Annotated[field.annotation, field]).validate_python(value)  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise KitError(f"{name} {value!r} is not allowed ({error.errors()[0]['msg']})") from None
     return float(value)
-
-
-class Limits(NamedTuple):
-    """A field's limits, of which `gt` and `lt` are not allowed themselves; infinite where it has none."""
-
-    ge: float = -math.inf
-    gt: float = -math.inf
-    le: float = math.inf
-    lt: float = math.inf
-    whole: bool = False
-
-    @classmethod
-    def of(cls, field: FieldInfo) -> Limits:
-        found = ((kind, getattr(bound, kind, None)) for bound in field.metadata for kind in cls._fields)
-        return cls(whole=field.annotation is int, **{kind: limit for kind, limit in found if limit is not None})
-
-    def allow(self, value: float) -> bool:
-        fits = not self.whole or float(value).is_integer()
-        return fits and self.ge <= value <= self.le and self.gt < value < self.lt
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        return max(self.ge, self.gt), min(self.le, self.lt)
-
-    def __str__(self) -> str:
-        """`a number`, `a whole number above 0`, `0 to 1`, `a number above 0, up to 1`."""
-        low, high = self.ends
-        if self.allow(low) and self.allow(high) and math.isfinite(high - low):
-            return f"{'a whole number from ' if self.whole else ''}{low:g} to {high:g}"
-        lower = [f"{'from' if self.allow(low) else 'above'} {low:g}"] if math.isfinite(low) else []
-        upper = [f"{'up to' if self.allow(high) else 'below'} {high:g}"] if math.isfinite(high) else []
-        return f"a {'whole ' if self.whole else ''}number {', '.join(lower + upper)}".rstrip()
 
 
 def steered(stage: Stage, values: Mapping[str, float]) -> Stage:
@@ -123,10 +94,8 @@ def read(path: Path) -> tuple[Event, ...]:
         raise KitError(f"events file {str(path)!r} cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise KitError(f"events file {str(path)!r} is not readable as JSON ({error})") from None
-    if not isinstance(content, list):
-        raise KitError(f"events file {str(path)!r} holds no list; allowed: a list of {{step, name, value}}")
     try:
-        return tuple(Event.model_validate(entry) for entry in content)
+        return TypeAdapter(tuple[Event, ...]).validate_python(content)
     except ValidationError as error:
         raise KitError(f"events file {str(path)!r}: {one_line(error)}") from None
 

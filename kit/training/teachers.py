@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 from kit.errors import KitError
 from kit.networks.folding import folded
 from kit.recipe import Objective, Recipe, Stage
-from kit.training.captured import Captured, capturable
-from kit.training.cost import Cost, Spent
-from kit.training.forward import Machine, frozen, teach
+from kit.training.captured import Captured
+from kit.training.cost import Spent
+from kit.training.forward import Machine, frozen, showing, teach
 from kit.training.moment import Moment
 from kit.training.optimiser import sgd
 
@@ -24,7 +25,7 @@ class EpochLogits:
     """A teacher's logits of one epoch's batches in their order, (steps · batch, C), and what computing them took."""
 
     logits: Tensor
-    cost: Cost
+    cost: Spent
 
 
 @dataclass
@@ -64,14 +65,14 @@ class Teachers:
     ) -> None:
         check_teachers(recipe, networks)
         self.recipe, self.device, self.dtype = recipe, torch.device(machine.device), dtype
-        self.cached = cached if machine.ranks.count == 1 else {}
+        # of each, the epoch that was read last is kept
+        self.cached = {name: lru_cache(1)(read) for name, read in cached.items()} if machine.ranks.count == 1 else {}
         self.networks = {
             name: frozen(networks[name], self.device) for name in dict.fromkeys((*recipe.teachers, *networks))
         }
         self.answers = {name: Answers() for name in self.networks}  # those of a process' runs may be the same ones
         # of those that have been asked: who is cached never is
-        self._folded: dict[str, Callable[[Tensor], Tensor]] = {}
-        self._epochs: dict[str, tuple[int, EpochLogits | None]] = {}  # by teacher, the cached epoch that was read last
+        self._folded: dict[str, Captured] = {}
 
     def enter(self, stage: Stage, asked: Sequence[str]) -> None:
         """Where a teacher learns along, a copy does: the original stays what agreement is measured with."""
@@ -101,12 +102,8 @@ class Teachers:
         """By teacher, the logits (N, C) of so many images of an epoch that are cached, from the `first` one in the
         epoch's order on, charged at what they took."""
         known = {}
-        for name in self.present if not needs_graph(self.stage.objective) else ():
-            if name not in self.cached:
-                continue
-            if name not in self._epochs or self._epochs[name][0] != epoch:
-                self._epochs[name] = epoch, self.cached[name](epoch)
-            read = self._epochs[name][1]
+        for name in () if needs_graph(self.stage.objective) else self.present:
+            read = self.cached[name](epoch) if name in self.cached else None
             if read is not None:
                 spent.charge(read.cost, images / len(read.logits), images, self.device)
                 rows = read.logits[first : first + images]
@@ -118,12 +115,12 @@ class Teachers:
         return {name: known[name] if name in known else self._ask(name, x) for name in self.present}
 
     def _ask(self, name: str, x: Tensor) -> Tensor:
-        if needs_graph(self.stage.objective):
-            return self.present[name](x)
-        if name not in self._folded:
-            network = folded(self.networks[name])
-            self._folded[name] = Captured(network) if capturable(network) else network
-        return teach(self._folded[name], x, self.dtype)
+        with showing(f"teacher {name!r}", self.present[name], x):
+            if needs_graph(self.stage.objective):
+                return self.present[name](x)
+            if name not in self._folded:
+                self._folded[name] = Captured(folded(self.networks[name]))
+            return teach(self._folded[name], x, self.dtype)
 
     def learn(self, at: Moment) -> None:
         """The step of a teacher that learns along, from the same logits as the student."""

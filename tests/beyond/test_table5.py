@@ -11,7 +11,7 @@ import pytest
 from caches import new_cache
 from made_cache import make_all
 
-from kit.beyond import TABLES, printed, table5
+from kit.beyond import TABLES, table5
 from kit.paper.plan import Plan, collect, runs_of
 from kit.runs.store import Failure, Result, find
 from kit.show import beyond_figures
@@ -54,13 +54,13 @@ def test_a_row_says_what_was_measured_and_what_is_printed_elsewhere(made):
         alike = [result.metrics["agreement"]["top1"] for result in finished if "agreement" in result.metrics]
         said = shown.loc[(row.label, row.reading), "as the teacher %"]
         assert said.split(" ± ")[0] == (f"{100 * np.mean(alike):.1f}" if alike else "–")
-    over_kd = np.mean(np.subtract(printed.TOP1["DKD"], printed.TOP1["T=4"]))
+    over_kd = np.mean(np.subtract(table5.TOP1["DKD"], table5.TOP1["T=4"]))
     assert shown.loc[("DKD", "β = 8"), "elsewhere, Top-1 over KD"] == f"{over_kd:+.1f}" == "+2.0"
     assert shown.loc[("NormKD", "2 · std"), "elsewhere, Top-1 over KD"] == ""
     own = table5.summary(frame.replace({"reading": {"β = 8": "mine"}})).set_index(["temperature", "reading"])
     assert own.loc[("DKD", "mine"), "elsewhere, Top-1 over KD"] == ""  # what is printed is of the sibling
-    assert all(len(top1) == len(printed.PAIRS) for top1 in printed.TOP1.values())
-    assert set(printed.TOP1) <= set(frame["temperature"])
+    assert all(len(top1) == len(table5.PAIRS) for top1 in table5.TOP1.values())
+    assert set(table5.TOP1) <= set(frame["temperature"])
 
 
 def accuracies(rows: dict[tuple[str, str], tuple[float, ...]]) -> pd.DataFrame:

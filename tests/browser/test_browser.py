@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, TimeoutError, expect
 
 from benchmarks import pages
+from benchmarks.cockpit import batch, press, slider, status
 from benchmarks.pages import PATIENCE, SECONDS, open_lab, run_all
 
 NOTEBOOK = "08_playground.ipynb"
@@ -18,21 +19,9 @@ CONTROLS = ("role", "teacher", "small teacher", "student", "temperature", "seed"
             "α, soft share", "rate of log t")  # fmt: skip
 
 
-def press(page: Page, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).first.click()
-
-
-def status(page: Page) -> str:
-    return page.locator('div[role="status"]').first.inner_text()
-
-
 def waits_for(page: Page, pattern: str, timeout: int = 30 * SECONDS) -> str:
     expect(page.locator('div[role="status"]').first).to_have_text(re.compile(pattern), timeout=timeout)
     return status(page)
-
-
-def batch(page: Page) -> int:
-    return int(re.search(r"batch (\d+) of", status(page))[1])
 
 
 def t(page: Page) -> float:
@@ -49,10 +38,6 @@ def in_view(page: Page, *wanted) -> None:
     for locator in wanted:
         box = locator.bounding_box()
         assert 0 <= box["y"] and box["y"] + box["height"] <= page.viewport_size["height"], (locator, box)
-
-
-def slider(page: Page, name: str):
-    return page.locator(".widget-slider").filter(has_text=name).locator(".noUi-handle")
 
 
 def drag(page: Page, name: str, by: float) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -240,19 +243,22 @@ def plain_network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
 
 
-@pytest.mark.parametrize("how", ["weight norm", "spectral norm", "pruned"])
-def test_a_network_that_cannot_be_copied_is_borrowed_and_given_back(how):
+@pytest.mark.parametrize("how", ["weight norm", "spectral norm", "pruned", "kept", "locked"])
+def test_a_network_of_which_something_cannot_be_copied_is_left_as_it_was(how):
     from torch.nn.utils import prune, spectral_norm, weight_norm
 
     ways = {
         "weight norm": weight_norm,
         "spectral norm": spectral_norm,
         "pruned": lambda conv: prune.l1_unstructured(conv, "weight", 0.5),
+        "kept": lambda conv: conv.register_forward_hook(lambda module, x, out: setattr(module, "kept", [out])),
+        "locked": lambda conv: conv.register_forward_hook(partial(lambda lock, *seen: None, threading.Lock())),
     }
     x, network = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)), plain_network()
     ways[how](network[0])
     network(x)  # computes the weight, which is what cannot be copied
     network.train()
+    network[4].weight.grad = torch.ones_like(network[4].weight)
     wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     hooks = [len(module._forward_hooks) for module in network.modules()]
     same = plain_network()  # with the weights as they are in the end
@@ -267,6 +273,7 @@ def test_a_network_that_cannot_be_copied_is_borrowed_and_given_back(how):
     assert all(module.training for module in network.modules())
     assert {name: parameter.requires_grad for name, parameter in network.named_parameters()} == wanted
     assert [len(module._forward_hooks) for module in network.modules()] == hooks
+    assert (network[4].weight.grad == 1).all()
     network(x).sum().backward()  # it still learns
 
 

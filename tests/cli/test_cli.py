@@ -103,6 +103,11 @@ def no_training(monkeypatch):
         (["table", "2", "--seeds", "0"], "--seeds 0 is not allowed; allowed: a whole number from 1 up"),
         (["table", "2", "--role-data", "cifar-100"], "role data 'cifar-100' is not of the form NAME=VALUE"),
         (["table", "2", "--role-data", "mnist=real"], "role 'mnist'"),
+        (
+            ["table", "2", "--role-data", "imagenet=embedded"],
+            "role of table 2 'imagenet' is not known; allowed: cifar-",
+        ),
+        (["table", "2", "--preset", "smoke", "--seeds", "5000000"], "allowed: a whole number from 1 to 1000"),
         (["table", "2", "--role-data", "cifar-100=fake"], "source of cifar-100 'fake'"),
         (["table", "2", "--data", "/no/such/folder"], "'/no/such/folder'"),
         (["figures", "99"], "notebook '99' is not known; allowed: 00_start_here"),

@@ -12,7 +12,7 @@ from kit.data import folder
 from kit.data.base import Split, held_out
 from kit.data.folder import FolderImages, folder_dataset
 from kit.errors import KitError
-from kit.training.prefetch import Prefetch
+from kit.training.batches import Prefetch
 
 CPU = torch.device("cpu")
 

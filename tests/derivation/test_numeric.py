@@ -73,10 +73,20 @@ def test_wrong_input_is_named():
         sample_cases(student="lazy")
     with pytest.raises(KitError, match="cases: shapes"):
         Cases(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2))
+    for y in ([0, 3], [-1, 0], [0.0, 1.0]):
+        with pytest.raises(KitError, match="labels .* are not allowed; allowed: whole numbers from 0 to 2"):
+            Cases(torch.zeros(2, 3).double(), torch.zeros(2, 3).double(), torch.tensor(y))
     with pytest.raises(KitError, match="cases: zs in torch.float32 is not allowed; allowed: torch.float64"):
-        Cases(torch.zeros(2, 3).double(), torch.zeros(2, 3), torch.zeros(2))
-    for images, classes in ((0, 10), (4, 1)):
+        Cases(torch.zeros(2, 3).double(), torch.zeros(2, 3), torch.zeros(2).long())
+    with pytest.raises(KitError, match="cases: zt holds what is no finite number"):
+        Cases(torch.full((2, 3), math.nan).double(), torch.zeros(2, 3).double(), torch.zeros(2).long())
+    for images, classes in ((0, 10), (4, 1), (-1, 10), (4, -1)):
         with pytest.raises(KitError, match=f"cases: {images} images of {classes} classes are not allowed"):
             sample_cases(images, classes)
+    for low, points in ((0, 5), (-1, 5), (math.inf, 5), (1, 0)):
+        with pytest.raises(KitError, match=f"{points} temperatures from {low} to 1000.0 are not allowed"):
+            gradient_curves(8, low=low, points=points)
     with pytest.raises(KitError, match="rate: 0 is not allowed; allowed: above 0"):
         steps_to_one(8, rate=0)
+    with pytest.raises(KitError, match="start: 0 is not allowed; allowed: 1 and more"):
+        steps_to_one(8, start=0)

@@ -1,4 +1,4 @@
-"""kit/derivation/beyond.py: several teachers and t²·KL, by sympy and against finite differences and autograd."""
+"""Several teachers and t²·KL, by sympy and against finite differences and autograd."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from kit.derivation.beyond import (
+from kit.derivation.numeric import (
     WEIGHTS,
     directions,
     pooled_slope,
+    sample_cases,
     several_check,
-    several_difference,
     several_slope,
-    t_squared_difference,
     t_squared_slope,
 )
-from kit.derivation.numeric import sample_cases
+from kit.derivation.symbolic import several_difference, t_squared_difference
 
 pytestmark = pytest.mark.numerics
 CASES = sample_cases(16)

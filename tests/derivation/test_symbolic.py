@@ -70,3 +70,5 @@ def test_compact_form_has_the_closed_forms_value(loss):
 def test_an_unknown_loss_is_named():
     with pytest.raises(KitError, match="loss 'mse' is not known; allowed: CE, KL, hard"):
         symbolic_loss("mse")
+    with pytest.raises(KitError, match="classes: 1 is not allowed; allowed: 2 and more"):
+        difference("CE", 1)

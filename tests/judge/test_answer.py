@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from small_runs import labelled
 
-from kit.judge.answer import MEASURE, Gain, Told, judge, recommendation, summary
+from kit.judge.answer import MEASURE, Gain, judge, recommendation, summary, told_of
 from kit.judge.question import Question
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, judged
 from kit.paper.plan import MEASURED
@@ -175,14 +175,19 @@ def test_rows_that_share_no_two_seeds_are_said():
 def test_a_verdict_turned_round_is_the_same_verdict():
     made = frame(80, 83, 83, 79)
     verdicts = judge(METHODS, made, {"own": labelled(*[1000] * 10)})
-    told = Told(METHODS, verdicts)
+    told = told_of(METHODS, verdicts)
     for (a, b), line in zip(combinations(METHODS, 2), verdicts.itertuples(), strict=True):
-        forth, back = told.over(b, a), told.over(a, b)
+        forth, back = told[b, a], told[a, b]
         assert (forth.effect, forth.verdict) == (line.effect, line.verdict)
         assert back.effect == -forth.effect and back.half == forth.half
         assert {HOLDS: FAILS, FAILS: HOLDS}.get(forth.verdict, forth.verdict) == back.verdict
     assert {line.verdict for line in verdicts.itertuples()} == {HOLDS, FAILS, OPEN}
     assert NONE not in set(verdicts["verdict"])
+
+
+def test_rows_that_are_equal_differ_by_no_signed_zero():
+    told = told_of(METHODS, judge(METHODS, frame(90, 90, 90, 90, scale=0), {"own": labelled(*[1000] * 10)}))
+    assert {str(gain)[:4] for gain in told.values()} == {"+0.0"}
 
 
 def test_effects_are_paired_differences_in_points():
@@ -197,11 +202,11 @@ def test_effects_are_paired_differences_in_points():
 def test_seeds_needed_are_the_fewest_whose_interval_would_exclude_zero():
     """Six differences whose t interval at 95 % is ±2: with so many seeds more, half an interval is below the effect."""
     sd = 2.0 * math.sqrt(6) / stats.t.isf(0.025, 5)
-    gain = Gain(0.7, 2.0, 6, OPEN, {"level": 0.05, "df": 5})
+    gain = Gain(0.7, 2.0, OPEN, n=6, level=0.05, df=5)
     needed = gain.seeds_needed
     half = {n: stats.t.isf(0.025, n - 1) * sd / math.sqrt(n) for n in (needed - 1, needed)}
     assert half[needed] < 0.7 <= half[needed - 1]
-    assert Gain(0.01, 2.0, 6, OPEN, {"level": 0.05, "df": 5}).seeds_needed == math.inf
+    assert Gain(0.01, 2.0, OPEN, n=6, level=0.05, df=5).seeds_needed == math.inf
 
 
 def test_two_classes_have_no_top_5():

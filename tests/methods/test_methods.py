@@ -14,13 +14,11 @@ from torch.utils.flop_counter import flop_registry
 from kit import recipe
 from kit.errors import KitError
 from kit.losses import sides
-from kit.methods.annealing import AnnealedRegression, phi
+from kit.methods.annealing import AnnealedRegression, phi, stopped_early
 from kit.methods.annealing import stages as annealing_stages
 from kit.methods.base import chain_epochs
-from kit.methods.complexity import ComplexityGap, input_gradient_norms
-from kit.methods.early_stop import stages as early_stop_stages
+from kit.methods.complexity import ComplexityGap, HeldNear, input_gradient_norms
 from kit.methods.plain import ORDINARY
-from kit.methods.prokt import HeldNear
 from kit.methods.rows import METHODS
 from kit.methods.teacher_assistant import build as teacher_assistant
 from kit.models import ModelSpec
@@ -292,7 +290,7 @@ def test_annealing_falls_from_t_max_to_one_and_ends_in_hard_labels(setting):
 
 
 def test_early_stopped_distillation_drops_its_teacher_halfway():
-    first, second = early_stop_stages(20)
+    first, second = stopped_early(20)
     assert (first.until, first.objective.kind, first.teacher) == (0.5, "eq1", "big")
     assert (second.until, second.objective.kind, second.teacher) == (1, "hard", None)
 

@@ -17,11 +17,10 @@ from kit.data.base import held_out
 from kit.errors import KitError
 from kit.files import cache_folder
 from kit.methods import student_search
-from kit.methods.base import in_full
+from kit.methods.base import SearchSize, in_full
 from kit.methods.layer_removal import LayerRemoval, compression_reward, descriptions
 from kit.methods.reinforce import Autoregressive, KeepOrRemove, Reinforce, UniformChoice, reinforce_loss
 from kit.methods.search import Candidate, Search, recall, remember, search_all
-from kit.methods.setting import SearchSize
 from kit.methods.student_search import Space, StudentSearch
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image, parameter_count

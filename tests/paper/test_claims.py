@@ -12,7 +12,7 @@ from scipy import stats
 from small_runs import labelled
 
 from kit.paper import claims, headlines, printed, table1, table2, table3, table4
-from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gain, judged, saving, t_interval, verdict
+from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, gain, judged, t_interval, verdict
 from kit.paper.plan import Plan, collect
 from kit.runs.store import Failure, find
 from kit.show import paper_figures
@@ -121,17 +121,17 @@ def test_fewer_than_two_seeds_have_no_verdict():
 def test_differences_scatter_no_less_than_whole_images_let_them():
     """One of six test images more, at both of two seeds: of two uniform errors of 1/6 the variance is 2/12 · (1/6)²."""
     frame = hand_made(test_top1={A: [5 / 6] * 2, B: [4 / 6] * 2}, role={A: ["r"] * 2, B: ["r"] * 2}).assign(group="")
-    six = claims.gained(frame, A, B, "test_top1", {"r": labelled(3, 3)})
-    assert six["rounding"] ** 2 == pytest.approx(2 / 12 * (100 / 6) ** 2)
-    line = judged([Claim("", "", "", "points", against="", quantity="test_top1", **six)]).iloc[0]
-    half = stats.t.isf(0.025, 1) * six["rounding"] / math.sqrt(2)
+    six = Claim.of(frame, A, B, "test_top1", {"r": labelled(3, 3)})
+    assert six.rounding**2 == pytest.approx(2 / 12 * (100 / 6) ** 2)
+    line = judged([six]).iloc[0]
+    half = stats.t.isf(0.025, 1) * six.rounding / math.sqrt(2)
     assert (line["low"], line["high"], line["verdict"]) == (
         pytest.approx(100 / 6 - half), pytest.approx(100 / 6 + half), OPEN,
     )  # fmt: skip
-    many = claims.gained(frame, A, B, "test_top1", {"r": labelled(3000, 3000)})
-    assert judged([Claim("", "", "", "points", against="", **many)])["verdict"].tolist() == [HOLDS]
+    many = Claim.of(frame, A, B, "test_top1", {"r": labelled(3000, 3000)})
+    assert judged([many])["verdict"].tolist() == [HOLDS]
     two = pd.concat([frame.assign(group=group) for group in "ab"])  # the mean of two configurations
-    assert claims.rounding(two, "test_top1", {"r": labelled(3, 3)}) == pytest.approx(six["rounding"] / math.sqrt(2))
+    assert claims.rounding(two, "test_top1", {"r": labelled(3, 3)}) == pytest.approx(six.rounding / math.sqrt(2))
     same = judged([Claim("", "", "", "points", by_seed(0.0, 0.0, 0.0), "", rounding=0.1)])
     assert same["verdict"].tolist() == [OPEN] and "n: seeds" in claims.explained(same)
     assert "n: seeds" in claims.explained(judged([Claim("", "", "", "%", by_seed(0.0, 0.0), "")]))
@@ -212,9 +212,9 @@ def test_savings_are_of_the_other_ones_cost_seed_by_seed():
     frame = hand_made(
         seconds={A: [50, 60], B: [100, 80]}, flops_a={A: [1, 1], B: [3, 3]}, flops_b={A: [2, 2], B: [1, 3]}
     )
-    assert saving(frame, A, B, "seconds").tolist() == pytest.approx([50, 25])
-    assert saving(frame, A, B, "flops_a+flops_b").tolist() == pytest.approx([25, 50])
-    assert saving(frame, B, A, "seconds").tolist() == pytest.approx([-100, -100 / 3])
+    assert gain(frame, A, B, "seconds").tolist() == pytest.approx([50, 25])
+    assert gain(frame, A, B, "flops_a+flops_b").tolist() == pytest.approx([25, 50])
+    assert gain(frame, B, A, "seconds").tolist() == pytest.approx([-100, -100 / 3])
 
 
 def test_a_seed_that_failed_on_one_side_is_left_out():
@@ -642,5 +642,5 @@ def test_table_4_keeps_the_claims_of_a_row_that_failed_and_searches_scatter_in_t
     assert set(frame[frame["claim"] == "[10] beats ours in Top-1"]["verdict"]) == {NONE}
     searched = [claim.quantity for claim in found if "[11]" in claim.text or "[12]" in claim.text]
     assert set(searched) == {""}
-    assert {claim.quantity for claim in found if "[9]" in claim.text} == {"time", "test_top1", "test_top5"}
+    assert {claim.quantity for claim in found if "[9]" in claim.text} == {"seconds_total", "test_top1", "test_top5"}
     assert set(frame["against"].str.extract("equal (.*)$")[0]) == {"steps"}

@@ -121,3 +121,4 @@ def test_paper_md_is_what_the_kit_computes_without_images(monkeypatch, tmp_path)
     )
     assert list(tmp_path.iterdir()) == []
     scale.parts.assert_called_once()
+    assert "Assumed: one GPU, 500 TFLOP/s at its peak" in scale.page(500.0)  # of another GPU the name is not known

@@ -4,6 +4,7 @@ torch's own, and the command itself under torchrun: its result, its errors, and 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -26,10 +27,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from kit import recipe
 from kit.__main__ import main
 from kit.errors import KitError
-from kit.methods import complexity, prokt
+from kit.methods import complexity
 from kit.parallel.ranks import ALONE, Ranks
 from kit.recipe import Recipe
-from kit.trainer import check_shareable
+from kit.training.batches import check_shareable
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -214,7 +215,7 @@ def hard(batch: int) -> Recipe:
     [
         (hard(32), 100, "batch 32 is not allowed with 3 processes; allowed: their multiples up to 100 images"),
         (hard(99), 40, "batch 40 is not allowed with 3 processes"),
-        (Recipe(stages=prokt.stages(4), epochs=1, batch=33), 99, "objective 'held near' .* neither train"),
+        (Recipe(stages=complexity.held_near(4), epochs=1, batch=33), 99, "objective 'held near' .* neither train"),
         (Recipe(stages=complexity.stages(4), epochs=1, batch=33), 99, "objective .* nor look at the images' gradient"),
     ],
 )
@@ -228,7 +229,9 @@ def test_what_ranks_cannot_share_is_refused_in_one_line(made, images, said):
 def test_one_process_is_left_as_it_is():
     network, x = nn.Sequential(nn.BatchNorm2d(2)), torch.rand(4)
     assert ALONE.wrap(network) is network
-    assert all(method(x) is x for method in (ALONE.shard, ALONE.sum, ALONE.mean))
+    assert all(method(x) is x for method in (ALONE.sum, ALONE.mean))
+    assert ALONE.shard(x).equal(x) and ALONE.gather(x, 4).equal(x)
+    assert ALONE.agreed(0.1) == 0.1 and math.isnan(ALONE.agreed(math.nan))
     assert ALONE.part(3).tolist() == [0, 1, 2]
     assert ALONE.broadcast(True) and not ALONE.broadcast(False)
 

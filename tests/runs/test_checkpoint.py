@@ -19,7 +19,7 @@ from small_trainings import DATA, PX, cnn, hard, history, same_weights, teachers
 from torch import nn
 
 from kit import recipe
-from kit.methods import prokt
+from kit.methods import complexity
 from kit.recipe import Recipe
 from kit.runs import checkpoint
 from kit.runs.checkpoint import Checkpoints
@@ -54,7 +54,7 @@ RECIPES = {
     "adam on θ": lambda: steps(Adaptive(rate=6, optimiser="adam")),
     "schedule": lambda: steps(Scheduled()),
     "fixed": lambda: steps(Fixed(T=5)),
-    "a teacher that learns along": lambda: Recipe(stages=prokt.stages(4), epochs=3, batch=8, pad=1),
+    "a teacher that learns along": lambda: Recipe(stages=complexity.held_near(4), epochs=3, batch=8, pad=1),
     "no momentum": lambda: hard(3, momentum=0.0),
     "hard labels": lambda: hard(3),
     "a first stage without a step": lambda: three_steps(3, rate=60, soft_ends=(0.01, 0.6)),

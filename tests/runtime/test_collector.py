@@ -11,7 +11,7 @@ import pytest
 
 from kit.__main__ import run
 from kit.grid.engines import LocalProcesses, Task
-from kit.runtime.collector import RARELY, USUAL, collect_rarely
+from kit.runtime.process import RARELY, USUAL, collect_rarely
 
 
 @pytest.fixture(autouse=True)

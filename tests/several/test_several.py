@@ -31,7 +31,7 @@ from kit.several import (
     Weighted,
     several,
 )
-from kit.several.min_norm import min_norm_weights
+from kit.several.weights import min_norm_weights
 from kit.siblings.normkd import ByDeviation
 from kit.temperature import Adaptive, Fixed
 from kit.trainer import Training

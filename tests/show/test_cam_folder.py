@@ -9,7 +9,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from commands import refused
 from PIL import Image
 from small_runs import hard
 
@@ -129,6 +128,7 @@ def test_hidden_files_and_others_are_passed_over(folder):
     (folder / "up").symlink_to(".")
     found = of_folder(folder, 20)
     assert len(found.names) == 3 and found.damaged == ()
+    assert torch.equal(of_folder(folder / "x.png", 20).pixels, found.pixels[[found.names.index("x.png")]])  # one alone
     assert {line.split(":")[0] for line in found.passed_over} == {".ipynb_checkpoints", "._x.png", "up"}
 
 
@@ -138,6 +138,8 @@ def test_a_run_is_asked_without_its_images(own_cache, folder, tmp_path, capsys):
     train(run)
     explained, data = of_run(run.hash), run.data.load()
     assert torch.equal(explained.mean, data.mean_std[0]) and explained.classes == data.classes and explained.px == 8
+    with pytest.raises(KitError, match="has no use"):
+        of_run(run.hash, folder)
     metrics = folder_of(run.hash) / "metrics.json"
     metrics.write_text(json.dumps({k: v for k, v in json.loads(metrics.read_text()).items() if k != "images"}))
     reseal(run)
@@ -183,16 +185,6 @@ def test_pictures_of_images_that_are_asked_no_more_are_gone(own_cache, folder, t
     (out / "cam.csv").write_text("image\nmine\n")  # another's table
     assert main(words) == 0
     assert (out / "mine.png").read_bytes() == b"mine"
-
-
-@pytest.mark.parametrize("word", ["--5", "-5", "10", "- 5"])
-def test_a_class_that_is_no_number_is_refused(own_cache, folder, tmp_path, capsys, word):
-    run = hard()
-    train(run)
-    line = refused(
-        ["cam", "--run", run.hash, "--images", str(folder), "--out", str(tmp_path / "out"), f"--class={word}"], capsys
-    )
-    assert word in line and "allowed: " in line
 
 
 def test_a_folder_that_may_not_be_listed_is_one_line(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kit.__main__ import main
+from kit.cam.heat_maps import maps
 from kit.data import load
 from kit.data.decode import decode_file
 from kit.grid.training import train_all
@@ -26,7 +28,7 @@ from kit.models import build
 from kit.paper import figure2
 from kit.paper.figure2 import Scenes
 from kit.paper.plan import Plan, runs_of
-from kit.show import cam_figures
+from kit.show import cam_figures, cam_widget
 from kit.show.cam_figures import enlarged, overlay
 from kit.show.cam_widget import cam_explorer, named
 
@@ -131,30 +133,32 @@ def test_where_no_student_at_a_fixed_t_finished_the_tables_are_there(grid):
 # ---- the widget ------------------------------------------------------------------------------------------------------
 
 
-def test_every_control_redraws_and_the_slider_computes_nothing(grid):
+def test_every_control_redraws_and_the_slider_computes_nothing(grid, monkeypatch):
     _, _, scenes, subjects, _ = grid
+    computed = Mock(wraps=maps)
+    monkeypatch.setattr(cam_widget, "maps", computed)
     explorer = cam_explorer(named(subjects), scenes, [0, 3, 5])
     assert explorer.network.options[0] == "VGG-19, explained"
     picture, numbers = explorer.picture.value, explorer.numbers.value
     assert bytes(picture[:4]) == b"\x89PNG" and "true class" in numbers
     explorer.blend.value = 0.0
-    assert explorer.picture.value != picture and explorer.numbers.value == numbers and explorer.computed == 1
+    assert explorer.picture.value != picture and explorer.numbers.value == numbers and computed.call_count == 1
     adaptive = next(name for name in explorer.network.options if "adaptive" in name)
     for control, value in (
         ("image", 5), ("target", "predicted"), ("target", 2), ("method", "layer-cam"), ("network", adaptive),
         ("layer", "layer2"),
     ):  # fmt: skip
-        computed = explorer.computed
+        before = computed.call_count
         getattr(explorer, control).value = value
-        assert explorer.computed == computed + 1, control
+        assert computed.call_count == before + 1, control
     assert "layer2" in explorer.numbers.value
     explorer.blend.value = 1.0
     seen = explorer.picture.value
     explorer.image.value = 3
     assert explorer.picture.value != seen
-    computed = explorer.computed
+    before = computed.call_count
     explorer.image.value = 5
-    assert explorer.picture.value == seen and explorer.computed == computed  # kept
+    assert explorer.picture.value == seen and computed.call_count == before  # kept
 
 
 def test_what_has_no_map_is_said_beside_the_image(grid):
@@ -219,15 +223,6 @@ def test_a_runs_maps_of_a_folder(run, folder, tmp_path, capsys):
     assert np.isnan(table["iou"][2])  # no box is known
     known = table[:2][table["empty"][:2] == 0]
     assert known["energy_box"].between(0, 1).all() and known["iou"].between(0, 1).all()
-
-
-def test_a_box_is_cropped_as_its_image_is(folder):
-    from kit.show.cam_folder import of_folder
-
-    (folder / "boxes.csv").write_text("image,xmin,ymin,xmax,ymax\nb.jpg,10,0,30,20\n")  # 40 × 20: the middle square
-    found = of_folder(folder, 16)
-    np.testing.assert_allclose(found.boxes[1], [0, 0, 16, 16])
-    assert np.isnan(found.boxes[[0, 2]]).all()
 
 
 def test_a_runs_own_test_images_are_scored_by_their_true_class(run, tmp_path):
@@ -301,13 +296,21 @@ def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
     of_run = ["--run", run.hash, "--images", folder, *out]
     line = refused([*of_run, "--layer", "layer9"], capsys)
     assert "layer 'layer9' is not known; allowed: layer4, " in line and line.endswith(" more")
-    assert "--limit 3 is of a run's test split" in refused([*of_run, "--limit", "3"], capsys)
+    assert "--limit 3 is for a run's test split" in refused([*of_run, "--limit", "3"], capsys)
     assert "method 'cam' is not known" in refused([*of_run, "--method", "cam"], capsys)
-    assert "class 99 is out of range; allowed: 0 to 12" in refused([*of_run, "--class", "99"], capsys)
+    for word, said in {
+        "99": "out of range; allowed: 0 to 12",
+        "-5": "out of range",
+        "--5": "known",
+        "- 5": "known",
+    }.items():
+        line = refused([*of_run, f"--class={word}"], capsys)
+        assert word in line and said in line and "allowed: " in line
     for unknown in ("0123456789abcdef", "../runs", ""):
         assert f"run {unknown!r} is not in the cache" in refused(["--run", unknown, "--images", folder, *out], capsys)
     assert "either --run HASH or --weights FILE" in refused(["--images", folder, *out], capsys)
-    assert "is no folder" in refused(["--run", run.hash, "--images", folder / "none", *out], capsys)
+    absent = ["--run", run.hash, "--images", folder / "none", *out]
+    assert "are not there; allowed: a picture, or a folder" in refused(absent, capsys)
     for within in (folder, folder / "more" / "out"):
         assert "lies in --images; allowed: a folder outside" in refused([*of_run, "--out", within], capsys)
     weights = tmp_path / "w.safetensors"
@@ -340,15 +343,17 @@ def test_damaged_images_are_named_and_the_others_drawn(run, folder, tmp_path, ca
 
 
 def test_a_network_without_convolution_has_no_maps(tmp_path):
+    from kit.deploy.predictions import Classifier
     from kit.errors import KitError
-    from kit.show.cam_folder import Explained, Pictures, explain
+    from kit.show.cam_folder import Pictures, explain
 
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
     mean_std = torch.zeros(3), torch.ones(3)
     with pytest.raises(KitError, match="has no convolution"):
         explain(
-            Explained(linear, 8, *mean_std, ("a", "b"), "linear"),
+            Classifier(linear, 8, *mean_std, ("a", "b")),
             Pictures(("x",), torch.zeros(1, 8, 8, 3, dtype=torch.uint8)),
+            "linear",
             tmp_path,
         )
 

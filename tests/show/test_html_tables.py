@@ -17,7 +17,7 @@ from kit.errors import KitError
 from kit.paper import headlines, table3
 from kit.paper.claims import Claim, explained, judged, readable, tally
 from kit.paper.plan import Plan
-from kit.show import Measure, picture, png_bytes, save
+from kit.show import Measure, picture, png_bytes, save, table_picture
 from kit.show.html_tables import (
     RECOMPUTED,
     SECTION_1_1,
@@ -30,7 +30,6 @@ from kit.show.html_tables import (
 )
 from kit.show.run_tables import costs_table, record, runs_table
 from kit.show.style import new_figure
-from kit.show.table_pictures import compare_table, table_picture
 
 VOID = {"path", "img"}  # drawn or empty: never closed by a tag of their own
 
@@ -132,7 +131,7 @@ def test_every_text_is_escaped():
     tables = [
         plain_table(pd.DataFrame({bad: [bad, "1"]}), bad, bad),
         compared(title=bad, caption=bad),
-        judged_table(judged([Claim(bad, bad, bad, bad, pd.Series([1.0, 2, 3]), bad)]), bad, bad, bad),
+        judged_table(judged([Claim(bad, bad, bad, bad, pd.Series([1.0, 2, 3]), bad)]), bad, bad),
     ]
     for table in tables:
         read = Read(table.html)
@@ -168,6 +167,7 @@ def test_intervals_are_drawn_on_one_scale_a_column():
     (start, end), *_ = re.findall(r'd="M([\d.]+) 6H([\d.]+)"', html)
     assert float(end) - float(start) == pytest.approx(2 * half * (second - first) / 10, abs=0.3)
     one = compared_table(df.assign(a=[[0.1]] * 3), ["t"], [Measure("a", "a", dots=True)]).html
+    assert compared_table(df.assign(a=0.1), ["t"], [Measure("a", "a", dots=True)]).html == one
     assert len(dots(one, "#D55E00")) == 3 and "stroke-opacity" not in one  # a dot, but no interval
     none = compared_table(df.assign(a=[[]] * 3, ended="diverged"), ["t"], [Measure("a", "a", dots=True)]).html
     assert "<svg" not in none and Read(none).cells[1:] == [["adaptive", "diverged"]] * 3
@@ -186,6 +186,8 @@ def test_a_verdict_table_says_first_how_many_hold():
     verdicts = [row[read.cells[0].index("verdict")] for row in read.cells[1:]]
     assert verdicts == ["✓holds here"] * 3 + ["✗does not hold here"] + ["?cannot be told from these data"] * 2
     assert table.html.count("<svg") == 6
+    without = judged_table(claims(50, -60).drop(columns="printed"), "Judged", "").html
+    assert without.count("<svg") == 2 and "M0-4L4 0L0 4L-4 0z" not in without  # no diamond
     alone = Read(judged_table(claims(1, seeds=1), "Judged", "").html)
     assert alone.says["caption"].endswith("0 hold, 0 do not, 0 cannot be told, 1 have no verdict")
     assert not any("nan" in row for row in alone.cells)
@@ -212,23 +214,23 @@ def test_the_paper_must_have_as_many_rows():
 
 
 def test_what_is_saved_is_the_picture(tmp_path):
-    df, paper = frame()
-    roles, told = df[["role"]], claims(50, -60)
-    for i, (table, figure) in enumerate(
-        (
-            (compared(), compare_table(df, ["role", "student"], MEASURES, paper, title="Table 9", caption="n")),
-            (
-                plain_table(roles, "a", "b", merge=["role"]),
-                table_picture(roles, "a", "b", merge=["role"]),
-            ),
-            (
-                judged_table(told, "a", "b", "n"),
-                table_picture(readable(told), f"a: {tally(told)}", f"b · {explained(told, 'n')}"),
-            ),
-        )
+    told = claims(50, -60)
+    figure = table_picture(readable(told), f"a: {tally(told)}", f"b · {explained(told)}")
+    paths = [
+        save(shown, "t", tmp_path / folder) for folder, shown in (("1", judged_table(told, "a", "b")), ("2", figure))
+    ]
+    assert [path.read_bytes() for path in paths[0]] == [path.read_bytes() for path in paths[1]]
+
+
+def test_a_table_without_rows_is_its_heads():
+    none = pd.DataFrame({"role": [], "top1": []})
+    for table, heads in (
+        (plain_table(pd.DataFrame(), "Nothing"), []),
+        (plain_table(none, "Nothing"), ["role", "top1"]),
+        (judged_table(judged([]), "Nothing", ""), [*readable(judged([]))]),
+        (compared_table(none, ["role"], MEASURES, title="Nothing"), ["role", "test Top-1 %"]),
     ):
-        paths = save(table, f"t{i}", tmp_path / "table"), save(figure, f"t{i}", tmp_path / "figure")
-        assert [path.read_bytes() for path in paths[0]] == [path.read_bytes() for path in paths[1]]
+        assert Read(table.html).cells == [heads] and table.picture().get_suptitle().startswith("Nothing")
 
 
 def test_a_notebook_gets_html_and_for_pictures_both():

@@ -13,6 +13,7 @@ import threading
 from itertools import combinations, pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import matplotlib
 import numpy as np
@@ -36,6 +37,7 @@ from kit.paper.plan import Plan
 from kit.runs.spec import Run
 from kit.runs.training import train
 from kit.show import (
+    artefacts,
     claims_at_a_glance,
     derivation_plots,
     html_tables,
@@ -44,11 +46,11 @@ from kit.show import (
     paper_figures,
     plots,
     style,
-    table_pictures,
     tables,
 )
 from kit.show.artefacts import csv_bytes, picture, png_bytes, save
 from kit.show.explore import explore
+from kit.show.table_pictures import Measure
 from kit.show.widgets import temperature_explorer
 from kit.temperature import Adaptive
 
@@ -123,6 +125,7 @@ def test_numbers_as_text():
     assert tables.with_interval([0.573]) == "57.3"
     assert tables.with_interval([]) == "–"
     assert tables.with_interval([40, 44], percent=False, digits=0) == "42 ± 25"
+    assert tables.with_interval([-0.01, -0.01], percent=False) == "0.0 ± 0.0"  # no zero has a sign
 
 
 def test_curves_count_iterations_and_seeds():
@@ -255,7 +258,7 @@ def test_saving_twice_gives_the_same_bytes_and_nothing_personal(tmp_path: Path):
 
 
 def test_pictures_of_text_are_saved_small_and_look_the_same(tmp_path: Path):
-    table = table_pictures.table_picture(
+    table = html_tables.table_picture(
         pd.DataFrame({"claim": ["it holds here"] * 30, "measured": np.arange(30.0)}), "A table"
     )
     image, _ = save(table, "table", tmp_path)
@@ -285,7 +288,7 @@ def test_csv_has_fixed_digits_and_line_ends():
 
 
 def test_notebook_picture_is_sharp_and_described():
-    figure = table_pictures.table_picture(pd.DataFrame({"a": [1]}), title="Table 9")
+    figure = html_tables.table_picture(pd.DataFrame({"a": [1]}), title="Table 9")
     shown = picture(figure)
     width = int.from_bytes(shown.data[16:20], "big")
     assert abs(width - 2 * shown.width) <= 2 and shown.alt == "Table 9"
@@ -349,8 +352,8 @@ def all_figures() -> dict[str, Figure]:
     sweep = sweep.assign(acc_low=sweep["acc"] - 1, acc_high=sweep["acc"] + 1)
     method = "a loss that minimises the complexity gap between teacher and student " * 3
     measures = [
-        table_pictures.Measure("top1", "test Top-1 %", 100, dots=True),
-        table_pictures.Measure("ratio", "time / T=20", digits=2, dots=True, reference=1),
+        Measure("top1", "test Top-1 %", 100, dots=True),
+        Measure("ratio", "time / T=20", digits=2, dots=True, reference=1),
     ]
     images, derived = np.zeros((11, 16, 24, 3), np.uint8), gradient_curves(8, points=61)
     return {
@@ -360,13 +363,11 @@ def all_figures() -> dict[str, Figure]:
         "trace with short stages": plots.temperature_trace(fake_run("adaptive", epochs=40, ends=(0.03, 0.06)), **text),
         "trace at fixed T": plots.temperature_trace(runs["T=5 (printed)"], **text),
         "trace without t": plots.temperature_trace(runs["hard labels"], **text),
-        "comparison": table_pictures.compare_table(
-            rows, ["dataset", "student", "temperature"], measures, paper, **text
-        ),
-        "table": table_pictures.table_picture(
+        "comparison": html_tables.compare_table(rows, ["dataset", "student", "temperature"], measures, paper, **text),
+        "table": html_tables.table_picture(
             pd.DataFrame({"ref": ["[10]", "[11]"], "method": method, "s": [18040, None]}), **text
         ),
-        "verdicts": html_tables.judged_table(judged(claims_made(6)), "Judged", CAPTION, "seeds of something").picture(),
+        "verdicts": html_tables.judged_table(judged(claims_made(6)), "Judged", CAPTION).picture(),
         "glance": claims_at_a_glance({f"Table {n}": judged(claims_made(10 * n)) for n in range(1, 6)}, CAPTION),
         "glance at a few": claims_at_a_glance({"Table 1": judged(claims_made(3, seeds=1))}, CAPTION),
         "sweep": plots.sensitivity(sweep, "rate", ["acc", "s"], **text),
@@ -441,8 +442,6 @@ def test_a_trace_ends_where_its_last_step_left_the_temperature():
         "big teacher": 2.25,
     }
     assert len(numbers) == len(seeds[0].steps) + 2 and numbers["step"].is_monotonic_increasing
-    under_way = SimpleNamespace(steps=seeds[0].steps[:30], epochs=seeds[0].epochs[:3])
-    assert plots.traced(under_way).equals(under_way.steps)
 
 
 def test_stages_of_the_same_name_are_told_apart():
@@ -458,7 +457,7 @@ def test_stages_of_the_same_name_are_told_apart():
 @pytest.mark.parametrize("values", [[25.0, 25.0], [25.0, 25.0 + 1e-9], [0.0], [1.0, 1.0001], [0.5, 60.0]])
 def test_dots_that_are_all_alike_have_a_scale_without_an_offset(values):
     df = pd.DataFrame({"row": [f"row {i}" for i in range(len(values))], "top1": [[value] for value in values]})
-    figure = table_pictures.compare_table(df, ["row"], [table_pictures.Measure("top1", "Top-1 %", dots=True)])
+    figure = html_tables.compare_table(df, ["row"], [Measure("top1", "Top-1 %", dots=True)])
     panel = figure.axes[-1]
     drawn_texts(figure)
     low, high = panel.get_xlim()
@@ -491,6 +490,8 @@ def test_a_glance_shows_each_claim_where_its_verdict_is():
         assert mark.get_marker() in ({HOLDS: "o", FAILS: "X", OPEN: "o"}[where], "<", ">")
     papers = [line for line in marks if line.get_color() == style.INK]
     assert len(papers) == frame["printed"].notna().sum()
+    without = claims_at_a_glance({"Mine": frame.drop(columns=["printed", "paper", "where"])})  # as `kit.judge` has them
+    assert sum(len(line.get_xdata()) == 1 for line in without.axes[0].lines) == legend + len(frame)
     sizes = [text.get_fontsize() * style.DPI / 72 for text in figure.findobj(Text) if text.get_text()]
     assert min(sizes) >= 10  # px
 
@@ -504,6 +505,8 @@ def test_a_glance_at_one_seed_says_so():
 def test_contact_sheet_refuses_what_is_no_image():
     with pytest.raises(KitError, match="allowed: \\(N, H, W, 3\\) uint8"):
         pages.contact_sheet(np.zeros((3, 8, 8, 3)))
+    with pytest.raises(KitError, match="images \\(3, 0, 8, 3\\) uint8 cannot be drawn"):
+        pages.contact_sheet(np.zeros((3, 0, 8, 3), np.uint8))
     with pytest.raises(KitError, match="1 titles do not go with 3 images; allowed: one for each"):
         pages.contact_sheet(np.zeros((3, 8, 8, 3), np.uint8), ["a"])
 
@@ -568,9 +571,13 @@ FRAME = pd.DataFrame({"rate": [1.0], "top1": [[0.5]]})
         (lambda: plots.sensitivity(FRAME, "rate", "acc"), "column 'acc' is not known; allowed: rate, top1"),
         (lambda: html_tables.plain_table(FRAME, merge=["role"]), "column 'role' is not known; allowed: rate, top1"),
         (
-            lambda: table_pictures.compare_table(FRAME, ["rate"], [table_pictures.Measure("acc", "Top-1 %")]),
+            lambda: html_tables.compare_table(FRAME, ["rate"], [Measure("acc", "Top-1 %")]),
             "column 'acc' is not known; allowed: rate, top1",
         ),
+        (lambda: html_tables.compare_table(FRAME, ["role"], []), "column 'role' is not known; allowed: rate, top1"),
+        (lambda: html_tables.compare_table(FRAME, ["rate"], [], label="role"), "column 'role' is not known"),
+        (lambda: tables.curves({"adaptive": []}, ["test_top1"]), "label 'adaptive' has no run to draw; allowed: at"),
+        (lambda: claims_at_a_glance({}), "no verdict to draw; allowed: at least one"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(draw, said):
@@ -622,15 +629,23 @@ def test_labels_of_logits_of_any_size_are_inside_the_picture(scale):
         assert ax.yaxis.label.get_window_extent().x0 >= 0
 
 
-def test_only_what_changed_is_drawn(explorer):
-    bars, gradient, losses, draws = explorer.bars.value, explorer.gradient.value, explorer.losses.value, explorer.draws
+@pytest.fixture
+def drawn(explorer, monkeypatch):
+    """Counts the explorer's pictures from now on."""
+    counted = Mock(side_effect=lambda pixels: b"%d" % hash(pixels.tobytes()))
+    monkeypatch.setattr(artefacts, "pixels_png", counted)
+    return counted
+
+
+def test_only_what_changed_is_drawn(explorer, drawn):
+    bars, gradient, losses = explorer.bars.value, explorer.gradient.value, explorer.losses.value
     explorer.alpha.value = 0.9
-    assert (explorer.bars.value, explorer.gradient.value, explorer.draws) == (bars, gradient, draws)
+    assert (explorer.bars.value, explorer.gradient.value, drawn.call_count) == (bars, gradient, 0)
     assert explorer.losses.value != losses
     explorer.image.value = 3
-    assert explorer.bars.value != bars and explorer.gradient.value == gradient and explorer.draws == draws + 1
+    assert explorer.bars.value != bars and explorer.gradient.value == gradient and drawn.call_count == 1
     explorer.k.value = 30
-    assert explorer.draws == draws + 2  # t and the image are the same
+    assert drawn.call_count == 2  # t and the image are the same
 
 
 def test_a_picture_over_its_kept_background_is_the_same_picture(explorer):
@@ -642,15 +657,14 @@ def test_a_picture_over_its_kept_background_is_the_same_picture(explorer):
     assert explorer.bars.value == fresh.bars.value and explorer.gradient.value == fresh.gradient.value
 
 
-def test_many_changes_make_one_picture(explorer):
+def test_many_changes_make_one_picture(explorer, drawn):
     async def drag():
         for t in np.linspace(19, 5, 15):
             explorer.t.value = t
         await asyncio.sleep(0.5)
 
-    before = explorer.draws
     asyncio.run(drag())
-    assert explorer.draws == before + 2  # bars and gradient, once each
+    assert drawn.call_count == 2  # bars and gradient, once each
     assert "t = 5.0" in explorer.losses.value
 
 
@@ -699,8 +713,13 @@ def test_controls_are_named_and_fit(explorer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": torch.zeros(3, dtype=torch.long)}, r"labels of shape \(3,\) is not allowed; allowed: \(64,\)"),
-        ({"classes": ["a"]}, "classes of shape"),
+        (
+            {"labels": torch.zeros(3, dtype=torch.long)},
+            r"shapes zt \(64, 12\), zs \(64, 12\), y \(3,\) are not allowed",
+        ),
+        ({"labels": torch.full((64,), 12)}, "are not allowed; allowed: whole numbers from 0 to 11"),
+        ({"classes": ["a"]}, "1 classes are not allowed; allowed: 12"),
+        ({"images": np.zeros((3, 8, 8, 3), np.uint8)}, "3 images are not allowed; allowed: 64"),
         ({"k": 50}, "k 50 is not allowed; allowed: 1 to 40"),
         ({"alpha": 1.5}, "alpha 1.5 is not allowed"),
     ],

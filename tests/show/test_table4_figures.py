@@ -19,7 +19,7 @@ from kit.methods.rows import METHODS
 from kit.networks.flops import flops_per_image
 from kit.paper import table4
 from kit.paper.plan import Plan
-from kit.runs.store import Failure, Result, find
+from kit.runs.store import Failure, Result
 from kit.show import table4_figures as drawn
 
 WHY = "the loss is not a finite number at step 3"
@@ -45,8 +45,7 @@ def failed(comparison, *keys):
     """The same, all of whose rows with these keys failed; without ours no time is there that others could be given."""
     rows = [replace(row, outcome=Failure(row.procedure.final, WHY)) if row.method.key in keys else row
             for row in comparison.rows if row.budget == "steps" or "ours" not in keys]  # fmt: skip
-    teachers = {run: find(run) for each in comparison.settings.values() for run in (each.big, each.small)}
-    return replace(comparison, rows=tuple(rows), frame=table4._frame(comparison.settings, rows, teachers))
+    return replace(comparison, rows=tuple(rows))
 
 
 def texts(shown) -> str:
@@ -128,5 +127,5 @@ def test_searches_all_of_whose_candidates_failed_are_drawn(comparison):
 
 def test_both_tables_share_a_search_where_there_are_two(comparison):
     assert "shared by both tables: " in texts(drawn.table_4(comparison))
-    alone = replace(comparison, frame=comparison.frame[comparison.frame["budget"] == "steps"])
+    alone = replace(comparison, rows=tuple(row for row in comparison.rows if row.budget == "steps"))
     assert "one search a seed: " in texts(drawn.table_4(alone))

@@ -28,7 +28,6 @@ from kit.siblings import SIBLINGS
 from kit.temperature import Adaptive, Fixed, Policy
 from kit.trainer import Training
 from kit.training.forward import Machine
-from kit.training.state import restore_training, training_state
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -143,7 +142,7 @@ def test_a_stopped_training_goes_on_bit_for_bit():
     begun = training(under(FALLS_SLOWLY))
     list(islice(begun, 23))
     resumed = training(under(FALLS_SLOWLY))
-    restore_training(resumed, *training_state(begun))
+    resumed.restore(*begun.state())
     resumed.run()
     assert same_weights(straight.student, resumed.student)
     assert straight.history.temperatures.equal(resumed.history.temperatures)

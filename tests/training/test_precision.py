@@ -17,8 +17,8 @@ from kit.runs.spec import Run
 from kit.runs.training import train
 from kit.temperature import Fixed
 from kit.trainer import Training
+from kit.training.batches import Prefetch
 from kit.training.forward import Machine
-from kit.training.prefetch import Prefetch
 
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 
@@ -83,6 +83,12 @@ def test_single_precision_is_the_default():
 def test_another_precision_is_refused():
     with pytest.raises(KitError, match="precision 'half' is not known; allowed: float32, bfloat16"):
         Training(three_steps(1, rate=20), DATA, cnn(1), teachers(), seed=0, machine=Machine(precision="half"))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_here_is_refused_in_one_line(device):
+    with pytest.raises(KitError, match=f"^device '{device}' is not allowed here: [^\\n]+$"):
+        Training(three_steps(1, rate=20), DATA, cnn(0), teachers(), seed=0, machine=Machine(device))
 
 
 def test_it_is_part_of_a_runs_identity_and_of_older_descriptions_none(own_cache):

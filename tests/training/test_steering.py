@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pandas as pd
 import pytest
 import small_runs
 import torch
 from commands import refused
-from pydantic import Field, TypeAdapter, ValidationError, create_model
+from pydantic import Field, ValidationError
 from safetensors.torch import load_file
 from small_runs import hard
+from small_trainings import DATA, cnn, teachers, three_steps
 
 from kit import recipe
 from kit.__main__ import main
@@ -22,7 +23,8 @@ from kit.errors import KitError
 from kit.runs.spec import Run, replayed
 from kit.runs.training import start, train
 from kit.temperature import Adaptive, Falling, Fixed, Scheduled
-from kit.training.steering import Event, Limits, checked, read, steered, text
+from kit.trainer import Training
+from kit.training.steering import Event, checked, read, steered, text
 
 pytestmark = [pytest.mark.numerics, pytest.mark.usefixtures("own_cache")]
 
@@ -130,8 +132,8 @@ class Bounded(Falling):
 def test_what_several_stages_have_under_one_name_is_held_to_the_limits_of_all():
     stages = (*recipe.big_teacher_only(Bounded())[:1], *recipe.big_teacher_only(Adaptive(rate=1), soft_end=0.9))
     for given in (stages, stages[::-1]):
-        for value, allowed in [(0.5, "a number from 1"), (12.0, "a number above 0, below 10")]:
-            with pytest.raises(KitError, match=f"^k {value} is not allowed; allowed: {allowed}$"):
+        for value, why in [(0.5, "greater than or equal to 1"), (12.0, "less than 10")]:
+            with pytest.raises(KitError, match=rf"^k {value} is not allowed \(Input should be {why}\)$"):
                 checked("k", value, given)
         assert checked("k", 9, given) == 9.0
 
@@ -140,34 +142,6 @@ def test_what_several_stages_have_under_one_name_is_held_to_the_limits_of_all():
 def test_no_event_has_a_wrong_value(name, value):
     with pytest.raises(ValidationError):
         Event(step=0, name=name, value=value)
-
-
-@pytest.mark.parametrize(
-    ("kind", "limits", "said"),
-    [
-        (float, {}, "a number"),
-        (float, {"ge": 1}, "a number from 1"),
-        (float, {"lt": 1}, "a number below 1"),
-        (float, {"ge": 0, "le": 1}, "0 to 1"),
-        (float, {"ge": 0, "lt": 1}, "a number from 0, below 1"),
-        (float, {"gt": 0, "le": 1}, "a number above 0, up to 1"),
-        (float, {"gt": 0, "lt": 1}, "a number above 0, below 1"),
-        (int, {}, "a whole number"),
-        (int, {"gt": 0}, "a whole number above 0"),
-        (int, {"ge": 0, "le": 1}, "a whole number from 0 to 1"),
-    ],
-)
-def test_a_field_may_be_steered_to_what_it_may_be_described_with(kind, limits, said):
-    found = Limits.of(create_model("Mine", pull=(kind, Field(**limits))).model_fields["pull"])
-    described = TypeAdapter(Annotated[kind, Field(**limits)])
-    for value in (-1, 0, 0.5, 1, 2):
-        try:
-            described.validate_python(value)
-        except ValidationError:
-            assert not found.allow(value)
-        else:
-            assert found.allow(value)
-    assert str(found) == said
 
 
 class Counted(Fixed):
@@ -180,7 +154,7 @@ class Counted(Fixed):
 
 def test_a_whole_number_stays_one():
     stages = recipe.big_teacher_only(Counted(T=4))
-    with pytest.raises(KitError, match="^every 2.5 is not allowed; allowed: a whole number from 1$"):
+    with pytest.raises(KitError, match="^every 2.5 is not allowed .*integer"):
         checked("every", 2.5, stages)
     policy = steered(stages[0], {"every": checked("every", 3, stages)}).temperature
     assert type(policy.every) is int and policy == Counted(T=4, every=3)
@@ -224,6 +198,11 @@ def test_events_must_fit_into_the_run(steps):
         replayed(taught(Adaptive(rate=1)), [Event(step=step, name="k", value=5) for step in steps])
 
 
+def test_a_training_refuses_an_event_that_would_never_come():
+    with pytest.raises(KitError, match="^step 6 is not allowed for an event; allowed: before the last of 6 batches$"):
+        Training(three_steps(1, 20), DATA, cnn(0), teachers(), seed=0, events=[Event(step=6, name="k", value=5)])
+
+
 def test_a_run_changed_midway_is_replayed_bit_for_bit():
     run = taught(Adaptive(rate=8))
     live = start(run)
@@ -253,9 +232,9 @@ def test_events_are_read_as_written(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "not readable as JSON"), ("[" * 200_000, "not readable as JSON"), ("{}", "holds no list"),
-     ('[{"step": 1}]', ": name: Field required"),
-     ("[3]", "Event: 3 is not allowed"),
+    [("{", "not readable as JSON"), ("[" * 200_000, "not readable as JSON"), ("{}", "Input should be a valid tuple"),
+     ('[{"step": 1}]', ": 0.name: Field required"),
+     ("[3]", ": 0: 3 is not allowed"),
      ('[{"step": 1, "name": "k", "value": 0.5}]', "k 0.5 is not allowed"),
      ('[{"step": -1, "name": "k", "value": 5}]', "-1")],
 )  # fmt: skip

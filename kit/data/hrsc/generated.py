@@ -19,7 +19,7 @@ from kit.data.hrsc.format import CLASSES
 from kit.data.hrsc.scene import GeneratedScene, generate_scene
 from kit.data.hrsc.ships import TYPES
 from kit.data.stand_in import kept_tree
-from kit.runtime.malloc import keep_freed_memory
+from kit.runtime.process import keep_freed_memory
 
 VERSION = 1  # of the pictures: a change that alters any byte counts it up
 

@@ -1,4 +1,4 @@
-"""What every method of several teachers shares: weights, the loss that they weigh, and the stage with both.
+"""The losses of several teachers, weighed or averaged, and the stage that has one.
 
 A teacher's weight is not its influence, as t_k has a say in that, too: what pulls at the student is ∂L_k/∂zs, whose
 norm is recorded beside the weight, both by teacher.
@@ -12,46 +12,16 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor
+from torch.nn import functional as F
 
 from kit.errors import KitError
-from kit.losses import Scalar, Sides, hard_cross_entropy, soft_cross_entropy, softened
+from kit.losses import Scalar, hard_cross_entropy, soft_cross_entropy, softened, weighed_mean
 from kit.recipe import Objective, Stage, hard_labels
+from kit.several.weights import Equal, Weights, pull
 from kit.temperature import Policy
-from kit.training.kind import Kind
 from kit.training.moment import Moment
 
 SOFT_END = 0.8  # the share of the epochs by which the teachers end at the latest, as in the paper's procedure
-
-
-class Weights(Kind):
-    """What each teacher counts in a batch. Subclass it and say so in `of`; one teacher alone always counts 1."""
-
-    needs_labels: ClassVar[bool] = False
-
-    def __call__(self, at: Moment) -> dict[str, Tensor]:
-        """By teacher, its weight: a number (), or (N,) by image. Of all teachers they add up to 1."""
-        if len(at.logits) == 1:
-            return {name: zt.new_ones(()) for name, zt in at.logits.items()}
-        with torch.no_grad():
-            return dict(zip(at.logits, self.of(at), strict=True))
-
-    def of(self, at: Moment) -> Tensor:
-        """Of two teachers and more in their order: (K,), or (K, N) by image."""
-        raise NotImplementedError
-
-
-class Equal(Weights):
-    """1/K each: AVER, the mean of the losses."""
-
-    kind: Literal["equal"] = "equal"
-
-    def of(self, at: Moment) -> Tensor:
-        return at.zs.new_full((len(at.logits),), 1 / len(at.logits))
-
-
-def pull(zt: Tensor, zs: Tensor, t: Sides, factor: Scalar = 1.0) -> Tensor:
-    """∂/∂zs of each image's factor·t_s²·L_D(p(zt, t_t), p(zs, t_s)), (N, C): factor · t_s · (q − p)."""
-    return factor * t.student * (softened(zs, t.student) - softened(zt, t.teacher))
 
 
 class Weighted(Objective):
@@ -81,6 +51,33 @@ class Weighted(Objective):
             at.recorded[f"weight_{name}"] = weights[name].mean()
             at.recorded[f"pull_{name}"] = pulls.norm(dim=-1).mean()
         return with_labels(self.alpha, sum(soft[1:], soft[0]), at)
+
+
+class Averaged(Objective):
+    """One teacher made of several: α·t²·L_D(p̄, p(zs, t)) + (1 − α)·L_S, with p̄ of averaged logits or probabilities.
+
+    As L_D is linear in p, averaged probabilities at one t give what averaged losses give, to the bit of rounding;
+    averaged logits give something else, a geometric mean of the probabilities.
+    """
+
+    kind: Literal["averaged"] = "averaged"
+    of: Literal["logits", "probabilities"] = "logits"
+    alpha: float = Field(default=1.0, ge=0, le=1)
+    steerable: ClassVar[tuple[str, ...]] = ("alpha",)
+    needs_one_t: ClassVar[bool] = True
+
+    def __call__(self, at: Moment) -> Tensor:
+        logits, temperatures = zip(*at.taught().values(), strict=True)
+        t = temperatures[0].student
+        if len({side for each in temperatures for side in each}) > 1:  # of tensors, the same one and not an equal one
+            raise KitError(f"averaged {self.of} need one t for all teachers; allowed: weighted losses")
+        if self.of == "logits":
+            soft = soft_cross_entropy(torch.stack(logits).mean(0), at.zs, t, t * t)
+        else:
+            p = torch.stack([softened(zt, t) for zt in logits]).mean(0)  # (N, C)
+            losses = -(p * F.log_softmax(at.zs / t, dim=-1)).sum(-1)  # (N,)
+            soft = weighed_mean(losses, t * t)
+        return with_labels(self.alpha, soft, at)
 
 
 def flat(t: Scalar) -> Scalar:
