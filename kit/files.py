@@ -9,7 +9,6 @@ A process killed in the middle leaves a draft whose name starts with `.`, which 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -129,11 +128,8 @@ def sha256(path: Path) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a file through to the disk."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Writes a file as it is written on every system; what is in a draft comes to the disk with it."""
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -239,7 +235,7 @@ def in_cache(below: str) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "is on a disk that is full" if full else f"cannot be written ({error.strerror or error})"
-        fewer = ", or a smaller KIT_IMAGE_BUDGET_MB" if full else ""
-        raise KitError(f"cache folder {folder} {what}; allowed: KIT_CACHE set to one with room{fewer}") from error
+        raise KitError(
+            f"cache folder {folder} cannot be written ({error.strerror or error}); allowed: KIT_CACHE set to another, "
+            f"or, of a full disk, a smaller KIT_IMAGE_BUDGET_MB"
+        ) from error

@@ -66,8 +66,7 @@ def figures(
         settled = request.settled()
         Question(preset=settled.preset, data=settled.data, seeds=1, **settled.extra["networks"]).rows()
     if minutes is not None:
-        elsewhere = None if scheduler == "local" else engine
-        request = request.model_copy(update={"seeds": _rounds(minutes, request.settled(), names, elsewhere)})
+        request = request.model_copy(update={"seeds": _rounds(minutes, request.settled(), names, engine)})
     usual = "figures" if preset == "quick" else f"build/figures-{preset}"  # pictures of one preset by themselves
     failures = make(names, request, ready_folder(absolute(out or usual).resolve()), force, engine)
     complain(failures)
@@ -75,15 +74,14 @@ def figures(
         raise typer.Exit(1)
 
 
-def _rounds(minutes: float, request: Request, names: list[str], elsewhere: Engine | None) -> int:
+def _rounds(minutes: float, request: Request, names: list[str], engine: Engine | None) -> int:
     from kit.figures.forecast import rounds_within, runs_at_once
-    from kit.grid.engines import default_jobs
 
     if request.seeds is not None:
         raise KitError(
             f"--minutes {minutes:g} chooses the seeds, but --seeds {request.seeds} does, too; allowed: one of them"
         )
-    at_once = runs_at_once(elsewhere or request.jobs or default_jobs(devices=[request.plan.device]))
+    at_once = runs_at_once(engine or request.jobs, [request.plan.device])
     seeds = rounds_within(minutes, request.plan, at_once, request.equal_time, names)
     says = "1 seed, which gives no interval and no verdict" if seeds == 1 else f"{seeds} seeds"
     print(f"{says}: as many as are expected to fit into {minutes:g} minutes")

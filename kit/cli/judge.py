@@ -27,7 +27,6 @@ def judge(
 
     from kit.figures.forecast import duration, runs_at_once, seconds_left
     from kit.files import ready_folder
-    from kit.grid.engines import default_jobs
     from kit.grid.training import train_all
     from kit.judge.answer import answer
     from kit.judge.pictures import Judged, draw
@@ -40,9 +39,7 @@ def judge(
     runs = runs_of(rows)
     tell_skipped(runs[0].data.load())
     print(question.about(rows))
-    if engine is None:
-        jobs = jobs or default_jobs(devices={run.device for run in runs})
-    at_once = runs_at_once(jobs if scheduler == "local" else engine or jobs)
+    at_once = runs_at_once(engine or jobs, {run.device for run in runs})
     print(f"expected: about {duration(seconds_left(runs, at_once))}", flush=True)
     results = train_all(runs, engine or jobs)
     found = answer(methods, rows, results)

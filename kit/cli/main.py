@@ -11,14 +11,12 @@ import typer
 from pydantic import ValidationError
 
 from kit.cli import cache, data
-from kit.cli.bench import bench
 from kit.cli.cam import cam
-from kit.cli.doctor import doctor
-from kit.cli.export import export
 from kit.cli.figures import figures
 from kit.cli.judge import judge
-from kit.cli.predict import predict
+from kit.cli.machine import bench, doctor
 from kit.cli.tables import table
+from kit.cli.take_home import export, predict
 from kit.cli.train import train
 from kit.errors import KitError, one_line
 from kit.runtime.process import collect_rarely, keep_what_is_there

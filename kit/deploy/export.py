@@ -38,6 +38,7 @@ Answer = Callable[[Tensor], Tensor]  # images (N, 3, px, px) to logits (N, C)
 class Exported:
     """A folder that was written: each format's largest difference from the run's logits, and on which images."""
 
+    run: str  # its hash
     title: str
     folder: Path
     differences: Mapping[str, float]
@@ -63,7 +64,7 @@ def export(run_hash: str, to: Path | str, formats: Sequence[str] = DEFAULT, data
         if "torch-export" in wanted:
             shutil.copyfile(alone.__file__, draft / "predict.py")
         write(draft / "README.md", card.text(run, classifier, tests, draft, differences, checked_on))
-    return Exported(run.title, place, differences, checked_on)
+    return Exported(run.hash, run.title, place, differences, checked_on)
 
 
 def usable(formats: Sequence[str]) -> list[str]:

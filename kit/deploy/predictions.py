@@ -93,6 +93,7 @@ class Predictions:
     one image was in training, where it was not a whole picture.
     """
 
+    run: str  # its hash
     title: str
     table: pd.DataFrame
     damaged: tuple[str, ...]
@@ -116,11 +117,12 @@ def predict(run_hash: str, images: Path | str) -> Predictions:
     if not tables:
         raise KitError(f"{images} holds no readable image, first {damaged[0]}")
     table = pd.concat(tables, ignore_index=True)
-    known = table.dropna(subset="true")
+    known, accuracy = table.dropna(subset="true"), None
     if known.empty:
-        return Predictions(run.title, table.drop(columns="true"), tuple(damaged), passed, None, classifier.framing)
-    accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
-    return Predictions(run.title, table, tuple(damaged), passed, accuracy, classifier.framing)
+        table = table.drop(columns="true")
+    else:
+        accuracy = Accuracy(int((known["class"] == known["true"]).sum()), len(known))
+    return Predictions(run.hash, run.title, table, tuple(damaged), passed, accuracy, classifier.framing)
 
 
 @reading()

@@ -7,7 +7,7 @@ Prediction.of(plan, Pace.from_cache(cache_folder()).with_rates(measured_rates(sp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, takewhile
 from typing import Any
@@ -24,7 +24,7 @@ from kit.figures.needs import APART, FORESEEN
 from kit.files import cache_folder
 from kit.grid.durations import NOMINAL, Pace, drawing_seconds, expected_drawing, kinds_of
 from kit.grid.engines import Engine, default_jobs
-from kit.grid.shared import read_from, shared_logits
+from kit.grid.training import read_from, shared_logits
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
@@ -223,11 +223,15 @@ class Prediction:
         )
 
 
-def runs_at_once(jobs: int | Engine | None = None) -> int:
+def runs_at_once(jobs: int | Engine | None = None, devices: Collection[str] = ()) -> int:
     """Counts the runs that compute at once where `train_all` gets these jobs: of this machine's no more than it has
     cores, of an engine's all. KitError where no cluster answers."""
     if jobs is None or isinstance(jobs, int):
-        return min(jobs or default_jobs(), cores())
+        return min(jobs or default_jobs(devices=devices), cores())
+    from kit.grid.dask import DaskCluster  # only now: it takes a second to import
+
+    if isinstance(jobs, DaskCluster) and jobs.address == "local":
+        return runs_at_once(jobs.jobs, devices)
     with jobs:
         return jobs.slots
 

@@ -2,8 +2,8 @@
 
 The chosen notebooks and the runs they show are tasks of one schedule with one progress bar: a notebook begins when its
 runs are there and a slot is free, whatever else is still being trained or drawn. Each draws into a folder of its own,
-and only when it has succeeded do its pictures replace the old ones: all of them, or, if that is interrupted, the rest
-of them when figures are next made.
+and only when it has succeeded do its pictures replace the old ones; if that is interrupted, it is drawn anew when
+figures are next made.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from kit.figures.manifest import Manifest, entry_of, fingerprint
 from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, parameters_of
 from kit.files import locked
 from kit.grid.durations import expected_drawing, note_drawing
-from kit.grid.engines import Engine, LocalProcesses, Task, default_jobs
+from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import run_tasks
 from kit.grid.training import Grid
 from kit.paper.plan import runs_of
 from kit.runs.spec import EXPECTED_DATA, Run
 from kit.runs.store import Failure, lookup
-from kit.runtime import bars
+from kit.runtime.bars import Bar
 
 DRAFT = ".drawing-"  # begins the name of the folder that a notebook draws into
 UP_TO_DATE = "its pictures are up to date"
+NOT_YET = 1e-6  # seconds: a bar is not shown when it begins, but when it is told to be
 
 
 def make(
@@ -55,7 +56,6 @@ def make(
             raise not_one_of("notebook parameter", parameter, sorted(set.union(*accepted.values())))
     with _alone_in(out):
         manifest = Manifest(out)
-        manifest.take_all()
         books = [
             Book(
                 path,
@@ -67,27 +67,29 @@ def make(
         grid = Grid([run for book in books for run in book.runs])
         first = [book for book in books if book.name not in FOLLOWING]
         following = [book for book in books if book.name in FOLLOWING]
-        with engine or LocalProcesses(request.jobs or default_jobs(devices=[plan.device])) as entered, Bar() as bar:
-            schedule = Schedule(grid, manifest, request.preset, force, bar, frozenset(todo))
+        with engine_for(engine or request.jobs, devices=[plan.device]) as entered, Bar(total=0, delay=NOT_YET) as bar:
+            schedule = Schedule(grid, manifest, request.preset, force, entered, bar, frozenset(todo))
+            foreseen, then = [], 0.0
             for book in following:
                 if grid.tasks or book.name not in manifest.content["notebooks"]:
-                    foreseen = FORESEEN[book.name](plan, request.seeds, request.equal_time)
-                    bar.expect([grid.pace.seconds(run) for run in foreseen], schedule.cost(schedule.drawing(book)))
-            schedule.work_off(first, entered, grid.tasks)
+                    foreseen += map(grid.pace.seconds, FORESEEN[book.name](plan, request.seeds, request.equal_time))
+                    then += schedule.cost(schedule.drawing(book))
+            schedule.work_off(first, grid.tasks, sum(foreseen) + then)
+            watched = Watched(entered, bar, sum(foreseen) / max(1, len(foreseen)))
             later = []
             for book in following:
                 try:
-                    further = FOLLOWING[book.name](plan, request, Watched(entered, bar))
+                    further = FOLLOWING[book.name](plan, request, watched)
                 except KitError as error:  # the other notebooks do not depend on it
                     schedule.failures[book.name] = f"{book.name}: {error}"
                     continue
                 grid.results |= further
                 later.append(replace(book, runs=tuple(dict.fromkeys([*book.runs, *further]))))
-            schedule.work_off(later, entered)
-            if picture := draw_claims(manifest, out / f"{DRAFT}claims"):
-                bars.Bar.write(f"all claims at a glance: {picture}")
-            if schedule.current:
-                bars.Bar.write(f"{', '.join(schedule.current)}: up to date (--force draws again)")
+            schedule.work_off(later)
+        if picture := draw_claims(manifest, out / f"{DRAFT}claims"):
+            print(f"all claims at a glance: {picture}")
+        if schedule.current:
+            print(f"{', '.join(schedule.current)}: up to date (--force draws again)")
     return [line for book in books if (line := schedule.failure(book.name)) is not None]
 
 
@@ -123,47 +125,12 @@ class Book:
         return self.path.stem
 
 
-class Bar:
-    """One progress bar for everything, in seconds of one thread; it counts what comes later from the start.
-
-    Of tasks that are not known yet each counts, when it ends, as one of those that were foreseen.
-    """
-
-    def __init__(self) -> None:
-        self._foreseen: list[float] = []  # the tasks'
-        self._later = 0.0  # of what follows them
-        self._shown: bars.Bar | None = None
-
-    def expect(self, tasks: Sequence[float], then: float) -> None:
-        self._foreseen += tasks
-        self._later += then
-
-    def show(self, seconds: float, what: str) -> bars.Bar:
-        """The bar, with work of so many seconds to be done now."""
-        if self._shown is None:
-            self._shown = bars.Bar(total=seconds + sum(self._foreseen) + self._later, desc=what)
-        self._shown.total = max(self._shown.total, self._shown.n + seconds)
-        return self._shown
-
-    def tick(self) -> None:
-        """One of the foreseen tasks has ended."""
-        if self._shown is not None and self._foreseen:
-            self._shown.update(self._foreseen.pop())
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        if self._shown is not None:
-            self._shown.__exit__(*raised)
-
-
 class Watched:
-    """Passes tasks to an engine that somebody else has entered and will leave, for several grids in turn; the bar hears
-    when they end."""
+    """Passes tasks to an engine that somebody else has entered and will leave, for several grids in turn. None of them
+    was known when the bar began: when one ends, that counts as the seconds that `each` was foreseen to take."""
 
-    def __init__(self, engine: Engine, bar: Bar) -> None:
-        self._engine, self._bar = engine, bar
+    def __init__(self, engine: Engine, bar: Bar, each: float) -> None:
+        self._engine, self._bar, self._each = engine, bar, each
 
     @property
     def slots(self) -> int:
@@ -171,7 +138,7 @@ class Watched:
 
     def submit(self, task: Task) -> Future[str | None]:
         future = self._engine.submit(task)
-        future.add_done_callback(lambda _: self._bar.tick())
+        future.add_done_callback(lambda _: self._bar.update(self._each))
         return future
 
     def progress(self) -> Iterator[tuple[str, float]]:
@@ -191,10 +158,17 @@ class Schedule:
     """
 
     def __init__(
-        self, grid: Grid, manifest: Manifest, preset: str, force: bool, bar: Bar, names: frozenset[str]
+        self,
+        grid: Grid,
+        manifest: Manifest,
+        preset: str,
+        force: bool,
+        engine: Engine,
+        bar: Bar,
+        names: frozenset[str],  # of all notebooks
     ) -> None:
-        self.grid, self.manifest, self.preset, self.force, self.bar = grid, manifest, preset, force, bar
-        self.names = names  # of all notebooks
+        self.grid, self.manifest, self.preset, self.force = grid, manifest, preset, force
+        self.engine, self.bar, self.names = engine, bar, names
         self.failures: dict[str, str] = {}  # by notebook, in one line
         self.current: list[str] = []  # the notebooks that were up to date
         self._books: dict[str, Book] = {}
@@ -202,20 +176,23 @@ class Schedule:
         self._begun: dict[str, float] = {}
         self._expected = {name: expected_drawing(preset, name) for name in names}  # seconds
 
-    def work_off(self, books: Sequence[Book], engine: Engine, trainings: Sequence[Task] = ()) -> None:
-        """Does the trainings, and draws what of the notebooks is not up to date."""
+    def work_off(self, books: Sequence[Book], trainings: Sequence[Task] = (), then: float = 0.0) -> None:
+        """Does the trainings, and draws what of the notebooks is not up to date; after that are so many seconds more to
+        do."""
         self._books |= {book.name: book for book in books}
         training = {task.key for task in trainings}
         drawings = [task for task in map(self.drawing, books) if task.needs & training or self.skip(task) is None]
         tasks = [*trainings, *drawings]
-        if not tasks:
-            return
         runs = f"training {len(self.grid.missing)} runs" if trainings else ""
         drawn = f"drawing {len(drawings)} notebooks" if drawings else ""
-        bar = self.bar.show(sum(map(self.cost, tasks)), ", ".join(filter(None, (runs, drawn))))
+        self.bar.total = max(self.bar.total, self.bar.n + sum(map(self.cost, tasks)) + then)
+        if tasks:
+            self.bar.set_description_str(", ".join(filter(None, (runs, drawn))))
         order = {task.key: (number if task.needs else -1) for number, task in enumerate(drawings)}
         last = len(drawings)
-        run_tasks(tasks, engine, self.cost, self.ended, self.skip, bar, lambda task: order.get(task.key, last))
+        run_tasks(
+            tasks, self.engine, self.cost, self.ended, self.skip, self.bar, lambda task: order.get(task.key, last)
+        )
 
     def drawing(self, book: Book) -> Task:
         out = self.manifest.out
@@ -263,7 +240,8 @@ class Schedule:
         return [run for run in runs if isinstance(failed := outcomes.get(run), Failure) and failed.step is None]
 
     def _note_inputs(self, book: Book) -> None:
-        self._inputs[book.name] = fingerprint(book.path, book.parameters, [self.grid.results[r] for r in book.runs])
+        shown = {name: value for name, value in book.parameters.items() if name != "jobs"}  # no picture follows from it
+        self._inputs[book.name] = fingerprint(book.path, shown, [self.grid.results[run] for run in book.runs])
 
     def _keep(self, book: Book, scratch: Path) -> None:
         found = {run: outcome for run in self._lost(book.runs) if (outcome := lookup(run)) is not None}
@@ -273,6 +251,6 @@ class Schedule:
         entry = entry_of(self._inputs[book.name], book.parameters, book.runs, self.grid.results)
         pictures = ", ".join(path.name for path in sorted(scratch.glob("*.png")))
         if pictures:
-            bars.Bar.write(f"{book.name}: {pictures}")
+            Bar.write(f"{book.name}: {pictures}")
         self.manifest.take(book.name, entry, scratch)
         note_drawing(self.preset, book.name, time.monotonic() - self._begun[book.name])

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from kit.errors import KitError
-from kit.files import flush, sha256, write, writing_to
+from kit.files import flush, sha256, write_atomically, writing_to
 from kit.runs.spec import PACKAGES, Run
 from kit.runs.store import Failure, Result
 
-READY, ENTRY = ".ready-", ".entry.json"  # a folder of drawn artefacts, and in it what the manifest will say of them
 KIT = Path(__file__).resolve().parents[1]
 DRAWING = ("matplotlib", "pandas", "scipy", "sympy")
 
@@ -49,8 +47,8 @@ def fingerprint(path: Path, parameters: Mapping[str, Any], outcomes: Sequence[Re
     return digest.hexdigest()
 
 
-def _listing(path: Path, to_remove: Path) -> dict[str, Any]:
-    """Reads a file that lists notebooks and artefacts. Raises KitError for another, which says what to remove."""
+def _listing(path: Path) -> dict[str, Any]:
+    """Reads a file that lists notebooks and artefacts. Raises KitError for another."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -59,7 +57,7 @@ def _listing(path: Path, to_remove: Path) -> dict[str, Any]:
         if _is_listing(content):
             return content
         why = "does not list notebooks and artefacts"
-    raise KitError(f"{path} {why}; remove {to_remove} to draw everything in it anew")
+    raise KitError(f"{path} {why}; remove {path} to draw everything in it anew")
 
 
 def _is_listing(content: object) -> bool:
@@ -86,8 +84,7 @@ class Manifest:
 
     def __init__(self, out: Path) -> None:
         self.out, self.path = out, out / "manifest.json"
-        there = self.path.exists()
-        self.content = _listing(self.path, self.path) if there else {"notebooks": {}, "artefacts": {}}
+        self.content = _listing(self.path) if self.path.exists() else {"notebooks": {}, "artefacts": {}}
 
     def is_current(self, notebook: str, inputs: str) -> bool:
         entry = self.content["notebooks"].get(notebook)
@@ -101,37 +98,23 @@ class Manifest:
         return bool(about and (self.out / name).is_file() and sha256(self.out / name) == about["sha256"])
 
     def take(self, notebook: str, entry: Mapping[str, Any], drawn: Path) -> None:
-        """Moves a folder of artefacts that a notebook has drawn to their place, on the disk before it is begun."""
+        """Moves a folder of what a notebook has drawn to its place and enters it. Where that is interrupted the
+        artefacts are not as they are listed, so the notebook is drawn anew.
+
+        What it drew before and draws no more is removed, unless somebody has altered it.
+        """
         files = sorted(drawn.iterdir())
         artefacts = {file.name: {"notebook": notebook, "sha256": sha256(file)} for file in files}
+        others = {name: about for name, about in self.content["artefacts"].items() if about["notebook"] != notebook}
         with writing_to(self.out):
-            write(drawn / ENTRY, json.dumps({"notebooks": {notebook: entry}, "artefacts": artefacts}))
-            for path in (*files, drawn):
-                flush(path)
-            drawn.rename(self.out / f"{READY}{notebook}")
-            self.take_all()
-
-    def take_all(self) -> None:
-        """Moves what notebooks have drawn to its place and enters it; also what an interrupted process had ready.
-
-        What a notebook drew before and draws no more is removed, unless somebody has altered it.
-        """
-        for ready in sorted(self.out.glob(f"{READY}*")):
-            if not any(ready.iterdir()):  # all was done but to remove it
-                ready.rmdir()
-                continue
-            drawn = _listing(ready / ENTRY, ready)
-            for name in drawn["artefacts"]:
-                if (ready / name).exists():  # else it was moved before the interruption
-                    os.replace(ready / name, self.out / name)
-            before = self.content["artefacts"]
-            own = {name for name, about in before.items() if about["notebook"] in drawn["notebooks"]}
-            for name in filter(self.has, own - drawn["artefacts"].keys()):
+            for name in filter(self.has, self.content["artefacts"].keys() - others.keys() - artefacts.keys()):
                 (self.out / name).unlink()
-            artefacts = {name: about for name, about in before.items() if name not in own} | drawn["artefacts"]
-            notebooks = self.content["notebooks"] | drawn["notebooks"]
-            self.content = {"notebooks": notebooks, "artefacts": artefacts}
-            draft = self.path.with_suffix(".draft")
-            write(draft, json.dumps(self.content, indent=1, sort_keys=True) + "\n")
-            os.replace(draft, self.path)
-            shutil.rmtree(ready)
+            for file in files:
+                flush(file)
+                os.replace(file, self.out / file.name)
+            drawn.rmdir()
+            self.content = {
+                "notebooks": {**self.content["notebooks"], notebook: entry},
+                "artefacts": {**others, **artefacts},
+            }
+            write_atomically(self.path, json.dumps(self.content, indent=1, sort_keys=True) + "\n")

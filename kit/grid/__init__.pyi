@@ -7,9 +7,9 @@ from .engines import default_jobs as default_jobs
 from .engines import engine_for as engine_for
 from .schedule import critical_path as critical_path
 from .schedule import run_tasks as run_tasks
-from .shared import SharedLogits as SharedLogits
-from .shared import shared_logits as shared_logits
-from .together import train_together as train_together
 from .training import Grid as Grid
+from .training import SharedLogits as SharedLogits
 from .training import begin_all as begin_all
+from .training import shared_logits as shared_logits
 from .training import train_all as train_all
+from .training import train_together as train_together

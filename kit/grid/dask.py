@@ -3,9 +3,9 @@
 results = train_all(runs, jobs=DaskCluster("tcp://host:8786"))  # somebody's `dask scheduler` and `dask worker`s
 results = train_all(runs, jobs=DaskCluster("local"))            # one made for this, on this machine alone
 
-A run is a Dask task whose result is its folder: the client fetches it where its own cache lacks the run. Teachers that
-a worker lacks are dependencies of the task. Dask moves both, and does anew what a lost worker did. Folders that arrive
-are checked like an import before a cache takes them.
+A run is a Dask task whose result is its folder: the client fetches it where its own cache lacks the run. Its teachers
+are dependencies of the task, but where all workers have the client's cache. Dask moves both, and does anew what a lost
+worker did. Folders that arrive are checked like an import before a cache takes them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import NamedTemporaryFile
-from types import TracebackType
 from typing import Any
 
 import dask.config
@@ -34,15 +33,16 @@ import distributed
 from distributed import Client, KilledWorker, LocalCluster, Reschedule, get_worker
 from distributed.core import Status
 from distributed.protocol.serialize import pickle_dumps, pickle_loads
+from distributed.utils import silence_logging_cmgr
 from distributed.versions import VersionMismatchWarning
 
 from kit.errors import KitError, said
 from kit.files import cache_folder, writing_to
 from kit.grid.engines import LocalProcesses, Task, attempted, default_jobs, end_if_unguarded
-from kit.grid.shared import SharedLogits
+from kit.grid.training import SharedLogits
 from kit.runs.checkpoint import difference
 from kit.runs.spec import NUMERICS, Run, versions
-from kit.runs.store import FORMAT, clear_damage, find, folder_of, lookup
+from kit.runs.store import FORMAT, folder_of
 from kit.runs.transfer import Parcel, packed, unpacked
 
 ALLOWED = "local, tcp://HOST:PORT or tls://HOST:PORT"
@@ -53,10 +53,6 @@ LOOK_S = 0.5  # between two looks at who is there, or at whether a task is still
 
 class Lost(KitError):
     """The scheduler does not answer any more."""
-
-
-class Lacks(Exception):
-    """A worker does not see the client's cache, and the run's teachers are in it."""
 
 
 def identity() -> dict[str, str]:
@@ -83,31 +79,31 @@ class DaskCluster:
 
     def __enter__(self) -> DaskCluster:
         end_if_unguarded()
-        self._fits: dict[str, bool] = {}  # workers that have been looked at: whether their versions are these
-        self._there: list[str] = []  # of them those that fit, and are there
-        self._looked, self._look_lock, self._waits = -LOOK_S, threading.Lock(), False
+        self._shares: dict[str, bool | None] = {}  # by worker: whether its cache is the client's; None: other versions
+        self._there: list[str] = []  # the workers of these versions that are there
+        self._looked, self._waits = -LOOK_S, False
         self._running: set[distributed.Future] = set()  # Dask takes back what nobody holds
         self._sent: dict[str, distributed.Future] = {}  # teachers, by hash
         self._here: LocalProcesses | None = None
+        self._made: LocalCluster | None = None
         self._told: SimpleQueue[tuple[str, float]] = SimpleQueue()
         with ExitStack() as stack:
-            stack.enter_context(_hushed())
+            stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # the engine prints its own warnings
+            warnings.filterwarnings("ignore", category=VersionMismatchWarning)
             stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}))
             with writing_to(cache_folder()):
                 cache_folder().mkdir(parents=True, exist_ok=True)
                 token = stack.enter_context(NamedTemporaryFile(prefix=".client-", dir=cache_folder()))
-            self._client_is = {"token": Path(token.name).name, "identity": identity()}
+            self._token = Path(token.name).name
             self._client = stack.enter_context(self._connected(stack))
             self._check_scheduler()
-            self._client.subscribe_topic(self._client_is["token"], lambda event: self._told.put(tuple(event[1])))
+            self._client.subscribe_topic(self._token, lambda event: self._told.put(tuple(event[1])))
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
         """Closes the client, which takes back its tasks; workers notice within a second, at their next batch."""
-        self._stack.__exit__(kind, error, trace)
+        self._stack.__exit__(kind, *raised)
 
     @property
     def slots(self) -> int:
@@ -115,13 +111,15 @@ class DaskCluster:
         return max(1, min(len(self._look()), self.jobs or sys.maxsize))
 
     def submit(self, task: Task) -> Future[str | None]:
-        done: Future[str | None] = Future()
         match task.about:
-            case SharedLogits() | Run(is_given=False):
-                self._start(task, done)
+            case SharedLogits(run=run):
+                return self._send(task, run)
+            case Run(is_given=False) as run:
+                return self._send(task, run)
             case _:  # a notebook's pictures go to this disk, and the file of given weights lies there
-                self._do_here(task, done)
-        return done
+                if self._here is None:
+                    self._here = self._stack.enter_context(LocalProcesses(default_jobs()))
+                return self._here.submit(task)
 
     def progress(self) -> Iterator[tuple[str, float]]:
         self._look()
@@ -132,12 +130,26 @@ class DaskCluster:
 
     # ---- a task, from its beginning to its end ------------------------------------------------------------------
 
-    def _start(self, task: Task, done: Future, teachers: Mapping[str, distributed.Future] | None = None) -> None:
+    def _send(self, task: Task, run: Run) -> Future[str | None]:
+        if self._made is not None and not self._made.worker_spec:
+            self._made.scale(self.jobs or default_jobs(devices=[run.device]))
         while not (workers := self._look()):
             time.sleep(LOOK_S)
-        future = self._submit(task.key, workers, _work, task.key, pickle_dumps(task), self._client_is, teachers)
+        done: Future[str | None] = Future()
+        teachers = {} if all(self._shares[worker] for worker in workers) else self._teachers_of(run, workers)
+        about = task.key, pickle_dumps(task), self._token, identity(), teachers
+        future = self._submit(task.key, workers, _work, *about)
         self._running.add(future)
         future.add_done_callback(partial(self._ended, task, done))
+        return done
+
+    def _teachers_of(self, run: Run, workers: list[str]) -> dict[str, distributed.Future]:
+        """Sends the teachers' folders from this cache to the cluster, so that a lost worker's are not trained anew."""
+        names = [teacher.hash for teacher in run.teachers.values()]
+        for name in names:
+            if name not in self._sent:
+                self._sent[name] = self._submit(name, workers, dict, packed(name))
+        return {name: self._sent[name] for name in names}
 
     def _submit(self, name: str, workers: list[str], what: Callable, *about: object) -> distributed.Future:
         """Submits to one of these workers, or to another where they have all gone."""
@@ -148,24 +160,31 @@ class DaskCluster:
             raise self._lost() from None
 
     def _ended(self, task: Task, done: Future, future: distributed.Future) -> None:
-        """Settles `done`, in Dask's own thread: None where the run is in the cache, else why not; or submits the task
-        again."""
+        """Settles `done`, in Dask's own thread: None where the run is in the cache, else why not."""
         self._running.discard(future)
-        with _settling(done):
-            if future.status not in ("finished", "error"):
-                raise self._lost()
-            match future.exception():
-                case None:
-                    done.set_result(self._fetched(task, future))
-                case Lacks():
-                    self._start(task, done, self._teachers_of(task.about))
-                case KitError() as error:
-                    done.set_result(str(error))
-                case KilledWorker() as error:
-                    lost = f"{error.allowed_failures + 1} of them, the last at {error.last_worker.address}"
-                    done.set_result(f"its workers were lost while they trained it ({lost})")
-                case error:
-                    done.set_result(f"a worker could not do it: {said(error)}")
+        try:
+            done.set_result(self._outcome(task, future))
+        except Lost as error:
+            done.set_exception(error)
+        except KitError as error:  # of this task alone
+            done.set_result(str(error))
+        except BaseException as error:
+            done.set_exception(error)
+
+    def _outcome(self, task: Task, future: distributed.Future) -> str | None:
+        """Says why a task was not done; None where it was, and its run is in the cache. Raises Lost."""
+        if future.status not in ("finished", "error"):
+            raise self._lost()
+        match future.exception():
+            case None:
+                return self._fetched(task, future)
+            case KitError() as error:
+                return str(error)
+            case KilledWorker() as error:
+                lost = f"{error.allowed_failures + 1} of them, the last at {error.last_worker.address}"
+                return f"its workers were lost while they trained it ({lost})"
+            case error:
+                return f"a worker could not do it: {said(error)}"
 
     def _fetched(self, task: Task, future: distributed.Future) -> str | None:
         """Takes the run's folder over from the worker, unless it is there: the worker's cache may be this one."""
@@ -178,24 +197,6 @@ class DaskCluster:
         why = unpacked(task.key, folder)
         return why and f"it arrived damaged: {why}"
 
-    def _teachers_of(self, run: Run) -> dict[str, distributed.Future]:
-        """Sends the teachers' folders from this cache to the cluster, so that a lost worker's are not trained anew."""
-        for name in (teacher.hash for teacher in run.teachers.values()):
-            if name not in self._sent:
-                self._sent[name] = self._submit(name, self._look(), dict, packed(name))
-        return {teacher.hash: self._sent[teacher.hash] for teacher in run.teachers.values()}
-
-    def _do_here(self, task: Task, done: Future) -> None:
-        """Does a task that reads or writes the client's files in a process of this machine."""
-        if self._here is None:
-            self._here = self._stack.enter_context(LocalProcesses(default_jobs()))
-
-        def ended(here: Future) -> None:
-            with _settling(done):
-                done.set_result(here.result())
-
-        self._here.submit(task).add_done_callback(ended)
-
     # ---- who is there -------------------------------------------------------------------------------------------
 
     @property
@@ -203,13 +204,12 @@ class DaskCluster:
         return "the local cluster" if self.address == "local" else f"the scheduler at {self.address}"
 
     def _connected(self, stack: ExitStack) -> Client:
-        where: str | LocalCluster = self.address
         try:
-            if where == "local":
-                where = stack.enter_context(_made_here(self.jobs or default_jobs()))
+            if self.address == "local":
+                self._made = stack.enter_context(_made_here())
             else:  # somebody's
                 _shake_hands(self.address)
-            return Client(where, timeout=CONNECT_S, set_as_default=False)
+            return Client(self._made or self.address, timeout=CONNECT_S, set_as_default=False)
         except Exception as error:  # whatever the other side is, it is no scheduler
             raise KitError(f"no Dask scheduler answers at {self.address}: {said(error)}") from None
 
@@ -224,36 +224,39 @@ class DaskCluster:
     def _look(self) -> list[str]:
         """Lists the workers of these versions that are there now. Raises KitError where there are, and were, only
         others."""
-        with self._look_lock:
-            if time.monotonic() - self._looked >= LOOK_S:
-                try:
-                    threads = self._client.nthreads()  # by worker
-                    new = [worker for worker in threads if worker not in self._fits]
-                    answers = self._client.run(identity, workers=new, on_error="return") if new else {}
-                except Exception:
-                    raise self._lost() from None
-                there = {w: theirs for w, theirs in answers.items() if not isinstance(theirs, OSError)}
-                self._fits |= {worker: self._fit(worker, theirs, threads[worker]) for worker, theirs in there.items()}
-                if threads and not any(self._fits.get(worker, True) for worker in {*threads, *self._fits}):
-                    raise KitError(f"none of the {len(threads)} workers of {self._where} has the versions of this kit")
-                self._looked, self._there = time.monotonic(), [each for each in threads if self._fits.get(each)]
-            if not self._there and not self._waits:
-                print(f"no worker is connected to {self._where}; waiting for one", file=sys.stderr)
-            self._waits = not self._there
-            return self._there
+        if time.monotonic() - self._looked >= LOOK_S:
+            try:
+                threads = self._client.nthreads()  # by worker
+                new = [worker for worker in threads if worker not in self._shares]
+                answers = self._client.run(_asked, self._token, workers=new, on_error="return") if new else {}
+            except Exception:
+                raise self._lost() from None
+            for worker, answer in answers.items():
+                if not isinstance(answer, OSError):  # it has gone again
+                    self._shares[worker] = self._judged(worker, answer, threads[worker])
+            if threads and all(self._shares.get(worker, False) is None for worker in {*threads, *self._shares}):
+                raise KitError(f"none of the {len(threads)} workers of {self._where} has the versions of this kit")
+            self._there = [worker for worker in threads if self._shares.get(worker) is not None]
+            self._looked = time.monotonic()
+        if not self._there and not self._waits and self._made is None:
+            print(f"no worker is connected to {self._where}; waiting for one", file=sys.stderr)
+        self._waits = not self._there
+        return self._there
 
-    def _fit(self, worker: str, theirs: Mapping[str, str] | Exception, threads: int) -> bool:
-        """Checks whether a worker has these versions; warns where it has not, or has threads that are not used."""
+    def _judged(self, worker: str, answer: tuple[dict, bool] | Exception, threads: int) -> bool | None:
+        """Says whether a worker has this cache, and None of one that has other versions, with a warning; warns of
+        threads that are not used, too."""
+        theirs, shares = ({}, False) if isinstance(answer, Exception) else answer
         why = None
-        if isinstance(theirs, Exception):
-            why = f"is not used: it has no such kit as this one: {said(theirs)}"
+        if isinstance(answer, Exception):
+            why = f"is not used: it has no such kit as this one: {said(answer)}"
         elif theirs != identity():
             why = f"is not used: it has other versions: {difference(theirs, identity())}"
         elif threads > 1:
             why = f"has {threads} threads but trains one run at a time; start it with --nthreads 1 --nworkers {threads}"
         if why is not None:
             print(f"warning: worker {worker} {why}", file=sys.stderr)
-        return theirs == identity()
+        return shares if theirs == identity() else None
 
     def _lost(self) -> Lost:
         return Lost(
@@ -262,11 +265,11 @@ class DaskCluster:
         )
 
 
-def _made_here(workers: int) -> LocalCluster:
-    """A cluster of this machine, which listens on loopback alone."""
+def _made_here() -> LocalCluster:
+    """A cluster of this machine, which listens on loopback alone and begins its workers when there is a task."""
     anywhere = {"dashboard_address": "127.0.0.1:0"}  # of its health page: any free port
     open_to = {"host": "127.0.0.1", "dashboard_address": None, "scheduler_kwargs": anywhere}
-    processes = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
+    processes = {"n_workers": 0, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
     return LocalCluster(**processes, **open_to, silence_logs=logging.CRITICAL)
 
 
@@ -282,77 +285,43 @@ def _shake_hands(address: str) -> None:
         apart.submit(lambda: asyncio.run(shake())).result()
 
 
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Silences Dask's loggers in this process: the engine prints its own warnings, a line each."""
-    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
-    names = ["distributed", *(name for name in logging.root.manager.loggerDict if name.startswith("distributed."))]
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-
-
-@contextmanager
-def _settling(done: Future) -> Iterator[None]:
-    """Hands what is raised inside to the future `done`: as its result, a reason, where it concerns this task alone."""
-    try:
-        yield
-    except KitError as error:
-        done.set_exception(error) if isinstance(error, Lost) else done.set_result(str(error))
-    except BaseException as error:
-        done.set_exception(error)
-
-
 # ---- the worker: where they are done ---------------------------------------------------------------------------------
 
 _alone = threading.Lock()  # torch's random stream and its number of threads are the process's
 
 
-def _work(key: str, pickled: tuple[Any, ...], client: Mapping, teachers: Mapping[str, Parcel] | None) -> Parcel | None:
-    """Does a client's task and returns the run's folder. Raises KitError where it cannot be done, and Lacks.
+def _asked(token: str) -> tuple[dict[str, str], bool]:
+    """Answers a client: these versions, and whether its cache is this one."""
+    return identity(), (cache_folder() / token).exists()
+
+
+def _work(
+    key: str, pickled: tuple[Any, ...], token: str, theirs: Mapping[str, str], teachers: Mapping[str, Parcel]
+) -> Parcel | None:
+    """Does a client's task and returns the run's folder. Raises KitError where it cannot be done.
 
     The task is unpickled here: a module of the user's own that this worker lacks is an error of this task. In a message
     of Dask's it would break the connection, again and again.
     """
-    progress = Told(client["token"], key)
+    progress = Told(token, key)
     while not _alone.acquire(timeout=LOOK_S):
         progress(0.0)
     try:
-        if client["identity"] != identity():
-            raise KitError(f"a worker has other versions: {difference(identity(), client['identity'])}")
+        if theirs != identity():
+            raise KitError(f"a worker has other versions: {difference(identity(), theirs)}")
         task: Task = pickle_loads(*pickled)
-        if isinstance(task.about, Run):
-            _take(task.about, teachers)
-        elif not (cache_folder() / client["token"]).exists():  # of another cache than the client's
+        if not isinstance(task.about, Run) and not (cache_folder() / token).exists():
             return None  # nobody else would find these logits: each run asks its teachers itself
+        for name, parcel in teachers.items():
+            why = unpacked(name, parcel)
+            if why is not None:
+                raise KitError(f"its teacher, run {name}, arrived damaged: {why}")
         reason = attempted(task, progress, lets=Reschedule)
         if reason is not None:
             raise KitError(reason)
         return packed(task.key) if isinstance(task.about, Run) else None
     finally:
         _alone.release()
-
-
-def _take(run: Run, teachers: Mapping[str, Parcel] | None) -> None:
-    """Puts the run's teachers into this worker's cache. Raises Lacks where none were sent and they are not there."""
-    for name, parcel in (teachers or {}).items():
-        why = unpacked(name, parcel)
-        if why is not None:
-            raise KitError(f"its teacher, run {name}, arrived damaged: {why}")
-    if teachers is not None:
-        return
-    clear_damage(run)
-    if lookup(run) is not None:
-        return
-    for teacher in run.teachers.values():
-        clear_damage(teacher)
-        if find(teacher) is None:
-            raise Lacks
 
 
 class Told:

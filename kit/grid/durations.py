@@ -3,9 +3,8 @@
     pace = Pace.from_cache(cache_folder())
     pace.seconds(run)      # expected seconds of its training: one thread's, or a GPU's
 
-What runs of the same make took is known best: they differ in seed and epochs only. Else a run goes at the median rate
-of the runs that trained its student's network; else at that of all at its precision, of all on its device, or a
-nominal one.
+A run goes at the median rate of the runs that trained its student's network with batches of its size; else of those
+that trained that network; else at that of all at its precision, of all on its device, or a nominal one.
 
 The cache's folder `drawing` notes what is not a run: the seconds that each notebook took to draw.
 """
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kit.data.augment import trained_on
 from kit.files import cache_folder, write_atomically
@@ -36,24 +35,14 @@ FORWARD = 2 / 3  # seconds a FLOP of forward passes alone over those in training
 # What foreign folders raise.
 NOT_A_RUN = (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 
-
-class Seen(NamedTuple):
-    """What a finished run tells of durations."""
-
-    make: str
-    kinds: tuple[Hashable, ...]  # of its student's computing
-    images: int  # that the student was trained on
-    seconds: float
-    flops: float  # as many in training as the student's and its teachers' were
+Kinds = tuple[Hashable, ...]  # of computing, from particular to general
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Predicts durations from `rates`, FLOP/s in training by kind of computing, and `makes`, seconds an image of the
-    student's training, by the make of run."""
+    """Predicts durations from `rates`: FLOP/s in training, by kind of computing."""
 
     rates: Mapping[Hashable, float] = field(default_factory=dict)
-    makes: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_cache(cls, cache: Path) -> Pace:
@@ -61,37 +50,36 @@ class Pace:
         return cls.from_runs(seen_in(cache))
 
     @classmethod
-    def from_runs(cls, seen: Iterable[Seen]) -> Pace:
-        seen = list(seen)
-        rates = _medians((kind, one.flops / one.seconds) for one in seen for kind in one.kinds)
-        return cls(rates, _medians((one.make, one.seconds / one.images) for one in seen))
+    def from_runs(cls, seen: Iterable[tuple[Kinds, float]]) -> Pace:
+        """Takes the median rate of the runs of each kind."""
+        by_kind: dict[Hashable, list[float]] = defaultdict(list)
+        for kinds, rate in seen:
+            for kind in kinds:
+                by_kind[kind].append(rate)
+        return cls({kind: median(rates) for kind, rates in by_kind.items()})
 
     def with_rates(self, rates: Mapping[tuple[Network, int], float]) -> Pace:
         """Adds FLOP/s of networks at image sizes, measured on a thread, for the kinds that it has none of."""
-        measured = _medians((kind, rate) for of, rate in rates.items() for kind in kinds_of(*of))
-        return Pace({**measured, **self.rates}, self.makes)
+        measured = Pace.from_runs((kinds_of(*of), rate) for of, rate in rates.items())
+        return Pace({**measured.rates, **self.rates})
 
     def seconds(self, run: Run, read: Mapping[str, float] | None = None) -> float:
         """Predicts the seconds of the run's training, comparable with `Result.seconds`; its teachers' training is
         apart.
 
-        `read` says, by teacher, for which share of its forward passes the run reads logits that are known instead. Of
-        a make of run that was never seen, a stage that ends when its temperature is cold counts with its whole budget.
+        `read` says, by teacher, for which share of its forward passes the run reads logits that are known instead. A
+        stage that ends when its temperature is cold counts with its whole budget.
         """
         if run.is_given:  # at most its body answers for a new head, whose own passes cost less
             has_head = run.weights is not None and run.weights.head is not None
             return self.answering(run, run.student, run.data.train_images) if has_head else 0.0
         training, asking = flops_of(run)
-        whole = training + FORWARD * sum(asking.values())
-        spared = FORWARD * sum(asking[name] * share for name, share in (read or {}).items())
-        if (known := self.makes.get(make_of(run))) is not None:
-            return images_of(run) * known * (1 - spared / whole)
-        return (whole - spared) / self.rate(run.student, run.data.px, run.device, run.precision)
+        asked = sum(flops * (1 - (read or {}).get(name, 0.0)) for name, flops in asking.items())
+        return (training + FORWARD * asked) / self._rate_in(run, run.student)
 
     def answering(self, run: Run, network: Network, images: int) -> float:
         """Predicts the seconds of a network's forward passes over so many of a run's images."""
-        flops = images * flops_per_image(network, run.data.px)[0]
-        return FORWARD * flops / self.rate(network, run.data.px, run.device, run.precision)
+        return FORWARD * images * flops_per_image(network, run.data.px)[0] / self._rate_in(run, network)
 
     def evaluating(self, run: Run, test_images: int) -> float:
         """Predicts the seconds that its recorded time leaves out: the test split after every epoch, and at the end the
@@ -103,17 +91,15 @@ class Pace:
         """Whether there is a rate of this very network on a thread."""
         return kinds_of(network, px)[0] in self.rates
 
-    def rate(self, network: Network, px: int, device: str = "cpu", precision: str = "float32") -> float:
+    def rate(
+        self, network: Network, px: int, device: str = "cpu", precision: str = "float32", batch: int | None = None
+    ) -> float:
         """Looks up FLOP/s in training: of the most particular kind that is known, or a nominal one."""
-        known = (self.rates[kind] for kind in kinds_of(network, px, device, precision) if kind in self.rates)
-        return next(known, NOMINAL[device])
+        kinds = kinds_of(network, px, device, precision, batch)
+        return next((self.rates[kind] for kind in kinds if kind in self.rates), NOMINAL[device])
 
-
-def _medians(pairs: Iterable[tuple[Any, float]]) -> dict[Any, float]:
-    by_key: dict[Any, list[float]] = defaultdict(list)
-    for key, value in pairs:
-        by_key[key].append(value)
-    return {key: median(values) for key, values in by_key.items()}
+    def _rate_in(self, run: Run, network: Network) -> float:
+        return self.rate(network, run.data.px, run.device, run.precision, run.recipe.batch)
 
 
 # ---- a run that is to come ----------------------------------------------------------------------------------------
@@ -139,65 +125,41 @@ def images_of(run: Run) -> int:
 
 
 @lru_cache(maxsize=4096)
-def make_of(run: Run) -> str:
-    return _make(run.model_dump(mode="json"))
+def kinds_of(
+    network: Network, px: int, device: str = "cpu", precision: str = "float32", batch: int | None = None
+) -> Kinds:
+    return _kinds(network.model_dump(mode="json"), px, device, precision, batch)
 
 
-def kinds_of(network: Network, px: int, device: str = "cpu", precision: str = "float32") -> tuple[Hashable, ...]:
-    return _kinds(network.model_dump(mode="json"), px, device, precision)
-
-
-# ---- of a run's description, as JSON ------------------------------------------------------------------------------
-
-
-def _make(described: Mapping[str, Any]) -> str:
-    """Describes, as JSON, what runs share that differ in seed, epochs or the numbers of losses and temperatures."""
-    stages = [
-        stage | {part: (stage[part] or {}).get("kind") for part in ("objective", "temperature")}
-        for stage in described["recipe"]["stages"]
-    ]
-    teachers = {name: teacher["student"] for name, teacher in described["teachers"].items()}
-    computed = described["data"]["px"], described["device"], _precision(described), described["recipe"]["batch"]
-    return json.dumps((described["student"], teachers, computed, stages), sort_keys=True)
-
-
-def _kinds(network: Mapping[str, Any], px: int, device: str, precision: str) -> tuple[Hashable, ...]:
-    """Names kinds of computing, from particular to general: a network at an image size, a precision, a device. How many
-    classes a network has hardly changes how fast it is."""
+def _kinds(network: Mapping[str, Any], px: int, device: str, precision: str, batch: int | None) -> Kinds:
+    """Names kinds of computing: a network at an image size, in batches of a size where one is given; a precision, a
+    device. How many classes a network has hardly changes how fast it is."""
     alike = {name: value for name, value in network.items() if name not in ("classes", "shapes")}
-    return (json.dumps(alike, sort_keys=True), px, device, precision), (device, precision), device
-
-
-def _precision(described: Mapping[str, Any]) -> str:
-    """Reads a run's precision, which its description leaves out where it is the usual one."""
-    return str(described.get("precision", "float32"))
+    at = json.dumps(alike, sort_keys=True), px, device, precision
+    return *(() if batch is None else ((*at, batch),)), at, (device, precision), device
 
 
 # ---- runs that have finished --------------------------------------------------------------------------------------
 
 
-def seen_in(cache: Path) -> Iterator[Seen]:
+def seen_in(cache: Path) -> Iterator[tuple[Kinds, float]]:
     """Reads every finished run in a cache folder that can be read; checksums are not verified."""
     return (one for folder in (cache / "runs").glob("[0-9a-f]*") if (one := seen_at(folder)) is not None)
 
 
-def seen_at(folder: Path) -> Seen | None:
-    """Reads the finished run in a folder; None where there is none that can be read."""
+def seen_at(folder: Path) -> tuple[Kinds, float] | None:
+    """Reads of the finished run in a folder the kinds of its student's computing, and the FLOP/s of its training; None
+    where there is none that can be read."""
     try:
         of_run, metrics = (
             json.loads((folder / name).read_text(encoding="utf-8")) for name in ("run.json", "metrics.json")
         )
-        data, recipe, device = of_run["data"], of_run["recipe"], of_run["device"]
-        seen = Seen(
-            make=_make(of_run),
-            kinds=_kinds(of_run["student"], int(data["px"]), device, _precision(of_run)),
-            images=int(recipe["epochs"])
-            * trained_on(int(data["train_images"]), int(recipe["batch"]), bool(recipe.get("keep_last"))),
-            seconds=float(metrics["gpu_s" if device == "cuda" else "cpu_s"]),
-            flops=float(metrics["student_flops"] + FORWARD * metrics["teacher_flops"]),
-        )
-        makes_sense = device in NOMINAL and seen.images >= 1
-        return seen if makes_sense and 0 < seen.seconds < math.inf and 0 < seen.flops < math.inf else None
+        device, px, batch = of_run["device"], int(of_run["data"]["px"]), int(of_run["recipe"]["batch"])
+        # a description leaves the usual precision out
+        kinds = _kinds(of_run["student"], px, device, str(of_run.get("precision", "float32")), batch)
+        seconds = float(metrics["gpu_s" if device == "cuda" else "cpu_s"])
+        rate = float(metrics["student_flops"] + FORWARD * metrics["teacher_flops"]) / seconds
+        return (kinds, rate) if device in NOMINAL and 0 < rate < math.inf and 0 < seconds < math.inf else None
     except NOT_A_RUN:
         return None
 

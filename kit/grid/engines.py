@@ -109,12 +109,12 @@ def _say_bounded(wanted: int, jobs: int) -> None:
     )
 
 
-def engine_for(jobs: int | Engine | None, tasks: int, devices: Collection[str] = ()) -> Engine:
+def engine_for(jobs: int | Engine | None, tasks: int | None = None, devices: Collection[str] = ()) -> Engine:
     """Returns the engine that `jobs` is, or else so many processes of this machine, at most one a task. KitError."""
     if jobs is None or isinstance(jobs, int):
         if jobs is not None and jobs < 1:
             raise KitError(f"jobs {jobs!r} is not allowed; allowed: a whole number from 1 up, or None")
-        return LocalProcesses(min(jobs, tasks) if jobs else default_jobs(tasks, devices))
+        return LocalProcesses(min(jobs, tasks or jobs) if jobs else default_jobs(tasks, devices))
     return jobs
 
 

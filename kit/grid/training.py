@@ -1,12 +1,14 @@
-"""The runs of a grid: which of them are missing, and the tasks that train those."""
+"""The runs of a grid: which of them are missing, and the tasks that train those, or torchrun's processes together."""
 
 from __future__ import annotations
 
+import math
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 
 from kit import parallel
@@ -14,14 +16,19 @@ from kit.files import cache_folder
 from kit.grid.durations import Pace, seen_at, seen_in
 from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import run_tasks
-from kit.grid.shared import SharedLogits, read_from, share_read, shared_logits
-from kit.grid.together import tell, train_together, without_a_teacher
-from kit.runs.spec import Run, with_teachers
-from kit.runs.store import Failure, Result, clear_damage, lookup
-from kit.runs.training import compute_logits, teacher_logits, train
+from kit.parallel.ranks import Ranks
+from kit.recipe import Recipe
+from kit.runs.checkpoint import difference
+from kit.runs.logits import TeacherLogits, limit
+from kit.runs.spec import Run, versions, with_teachers
+from kit.runs.store import Failure, Result, clear_damage, folder_of, lookup
+from kit.runs.training import compute_logits, outcome_of, teacher_logits
 from kit.runtime.bars import Bar
 from kit.runtime.progress import Progress
-from kit.training.history import Diverged
+from kit.training.batches import check_shareable
+from kit.training.teachers import needs_graph
+
+SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these to be computed apart
 
 
 def train_all(
@@ -75,6 +82,7 @@ class Grid:
             if outcome is not None:
                 self.results[run] = outcome
                 tell(outcome)
+        tell_versions(self.results.values())
         self.missing = [run for run in everything if run not in self.results]
         shared = shared_logits(self.missing)
         self.tasks = [self._training(run, shared) for run in self.missing] + [self._computing(each) for each in shared]
@@ -155,13 +163,148 @@ class Grid:
             self._costs.clear()
 
 
+# ---- teachers' logits that several runs read, cached before these begin ---------------------------------------------
+
+
+@dataclass(frozen=True)
+class SharedLogits:
+    """A teacher's logits in some epochs, as `run` and others need them."""
+
+    key: str
+    run: Run
+    teacher: str
+    epochs: tuple[int, ...]
+
+
+def read_from(run: Run) -> list[str]:
+    """Lists the teachers, by name, whose cached logits the run can read; the others' forward passes it computes
+    itself."""
+    stages = run.recipe.stages
+    return [
+        name
+        for name in run.recipe.teachers
+        if not all(needs_graph(stage.objective) for stage in stages if name in stage.teachers)
+    ]
+
+
+def epochs_with(recipe: Recipe, teacher: str) -> range:
+    """Returns the epochs, counted from 0, in which a run may learn from the teacher; a stage whose t moves may end
+    early."""
+    spans, begin = [], 0.0
+    for stage in recipe.stages:
+        if teacher in stage.teachers:
+            spans.append((begin, stage.until))
+        moves = stage.temperature is not None and stage.temperature.moves
+        begin = begin if moves else stage.until
+    first, last = min(begin for begin, _ in spans), max(until for _, until in spans)
+    return range(math.floor(first * recipe.epochs), math.ceil(last * recipe.epochs))
+
+
+def share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> dict[str, float]:
+    """Computes by teacher the share of epochs whose logits are cached, or will be when the run begins."""
+    shares = {}
+    for name in read_from(run):
+        kept, epochs = teacher_logits(run, name), epochs_with(run.recipe, name)
+        apart = computed_apart.get(kept.key, set())
+        shares[name] = sum(epoch in apart or kept.place(epoch).is_dir() for epoch in epochs) / len(epochs)
+    return shares
+
+
+def shared_logits(
+    runs: Iterable[Run], missing: Callable[[TeacherLogits, list[int]], list[int]] = TeacherLogits.missing
+) -> list[SharedLogits]:
+    """Selects the teachers' logits to compute apart: those that several of these runs read and that are not cached.
+
+    The most wanted first, as far as they are let (`kit.runs.logits.limit`).
+    """
+    left = limit()
+    wanted: dict[str, list[tuple[Run, str]]] = defaultdict(list)
+    for run in runs:
+        for name in read_from(run):
+            wanted[teacher_logits(run, name).key].append((run, name))
+    shared = []
+    for key, users in sorted(wanted.items(), key=lambda item: -len(item[1])):
+        run, name = users[0]
+        kept = teacher_logits(run, name)
+        counts: dict[int, int] = defaultdict(int)
+        for each, its_name in users:
+            for epoch in epochs_with(each.recipe, its_name):
+                counts[epoch] += 1
+        epochs = missing(kept, [epoch for epoch in sorted(counts) if counts[epoch] >= SHARED_BY])
+        if epochs and len(epochs) * kept.bytes_an_epoch <= left:
+            left -= len(epochs) * kept.bytes_an_epoch
+            shared.append(SharedLogits(key, run, name, tuple(epochs)))
+    return shared
+
+
+# ---- how runs ended -----------------------------------------------------------------------------------------------
+
+
+def without_a_teacher(teachers: Iterable[Run], results: Mapping[Run, Result | Failure]) -> str | None:
+    """Says why a run cannot be trained, where one of its teachers has failed."""
+    for outcome in map(results.__getitem__, teachers):
+        if isinstance(outcome, Failure):
+            return f"its teacher ({outcome.run.title}) did not finish: {outcome.reason}"
+    return None
+
+
+def tell(outcome: Result | Failure) -> None:
+    """Says why a run did not finish; warns of a given network that answers its test split no better than by chance,
+    which was given by mistake."""
+    run = outcome.run
+    if isinstance(outcome, Failure):
+        print(f"run {run.hash} ({run.title}) did not finish: {outcome.reason}", file=sys.stderr)
+    elif run.is_given:
+        images, by_chance, found = len(run.data.load().test), 1 / run.data.classes, outcome.metrics["test_top1"]
+        if found <= by_chance + 2 * math.sqrt(by_chance * (1 - by_chance) / images):
+            print(
+                f"warning: {run.title}: test Top-1 {found:.1%} on {images} images is at chance level, {by_chance:.1%}; "
+                f"the order of its classes, its normalisation or its images' size may be others than this role's",
+                file=sys.stderr,
+            )
+
+
+def tell_versions(outcomes: Iterable[Result | Failure]) -> None:
+    """Says of how many results other packages or instructions made them: trained here they might be others."""
+    found = [outcome.versions for outcome in outcomes if isinstance(outcome, Result)]
+    if others := [theirs for theirs in found if theirs != versions()]:
+        print(
+            f"note: {len(others)} of the {len(found)} runs that are in the cache already were trained under other "
+            f"versions, the first under {difference(others[0], versions())}",
+            file=sys.stderr,
+        )
+
+
+# ---- one run after another, each by all of torchrun's processes ---------------------------------------------------
+
+
+def train_together(runs: list[Run], show_progress: bool) -> Mapping[Run, Result | Failure]:
+    """`train_all` in one of several processes that all call it: every missing run data-parallel, teachers first. The
+    first of them locks, writes and shows progress. Raises KitError where they cannot share a run, before the first."""
+    everything = with_teachers(runs)
+    for run in everything:
+        check_shareable(run.recipe, run.data.train_images, Ranks(count=parallel.count()))
+    done: dict[Run, Result | Failure] = {}
+    for run in everything:
+        ranks, reason = parallel.ranks_on(run.device), without_a_teacher(run.teachers.values(), done)
+        if reason is not None:
+            outcome: Result | Failure = Failure(run, reason)
+        else:
+            is_shown = show_progress and ranks.is_first and not folder_of(run.hash).exists()
+            with ranks.together(), Bar(total=1, desc=f"training {run.title}", disable=not is_shown) as bar:
+                outcome = outcome_of(run, bar.update, ranks)
+        if ranks.is_first:
+            tell(outcome)
+        done[run] = outcome
+    return {run: done[run] for run in runs}
+
+
 # ---- in a worker process ------------------------------------------------------------------------------------------
 
 
 def train_in_worker(run: Run, tick: Progress) -> None:
     """Trains a run; when this returns, its outcome is in the cache. Raises what kept it from that."""
-    with suppress(Diverged):  # that is written down
-        train(run, tick)
+    outcome_of(run, tick)
 
 
 def compute_in_worker(shared: SharedLogits, tick: Progress) -> None:

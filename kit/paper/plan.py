@@ -28,7 +28,7 @@ from kit.paper.printed import TABLE_1
 from kit.recipe import Recipe, Stage
 from kit.runs.names import outputs
 from kit.runs.probe import head_of
-from kit.runs.spec import TEACHERS, DataSpec, LevelSpec, Run, changed
+from kit.runs.spec import TEACHERS, DataSpec, Run, changed
 from kit.runs.store import Failure, Result, find
 from kit.runs.weights import Given, Weights
 from kit.runtime.environment import absolute
@@ -144,8 +144,8 @@ class Plan:
 
     def data(self, role: str) -> DataSpec:
         size, source = self.size(role), self.sources.get(role, "auto")
-        spec, options = (LevelSpec, {"level": self.level}) if self.level else (DataSpec, {})
-        return spec.of(role, size.px, size.train_per_class, size.test_per_class, source, self.folder, **options)
+        of_class = size.train_per_class, size.test_per_class
+        return DataSpec.of(role, size.px, *of_class, source, self.folder, self.level)
 
     def teachers_seed(self, seed: int) -> int:
         """The seed by which `teacher` finds the teachers of the student of this seed."""

@@ -45,6 +45,7 @@ class DataSpec(Described):
     train_images: int
     train_per_class: int | None
     test_per_class: int | None
+    level: str | None = Field(default=None, exclude_if=lambda level: level is None)  # of hrsc2016's labels
     folder: str | None = Field(default=None, exclude=True)  # where they lie on this machine: not part of the identity
 
     @field_serializer("name", when_used="json")
@@ -61,11 +62,12 @@ class DataSpec(Described):
         test_per_class: int | None = None,
         source: str = "auto",
         folder: Path | None = None,
-        **options: Any,
+        level: str | None = None,
     ) -> DataSpec:
-        """Describes what fills the role now; arguments as for `kit.data.load`, `options` those of a subclass."""
+        """Describes what fills the role now; arguments as for `kit.data.load`."""
         sizes: dict[str, Any] = {"px": px, "train_per_class": train_per_class, "test_per_class": test_per_class}
-        data = roles.load(role, source=source, folder=folder, **sizes, **options)
+        sizes["level"] = level
+        data = roles.load(role, source=source, folder=folder, **sizes)
         found = cls(
             role=role,
             name=data.name,
@@ -75,7 +77,6 @@ class DataSpec(Described):
             train_images=len(data.train),
             folder=str(folder) if folder else None,
             **sizes,
-            **options,
         )
         expected = json.loads(os.environ.get(EXPECTED_DATA, "{}")).get(found.asked, data.fingerprint)
         if data.fingerprint != expected:
@@ -96,16 +97,10 @@ class DataSpec(Described):
         """What they are called in a run's title: by their role; a folder that is a role of its own by its own name."""
         return self.name.removeprefix(IMAGE_FOLDER).strip() or self.role if self.role == roles.OWN else self.role
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Further arguments for `kit.data.load`."""
-        return {}
-
     def load(self) -> Dataset:
         """Loads the dataset. Raises KitError where the images on disk are no longer the ones described."""
-        sizes: dict[str, Any] = {name: getattr(self, name) for name in ("px", "train_per_class", "test_per_class")}
-        folder = Path(self.folder) if self.folder else None
-        data = roles.load(self.role, source=self.source, folder=folder, **sizes, **self.options)
+        sizes = {name: getattr(self, name) for name in ("px", "train_per_class", "test_per_class", "level")}
+        data = roles.load(self.role, source=self.source, folder=Path(self.folder) if self.folder else None, **sizes)
         if data.fingerprint != self.fingerprint:
             raise KitError(
                 f"data for role {self.role!r} has fingerprint {data.fingerprint[:12]}, "
@@ -114,25 +109,13 @@ class DataSpec(Described):
         return data
 
 
-class LevelSpec(DataSpec):
-    """Describes hrsc2016 labelled at a given level: ship, category or type."""
-
-    level: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"level": self.level}
+LevelSpec = DataSpec  # of hrsc2016 labelled at a given level
 
 
 class HeldOutSpec(DataSpec):
     """Describes the training images alone, a share of them held out as test split: a search's validation data."""
 
     held_out: float = Field(gt=0, lt=1)
-    level: str | None = Field(default=None, exclude_if=lambda level: level is None)  # of hrsc2016's labels
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"level": self.level}
 
     @classmethod
     def split(cls, whole: DataSpec, share: float) -> HeldOutSpec:

@@ -23,7 +23,7 @@ from kit.errors import KitError, few
 from kit.files import CHECKSUMS, cache_folder, changed_at, complaint, locked, sealed, sha256, write, writing_to
 from kit.networks.flops import flops_per_image
 from kit.networks.named import Network, described
-from kit.runs.spec import DataSpec, HeldOutSpec, LevelSpec, Run, hash_of, versions
+from kit.runs.spec import DataSpec, HeldOutSpec, Run, hash_of, versions
 from kit.trainer import Training
 from kit.training.history import Diverged
 
@@ -58,6 +58,11 @@ class Result:
     def student_sha256(self) -> str:
         """The sha256 of its student's weights, which are the same however long they took."""
         return json.loads((self.folder / CHECKSUMS).read_text())["student.safetensors"]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What it was trained by, as `kit.runs.spec.versions` lists it; an older kit has noted less."""
+        return json.loads((self.folder / "run.json").read_text(encoding="utf-8")).get("versions", {})
 
     @cached_property
     def steps(self) -> pd.DataFrame:
@@ -110,33 +115,92 @@ class Failure:
 
 
 class Damaged(KitError):
-    """A folder in the cache that is cut short, altered or another run's; `why` in a few words."""
-
-    def __init__(self, run: Run, why: str) -> None:
-        super().__init__(
-            f"run {run.hash} in {folder_of(run.hash).parent}: {why}; only whole, unaltered runs are used "
-            f"('python -m kit cache prune --damaged' removes such runs)"
-        )
-        self.why = why
+    """A folder in the cache that is cut short, altered or another run's."""
 
 
 def folder_of(run_hash: str) -> Path:
     return cache_folder() / "runs" / run_hash
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A run's folder as found: what is wrong with it if anything is, else the run's description as JSON. That is enough
+    to use a student that has finished, not to train it again."""
+
+    folder: Path
+    description: dict[str, Any]  # empty where something is wrong
+    complaint: str | None = None
+    is_damaged: bool = False  # and of no use to anybody: not one that another kit, or another user, reads
+
+    @property
+    def hash(self) -> str:
+        return self.folder.name
+
+    @property
+    def title(self) -> str:
+        return str(self.description.get("title")) if self.description else ""
+
+    @property
+    def device(self) -> str:
+        return str(self.description.get("device", ""))
+
+    @property
+    def diverged(self) -> int | None:
+        """The step at which the run diverged, if it did."""
+        return None if self.complaint else _outcome_in(self.folder).get("diverged")
+
+    @property
+    def status(self) -> str:
+        return self.complaint or ("whole" if self.diverged is None else f"diverged at step {self.diverged}")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The hashes of the runs it learnt from, and theirs."""
+        return frozenset(_ancestors(self.description) if self.description else ())
+
+    def data(self, folder: Path | None = None) -> DataSpec:
+        """Describes the data that it was trained on; `folder` is where real images lie on this machine. KitError for
+        one where the kit's own images are its data."""
+        fields = self.description["data"]
+        if folder and fields["source"] != "real":
+            raise KitError(
+                f"--data {str(folder)!r} has no use: run {self.hash} was trained on {fields['name']}, which the kit "
+                f"has; allowed: without it"
+            )
+        kind = HeldOutSpec if "held_out" in fields else DataSpec
+        return kind(**fields, folder=str(folder) if folder else None)
+
+    def student(self) -> nn.Module:
+        """The trained network, in evaluation mode."""
+        return with_weights(described(self.description["student"]), self.folder)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """What the student must know of its training images: mean and std in 0 … 255, classes; None in older runs.
+        And what they are called, where a run is not older than that."""
+        return self.metrics.get("images")
+
+
+Entry = Stored  # as a listing calls it
+
 _whole: dict[Path, tuple[tuple[int, ...], ...]] = {}  # folders verified in this process, with their files' stamps
 
 
-def fault(folder: Path) -> str | None:
-    """Says in a few words what is wrong with a run's folder; None when it is whole, unaltered, the run's own, and of
-    this format. A process verifies its checksums once, and again when one of its files has changed."""
+def entry_of(folder: Path) -> Stored:
+    """Reads a run's folder: whether it is whole, unaltered, the run's own, and of this format. A process verifies its
+    checksums once, and again when one of its files has changed."""
     stamps = _stamps(folder)
-    if stamps and _whole.get(folder) == stamps:
-        return None
-    why = _verified(folder)
-    if why is None:
+    if not stamps or _whole.get(folder) != stamps:
+        why = _verified(folder)
+        if why is not None:
+            of_others = withheld(folder)
+            return Stored(folder, {}, of_others or why, is_damaged=of_others is None)
         _whole[folder] = stamps
-    return why and (withheld(folder) or why)
+    return Stored(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
 
 
 def _stamps(folder: Path) -> tuple[tuple[int, ...], ...]:
@@ -199,9 +263,14 @@ def lookup(run: Run) -> Result | Failure | None:
     folder = folder_of(run.hash)
     if not folder.exists():
         return None
-    why = fault(folder)
-    if why is not None:
-        raise KitError(f"run {run.hash} in {folder.parent}: {why}") if withheld(folder) else Damaged(run, why)
+    found = entry_of(folder)
+    if found.is_damaged:
+        raise Damaged(
+            f"run {run.hash} in {folder.parent}: {found.complaint}; only whole, unaltered runs are used "
+            f"('python -m kit cache prune --damaged' removes such runs)"
+        )
+    if found.complaint is not None:
+        raise KitError(f"run {run.hash} in {folder.parent}: {found.complaint}")
     outcome = _outcome_in(folder)
     if "diverged" in outcome:
         return Failure(run, str(Diverged(outcome["diverged"], outcome["reason"])), outcome["diverged"])
@@ -217,23 +286,19 @@ def find(run: Run) -> Result | None:
 def clear_damage(run: Run) -> None:
     """Sets the run's folder aside, whole, where it is damaged, and says so; for that, and then alone, it takes the
     run's lock."""
-    if _damage(run) is None:
+    folder = folder_of(run.hash)
+    if _damage(folder) is None:
         return
-    with locked(folder_of(run.hash)):
-        damage = _damage(run)  # another process may have trained it anew meanwhile
-        if damage is not None:
-            aside = set_aside(folder_of(run.hash))
-            print(
-                f"warning: run {run.hash} ({run.title}): {damage.why}; moved to {aside}, trained anew", file=sys.stderr
-            )
+    with locked(folder):
+        why = _damage(folder)  # another process may have trained it anew meanwhile
+        if why is not None:
+            aside = set_aside(folder)
+            print(f"warning: run {run.hash} ({run.title}): {why}; moved to {aside}, trained anew", file=sys.stderr)
 
 
-def _damage(run: Run) -> Damaged | None:
-    try:
-        lookup(run)
-    except Damaged as error:
-        return error
-    return None
+def _damage(folder: Path) -> str | None:
+    found = entry_of(folder) if folder.exists() else None
+    return found.complaint if found is not None and found.is_damaged else None
 
 
 def set_aside(folder: Path) -> Path:
@@ -246,40 +311,10 @@ def set_aside(folder: Path) -> Path:
     return place
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A run's folder in the cache, as found: its title and device, and what is wrong with it if anything is.
-
-    `diverged` is the step at which the run did; `needs` are the hashes of the runs it learnt from, and theirs.
-    """
-
-    hash: str
-    folder: Path
-    title: str
-    device: str
-    complaint: str | None
-    diverged: int | None = None
-    needs: frozenset[str] = frozenset()
-
-    @property
-    def status(self) -> str:
-        return self.complaint or ("whole" if self.diverged is None else f"diverged at step {self.diverged}")
-
-
-def cached() -> list[Entry]:
+def cached() -> list[Stored]:
     """Lists every run in the cache, newest first."""
     folders = (path for path in (cache_folder() / "runs").glob("*") if path.is_dir() and not path.name.startswith("."))
     return [entry_of(folder) for folder in sorted(folders, key=changed_at, reverse=True)]
-
-
-def entry_of(folder: Path) -> Entry:
-    why = fault(folder)
-    if why:
-        return Entry(folder.name, folder, "", "", why)
-    description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    title, device = (str(description.get(name)) for name in ("title", "device"))
-    diverged = _outcome_in(folder).get("diverged")
-    return Entry(folder.name, folder, title, device, None, diverged, frozenset(_ancestors(description)))
 
 
 def _ancestors(description: Mapping[str, Any]) -> Iterator[str]:
@@ -345,44 +380,6 @@ def priced(run: Run, record: dict[str, Any]) -> dict[str, Any]:
     return rest | procedure_flops(run, record["student_images"], record["teacher_images"])
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A finished run known by its hash alone: enough to use its student, not to train it again."""
-
-    folder: Path
-    description: dict[str, Any]
-
-    @property
-    def title(self) -> str:
-        return str(self.description.get("title"))
-
-    def data(self, folder: Path | None = None) -> DataSpec:
-        """Describes the data that it was trained on; `folder` is where real images lie on this machine. KitError for
-        one where the kit's own images are its data."""
-        fields = self.description["data"]
-        if folder and fields["source"] != "real":
-            raise KitError(
-                f"--data {str(folder)!r} has no use: run {self.folder.name} was trained on {fields['name']}, which the "
-                f"kit has; allowed: without it"
-            )
-        kind = HeldOutSpec if "held_out" in fields else LevelSpec if "level" in fields else DataSpec
-        return kind(**fields, folder=str(folder) if folder else None)
-
-    def student(self) -> nn.Module:
-        """The trained network, in evaluation mode."""
-        return with_weights(described(self.description["student"]), self.folder)
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
-
-    @property
-    def images(self) -> dict[str, Any] | None:
-        """What the student must know of its training images: mean and std in 0 … 255, classes; None in older runs.
-        And what they are called, where a run is not older than that."""
-        return self.metrics.get("images")
-
-
 def in_full(digits: str, cached: Iterable[str]) -> str:
     """Finds the one hash of a cached run that begins with these digits, six or more. KitError for none, or several."""
     found = sorted(each for each in cached if each.startswith(digits)) if re.fullmatch("[0-9a-f]{6,16}", digits) else []
@@ -396,11 +393,11 @@ def in_full(digits: str, cached: Iterable[str]) -> str:
 
 def stored(digits: str) -> Stored:
     """Finds the run in the cache whose hash this is, or begins with this (`in_full`). Raises KitError where there is
-    none, or its folder is damaged."""
+    none, it is damaged, or it diverged."""
     name = in_full(digits, (path.name for path in (cache_folder() / "runs").glob("*") if path.is_dir()))
-    folder, why = folder_of(name), fault(folder_of(name))
-    if why is not None:
-        raise KitError(f"run {name}: {why}; only whole, unaltered runs are used")
-    if (folder / "diverged.json").exists():
+    found = entry_of(folder_of(name))
+    if found.complaint is not None:
+        raise KitError(f"run {name}: {found.complaint}; only whole, unaltered runs are used")
+    if found.diverged is not None:
         raise KitError(f"run {name} diverged, so it has no student; allowed: runs that finished")
-    return Stored(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    return found

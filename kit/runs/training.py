@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, lru_cache, partial
 
 import torch
@@ -130,18 +130,38 @@ def train(run: Run, progress: Progress = lambda share: None) -> Result:
     newest checkpoint, to the same result; a damaged result is set aside. Raises Diverged when loss or logits stop being
     numbers, now or when the run was first tried, and KitError where the cache cannot be written.
     """
-    clear_damage(run)
-    known = lookup(run)  # without the lock: a cache that cannot be written can be read
-    if known is None:
-        with locked(folder_of(run.hash), progress):
-            known = lookup(run)  # another process may have trained it meanwhile
-            if known is None:
-                train_missing(run, progress)
-                return _trained(run)
-    progress(1.0)
-    if isinstance(known, Failure):
-        raise Diverged(known.step or 0, known.reason)
-    return known
+    outcome = outcome_of(run, progress)
+    if isinstance(outcome, Failure):
+        raise Diverged(outcome.step or 0, outcome.reason)
+    return outcome
+
+
+def outcome_of(run: Run, progress: Progress, ranks: Ranks = ALONE) -> Result | Failure:
+    """Trains a run as `train` does, or finds how it ended; of several ranks, which all call this, the first locks and
+    writes. Raises KitError where they do not see one cache."""
+
+    def is_missing() -> bool:
+        return ranks.broadcast(ranks.is_first and lookup(run) is None)
+
+    if ranks.is_first:
+        clear_damage(run)
+    if is_missing():  # asked without the lock: a cache that cannot be written can be read
+        with locked(folder_of(run.hash), progress) if ranks.is_first else nullcontext():
+            if is_missing():  # another process may have trained it meanwhile
+                with suppress(Diverged):  # that is written down
+                    train_missing(run, progress, ranks)
+            else:
+                progress(1.0)
+        ranks.wait()  # for the first to have written
+    else:
+        progress(1.0)
+    outcome = lookup(run)
+    if outcome is None:
+        raise KitError(
+            f"run {run.hash} is not in {cache_folder()}, though it has been stored there; allowed: a cache, by "
+            f"KIT_CACHE, in a folder that all processes see"
+        )
+    return outcome
 
 
 def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kit.errors import KitError, few
 from kit.files import CHECKSUMS, cache_folder, locked, remove, sealed, sha256, sweep, writing_to
-from kit.runs.store import DIVERGED_FILES, FILES, Entry, cached, entry_of, folder_of, in_full, set_aside, withheld
+from kit.runs.store import DIVERGED_FILES, FILES, Stored, cached, entry_of, folder_of, in_full, set_aside
 
 Parcel = Mapping[str, bytes]
 
@@ -32,8 +32,8 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
     kept = kept.union(*(entries[name].needs for name in kept))
     everything = not damaged and not diverged
 
-    def is_asked_for(entry: Entry) -> bool:
-        return everything or (damaged and is_damaged(entry)) or (diverged and entry.diverged is not None)
+    def is_asked_for(entry: Stored) -> bool:
+        return everything or (damaged and entry.is_damaged) or (diverged and entry.diverged is not None)
 
     doomed = [entry.folder for entry in entries.values() if is_asked_for(entry) and entry.hash not in kept]
     if damaged or everything:
@@ -47,11 +47,6 @@ def prune(damaged: bool = False, diverged: bool = False, keep: Collection[str] =
     return len(doomed)
 
 
-def is_damaged(entry: Entry) -> bool:
-    """Says whether it is of no use to anybody: not one that another kit, or another user, reads."""
-    return entry.complaint is not None and withheld(entry.folder) is None
-
-
 def export_runs(folder: Path, hashes: Sequence[str] = ()) -> list[str]:
     """Copies runs, and all they learnt from, into a folder; every whole run where none is named. KitError."""
     entries = {entry.hash: entry for entry in cached()}
@@ -62,10 +57,10 @@ def export_runs(folder: Path, hashes: Sequence[str] = ()) -> list[str]:
     chosen = [name for name, entry in entries.items() if name in wanted and entry.complaint is None]
     for name in chosen:
         place = folder / name
-        if place.exists() and (why := entry_of(place).complaint):
-            raise KitError(f"{place} is there already ({why}); remove it, or choose another folder")
         if not place.exists():
             copy(entries[name].folder, place)
+        elif (why := entry_of(place).complaint) is not None:
+            raise KitError(f"{place} is there already ({why}); remove it, or choose another folder")
     return chosen
 
 
@@ -92,7 +87,7 @@ def take_over(source: Path) -> str | None:
     with locked(place):
         sweep(place)
         if place.exists() and (there := entry_of(place)).complaint:
-            if not is_damaged(there):
+            if not there.is_damaged:
                 return f"there is one in the cache already ({there.complaint})"
             set_aside(place)
         if not place.exists():

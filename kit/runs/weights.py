@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -82,21 +82,11 @@ class Weights(Described):
 
 @lru_cache(maxsize=64)
 def _described(path: str, stamp: tuple[int, int], network: Network, head: str | None) -> Weights:
-    built, place = network.build(seed=0), Path(path)
+    place = Path(path)
     if place.is_file() and place.stat().st_size > free_memory() and not zipfile.is_zipfile(place):  # a zip is mapped
         raise _too_large(place)
-    if shapes := _shapes(place):  # before it is read
-        fitting(shapes, built, network.title, place, head)
-    found = Weights(sha256=_sha256(place), head=head, path=path)
-    found.into(built, network.title)
-    return found
-
-
-def _sha256(place: Path) -> str:
-    try:
-        return sha256(place)
-    except OSError as error:
-        raise _unreadable(place, error.strerror or str(error)) from None
+    put(_read(place), network.build(seed=0), network.title, place, head)  # of a file that is mapped what fits is read
+    return Weights(sha256=sha256(place), head=head, path=path)
 
 
 def _unreadable(place: Path, why: str) -> KitError:
@@ -141,18 +131,6 @@ def _read(place: Path) -> dict[str, Tensor]:
 def _is_safetensors(place: Path) -> bool:
     with place.open("rb") as file:
         return file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
-
-
-def _shapes(place: Path) -> dict[str, Tensor]:
-    """Reads what a safetensors file begins with, as tensors of the meta device; {} for other files, and damage."""
-    try:
-        if not _is_safetensors(place):
-            return {}
-        with safe_open(place, "pt") as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError):  # `_read` says why
-        return {}
-    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def _too_large(place: Path) -> KitError:

@@ -398,7 +398,7 @@ def test_a_tilde_that_the_shell_left_is_the_home(own_cache, tmp_path, monkeypatc
 
 
 def test_doctor_names_a_package_that_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr("kit.cli.doctor.PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr("kit.cli.machine.PACKAGES", ("torch", "no-such-package"))
     assert main(["doctor"]) == 2
     said = capsys.readouterr().out
     assert "no-such-package: not installed\n" in said and "cifar-100: " in said

@@ -20,6 +20,7 @@ from kit.figures import forecast as bench
 from kit.figures.forecast import Prediction, duration, measured_rates, networks_of, speed
 from kit.figures.needs import NEEDS
 from kit.files import cache_folder
+from kit.grid.dask import DaskCluster
 from kit.grid.durations import FORWARD, NOMINAL, TYPICAL_DRAWING_S, Pace, images_of, note_drawing
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
@@ -154,6 +155,8 @@ def test_no_more_runs_compute_at_once_than_there_are_cores_or_workers(monkeypatc
     monkeypatch.setattr(bench, "cores", lambda: 2)
     assert [bench.runs_at_once(jobs) for jobs in (1, 2, 64)] == [1, 2, 2]
     assert bench.runs_at_once(Many()) == 7
+    assert bench.runs_at_once(DaskCluster("local", 64)) == 2
+    assert bench.runs_at_once(DaskCluster("local"), ["cuda"]) == 1 == bench.runs_at_once(None, ["cuda"])
 
 
 class Many(Here):
@@ -164,9 +167,8 @@ class Many(Here):
 
 @pytest.mark.parametrize(
     ("where", "expected"),
-    [(["--jobs", "64"], 2), (["--scheduler", "tcp://there:1", "--jobs", "64"], 7),
-     (["--scheduler", "local", "--jobs", "64"], 2)],
-)  # fmt: skip
+    [(["--jobs", "64"], 2), (["--scheduler", "tcp://there:1", "--jobs", "64"], 7)],
+)
 def test_minutes_are_those_of_where_it_is_trained(where, expected, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "cores", lambda: 2)
     monkeypatch.setattr("kit.cli.options.engine_at", lambda scheduler, jobs: Many() if scheduler else None)

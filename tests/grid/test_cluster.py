@@ -28,7 +28,7 @@ from kit import grid
 from kit.__main__ import main
 from kit.errors import KitError
 from kit.grid import dask as cluster
-from kit.grid import run_tasks
+from kit.grid import engines, run_tasks
 from kit.grid.dask import DaskCluster
 from kit.grid.engines import Task
 from kit.grid.training import train_all
@@ -397,6 +397,21 @@ def test_a_cluster_of_this_machine_listens_on_loopback_alone(own_cache, capfd):
     assert all(isinstance(find(task.about), Result) for task in tasks)
     assert {host for host, _ in at} == {"127.0.0.1"}
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("device", "workers"), [("cpu", 5), ("cuda", 1)])
+def test_a_cluster_of_this_machine_has_a_worker_a_core_or_one_for_a_gpu(device, workers, own_cache, monkeypatch):
+    monkeypatch.setattr(engines, "cores", lambda: 5)
+    monkeypatch.setattr(engines, "free_memory", lambda: 2**40)
+    (task,) = grid.Grid([hard().model_copy(update={"device": device})]).tasks
+
+    def begun(self, count: int) -> None:
+        if count:
+            raise KitError(f"{count} workers")
+
+    monkeypatch.setattr(cluster.LocalCluster, "scale", begun)
+    with DaskCluster("local") as engine, pytest.raises(KitError, match=f"^{workers} workers"):
+        engine.submit(task)
 
 
 def listening() -> set[tuple[str, int]]:

@@ -55,7 +55,7 @@ def test_figures_say_which_notebook_shows_runs_that_did_not_finish():
     good, bad, diverged = hard(), by(Raises()), hard(seed=9)
     grid = Grid([])
     grid.results = {good: None, bad: Failure(bad, "RuntimeError: no"), diverged: Failure(diverged, "not finite", 3)}
-    schedule = Schedule(grid, None, "smoke", False, None, frozenset())
+    schedule = Schedule(grid, None, "smoke", False, None, None, frozenset())
     schedule._books = {name: Book(Path(name), {}, runs) for name, runs in (("a", (good, bad)), ("b", (good, diverged)))}
     assert schedule.failure("a") == "a: 1 of its 2 runs did not finish"
     assert schedule.failure("b") is None  # that it diverged is a result, and marked

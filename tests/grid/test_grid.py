@@ -20,14 +20,14 @@ from small_runs import Here, hard, left_in, taught
 
 from kit import grid, recipe
 from kit.errors import KitError
-from kit.grid import engines, schedule
+from kit.grid import engines, schedule, training
 from kit.grid.durations import FORWARD, NOMINAL
 from kit.grid.engines import LocalProcesses, Task, default_jobs
 from kit.grid.training import begin_all, train_all, train_in_worker
 from kit.methods.complexity import stages as complexity_gap
 from kit.networks.flops import flops_per_image
 from kit.networks.layered import Layer, LayeredSpec
-from kit.runs.spec import with_teachers
+from kit.runs.spec import versions, with_teachers
 from kit.runs.store import Failure, Result, find
 from kit.runs.training import train
 from kit.training.history import Diverged
@@ -102,11 +102,11 @@ def graphs(draw) -> list[Task]:
     return draw(st.permutations(tasks))
 
 
-@given(tasks=graphs(), slots=st.integers(1, 8))
+@given(tasks=graphs(), slots=st.integers(1, 8), ranks=st.lists(st.integers(0, 3), min_size=30, max_size=30))
 @settings(max_examples=200, deadline=None)
-def test_whatever_the_graph_it_takes_no_longer_than_it_may(tasks, slots):
+def test_whatever_the_graph_and_the_ranks_it_takes_no_longer_than_it_may(tasks, slots, ranks):
     """Graham's bound for tasks that begin as slots get free: sum / N + (1 − 1/N) · the longest chain."""
-    clock, heard = packed(tasks, slots)
+    clock, heard = packed(tasks, slots, rank=lambda task: ranks[int(task.key)])
     assert heard == {task.key: None for task in tasks}  # nothing lost; twice is refused by the clock
     for task in tasks:
         assert all(clock.ended[needed] <= clock.began[task.key] for needed in task.needs)
@@ -114,15 +114,6 @@ def test_whatever_the_graph_it_takes_no_longer_than_it_may(tasks, slots):
     assert max(at_once) <= slots
     total, longest = sum(task.about for task in tasks), max(longest_chains(tasks).values())
     assert max(total / slots, longest) <= clock.now <= total / slots + (1 - 1 / slots) * longest + 1e-9
-
-
-@given(tasks=graphs(), slots=st.integers(1, 4), data=st.data())
-@settings(max_examples=100, deadline=None)
-def test_ranks_cost_no_more_than_the_bound_either(tasks, slots, data):
-    ranks = {task.key: data.draw(st.integers(0, 3)) for task in tasks}
-    clock, _ = packed(tasks, slots, rank=lambda task: ranks[task.key])
-    total, longest = sum(task.about for task in tasks), max(longest_chains(tasks).values())
-    assert clock.now <= total / slots + (1 - 1 / slots) * longest + 1e-9
 
 
 def test_what_a_lower_rank_waits_for_comes_first():
@@ -313,6 +304,21 @@ def test_many_runs_side_by_side(own_cache, monkeypatch, tmp_path, capfd):
         assert (here / "steps.csv").read_bytes() == (there / "steps.csv").read_bytes()
         timeless = [pd.read_csv(f / "epochs.csv").filter(regex="^(?!.*_s$)") for f in (here, there)]
         pd.testing.assert_frame_equal(*timeless)
+
+
+def test_results_of_other_instructions_or_an_older_kit_are_used_and_told(monkeypatch, capsys):
+    """The same description, but by wider instructions it may be another student."""
+    runs = [hard(seed=seed) for seed in range(2)]
+    train_all(runs, Here(), show_progress=False)
+    train_all(runs, Here(), show_progress=False)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(training, "versions", lambda: versions() | {"instructions": "AVX9000"})
+    train_all([*runs, hard(seed=2)], Here(), show_progress=False)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "note: 2 of the 2 runs that are in the cache already were trained under other versions, the first under "
+        f"instructions {versions()['instructions']}, here AVX9000"
+    )
 
 
 def test_nothing_to_do_starts_nothing(monkeypatch):

@@ -504,9 +504,7 @@ def test_a_removed_run_is_trained_again_to_the_same_weights():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, MemoryError])
-@pytest.mark.parametrize(
-    "moment", ["kit.runs.store.save_file", "kit.files.sha256", "kit.runs.store.write", "kit.files.write"]
-)
+@pytest.mark.parametrize("moment", ["kit.runs.store.save_file", "kit.files.sha256", "kit.runs.store.write"])
 def test_an_interrupted_store_leaves_nothing_behind(error, moment, monkeypatch, own_cache):
     kept = train(hard(seed=1))
 

@@ -15,8 +15,7 @@ from small_runs import Here, hard, spec
 import kit.runs.logits
 from kit import recipe
 from kit.data.augment import mixed
-from kit.grid.shared import epochs_with, shared_logits
-from kit.grid.training import train_all
+from kit.grid.training import epochs_with, shared_logits, train_all
 from kit.models import ModelSpec
 from kit.recipe import Recipe
 from kit.runs.spec import Run

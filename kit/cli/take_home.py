@@ -1,4 +1,4 @@
-"""A student's answers to a folder of pictures, from the command line."""
+"""A student taken home, from the command line: its answers to a folder of pictures, and its files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ def predict(
     from kit.data.picture import EXTENSIONS
     from kit.deploy.predictions import predict
     from kit.files import ready_file, write_atomically, writing_to
-    from kit.runs.store import stored
 
     if csv is not None and csv.name.lower().endswith(EXTENSIONS):
         raise KitError(f"--csv {str(csv)!r} is named like a picture; allowed: another ending, such as .csv")
@@ -49,7 +48,7 @@ def predict(
         known = found.accuracy
         print_json(
             {
-                "run": stored(run).folder.name,
+                "run": found.run,
                 "title": found.title,
                 "images": found.table,
                 "accuracy": known and {"top1": known.top1, "interval": known.interval, "images": known.images},
@@ -60,3 +59,25 @@ def predict(
         )
     if found.damaged:
         raise typer.Exit(2)
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a finished run, as 'cache list' names it; six digits do")],
+    to: Annotated[Path, options.path("a new or empty folder")],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="safetensors, torch-export or onnx; may be given again; default: the first two"),
+    ] = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a student as files that need no kit. Weights, program, classes, model card, predict.py."""
+    from kit.deploy.export import DEFAULT, export
+
+    done = export(run, to, formats or DEFAULT, data)
+    print(f"{done.title}: {', '.join(sorted(path.name for path in done.folder.iterdir()))} in {to}")
+    apart = ", ".join(f"{name} to {value:.0e}" for name, value in done.differences.items())
+    print(f"the run's logits on {done.checked_on}: {apart}")
+    if as_json:
+        about = {"run": done.run, "folder": done.folder}
+        print_json(about | {"differences": done.differences, "checked_on": done.checked_on})

@@ -1,7 +1,9 @@
-"""The benchmark from the command line."""
+"""This machine, from the command line: how fast it is, and what the installation on it can do."""
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,12 @@ import typer
 
 from kit.cli import options
 from kit.cli.output import print_json
-from kit.errors import KitError
+from kit.errors import KitError, said
+
+PACKAGES = (
+    "small-teacher-kit", "torch", "torchvision", "jupyterlab", "ipykernel", "ipywidgets", "anywidget", "voila",
+    "distributed", "papermill", "matplotlib", "grad-cam",
+)  # fmt: skip
 
 
 def bench(
@@ -62,7 +69,7 @@ def bench(
     pace = known.with_rates(benching.measured_rates(speeds))
     jobs = jobs or default_jobs()
     prediction = benching.Prediction.of(plan, pace, benching.runs_at_once(jobs), seeds)
-    source = f"the measurements above and {len(known.makes)} makes of run in the cache" if known.makes else "the above"
+    source = "the measurements above and the runs in the cache" if known.rates else "the above"
     side_by_side = f"{jobs} runs side by side on {prediction.at_once} cores"
     print(f"\nminutes at preset {preset}, {side_by_side}, expected from {source}")
     print(prediction.table.round(1).to_string(index=False))
@@ -81,3 +88,38 @@ def bench(
     print(benching.verdict(prediction))
     if as_json:
         print_json(benching.record(prediction, speeds) | {"jobs": jobs} | ({"gpu": frame} if is_paper else {}))
+
+
+def doctor() -> None:
+    """What this installation is and can do."""
+    import torch
+
+    from kit.data.roles import ROLES
+    from kit.files import cache_folder
+    from kit.paper.plan import Plan
+    from kit.runtime.machine import cores
+
+    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {cores()} cores")
+    wrong = False
+    for name in PACKAGES:
+        try:
+            print(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            wrong = True
+            print(f"{name}: not installed")
+    print(f"instructions: {torch.backends.cpu.get_cpu_capability()}")
+    gpu = "none (presets smoke and quick need none)"
+    if torch.cuda.is_available():
+        gpu = f"{torch.cuda.get_device_name()} (of preset paper, and --device cuda)"
+    print(f"GPU: {gpu}")
+    print(f"cache: {cache_folder()}")
+    for role in ROLES:
+        try:
+            spec = Plan.of("smoke").data(role)
+        except Exception as error:  # whatever it is: who asks wants to know of the other roles, too
+            wrong, says = True, said(error)
+        else:
+            says = f"{spec.name} ({spec.source})"
+        print(f"{role}: {says}")
+    if wrong:
+        raise typer.Exit(2)
