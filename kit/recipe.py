@@ -126,7 +126,7 @@ class Recipe(Updates):
     """Stages in order, for so many epochs, and how weights are updated meanwhile."""
 
     stages: tuple[Stage, ...] = Field(min_length=1)
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=100_000)
 
     @model_validator(mode="after")
     def _stages_are_in_order(self) -> Recipe:

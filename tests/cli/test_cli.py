@@ -73,6 +73,7 @@ def no_training(monkeypatch):
         ([*DISTIL, "--logits", "float8"], "logits: 'float8'"),
         ([*DISTIL, "--optimiser", "lbfgs"], "optimiser: 'lbfgs'"),
         ([*DISTIL, "--epochs", "0"], "epochs: 0"),
+        ([*DISTIL, "--epochs", "99999999999999999999"], "epochs: 99999999999999999999"),
         ([*DISTIL, "--batch", "1"], "batch: 1"),
         ([*DISTIL, "--lr", "0"], "lr: 0.0"),
         ([*DISTIL, "--width", "0"], "width: 0"),

@@ -173,6 +173,13 @@ def test_a_body_alone_is_enough_for_a_new_head_and_less_is_not(body, tmp_path):
         Weights.of(file, CNN, "fc")
 
 
+def test_another_stem_is_not_taken_for_other_classes(body, tmp_path):
+    file, first = tmp_path / "w.safetensors", "features.0.weight"
+    save_file(body.state_dict() | {first: torch.zeros(*body.state_dict()[first].shape[:2], 7, 7)}, file)
+    with pytest.raises(KitError, match=r"of another shape: features.0.weight \(\d+, 3, 7, 7\) rather than [^;]*$"):
+        Weights.of(file, CNN, "fc")
+
+
 @pytest.mark.parametrize(("name", "head"), [("torchvision:shufflenet_v2_x0_5", "fc"), ("timm:test_vit", "head")])
 def test_heads_are_found_behind_a_view_too(name, head):
     network = NamedSpec.of(name, 10, 32, {}, View(px=160 if "vit" in name else 32))
