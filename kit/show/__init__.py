@@ -13,7 +13,7 @@
 
 from kit.show.artefacts import picture, png_bytes, save, show
 from kit.show.glance import claims_at_a_glance
-from kit.show.html_tables import Table, compare_table, plain_table, table_picture
+from kit.show.html_tables import Table, compared_table, plain_table
 from kit.show.pages import contact_sheet
 from kit.show.plots import accuracy_curves, sensitivity, temperature_trace
 from kit.show.style import source_line
@@ -25,7 +25,7 @@ __all__ = [
     "Table",
     "accuracy_curves",
     "claims_at_a_glance",
-    "compare_table",
+    "compared_table",
     "contact_sheet",
     "curves",
     "interval",
@@ -36,7 +36,6 @@ __all__ = [
     "sensitivity",
     "show",
     "source_line",
-    "table_picture",
     "temperature_trace",
     "with_interval",
 ]

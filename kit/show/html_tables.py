@@ -71,13 +71,6 @@ def plain_table(
     return Table(title, html, partial(draw_table, columns, repeated, title, caption, max_width))
 
 
-def table_picture(
-    df: pd.DataFrame, title: str = "", caption: str = "", *, merge: Sequence[str] = (), max_width: float = WIDTH
-) -> Figure:
-    """A small frame as a picture: that of `plain_table`."""
-    return plain_table(df, title, caption, merge=merge, max_width=max_width).picture()
-
-
 def derived_table(df: pd.DataFrame, title: str, digits: str = ".3g", *, merge: Sequence[str] = ()) -> Table:
     """A frame of the derivation as a table: its losses by the paper's letters, terms and truths as one reads them."""
 
@@ -168,23 +161,6 @@ def compared_table(
         notes.append(f"drawn: mean and 95 % t-interval{diamonds}")
     html = _html(title, " · ".join(filter(None, notes)), columns, repeated, names=len(text))
     return Table(title, html, partial(draw_table, columns, repeated, title, caption, width))
-
-
-def compare_table(
-    df: pd.DataFrame,
-    text: Sequence[str],
-    measures: Sequence[Measure],
-    paper: pd.DataFrame | None = None,
-    *,
-    label: str | None = None,
-    title: str = "",
-    caption: str = "",
-    width: float = 1180,
-) -> Figure:
-    """The picture of a `compared_table`. Raises KitError for a measure of which `df` has no column."""
-    for measure in measures:
-        one_of("column", measure.column, df)
-    return compared_table(df, text, measures, paper, label=label, title=title, caption=caption, width=width).picture()
 
 
 # ---- HTML ------------------------------------------------------------------------------------------------------------

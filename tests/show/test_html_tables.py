@@ -17,7 +17,7 @@ from kit.errors import KitError
 from kit.paper import headlines, table3
 from kit.paper.claims import Claim, explained, judged, readable, tally
 from kit.paper.plan import Plan
-from kit.show import Measure, picture, png_bytes, save, table_picture
+from kit.show import Measure, picture, png_bytes, save
 from kit.show.html_tables import (
     RECOMPUTED,
     SECTION_1_1,
@@ -215,7 +215,7 @@ def test_the_paper_must_have_as_many_rows():
 
 def test_what_is_saved_is_the_picture(tmp_path):
     told = claims(50, -60)
-    figure = table_picture(readable(told), f"a: {tally(told)}", f"b · {explained(told)}")
+    figure = plain_table(readable(told), f"a: {tally(told)}", f"b · {explained(told)}").picture()
     paths = [
         save(shown, "t", tmp_path / folder) for folder, shown in (("1", judged_table(told, "a", "b")), ("2", figure))
     ]

@@ -258,9 +258,8 @@ def test_saving_twice_gives_the_same_bytes_and_nothing_personal(tmp_path: Path):
 
 
 def test_pictures_of_text_are_saved_small_and_look_the_same(tmp_path: Path):
-    table = html_tables.table_picture(
-        pd.DataFrame({"claim": ["it holds here"] * 30, "measured": np.arange(30.0)}), "A table"
-    )
+    df = pd.DataFrame({"claim": ["it holds here"] * 30, "measured": np.arange(30.0)})
+    table = html_tables.plain_table(df, "A table").picture()
     image, _ = save(table, "table", tmp_path)
     whole = png_bytes(table, scale=2)
     assert image.stat().st_size < 0.6 * len(whole)
@@ -288,7 +287,7 @@ def test_csv_has_fixed_digits_and_line_ends():
 
 
 def test_notebook_picture_is_sharp_and_described():
-    figure = html_tables.table_picture(pd.DataFrame({"a": [1]}), title="Table 9")
+    figure = html_tables.plain_table(pd.DataFrame({"a": [1]}), title="Table 9").picture()
     shown = picture(figure)
     width = int.from_bytes(shown.data[16:20], "big")
     assert abs(width - 2 * shown.width) <= 2 and shown.alt == "Table 9"
@@ -363,10 +362,12 @@ def all_figures() -> dict[str, Figure]:
         "trace with short stages": plots.temperature_trace(fake_run("adaptive", epochs=40, ends=(0.03, 0.06)), **text),
         "trace at fixed T": plots.temperature_trace(runs["T=5 (printed)"], **text),
         "trace without t": plots.temperature_trace(runs["hard labels"], **text),
-        "comparison": html_tables.compare_table(rows, ["dataset", "student", "temperature"], measures, paper, **text),
-        "table": html_tables.table_picture(
+        "comparison": html_tables.compared_table(
+            rows, ["dataset", "student", "temperature"], measures, paper, **text
+        ).picture(),
+        "table": html_tables.plain_table(
             pd.DataFrame({"ref": ["[10]", "[11]"], "method": method, "s": [18040, None]}), **text
-        ),
+        ).picture(),
         "verdicts": html_tables.judged_table(judged(claims_made(6)), "Judged", CAPTION).picture(),
         "glance": claims_at_a_glance({f"Table {n}": judged(claims_made(10 * n)) for n in range(1, 6)}, CAPTION),
         "glance at a few": claims_at_a_glance({"Table 1": judged(claims_made(3, seeds=1))}, CAPTION),
@@ -457,7 +458,7 @@ def test_stages_of_the_same_name_are_told_apart():
 @pytest.mark.parametrize("values", [[25.0, 25.0], [25.0, 25.0 + 1e-9], [0.0], [1.0, 1.0001], [0.5, 60.0]])
 def test_dots_that_are_all_alike_have_a_scale_without_an_offset(values):
     df = pd.DataFrame({"row": [f"row {i}" for i in range(len(values))], "top1": [[value] for value in values]})
-    figure = html_tables.compare_table(df, ["row"], [Measure("top1", "Top-1 %", dots=True)])
+    figure = html_tables.compared_table(df, ["row"], [Measure("top1", "Top-1 %", dots=True)]).picture()
     panel = figure.axes[-1]
     drawn_texts(figure)
     low, high = panel.get_xlim()
@@ -570,12 +571,8 @@ FRAME = pd.DataFrame({"rate": [1.0], "top1": [[0.5]]})
         (lambda: plots.temperature_trace([]), "no run to draw"),
         (lambda: plots.sensitivity(FRAME, "rate", "acc"), "column 'acc' is not known; allowed: rate, top1"),
         (lambda: html_tables.plain_table(FRAME, merge=["role"]), "column 'role' is not known; allowed: rate, top1"),
-        (
-            lambda: html_tables.compare_table(FRAME, ["rate"], [Measure("acc", "Top-1 %")]),
-            "column 'acc' is not known; allowed: rate, top1",
-        ),
-        (lambda: html_tables.compare_table(FRAME, ["role"], []), "column 'role' is not known; allowed: rate, top1"),
-        (lambda: html_tables.compare_table(FRAME, ["rate"], [], label="role"), "column 'role' is not known"),
+        (lambda: html_tables.compared_table(FRAME, ["role"], []), "column 'role' is not known; allowed: rate, top1"),
+        (lambda: html_tables.compared_table(FRAME, ["rate"], [], label="role"), "column 'role' is not known"),
         (lambda: tables.curves({"adaptive": []}, ["test_top1"]), "label 'adaptive' has no run to draw; allowed: at"),
         (lambda: claims_at_a_glance({}), "no verdict to draw; allowed: at least one"),
     ],
