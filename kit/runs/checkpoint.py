@@ -108,4 +108,4 @@ class Checkpoints:
 def difference(theirs: Mapping[str, object], ours: Mapping[str, object]) -> str:
     """Names the first thing in which two identities differ, as `torch 2.9.0, here 2.14.1`."""
     name = next(name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name))
-    return f"{name} {theirs.get(name)}, here {ours.get(name)}"
+    return f"{name} {theirs.get(name, 'unknown')}, here {ours.get(name, 'unknown')}"
