@@ -55,6 +55,10 @@ class Lost(KitError):
     """The scheduler does not answer any more."""
 
 
+class Lacks(Exception):
+    """A worker that came later has another cache than the client's, and the run's teachers were not sent."""
+
+
 def identity() -> dict[str, str]:
     """Lists the versions that client and workers must share: others would train to other results."""
     python = ".".join(platform.python_version_tuple()[:2])
@@ -136,34 +140,39 @@ class DaskCluster:
         while not (workers := self._look()):
             time.sleep(LOOK_S)
         done: Future[str | None] = Future()
-        teachers = {} if all(self._shares[worker] for worker in workers) else self._teachers_of(run, workers)
-        about = task.key, pickle_dumps(task), self._token, identity(), teachers
-        future = self._submit(task.key, workers, _work, *about)
-        self._running.add(future)
-        future.add_done_callback(partial(self._ended, task, done))
+        self._start(task, done, None if all(self._shares[worker] for worker in workers) else self._teachers_of(run))
         return done
 
-    def _teachers_of(self, run: Run, workers: list[str]) -> dict[str, distributed.Future]:
+    def _start(self, task: Task, done: Future, teachers: Mapping[str, distributed.Future] | None) -> None:
+        future = self._submit(task.key, _work, task.key, pickle_dumps(task), self._token, identity(), teachers)
+        self._running.add(future)
+        future.add_done_callback(partial(self._ended, task, done))
+
+    def _teachers_of(self, run: Run) -> dict[str, distributed.Future]:
         """Sends the teachers' folders from this cache to the cluster, so that a lost worker's are not trained anew."""
         names = [teacher.hash for teacher in run.teachers.values()]
         for name in names:
             if name not in self._sent:
-                self._sent[name] = self._submit(name, workers, dict, packed(name))
+                self._sent[name] = self._submit(name, dict, packed(name))
         return {name: self._sent[name] for name in names}
 
-    def _submit(self, name: str, workers: list[str], what: Callable, *about: object) -> distributed.Future:
-        """Submits to one of these workers, or to another where they have all gone."""
-        key = f"{name}-{uuid.uuid4().hex}"  # somebody else's task for the same run is another task
+    def _submit(self, name: str, what: Callable, *about: object) -> distributed.Future:
+        """Submits to one of the workers that are there, or to another where they have all gone."""
+        key, there = f"{name}-{uuid.uuid4().hex}", self._there  # somebody else's task for the same run is another task
         try:
-            return self._client.submit(what, *about, key=key, workers=workers, allow_other_workers=True, pure=False)
+            return self._client.submit(what, *about, key=key, workers=there, allow_other_workers=True, pure=False)
         except Exception:
             raise self._lost() from None
 
     def _ended(self, task: Task, done: Future, future: distributed.Future) -> None:
-        """Settles `done`, in Dask's own thread: None where the run is in the cache, else why not."""
+        """Settles `done`, in Dask's own thread: None where the run is in the cache, else why not; or starts the task
+        again, with the run's teachers."""
         self._running.discard(future)
         try:
-            done.set_result(self._outcome(task, future))
+            if future.status == "error" and isinstance(future.exception(), Lacks):
+                self._start(task, done, self._teachers_of(task.about))
+            else:
+                done.set_result(self._outcome(task, future))
         except Lost as error:
             done.set_exception(error)
         except KitError as error:  # of this task alone
@@ -296,9 +305,9 @@ def _asked(token: str) -> tuple[dict[str, str], bool]:
 
 
 def _work(
-    key: str, pickled: tuple[Any, ...], token: str, theirs: Mapping[str, str], teachers: Mapping[str, Parcel]
+    key: str, pickled: tuple[Any, ...], token: str, theirs: Mapping[str, str], teachers: Mapping[str, Parcel] | None
 ) -> Parcel | None:
-    """Does a client's task and returns the run's folder. Raises KitError where it cannot be done.
+    """Does a client's task and returns the run's folder. Raises KitError where it cannot be done, and Lacks.
 
     The task is unpickled here: a module of the user's own that this worker lacks is an error of this task. In a message
     of Dask's it would break the connection, again and again.
@@ -310,9 +319,12 @@ def _work(
         if theirs != identity():
             raise KitError(f"a worker has other versions: {difference(identity(), theirs)}")
         task: Task = pickle_loads(*pickled)
-        if not isinstance(task.about, Run) and not (cache_folder() / token).exists():
-            return None  # nobody else would find these logits: each run asks its teachers itself
-        for name, parcel in teachers.items():
+        if not (cache_folder() / token).exists():  # of another cache than the client's
+            if not isinstance(task.about, Run):
+                return None  # nobody else would find these logits: each run asks its teachers itself
+            if teachers is None:
+                raise Lacks
+        for name, parcel in (teachers or {}).items():
             why = unpacked(name, parcel)
             if why is not None:
                 raise KitError(f"its teacher, run {name}, arrived damaged: {why}")

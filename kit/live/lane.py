@@ -293,8 +293,8 @@ def option_of(settings: Settings) -> str:
 def slider(policy: Policy, field: str) -> widgets.FloatSlider:
     """For a policy's field, between the field's limits; 0 and twice the value stand in for those it has not."""
     info, value = type(policy).model_fields[field], getattr(policy, field)
-    kinds = ("ge", "gt", "le", "lt")
-    limits = {kind: getattr(bound, kind) for bound in info.metadata for kind in kinds if hasattr(bound, kind)}
+    found = ((kind, getattr(bound, kind, None)) for bound in info.metadata for kind in ("ge", "gt", "le", "lt"))
+    limits = {kind: limit for kind, limit in found if limit is not None and math.isfinite(limit)}
     low = limits.get("ge", limits.get("gt", min(0.0, 2 * value)))
     high = limits.get("le", limits.get("lt", max(0.0, 2 * value)))
     high = high if high > low else low + 1

@@ -275,6 +275,21 @@ def test_a_worker_is_killed_in_the_middle_of_a_grid(shared, lab, own_cache, tmp_
     assert students_of(everything) == trained_here(everything, tmp_path / "here", monkeypatch)
 
 
+def test_a_run_whose_worker_is_lost_goes_to_one_that_came_later_with_another_cache(lab, own_cache):
+    """The first has the client's cache, so that no teacher was sent with the run; the other has no teacher yet."""
+    doomed = lab.worker(own_cache)
+    lab.arrived(1)
+    student = taught(hard(width=3), epochs=100)
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train_all, [student], jobs=DaskCluster(lab.address), show_progress=False)
+        eventually(lambda: any(run == student.hash for run, *_ in lab.seen("began")))
+        lab.worker(lab.folder / "other")
+        lab.arrived(2)
+        doomed.kill()
+        results = training.result(PATIENCE_S)
+    assert isinstance(results[student], Result), results[student]
+
+
 def test_a_run_that_loses_its_workers_again_and_again_is_a_failure_and_the_others_go_on(
     lab, own_cache, capfd
 ):  # fmt: skip
@@ -302,7 +317,7 @@ CLIENT = "from test_cluster import endless; endless()"
 
 def endless(address: str | None = None) -> None:
     engine = DaskCluster(address) if address else None
-    train_all([hard(epochs=1_000_000)], jobs=engine, show_progress=False)
+    train_all([hard(epochs=100_000)], jobs=engine, show_progress=False)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +334,7 @@ def test_a_training_that_nobody_waits_for_any_more_stops(where, by, lab, own_cac
     else:  # one that no fork server started, as its workers have one of their own
         client = subprocess.Popen([sys.executable, "-c", CLIENT], env=os.environ | {"PYTHONPATH": PATHS})
         ended = client.wait
-    run = hard(epochs=1_000_000)
+    run = hard(epochs=100_000)
     checkpoints = own_cache / "checkpoints" / run.hash
     try:
         eventually(lambda: len(list(checkpoints.glob("step-*"))) == 2)
@@ -342,7 +357,7 @@ def test_a_lost_scheduler_ends_everything_in_one_line(lab, own_cache):
     lab.worker(own_cache)
     lab.arrived(1)
     with ThreadPoolExecutor(1) as pool:
-        endless = hard(epochs=1_000_000)
+        endless = hard(epochs=100_000)
         training = pool.submit(train_all, [endless], jobs=DaskCluster(lab.address), show_progress=False)
         eventually(lambda: lab.seen("began"))
         lab.cluster.close()

@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from annotated_types import Interval
 from foreign_networks import own_file
 from PIL import Image
 from pydantic import Field, create_model
@@ -410,12 +411,19 @@ def test_a_policy_of_ones_own_is_chosen_steered_drawn_and_saved(opened):
     ("limits", "value", "wanted"),
     [({}, 3, (0, 6)), ({}, -3, (-6, 0)), ({}, 0, (0, 1)), ({"ge": 0}, 0, (0, 1)), ({"gt": 0}, 2, (0.04, 4)),
      ({"gt": 0, "le": 1}, 0.001, (0.001, 1)), ({"ge": 5}, 5, (5, 10)), ({"ge": -5, "le": 5}, -3, (-5, 5)),
-     ({"ge": 0, "lt": 1}, 0.5, (0, 0.99)), ({"gt": 0, "lt": 1}, 0.999, (0.01, 0.999)), ({"lt": 0}, -3, (-6, -0.06))],
+     ({"ge": 0, "lt": 1}, 0.5, (0, 0.99)), ({"gt": 0, "lt": 1}, 0.999, (0.01, 0.999)), ({"lt": 0}, -3, (-6, -0.06)),
+     ({"gt": 0, "lt": math.inf}, 2, (0.04, 4))],
 )  # fmt: skip
 def test_a_slider_lies_within_its_fields_limits(limits, value, wanted):
     policy = create_model("Mine", __base__=Policy, kind=(str, "mine"), pull=(float, Field(**limits)))(pull=value)
     made = slider(policy, "pull")
     assert made.value == value and (made.min, made.max) == pytest.approx(wanted)
+
+
+def test_a_slider_knows_limits_that_are_given_as_an_interval():
+    pull = (Annotated[float, Interval(gt=0, lt=5)], 2.0)
+    made = slider(create_model("Mine", __base__=Policy, kind=(str, "mine"), pull=pull)(), "pull")
+    assert (made.min, made.max) == pytest.approx((0.05, 4.95))
 
 
 # ---- drawing ---------------------------------------------------------------------------------------------------------
