@@ -22,6 +22,7 @@ import pandas as pd
 from kit import recipe
 from kit.paper.claims import Claim, Data, Side, own_claims, plus_minus, rounding
 from kit.paper.plan import Plan, Row, Ways, accuracies, cells, judging, papers, rows, soft_ends, training, with_columns
+from kit.paper.printed import as_printed
 from kit.siblings import SIBLINGS
 from kit.siblings.crd import PRINTED
 from kit.temperature import Scheduled
@@ -81,11 +82,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     frame = with_agreement(frame)
     lines = []
     for (label, reading), cell in frame.groupby(["temperature", "reading"], sort=False):
-        over_kd = elsewhere(label, reading)
         line = {
             "temperature": label,
             "reading": reading,
-            "elsewhere, Top-1 over KD": "" if math.isnan(over_kd) else f"{over_kd:+.1f}",
+            "elsewhere, Top-1 over KD": as_printed(elsewhere(label, reading), "+.1f"),
         }
         measures = accuracies(cell, "train Top-1", "test Top-1") | {
             "as the teacher %": plus_minus(100 * cell["agreement_top1"]),

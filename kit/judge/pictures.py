@@ -104,7 +104,7 @@ def table_figure(judged: Judged) -> Figure:
         Measure("flops", "GFLOP"),
         Measure("all_flops", "with teachers"),
     ]
-    cells = by_procedure(frame, ["temperature", "reading"], [measure.column for measure in measures])
+    cells = by_procedure(frame, ["temperature", "reading"], measures)
     cells["row"] = [method.title for method in judged.methods]
     title, caption = lesson(judged.rows[-1].runs[0]), f"{judged.caption} · {BAND} · {COST}"
     return compared_table(cells, ["row"], measures, title=title, caption=caption).picture()

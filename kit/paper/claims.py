@@ -12,9 +12,10 @@ most 5 % are wrong on average (Benjamini & Hochberg, 1995), and the intervals sh
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,8 +38,7 @@ Data = Mapping[str, Dataset]  # by role; without them nothing is said of guessin
 # ---- means -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A mean with its 95 % interval over n observations (seeds, unless said otherwise)."""
 
     mean: float
@@ -59,9 +59,9 @@ def bounds(low: float, high: float, n: int) -> str:
     return f"none (n = {n})" if math.isnan(low) else f"[{low:+.1f}, {high:+.1f}]"
 
 
-def t_interval(values: Sequence[float]) -> Estimate:
-    """Student's t interval of the mean. One value alone has no interval (NaN), and none has no mean either."""
-    found = np.asarray(values, dtype=float)
+def t_interval(values: Iterable[float]) -> Estimate:
+    """Student's t interval of the mean, NaNs left out. One value has no interval (NaN), and none has no mean either."""
+    found = np.array([value for value in values if not math.isnan(value)], dtype=float)
     n = len(found)
     mean = float(found.mean()) if n else math.nan
     if n < 2:
@@ -70,14 +70,11 @@ def t_interval(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def plus_minus(values: Sequence[float], digits: int = 1) -> str:
+def plus_minus(values: Iterable[float], digits: int = 1) -> str:
     """`57.3 ± 1.2`: mean and half the 95 % interval; the mean alone where there is one value, a dash where none."""
-    values = [value for value in values if not math.isnan(value)]
-    if not values:
-        return "–"
     estimate = t_interval(values)
     half = "" if estimate.n < 2 else f" ± {estimate.high - estimate.mean:.{digits}f}"
-    return f"{estimate.mean:z.{digits}f}{half}"
+    return number(estimate.mean, digits) + half
 
 
 def number(value: float, digits: int = 0) -> str:
@@ -107,10 +104,10 @@ def has(frame: pd.DataFrame, column: str) -> bool:
     return all(part in frame for part in column.split("+"))
 
 
-def ratio(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> pd.Series:
-    """Ours over theirs, by seed."""
-    a, b = paired(frame, ours, theirs, column)
-    return a / b
+def time_ratio(frame: pd.DataFrame) -> pd.Series:
+    """Each run's seconds over those of T = 5 as printed with the same seed, in the same group."""
+    of_t5 = frame["seconds"].where(frame["temperature"].eq("T=5") & frame["reading"].eq("printed"))
+    return frame["seconds"] / of_t5.groupby([frame["group"], frame["seed"]], dropna=False).transform("first")
 
 
 def paired(frame: pd.DataFrame, ours: Side, theirs: Side, column: str) -> tuple[pd.Series, pd.Series]:
@@ -130,7 +127,7 @@ def guessing(frame: pd.DataFrame, sides: Sequence[Side], column: str, data: Data
     for label, reading in sides if data else ():
         side = frame[(frame["temperature"] == label) & (frame["reading"] == reading)]
         chance = side["role"].map({role: guessed(split_of(data[role], column), int(column[-1])) for role in data})
-        if t_interval((side[column] - chance).groupby(side["seed"]).mean().dropna()).low <= 0:
+        if t_interval((side[column] - chance).groupby(side["seed"]).mean()).low <= 0:
             found.append(f"{label}, {reading} (chance {100 * chance.mean():.3g} %)")
     return "; ".join(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 
@@ -37,6 +38,19 @@ class Timed(NamedTuple):
     def saved_of(self, other: Timed) -> float:
         """How much less time it took than the other, in %."""
         return 100 * (1 - self.seconds / other.seconds)
+
+    def told(self, digits: int) -> dict[str, str]:
+        """Gives its columns in a text table: accuracies with so many digits, empty where nothing is printed."""
+        tops = {f"paper Top-{k}": as_printed(top, f".{digits}f") for k, top in ((1, self.top1), (5, self.top5))}
+        return tops | {"paper time s": as_printed(self.seconds, ".0f")}
+
+
+UNPRINTED = Timed(math.nan, math.nan, math.nan)  # of a procedure that the paper does not have
+
+
+def as_printed(value: float, form: str) -> str:
+    """`95.2`, or nothing where nothing is printed."""
+    return "" if math.isnan(value) else format(value, form)
 
 
 TEMPERATURES = ("T=5", "T=20", "adaptive")

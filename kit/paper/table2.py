@@ -6,9 +6,9 @@ from functools import partial
 
 import pandas as pd
 
-from kit.paper.claims import Claim, Data, has, number, own_claims, plus_minus, ratio
+from kit.paper.claims import Claim, Data, has, number, own_claims, plus_minus, time_ratio
 from kit.paper.plan import Plan, Row, Ways, accuracies, cells, judging, papers, rows, soft_ends, training
-from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, Timed
+from kit.paper.printed import TABLE_2, TABLE_2_EPOCHS, UNPRINTED, Timed
 
 ROLE, BIG, SMALL, STUDENT = "cifar-100", "resnet50", "vgg19", "resnet34"
 ROLES = (ROLE,)
@@ -38,26 +38,19 @@ def table(plan: Plan, seeds: int = 3, own: Ways | None = None) -> list[Row]:
 run = training(table)
 
 
-def printed(label: str, reading: str) -> Timed | None:
+def printed(label: str, reading: str) -> Timed:
     """What the paper prints of a procedure; it has no small teacher here, and no procedure of the reader's own."""
-    return TABLE_2.get(label) if (label, reading) in (*BASELINES, OURS) else None
+    return TABLE_2[label] if (label, reading) in (*BASELINES, OURS) else UNPRINTED
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a procedure: the paper's figures, and this kit's as mean ± half of the 95 % interval over seeds."""
-    lines = []
+    frame, lines = frame.assign(ratio=time_ratio(frame)), []
     for (label, reading), cell in frame.groupby(["temperature", "reading"], sort=False):
-        paper = printed(label, reading)
-        line = {
-            "temperature": label,
-            "reading": reading,
-            "paper Top-1": f"{paper.top1:.1f}" if paper else "",
-            "paper Top-5": f"{paper.top5:.1f}" if paper else "",
-            "paper time s": f"{paper.seconds:.0f}" if paper else "",
-        }
+        line = {"temperature": label, "reading": reading, **printed(label, reading).told(1)}
         measures = accuracies(cell, "train Top-1", "test Top-1", "test Top-5") | {
             "CPU s": plus_minus(cell["seconds"]),
-            "time / T=5": plus_minus(ratio(frame, (label, reading), BASELINES[0], "seconds"), 2),
+            "time / T=5": plus_minus(cell["ratio"], 2),
             "TFLOP": number((cell["student_flops"] + cell["teacher_flops"]).mean() / 1e12, 2),
             "soft stages ended at epoch": soft_ends(cell),
         }

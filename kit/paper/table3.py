@@ -11,9 +11,9 @@ import pandas as pd
 
 from kit import recipe
 from kit.models import TITLES
-from kit.paper.claims import Claim, Data, has, number, own_claims, plus_minus, ratio
+from kit.paper.claims import Claim, Data, has, number, own_claims, plus_minus, time_ratio
 from kit.paper.plan import Plan, Row, Ways, accuracies, cells, data_of, judging, papers, rows, soft_ends, training
-from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, Configuration, Timed
+from kit.paper.printed import ROLE_TITLES, TABLE_3, TABLE_3_EPOCHS, UNPRINTED, Configuration, Timed, as_printed
 
 ROLES = tuple(dict.fromkeys(configuration.role for configuration in TABLE_3))
 FIRST = next(iter(TABLE_3))  # CIFAR-10: ResNet-34 explained, VGG-19 small teacher, VGG-16 student
@@ -55,27 +55,27 @@ def table(
 run = training(table)
 
 
-def printed(group: str, label: str, reading: str) -> Timed | None:
-    """What the paper prints of a procedure in a configuration, by its title; None of the reader's own."""
-    return PRINTED[group][label] if (label, reading) in PROCEDURES else None
+def printed(group: str, label: str, reading: str) -> Timed:
+    """What the paper prints of a procedure in a configuration, by its title; nothing of the reader's own."""
+    return PRINTED[group][label] if (label, reading) in PROCEDURES else UNPRINTED
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a configuration and procedure: the paper's Top-5 and time, and this kit's figures with intervals."""
-    lines = []
+    frame, lines = frame.assign(ratio=time_ratio(frame)), []
     for (group, label, reading), cell in frame.groupby(["group", "temperature", "reading"], sort=False):
-        paper, here = printed(group, label, reading), frame[frame["group"] == group]
+        paper = printed(group, label, reading)
         line = {
             "configuration": group,
             "data": data_of(cell),
             "temperature": label,
             "reading": reading,
-            "paper Top-5": f"{paper.top5:.2f}" if paper else "",
-            "paper time / T=5": f"{paper.seconds / PRINTED[group]['T=5'].seconds:.2f}" if paper else "",
+            "paper Top-5": as_printed(paper.top5, ".2f"),
+            "paper time / T=5": as_printed(paper.seconds / PRINTED[group]["T=5"].seconds, ".2f"),
         }
         measures = accuracies(cell, "train Top-1", "train Top-5", "test Top-1", "test Top-5") | {
             "CPU s": plus_minus(cell["seconds"]),
-            "time / T=5": plus_minus(ratio(here, (label, reading), BASELINES[0], "seconds"), 2),
+            "time / T=5": plus_minus(cell["ratio"], 2),
             "student GFLOP": number(cell["student_flops"].mean() / 1e9),
             "teacher GFLOP": number(cell["teacher_flops"].mean() / 1e9),
             "teachers' own training, CPU s": number(cell["teacher_seconds"].mean()),

@@ -29,7 +29,7 @@ from kit.methods.rows import METHODS
 from kit.methods.search import AT_CHANCE, Found, Spent, search_all
 from kit.paper.claims import Claim, Data, Side, guessing, has, is_accuracy, number, plus_minus, rounding
 from kit.paper.plan import Plan, Row, accuracies, cells, judging, tops, with_columns
-from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS
+from kit.paper.printed import TABLE_4, TABLE_4_EPOCHS, UNPRINTED, Timed
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result, find
 
@@ -256,16 +256,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One line a method and budget: the paper's figures, and this kit's as mean ± half of the 95 % interval."""
     lines = []
     for (budget, label), cell in frame.groupby(["budget", "label"], sort=False):
-        first = cell.iloc[0]
-        paper = TABLE_4.get(first["method"]) if is_default(frame, label) else None
-        line = {
-            "equal": budget,
-            "method": first["method"],
-            "title": first["title"],
-            "paper Top-1": f"{paper.top1:.2f}" if paper else "",
-            "paper Top-5": f"{paper.top5:.2f}" if paper else "",
-            "paper time s": f"{paper.seconds:.0f}" if paper else "",
-        }
+        method, title = cell[["method", "title"]].iloc[0]
+        line = {"equal": budget, "method": method, "title": title, **printed(frame, method, label).told(2)}
         measures = accuracies(cell, "test Top-1", "test Top-5", "train Top-1") | {
             "CPU s whole": plus_minus(cell["seconds_total"]),
             "CPU s student": plus_minus(cell["seconds_student"]),
@@ -286,9 +278,9 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop_duplicates("label")[["method", "title", "reading", "cite"]].reset_index(drop=True)
 
 
-def is_default(frame: pd.DataFrame, label: str) -> bool:
-    """Whether a row is the default reading of its key: the first of them."""
-    return label in set(frame.drop_duplicates("method")["label"])
+def printed(frame: pd.DataFrame, key: str, label: str) -> Timed:
+    """What the paper prints of a row, if it is its key's default reading: the first of them."""
+    return TABLE_4.get(key, UNPRINTED) if label in set(frame.drop_duplicates("method")["label"]) else UNPRINTED
 
 
 # ---- the claims ---------------------------------------------------------------------------------------------------

@@ -30,9 +30,9 @@ def table_5(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
         Measure("seconds", "CPU s"),
         Measure("elsewhere", "elsewhere"),
     ]
-    cells = by_procedure(with_agreement(frame), ["temperature", "reading"], [measure.column for measure in measures])
-    cells["name"] = cells["temperature"] + ", " + cells["reading"]
-    cells["elsewhere"] = [[elsewhere(*name)] for name in zip(cells["temperature"], cells["reading"], strict=True)]
+    cells = by_procedure(with_agreement(frame), ["temperature", "reading"], measures)
+    cells["name"] = [", ".join(of) for of in cells.index]
+    cells["elsewhere"] = [elsewhere(*of) for of in cells.index]
     return compared_table(
         cells,
         ["temperature", "reading"],

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from kit.paper import table1, table2, table3
+from kit.paper.claims import time_ratio
 from kit.paper.plan import Plan, Row, ended
 from kit.paper.printed import TABLE_1, TABLE_2
 from kit.runs.spec import Run
@@ -99,15 +97,15 @@ def fall(result: Result) -> str:
 
 def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 1: the paper's training Top-5 beside this kit's accuracies."""
-    cells = by_procedure(frame, ["group", "temperature"], ["train_top5", "train_top1", "test_top5", "test_top1"])
-    cells = cells.rename(columns={"group": "role", "temperature": "model"})
-    entries = [TABLE_1[table1.NAMES[m], r] for r, m in zip(cells["role"], cells["model"], strict=True)]
+    measures = [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1]
+    cells = by_procedure(frame, ["group", "temperature"], measures)
+    paper = pd.DataFrame([TABLE_1[table1.NAMES[model], role] for role, model in cells.index])
     top5 = ["paper: training Top-5 after 150 to 1,000 epochs on the real datasets"] * ("train_top5" in cells)
     return compared_table(
-        cells,
+        cells.rename(columns={"group": "role", "temperature": "model"}),
         ["role", "model"],
-        [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1],
-        printed(entries, train_top5=lambda entry: entry.top5),
+        measures,
+        paper.rename(columns={"top5": "train_top5"}),
         title="Table 1 · Five networks trained on hard labels",
         caption=caption(plan, rows, *top5),
     )
@@ -116,19 +114,17 @@ def table_1(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
 def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 2: accuracies and time of each procedure, the paper's beside them, time as a ratio to T=5."""
     tflop = (frame["student_flops"] + frame["teacher_flops"]) / 1e12
-    columns = ["train_top1", "test_top1", "test_top5", "seconds", "tflop", "ratio"]
-    frame = frame.assign(ratio=_ratio(frame), tflop=tflop)
-    cells = by_procedure(frame, ["temperature", "reading"], columns)
-    cells["name"] = cells["temperature"] + ", " + cells["reading"]
-    entries = [table2.printed(*of) for of in zip(cells["temperature"], cells["reading"], strict=True)]
-    t5 = TABLE_2["T=5"].seconds
-    paper = printed(entries, train_top1=lambda entry: entry.top1, ratio=lambda entry: entry.seconds / t5)
-    cpu, tflop = Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2)
+    costs = [Measure("seconds", "CPU s"), Measure("tflop", "TFLOP", digits=2), TIME_RATIO]
+    measures = [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, *costs]
+    cells = by_procedure(frame.assign(ratio=time_ratio(frame), tflop=tflop), ["temperature", "reading"], measures)
+    cells["name"] = [", ".join(of) for of in cells.index]
+    paper = pd.DataFrame([table2.printed(*of) for of in cells.index])
+    ratio = paper.pop("seconds") / TABLE_2["T=5"].seconds
     return compared_table(
         cells,
         ["temperature", "reading"],
-        [TRAIN_TOP1, TEST_TOP1, TEST_TOP5, cpu, tflop, TIME_RATIO],
-        paper,
+        measures,
+        paper.rename(columns={"top1": "train_top1"}).assign(ratio=ratio),
         label="name",
         title="Table 2 · ResNet-50 teaches ResNet-34",
         caption=caption(plan, rows, BAND, "paper: CIFAR-100, 50 epochs, its Top-1 can only be training accuracy", TIME),
@@ -137,17 +133,16 @@ def table_2(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
 
 def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     """Table 3: eight configurations by five procedures; time as a ratio to T = 5 as printed, the paper's beside it."""
-    columns = ["train_top5", "train_top1", "test_top5", "test_top1", "ratio"]
-    cells = by_procedure(frame.assign(ratio=_ratio(frame)), ["group", "temperature", "reading"], columns)
-    cells["procedure"] = cells["temperature"] + ", " + cells["reading"]
-    entries = [table3.printed(*of) for of in zip(cells["group"], cells["temperature"], cells["reading"], strict=True)]
-    paper = printed(entries, train_top5=lambda entry: entry.top5, ratio=lambda entry: entry.seconds)
-    paper["ratio"] /= [table3.PRINTED[group]["T=5"].seconds for group in cells["group"]]
+    measures = [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO]
+    cells = by_procedure(frame.assign(ratio=time_ratio(frame)), ["group", "temperature", "reading"], measures)
+    cells["procedure"] = [", ".join(of[1:]) for of in cells.index]
+    paper = pd.DataFrame([table3.printed(*of) for of in cells.index])
+    ratio = paper["seconds"] / [table3.PRINTED[group]["T=5"].seconds for group in cells["group"]]
     return compared_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
-        [TRAIN_TOP5, TEST_TOP5, TRAIN_TOP1, TEST_TOP1, TIME_RATIO],
-        paper,
+        measures,
+        paper.rename(columns={"top5": "train_top5"}).assign(ratio=ratio),
         title="Table 3 · Small teachers: eight configurations",
         width=1480,
         caption=caption(
@@ -198,22 +193,9 @@ def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[
     return figure, swept
 
 
-def printed(entries: Sequence[Any], **columns: Callable[[Any], float]) -> pd.DataFrame:
-    """The paper's figures for `compared_table`: a row an entry of its table, NaN where it has none (None)."""
-    return pd.DataFrame(
-        {name: [math.nan if entry is None else of(entry) for entry in entries] for name, of in columns.items()}
-    )
-
-
-def _ratio(frame: pd.DataFrame) -> np.ndarray:
-    """Each run's seconds over those of T = 5 as printed with the same seed, in the same group."""
-    by = ["group", "seed"]
-    baseline = frame.query("temperature == 'T=5' and reading == 'printed'").set_index(by)["seconds"]
-    return frame["seconds"].to_numpy() / baseline.reindex(pd.MultiIndex.from_frame(frame[by])).to_numpy()
-
-
-def by_procedure(frame: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
-    """One line a row of the table, each measured column that there is holding its values by seed; `ended` where none
-    finished."""
-    groups, columns = frame.groupby(by, sort=False), [column for column in columns if column in frame]
-    return groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended)).reset_index()
+def by_procedure(frame: pd.DataFrame, by: list[str], measures: Iterable[Measure]) -> pd.DataFrame:
+    """One line a row of the table, by columns and index, each measured column that there is holding its values by
+    seed; `ended` where none finished."""
+    groups, columns = frame.groupby(by, sort=False), [each.column for each in measures if each.column in frame]
+    cells = groups[columns].agg(list).assign(ended=groups[["status"]].apply(ended))
+    return cells.index.to_frame().join(cells)

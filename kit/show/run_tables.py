@@ -49,7 +49,7 @@ def costs_table(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     by = ["group", "temperature", "reading"]
     costs = {"seconds": "student, CPU s", "teacher_seconds": "its teachers, CPU s", "both": "both, CPU s"}
     measures = [Measure(column, name) for column, name in costs.items()]
-    cells = by_procedure(frame.assign(both=frame["seconds"] + frame["teacher_seconds"]), by, list(costs))
+    cells = by_procedure(frame.assign(both=frame["seconds"] + frame["teacher_seconds"]), by, measures)
     text, title = [WORDS[column] for column in by], "With and without the teachers' training"
     return compared_table(cells.rename(columns=WORDS), text, measures, title=title, caption=caption(plan, rows, BAND))
 

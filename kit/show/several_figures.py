@@ -30,11 +30,10 @@ def table_6(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     likeness.append(Measure(f"kl to {MEAN}", "KL: mean", digits=2))
     costs = [Measure("seconds", "CPU s"), Measure("teacher_seconds", "teachers' s", digits=0)]
     measures = [TRAIN_TOP1, TEST_TOP1, *likeness, *costs]
-    cells = by_procedure(with_agreements(frame), ["temperature", "reading"], [measure.column for measure in measures])
-    cells["name"] = cells["temperature"] + ", " + cells["reading"]
-    cells = cells.rename(columns={"reading": "teachers"})
+    cells = by_procedure(with_agreements(frame), ["temperature", "reading"], measures)
+    cells["name"] = [", ".join(of) for of in cells.index]
     return compared_table(
-        cells,
+        cells.rename(columns={"reading": "teachers"}),
         ["temperature", "teachers"],
         measures,
         label="name",

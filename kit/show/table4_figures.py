@@ -12,13 +12,12 @@ from kit.methods.complexity import complexity
 from kit.methods.layer_removal import FACTORS
 from kit.networks.flops import flops_per_image, parameter_count
 from kit.networks.layered import LayeredSpec
-from kit.paper.plan import with_columns
 from kit.paper.printed import TABLE_4
-from kit.paper.table4 import BUDGETS, MEASURED, Comparison, is_default, readings, search_log
+from kit.paper.table4 import BUDGETS, Comparison, printed, readings, search_log
 from kit.runs.store import Result, find
 from kit.show import style
 from kit.show.html_tables import Table, compared_table, judged_table, plain_table
-from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, by_procedure, printed
+from kit.show.paper_figures import BAND, TEST_TOP1, TEST_TOP5, by_procedure
 from kit.show.plots import accuracy_curves, temperature_trace, traced
 from kit.show.style import INK, MUTED, SMALL, source_line
 from kit.show.table_pictures import Measure
@@ -240,7 +239,7 @@ def ours_figure(comparison: Comparison) -> tuple[Figure | Table, pd.DataFrame]:
 
 def table_4(comparison: Comparison, budget: str = "steps") -> Table:
     """One budget's table: the paper's Top-1, Top-5 and time beside this kit's; time as a ratio to ours, as printed."""
-    frame = with_columns(comparison.frame, MEASURED)
+    frame = comparison.frame
     title = f"Table 4 · The paper's method and five others, each given {BUDGETS[budget]}"
     here = frame[frame["budget"] == budget]
     if here.empty:  # ours took no time that others could be given
@@ -256,21 +255,15 @@ def table_4(comparison: Comparison, budget: str = "steps") -> Table:
         *([] if budget == "steps" else [Measure("steps", "steps", digits=0)]),  # else they are all alike
         Measure("ratio", "time / ours", digits=2, dots=True, reference=1.0),
     ]
-    cells = by_procedure(here, ["method", "title", "label"], [measure.column for measure in measures])
+    cells = by_procedure(here, ["method", "title", "label"], measures)
     size, shared = comparison.setting.search, ", shared by both tables" if frame["budget"].nunique() > 1 else ""
-    labels = cells[["method", "label"]].to_numpy()
-    entries = [TABLE_4.get(key) if is_default(frame, label) else None for key, label in labels]
-    paper = printed(
-        entries,
-        test_top1=lambda row: row.top1,
-        test_top5=lambda row: row.top5,
-        ratio=lambda row: row.seconds / TABLE_4["ours"].seconds,
-    )
+    paper = pd.DataFrame([printed(frame, key, label) for key, _, label in cells.index])
+    paper["ratio"] = paper["seconds"] / TABLE_4["ours"].seconds
     return compared_table(
         cells,
         ["method", "title"],
         measures,
-        paper,
+        paper.rename(columns={"top1": "test_top1", "top5": "test_top5"}),
         label="label",
         title=title,
         width=1640,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +13,7 @@ from kit.paper.claims import plus_minus, t_interval
 
 def interval(values: Iterable[float]) -> tuple[float, float, float]:
     """Mean and the bounds of its t-interval, `mean ± t(n−1)·s/√n`. NaNs are left out; one value has NaN bounds."""
-    estimate = t_interval([value for value in values if not math.isnan(value)])
-    return estimate.mean, estimate.low, estimate.high
+    return t_interval(values)[:3]
 
 
 def with_interval(values: Iterable[float], percent: bool = True, digits: int = 1) -> str:

@@ -85,7 +85,7 @@ def test_it_stands_in_every_configuration_of_table_3():
     rows = table3.table(Plan.of("smoke"), 1, some, own=OWN)
     assert [row.group for row in rows if (row.label, row.reading) == MINE] == [table3.title(each) for each in some]
     assert [run.student.name for row in rows if row.label == "mine" for run in row.runs] == ["vgg16", "vgg19"]
-    assert table3.printed(table3.title(some[0]), *MINE) is None
+    assert table3.printed(table3.title(some[0]), *MINE) is printed.UNPRINTED
 
 
 @pytest.mark.parametrize("table", [table2, table3, table5, table6])
