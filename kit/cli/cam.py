@@ -35,8 +35,10 @@ class Given(BaseModel):
     classes: str | None = Field(None, description="likewise: how many, or their names, commas between them")
     width: int | None = Field(None, description="likewise, of the kit's five: the first channel count; default: 64")
     stem: str | None = Field(None, description="likewise: imagenet or small; default: imagenet")
-    px: int = Field(224, ge=8, le=512, description="likewise: the images' size")
-    normalise: str = Field("imagenet", description="likewise: how images are normalised, imagenet or MEAN/STD")
+    px: int | None = Field(None, ge=8, le=512, description="likewise: the images' size; default: 224")
+    normalise: str | None = Field(
+        None, description="likewise: how images are normalised, imagenet or MEAN/STD; default: imagenet"
+    )
 
 
 @options.of(Given)
@@ -74,14 +76,14 @@ def cam(
 
     if (run is None) == (weights is None):
         raise KitError("give a network: either --run HASH or --weights FILE, not both")
-    for wanted, is_given, words in (
-        ("--weights", weights is not None, given.model_dump(exclude_defaults=True)),
-        ("--run", run is not None, {"data": data and str(data)}),
-        ("a run's test split", images is None, {"limit": limit}),
+    for wanted, instead, words in (
+        ("--weights", run and "--run, which has its own", given.model_dump()),
+        ("--run", weights and "--weights, which need --images alone", {"data": data and str(data)}),
+        ("a run's test split", images and "--images, which are all explained", {"limit": limit}),
     ):
         for name, value in words.items():
-            if value is not None and not is_given:
-                raise KitError(f"--{name} {value!r} is for {wanted}; allowed: none without it")
+            if value is not None and instead:
+                raise KitError(f"--{name} {value!r} is for {wanted}; allowed: none with {instead}")
     if images is not None and images.resolve() in (out.resolve(), *out.resolve().parents):
         raise KitError(
             f"--out {str(out)!r} lies in --images; allowed: a folder outside, as what it gets are images too"
@@ -94,9 +96,9 @@ def cam(
         if given.model is None or given.classes is None:
             raise KitError("--weights needs --model and --classes")
         names, arguments = names_of(given.classes), arguments_of("--args", given.args)
-        own = {"width": given.width, "stem": given.stem}
-        network = cam_folder.network_of(given.model, len(names), given.px, arguments, **own)
-        classifier = cam_folder.of_weights(weights, network, given.px, names, given.normalise)
+        px, own = given.px or 224, {"width": given.width, "stem": given.stem}
+        network = cam_folder.network_of(given.model, len(names), px, arguments, **own)
+        classifier = cam_folder.of_weights(weights, network, px, names, given.normalise or "imagenet")
         title = f"{network.title} from {weights.name}"
     if images is None:
         pictures = cam_folder.of_test(stored(run).data(data).load(), limit or 48)

@@ -288,7 +288,9 @@ def test_weights_of_any_network(folder, tmp_path, capsys):
         ("--data", "pets"): "--data 'pets' is for --run",
     }.items():
         assert said in refused([*words, *further], capsys)
-    assert "--px 24 is for --weights" in refused(["--run", "0" * 16, "--px", "24"], capsys)
+    for option, value in (("px", 24), ("px", 224), ("normalise", "imagenet")):  # what it would be, too
+        line = refused(["--run", "0" * 16, f"--{option}", value], capsys)
+        assert f"--{option} {value!r} is for --weights; allowed: none with --run, which has its own" in line
 
 
 def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
@@ -296,7 +298,8 @@ def test_wrong_input_is_one_line(run, folder, tmp_path, capsys):
     of_run = ["--run", run.hash, "--images", folder, *out]
     line = refused([*of_run, "--layer", "layer9"], capsys)
     assert "layer 'layer9' is not known; allowed: layer4, " in line and line.endswith(" more")
-    assert "--limit 3 is for a run's test split" in refused([*of_run, "--limit", "3"], capsys)
+    line = refused([*of_run, "--limit", "3"], capsys)
+    assert "--limit 3 is for a run's test split; allowed: none with --images, which are all explained" in line
     assert "method 'cam' is not known" in refused([*of_run, "--method", "cam"], capsys)
     for word, said in {
         "99": "out of range; allowed: 0 to 12",
