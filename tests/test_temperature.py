@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_trainings import logits
 
 from kit.losses import entropy_gradient
 from kit.temperature import Adaptive, Fixed, Scheduled
@@ -17,10 +18,6 @@ from kit.training import thermostat as heating
 from kit.training.moment import Moment
 
 pytestmark = pytest.mark.numerics
-
-
-def logits(seed: int, n: int = 32, classes: int = 10, scale: float = 3.0) -> torch.Tensor:
-    return scale * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def log_softmax(z: torch.Tensor) -> torch.Tensor:

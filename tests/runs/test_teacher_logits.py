@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_runs import Here, hard, spec
+from small_runs import Here, hard, reseal, spec
 
 import kit.runs.logits
 from kit import recipe
@@ -232,13 +232,6 @@ def test_a_run_is_charged_what_computing_them_took():
     assert 150 < training.spent.wall_s < 200
     assert training.spent.teacher_images == {"big": 48}  # FLOPs are the procedure's, cached or not
     assert training.spent.cached_logits_images == 48
-
-
-def reseal(place: Path) -> None:
-    from kit.files import sha256
-
-    names = [path.name for path in place.iterdir() if path.name != "checksums.json"]
-    (place / "checksums.json").write_text(json.dumps({name: sha256(place / name) for name in names}))
 
 
 # ---- who shares them -------------------------------------------------------------------------------------------------
