@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from kit import recipe
 from kit.data.base import Dataset, in_memory
+from kit.files import CHECKSUMS, sha256
 from kit.grid.engines import Task, attempted
 from kit.models import ModelSpec
 from kit.recipe import Recipe
@@ -57,6 +59,12 @@ def left_in(cache: Path) -> list[str]:
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
+
+
+def reseal(folder: Path) -> None:
+    """Writes a folder's checksums anew, as who alters its files and knows of them would."""
+    checksums = folder / CHECKSUMS
+    checksums.write_text(json.dumps({name: sha256(folder / name) for name in json.loads(checksums.read_text())}))
 
 
 class Here:

@@ -43,6 +43,10 @@ def dataset(classes: int = 6, train: int = 48, test: int = 30, flip: bool = True
 DATA = dataset()
 
 
+def logits(seed: int, n: int = 32, classes: int = 10, scale: float = 3.0) -> torch.Tensor:
+    return scale * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def cnn(seed: int, width: int = 2) -> nn.Module:
     return build("cnn", len(DATA.classes), width=width, stem="small", seed=seed)
 
@@ -69,8 +73,10 @@ def teachers() -> dict[str, nn.Module]:
     return {"small": cnn(101, 3), "big": cnn(102, 4)}
 
 
-def same_weights(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+def same_weights(a: nn.Module | dict, b: nn.Module | dict) -> bool:
+    """Whether two networks, or what was kept of them, have the same names and bits."""
+    a, b = (each.state_dict() if isinstance(each, nn.Module) else each for each in (a, b))
+    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
 def history(training: Training) -> str:

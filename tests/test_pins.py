@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
-from caches import new_cache
 from made_cache import make_all
 from pydantic import BaseModel
 from small_runs import labelled
@@ -361,14 +360,13 @@ def draw(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(table4_figures.verdicts(comparison, headline, "Table 4's claims, judged"), "table4_verdicts", out)
 
 
-def test_pictures_of_a_made_cache(tmp_path, monkeypatch):
+def test_pictures_of_a_made_cache(own_cache, tmp_path, monkeypatch):
     """The same numbers give the same pictures and tables, byte for byte, for the pinned versions of what draws them."""
     constraints = (Path(__file__).parent.parent / "constraints.txt").read_text()
     wanted = {name: re.search(rf"(?mi)^{name}==(.+)$", constraints)[1] for name in DRAWN_BY}
     here = {name: version(name) for name in DRAWN_BY}
     if here != wanted:
         pytest.skip(f"pictures are pinned for {wanted}; here are {here}")
-    monkeypatch.setenv("KIT_CACHE", str(new_cache(tmp_path / "cache")))
     draw(tmp_path / "out", monkeypatch)
     found = {"versions": here, "sha256": {path.name: sha256(path) for path in sorted((tmp_path / "out").iterdir())}}
     golden = pinned("smoke_figures.json", found)

@@ -3,14 +3,12 @@ docs/data.md and docs/several.md."""
 
 import re
 import shlex
-from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 import torchvision
-from PIL import Image
+from image_trees import build_tree
 from small_runs import Here
 
 from kit.__main__ import main
@@ -38,10 +36,7 @@ def test_the_example_of_an_own_network_trains_as_the_command_has_it(tmp_path, he
     code = next(code for code in examples() if "def tiny" in code)
     (tmp_path / "my_nets.py").write_text(code, encoding="utf-8")
     torch.save(torchvision.models.resnet18(num_classes=2).state_dict(), "resnet18.pth")
-    for split, name, i in product(("train", "test"), ("cat", "dog"), range(6)):
-        folder = tmp_path / "pets" / split / name
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16, 3), np.uint8)).save(folder / f"{i}.png")
+    build_tree(tmp_path / "pets", ("cat", "dog"), (6, 6), "test", (16, 16))
     (line,) = (line for line in TEXT.splitlines() if "my_nets.py:tiny" in line)
     words = shlex.split(line, comments=True)[3:]
     assert main([*words, "--preset", "smoke", "--seeds", "2", "--epochs", "2", "--small-teacher", "none"]) == 0

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from caches import new_cache
 from made_cache import make_all
 
 from kit.beyond import TABLES, table5
@@ -20,13 +19,11 @@ from kit.siblings import SIBLINGS
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KIT_CACHE", str(new_cache(tmp_path_factory.mktemp("cache"))))
-        plan = Plan.of("smoke", {"cifar-100": "embedded"})
-        rows = table5.table(plan, 3)
-        make_all(runs_of(rows))
-        yield plan, rows, table5.run(plan, 3, jobs=1)
+def made(module_cache):
+    plan = Plan.of("smoke", {"cifar-100": "embedded"})
+    rows = table5.table(plan, 3)
+    make_all(runs_of(rows))
+    return plan, rows, table5.run(plan, 3, jobs=1)
 
 
 def test_every_sibling_is_a_row_under_the_same_budget(made):

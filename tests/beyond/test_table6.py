@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from caches import new_cache
 from made_cache import make_all
 
 from kit.beyond import TABLES, table5, table6
@@ -19,13 +18,11 @@ from kit.show import several_figures
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KIT_CACHE", str(new_cache(tmp_path_factory.mktemp("cache"))))
-        plan = Plan.of("smoke", {"cifar-100": "embedded"})
-        rows = table6.table(plan, 2)
-        make_all(runs_of(rows))
-        yield plan, rows, table6.run(plan, 2, jobs=1)
+def made(module_cache):
+    plan = Plan.of("smoke", {"cifar-100": "embedded"})
+    rows = table6.table(plan, 2)
+    make_all(runs_of(rows))
+    return plan, rows, table6.run(plan, 2, jobs=1)
 
 
 def test_every_row_has_the_same_student_budget_and_choice_of_teachers(made):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from caches import new_cache
 from commands import last_json, refused
 from made_cache import make_all
 from small_runs import Here
@@ -27,18 +26,6 @@ from kit.paper.plan import Plan, runs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DISTIL = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "vgg16"]
-
-
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch):
-    monkeypatch.delenv("KIT_DATA", raising=False)
-    monkeypatch.delenv("KIT_STRICT", raising=False)
-
-
-@pytest.fixture
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("KIT_CACHE", str(new_cache(tmp_path / "cache")))
-    return tmp_path / "cache" / "runs"
 
 
 @pytest.fixture
@@ -210,9 +197,11 @@ def test_train_ends_in_json_and_trains_once(own_cache, capsys, monkeypatch):
     assert [stage["t_start"] for stage in record["stages"]] == [20.0, 20.0, None]
     assert sum(stage["epochs"] for stage in record["stages"]) == pytest.approx(record["epochs"]) == 2
     folder = Path(record["folder"])
-    assert folder == own_cache / record["run"]
+    assert folder == own_cache / "runs" / record["run"]
     assert json.loads((folder / "metrics.json").read_text())["test_top1"] == record["test_top1"]
-    assert len([path for path in own_cache.iterdir() if path.is_dir()]) == 3  # the student and its two teachers
+    assert (
+        len([path for path in (own_cache / "runs").iterdir() if path.is_dir()]) == 3
+    )  # the student and its two teachers
 
     monkeypatch.setattr(engines, "LocalProcesses", lambda *_: pytest.fail("trained again"))
     assert main(arguments) == 0
@@ -237,8 +226,8 @@ def test_logits_rounded_to_float16_are_another_run(own_cache, here, capsys):
         assert main(arguments) == 0
         records.append(last_json(capsys))
     assert records[0]["run"] != records[1]["run"]
-    assert "logits" not in json.loads((own_cache / records[0]["run"] / "run.json").read_text())
-    assert json.loads((own_cache / records[1]["run"] / "run.json").read_text())["logits"] == "float16"
+    assert "logits" not in json.loads((own_cache / "runs" / records[0]["run"] / "run.json").read_text())
+    assert json.loads((own_cache / "runs" / records[1]["run"] / "run.json").read_text())["logits"] == "float16"
     assert records[0]["cached_logits_s"] == 0  # nobody else wanted them
 
 
@@ -333,7 +322,7 @@ def test_cache_list_verify_prune(own_cache, here, capsys):
     assert capsys.readouterr().out == "3 of 3 runs are whole\n"
 
     hurt = listed[0]["run"]
-    weights = own_cache / hurt / "student.safetensors"
+    weights = own_cache / "runs" / hurt / "student.safetensors"
     weights.write_bytes(weights.read_bytes()[:-7])
     assert main(["cache", "verify"]) == 2
     captured = capsys.readouterr()
@@ -344,10 +333,10 @@ def test_cache_list_verify_prune(own_cache, here, capsys):
 
     assert main(["cache", "prune", "--damaged"]) == 0
     assert capsys.readouterr().out == "removed 1 runs\n"
-    left = {path.name for path in own_cache.iterdir() if path.is_dir()}
+    left = {path.name for path in (own_cache / "runs").iterdir() if path.is_dir()}
     assert left == {entry["run"] for entry in listed[1:]}
     assert main(["cache", "prune", "--keep", listed[1]["run"]]) == 0
-    assert {path.name for path in own_cache.iterdir() if path.is_dir()} == {listed[1]["run"]}
+    assert {path.name for path in (own_cache / "runs").iterdir() if path.is_dir()} == {listed[1]["run"]}
     assert main(["cache", "prune"]) == 0
     assert main(["cache", "verify"]) == 0
 

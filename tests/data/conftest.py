@@ -1,4 +1,4 @@
-"""Every test of the data has a cache of its own, and no real data."""
+"""Every test of the data has a cache of its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from kit.data import roles
 
 
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch, tmp_path_factory):
-    for name in ("KIT_DATA", "KIT_STRICT", "KIT_IMAGE_BUDGET_MB"):
-        monkeypatch.delenv(name, raising=False)
+def fresh_cache(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
     roles._load.cache_clear()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from image_trees import build_tree, one_line
+from commands import one_line
+from image_trees import build_tree
 from PIL import Image
 from torch.utils.data import TensorDataset
 

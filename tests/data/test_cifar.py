@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from image_trees import one_line
+from commands import one_line
 from torchvision.datasets import CIFAR10
 
 from kit.data import download, load

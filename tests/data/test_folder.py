@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from image_trees import build_tree, damage, one_line, picture
+from commands import one_line
+from image_trees import build_tree, damage, picture
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as F
 

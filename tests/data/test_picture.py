@@ -15,7 +15,7 @@ from kit.data.decode import decode_file
 from kit.data.folder import folder_dataset
 from kit.data.picture import EXTENSIONS, FORMATS, read
 
-EXAMPLES = int(os.environ.get("KIT_PICTURES", "1000"))
+EXAMPLES = int(os.environ.get("KIT_PICTURES", "600"))
 RAMP = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (16, 1))  # (16, 64), black to white
 EIGHT = np.rint(RAMP / 257).astype(np.uint8)
 ENCODERS = {  # what Pillow can write, by format

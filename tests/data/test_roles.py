@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from image_trees import build_tree, one_line
+from commands import one_line
+from image_trees import build_tree
 
 from kit.__main__ import main
 from kit.data import ROLES, load, roles

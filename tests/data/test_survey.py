@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_trees import build_tree, one_line, picture
+from commands import one_line
+from image_trees import build_tree, picture
 
 from kit import files as sealed
 from kit.data import decode, folder, load

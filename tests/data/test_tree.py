@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import one_line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from image_trees import build_tree, one_line, picture
+from image_trees import build_tree, picture
 from PIL import Image
 
 from kit.data import load, roles
@@ -32,7 +33,7 @@ from kit.paper.plan import _say_few
 from kit.paper.settings import Settings
 from kit.runs.spec import DataSpec
 
-TREES = int(os.environ.get("KIT_TREES", "500"))
+TREES = int(os.environ.get("KIT_TREES", "300"))
 
 # ---- drawn by machine -----------------------------------------------------------------------------------------------
 

@@ -35,7 +35,6 @@ def taken(finished, tmp_path_factory) -> Path:
 def result(finished, monkeypatch) -> Result:
     """The finished run, in the cache that is looked into."""
     monkeypatch.setenv("KIT_CACHE", str(finished[0]))
-    monkeypatch.delenv("KIT_DATA", raising=False)
     return finished[1]
 
 

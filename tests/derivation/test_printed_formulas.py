@@ -13,11 +13,6 @@ from kit.errors import KitError
 pytestmark = pytest.mark.numerics
 
 
-@pytest.fixture(scope="module")
-def cases() -> Cases:
-    return sample_cases(64)
-
-
 def test_no_reading_to_the_letter_matches(cases):
     table = readings(cases)
     literal = table[table["as printed"]]

@@ -36,11 +36,6 @@ HARD_AT_ONE = "The hard loss's temperature is 1, while Eq. (1) prints T in it"
 
 
 @pytest.fixture(scope="module")
-def cases() -> Cases:
-    return sample_cases(64)
-
-
-@pytest.fixture(scope="module")
 def table(cases) -> pd.DataFrame:
     return section_1_1_claims(cases)
 

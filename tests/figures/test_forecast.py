@@ -9,7 +9,6 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from caches import new_cache
 from small_runs import Here
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,17 +30,11 @@ from kit.runs.spec import changed, with_teachers
 from kit.runs.training import train
 from kit.runtime.machine import cores
 
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """A cache of this module's own, without runs; stand-ins are made in it once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KIT_CACHE", str(new_cache(tmp_path_factory.mktemp("cache"))))
-        yield
+pytestmark = pytest.mark.usefixtures("module_cache")  # without runs
 
 
 @pytest.fixture(scope="module")
-def plan(own_cache) -> Plan:
+def plan(module_cache) -> Plan:
     return Plan.of("smoke")
 
 

@@ -247,7 +247,6 @@ def test_a_damaged_note_is_none_and_is_written_anew(own_cache, content):
 
 
 def test_a_cache_that_cannot_be_written_is_only_read(own_cache):
-    own_cache.mkdir(exist_ok=True)
     (own_cache / "drawing").write_text("")  # as good as a folder without permission, to root, too
     note_drawing("quick", "a", 1.0)
     assert drawing_seconds("quick", "a") is None

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from caches import new_cache
 from faulty_objectives import Dies, Raises
 from small_runs import hard
 
@@ -21,11 +20,7 @@ from kit.recipe import Objective, Stage
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("KIT_CACHE", str(new_cache(tmp_path / "cache")))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def by(objective: Objective) -> Run:

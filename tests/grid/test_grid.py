@@ -364,7 +364,7 @@ def test_on_a_gpu_runs_train_one_at_a_time_unless_told_otherwise():
 
 
 def test_sigterm_ends_a_command_as_ctrl_c_does(own_cache):
-    words = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--epochs", "1000000"]
+    words = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--epochs", "100000"]
     words += ["--scheduler", "local", "--jobs", "1"]
     here = {"env": os.environ | {"KIT_CHECKPOINT_S": "0.1"}, "stderr": subprocess.PIPE, "text": True}
     command = subprocess.Popen([sys.executable, "-m", "kit", *words], **here)

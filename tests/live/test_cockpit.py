@@ -21,6 +21,7 @@ import pandas as pd
 import psutil
 import pytest
 from annotated_types import Interval
+from commands import last_json, one_line
 from foreign_networks import own_file
 from PIL import Image
 from pydantic import Field, create_model
@@ -222,26 +223,23 @@ def test_wrong_settings_are_said_in_the_status(opened):
     one = opened(epochs=0)
     assert one.lanes[0].session.state.phase == "failed"
     assert "epochs: 0 is not allowed" in one.standing.words
-    with pytest.raises(KitError, match="preset 'huge'"):
-        cockpit(preset="huge")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [({"epochs": "many"}, "epochs: 'many' is not allowed"), ({"k": 0.5}, "k: 0.5 is not allowed"),
-     ({"no_such": 1}, "no_such: 1 is not allowed"), ({"source": "real"}, "source 'real' is not allowed"),
-     ({"student": 5}, "student: 5 is not allowed"), ({"temperatures": {"mine": 5}}, "temperature 'mine' 5"),
-     ({"preset": "huge"}, "preset 'huge'"), ({"temperature": "warm"}, "temperature 'warm' is not known"),
-     ({"temperature": "CTKD"}, "--small-teacher 'cnn' is not allowed"), ({"role": "own"}, "role 'own'")],
-)  # fmt: skip
-def test_what_is_refused_is_one_line_and_the_cockpit_that_trains_goes_on(opened, wrong, said):
+def test_what_is_refused_is_one_line_and_the_cockpit_that_trains_goes_on(opened):
     one = opened(epochs=400)
     one.start()
     phase(one, "running")
-    with pytest.raises(KitError) as raised:
-        cockpit(**SMALL | wrong)
-    assert said in str(raised.value) and "\n" not in str(raised.value)
-    assert one.lanes[0].session.state.phase == "running"
+    for wrong, said in [
+        ({"epochs": "many"}, "epochs: 'many' is not allowed"), ({"k": 0.5}, "k: 0.5 is not allowed"),
+        ({"no_such": 1}, "no_such: 1 is not allowed"), ({"source": "real"}, "source 'real' is not allowed"),
+        ({"student": 5}, "student: 5 is not allowed"), ({"temperatures": {"mine": 5}}, "temperature 'mine' 5"),
+        ({"preset": "huge"}, "preset 'huge'"), ({"temperature": "warm"}, "temperature 'warm' is not known"),
+        ({"temperature": "CTKD"}, "--small-teacher 'cnn' is not allowed"), ({"role": "own"}, "role 'own'"),
+    ]:  # fmt: skip
+        with pytest.raises(KitError) as raised:
+            cockpit(**SMALL | wrong)
+        assert said in one_line(raised)
+        assert one.lanes[0].session.state.phase == "running"
 
 
 @pytest.mark.parametrize(
@@ -293,7 +291,7 @@ def test_several_teachers_teach_at_once_and_each_is_seen(opened, here, capsys, t
     one.draw()
     (command,) = one.snapshot()[1].values()
     assert main([*shlex.split(command)[3:], "--json"]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = last_json(capsys)
     assert told["run"] == lane.session.replay.hash
     steps = find(lane.session.replay).steps  # those that another training has recorded
     panels = one.standing.shown["panels"]
@@ -635,7 +633,7 @@ def test_a_snapshot_is_what_is_shown_and_can_be_trained_again(opened, here, caps
     }  # fmt: skip
     history = pd.read_csv(place / "cockpit.csv")
     assert main([*shlex.split(command)[3:], "--json"]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = last_json(capsys)
     assert told["run"] == json.loads((place / "settings.json").read_text())["A"]["run"]
     steps = find(lane.session.replay).steps
     assert history["loss"].tolist() == pytest.approx(steps["loss"].tolist(), rel=1e-5)
@@ -762,7 +760,7 @@ def test_opening_again_ends_the_former_one(opened):
 # ---- whatever is pressed ---------------------------------------------------------------------------------------------
 
 
-def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
+def test_250_random_controls_of_the_cockpit(opened, monkeypatch):
     raised = []
     monkeypatch.setattr(threading, "excepthook", raised.append)
     one, rng = opened(epochs=30), random.Random(11)
@@ -785,7 +783,7 @@ def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
         "draw": one.draw,
     }
     often = [12, 4, 8, 1, 20, 10, 10, 6, 1, 0.3, 1, 1, 4, 15]
-    for _ in range(500):
+    for _ in range(250):
         presses[rng.choices(list(presses), often)[0]]()
         now = lane.session.state
         if now.k is not None:
@@ -801,7 +799,7 @@ def test_500_random_controls_of_the_cockpit(opened, monkeypatch):
     assert raised == []
 
 
-def test_30_cycles_leave_threads_and_memory_as_they_were(opened):
+def test_15_cycles_leave_threads_and_memory_as_they_were(opened):
     one, process = opened(), psutil.Process()
 
     def cycle() -> None:
@@ -816,7 +814,7 @@ def test_30_cycles_leave_threads_and_memory_as_they_were(opened):
         cycle()
     gc.collect()
     threads, memory = process.num_threads(), process.memory_info().rss
-    for _ in range(30):
+    for _ in range(15):
         cycle()
     gc.collect()
     assert process.num_threads() == pytest.approx(threads, abs=1)  # the one that looks may have come or gone

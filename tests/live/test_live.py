@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shlex
 import sys
@@ -12,8 +11,10 @@ import time
 import psutil
 import pytest
 import torch
+from commands import last_json
 from foreign_networks import own_file
 from safetensors.torch import load_file
+from small_trainings import same_weights
 
 from kit.__main__ import main
 from kit.errors import KitError
@@ -69,10 +70,6 @@ def weights(session: Session) -> dict[str, torch.Tensor]:
     return {name: weight.cpu() for name, weight in session._training.student.state_dict().items()}
 
 
-def same(ours, theirs) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
 # ---- the same student -----------------------------------------------------------------------------------------------
 
 
@@ -81,9 +78,9 @@ def test_untouched_it_trains_the_student_that_the_command_line_trains(open_sessi
     session.start()
     state = wait(session, "finished")
     assert main([*shlex.split(SMALL.command())[3:], "--json"]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = last_json(capsys)
     assert told["run"] == session.run.hash
-    assert same(load_file(folder_of(told["run"]) / "student.safetensors"), weights(session))
+    assert same_weights(load_file(folder_of(told["run"]) / "student.safetensors"), weights(session))
     result = find(session.run)
     assert state.step == state.total == len(result.steps) == len(state.history["loss"])
     assert state.history["loss"] == pytest.approx(result.steps["loss"].to_numpy())
@@ -101,7 +98,7 @@ def test_looking_pausing_and_stepping_change_nothing(open_session):
         wait(session, "paused", until=lambda s, i=i: s.step == i + 1 and s.look.image == i)
     session.start()
     wait(session, "finished")
-    assert same(load_file(train(session.run).folder / "student.safetensors"), weights(session))
+    assert same_weights(load_file(train(session.run).folder / "student.safetensors"), weights(session))
 
 
 def test_what_is_steered_midway_is_replayed_bit_for_bit(open_session, tmp_path, capsys):
@@ -116,7 +113,7 @@ def test_what_is_steered_midway_is_replayed_bit_for_bit(open_session, tmp_path, 
     state = wait(session, "finished")
     assert [event.name for event in state.events] == ["k", "alpha", "rate", "k"]
     assert session.replay.hash != session.run.hash
-    assert same(load_file(train(session.replay).folder / "student.safetensors"), weights(session))
+    assert same_weights(load_file(train(session.replay).folder / "student.safetensors"), weights(session))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -135,7 +132,7 @@ def test_what_dropout_drops_is_each_sessions_own(device, open_session, tmp_path)
         wait(session, "finished")
     assert torch.equal(torch.get_rng_state(), outside)
     for session in (alone, *pair):
-        assert same(load_file(train(session.run).folder / "student.safetensors"), weights(session))
+        assert same_weights(load_file(train(session.run).folder / "student.safetensors"), weights(session))
 
 
 def test_who_drops_nothing_waits_for_nobodys_stream(open_session):
@@ -301,10 +298,8 @@ def test_the_command_line_of_settings_means_the_same_run(changes, monkeypatch, c
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
-    [({"k": 0.5}, "k: 0.5 is not allowed"), ({"role": "mnist"}, "'mnist'"), ({"epochs": 0}, "epochs: 0"),
-     ({"preset": "huge"}, "preset 'huge'"), ({"student": "vgg17"}, "vgg17")],
-)  # fmt: skip
+    ("changes", "said"), [({"k": 0.5}, "k: 0.5 is not allowed"), ({"preset": "huge"}, "preset 'huge'")]
+)
 def test_wrong_settings_are_one_line_and_not_the_end(changes, said, open_session):
     session = open_session(Settings(**vars(SMALL) | changes))
     message = wait(session, "failed").message
@@ -321,7 +316,7 @@ def test_a_small_teacher_needs_a_big_one():
 # ---- whatever is pressed --------------------------------------------------------------------------------------------
 
 
-def test_500_random_controls_neither_hang_nor_raise_nor_lose_t(monkeypatch, open_session):
+def test_250_random_controls_neither_hang_nor_raise_nor_lose_t(monkeypatch, open_session):
     raised = []
     monkeypatch.setattr(threading, "excepthook", raised.append)
     rng = random.Random(7)
@@ -340,7 +335,7 @@ def test_500_random_controls_neither_hang_nor_raise_nor_lose_t(monkeypatch, open
     }
     often = [10, 4, 10, 20, 10, 10, 6, 4, 1]
     steps, seen = 0, set()
-    for _ in range(500):
+    for _ in range(250):
         presses[rng.choices(list(presses), often)[0]]()
         if rng.random() < 0.2:
             time.sleep(rng.random() * 0.03)
@@ -357,7 +352,7 @@ def test_500_random_controls_neither_hang_nor_raise_nor_lose_t(monkeypatch, open
     session.reset(others[0])
     session.start()
     assert wait(session, "finished", until=lambda s: s.total == 30).events == ()  # and it still trains as it should
-    assert same(load_file(train(others[0]).folder / "student.safetensors"), weights(session))
+    assert same_weights(load_file(train(others[0]).folder / "student.safetensors"), weights(session))
 
 
 def test_the_last_to_close_restores_what_the_first_found():

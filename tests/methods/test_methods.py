@@ -35,15 +35,6 @@ from kit.training.evaluation import agreement, evaluate
 pytestmark = pytest.mark.numerics
 
 
-@pytest.fixture(scope="module")
-def setting():
-    """Table 4's setting at preset smoke, its teachers trained."""
-    given = table4.setting(Plan.of("smoke"))
-    for run in (given.big, given.small):
-        train(run)
-    return given
-
-
 def moment(z_s, z_t, y, t=4.0, x=None, student=None, teacher=None):
     return Moment(
         x=x,

@@ -36,13 +36,6 @@ RESNET = ModelSpec(name="resnet50", classes=7, width=4, stem="small")
 NETWORKS = {"vgg19": LayeredSpec.of(VGG), "resnet50": LayeredSpec.of(RESNET)}
 
 
-@pytest.fixture(scope="module")
-def setting():
-    given = table4.setting(Plan.of("smoke"))
-    train(given.big)
-    return given
-
-
 def tiny(*channels):
     return LayeredSpec(layers=tuple(Layer(channels=c) for c in channels), classes=3)
 

@@ -121,7 +121,6 @@ def trained(request, own, tmp_path_factory) -> Iterator[Trained]:
     name, foreign = request.param, NETWORKS[request.param]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("KIT_DATA", raising=False)
         patch.setitem(PRESETS, "blink", BLINK)
         chosen = Chosen(name.replace("OWN", str(own)), foreign.arguments)
         run = Plan.of("blink").teacher(chosen, "cifar-10")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision.transforms.v2.functional as T
+from commands import one_line
 from foreign_networks import own_file
 from pydantic import ValidationError
 from small_runs import Here, spec
@@ -81,7 +82,7 @@ def test_a_given_teacher_of_another_normalisation_is_right_with_its_own_alone(tm
 def test_normalisations_that_are_none(words):
     with pytest.raises(KitError, match="is not allowed; allowed: role, imagenet, or MEAN/STD in 0 … 1") as raised:
         normalisation(words)
-    assert "\n" not in str(raised.value)
+    one_line(raised)
 
 
 def test_the_words_of_a_normalisation():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from caches import new_cache
+from image_trees import build_tree
 from made_cache import make_all
-from PIL import Image
 
 from kit.beyond import TABLES
 from kit.errors import KitError
@@ -21,14 +19,9 @@ from kit.show import beyond_figures, paper_figures, several_figures
 
 
 @pytest.fixture
-def two_images(tmp_path, monkeypatch):
+def two_images(own_cache, tmp_path):
     """A folder with one image of either class in either split."""
-    monkeypatch.setenv("KIT_CACHE", str(new_cache(tmp_path / "cache")))
-    for i, place in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
-        (tmp_path / "pets" / place).mkdir(parents=True)
-        pixels = np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "pets" / place / "0.png")
-    return tmp_path / "pets"
+    return build_tree(tmp_path / "pets", ("cat", "dog"), (1, 1), "test")
 
 
 def test_a_student_and_its_teachers_train_on_one_image_a_class(two_images):

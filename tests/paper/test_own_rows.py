@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from caches import new_cache
 from made_cache import make_all
 
 from kit import recipe
@@ -36,8 +35,7 @@ MINE = ("mine", "by image")
 OWN = {MINE: lambda epochs: recipe.big_teacher_only(ByImage(T=5))}
 
 
-def test_a_temperature_of_ones_own_is_a_row_of_table_2(tmp_path, monkeypatch):
-    monkeypatch.setenv("KIT_CACHE", str(new_cache(tmp_path / "cache")))
+def test_a_temperature_of_ones_own_is_a_row_of_table_2(own_cache, monkeypatch):
     monkeypatch.setattr(made_cache, "DIVERGING", 0)
     plan = Plan.of("smoke")
     rows = table2.table(plan, 1, own=OWN)

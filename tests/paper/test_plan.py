@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from caches import new_cache
 
 from kit.data.augment import EpochPlan
 from kit.errors import KitError
@@ -12,12 +11,7 @@ from kit.paper import figure2, table1, table2, table3, table4
 from kit.paper.plan import PROCEDURES, Plan, runs_of
 from kit.runs.spec import with_teachers
 
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KIT_CACHE", str(new_cache(tmp_path_factory.mktemp("cache"))))
-        yield
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 
 def everything(plan: Plan, seeds: int) -> list:

@@ -66,11 +66,18 @@ def fresh(made: Recipe, student=lambda: cnn(1)) -> Training:
     return Training(made, DATA, student(), teachers(), seed=3)
 
 
+def up_to(step: int, training: Training) -> Training:
+    next(done for done in training if done == step)
+    return training
+
+
 def stopped_at(step: int, made: Recipe, **given) -> Training:
-    training = fresh(made, **given)
-    for done in training:
-        if done == step:
-            break
+    return up_to(step, fresh(made, **given))
+
+
+def gone_on(folder: Path, training: Training) -> Training:
+    """The training from where the newest checkpoint in a folder leaves it."""
+    Checkpoints(folder, {}).resume(training)
     return training
 
 
@@ -87,24 +94,15 @@ def test_stopped_anywhere_it_ends_as_if_never_stopped(name, tmp_path):
     for step in (1, 5, 6, 11, 17):
         Checkpoints(tmp_path / str(step), {}).save(stopped_at(step, RECIPES[name]()))
         torch.manual_seed(99)
-        again = Training(RECIPES[name](), DATA, cnn(1), teachers(), seed=3)
-        Checkpoints(tmp_path / str(step), {}).resume(again)
+        again = gone_on(tmp_path / str(step), Training(RECIPES[name](), DATA, cnn(1), teachers(), seed=3))
         assert again.step == step
         assert same(again.run(), whole)
 
 
 def test_a_steered_training_goes_on_as_steered(tmp_path):
     """Changes planned before, at and after the stop, and one in a stage that is not yet entered."""
-    events = [
-        Event(step=step, name=name, value=value)
-        for step, name, value in (
-            (2, "k", 9.0),
-            (5, "alpha", 0.5),
-            (6, "rate", 30.0),
-            (6, "k", 4.0),
-            (12, "alpha", 0.9),
-        )
-    ]
+    changes = [(2, "k", 9.0), (5, "alpha", 0.5), (6, "rate", 30.0), (6, "k", 4.0), (12, "alpha", 0.9)]
+    events = [Event(step=step, name=name, value=value) for step, name, value in changes]
 
     def made() -> Training:
         return Training(three_steps(3, rate=60), DATA, cnn(1), teachers(), seed=3, events=events)
@@ -112,13 +110,8 @@ def test_a_steered_training_goes_on_as_steered(tmp_path):
     whole = made().run()
     assert whole.events == events
     for stop in (1, 2, 5, 6, 7, 13):
-        training = made()
-        for step in training:
-            if step == stop:
-                break
-        Checkpoints(tmp_path / str(stop), {}).save(training)
-        again = made()
-        Checkpoints(tmp_path / str(stop), {}).resume(again)
+        Checkpoints(tmp_path / str(stop), {}).save(up_to(stop, made()))
+        again = gone_on(tmp_path / str(stop), made())
         assert same(again.run(), whole)
         assert again.events == events
 
@@ -128,13 +121,9 @@ def test_stopped_again_and_again_it_ends_the_same(tmp_path):
     whole = fresh(made).run()
     rounds, step = 0, 0
     while step < whole.total_steps:
-        training, rounds = fresh(made), rounds + 1
-        Checkpoints(tmp_path, {}).resume(training)
+        training, rounds = gone_on(tmp_path, fresh(made)), rounds + 1
         step = min(step + rng.randint(1, 5), whole.total_steps)
-        for done in training:
-            if done == step:
-                break
-        Checkpoints(tmp_path, {}).save(training)
+        Checkpoints(tmp_path, {}).save(up_to(step, training))
     assert rounds > 4
     assert same(training, whole)
 
@@ -146,17 +135,14 @@ def test_dropouts_stream_goes_on_where_it_was(tmp_path):
     assert not same_weights(other.run().student, whole.student)  # it does hang on the stream
     Checkpoints(tmp_path, {}).save(stopped_at(7, hard(2), student=WithDropout))
     torch.manual_seed(99)
-    again = fresh(hard(2), student=WithDropout)
-    Checkpoints(tmp_path, {}).resume(again)
-    assert same(again.run(), whole)
+    assert same(gone_on(tmp_path, fresh(hard(2), student=WithDropout)).run(), whole)
 
 
 def test_time_goes_on_from_what_was_spent(tmp_path):
     stopped = stopped_at(9, hard(3))
     stopped.spent.wall_s, stopped.spent.cpu_s = 1000.0, 900.0
     Checkpoints(tmp_path, {}).save(stopped)
-    again = fresh(hard(3))
-    Checkpoints(tmp_path, {}).resume(again)
+    again = gone_on(tmp_path, fresh(hard(3)))
     assert again.run().spent.wall_s > 1000 > again.spent.cpu_s > 900
     assert again.spent.student_images == 18 * 8
 
@@ -195,9 +181,7 @@ def test_a_damaged_newest_falls_back_and_says_so(name, how, tmp_path, capsys):
     assert note.startswith("checkpoint step-000000009 is not used: ")
     assert capsys.readouterr().err == f"warning: {tmp_path.name}: {note}\n"
     Checkpoints(tmp_path / "later", {}).save(again)
-    later = fresh(hard(2))
-    Checkpoints(tmp_path / "later", {}).resume(later)
-    assert later.notes == [note]  # it stays with the run, whoever ends it
+    assert gone_on(tmp_path / "later", fresh(hard(2))).notes == [note]  # it stays with the run, whoever ends it
     assert same(again.run(), fresh(hard(2)).run())
 
     damaged(tmp_path / "step-000000004", name, how)

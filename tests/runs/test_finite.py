@@ -7,11 +7,10 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_runs import hard, taught
+from small_runs import hard, reseal, taught
 
 from kit.cli.output import print_json
 from kit.errors import KitError
-from kit.files import CHECKSUMS, sha256
 from kit.runs.spec import DataSpec
 from kit.runs.store import Failure, folder_of, lookup, stored
 from kit.runs.training import compute_logits, train
@@ -50,8 +49,7 @@ def spoilt(run, value: float):
     name = next(name for name in weights if name.endswith("weight"))
     weights[name] = torch.full_like(weights[name], value)
     save_file(weights, file)
-    checksums = json.loads((result.folder / CHECKSUMS).read_text())
-    (result.folder / CHECKSUMS).write_text(json.dumps(checksums | {file.name: sha256(file)}))
+    reseal(result.folder)
     return lookup(run)
 
 

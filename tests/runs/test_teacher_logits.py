@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_runs import Here, hard, spec
+from small_runs import Here, hard, reseal, spec
 
 import kit.runs.logits
 from kit import recipe
@@ -51,6 +51,14 @@ def twenty(**changes) -> Run:
 
 def three_steps(**changes) -> Run:
     return student(recipe.small_teacher(Adaptive(rate=20)), **changes)
+
+
+def with_logits() -> Run:
+    """A student whose teachers are trained, the big one's logits of all epochs in the cache."""
+    run = five()
+    train(run.teachers["small"]), train(run.teachers["big"])
+    list(compute_logits(run, "big", range(EPOCHS)))
+    return run
 
 
 def files(result) -> tuple[bytes, bytes]:
@@ -136,9 +144,7 @@ def test_float16_is_another_run_with_almost_the_same_student():
 
 
 def test_damaged_logits_are_not_used(monkeypatch, tmp_path, capsys):
-    run = five()
-    train(run.teachers["small"]), train(run.teachers["big"])
-    list(compute_logits(run, "big", range(EPOCHS)))
+    run = with_logits()
     kept = kept_logits(run, "big")
     flip(kept.place(2) / "logits.bin")
     (kept.place(3) / "about.json").unlink()
@@ -157,9 +163,7 @@ def test_damaged_logits_are_not_used(monkeypatch, tmp_path, capsys):
 
 def test_those_of_a_teacher_that_has_come_out_otherwise_are_not_used(capsys):
     """The same description, trained on another machine or by another torch, and taken over."""
-    run = five()
-    train(run.teachers["small"]), train(run.teachers["big"])
-    list(compute_logits(run, "big", range(EPOCHS)))
+    run = with_logits()
     folder = folder_of(run.teachers["big"].hash)
 
     def missing() -> list[int]:
@@ -188,9 +192,7 @@ def test_those_of_a_teacher_that_has_come_out_otherwise_are_not_used(capsys):
 
 
 def test_those_that_another_process_removes_while_they_are_read_are_not_used(monkeypatch, capsys):
-    run = five()
-    train(run.teachers["small"]), train(run.teachers["big"])
-    list(compute_logits(run, "big", range(EPOCHS)))
+    run = with_logits()
     place, verified = kept_logits(run, "big").place(1), kit.runs.logits.complaint
 
     def complaint(folder, names):
@@ -215,9 +217,7 @@ def flip(path: Path) -> None:
 
 
 def test_a_run_is_charged_what_computing_them_took():
-    run = five()
-    train(run.teachers["small"]), train(run.teachers["big"])
-    list(compute_logits(run, "big", range(EPOCHS)))
+    run = with_logits()
     cost = {"wall_s": 100.0, "cpu_s": 50.0, "gpu_s": 0.0}
     for epoch in range(EPOCHS):
         place = kept_logits(run, "big").place(epoch)
@@ -232,13 +232,6 @@ def test_a_run_is_charged_what_computing_them_took():
     assert 150 < training.spent.wall_s < 200
     assert training.spent.teacher_images == {"big": 48}  # FLOPs are the procedure's, cached or not
     assert training.spent.cached_logits_images == 48
-
-
-def reseal(place: Path) -> None:
-    from kit.files import sha256
-
-    names = [path.name for path in place.iterdir() if path.name != "checksums.json"]
-    (place / "checksums.json").write_text(json.dumps({name: sha256(place / name) for name in names}))
 
 
 # ---- who shares them -------------------------------------------------------------------------------------------------

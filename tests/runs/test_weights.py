@@ -16,6 +16,7 @@ from commands import one_line
 from foreign_networks import FILE, named, own_file, trained
 from safetensors.torch import load_file, save_file
 from small_runs import Here, hard, taught
+from small_trainings import same_weights
 from torch import nn
 
 from kit.errors import KitError
@@ -29,11 +30,6 @@ from kit.runs.weights import Given, Weights
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 CNN = ModelSpec(name="cnn", classes=10, width=2, stem="small")
-
-
-def same(a: nn.Module | dict, b: nn.Module | dict) -> bool:
-    a, b = (each.state_dict() if isinstance(each, nn.Module) else each for each in (a, b))
-    return a.keys() == b.keys() and all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
 def brought(run: Run, tmp_path: Path) -> Run:
@@ -57,7 +53,7 @@ def test_a_student_of_given_weights_is_the_one_of_the_run_they_come_from(name, s
     again = train_all(given, jobs=Here(), show_progress=False)
     for run, other in zip(runs, given, strict=True):
         assert run.hash != other.hash
-        assert same(*(load_file(find(each).folder / "student.safetensors") for each in (run, other)))
+        assert same_weights(*(load_file(find(each).folder / "student.safetensors") for each in (run, other)))
         assert first[run].metrics["agreement"] == again[other].metrics["agreement"]
     measured, known = (find(each).metrics for each in (teachers[0], big))
     for score in ("train_top1", "train_top5", "test_top1", "test_top5"):
@@ -69,7 +65,7 @@ def test_a_given_teacher_is_a_run_like_others(tmp_path):
     train(hard())
     given = brought(hard(), tmp_path)
     result = train(given)
-    assert same(result.student(), find(hard()).student())
+    assert same_weights(result.student(), find(hard()).student())
     assert given.title == f"CNN on cifar-10, given weights {given.weights.sha256[:8]}"
     assert {entry.title for entry in cached()} == {given.title, hard().title}
     assert len(result.steps) == len(result.epochs) == 0
@@ -113,9 +109,9 @@ def test_a_student_begins_with_its_weights(tmp_path):
     train(hard())
     weights = brought(hard(), tmp_path).weights
     warm = changed(hard(seed=3), weights=weights)
-    assert same(warm.begun(), find(hard()).student())
+    assert same_weights(warm.begun(), find(hard()).student())
     assert warm.hash != hard(seed=3).hash
-    assert not same(train(warm).student(), train(hard(seed=3)).student())
+    assert not same_weights(train(warm).student(), train(hard(seed=3)).student())
     assert warm.title == f"CNN on cifar-10, seed 3, from weights {weights.sha256[:8]}"
 
 
@@ -154,7 +150,7 @@ def test_layouts(layout, zipped, tmp_path):
     network.load_state_dict({k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()})
     torch.save(LAYOUTS[layout](network.state_dict()), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     weights = Weights.of(tmp_path / "w.pth", CNN)
-    assert same(weights.into(CNN.build(0), "CNN"), network)
+    assert same_weights(weights.into(CNN.build(0), "CNN"), network)
 
 
 def test_a_networks_own_prefix_stays(tmp_path):
@@ -164,7 +160,7 @@ def test_a_networks_own_prefix_stays(tmp_path):
     network = named(f"{own_file(tmp_path, text)}:Module")
     for depth in (0, 1, 2):
         torch.save(prefixed("module." * depth, network.build(1).state_dict()), tmp_path / "w.pth")
-        assert same(Weights.of(tmp_path / "w.pth", network).into(network.build(0), "Module"), network.build(1))
+        assert same_weights(Weights.of(tmp_path / "w.pth", network).into(network.build(0), "Module"), network.build(1))
 
 
 class Code:
@@ -212,7 +208,7 @@ def test_eight_bits_are_read(tmp_path):
     state = {k: v.to(torch.float8_e4m3fn) if v.is_floating_point() else v for k, v in STATE.items()}
     save_file(state, tmp_path / "w.safetensors")
     read = Weights.of(tmp_path / "w.safetensors", CNN).into(CNN.build(1), "CNN")
-    assert same(read, {k: v.to(STATE[k].dtype) for k, v in state.items()})
+    assert same_weights(read, {k: v.to(STATE[k].dtype) for k, v in state.items()})
 
 
 @pytest.mark.filterwarnings("ignore:.*(nested|quantize)")

@@ -11,7 +11,7 @@ import pytest
 
 from kit.__main__ import run
 from kit.grid.engines import LocalProcesses, Task
-from kit.runtime.process import RARELY, USUAL, collect_rarely
+from kit.runtime.process import USUAL
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +54,3 @@ def test_a_command_ends_without_a_look_at_its_modules(monkeypatch, capsys):
     assert run() == 0
     assert "train" in capsys.readouterr().out
     assert gc.get_freeze_count() > 10_000
-
-
-def test_a_process_that_begins_collects_rarely():
-    collect_rarely()
-    assert gc.get_threshold() == RARELY
-    assert RARELY[0] > 100 * USUAL[0]

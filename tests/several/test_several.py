@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from scipy import optimize, stats
 from scipy.special import log_softmax, rel_entr, softmax
-from small_trainings import DATA, cnn, hard, history, linear, same_weights, three_steps
+from small_trainings import DATA, cnn, hard, history, linear, logits, same_weights, three_steps
 from torch.nn import functional as F
 
 from kit.errors import KitError
@@ -44,12 +44,8 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 WEIGHTS = [Equal(), Entropy(), MinNorm(), Confidence(), Followed(), Drawn()]
 
 
-def logits(seed: int, scale: float = 3.0) -> torch.Tensor:
-    return scale * torch.randn(N, C, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-Y, ZS = torch.arange(N) % C, logits(0)
-ZT = {name: logits(i + 1) + 0.5 * ZS for i, name in enumerate(NAMES)}
+Y, ZS = torch.arange(N) % C, logits(0, N, C)
+ZT = {name: logits(i + 1, N, C) + 0.5 * ZS for i, name in enumerate(NAMES)}
 
 
 def moment(t=4.0, zt=ZT, zs=ZS, **more) -> Moment:

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from unittest.mock import Mock
 
+import commands
 import numpy as np
 import pandas as pd
 import pytest
@@ -202,12 +203,7 @@ def folder(tmp_path):
 
 
 def refused(words: list[object], capsys) -> str:
-    status = main(["cam", *map(str, words)])
-    captured = capsys.readouterr()
-    assert status == 2 and captured.out == ""
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ")
-    return line
+    return commands.refused(["cam", *map(str, words)], capsys)
 
 
 def test_a_runs_maps_of_a_folder(run, folder, tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.special import logsumexp, rel_entr, softmax
 from scipy.stats import pearsonr
-from small_trainings import DATA, cnn, history, same_weights, teachers
+from small_trainings import DATA, cnn, history, logits, same_weights, teachers
 
 from kit import recipe
 from kit.losses import Sides, kl_divergence, sides
@@ -31,12 +31,8 @@ N, C = 12, 7
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 
 
-def logits(seed: int, scale: float = 3.0) -> torch.Tensor:
-    return scale * torch.randn(N, C, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 Y = torch.arange(N) % C
-ZT, ZS = logits(1), logits(2)
+ZT, ZS = logits(1, N, C), logits(2, N, C)
 
 
 def moment(t, zt=ZT, zs=ZS, **more) -> Moment:
@@ -143,8 +139,8 @@ def test_ctkd_climbs_as_sgd_on_a_turned_gradient_does(names, own):
     g = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     sgd = torch.optim.SGD([g], lr=0.05, momentum=0.9, weight_decay=5e-4)
     for step in range(8):
-        zs, falling = logits(10 + step), 0.05 * 0.5**step
-        zt = {name: logits(30 + i) for i, name in enumerate(names)}
+        zs, falling = logits(10 + step, N, C), 0.05 * 0.5**step
+        zt = {name: logits(30 + i, N, C) for i, name in enumerate(names)}
         at = replace(moment(1.0, zs=zs, step=step, stage_steps=96, lr=falling), logits=zt)  # λ has risen after 4 of 96
         taught = replace(at, temperatures=thermostat.given(at))
         Climbed()(taught).backward()

@@ -102,7 +102,7 @@ def test_it_is_part_of_a_runs_identity_and_of_older_descriptions_none(own_cache)
     assert not same_weights(one, other)
 
 
-def test_the_command_line_knows_it(own_cache, capsys):
+def test_the_command_line_knows_it(here, capsys):
     command = ["train", "--role", "cifar-10", "--student", "cnn", "--preset", "smoke", "--jobs", "1"]
     assert main([*command, "--precision", "half"]) == 2
     assert "precision: 'half' is not allowed" in capsys.readouterr().err

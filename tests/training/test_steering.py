@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import small_runs
 import torch
-from commands import refused
+from commands import last_json, refused
 from pydantic import Field, ValidationError
 from safetensors.torch import load_file
 from small_runs import hard
-from small_trainings import DATA, cnn, teachers, three_steps
+from small_trainings import DATA, cnn, same_weights, teachers, three_steps
 
 from kit import recipe
 from kit.__main__ import main
@@ -40,10 +40,6 @@ def taught(policy, stages=recipe.small_teacher, **changes) -> Run:
 
 def weights(training) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in training.student.state_dict().items()}
-
-
-def same(ours, theirs) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 # ---- what an event changes -------------------------------------------------------------------------------------------
@@ -93,7 +89,7 @@ def test_alpha_weighs_the_next_batch():
     guided.steer("alpha", 0)
     for training in (guided, alone):
         next(iter(training))
-    assert same(weights(guided), weights(alone))
+    assert same_weights(weights(guided), weights(alone))
     assert guided.history.loss[0] == alone.history.loss[0]
 
 
@@ -211,12 +207,12 @@ def test_a_run_changed_midway_is_replayed_bit_for_bit():
         for name, value in changes.get(step, []):
             live.steer(name, value)
     result = train(replayed(run, live.events))
-    assert same(load_file(result.folder / "student.safetensors"), live.student.state_dict())
+    assert same_weights(load_file(result.folder / "student.safetensors"), live.student.state_dict())
     assert len(result.steps) == STEPS
     recorded = torch.tensor(result.steps["t"].tolist(), dtype=torch.float64)
     assert torch.allclose(recorded, live.history.temperatures[:, 0], rtol=1e-12, equal_nan=True)
     unsteered = start(run).run()
-    assert not same(weights(unsteered), weights(live))
+    assert not same_weights(weights(unsteered), weights(live))
     again = start(replayed(run, live.events)).run()
     assert again.events == live.events
 
@@ -241,12 +237,9 @@ def test_events_are_read_as_written(tmp_path):
 def test_a_wrong_events_file_is_one_line(tmp_path, capsys, content, said):
     file = tmp_path / "events.json"
     file.write_text(content)
-    status = main(["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "vgg16",
-                   "--events", str(file)])  # fmt: skip
-    captured = capsys.readouterr()
-    assert status == 2
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ") and str(file) in line and said in line
+    line = refused(["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "vgg16",
+                    "--events", str(file)], capsys)  # fmt: skip
+    assert str(file) in line and said in line
 
 
 def test_what_is_wrong_with_a_whole_run_is_said_without_the_run(tmp_path, capsys):
@@ -256,13 +249,13 @@ def test_what_is_wrong_with_a_whole_run_is_said_without_the_run(tmp_path, capsys
     assert said == "error: events must be in order and before the last of 10 batches: got steps [99999]"
 
 
-def test_the_command_line_replays_events(tmp_path, capsys):
+def test_the_command_line_replays_events(here, tmp_path, capsys):
     command = ["train", "--preset", "smoke", "--role", "cifar-10", "--student", "cnn", "--teacher", "cnn", "--json"]
     assert main(command) == 0
-    plain = json.loads(capsys.readouterr().out.splitlines()[-1])["run"]
+    plain = last_json(capsys)["run"]
     (tmp_path / "events.json").write_text(text((Event(step=3, name="k", value=4.5),)))
     assert main([*command, "--events", str(tmp_path / "events.json")]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = last_json(capsys)
     assert told["run"] != plain
     steps = pd.read_csv(Path(told["folder"]) / "steps.csv")
     assert (steps["t"][:3] > 4.5).all() and (steps["t"][3:].dropna() <= 4.5).all()

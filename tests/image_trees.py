@@ -25,6 +25,18 @@ def build_tree(root: Path, classes=("bee", "ant"), per_class=(4, 2), test="val",
     return root
 
 
+def shaded_tree(root: Path, classes: dict[str, tuple[int, int]]) -> None:
+    """Writes so many training and test images of each class: noise, a shade a class, near enough to be confused."""
+    rng = np.random.default_rng(0)
+    for shade, (name, counts) in enumerate(classes.items()):
+        for split, count in zip(("train", "test"), counts, strict=True):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                low = rng.integers(0, 60) + 30 * shade
+                pixels = rng.integers(low, low + 60, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+
+
 def damage(tree: Path) -> None:
     """In train/ant: a truncated JPEG, an empty file and a text; in val/bee: a broken PNG."""
     jpeg = io.BytesIO()
@@ -35,9 +47,3 @@ def damage(tree: Path) -> None:
     png = bytearray((tree / "val" / "bee" / "0.png").read_bytes())
     png[60:90] = bytes(30)
     (tree / "val" / "bee" / "broken.png").write_bytes(png)
-
-
-def one_line(raised) -> str:
-    message = str(raised.value)
-    assert "\n" not in message
-    return message
