@@ -15,6 +15,7 @@ from kit.runtime.environment import absolute
 if TYPE_CHECKING:
     from kit.figures.needs import Request
     from kit.grid.engines import Engine
+    from kit.runs.spec import Run
 
 
 def above_zero(minutes: float | None) -> float | None:
@@ -48,7 +49,7 @@ def figures(
 ) -> None:
     """Execute the notebooks and write every figure and table."""
     from kit.figures.make import make
-    from kit.figures.needs import Request
+    from kit.figures.needs import APART, Request, chosen
     from kit.files import ready_folder
 
     names, engine = notebooks or [], options.engine_at(scheduler, jobs)
@@ -60,18 +61,23 @@ def figures(
         jobs=jobs,
         extra={name: options.literal(name, value) for name, value in options.pairs(parameter, "parameter").items()},
     )
-    if "networks" in request.extra:  # whatever judge refuses of them is refused before anything runs
-        from kit.judge.question import Question
-
-        settled = request.settled()
-        Question(preset=settled.preset, data=settled.data, seeds=1, **settled.extra["networks"]).rows()
+    own = {name: _judged(request.settled()) for name in APART if name in chosen(names)}
     if minutes is not None:
         request = request.model_copy(update={"seeds": _rounds(minutes, request.settled(), names, engine)})
     usual = "figures" if preset == "quick" else f"build/figures-{preset}"  # pictures of one preset by themselves
-    failures = make(names, request, ready_folder(absolute(out or usual).resolve()), force, engine)
+    failures = make(names, request, ready_folder(absolute(out or usual).resolve()), force, engine, own)
     complain(failures)
     if failures:
         raise typer.Exit(1)
+
+
+def _judged(request: Request) -> list[Run]:
+    """Lists the runs of notebook 09. Raises KitError for whatever `judge` refuses."""
+    from kit.judge.question import Question
+    from kit.paper.plan import runs_of
+
+    networks = request.extra.get("networks", {})
+    return runs_of(Question(preset=request.preset, data=request.data, seeds=request.seeds, **networks).rows())
 
 
 def _rounds(minutes: float, request: Request, names: list[str], engine: Engine | None) -> int:

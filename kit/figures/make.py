@@ -40,13 +40,18 @@ NOT_YET = 1e-6  # seconds: a bar is not shown when it begins, but when it is tol
 
 
 def make(
-    names: Sequence[str], request: Request, out: Path, force: bool = False, engine: Engine | None = None
+    names: Sequence[str],
+    request: Request,
+    out: Path,
+    force: bool = False,
+    engine: Engine | None = None,
+    own: Mapping[str, Sequence[Run]] = {},
 ) -> list[str]:
     """Executes the notebooks into `out`; returns one line for each that failed, or shows a run that did not finish.
 
     A notebook is skipped when its text, its parameters, its runs and the kit are what they were and its pictures are
-    unaltered. Runs are trained on the engine, where there is one. Raises KitError for unknown notebooks and
-    parameters before anything runs.
+    unaltered. Runs are trained on the engine, where there is one; `own` are those of notebooks that `NEEDS` knows
+    nothing of. Raises KitError for unknown notebooks and parameters before anything runs.
     """
     extra, request = request.extra, request.settled()
     plan, todo = request.plan, chosen(names)
@@ -60,7 +65,7 @@ def make(
             Book(
                 path,
                 {key: value for key, value in request.parameters().items() if key in accepted[name]},
-                tuple(runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else ()),
+                tuple(runs_of(NEEDS[name](plan, request.seeds)) if name in NEEDS else own.get(name, ())),
             )
             for name, path in todo.items()
         ]

@@ -112,3 +112,13 @@ def spoil(run) -> None:
 def test_its_notebook_is_drawn_only_where_it_is_named():
     assert not set(APART) & set(chosen([]))
     assert list(chosen(["09"])) == ["09_your_own"]
+
+
+def test_figures_train_the_runs_of_notebook_09_with_the_others(monkeypatch, tmp_path):
+    """So on the cluster, where there is one: its kernel finds them."""
+    asked = []
+    monkeypatch.setattr("kit.figures.make.make", lambda *given: asked.append(given) or [])
+    own = ["-p", 'networks={"student": "vgg16"}', "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path)]
+    assert main(["figures", "09", *own]) == main(["figures", "04", *own[2:]]) == 0
+    question = Question(preset="smoke", seeds=2, student="vgg16")
+    assert [given[-1] for given in asked] == [{"09_your_own": runs_of(question.rows())}, {}]
