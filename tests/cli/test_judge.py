@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 
 import pytest
 from commands import refused
@@ -117,7 +118,7 @@ def test_its_notebook_is_drawn_only_where_it_is_named():
 def test_figures_train_the_runs_of_notebook_09_with_the_others(monkeypatch, tmp_path):
     """So on the cluster, where there is one: its kernel finds them."""
     asked = []
-    monkeypatch.setattr("kit.figures.make.make", lambda *given: asked.append(given) or [])
+    monkeypatch.setattr(import_module("kit.figures.make"), "make", lambda *given: asked.append(given) or [])
     own = ["-p", 'networks={"student": "vgg16"}', "--seeds", "2", "--preset", "smoke", "--out", str(tmp_path)]
     assert main(["figures", "09", *own]) == main(["figures", "04", *own[2:]]) == 0
     question = Question(preset="smoke", seeds=2, student="vgg16")
