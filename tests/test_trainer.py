@@ -631,3 +631,15 @@ def test_metrics_say_where_the_student_stands():
     assert sum(s["epochs"] for s in metrics["stages"]) == pytest.approx(2)
     assert metrics["student_images"] == 96
     assert training.epochs[-1]["test_top1"] == test.top1
+
+
+def test_a_training_on_the_cpu_leaves_a_gpu_alone(monkeypatch):
+    """A process that takes hold of one has half a gigabyte of its memory, and its forks cannot."""
+
+    def taken() -> None:
+        raise AssertionError("took hold of a GPU")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", taken)
+    training = Training(three_steps(2, 20), DATA, cnn(0), teachers(), seed=0).run()
+    assert training.metrics()["stages"][1]["ended_by"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from numbers import Real
 from statistics import fmean
@@ -51,7 +52,8 @@ class Thermostat:
         """Moves t after a batch, whose losses may have left gradients in the temperatures given for its parts. Of a
         policy that knows nothing of ranks, which see a part each, it becomes the mean of theirs."""
         slopes = {name: slope for name in self.teachers if (slope := slope_of(name, parts, at.ranks)) is not None}
-        with torch.cuda.stream(at.beside if self.policy.early else None):
+        aside = at.beside if self.policy.early else None
+        with torch.cuda.stream(aside) if aside else nullcontext():  # for None, too, torch would take hold of a GPU
             after = self.policy.next(self.t, replace(at, memory=self.memory, slopes=slopes))
         for t in after.values() if isinstance(after, Mapping) else [after]:
             if not isinstance(t, Real) and not (isinstance(t, Tensor) and t.numel() == 1):
