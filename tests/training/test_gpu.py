@@ -21,6 +21,7 @@ from kit import recipe
 from kit.cam import METHODS, maps
 from kit.data.base import Dataset, Split, TensorImages
 from kit.models import build
+from kit.parallel.ranks import Group
 from kit.recipe import Improved, Recipe, Stage
 from kit.runs import find, train
 from kit.runs.logits import Drawn, TeacherLogits
@@ -146,6 +147,19 @@ def test_a_stopped_training_goes_on_bit_for_bit():
     resumed.run()
     assert same_weights(straight.student, resumed.student)
     assert straight.history.temperatures.equal(resumed.history.temperatures)
+
+
+def test_a_process_of_a_group_by_nccl_trains_the_student_of_one_alone(tmp_path):
+    """One is all that a single GPU has room for."""
+    alone = training(under(FALLS_SLOWLY)).run()
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl", init_method=store, rank=0, world_size=1)
+    try:
+        grouped = training(under(FALLS_SLOWLY), Machine("cuda", ranks=Group(0, 1))).run()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert same_weights(alone.student, grouped.student)
+    assert alone.history.temperatures.equal(grouped.history.temperatures)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
