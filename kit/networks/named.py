@@ -229,6 +229,9 @@ def foreign(name: str, when: str) -> Iterator[None]:
         torch.set_default_dtype(dtype)
 
 
+_imported: dict[str, str | None] = {}  # by module, the code that it had when a network was last made of it
+
+
 def _function(spec: NamedSpec) -> Callable[..., nn.Module]:
     """Imports a network's function. Raises KitError where it is not there, or its code is not the one described."""
     place, function = parts(spec.name)
@@ -242,6 +245,9 @@ def _function(spec: NamedSpec) -> Callable[..., nn.Module]:
             raise _other_code(spec.name)
         with foreign(spec.name, "while it was imported"):
             module = importlib.import_module(place)
+            if _imported.get(place, code) != code:  # edited since
+                module = importlib.reload(module)
+        _imported[place] = code
     called = getattr(module, function, None)
     if not callable(called):
         known = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
