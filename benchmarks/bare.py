@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from benchmarks.task import Loop, Pictures, Rung, Task, nesterov
+from benchmarks.rungs import Loop, Pictures, Rung, Task, nesterov
 from kit.networks.folding import folded
 from kit.runtime.process import keep_freed_memory
 from kit.training.captured import recorded

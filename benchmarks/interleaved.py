@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from benchmarks.report import Ended
-from benchmarks.task import Loop, Rung, Task
+from benchmarks.rungs import Loop, Rung, Task
 
 WARM_UP = 3  # steps
 PROFILED = 4  # steps

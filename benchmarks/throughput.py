@@ -43,8 +43,7 @@ from benchmarks import bare
 from benchmarks.bare import bare_loop
 from benchmarks.interleaved import PROFILED, WARM_UP, profile, served, taken_in_turns
 from benchmarks.report import Ended, command, show
-from benchmarks.rungs import KIT, WORKERS, eq1, torchdistill, tutorial
-from benchmarks.task import PAIRS, Task
+from benchmarks.rungs import KIT, PAIRS, WORKERS, Task, eq1, torchdistill, tutorial
 from kit.cli.output import print_json
 from kit.errors import one_of
 

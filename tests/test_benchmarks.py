@@ -23,8 +23,7 @@ from benchmarks.cockpit import slowdown
 from benchmarks.interleaved import served
 from benchmarks.regime import planned
 from benchmarks.report import Ended, spread
-from benchmarks.rungs import KIT, of_kit, recalled, torchdistill, tutorial
-from benchmarks.task import PAIRS, Rung, Task
+from benchmarks.rungs import KIT, PAIRS, Rung, Task, of_kit, recalled, torchdistill, tutorial
 from benchmarks.throughput import ratios
 from kit.data.augment import EpochPlan
 from kit.errors import KitError

@@ -23,8 +23,6 @@ def judge(
 ) -> None:
     """Judge whether the method helps a student. Trains it without a teacher, by ordinary distillation, and by the
     method, and says which to use."""
-    import pandas as pd
-
     from kit.figures.forecast import duration, runs_at_once, seconds_left
     from kit.files import ready_folder
     from kit.grid.training import train_all
@@ -44,10 +42,8 @@ def judge(
     results = train_all(runs, engine or jobs)
     found = answer(methods, rows, results)
     undrawn = list(draw(Judged(methods, rows, results, found, question.preset), out))
-    with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
-        print(found.table.to_string(index=False))
-        shown = readable(found.verdicts)
-        print(f"{shown.to_string(index=False)}\n{tally(found.verdicts)} · {explained(found.verdicts)}")
+    print(found.table.to_string(index=False))
+    print(f"{readable(found.verdicts).to_string(index=False)}\n{tally(found.verdicts)} · {explained(found.verdicts)}")
     complain(f"note: {line}" for line in (*found.notes, *undrawn))
     print(f"pictures and tables are in {out}\n{found.sentence}")
     if as_json:

@@ -34,8 +34,6 @@ def table(
     as_json: options.Json = False,
 ) -> None:
     """Print a table beside the paper's numbers. Trains what it needs."""
-    import pandas as pd
-
     from kit.beyond import TABLES
     from kit.files import ready_file, writing_to
     from kit.models import MODELS
@@ -68,10 +66,9 @@ def table(
     shown, verdicts = wanted.summary(frame), {"claims": wanted.verdicts(frame, plan)}
     if siblings:
         verdicts["own"] = wanted.own_verdicts(frame, plan)
-    with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_colwidth", 70):
-        print(shown.to_string(index=False))
-        for judged in verdicts.values():
-            print(f"{readable(judged).to_string(index=False)}\n{tally(judged)} · {explained(judged)}")
+    print(shown.to_string(index=False))
+    for judged in verdicts.values():
+        print(f"{readable(judged).to_string(index=False)}\n{tally(judged)} · {explained(judged)}")
     if csv:
         with writing_to(csv):
             frame.to_csv(csv, index=False, lineterminator="\n")

@@ -1,7 +1,6 @@
 """Table 4's methods, a file each. Loaded when used, so that a worker loads only the method that it trains by.
 
 - `rows`: METHODS, the table's rows in order
-- `setting`: what all methods are given alike
 - `base`: what a method is, and what all are given alike
 - `search`, `reinforce`: what the methods that search have in common
 """

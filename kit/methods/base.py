@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from kit.errors import Described, KitError
+from kit.errors import Described
 from kit.models import ModelSpec
-from kit.networks.flops import parameter_count
 from kit.networks.named import Network
 from kit.recipe import Objective, Recipe, Stage, eq1
-from kit.runs.spec import TEACHERS, DataSpec, HeldOutSpec, Run, changed
+from kit.runs.spec import DataSpec, HeldOutSpec, Run, changed
 from kit.temperature import Fixed
 
 if TYPE_CHECKING:
@@ -74,10 +73,6 @@ class Setting:
         """A search's short training, judged on held-out training images: its "test" accuracy never saw the test."""
         data = self.searched_on
         return self.run(stages, {"big": self.big}, seed, epochs=self.search.epochs, student=student, data=data)
-
-    def assistants_seed(self, seed: int) -> int:
-        """Of the assistants of the student of this seed: one of their own, where its teachers have one."""
-        return seed if self.big.seed < TEACHERS else 2 * TEACHERS + seed
 
     def left_after(self, steps: int) -> int:
         """Whole epochs that the budget leaves after so many gradient steps, at least 1."""
@@ -143,19 +138,3 @@ def in_full(setting: Setting, seed: int, found: Found) -> Procedure:
         notes = (*notes, "the search took (nearly) the whole budget: the final student has one epoch")
     run = setting.run(eq1(setting.T, "hinton"), {"big": setting.big}, seed, epochs=left, student=found.chosen)
     return Procedure(run, found=found, notes=notes)
-
-
-def size_warning(assistant: Network, teacher: Network) -> str | None:
-    """A line where an assistant has more parameters than the teacher that it stands in for."""
-    ours, theirs = (parameter_count(spec.build()) for spec in (assistant, teacher))
-    if ours <= theirs:
-        return None
-    return f"assistant {assistant.title} is larger than its teacher {teacher.title} ({ours:,} parameters, {theirs:,})"
-
-
-def chain_epochs(epochs: int, hops: int) -> list[int]:
-    """A budget in whole epochs, split over so many trainings; the last gets what is left over."""
-    if epochs < hops:
-        raise KitError(f"a budget of {epochs} epochs is too short for {hops} trainings, each of at least one epoch")
-    share = epochs // hops
-    return [share] * (hops - 1) + [epochs - share * (hops - 1)]

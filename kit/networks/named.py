@@ -73,8 +73,9 @@ class NamedSpec(Described):
         cls, name: str, classes: int, px: int, arguments: Mapping[str, Any] | None = None, view: View | None = None
     ) -> NamedSpec:
         """Describes a network for so many classes, once it has been tried on images of px × px. KitError."""
-        code, path = located(name)
-        return _tried(name, classes, px, as_json(arguments or {}), code, path, view)
+        given, (code, path) = as_json(arguments or {}), located(name)
+        draft = {"name": name, "classes": classes, "arguments": json.loads(given), "code": code, "view": view}
+        return _tried(cls.model_construct(shapes="", path=path, **draft), given, px)
 
     @property
     def title(self) -> str:
@@ -86,13 +87,19 @@ class NamedSpec(Described):
     @property
     def outputs(self) -> int:
         """How many logits its function gives; those of other classes than the data's are left out."""
-        return outputs_of(self.view, self.classes)
+        return self.classes if self.view is None or self.view.outputs is None else self.view.outputs.count
+
+    @property
+    def file(self) -> str | None:
+        """The file that its function stands in; None of a module's or a library's."""
+        place, _ = parts(self.name)
+        return self.path or (place if place.endswith(".py") else None)
 
     def build(self, seed: int | None = None) -> nn.Module:
         """Builds the network with fresh weights; the same seed gives the same weights and leaves torch's own stream
         alone. Raises KitError where the code is another one, or raises, or gives other parameters."""
-        with seeded(seed), _importing(_file(self.name, self.path)):
-            network = _built(self.name, self.outputs, self.arguments, self.code, self.path)
+        with seeded(seed), _importing(self.file):
+            network = _built(self)
         found = shapes_of(self.name, network)
         if found != self.shapes:
             raise KitError(
@@ -107,10 +114,6 @@ class NamedSpec(Described):
 
     def __hash__(self) -> int:
         return hash((self.name, self.classes, self.code, self.shapes))
-
-
-def outputs_of(view: View | None, classes: int) -> int:
-    return classes if view is None or view.outputs is None else view.outputs.count
 
 
 Network = ModelSpec | LayeredSpec | NamedSpec
@@ -226,42 +229,42 @@ def foreign(name: str, when: str) -> Iterator[None]:
         torch.set_default_dtype(dtype)
 
 
-def _function(name: str, code: str | None, path: str | None) -> Callable[..., nn.Module]:
-    """Imports a name's function. Raises KitError where it is not there, or its code is not the one described."""
-    place, function = parts(name)
+_imported: dict[str, str | None] = {}  # by module, the code that it had when a network was last made of it
+
+
+def _function(spec: NamedSpec) -> Callable[..., nn.Module]:
+    """Imports a network's function. Raises KitError where it is not there, or its code is not the one described."""
+    place, function = parts(spec.name)
     if place in LIBRARIES:
         return _of_library(place, function)
-    if (file := _file(name, path)) is not None:
-        module = _module_of(name, _source(name, code, file), file)
+    if spec.file is not None:
+        module = _module_of(spec.name, _source(spec, spec.file), spec.file)
     else:
-        found, _ = located(name)
-        if found != code:
-            raise _other_code(name)
-        with foreign(name, "while it was imported"):
+        code, _ = located(spec.name)
+        if code != spec.code:
+            raise _other_code(spec.name)
+        with foreign(spec.name, "while it was imported"):
             module = importlib.import_module(place)
+            if _imported.get(place, code) != code:  # edited since
+                module = importlib.reload(module)
+        _imported[place] = code
     called = getattr(module, function, None)
     if not callable(called):
         known = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
         raise KitError(
-            f"network {name!r}: {Path(place).name} has no function {function!r}; {_nearest(function, known)}"
+            f"network {spec.name!r}: {Path(place).name} has no function {function!r}; {_nearest(function, known)}"
         )
     return called
 
 
-def _file(name: str, path: str | None) -> str | None:
-    """Finds the file that a name's function stands in; None of a module's or a library's."""
-    place, _ = parts(name)
-    return path or (place if place.endswith(".py") else None)
-
-
-def _source(name: str, code: str | None, file: str) -> bytes:
+def _source(spec: NamedSpec, file: str) -> bytes:
     """Reads the code that was described: where it lies, or where that has changed, what the cache has kept of it."""
-    for place in (Path(file), _kept(code)):
+    for place in (Path(file), _kept(spec.code)):
         with suppress(OSError):
             content = place.read_bytes()
-            if hashlib.sha256(content).hexdigest() == code:
+            if hashlib.sha256(content).hexdigest() == spec.code:
                 return content
-    raise _other_code(name)
+    raise _other_code(spec.name)
 
 
 def _kept(code: str | None) -> Path:
@@ -328,14 +331,15 @@ def _lies_in(folder: str, package: str) -> bool:
     return any(place is not None and str(Path(place).parent) == folder for place in places)
 
 
-def _built(name: str, classes: int, arguments: Mapping[str, Any], code: str | None, path: str | None) -> nn.Module:
-    """Calls a name's function. Raises KitError for arguments that it does not take, and where it gives no module."""
+def _built(spec: NamedSpec) -> nn.Module:
+    """Calls a network's function. Raises KitError for arguments that it does not take, and where it gives no module."""
+    name = spec.name
     with torch.random.fork_rng(devices=[]):  # what is drawn while its code is read must not move the network's own
-        function = _function(name, code, path)
+        function = _function(spec)
     reserved = {"num_classes"} | (PRETRAINED if parts(name)[0] in LIBRARIES else set())
-    if taken := sorted(reserved & set(arguments)):
+    if taken := sorted(reserved & set(spec.arguments)):
         raise KitError(f"network {name!r}: argument {taken[0]!r} is the kit's own; allowed: others of its function")
-    given = {"num_classes": classes, **arguments}
+    given = {"num_classes": spec.outputs, **spec.arguments}
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # of compiled functions
@@ -372,15 +376,14 @@ def shapes_of(name: str, network: nn.Module) -> str:
 
 
 @lru_cache(maxsize=64)
-def _tried(
-    name: str, classes: int, px: int, arguments: str, code: str | None, path: str | None, view: View | None
-) -> NamedSpec:
-    given = json.loads(arguments)
-    with torch.random.fork_rng(devices=[]), _importing(_file(name, path)):
+def _tried(draft: NamedSpec, arguments: str, px: int) -> NamedSpec:
+    """Completes a draft that has no shapes yet. `arguments` are its own as text, in which 1, 1.0 and true differ."""
+    name, view = draft.name, draft.view
+    with torch.random.fork_rng(devices=[]), _importing(draft.file):
         networks = []
         for _ in range(2):
             torch.manual_seed(0)
-            networks.append(_built(name, outputs_of(view, classes), given, code, path))
+            networks.append(_built(draft))
         shapes, second = (shapes_of(name, network) for network in networks)
         starts = zip(*(network.state_dict().values() for network in networks), strict=False)
         if shapes != second or not all(torch.equal(a, b) for a, b in starts):
@@ -392,25 +395,18 @@ def _tried(
         if first & other:
             raise KitError(f"network {name!r} has the same parameters in each build; allowed: made in the function")
         network = networks[0] if view is None else Viewing(networks[0], view)
-        check(name, network, classes, px)
+        check(name, network, draft.classes, px)
         if shapes_of(name, networks[0]) != shapes:
             raise KitError(f"network {name!r} has other parameters or buffers after a pass; allowed: all made at first")
         with torch.no_grad():  # so that maps which a network keeps have no graph, and can be copied
             folds = same(network(images(px)), folded(network)(images(px)))
-    if path is not None:
+    short = name
+    if draft.path is not None:
+        short = f"{Path(draft.path).name}:{parts(name)[1]}"
         with suppress(OSError):  # for the day when the file is another one; without it only that day's use is refused
-            _kept(code).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(_kept(code), Path(path).read_bytes())
-    return NamedSpec(
-        name=name if path is None else f"{Path(path).name}:{parts(name)[1]}",
-        classes=classes,
-        arguments=given,
-        code=code,
-        shapes=shapes,
-        folding=None if folds else "refused",
-        view=view,
-        path=path,
-    )
+            _kept(draft.code).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(_kept(draft.code), Path(draft.path).read_bytes())
+    return NamedSpec(**vars(draft) | {"name": short, "shapes": shapes, "folding": None if folds else "refused"})
 
 
 def images(px: int, first: int = 0) -> Tensor:

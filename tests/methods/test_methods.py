@@ -16,11 +16,11 @@ from kit.errors import KitError
 from kit.losses import sides
 from kit.methods.annealing import AnnealedRegression, phi, stopped_early
 from kit.methods.annealing import stages as annealing_stages
-from kit.methods.base import chain_epochs
 from kit.methods.complexity import ComplexityGap, HeldNear, input_gradient_norms
 from kit.methods.plain import ORDINARY
 from kit.methods.rows import METHODS
 from kit.methods.teacher_assistant import build as teacher_assistant
+from kit.methods.teacher_assistant import chain_epochs
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.paper import table4

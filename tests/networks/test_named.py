@@ -269,6 +269,22 @@ def test_files_of_two_folders_have_helpers_of_the_same_name(tmp_path, monkeypatc
     assert sys.path[: len(path)] == path
 
 
+def test_a_module_that_is_edited_while_the_process_goes_on_is_imported_anew(tmp_path, monkeypatch):
+    """As a notebook's: the code that a run is described with is the code that its student is made of."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    text = "from torch import nn\n\n\ndef net(num_classes):\n    return nn.Sequential(nn.Conv2d(3, WIDTH, 3), "
+    text += "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, num_classes))\n"
+    specs = []
+    for width in (2, 3, 3):
+        (tmp_path / "edited_nets.py").write_text(f"WIDTH = {width}\n{text}")
+        specs.append(named("edited_nets:net"))
+        assert specs[-1].build(0)[0].out_channels == width
+    assert specs[0].code != specs[1].code and specs[1] == specs[2]
+    with pytest.raises(KitError, match="its code is not here, or not the one that its run was described with"):
+        specs[0].build()
+
+
 def test_without_timm_a_line_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['timm'] = None\n"
