@@ -63,7 +63,9 @@ class Question(Settings):
         "hinton", description="of Eq. (1) there: hinton, the usual, or printed"
     )
     seed: int = Field(0, description="the first seed")
-    seeds: int | None = Field(None, ge=1, description="of students, each with its own teachers; default: the preset's")
+    seeds: int | None = Field(  # no more than `kit.runs.spec.TEACHERS`
+        None, ge=1, le=1000, description="of students, each with its own teachers; default: the preset's"
+    )
 
     @field_validator("small_teacher", mode="before")
     @classmethod
