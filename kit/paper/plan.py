@@ -260,8 +260,8 @@ PROCEDURES: Ways = {
 
 
 def papers(*names: Side) -> dict[Side, Stages]:
-    """Those of the paper's procedures that a table compares."""
-    return {name: PROCEDURES[name] for name in names}
+    """Those of the paper's procedures that a table compares. Raises KitError for a name that none has."""
+    return {one_of("procedure", name, PROCEDURES): PROCEDURES[name] for name in names}
 
 
 def rows(

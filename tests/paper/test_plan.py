@@ -70,6 +70,14 @@ HARD = PROCEDURES["hard labels", "no teacher"]
         ),
         (lambda: table1.table(Plan.of("smoke", first_seed=-1), 2), "2 seeds from -1 on are not allowed; allowed: "),
         (
+            lambda: figure2.table(Plan.of("smoke"), 1, readings=("loose",)),
+            "procedure ('T=5', 'loose') is not known; allowed: ('hard labels', 'no teacher'), ",
+        ),
+        (
+            lambda: figure2.table(Plan.of("smoke"), 1, explained=("vgg16",)),
+            "explained model 'vgg16' is not known; allowed: resnet50, vgg19",
+        ),
+        (
             lambda: train_all([Plan.of("smoke").teacher("cnn", "cifar-10")], jobs=0),
             "jobs 0 is not allowed; allowed: a whole number from 1 up",
         ),
