@@ -7,7 +7,6 @@ It is `Settings` with other defaults, so whatever a training can be given can be
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -50,6 +49,7 @@ class Question(Settings):
     student: str | None = Field(
         None, description="default: cnn, at half the preset's width, so that teachers know more"
     )
+    asked_by: ClassVar[str] = "judge"
     usual_role: ClassVar[str | None] = None  # the embedded digits
     third_teacher: ClassVar[None] = None  # no row here has teachers at once
 
@@ -146,8 +146,7 @@ class Question(Settings):
         """The line that asks the same question again."""
         if events:
             raise KitError(f"events {events!r} are of one training; allowed: none where several are judged")
-        words = shlex.split(super().command())
-        return shlex.join([*words[:3], "judge", *words[4:]])
+        return super().command()
 
 
 def lesson(run: Run) -> str:

@@ -113,7 +113,8 @@ class Plan:
         **sizes: Any,
     ) -> Plan:
         """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can.
-        `sizes` are px, train_per_class and test_per_class, numbers or 'all', where they are not to be the preset's.
+        `sizes` are px, train_per_class and test_per_class, numbers or 'all', where they are not to be the preset's; and
+        hrsc2016's `level`.
         Raises KitError for a GPU that is not there."""
         here = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
         device = here[-1 if preset == "paper" else 0] if device is None else one_of("device", device, here)
@@ -337,10 +338,9 @@ def ended(cell: pd.DataFrame) -> str:
 def cells(cell: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
     """A table's row: its measured columns, said to be `diverged` instead where no run finished, and its seeds."""
     endings = cell["status"].str.partition(":")[0].value_counts()
-    finished = endings.pop("finished") if "finished" in endings else 0
-    said = "".join(f", {count} {ending}" for ending, count in endings.items())
-    shown = columns if finished else dict.fromkeys(columns, ended(cell))
-    return {**shown, "seeds": f"{finished}{said}"}
+    failed = "".join(f", {count} {ending}" for ending, count in endings.items() if ending != "finished")
+    shown = columns if "finished" in endings else dict.fromkeys(columns, ended(cell))
+    return {**shown, "seeds": f"{endings.get('finished', 0)}{failed}"}
 
 
 def accuracies(cell: pd.DataFrame, *names: str) -> dict[str, str]:

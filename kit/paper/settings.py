@@ -58,6 +58,7 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, str_min_length=1)
+    asked_by: ClassVar[str] = "train"  # the command whose options the fields are
     usual_role: ClassVar[str | None] = "cifar-100"
 
     student: str = Field(description=f"cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}")
@@ -154,8 +155,8 @@ class Settings(BaseModel):
         """The preset, the images and the protocol so chosen. Raises KitError."""
         from kit.paper.plan import Plan
 
-        options = {name: getattr(self, name) for name in ("device", "px", "train_per_class", "test_per_class")}
-        plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data, **options), level=self.level)
+        options = {name: getattr(self, name) for name in ("device", "level", "px", "train_per_class", "test_per_class")}
+        plan = Plan.of(self.preset, {self.role: self.source}, self.data, **options)
         preset = by_crd(plan.preset) if self.recipe == "crd" else plan.preset
         return replace(plan, preset=preset, precision=self.precision or plan.precision)
 
@@ -278,8 +279,8 @@ class Settings(BaseModel):
         return self.model_copy(update={name: Settings.model_fields[name].default for name in unused})
 
     def command(self, events: str | None = None) -> str:
-        """The line that trains the same student; `events` is the file of what was steered on the way."""
-        words = ["python", "-m", "kit", "train"]
+        """The line that asks for the same again; `events` is the file of what was steered on the way."""
+        words = ["python", "-m", "kit", self.asked_by]
         for name, field in type(self).model_fields.items():
             value, option = getattr(self, name), name.replace("_", "-")
             if value is None or (value == field.default and name not in ("role", "preset")):
