@@ -249,21 +249,20 @@ class Settings(BaseModel):
             stages = NAMED[self.temperature](epochs)
             k = {"k"}.intersection(stages[0].temperature.steerable)
             return always | k, lambda: tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
-        policy, alpha = self.policy(epochs), self.alpha
+        policy = self.policy(epochs)
+        alpha = {} if self.alpha is None else {"alpha": self.alpha}  # else each loss's own
         if isinstance(policy, Fixed) and self.recipe == "crd":
-            return always | {"alpha"}, partial(crd.stages, policy.T, crd.ALPHA if alpha is None else alpha)
+            return always | {"alpha"}, partial(crd.stages, policy.T, **alpha)
         if isinstance(policy, Fixed) and not self.small_teacher:
-            alpha = recipe.ALPHA if alpha is None else alpha
-            return always | {"alpha", "reading"}, partial(recipe.eq1, policy.T, self.reading, alpha)
-        alpha = 1.0 if alpha is None else alpha
+            return always | {"alpha", "reading"}, partial(recipe.eq1, policy.T, self.reading, **alpha)
         used = always | {"small_teacher", "alpha"}
         if not isinstance(self.temperature, Policy):
             used |= {*type(policy).model_fields}
         if self.temperature in AT_ONCE:
             asked = {"small": self.small_teacher, "big": self.teacher, "third": self.third_teacher}
-            return used, partial(at_once, [name for name, network in asked.items() if network], policy, alpha)
+            return used, partial(at_once, [name for name, network in asked.items() if network], policy, **alpha)
         steps = recipe.small_teacher if self.small_teacher else recipe.big_teacher_only
-        return used | {"t_squared"}, partial(steps, policy, alpha, self.t_squared)
+        return used | {"t_squared"}, partial(steps, policy, t_squared=self.t_squared, **alpha)
 
     def _without(self, names: Iterable[str], why: str) -> None:
         """Raises KitError for the first of these options that is not as usual."""
