@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,7 +127,8 @@ class Plan:
     def seeds(self, count: int) -> range:
         """So many seeds of students, from the plan's first on. Raises KitError for none, so many that students have the
         seeds of others' teachers, and one below 0."""
-        if not 1 <= count <= TEACHERS or self.first_seed < 0:
+        whole = isinstance(count, Integral) and isinstance(self.first_seed, Integral)
+        if not (whole and 1 <= count <= TEACHERS and self.first_seed >= 0):
             asked = f"{count} seeds from {self.first_seed} on"
             raise KitError(f"{asked} are not allowed; allowed: a whole number from 1 to {TEACHERS}, from 0 or above")
         return range(self.first_seed, self.first_seed + count)
@@ -184,12 +186,13 @@ class Plan:
         other by its name (`kit.networks.named`).
         """
         chosen = Chosen.of(model)
-        if not 0 <= seed < SEEDS:
+        if not (isinstance(seed, Integral) and 0 <= seed < SEEDS):
             raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
         epochs = self.size(role).epochs if epochs is None else epochs
         built, named, own = stages(epochs), {"small": small, "big": big} | dict(others or {}), self.teachers_seed(seed)
         needed = {name for stage in built for name in stage.teachers}
-        teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
+        wanted = {name: network for name, network in named.items() if name in needed and network is not None}
+        teachers = {name: self.teacher(network, role, own) for name, network in wanted.items()}
         changes = {name: value for name, value in changes.items() if value is not None}
         if chosen.head or chosen.classes:
             raise KitError(f"student {chosen.name!r} has classes or a head of its own; allowed: for teachers")
