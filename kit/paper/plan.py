@@ -114,8 +114,8 @@ class Plan:
         **sizes: Any,
     ) -> Plan:
         """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can.
-        `sizes` are px, train_per_class and test_per_class, numbers or 'all', where they are not to be the preset's; and
-        hrsc2016's `level`.
+        `sizes` are px, train_per_class and test_per_class (these two may be 'all') where they are not to be the
+        preset's, and hrsc2016's `level`.
         Raises KitError for a GPU that is not there."""
         here = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
         device = here[-1 if preset == "paper" else 0] if device is None else one_of("device", device, here)
