@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from kit import recipe
@@ -28,6 +30,19 @@ def labelled(*counts: int, name: str = "pets") -> Dataset:
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     half = torch.zeros(len(labels), 1, 1, 3, dtype=torch.uint8), labels
     return in_memory("own", name, "real", [f"class {i}" for i in range(len(counts))], half, half, flip=True)
+
+
+def measured(**columns: Mapping[tuple[str, str], Sequence[float]] | object) -> pd.DataFrame:
+    """A line a run that nobody trained, in no order. A column is given by row (label and reading), a value a seed, or
+    is the same in every line."""
+    by_row = {name: of for name, of in columns.items() if isinstance(of, Mapping)}
+    lines = [
+        {"temperature": label, "reading": reading, "seed": seed} | dict(zip(by_row, values, strict=True))
+        for label, reading in next(iter(by_row.values()))
+        for seed, values in enumerate(zip(*(of[label, reading] for of in by_row.values()), strict=True))
+    ]
+    same = {name: of for name, of in columns.items() if name not in by_row}
+    return pd.DataFrame(lines).assign(**{"group": "", "status": "finished"} | same).sample(frac=1, random_state=0)
 
 
 def hard(seed: int = 0, width: int = 2, epochs: int = 2, **changes) -> Run:

@@ -67,14 +67,11 @@ def table(plan: Plan, seeds: int = 3, own: Ways | None = None) -> list[Row]:
 run = training(table)
 
 
-def gain_over_kd(label: str) -> float:
-    """What is printed elsewhere of a row's gain on ordinary distillation at T = 4, a mean in points; NaN of none."""
-    return fmean(TOP1[label]) - fmean(TOP1["T=4"]) if label in TOP1 else math.nan
-
-
 def elsewhere(label: str, reading: str) -> float:
-    """The same of a row by its name; NaN of the reader's own."""
-    return gain_over_kd(label) if (label, reading) in PROCEDURES else math.nan
+    """What is printed elsewhere of a row's gain on ordinary distillation at T = 4, a mean in points; NaN where nothing
+    is, and of the reader's own."""
+    printed = label in TOP1 and (label, reading) in PROCEDURES
+    return fmean(TOP1[label]) - fmean(TOP1["T=4"]) if printed else math.nan
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -106,13 +103,13 @@ def claims(frame: pd.DataFrame, data: Data | None = None) -> list[Claim]:
     """What siblings' papers say of them, and what is to be asked of ours."""
     claim = partial(gains, frame, data)
     return [
-        claim("ordinary distillation beats hard labels", FIXED, HARD, -gain_over_kd(HARD[0])),
+        claim("ordinary distillation beats hard labels", FIXED, HARD, -elsewhere(*HARD)),
         claim("the adaptive temperature beats a fixed one", OURS, FIXED),
         claim("the adaptive temperature beats a fixed one", OURS, HOT),
         claim("the adaptive temperature beats a schedule", OURS, FALLING),
         claim("its gradient per variance of the teacher's logits beats the raw one", OURS, RAW),
         claim("a rising temperature is worse than a falling one", FALLING, RISING),
-        *(claim(f"{name[0]} beats a fixed temperature", name, FIXED, gain_over_kd(name[0])) for name in SIBLINGS),
+        *(claim(f"{name[0]} beats a fixed temperature", name, FIXED, elsewhere(*name)) for name in SIBLINGS),
         *(claim("the adaptive temperature beats its sibling", OURS, name) for name in SIBLINGS),
         _best_of_all(frame, data),
     ]

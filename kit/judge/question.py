@@ -7,7 +7,6 @@ It is `Settings` with other defaults, so whatever a training can be given can be
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -50,6 +49,7 @@ class Question(Settings):
     student: str | None = Field(
         None, description="default: cnn, at half the preset's width, so that teachers know more"
     )
+    asked_by: ClassVar[str] = "judge"
     usual_role: ClassVar[str | None] = None  # the embedded digits
     third_teacher: ClassVar[None] = None  # no row here has teachers at once
 
@@ -63,7 +63,9 @@ class Question(Settings):
         "hinton", description="of Eq. (1) there: hinton, the usual, or printed"
     )
     seed: int = Field(0, description="the first seed")
-    seeds: int | None = Field(None, ge=1, description="of students, each with its own teachers; default: the preset's")
+    seeds: int | None = Field(  # no more than `kit.runs.spec.TEACHERS`
+        None, ge=1, le=1000, description="of students, each with its own teachers; default: the preset's"
+    )
 
     @field_validator("small_teacher", mode="before")
     @classmethod
@@ -144,8 +146,7 @@ class Question(Settings):
         """The line that asks the same question again."""
         if events:
             raise KitError(f"events {events!r} are of one training; allowed: none where several are judged")
-        words = shlex.split(super().command())
-        return shlex.join([*words[:3], "judge", *words[4:]])
+        return super().command()
 
 
 def lesson(run: Run) -> str:

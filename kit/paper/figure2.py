@@ -33,7 +33,7 @@ from kit.cam.heat_maps import HeatMaps, maps
 from kit.data.augment import normalise
 from kit.data.base import Dataset
 from kit.data.hrsc.dataset import HrscDataset
-from kit.errors import KitError
+from kit.errors import KitError, one_of
 from kit.models import TITLES
 from kit.paper.claims import Claim, Estimate, judged, t_interval
 from kit.paper.plan import Plan, Row, papers, rows
@@ -62,11 +62,12 @@ def table(
     """One row an explained model and procedure: Eq. (1) at T = 5 and T = 20 in each reading, and the three steps.
 
     On a role other than hrsc2016 nothing is known of what is in the images: maps are compared with each other alone.
+    Raises KitError for a reading or an explained model that Fig. 2 has not.
     """
     procedures = [(T, reading) for T in ("T=5", "T=20") for reading in readings] + [OURS]
     return [
         row
-        for big in explained
+        for big in (one_of("explained model", model, SMALL) for model in explained)
         for row in rows(plan, papers(*procedures), seeds, role, STUDENT, big, SMALL[big], group=TITLES[big])
     ]
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +114,8 @@ class Plan:
         **sizes: Any,
     ) -> Plan:
         """The plan for a preset by name. Trains on a GPU at preset paper where there is one, in bfloat16 if it can.
-        `sizes` are px, train_per_class and test_per_class, numbers or 'all', where they are not to be the preset's.
+        `sizes` are px, train_per_class and test_per_class (these two may be 'all') where they are not to be the
+        preset's, and hrsc2016's `level`.
         Raises KitError for a GPU that is not there."""
         here = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
         device = here[-1 if preset == "paper" else 0] if device is None else one_of("device", device, here)
@@ -125,7 +127,8 @@ class Plan:
     def seeds(self, count: int) -> range:
         """So many seeds of students, from the plan's first on. Raises KitError for none, so many that students have the
         seeds of others' teachers, and one below 0."""
-        if not 1 <= count <= TEACHERS or self.first_seed < 0:
+        whole = isinstance(count, Integral) and isinstance(self.first_seed, Integral)
+        if not (whole and 1 <= count <= TEACHERS and self.first_seed >= 0):
             asked = f"{count} seeds from {self.first_seed} on"
             raise KitError(f"{asked} are not allowed; allowed: a whole number from 1 to {TEACHERS}, from 0 or above")
         return range(self.first_seed, self.first_seed + count)
@@ -183,12 +186,13 @@ class Plan:
         other by its name (`kit.networks.named`).
         """
         chosen = Chosen.of(model)
-        if not 0 <= seed < SEEDS:
+        if not (isinstance(seed, Integral) and 0 <= seed < SEEDS):
             raise KitError(f"seed: {seed} is not allowed; allowed: a whole number from 0 up to {SEEDS - 1}")
         epochs = self.size(role).epochs if epochs is None else epochs
         built, named, own = stages(epochs), {"small": small, "big": big} | dict(others or {}), self.teachers_seed(seed)
         needed = {name for stage in built for name in stage.teachers}
-        teachers = {name: self.teacher(network, role, own) for name, network in named.items() if name in needed}
+        wanted = {name: network for name, network in named.items() if name in needed and network is not None}
+        teachers = {name: self.teacher(network, role, own) for name, network in wanted.items()}
         changes = {name: value for name, value in changes.items() if value is not None}
         if chosen.head or chosen.classes:
             raise KitError(f"student {chosen.name!r} has classes or a head of its own; allowed: for teachers")
@@ -260,8 +264,8 @@ PROCEDURES: Ways = {
 
 
 def papers(*names: Side) -> dict[Side, Stages]:
-    """Those of the paper's procedures that a table compares."""
-    return {name: PROCEDURES[name] for name in names}
+    """Those of the paper's procedures that a table compares. Raises KitError for a name that none has."""
+    return {one_of("procedure", name, PROCEDURES): PROCEDURES[name] for name in names}
 
 
 def rows(
@@ -337,10 +341,9 @@ def ended(cell: pd.DataFrame) -> str:
 def cells(cell: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
     """A table's row: its measured columns, said to be `diverged` instead where no run finished, and its seeds."""
     endings = cell["status"].str.partition(":")[0].value_counts()
-    finished = endings.pop("finished") if "finished" in endings else 0
-    said = "".join(f", {count} {ending}" for ending, count in endings.items())
-    shown = columns if finished else dict.fromkeys(columns, ended(cell))
-    return {**shown, "seeds": f"{finished}{said}"}
+    failed = "".join(f", {count} {ending}" for ending, count in endings.items() if ending != "finished")
+    shown = columns if "finished" in endings else dict.fromkeys(columns, ended(cell))
+    return {**shown, "seeds": f"{endings.get('finished', 0)}{failed}"}
 
 
 def accuracies(cell: pd.DataFrame, *names: str) -> dict[str, str]:

@@ -90,9 +90,15 @@ class Part:
 
     @property
     def flops(self) -> tuple[float, float]:
-        """(training of its networks, their teachers' forward passes), every stage with its whole budget."""
-        counted = [flops_of(run) for run in (*self.runs, *self.foreseen)]
-        return sum(training for training, _ in counted), sum(sum(asking.values()) for _, asking in counted)
+        """(training of its networks, their teachers' forward passes)."""
+        training, teaching = zip(*map(work, (*self.runs, *self.foreseen)), strict=True)
+        return sum(training), sum(teaching)
+
+
+def work(run: Run) -> tuple[float, float]:
+    """FLOPs of (a network's training, its teachers' forward passes), every stage with its whole budget."""
+    training, asking = flops_of(run)
+    return training, sum(asking.values())
 
 
 def parts(of: Plan) -> list[Part]:
@@ -201,8 +207,7 @@ def of_crd(of: Plan, tflops: float = TFLOPS, utilisation: float = UTILISATION) -
     lines = []
     for (teacher, student), (*_, printed) in crd.PRINTED.items():
         trained = crd_run(data, teacher)
-        training, asking = flops_of(crd_run(data, student, {"big": trained}))
-        teaching = sum(asking.values())
+        training, teaching = work(crd_run(data, student, {"big": trained}))
         lines.append(
             {
                 "teacher": teacher,
@@ -211,7 +216,7 @@ def of_crd(of: Plan, tflops: float = TFLOPS, utilisation: float = UTILISATION) -
                 "training_pflop": training / 1e15,
                 "teachers_pflop": teaching / 1e15,
                 "minutes": (training + teaching) / rate / 60,
-                "of_teacher": flops_of(trained)[0] / rate / 60,
+                "of_teacher": work(trained)[0] / rate / 60,
             }
         )
     return pd.DataFrame(lines)
@@ -277,6 +282,5 @@ def each_network(of: Plan) -> Iterator[tuple[str, int, int, int, int]]:
 
 def of_imagenet(parts: Sequence[Part]) -> float:
     """The share of all FLOPs that is ImageNet's."""
-    runs = [run for part in parts for run in (*part.runs, *part.foreseen)]
-    flops = [(run.data.role, training + sum(asking.values())) for run in runs for training, asking in [flops_of(run)]]
+    flops = [(run.data.role, sum(work(run))) for part in parts for run in (*part.runs, *part.foreseen)]
     return sum(f for role, f in flops if role == "imagenet") / sum(f for _, f in flops)

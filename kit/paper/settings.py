@@ -58,6 +58,7 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, str_min_length=1)
+    asked_by: ClassVar[str] = "train"  # the command whose options the fields are
     usual_role: ClassVar[str | None] = "cifar-100"
 
     student: str = Field(description=f"cnn, vgg16, vgg19, resnet34, resnet50, {OTHERS}")
@@ -154,8 +155,8 @@ class Settings(BaseModel):
         """The preset, the images and the protocol so chosen. Raises KitError."""
         from kit.paper.plan import Plan
 
-        options = {name: getattr(self, name) for name in ("device", "px", "train_per_class", "test_per_class")}
-        plan = replace(Plan.of(self.preset, {self.role: self.source}, self.data, **options), level=self.level)
+        options = {name: getattr(self, name) for name in ("device", "level", "px", "train_per_class", "test_per_class")}
+        plan = Plan.of(self.preset, {self.role: self.source}, self.data, **options)
         preset = by_crd(plan.preset) if self.recipe == "crd" else plan.preset
         return replace(plan, preset=preset, precision=self.precision or plan.precision)
 
@@ -248,21 +249,20 @@ class Settings(BaseModel):
             stages = NAMED[self.temperature](epochs)
             k = {"k"}.intersection(stages[0].temperature.steerable)
             return always | k, lambda: tuple(steered(stage, {"k": checked("k", self.k)}) for stage in stages)
-        policy, alpha = self.policy(epochs), self.alpha
+        policy = self.policy(epochs)
+        alpha = {} if self.alpha is None else {"alpha": self.alpha}  # else each loss's own
         if isinstance(policy, Fixed) and self.recipe == "crd":
-            return always | {"alpha"}, partial(crd.stages, policy.T, crd.ALPHA if alpha is None else alpha)
+            return always | {"alpha"}, partial(crd.stages, policy.T, **alpha)
         if isinstance(policy, Fixed) and not self.small_teacher:
-            alpha = recipe.ALPHA if alpha is None else alpha
-            return always | {"alpha", "reading"}, partial(recipe.eq1, policy.T, self.reading, alpha)
-        alpha = 1.0 if alpha is None else alpha
+            return always | {"alpha", "reading"}, partial(recipe.eq1, policy.T, self.reading, **alpha)
         used = always | {"small_teacher", "alpha"}
         if not isinstance(self.temperature, Policy):
             used |= {*type(policy).model_fields}
         if self.temperature in AT_ONCE:
             asked = {"small": self.small_teacher, "big": self.teacher, "third": self.third_teacher}
-            return used, partial(at_once, [name for name, network in asked.items() if network], policy, alpha)
+            return used, partial(at_once, [name for name, network in asked.items() if network], policy, **alpha)
         steps = recipe.small_teacher if self.small_teacher else recipe.big_teacher_only
-        return used | {"t_squared"}, partial(steps, policy, alpha, self.t_squared)
+        return used | {"t_squared"}, partial(steps, policy, t_squared=self.t_squared, **alpha)
 
     def _without(self, names: Iterable[str], why: str) -> None:
         """Raises KitError for the first of these options that is not as usual."""
@@ -278,8 +278,8 @@ class Settings(BaseModel):
         return self.model_copy(update={name: Settings.model_fields[name].default for name in unused})
 
     def command(self, events: str | None = None) -> str:
-        """The line that trains the same student; `events` is the file of what was steered on the way."""
-        words = ["python", "-m", "kit", "train"]
+        """The line that asks for the same again; `events` is the file of what was steered on the way."""
+        words = ["python", "-m", "kit", self.asked_by]
         for name, field in type(self).model_fields.items():
             value, option = getattr(self, name), name.replace("_", "-")
             if value is None or (value == field.default and name not in ("role", "preset")):

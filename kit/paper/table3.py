@@ -10,6 +10,7 @@ from statistics import fmean
 import pandas as pd
 
 from kit import recipe
+from kit.errors import one_of
 from kit.models import TITLES
 from kit.paper.claims import Claim, Data, has, number, own_claims, plus_minus, time_ratio
 from kit.paper.plan import Plan, Row, Ways, accuracies, cells, data_of, judging, papers, rows, soft_ends, training
@@ -26,9 +27,11 @@ PROCEDURES = papers(*BASELINES, OURS)
 
 
 def title(configuration: Configuration) -> str:
-    """`CIFAR-10 · ResNet-34, VGG-19 → VGG-16`: role, explained model and small teacher, student."""
-    role, big, small, student = configuration
-    return f"{ROLE_TITLES[role]} · {TITLES[big]}, {TITLES[small]} → {TITLES[student]}"
+    """`CIFAR-10 · ResNet-34, VGG-19 → VGG-16`: role, explained model and small teacher, student. KitError for others
+    than the paper's."""
+    role, *models = configuration
+    big, small, student = (TITLES[one_of("model", model, TITLES)] for model in models)
+    return f"{ROLE_TITLES[one_of('role', role, ROLE_TITLES)]} · {big}, {small} → {student}"
 
 
 PRINTED = {title(configuration): printed_here for configuration, printed_here in TABLE_3.items()}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
 from kit.losses import Temperature, hard_cross_entropy, kl_divergences, squared
@@ -12,6 +14,8 @@ from kit.temperature import Policy
 from kit.training.moment import Moment
 
 WARM_UP = 20 / 240  # of a run: the epochs over which DKD and DTKD let their soft loss rise
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Weighed(Objective):
@@ -20,9 +24,9 @@ class Weighed(Objective):
     L_soft of each image is t²·KL, where a subclass gives no other; of several teachers the mean is taken.
     """
 
-    soft: float = 0.9
-    hard: float = 0.1
-    warm_up: float = 0.0
+    soft: Weight = 0.9
+    hard: Weight = 0.1
+    warm_up: Share = 0.0
 
     def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:
         """The soft loss of each image, (N,)."""

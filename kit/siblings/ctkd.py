@@ -30,8 +30,8 @@ class Learned(Policy):
     least: float = Field(default=1.0, ge=1, exclude_if=lambda least: least == 1.0)
     span: float = Field(default=20.0, gt=0, exclude_if=lambda span: span == 20.0)
     lr: float | None = Field(default=None, ge=0, description="None: the student's at each step; a number: it stays")
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
 
     @property
     def start(self) -> float:

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from kit.losses import Temperature, sides, softened, squared
-from kit.siblings.base import Weighed, always, by_image, one_stage
+from kit.siblings.base import Weighed, Weight, always, by_image, one_stage
 from kit.temperature import Fixed
 from kit.training.moment import Moment
 
@@ -28,8 +28,8 @@ class Correlated(Weighed):
     """CE + 2·τ²·((1 − ρ over classes) + (1 − ρ over images)); without τ² where `t_squared` is off, as in the paper."""
 
     kind: Literal["dist"] = "dist"
-    soft: float = 2.0
-    hard: float = 1.0
+    soft: Weight = 2.0
+    hard: Weight = 1.0
     t_squared: bool = True
 
     def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:

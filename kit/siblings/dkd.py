@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kit.losses import Temperature, sides, squared
-from kit.siblings.base import WARM_UP, Weighed, always, by_image, one_stage
+from kit.siblings.base import WARM_UP, Share, Weighed, Weight, always, by_image, one_stage
 from kit.temperature import Fixed
 from kit.training.moment import Moment
 
@@ -43,11 +43,11 @@ class Decoupled(Weighed):
     """CE + w·T²·(α·TCKD + β·NCKD)."""
 
     kind: Literal["dkd"] = "dkd"
-    soft: float = 1.0
-    hard: float = 1.0
-    warm_up: float = WARM_UP
-    alpha: float = 1.0
-    beta: float = 8.0
+    soft: Weight = 1.0
+    hard: Weight = 1.0
+    warm_up: Share = WARM_UP
+    alpha: Weight = 1.0
+    beta: Weight = 8.0
 
     def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:
         parts = decoupled(zt, at.zs, at.y, t)

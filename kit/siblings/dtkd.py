@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.losses import Sides, Temperature
-from kit.siblings.base import WARM_UP, Weighed, always, one_stage, tempered
+from kit.siblings.base import WARM_UP, Share, Weighed, Weight, always, one_stage, tempered
 from kit.temperature import Policy
 from kit.training.moment import Moment
 
@@ -46,11 +46,11 @@ class BothSides(Weighed):
     """CE + w·(α·T_t·T_s·KL + β·T₀²·KL at T₀): the moving temperatures beside the fixed one."""
 
     kind: Literal["dtkd"] = "dtkd"
-    soft: float = 1.0
-    hard: float = 1.0
-    warm_up: float = WARM_UP
-    alpha: float = 3.0
-    beta: float = 1.0
+    soft: Weight = 1.0
+    hard: Weight = 1.0
+    warm_up: Share = WARM_UP
+    alpha: Weight = 3.0
+    beta: Weight = 1.0
     T: float = Field(default=4.0, gt=0)
 
     def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:

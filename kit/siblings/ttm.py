@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kit.losses import Sides, Temperature, kl_divergences, sides, softened
-from kit.siblings.base import Weighed, always, one_stage
+from kit.siblings.base import Weighed, Weight, always, one_stage
 from kit.temperature import Policy
 from kit.training.moment import Moment
 
@@ -35,8 +35,8 @@ class Matched(Weighed):
     """CE + soft·KL(p^γ ‖ q), by image times U where it is `weighted`."""
 
     kind: Literal["ttm"] = "ttm"
-    soft: float = 45.0
-    hard: float = 1.0
+    soft: Weight = 45.0
+    hard: Weight = 1.0
     weighted: bool = False
 
     def soft_losses(self, zt: Tensor, t: Temperature, at: Moment) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_cache import make_all
+from small_runs import measured
 
 from kit.beyond import TABLES, table5
 from kit.paper.plan import Plan, collect, runs_of
@@ -60,27 +61,10 @@ def test_a_row_says_what_was_measured_and_what_is_printed_elsewhere(made):
     assert set(table5.TOP1) <= set(frame["temperature"])
 
 
-def accuracies(rows: dict[tuple[str, str], tuple[float, ...]]) -> pd.DataFrame:
-    """A line a run; rows by the label that `table5` gives them."""
-    lines = [
-        {"group": "", "temperature": label, "reading": reading, "seed": seed, "role": "cifar-100", "test_top1": value}
-        for (label, reading), values in rows.items()
-        for seed, value in enumerate(values)
-    ]
-    return pd.DataFrame(lines)
-
-
 def test_claims_are_differences_by_seed_and_the_best_sibling_is_found_at_each():
     ctkd, dkd = ("CTKD", "global"), ("DKD", "β = 8")
-    frame = accuracies(
-        dict.fromkeys(SIBLINGS, (0.1, 0.1, 0.1))
-        | {
-            table5.OURS: (0.7, 0.8, 0.75),
-            table5.FIXED: (0.6, 0.6, 0.6),
-            ctkd: (0.65, 0.9, 0.7),
-            dkd: (0.75, 0.1, 0.2),
-        }
-    )
+    top1 = {table5.OURS: (0.7, 0.8, 0.75), table5.FIXED: (0.6, 0.6, 0.6), ctkd: (0.65, 0.9, 0.7), dkd: (0.75, 0.1, 0.2)}
+    frame = measured(test_top1=dict.fromkeys(SIBLINGS, (0.1, 0.1, 0.1)) | top1, role="cifar-100")
     found = {(claim.text, claim.against): claim for claim in table5.claims(frame)}
     fixed = ", ".join(table5.FIXED)
     assert found["CTKD beats a fixed temperature", fixed].differences.tolist() == pytest.approx([5, 30, 10])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_cache import make_all
+from small_runs import measured
 
 from kit.beyond import TABLES, table5, table6
 from kit.paper.plan import PROCEDURES, Plan, collect, runs_of
@@ -69,23 +70,11 @@ def test_a_row_of_the_readers_own_may_name_all_three(made):
     assert third.runs[0].recipe.teachers == ("third",) and steps.runs[0].recipe.teachers == ("small", "big")
 
 
-def accuracies(rows: dict[tuple[str, str], tuple[float, ...]]) -> pd.DataFrame:
-    """A line a run; rows by the label that `table6` gives them."""
-    lines = [
-        {"group": "", "temperature": label, "reading": reading, "seed": seed, "role": "cifar-100", "test_top1": value,
-         "teacher_flops": 100 * value}
-        for (label, reading), values in rows.items()
-        for seed, value in enumerate(values)
-    ]  # fmt: skip
-    return pd.DataFrame(lines)
-
-
 def test_claims_are_differences_by_seed_and_the_best_single_teacher_is_that_of_the_mean():
     small, big, third = table6.ALONE.values()
-    frame = accuracies(
-        {table6.AVER: (0.7, 0.8), small: (0.9, 0.1), big: (0.6, 0.6), third: (0.5, 0.2), table6.ONE: (0.8, 0.8),
-         table6.EACH: (0.6, 0.4)}
-    )  # fmt: skip
+    top1 = {table6.AVER: (0.7, 0.8), small: (0.9, 0.1), big: (0.6, 0.6), third: (0.5, 0.2)}
+    top1 |= {table6.ONE: (0.8, 0.8), table6.EACH: (0.6, 0.4)}
+    frame = measured(test_top1=top1, teacher_flops=top1, role="cifar-100")
     found = {(claim.text, claim.against): claim for claim in table6.claims(frame)}
     assert len(found) == len(table6.claims(frame))
     single = found["several teachers beat the best single one", ", ".join(big)]

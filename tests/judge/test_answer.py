@@ -17,6 +17,7 @@ from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, Claim, judged
 from kit.paper.plan import MEASURED
 
 METHODS = Question(preset="smoke").methods
+TEN = labelled(*[1000] * 10)
 NOISE = {3: (-0.4, 0.1, 0.3), 5: (-0.4, 0.2, 0.1, -0.2, 0.3), 2: (-0.1, 0.1), 1: (0.0,)}
 
 
@@ -100,9 +101,9 @@ def test_nothing_can_be_told_and_what_it_would_need():
 def test_a_cheaper_row_that_is_told_better_than_the_choice_is_the_choice():
     """Ordinary distillation scatters too much to be told from hard labels, yet is told from the adaptive rows."""
     made = frame(80, 83, 81, 81)
-    verdicts = judge(METHODS, made, {"own": labelled(*[1000] * 10)})
+    verdicts = judge(METHODS, made, {"own": TEN})
     verdicts.loc[0, "verdict"] = OPEN  # of ordinary distillation over hard labels
-    sentence = recommendation(METHODS, made, verdicts, labelled(*[1000] * 10))
+    sentence = recommendation(METHODS, made, verdicts, TEN)
     assert "the adaptive temperature helps (+1.0 ± " in sentence and "use ordinary distillation" in sentence
 
 
@@ -174,7 +175,7 @@ def test_rows_that_share_no_two_seeds_are_said():
 
 def test_a_verdict_turned_round_is_the_same_verdict():
     made = frame(80, 83, 83, 79)
-    verdicts = judge(METHODS, made, {"own": labelled(*[1000] * 10)})
+    verdicts = judge(METHODS, made, {"own": TEN})
     told = told_of(METHODS, verdicts)
     for (a, b), line in zip(combinations(METHODS, 2), verdicts.itertuples(), strict=True):
         forth, back = told[b, a], told[a, b]
@@ -186,16 +187,14 @@ def test_a_verdict_turned_round_is_the_same_verdict():
 
 
 def test_rows_that_are_equal_differ_by_no_signed_zero():
-    told = told_of(METHODS, judge(METHODS, frame(90, 90, 90, 90, scale=0), {"own": labelled(*[1000] * 10)}))
+    told = told_of(METHODS, judge(METHODS, frame(90, 90, 90, 90, scale=0), {"own": TEN}))
     assert {str(gain)[:4] for gain in told.values()} == {"+0.0"}
 
 
 def test_effects_are_paired_differences_in_points():
     made = frame(80, 83, 83, 79)
     wide = made.pivot_table(index="seed", columns=["temperature", "reading"], values="test_top1")
-    for (a, b), line in zip(
-        combinations(METHODS, 2), judge(METHODS, made, {"own": labelled(*[1000] * 10)}).itertuples(), strict=True
-    ):
+    for (a, b), line in zip(combinations(METHODS, 2), judge(METHODS, made, {"own": TEN}).itertuples(), strict=True):
         assert line.effect == pytest.approx(100 * (wide[b.key] - wide[a.key]).mean())
 
 

@@ -110,6 +110,7 @@ def test_a_row_has_those_options_alone_that_change_it():
     ("asked", "said"),
     [
         ({"seeds": 0}, "seeds"),
+        ({"seeds": TEACHERS + 1}, "less than or equal to 1000"),
         ({"temperature": 0}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"reading": "loose"}, "reading"),

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from made_cache import make_all
+from small_runs import measured
 
 from kit import recipe
 from kit.beyond import table5, table6
@@ -60,16 +61,13 @@ def test_it_is_judged_against_each_of_the_papers_rows(table):
     rng, roles, seeds = np.random.default_rng(0), ("cifar-10", "imagenet") if table is table3 else ("cifar-100",), 4
     keys = [*table.PROCEDURES, MINE]
     top1 = rng.uniform(0.5, 0.9, (len(roles), len(keys), seeds))
-    lines = [
-        {"group": role, "role": role, "temperature": label, "reading": reading, "seed": seed, "test_top1": value}
+    frames = [
+        measured(test_top1=dict(zip(keys, of_role, strict=True)), group=role, role=role)
         for role, of_role in zip(roles, top1, strict=True)
-        for (label, reading), of_row in zip(keys, of_role, strict=True)
-        for seed, value in enumerate(of_row)
     ]
-    frame = pd.DataFrame(lines)
-    frame.loc[(frame["temperature"] == "mine") & (frame["seed"] == 3) & (frame["role"] == roles[-1]), "test_top1"] = (
-        None
-    )
+    frame = pd.concat(frames, ignore_index=True)
+    lost = (frame["temperature"] == "mine") & (frame["seed"] == 3) & (frame["role"] == roles[-1])
+    frame.loc[lost, "test_top1"] = None
     judged = table.own_verdicts(frame, Plan.of("smoke"))
     assert set(judged["claim"]) == {"mine, by image raises test Top-1"} and set(judged["n"]) == {3}
     assert judged["against"].tolist() == [", ".join(key) for key in table.PROCEDURES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from kit.data.augment import EpochPlan
 from kit.errors import KitError
@@ -69,6 +70,27 @@ HARD = PROCEDURES["hard labels", "no teacher"]
             "0 seeds from 0 on are not allowed; allowed: a whole number from 1",
         ),
         (lambda: table1.table(Plan.of("smoke", first_seed=-1), 2), "2 seeds from -1 on are not allowed; allowed: "),
+        *(
+            (lambda seeds=seeds: table2.table(Plan.of("smoke"), seeds), f"{seeds} seeds from 0 on are not allowed; ")
+            for seeds in (2.5, "two", None)
+        ),
+        (lambda: table1.table(Plan.of("smoke", first_seed=0.5), 1), "1 seeds from 0.5 on are not allowed; allowed: "),
+        (
+            lambda: table3.table(Plan.of("smoke"), 1, [("cifar-10", "resnet34", "tiny", "cnn")]),
+            "model 'tiny' is not known; allowed: cnn, vgg16, ",
+        ),
+        (
+            lambda: table3.table(Plan.of("smoke"), 1, [("mars", "resnet34", "vgg19", "cnn")]),
+            "role 'mars' is not known; allowed: cifar-10, ",
+        ),
+        (
+            lambda: figure2.table(Plan.of("smoke"), 1, readings=("loose",)),
+            "procedure ('T=5', 'loose') is not known; allowed: ('hard labels', 'no teacher'), ",
+        ),
+        (
+            lambda: figure2.table(Plan.of("smoke"), 1, explained=("vgg16",)),
+            "explained model 'vgg16' is not known; allowed: resnet50, vgg19",
+        ),
         (
             lambda: train_all([Plan.of("smoke").teacher("cnn", "cifar-10")], jobs=0),
             "jobs 0 is not allowed; allowed: a whole number from 1 up",
@@ -80,3 +102,9 @@ def test_words_are_refused_as_the_command_line_refuses_them(ask, line, monkeypat
     with pytest.raises(KitError) as refused:
         ask()
     assert line in str(refused.value)
+
+
+def test_a_procedure_without_its_teacher_is_refused():
+    for name, missing in (("T=5", "printed"), "big"), (("adaptive", "three steps"), "small"):
+        with pytest.raises(ValidationError, match=rf"the recipe needs teachers \['{missing}'\]"):
+            Plan.of("smoke").student("cnn", "cifar-10", PROCEDURES[name], "cnn" if missing == "small" else None)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy.special import logsumexp, rel_entr, softmax
 from scipy.stats import pearsonr
 from small_trainings import DATA, cnn, history, logits, same_weights, teachers
@@ -15,7 +16,7 @@ from small_trainings import DATA, cnn, history, logits, same_weights, teachers
 from kit import recipe
 from kit.losses import Sides, kl_divergence, sides
 from kit.recipe import Moment, Recipe
-from kit.siblings import SIBLINGS
+from kit.siblings import SIBLINGS, crd
 from kit.siblings.ctkd import Climbed, Learned
 from kit.siblings.dist import Correlated
 from kit.siblings.dkd import Decoupled, decoupled
@@ -167,6 +168,19 @@ def test_ctkds_learning_rate_in_a_training_is_the_students():
     made = Recipe(stages=(stage.model_copy(update={"temperature": Watched()}),), epochs=2, batch=8, pad=1)
     training = Training(made, DATA, cnn(3), {"big": teachers()["big"]}, seed=0).run()
     assert seen == [row["lr"] for row in training.steps()] and seen[-1] < 0.1 * max(seen)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Decoupled(soft=-1), lambda: Decoupled(warm_up=2), lambda: Decoupled(beta=-8), lambda: Matched(hard=-1),
+        lambda: Correlated(soft=-2), lambda: BothSides(alpha=-3), lambda: Climbed(soft=-1), lambda: crd.stages(4, 1.5),
+        lambda: Learned(momentum=1), lambda: Learned(weight_decay=-1e-4),
+    ],
+)  # fmt: skip
+def test_weights_that_would_turn_a_loss_round_are_refused(make):
+    with pytest.raises(ValidationError):
+        make()
 
 
 def test_rising_ends_at_k():
