@@ -322,6 +322,7 @@ def test_250_random_controls_neither_hang_nor_raise_nor_lose_t(monkeypatch, open
     rng = random.Random(7)
     session = open_session(Settings(**vars(SMALL) | {"rate": 40.0, "epochs": 40}))
     others = [changed(Settings(**vars(SMALL)).run(), seed=seed) for seed in range(3)]  # of the same teachers
+    wait(session, "ready")
     presses = {
         "start": lambda: session.start(),
         "pause": lambda: session.pause(),
