@@ -295,11 +295,6 @@ def test_wrong_settings_are_one_line_and_not_the_end(changes, said, open_session
     wait(session, "ready", until=lambda s: s.look is not None)
 
 
-def test_a_small_teacher_needs_a_big_one():
-    with pytest.raises(KitError, match="--small-teacher 'cnn' is not allowed; .* as there is no --teacher"):
-        Settings(student="cnn", teacher=None, small_teacher="cnn").run()
-
-
 # ---- whatever is pressed --------------------------------------------------------------------------------------------
 
 
