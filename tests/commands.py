@@ -3,6 +3,7 @@
 import json
 
 from kit.__main__ import main
+from kit.errors import KitError
 
 
 def refused(arguments: list[str], capsys) -> str:
@@ -14,6 +15,19 @@ def refused(arguments: list[str], capsys) -> str:
     (line,) = captured.err.splitlines()
     assert line.startswith("error: ")
     return line
+
+
+def asked_for(arguments: list[str], monkeypatch) -> list:
+    """The runs that a command would train, none of which is trained."""
+    asked = []
+
+    def not_now(runs, jobs):
+        asked.extend(runs)
+        raise KitError("enough")
+
+    monkeypatch.setattr("kit.grid.training.train_all", not_now)
+    assert main(arguments) == 2
+    return asked
 
 
 def last_json(capsys):

@@ -232,6 +232,10 @@ def test_an_option_changes_a_training_or_is_refused(way):
         ({"student": "cnn", "k": math.nan}, "--k nan is not allowed; allowed: 20.0, as there is no --teacher"),
         ({"student": "cnn", "logits": "float16"}, "--logits 'float16' is not allowed; allowed: 'float32', as"),
         (
+            {"student": "cnn", "small_teacher": "cnn"},
+            "--small-teacher 'cnn' is not allowed; allowed: without it, as there is no --teacher",
+        ),
+        (
             TAUGHT | {"temperature": 5, "k": 9},
             "--k 9.0 is not allowed; allowed: 20.0, as temperature 'fixed' has no use for it",
         ),

@@ -72,7 +72,10 @@ def best_iou(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
 def boxes_as_regions(boxes: Tensor | np.ndarray, px: int) -> np.ndarray:
     """Converts boxes (N, 4) xmin, ymin, xmax, ymax in pixels to regions (N, px, px): pixels whose centre lies
     inside."""
-    xmin, ymin, xmax, ymax = np.asarray(boxes, float).T[:, :, None, None]  # (N, 1, 1) each
+    boxes = np.asarray(boxes, float)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise KitError(f"boxes of shape {boxes.shape} are not allowed; allowed: (N, 4)")
+    xmin, ymin, xmax, ymax = boxes.T[:, :, None, None]  # (N, 1, 1) each
     centre = np.arange(px) + 0.5
     rows, columns = centre[None, :, None], centre[None, None, :]
     return (xmin <= columns) & (columns <= xmax) & (ymin <= rows) & (rows <= ymax)
@@ -130,6 +133,9 @@ def road(network: nn.Module, x: Tensor, maps: np.ndarray, classes: Tensor, seed:
     Only the order of a map's pixels counts. Ties (a map has many zeros, and the imputation needs pixels that are kept)
     are broken by a fixed draw; empty maps have no score.
     """
+    if maps.shape != (len(x), *x.shape[2:]) or len(classes) != len(x):
+        what = f"maps {maps.shape} and {len(classes)} classes do not go with images {tuple(x.shape)}"
+        raise KitError(f"{what}; allowed: (N, H, W), N and (N, 3, H, W)")
     values = _flat(maps)
     draw = np.random.default_rng(seed).permuted(np.tile(np.arange(values.shape[1]), (len(values), 1)), axis=1)
     order = np.lexsort((draw, values), axis=1)
@@ -148,7 +154,10 @@ def road(network: nn.Module, x: Tensor, maps: np.ndarray, classes: Tensor, seed:
 def _flat(images: np.ndarray) -> np.ndarray:
     """Flattens the pixels: (N, H·W)."""
     images = np.asarray(images)
-    return images.reshape(len(images), -1)
+    if images.ndim != 3 or 0 in images.shape[1:]:
+        raise KitError(f"maps or regions of shape {images.shape} are not allowed; allowed: (N, H, W)")
+    n, height, width = images.shape
+    return images.reshape(n, height * width)
 
 
 def _same(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

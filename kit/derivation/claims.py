@@ -115,6 +115,8 @@ def teacher_part(cases: Cases, t: float) -> Tensor:
 
 def student_near_labels(cases: Cases, confidence: float = 0.99) -> Cases:
     """The same teacher and labels, with a student that gives its label the probability `confidence` at t = 1."""
+    if not 0 < confidence < 1:
+        raise KitError(f"confidence: {confidence!r} is not allowed; allowed: above 0 and below 1")
     classes = cases.zs.shape[1]
     margin = math.log(confidence * (classes - 1) / (1 - confidence))
     return Cases(cases.zt, margin * F.one_hot(cases.y, classes).double(), cases.y)

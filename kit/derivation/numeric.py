@@ -55,6 +55,14 @@ def check_size(images: int, classes: int) -> None:
         raise KitError(f"cases: {images} images of {classes} classes are not allowed; allowed: 1 or more of 2 or more")
 
 
+def temperatures(ts: float | Sequence[float] | Tensor) -> Tensor:
+    """One or several temperatures in float64, of their own shape. Raises KitError for none, and for what is none."""
+    t = torch.as_tensor(ts, dtype=torch.float64)
+    if not (t.numel() and (t > 0).all() and t.isfinite().all()):
+        raise KitError(f"temperatures: {t.tolist()!r} is not allowed; allowed: 1 or more, finite and above 0")
+    return t
+
+
 def size_of(preset: str) -> int:
     """How many random images a preset uses: a preset changes sizes, never code paths."""
     return SIZES[one_of("preset", preset, SIZES)]
@@ -91,7 +99,7 @@ class Slopes(NamedTuple):
 
 def slopes(cases: Cases, t: float | Tensor) -> Slopes:
     """(D3), (D5) and (D6) image by image. A `t` of shape (T,) gives results of shape (T, N)."""
-    t = torch.as_tensor(t, dtype=torch.float64)
+    t = temperatures(t)
     zt, zs, y = cases.zt, cases.zs, cases.y
     p, q = softened(zt, t[..., None, None]), softened(zs, t[..., None, None])  # (…, N, C)
     t = t[..., None]  # (…, 1) against (N,)
@@ -117,7 +125,7 @@ def loss_of(loss: str, cases: Cases, t: float | Tensor) -> Tensor:
 def autograd_slopes(loss: str, cases: Cases, t: float) -> Tensor:
     """∂loss/∂t of every image by autograd, shape (N,): each image has a temperature of its own."""
     n = len(cases.y)
-    return _by_autograd(lambda leaf: loss_of(loss, cases, leaf) * n, torch.full((n, 1), t, dtype=torch.float64))[:, 0]
+    return _by_autograd(lambda leaf: loss_of(loss, cases, leaf) * n, temperatures(t).repeat(n, 1))[:, 0]
 
 
 def _by_autograd(loss: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
@@ -135,7 +143,8 @@ def autograd_check(
     the tensor form `slopes` and, for CE, `kit.losses.temperature_gradient` (ten classes), which is a batch's mean: one
     check a batch, not one an image.
     """
-    three, errors = symbols(3), defaultdict(list)  # by loss and source
+    three, ts = symbols(3), temperatures(ts).tolist()
+    errors = defaultdict(list)  # by loss and source
     for loss in LOSSES:
         forms = {"derivative": symbolic_derivative(loss), "closed form": symbolic_closed_form(loss)}
         forms = {what: sp.lambdify((*three.zt, *three.zs, three.t), form, "numpy") for what, form in forms.items()}
@@ -218,7 +227,7 @@ def limits_on_grid(
     Columns: loss, t, value (nats), derivative, then derivative ÷ its t → 0+ form (D8) and ÷ its t → ∞ form (D7): each
     tends to 1 at its own end. A student that agrees everywhere has no (D8) form: its ratio there is NaN.
     """
-    cases, t = sample_cases(n, seed=seed, student=student), torch.tensor(ts, dtype=torch.float64)
+    cases, t = sample_cases(n, seed=seed, student=student), temperatures(ts)
     table = pd.concat([_curve(loss, cases, t, student) for loss in LOSSES], ignore_index=True)
     for name, form in (("÷ form at 0", table["at 0"]), ("÷ form at ∞", table["at infinity"])):
         table[name] = table["derivative"] / form.where(form != 0)
@@ -230,7 +239,10 @@ def decay_exponents(n: int = 256, seed: int = 0, between: tuple[float, float] = 
 
     (D7): CE and KL −3 in t and so −2 in log t (D9); the hard label −2 and −1.
     """
-    at_both = slopes(sample_cases(n, seed=seed), torch.tensor(between))
+    t = temperatures(between)
+    if t.shape != (2,) or t[0] == t[1]:
+        raise KitError(f"between: {between!r} is not allowed; allowed: two temperatures that differ")
+    at_both = slopes(sample_cases(n, seed=seed), t)
     low, high = torch.stack([at_both.of(loss).mean(-1).abs() for loss in LOSSES]).T.numpy()  # (losses,) each
     power = np.log(high / low) / math.log(between[1] / between[0])
     return pd.DataFrame({"loss": LOSSES, "power of t, step in t": power, "power of t, step in log t": power + 1})
@@ -300,7 +312,7 @@ def several_check(n: int = 256, seed: int = 0, ts: Sequence[float] = (1.0, 2.0, 
 
     Three teachers, weighed by `WEIGHTS`, and a half-trained student.
     """
-    cases = sample_cases(n, seed=seed)
+    cases, ts = sample_cases(n, seed=seed), temperatures(ts).tolist()
     of = [cases.zt, cases.zt / 2, sample_cases(n, seed=seed, student="untrained").zs], cases.zs, WEIGHTS
 
     def several(t: Tensor) -> Tensor:
@@ -327,7 +339,7 @@ def directions(n: int = 256, seed: int = 0, ts: Sequence[float] = (2.0, 4.0, 8.0
     """Which way descent moves t, by whose gradient it follows: ∂/∂t of CE, KL and t²·KL, a half-trained student."""
     cases = sample_cases(n, seed=seed)
     rows = []
-    for t in ts:
+    for t in temperatures(ts).tolist():
         found = slopes(cases, t)
         of = {"L_D": found.ce.mean(), "KL": found.kl.mean(), "t² KL": t_squared_slope(cases, t)}
         rows.append({"t": t} | {f"∂{loss}/∂t": slope.item() for loss, slope in of.items()})

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kit.derivation.numeric import Cases, autograd_slopes, sample_cases, slopes
-from kit.errors import one_of
+from kit.derivation.numeric import Cases, autograd_slopes, sample_cases, slopes, temperatures
+from kit.errors import KitError, one_of
 from kit.losses import softened
 
 TARGETS = {"L_D": "CE", "L_CE": "hard"}  # the two formulas, and the loss whose derivative each is said to be
@@ -56,6 +56,7 @@ def printed_formula(
     known = {"target": TARGETS, "j": INDEX_J, "weight": WEIGHTS, "form": FORMS, "factor": FACTORS}
     for (what, allowed), value in zip(known.items(), (target, j, weight, form, factor), strict=True):
         one_of(what, value, allowed)
+    t = temperatures(t).item()
     p = softened(cases.zs if weight == "p of the student" else cases.zt, t)  # (N, C)
     zi, zj = cases.zs[:, :, None], cases.zs[:, None, :]  # (N, C, 1) and (N, 1, C)
     terms = FORMS[form](zi, zj)  # (N, C, C)
@@ -77,7 +78,7 @@ def readings(cases: Cases | None = None, ts: Sequence[float] = (1.0, 2.0, 5.0, 1
     predicting 0), `worst` the largest over `ts`, `constant`, the one factor that brings it closest over all `ts`, the
     relative error left after it, and `correlation` with autograd over all images and `ts`.
     """
-    cases = sample_cases() if cases is None else cases
+    cases, ts = sample_cases() if cases is None else cases, temperatures(ts).tolist()
     rows = []
     for target, loss in TARGETS.items():
         want = [autograd_slopes(loss, cases, t) for t in ts]
@@ -114,6 +115,8 @@ def scale_check(cases: Cases | None = None, t: float = 5.0, shift: float = 1.0, 
     change. `degree`: CE(c·z, c·t) = CE(z, t), so the derivative is homogeneous of degree −1 in (zt, zs, t); the column
     is log(‖f(c·z, c·t)‖ ÷ ‖f(z, t)‖) ÷ log c.
     """
+    if not 0 < scale < math.inf or scale == 1:
+        raise KitError(f"scale: {scale!r} is not allowed; allowed: above 0, and not 1")
     cases = sample_cases() if cases is None else cases
     moved = Cases(cases.zt, cases.zs + shift, cases.y)
     scaled = Cases(scale * cases.zt, scale * cases.zs, cases.y)

@@ -139,6 +139,8 @@ def lemma_differences(classes: int = 3) -> tuple[sp.Expr, sp.Expr]:
 
 def several_difference(teachers: int = 2, classes: int = 2) -> sp.Expr:
     """Sympy's ∂(Σ_k w_k CE_k)/∂t less (D10), simplified: 0. Weights are symbols, the last one 1 less the others."""
+    if teachers < 1:
+        raise KitError(f"teachers: {teachers!r} is not allowed; allowed: 1 and more")
     zt, zs, t = symbols(classes)
     free = sp.symbols(f"w_1:{teachers}", positive=True)
     weights = [*free, 1 - sp.Add(*free)]

@@ -17,7 +17,7 @@ import torch
 
 from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
-from kit.data.throughput import rate
+from kit.data.throughput import FASTEST, rate
 from kit.errors import KitError
 from kit.figures import NEEDS, chosen
 from kit.figures.needs import APART, FORESEEN
@@ -41,7 +41,6 @@ from kit.trainer import Training
 from kit.training.forward import frozen, teach
 
 STEPS = 8  # in an epoch of the images made up for measuring
-FASTEST = 5_000  # steps a second that no network makes
 AROUND_A_RUN = 0.2  # seconds to load, check and store what a run needs and leaves
 HOPELESS_DAYS = 14
 

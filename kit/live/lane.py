@@ -41,7 +41,8 @@ FACTORS = [10 ** (i / 10) for i in range(-20, 21)]  # of the default rate
 
 Policies = Mapping[str, Policy]  # of one's own, by name
 NETWORKS = ("teacher", "small_teacher", "third_teacher", "student")
-WIDE = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="334px", max_width="100%")}
+# the margin is every widget's own but a SelectionSlider's
+WIDE = {"style": {"description_width": "92px"}, "layout": widgets.Layout(width="334px", max_width="100%", margin="2px")}
 GAP = widgets.Layout(grid_gap="4px 12px", flex_flow="row wrap")
 
 

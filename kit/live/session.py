@@ -341,7 +341,7 @@ class Session:
                 while complaint is None:
                     if receiver.poll(0.05):
                         share, complaint = receiver.recv()
-                        self._publish(share=share)
+                        self._publish(share=min(1.0, self.state.share + share))
                     self._do_next(wait=False)
             process.join()
             if complaint or process.exitcode:

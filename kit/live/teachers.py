@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import signal
-import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import torch
 
+from kit.data.throughput import FASTEST, rate
 from kit.errors import KitError
-from kit.grid.durations import Pace
+from kit.grid.durations import Pace, images_of
 from kit.grid.engines import end_with_parent
 from kit.recipe import hard_labels
 from kit.runs.spec import Run
@@ -24,23 +23,16 @@ MEASURING = 0.15  # seconds of a teacher's training, to tell how long it will ta
 
 
 def teach_alone(missing: list[Run], sender: Connection) -> None:
-    """In a process of its own: trains what is missing and sends the share done, or why it could not."""
+    """In a process of its own: trains what is missing and sends each share that is done, or why it could not."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the kernel does not mean this
     end_with_parent()
-    done, share_of = 0.0, shares(missing)
     with sender:
-        for run in missing:
-
-            def tick(share: float, run: Run = run) -> None:
-                nonlocal done
-                done += share * share_of[run]
-                sender.send((min(1.0, done), None))
-
+        for run, part in shares(missing).items():
             try:
-                train(run, tick)
+                train(run, lambda share, part=part: sender.send((share * part, None)))
             except (Diverged, KitError) as error:
-                sender.send((done, str(error)))
+                sender.send((0.0, str(error)))
                 return
 
 
@@ -64,13 +56,10 @@ def seconds(run: Run) -> float:
     """About how long a run takes here, from a few of its batches on hard labels; a given one's are none."""
     if run.is_given:
         return 0.0
-    recipe, begin = run.recipe.model_copy(update={"stages": hard_labels()}), math.inf
+    epochs = 1 + int(MEASURING * FASTEST) * run.recipe.batch // run.data.train_images
+    recipe = run.recipe.model_copy(update={"stages": hard_labels(), "epochs": epochs})
     with own_stream(run):
-        student = run.student.build(run.seed)
-        training = Training(recipe, run.data.load(), student, {}, run.seed, machine=Machine(run.device, run.precision))
-        for step in training:
-            if step == 1:  # it sets up what the others find
-                begin = time.perf_counter()
-            elif time.perf_counter() > begin + MEASURING:
-                break
-    return training.total_steps * (time.perf_counter() - begin) / max(1, training.step - 1)
+        student, machine = run.student.build(run.seed), Machine(run.device, run.precision)
+        training = Training(recipe, run.data.load(), student, {}, run.seed, machine=machine)
+        steps = iter(training)
+        return images_of(run) / rate(lambda _: next(steps), training.batch, MEASURING)

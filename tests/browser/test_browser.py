@@ -131,6 +131,8 @@ def fits(page: Page) -> None:
         expect(label).to_be_visible()
         cut = label.evaluate("label => label.scrollWidth > label.clientWidth + 1")
         assert not cut, f"the label {name!r} is cut off"
+    margins = page.locator(".widget-slider").evaluate_all("all => all.map(e => getComputedStyle(e).margin)")
+    assert len({*margins}) == 1  # side by side they stand at one height
     for name in ("K, threshold", "α, soft share", "rate of log t"):  # as a screen reader has them
         handle = page.get_by_role("slider", name=name, exact=True).first
         expect(handle).to_have_attribute("aria-valuetext", re.compile(r"^[\d.]{1,6}$"))

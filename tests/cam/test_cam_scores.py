@@ -119,6 +119,23 @@ def test_road_tells_a_map_of_what_the_network_sees_from_its_opposite():
     assert np.isnan(scores.road(Corner(), x, 0 * seen, classes)).all()
 
 
-def test_maps_and_regions_must_go_together():
-    with pytest.raises(KitError, match="do not go with"):
-        scores.energy(DRAWN, REGIONS[:2])
+def test_what_does_not_go_together_is_refused():
+    x, classes = torch.zeros(4, 3, 2, 2), torch.zeros(4).long()
+    for call, said in (
+        (lambda: scores.energy(DRAWN, REGIONS[:2]), r"\(4, 2, 2\) do not go with \(2, 2, 2\)"),
+        (lambda: scores.area(REGIONS[0]), r"of shape \(2, 2\) are not allowed; allowed: \(N, H, W\)"),
+        (
+            lambda: scores.boxes_as_regions(np.zeros((2, 3)), 4),
+            r"boxes of shape \(2, 3\) are not allowed; allowed: \(N, 4\)",
+        ),
+        (lambda: scores.road(Corner(), x, DRAWN[:2], classes), "do not go with images"),
+        (lambda: scores.road(Corner(), x, DRAWN, classes[:2]), "2 classes do not go with images"),
+    ):
+        with pytest.raises(KitError, match=said):
+            call()
+
+
+def test_no_images_have_no_scores():
+    for score in (scores.pointing, scores.energy, scores.iou, scores.best_iou, scores.rank_correlation):
+        assert score(DRAWN[:0], REGIONS[:0]).shape == (0,)
+    assert scores.empty(DRAWN[:0]).shape == scores.area(REGIONS[:0]).shape == (0,)

@@ -8,20 +8,24 @@ import pytest
 import torch
 
 from kit.derivation import numeric
+from kit.derivation.claims import student_near_labels
 from kit.derivation.numeric import (
     Cases,
     K,
     Slopes,
     autograd_check,
     decay_exponents,
+    directions,
     gradient_curves,
     limits_on_grid,
     sample_cases,
+    several_check,
     size_of,
     slopes,
     steps_to_one,
 )
-from kit.derivation.symbolic import LOSSES
+from kit.derivation.printed import printed_formula, readings, scale_check
+from kit.derivation.symbolic import LOSSES, several_difference
 from kit.errors import KitError
 
 pytestmark = pytest.mark.numerics
@@ -64,6 +68,31 @@ def test_a_step_shrinks_as_the_cube_in_t_and_the_square_in_log_t():
     assert steps.loc["t", "steps"] / steps.loc["log t", "steps"] == pytest.approx((K**2 + 1) / 2, rel=0.15)
     assert (steps["steps"] / steps["estimate"]).between(0.7, 1.3).all()
     assert steps.loc["t", "t after 100 steps"] > 19.5 and steps.loc["log t", "t after 100 steps"] == 1
+
+
+@pytest.mark.parametrize("ts", [(), (0.0, 1.0), (-1.0,), (math.nan,), (math.inf,)])
+@pytest.mark.parametrize("table", [limits_on_grid, autograd_check, several_check, directions, readings])
+def test_what_is_no_temperature_is_refused(table, ts):
+    with pytest.raises(KitError, match="temperatures: .* is not allowed; allowed: 1 or more, finite and above 0"):
+        table(ts=ts)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda cases: decay_exponents(8, between=(0, 1e3)), "temperatures: .* is not allowed"),
+        (lambda cases: decay_exponents(8, between=(10, 10)), "allowed: two temperatures that differ"),
+        (lambda cases: slopes(cases, 0), "temperatures: 0.0 is not allowed"),
+        (lambda cases: printed_formula("L_CE", cases, 0, factor="1/t"), "temperatures: 0.0 is not allowed"),
+        (lambda cases: scale_check(cases, scale=0), "scale: 0 is not allowed; allowed: above 0, and not 1"),
+        (lambda cases: scale_check(cases, scale=1), "scale: 1 is not allowed"),
+        (lambda cases: student_near_labels(cases, 1), "confidence: 1 is not allowed; allowed: above 0 and below 1"),
+        (lambda cases: several_difference(0), "teachers: 0 is not allowed; allowed: 1 and more"),
+    ],
+)
+def test_numbers_that_no_logarithm_takes_are_refused(call, said, cases):
+    with pytest.raises(KitError, match=said):
+        call(cases)
 
 
 def test_wrong_input_is_named():

@@ -21,7 +21,7 @@ import pandas as pd
 import psutil
 import pytest
 from annotated_types import Interval
-from commands import last_json, one_line
+from commands import asked_for, last_json, one_line
 from foreign_networks import own_file
 from PIL import Image
 from pydantic import Field, create_model
@@ -678,7 +678,7 @@ def test_a_snapshot_has_what_was_shown_when_it_was_taken(opened, monkeypatch):
 
 
 @pytest.mark.parametrize("temperature", ["adaptive", Adaptive(k=9, rate=3)])
-def test_a_snapshots_line_works_wherever_it_is_pasted(tmp_path, monkeypatch, capsys, temperature):
+def test_a_snapshots_line_works_wherever_it_is_pasted(tmp_path, monkeypatch, temperature):
     monkeypatch.chdir(tmp_path)
     own_file(tmp_path)
     trained = find(Settings(**SMALL).run().teachers["big"]).folder / "student.safetensors"
@@ -688,17 +688,11 @@ def test_a_snapshots_line_works_wherever_it_is_pasted(tmp_path, monkeypatch, cap
     run = settings.run()
     line = snapshot.again(settings, run, None)
     monkeypatch.chdir(tmp_path.parent)
-    asked = []
-
-    def not_now(runs, jobs):
-        asked.extend(runs)
-        raise KitError("enough")
-
     if isinstance(temperature, Policy):
-        eval(line.partition("in Python: ")[2], {"Settings": Settings, "Adaptive": Adaptive, "train": asked.append})
+        names = {"Settings": Settings, "Adaptive": Adaptive, "train": lambda run: [run]}
+        asked = eval(line.partition("in Python: ")[2], names)
     else:
-        monkeypatch.setattr("kit.grid.training.train_all", not_now)
-        assert main(shlex.split(line)[3:]) == 2
+        asked = asked_for(shlex.split(line)[3:], monkeypatch)
     assert asked == [run]
 
 

@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 import torch
-from commands import last_json
+from commands import asked_for, last_json
 from foreign_networks import own_file
 from safetensors.torch import load_file
 from small_trainings import same_weights
@@ -279,22 +279,9 @@ def test_wrong_values_are_refused_where_they_are_given(open_session):
     [{}, {"small_teacher": None}, {"teacher": None, "small_teacher": None}, {"temperature": "5", "small_teacher": None,
      "reading": "hinton", "alpha": 0.3}, {"temperature": "schedule", "k": 7.5}, {"rate": 1 / 3, "seed": 2}],
 )  # fmt: skip
-def test_the_command_line_of_settings_means_the_same_run(changes, monkeypatch, capsys):
+def test_the_command_line_of_settings_means_the_same_run(changes, monkeypatch):
     settings = Settings(**vars(SMALL) | changes)
-    asked = []
-
-    def not_now(runs, jobs):
-        asked.extend(runs)
-        raise KitError("enough")
-
-    monkeypatch.setattr("kit.grid.training.train_all", not_now)
-    assert main(shlex.split(settings.command())[3:]) == 2
-    capsys.readouterr()
-    (run,) = asked
-    assert run == settings.run() or settings.rate  # a rate is written to 12 digits
-    assert run.recipe.stages[0].name == settings.run().recipe.stages[0].name
-    if settings.rate:
-        assert run.recipe.stages[0].temperature.rate == pytest.approx(settings.rate, rel=1e-11)
+    assert asked_for(shlex.split(settings.command())[3:], monkeypatch) == [settings.run()]
 
 
 @pytest.mark.parametrize(
@@ -308,11 +295,6 @@ def test_wrong_settings_are_one_line_and_not_the_end(changes, said, open_session
     wait(session, "ready", until=lambda s: s.look is not None)
 
 
-def test_a_small_teacher_needs_a_big_one():
-    with pytest.raises(KitError, match="--small-teacher 'cnn' is not allowed; .* as there is no --teacher"):
-        Settings(student="cnn", teacher=None, small_teacher="cnn").run()
-
-
 # ---- whatever is pressed --------------------------------------------------------------------------------------------
 
 
@@ -322,6 +304,7 @@ def test_250_random_controls_neither_hang_nor_raise_nor_lose_t(monkeypatch, open
     rng = random.Random(7)
     session = open_session(Settings(**vars(SMALL) | {"rate": 40.0, "epochs": 40}))
     others = [changed(Settings(**vars(SMALL)).run(), seed=seed) for seed in range(3)]  # of the same teachers
+    wait(session, "ready")
     presses = {
         "start": lambda: session.start(),
         "pause": lambda: session.pause(),
