@@ -192,16 +192,16 @@ def fitting(
     found |= {name: own[name] for name in own if name not in found and name.rpartition(".")[2] == COUNTER}
     other_shape = [name for name in own if name in found and found[name].shape != own[name].shape]
     shapes = [f"{name} {tuple(found[name].shape)} rather than {tuple(own[name].shape)}" for name in other_shape]
-    wrong = {
+    compared = {
         "missing": [name for name in own if name not in found],
         "unexpected": [name for name in found if name not in own],
         "of another shape": shapes,
     }
-    if any(wrong.values()):
-        said_of = "; ".join(f"{what}: {few(names)}" for what, names in wrong.items() if names)
-        of_outputs = all(found[name].shape[1:] == own[name].shape[1:] for name in other_shape)
-        of_classes = shapes and not wrong["missing"] and not wrong["unexpected"] and len(shapes) <= len(HEAD)
+    if wrong := {what: names for what, names in compared.items() if names}:
+        said_of = "; ".join(f"{what}: {few(names)}" for what, names in wrong.items())
+        as_many_inputs = all(found[name].shape[1:] == own[name].shape[1:] for name in other_shape)
+        of_other_classes = wrong.keys() == {"of another shape"} and len(shapes) <= len(HEAD) and as_many_inputs
         other = "as many classes as there, or for a teacher --teacher-classes, a name an output, or --teacher-head"
-        hint = f"; allowed: {other}" if of_classes and of_outputs else ""
+        hint = f"; allowed: {other}" if of_other_classes else ""
         raise KitError(f"weights {str(place)!r} do not fit {title}: {said_of}{hint}")
     return found
