@@ -19,10 +19,9 @@ from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import rate
 from kit.errors import KitError
-from kit.figures import NEEDS, chosen
-from kit.figures.needs import APART, FORESEEN
+from kit.figures.needs import APART, FORESEEN, NEEDS, chosen, drawing_seconds, expected_drawing
 from kit.files import cache_folder
-from kit.grid.durations import NOMINAL, Pace, drawing_seconds, expected_drawing, kinds_of
+from kit.grid.durations import NOMINAL, Pace, kinds_of
 from kit.grid.engines import Engine, default_jobs
 from kit.grid.training import read_from, shared_logits
 from kit.models import ModelSpec

@@ -23,9 +23,8 @@ from kit.errors import KitError, not_one_of
 from kit.figures.claims import draw_claims
 from kit.figures.execute import Drawing, execute
 from kit.figures.manifest import Manifest, entry_of, fingerprint
-from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, parameters_of
+from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, expected_drawing, note_drawing, parameters_of
 from kit.files import locked
-from kit.grid.durations import expected_drawing, note_drawing
 from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import run_tasks
 from kit.grid.training import Grid

@@ -25,8 +25,7 @@ from kit.errors import KitError
 from kit.figures import needs
 from kit.figures.execute import Drawing, execute
 from kit.figures.make import DRAFT, Schedule, _alone_in, make
-from kit.figures.needs import Request, chosen
-from kit.grid.durations import drawing_seconds
+from kit.figures.needs import Request, chosen, drawing_seconds
 from kit.paper import table1
 from kit.runs.store import folder_of
 from kit.runs.training import train

@@ -17,10 +17,10 @@ from kit.__main__ import main
 from kit.errors import KitError
 from kit.figures import forecast as bench
 from kit.figures.forecast import Prediction, duration, measured_rates, networks_of, speed
-from kit.figures.needs import NEEDS
+from kit.figures.needs import NEEDS, TYPICAL_DRAWING_S, drawing_seconds, note_drawing
 from kit.files import cache_folder
 from kit.grid.dask import DaskCluster
-from kit.grid.durations import FORWARD, NOMINAL, TYPICAL_DRAWING_S, Pace, images_of, note_drawing
+from kit.grid.durations import FORWARD, NOMINAL, Pace, images_of
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.paper import scale, table1, table2, table4
@@ -314,3 +314,29 @@ def test_durations_are_words():
     assert [duration(s) for s in (5, 90, 720, 12_600, 5 * 86400, 3.2 * 365 * 86400)] == [
         "5 s", "90 s", "12 minutes", "3.5 hours", "5 days", "3 years",
     ]  # fmt: skip
+
+
+# ---- what a notebook took to draw ----------------------------------------------------------------------------------
+
+
+def test_what_a_notebook_last_took_is_noted(own_cache):
+    assert drawing_seconds("quick", "05_table3") is None
+    for preset, seconds in (("quick", 30.0), ("smoke", 3.0), ("quick", 15.25)):
+        note_drawing(preset, "05_table3", seconds)
+    assert (drawing_seconds("quick", "05_table3"), drawing_seconds("smoke", "05_table3")) == (15.25, 3.0)
+    assert drawing_seconds("quick", "06_table4") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"long", b"\xff", b"-1", b"nan", b"inf"])
+def test_a_damaged_note_is_none_and_is_written_anew(own_cache, content):
+    note_drawing("quick", "a", 1.0)
+    (own_cache / "drawing" / "quick-a").write_bytes(content)
+    assert drawing_seconds("quick", "a") is None
+    note_drawing("quick", "a", 2.0)
+    assert drawing_seconds("quick", "a") == 2.0
+
+
+def test_a_cache_that_cannot_be_written_is_only_read(own_cache):
+    (own_cache / "drawing").write_text("")  # as good as a folder without permission, to root, too
+    note_drawing("quick", "a", 1.0)
+    assert drawing_seconds("quick", "a") is None
