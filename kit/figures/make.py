@@ -71,7 +71,8 @@ def make(
         grid = Grid([run for book in books for run in book.runs])
         first = [book for book in books if book.name not in FOLLOWING]
         following = [book for book in books if book.name in FOLLOWING]
-        with engine_for(engine or request.jobs, devices=[plan.device]) as entered, Bar(total=0, delay=NOT_YET) as bar:
+        devices = {plan.device, *(run.device for run in grid.missing)}
+        with engine_for(engine or request.jobs, devices=devices) as entered, Bar(total=0, delay=NOT_YET) as bar:
             schedule = Schedule(grid, manifest, request.preset, force, entered, bar, frozenset(todo))
             foreseen, then = [], 0.0
             for book in following:
