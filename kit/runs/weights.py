@@ -77,7 +77,7 @@ class Weights(Described):
         place = Path(self.path)
         if sha256(place) != self.sha256:
             raise KitError(f"weights {str(place)!r} have changed since the run was described; allowed: the same file")
-        return put(_read(place), network, title, place, self.head)
+        return put(place, network, title, self.head)
 
 
 @lru_cache(maxsize=64)
@@ -85,7 +85,7 @@ def _described(path: str, stamp: tuple[int, int], network: Network, head: str | 
     place = Path(path)
     if place.is_file() and place.stat().st_size > free_memory() and not zipfile.is_zipfile(place):  # a zip is mapped
         raise _too_large(place)
-    put(_read(place), network.build(seed=0), network.title, place, head)  # of a file that is mapped what fits is read
+    put(place, network.build(seed=0), network.title, head)  # of a file that is mapped what fits is read
     return Weights(sha256=sha256(place), head=head, path=path)
 
 
@@ -162,11 +162,10 @@ def renamed(tensors: Mapping[str, Tensor], names: Set[str]) -> dict[str, Tensor]
     return found
 
 
-def put(
-    tensors: Mapping[str, Tensor], network: nn.Module, title: str, place: Path, head: str | None = None
-) -> nn.Module:
-    """Loads a state dict into a network, its head left out where that is named. KitError also for what is no finite
-    number there."""
+def put(place: Path, network: nn.Module, title: str, head: str | None) -> nn.Module:
+    """Loads a file's state dict into a network, its head left out where that is named. KitError also for what is no
+    finite number there."""
+    tensors = _read(place)
     if odd := [name for name, tensor in tensors.items() if not is_plain(tensor)]:
         raise KitError(f"weights {str(place)!r} are not plain numbers: {few(odd)}; allowed: dense tensors of real ones")
     network.load_state_dict(fitting(tensors, network, title, place, head))
