@@ -17,19 +17,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kit.data.augment import trained_on
 from kit.networks.flops import flops_per_image
 from kit.networks.named import Network
-
-if TYPE_CHECKING:
-    from kit.runs.spec import Run
+from kit.runs.spec import Run
+from kit.runs.store import NOT_A_RUN
 
 NOMINAL = {"cpu": 30e9, "cuda": 20e12}  # FLOP/s of a thread or a GPU of which nothing is known
 FORWARD = 2 / 3  # seconds a FLOP of forward passes alone over those in training; preset quick's teachers: 0.60 to 0.85
-# What foreign folders raise.
-NOT_A_RUN = (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 
 Kinds = tuple[Hashable, ...]  # of computing, from particular to general
 
@@ -156,5 +153,5 @@ def seen_at(folder: Path) -> tuple[Kinds, float] | None:
         seconds = float(metrics["gpu_s" if device == "cuda" else "cpu_s"])
         rate = float(metrics["student_flops"] + FORWARD * metrics["teacher_flops"]) / seconds
         return (kinds, rate) if device in NOMINAL and 0 < rate < math.inf and 0 < seconds < math.inf else None
-    except NOT_A_RUN:
+    except (OSError, ArithmeticError, *NOT_A_RUN):
         return None
