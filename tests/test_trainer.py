@@ -229,11 +229,16 @@ def test_stages_end_by_budget_under_a_teacher_that_nobody_can_follow():
     assert [s.t_end for s in training.stages[:2]] == [20.0, 20.0]
 
 
-def test_one_stage_may_end_by_temperature_and_the_next_by_budget():
+@pytest.fixture(scope="module")
+def mixed() -> Training:
+    """Under a small teacher that the student copies, and a big one that it cannot follow."""
     student = linear(0, scale=10)
-    mixed = {"small": Copy(student), "big": linear(2, scale=10)}
-    training = Training(three_steps(10, rate=60, lr=1e-6), DATA, student, mixed, seed=0).run()
-    first, second, _ = training.stages
+    given = {"small": Copy(student), "big": linear(2, scale=10)}
+    return Training(three_steps(10, rate=60, lr=1e-6), DATA, student, given, seed=0).run()
+
+
+def test_one_stage_may_end_by_temperature_and_the_next_by_budget(mixed):
+    first, second, _ = mixed.stages
     assert (first.ended_by, second.ended_by) == ("temperature", "budget")
     assert first.steps + second.steps == 48  # the second stage gets what the first left, up to 80 %
 
@@ -290,17 +295,14 @@ def test_objectives_see_the_moment():
 # ---- cost ------------------------------------------------------------------------------------------------------------
 
 
-def test_teachers_count_only_in_their_stages():
-    student = linear(0, scale=10)
-    mixed = {"small": Copy(student), "big": linear(2, scale=10)}
-    training = Training(three_steps(10, rate=60, lr=1e-6), DATA, student, mixed, seed=0).run()
-    first, second, _ = training.stages
-    assert training.spent.student_images == 60 * 8
-    assert training.spent.teacher_images == {"small": first.steps * 8, "big": second.steps * 8}
-    assert training.epochs[-1]["teacher_images"] == training.spent.teacher_images
-    assert training.epochs[0]["student_images"] == 48
-    assert 0 < training.spent.cpu_s
-    assert 0 < training.epochs[0]["wall_s"] < training.epochs[-1]["wall_s"] == training.spent.wall_s
+def test_teachers_count_only_in_their_stages(mixed):
+    first, second, _ = mixed.stages
+    assert mixed.spent.student_images == 60 * 8
+    assert mixed.spent.teacher_images == {"small": first.steps * 8, "big": second.steps * 8}
+    assert mixed.epochs[-1]["teacher_images"] == mixed.spent.teacher_images
+    assert mixed.epochs[0]["student_images"] == 48
+    assert 0 < mixed.spent.cpu_s
+    assert 0 < mixed.epochs[0]["wall_s"] < mixed.epochs[-1]["wall_s"] == mixed.spent.wall_s
 
 
 def test_hard_labels_have_no_teacher_images():

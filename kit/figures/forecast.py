@@ -19,12 +19,11 @@ from kit import recipe
 from kit.data.base import Dataset, Split, TensorImages
 from kit.data.throughput import FASTEST, rate
 from kit.errors import KitError
-from kit.figures import NEEDS, chosen
-from kit.figures.needs import APART, FORESEEN
+from kit.figures.needs import APART, FORESEEN, NEEDS, chosen, drawing_seconds, expected_drawing
 from kit.files import cache_folder
-from kit.grid.durations import NOMINAL, Pace, drawing_seconds, expected_drawing, kinds_of
+from kit.grid.durations import NOMINAL, Pace, kinds_of
 from kit.grid.engines import Engine, default_jobs
-from kit.grid.training import read_from, shared_logits
+from kit.grid.training import shared_logits
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.networks.folding import folded
@@ -34,7 +33,7 @@ from kit.paper.scale import PUBLISHED, PublishedPlan
 from kit.recipe import Recipe
 from kit.runs.spec import Run, with_teachers
 from kit.runs.store import folder_of
-from kit.runs.training import teacher_logits
+from kit.runs.training import readable_logits
 from kit.runtime.machine import cores
 from kit.runtime.threads import threads
 from kit.trainer import Training
@@ -282,14 +281,14 @@ def longest(cost: Mapping[Run, float]) -> float:
 def whole(run: Run, pace: Pace, tested: int, users: Mapping[str, int]) -> float:
     """Predicts the seconds of one thread: training, evaluating on so many test images after each epoch, and what is
     around it. Of a teacher's logits that many `users` read each is charged an equal part."""
-    spared = {name: 1 - 1 / users.get(teacher_logits(run, name).key, 1) for name in read_from(run)}
+    spared = {name: 1 - 1 / users.get(kept.key, 1) for name, kept in readable_logits(run).items()}
     return pace.seconds(run, spared) + pace.evaluating(run, tested) + AROUND_A_RUN
 
 
 def users_of_logits(runs: Sequence[Run]) -> Mapping[str, int]:
     """Counts, by the key of cached logits, how many of the runs read them."""
     shared = {each.key for each in shared_logits(runs, missing=lambda kept, epochs: epochs)}
-    wanted = Counter(teacher_logits(run, name).key for run in runs for name in read_from(run))
+    wanted = Counter(kept.key for run in runs for kept in readable_logits(run).values())
     return {key: wanted[key] for key in shared}
 
 

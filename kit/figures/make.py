@@ -23,9 +23,8 @@ from kit.errors import KitError, not_one_of
 from kit.figures.claims import draw_claims
 from kit.figures.execute import Drawing, execute
 from kit.figures.manifest import Manifest, entry_of, fingerprint
-from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, parameters_of
+from kit.figures.needs import FOLLOWING, FORESEEN, NEEDS, Request, chosen, expected_drawing, note_drawing, parameters_of
 from kit.files import locked
-from kit.grid.durations import expected_drawing, note_drawing
 from kit.grid.engines import Engine, Task, engine_for
 from kit.grid.schedule import run_tasks
 from kit.grid.training import Grid
@@ -72,7 +71,8 @@ def make(
         grid = Grid([run for book in books for run in book.runs])
         first = [book for book in books if book.name not in FOLLOWING]
         following = [book for book in books if book.name in FOLLOWING]
-        with engine_for(engine or request.jobs, devices=[plan.device]) as entered, Bar(total=0, delay=NOT_YET) as bar:
+        devices = {plan.device, *(run.device for run in grid.missing)}
+        with engine_for(engine or request.jobs, devices=devices) as entered, Bar(total=0, delay=NOT_YET) as bar:
             schedule = Schedule(grid, manifest, request.preset, force, entered, bar, frozenset(todo))
             foreseen, then = [], 0.0
             for book in following:

@@ -1,8 +1,10 @@
-"""What may be asked for: notebooks by name, their parameters, and the runs that each of them shows."""
+"""What may be asked for: notebooks by name, their parameters, the runs that each shows, how long it takes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 from kit.beyond import table5, table6
 from kit.data.roles import check_sources, real_folder
 from kit.errors import KitError, not_one_of, one_line
+from kit.files import cache_folder, write_atomically
 from kit.grid.engines import Engine
 from kit.networks.named import parts
 from kit.paper import figure2, table1, table2, table3, table4
@@ -137,3 +140,41 @@ def chosen(names: Sequence[str]) -> dict[str, Path]:
 def parameters_of(notebook: Path) -> set[str]:
     """Lists the names in a notebook's cell tagged `parameters`."""
     return set(papermill.inspect_notebook(str(notebook)))
+
+
+# ---- how long a notebook takes to draw, noted in the cache's folder `drawing` ---------------------------------------
+
+# Two cores, preset quick, all runs there.
+TYPICAL_DRAWING_S = {
+    "00_start_here": 11, "01_derivation": 14, "02_temperature_curves": 8, "03_table1_teachers": 11,
+    "04_table2_adaptive": 9, "05_table3_small_teacher": 15, "06_table4_methods": 21, "07_gradcam": 54,
+    "08_playground": 8, "10_siblings": 9, "11_many_teachers": 9,
+}  # fmt: skip
+UNKNOWN_DRAWING_S = 10  # of a notebook that is not one of these
+
+
+def expected_drawing(preset: str, notebook: str) -> float:
+    """Predicts the seconds that a notebook takes to draw: as last time in this cache, or as elsewhere."""
+    seen = drawing_seconds(preset, notebook)
+    return TYPICAL_DRAWING_S.get(notebook, UNKNOWN_DRAWING_S) if seen is None else seen
+
+
+def drawing_seconds(preset: str, notebook: str) -> float | None:
+    """Reads the seconds that a notebook last took to draw; None where that is not noted in this cache."""
+    try:
+        seconds = float(_noted(preset, notebook).read_text())
+    except (OSError, ValueError):
+        return None
+    return seconds if 0 <= seconds < math.inf else None
+
+
+def note_drawing(preset: str, notebook: str, seconds: float) -> None:
+    """Writes down how long a notebook took to draw, where the disk takes it; its runs were trained before."""
+    place = _noted(preset, notebook)
+    with suppress(OSError):  # a cache may be read-only, and this is for estimates alone
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, f"{seconds:.2f}\n")
+
+
+def _noted(preset: str, notebook: str) -> Path:
+    return cache_folder() / "drawing" / f"{preset}-{notebook}"

@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import NamedTemporaryFile
@@ -48,6 +48,7 @@ from kit.runs.transfer import Parcel, packed, unpacked
 ALLOWED = "local, tcp://HOST:PORT or tls://HOST:PORT"
 ADDRESS = r"(tcp|tls)://([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}"
 CONNECT_S = 5.0  # until nobody is there
+SENT = 24  # teachers' folders, used last, that a cluster keeps for students to come
 LOOK_S = 0.5  # between two looks at who is there, or at whether a task is still wanted
 
 
@@ -87,7 +88,7 @@ class DaskCluster:
         self._there: list[str] = []  # the workers of these versions that are there
         self._looked, self._waits = -LOOK_S, False
         self._running: set[distributed.Future] = set()  # Dask takes back what nobody holds
-        self._sent: dict[str, distributed.Future] = {}  # teachers, by hash
+        self._sent = lru_cache(SENT)(lambda name: self._submit(name, dict, packed(name)))  # teachers, by hash
         self._here: LocalProcesses | None = None
         self._made: LocalCluster | None = None
         self._told: SimpleQueue[tuple[str, float]] = SimpleQueue()
@@ -150,11 +151,7 @@ class DaskCluster:
 
     def _teachers_of(self, run: Run) -> dict[str, distributed.Future]:
         """Sends the teachers' folders from this cache to the cluster, so that a lost worker's are not trained anew."""
-        names = [teacher.hash for teacher in run.teachers.values()]
-        for name in names:
-            if name not in self._sent:
-                self._sent[name] = self._submit(name, dict, packed(name))
-        return {name: self._sent[name] for name in names}
+        return {teacher.hash: self._sent(teacher.hash) for teacher in run.teachers.values()}
 
     def _submit(self, name: str, what: Callable, *about: object) -> distributed.Future:
         """Submits to one of the workers that are there, or to another where they have all gone."""

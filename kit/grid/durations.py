@@ -5,8 +5,6 @@
 
 A run goes at the median rate of the runs that trained its student's network with batches of its size; else of those
 that trained that network; else at that of all at its precision, of all on its device, or a nominal one.
-
-The cache's folder `drawing` notes what is not a run: the seconds that each notebook took to draw.
 """
 
 from __future__ import annotations
@@ -15,25 +13,20 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kit.data.augment import trained_on
-from kit.files import cache_folder, write_atomically
 from kit.networks.flops import flops_per_image
 from kit.networks.named import Network
-
-if TYPE_CHECKING:
-    from kit.runs.spec import Run
+from kit.runs.spec import Run
+from kit.runs.store import NOT_A_RUN
 
 NOMINAL = {"cpu": 30e9, "cuda": 20e12}  # FLOP/s of a thread or a GPU of which nothing is known
 FORWARD = 2 / 3  # seconds a FLOP of forward passes alone over those in training; preset quick's teachers: 0.60 to 0.85
-# What foreign folders raise.
-NOT_A_RUN = (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 
 Kinds = tuple[Hashable, ...]  # of computing, from particular to general
 
@@ -160,43 +153,5 @@ def seen_at(folder: Path) -> tuple[Kinds, float] | None:
         seconds = float(metrics["gpu_s" if device == "cuda" else "cpu_s"])
         rate = float(metrics["student_flops"] + FORWARD * metrics["teacher_flops"]) / seconds
         return (kinds, rate) if device in NOMINAL and 0 < rate < math.inf and 0 < seconds < math.inf else None
-    except NOT_A_RUN:
+    except (OSError, ArithmeticError, *NOT_A_RUN):
         return None
-
-
-# ---- notebooks that were drawn ------------------------------------------------------------------------------------
-
-# Two cores, preset quick, all runs there.
-TYPICAL_DRAWING_S = {
-    "00_start_here": 11, "01_derivation": 14, "02_temperature_curves": 8, "03_table1_teachers": 11,
-    "04_table2_adaptive": 9, "05_table3_small_teacher": 15, "06_table4_methods": 21, "07_gradcam": 54,
-    "08_playground": 8, "10_siblings": 9, "11_many_teachers": 9,
-}  # fmt: skip
-UNKNOWN_DRAWING_S = 10  # of a notebook that is not one of these
-
-
-def expected_drawing(preset: str, notebook: str) -> float:
-    """Predicts the seconds that a notebook takes to draw: as last time in this cache, or as elsewhere."""
-    seen = drawing_seconds(preset, notebook)
-    return TYPICAL_DRAWING_S.get(notebook, UNKNOWN_DRAWING_S) if seen is None else seen
-
-
-def drawing_seconds(preset: str, notebook: str) -> float | None:
-    """Reads the seconds that a notebook last took to draw; None where that is not noted in this cache."""
-    try:
-        seconds = float(_noted(preset, notebook).read_text())
-    except (OSError, ValueError):
-        return None
-    return seconds if 0 <= seconds < math.inf else None
-
-
-def note_drawing(preset: str, notebook: str, seconds: float) -> None:
-    """Writes down how long a notebook took to draw, where the disk takes it; its runs were trained before."""
-    place = _noted(preset, notebook)
-    with suppress(OSError):  # a cache may be read-only, and this is for estimates alone
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, f"{seconds:.2f}\n")
-
-
-def _noted(preset: str, notebook: str) -> Path:
-    return cache_folder() / "drawing" / f"{preset}-{notebook}"

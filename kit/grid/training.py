@@ -22,11 +22,10 @@ from kit.runs.checkpoint import difference
 from kit.runs.logits import TeacherLogits, limit
 from kit.runs.spec import Run, versions, with_teachers
 from kit.runs.store import Failure, Result, clear_damage, folder_of, lookup
-from kit.runs.training import compute_logits, outcome_of, teacher_logits
+from kit.runs.training import compute_logits, outcome_of, readable_logits, teacher_logits
 from kit.runtime.bars import Bar
 from kit.runtime.progress import Progress
 from kit.training.batches import check_shareable
-from kit.training.teachers import needs_graph
 
 SHARED_BY = 2  # so many runs must want a teacher's logits of an epoch for these to be computed apart
 
@@ -112,7 +111,7 @@ class Grid:
         return {run: self.results[run] for run in runs}
 
     def _training(self, run: Run, shared: Iterable[SharedLogits]) -> Task:
-        wanted = {teacher_logits(run, name).key for name in read_from(run)}
+        wanted = {kept.key for kept in readable_logits(run).values()}
         of_logits = {each.key for each in shared if each.key in wanted}
         teachers = {teacher.hash for teacher in run.teachers.values()}
         return Task(run.hash, run.title, train_in_worker, run, frozenset(teachers | of_logits))
@@ -176,17 +175,6 @@ class SharedLogits:
     epochs: tuple[int, ...]
 
 
-def read_from(run: Run) -> list[str]:
-    """Lists the teachers, by name, whose cached logits the run can read; the others' forward passes it computes
-    itself."""
-    stages = run.recipe.stages
-    return [
-        name
-        for name in run.recipe.teachers
-        if not all(needs_graph(stage.objective) for stage in stages if name in stage.teachers)
-    ]
-
-
 def epochs_with(recipe: Recipe, teacher: str) -> range:
     """Returns the epochs, counted from 0, in which a run may learn from the teacher; a stage whose t moves may end
     early."""
@@ -203,9 +191,8 @@ def epochs_with(recipe: Recipe, teacher: str) -> range:
 def share_read(run: Run, computed_apart: Mapping[str, set[int]]) -> dict[str, float]:
     """Computes by teacher the share of epochs whose logits are cached, or will be when the run begins."""
     shares = {}
-    for name in read_from(run):
-        kept, epochs = teacher_logits(run, name), epochs_with(run.recipe, name)
-        apart = computed_apart.get(kept.key, set())
+    for name, kept in readable_logits(run).items():
+        apart, epochs = computed_apart.get(kept.key, set()), epochs_with(run.recipe, name)
         shares[name] = sum(epoch in apart or kept.place(epoch).is_dir() for epoch in epochs) / len(epochs)
     return shares
 
@@ -220,8 +207,8 @@ def shared_logits(
     left = limit()
     wanted: dict[str, list[tuple[Run, str]]] = defaultdict(list)
     for run in runs:
-        for name in read_from(run):
-            wanted[teacher_logits(run, name).key].append((run, name))
+        for name, kept in readable_logits(run).items():
+            wanted[kept.key].append((run, name))
     shared = []
     for key, users in sorted(wanted.items(), key=lambda item: -len(item[1])):
         run, name = users[0]

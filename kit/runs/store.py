@@ -30,6 +30,7 @@ from kit.training.history import Diverged
 FORMAT = 1  # of the cache's folders; those that say nothing are of format 1
 FILES = ("run.json", "steps.csv", "epochs.csv", "metrics.json", "student.safetensors")
 DIVERGED_FILES = ("run.json", "steps.csv", "diverged.json")
+NOT_A_RUN = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # raised by foreign files
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Result:
     run: Run
     folder: Path
     metrics: dict[str, Any]
+    versions: dict[str, str]  # by which it was trained, as `kit.runs.spec.versions` lists them; of an older kit, fewer
 
     @property
     def seed(self) -> int:
@@ -58,11 +60,6 @@ class Result:
     def student_sha256(self) -> str:
         """The sha256 of its student's weights, which are the same however long they took."""
         return json.loads((self.folder / CHECKSUMS).read_text())["student.safetensors"]
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """What it was trained by, as `kit.runs.spec.versions` lists it; an older kit has noted less."""
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8")).get("versions", {})
 
     @cached_property
     def steps(self) -> pd.DataFrame:
@@ -120,6 +117,12 @@ class Damaged(KitError):
 
 def folder_of(run_hash: str) -> Path:
     return cache_folder() / "runs" / run_hash
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """Lists the names of a run's own files: of one that diverged, or else of one that finished."""
+    diverged = os.path.exists(folder / "diverged.json")  # not so either in a folder that may not be read
+    return DIVERGED_FILES if diverged else FILES
 
 
 @dataclass(frozen=True)
@@ -214,15 +217,14 @@ def _stamps(folder: Path) -> tuple[tuple[int, ...], ...]:
 
 def _verified(folder: Path) -> str | None:
     """Reads a run's whole folder and says what is wrong with it; None where nothing is."""
-    diverged = os.path.exists(folder / "diverged.json")  # not so either in a folder that may not be read
-    why = complaint(folder, DIVERGED_FILES if diverged else FILES)
+    why = complaint(folder, files_of(folder))
     if why is not None:
         return why
     try:
         description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         described, _ = hash_of(description), list(_ancestors(description))
         _outcome_in(folder)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except NOT_A_RUN:
         return "its files are not those of a run"
     if described != folder.name:
         return f"run.json describes run {described}"
@@ -239,7 +241,7 @@ def withheld(folder: Path) -> str | None:
         written = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("format", 1)
     except PermissionError as error:
         return f"{Path(error.filename).name} cannot be read ({error.strerror})"
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, *NOT_A_RUN):
         return None
     return f"cache format {written!r}; this kit reads {FORMAT}" if unaltered and written != FORMAT else None
 
@@ -274,7 +276,7 @@ def lookup(run: Run) -> Result | Failure | None:
     outcome = _outcome_in(folder)
     if "diverged" in outcome:
         return Failure(run, str(Diverged(outcome["diverged"], outcome["reason"])), outcome["diverged"])
-    return Result(run, folder, outcome)
+    return Result(run, folder, outcome, found.description.get("versions", {}))
 
 
 def find(run: Run) -> Result | None:

@@ -28,21 +28,19 @@ from kit.training.cost import Spent
 from kit.training.evaluation import evaluate, recalls
 from kit.training.forward import Machine
 from kit.training.history import Diverged
-from kit.training.teachers import Answers
+from kit.training.teachers import Answers, needs_graph
 
 
 def start(run: Run, ranks: Ranks = ALONE) -> Training:
     """Builds a run's training, not yet begun. Its teachers must be in the cache; cached logits of theirs are used."""
-    trained = {name: _trained(run.teachers[name], name) for name in run.teachers}
+    trained = {name: _trained(run, name) for name in run.teachers}
     teachers = {name: result.student() for name, result in trained.items()}
-    cached_logits = {name: teacher_logits(run, name) for name in run.recipe.teachers}
     student, data, spent = run.begun(), run.data.load(), Spent()
     if run.weights is not None and run.weights.head is not None:
         _train_head(run, run.weights.head, student, data, spent)
     machine = Machine(run.device, run.precision, ranks)
-    training = Training(
-        run.recipe, data, student, teachers, run.seed, run.events, machine, cached_logits, DTYPES[run.logits]
-    )
+    known, rounded_to = readable_logits(run), DTYPES[run.logits]
+    training = Training(run.recipe, data, student, teachers, run.seed, run.events, machine, known, rounded_to)
     training.spent = spent
     training.teachers.answers = {name: _answers(each.seal, run.data, run.device) for name, each in trained.items()}
     return training
@@ -63,12 +61,12 @@ def _train_head(run: Run, head: str, network: nn.Module, data: Dataset, spent: S
     spent.student_images = (len(data.train) * forward + flops) / step  # what is counted is priced as whole steps
 
 
-def _trained(run: Run, name: str = "") -> Result:
-    """Returns the run's result; `name` is what it is called as a teacher. KitError where there is none."""
-    result = find(run)
+def _trained(run: Run, name: str) -> Result:
+    """Returns a run's teacher by its name, as it was trained. KitError where it was not."""
+    teacher = run.teachers[name]
+    result = find(teacher)
     if result is None:
-        what = f"teacher {name!r}" if name else f"run {run.hash}"
-        raise KitError(f"{what} ({run.title}) has not been trained yet")
+        raise KitError(f"teacher {name!r} ({teacher.title}) has not been trained yet")
     return result
 
 
@@ -81,6 +79,16 @@ def recalls_of(result: Result) -> list[float | None]:
         with one_thread():
             known = recalls(evaluate(result.student(), data.test, *data.mean_std).logits, data.test.labels)
     return known
+
+
+def readable_logits(run: Run) -> dict[str, TeacherLogits]:
+    """Returns, by teacher, the cache of the logits that the run can read; other teachers it asks in every step."""
+    stages = run.recipe.stages
+    return {
+        name: teacher_logits(run, name)
+        for name in run.recipe.teachers
+        if not all(needs_graph(stage.objective) for stage in stages if name in stage.teachers)
+    }
 
 
 def teacher_logits(run: Run, name: str) -> TeacherLogits:
@@ -112,7 +120,7 @@ def compute_logits(run: Run, name: str, epochs: Iterable[int]) -> Iterator[int]:
     KitError."""
     kept = teacher_logits(run, name)
     with locked(kept.folder), one_thread():
-        teacher, device = _trained(run.teachers[name], name).student(), torch.device(run.device)
+        teacher, device = _trained(run, name).student(), torch.device(run.device)
         yield from kept.compute(epochs, teacher, run.data.load(), _drawn(run), device, run.precision)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kit.errors import KitError, few
 from kit.files import CHECKSUMS, cache_folder, locked, remove, sealed, sha256, sweep, writing_to
-from kit.runs.store import DIVERGED_FILES, FILES, Stored, cached, entry_of, folder_of, in_full, set_aside
+from kit.runs.store import DIVERGED_FILES, FILES, Stored, cached, entry_of, files_of, folder_of, in_full, set_aside
 
 Parcel = Mapping[str, bytes]
 
@@ -99,8 +99,7 @@ def packed(run_hash: str) -> Parcel:
     """A run's own files, to be taken over elsewhere, where they are checked. Raises KitError where it is not there."""
     folder = folder_of(run_hash)
     try:
-        names = DIVERGED_FILES if (folder / "diverged.json").exists() else FILES
-        return {name: (folder / name).read_bytes() for name in (*names, CHECKSUMS)}
+        return {name: (folder / name).read_bytes() for name in (*files_of(folder), CHECKSUMS)}
     except OSError as error:
         raise KitError(f"run {run_hash} cannot be read from {folder}: {error.strerror}") from None
 
@@ -124,10 +123,9 @@ def unpacked(run_hash: str, parcel: Parcel) -> str | None:
 
 def copy(source: Path, place: Path) -> None:
     """Copies a whole run's own files, and none beside them, into a sealed folder. Raises KitError if they change."""
-    names = DIVERGED_FILES if (source / "diverged.json").exists() else FILES
     checksums = json.loads((source / CHECKSUMS).read_text())
     with sealed(place) as draft:
-        for name in names:
+        for name in files_of(source):
             shutil.copyfile(source / name, draft / name, follow_symlinks=False)
             if (draft / name).is_symlink() or sha256(draft / name) != checksums[name]:
                 raise KitError(f"{source / name} changed while it was copied")

@@ -77,7 +77,7 @@ class Weights(Described):
         place = Path(self.path)
         if sha256(place) != self.sha256:
             raise KitError(f"weights {str(place)!r} have changed since the run was described; allowed: the same file")
-        return put(_read(place), network, title, place, self.head)
+        return put(place, network, title, self.head)
 
 
 @lru_cache(maxsize=64)
@@ -85,7 +85,7 @@ def _described(path: str, stamp: tuple[int, int], network: Network, head: str | 
     place = Path(path)
     if place.is_file() and place.stat().st_size > free_memory() and not zipfile.is_zipfile(place):  # a zip is mapped
         raise _too_large(place)
-    put(_read(place), network.build(seed=0), network.title, place, head)  # of a file that is mapped what fits is read
+    put(place, network.build(seed=0), network.title, head)  # of a file that is mapped what fits is read
     return Weights(sha256=sha256(place), head=head, path=path)
 
 
@@ -162,11 +162,10 @@ def renamed(tensors: Mapping[str, Tensor], names: Set[str]) -> dict[str, Tensor]
     return found
 
 
-def put(
-    tensors: Mapping[str, Tensor], network: nn.Module, title: str, place: Path, head: str | None = None
-) -> nn.Module:
-    """Loads a state dict into a network, its head left out where that is named. KitError also for what is no finite
-    number there."""
+def put(place: Path, network: nn.Module, title: str, head: str | None) -> nn.Module:
+    """Loads a file's state dict into a network, its head left out where that is named. KitError also for what is no
+    finite number there."""
+    tensors = _read(place)
     if odd := [name for name, tensor in tensors.items() if not is_plain(tensor)]:
         raise KitError(f"weights {str(place)!r} are not plain numbers: {few(odd)}; allowed: dense tensors of real ones")
     network.load_state_dict(fitting(tensors, network, title, place, head))
@@ -192,16 +191,16 @@ def fitting(
     found |= {name: own[name] for name in own if name not in found and name.rpartition(".")[2] == COUNTER}
     other_shape = [name for name in own if name in found and found[name].shape != own[name].shape]
     shapes = [f"{name} {tuple(found[name].shape)} rather than {tuple(own[name].shape)}" for name in other_shape]
-    wrong = {
+    compared = {
         "missing": [name for name in own if name not in found],
         "unexpected": [name for name in found if name not in own],
         "of another shape": shapes,
     }
-    if any(wrong.values()):
-        said_of = "; ".join(f"{what}: {few(names)}" for what, names in wrong.items() if names)
-        of_outputs = all(found[name].shape[1:] == own[name].shape[1:] for name in other_shape)
-        of_classes = shapes and not wrong["missing"] and not wrong["unexpected"] and len(shapes) <= len(HEAD)
+    if wrong := {what: names for what, names in compared.items() if names}:
+        said_of = "; ".join(f"{what}: {few(names)}" for what, names in wrong.items())
+        as_many_inputs = all(found[name].shape[1:] == own[name].shape[1:] for name in other_shape)
+        of_other_classes = wrong.keys() == {"of another shape"} and len(shapes) <= len(HEAD) and as_many_inputs
         other = "as many classes as there, or for a teacher --teacher-classes, a name an output, or --teacher-head"
-        hint = f"; allowed: {other}" if of_classes and of_outputs else ""
+        hint = f"; allowed: {other}" if of_other_classes else ""
         raise KitError(f"weights {str(place)!r} do not fit {title}: {said_of}{hint}")
     return found

@@ -25,8 +25,8 @@ from kit.errors import KitError
 from kit.figures import needs
 from kit.figures.execute import Drawing, execute
 from kit.figures.make import DRAFT, Schedule, _alone_in, make
-from kit.figures.needs import Request, chosen
-from kit.grid.durations import drawing_seconds
+from kit.figures.needs import Request, chosen, drawing_seconds
+from kit.grid.engines import default_jobs
 from kit.paper import table1
 from kit.runs.store import folder_of
 from kit.runs.training import train
@@ -272,6 +272,18 @@ def test_the_same_run_with_another_result_makes_it_stale(books, out, monkeypatch
     assert draw(["00"], request(), out) == []
     after = manifest(out)["notebooks"]["00_first"]
     assert after["runs"] == before["runs"] and after["inputs"] != before["inputs"]
+
+
+def test_runs_of_ones_own_on_a_gpu_are_trained_one_at_a_time(books, out, monkeypatch, own_cache):
+    """Though the preset's runs, and so the other notebooks', are on the CPU."""
+    run = table1.table(request().plan, 1, ("cifar-10",))[0].runs[0].model_copy(update={"device": "cuda"})
+
+    def heard(tasks, devices):
+        raise KitError(f"{default_jobs(tasks, devices)} at a time")
+
+    monkeypatch.setattr("kit.grid.engines.default_jobs", heard)
+    with pytest.raises(KitError, match="^1 at a time$"):
+        make(["00"], Request(preset="smoke"), out, own={"00_first": [run]})
 
 
 def test_a_run_that_its_notebook_has_trained_did_finish(books, out, monkeypatch, own_cache):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -17,10 +16,10 @@ from kit.__main__ import main
 from kit.errors import KitError
 from kit.figures import forecast as bench
 from kit.figures.forecast import Prediction, duration, measured_rates, networks_of, speed
-from kit.figures.needs import NEEDS
+from kit.figures.needs import NEEDS, TYPICAL_DRAWING_S, drawing_seconds, note_drawing
 from kit.files import cache_folder
 from kit.grid.dask import DaskCluster
-from kit.grid.durations import FORWARD, NOMINAL, TYPICAL_DRAWING_S, Pace, images_of, note_drawing
+from kit.grid.durations import FORWARD, NOMINAL, Pace, images_of
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
 from kit.paper import scale, table1, table2, table4
@@ -36,6 +35,19 @@ pytestmark = pytest.mark.usefixtures("module_cache")  # without runs
 @pytest.fixture(scope="module")
 def plan(module_cache) -> Plan:
     return Plan.of("smoke")
+
+
+def everything(plan: Plan, seeds: int | None) -> list:
+    return with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, seeds))])
+
+
+@pytest.fixture
+def pace(plan, monkeypatch) -> Pace:
+    """That of networks which have all been measured, and of which no run is known."""
+    rates = measured_rates(bench.Speed(*each, 1000, 1, 3000, 1) for each in networks_of(everything(plan, 1)))
+    pace = Pace().with_rates(rates)
+    monkeypatch.setattr(bench.Pace, "from_cache", lambda folder: pace)
+    return pace
 
 
 VGG = ModelSpec(name="vgg16", classes=10, width=8, stem="small")
@@ -108,7 +120,7 @@ def test_networks_are_measured_where_the_cache_knows_them_not(own_cache):
 
 def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
     """At a rate of 1 GFLOP/s for everything, and nothing in the cache."""
-    runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
+    runs = everything(plan, None)
     pace = Pace().with_rates({(runs[0].student, 16): 1e9})
     prediction = Prediction.of(plan, pace, at_once=2)
     books = prediction.notebooks
@@ -122,26 +134,20 @@ def test_minutes_count_every_run_once_in_the_notebooks_order(plan):
     assert Prediction.of(plan, pace, at_once=1).training == pytest.approx(2 * prediction.training)
 
 
-def test_as_many_seeds_as_fit_and_never_none(plan):
-    rates = measured_rates(bench.Speed(*each, 1000, 1, 3000, 1) for each in networks_of(everything(plan, 1)))
-    pace = Pace().with_rates(rates)
+def test_as_many_seeds_as_fit_and_never_none(plan, pace):
     within = Prediction.of(plan, pace, 2, 2).left / 60
-    with patch.object(bench.Pace, "from_cache", lambda folder: pace):
-        assert bench.rounds_within(1.001 * within, plan, 2) == 2
-        assert bench.rounds_within(1.001 * within, plan, 2, equal_time=True) == 1  # Table 4 twice does not fit
-        assert bench.rounds_within(0.999 * within, plan, 2) == bench.rounds_within(1e-3, plan, 2) == 1
+    assert bench.rounds_within(1.001 * within, plan, 2) == 2
+    assert bench.rounds_within(1.001 * within, plan, 2, equal_time=True) == 1  # Table 4 twice does not fit
+    assert bench.rounds_within(0.999 * within, plan, 2) == bench.rounds_within(1e-3, plan, 2) == 1
 
 
-def test_as_many_seeds_as_fit_into_the_notebooks_that_are_named(plan):
+def test_as_many_seeds_as_fit_into_the_notebooks_that_are_named(plan, pace):
     """Table 2's own, and its teachers', though another notebook shows those, too."""
-    rates = measured_rates(bench.Speed(*each, 1000, 1, 3000, 1) for each in networks_of(everything(plan, 1)))
-    pace = Pace().with_rates(rates)
     three = Prediction.of(plan, pace, 2, 3, names=["04"])
     count = len(with_teachers(runs_of(table2.table(plan, 3))))
     assert three.notebooks[["notebook", "runs"]].values.tolist() == [["04_table2_adaptive", count]]
-    with patch.object(bench.Pace, "from_cache", lambda folder: pace):
-        assert bench.rounds_within(1.001 * three.left / 60, plan, 2, names=["04"]) == 3
-        assert bench.rounds_within(0.999 * three.left / 60, plan, 2, names=["04"]) == 2
+    assert bench.rounds_within(1.001 * three.left / 60, plan, 2, names=["04"]) == 3
+    assert bench.rounds_within(0.999 * three.left / 60, plan, 2, names=["04"]) == 2
 
 
 def test_no_more_runs_compute_at_once_than_there_are_cores_or_workers(monkeypatch):
@@ -179,10 +185,6 @@ def test_minutes_are_those_of_where_it_is_trained(where, expected, monkeypatch, 
     assert (of_figures, names, of_judge) == (expected, ["04"], expected)
 
 
-def everything(plan: Plan, seeds: int | None) -> list:
-    return with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, seeds))])
-
-
 def test_what_is_in_the_cache_is_not_left_to_do(plan):
     before = Prediction.of(plan, Pace(), at_once=1)
     run = table1.table(plan, 1)[0].runs[0]
@@ -202,7 +204,7 @@ def test_what_is_in_the_cache_is_not_left_to_do(plan):
 
 
 def test_searched_runs_are_taken_to_be_there_once_their_notebook_was_drawn(plan):
-    runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
+    runs = everything(plan, None)
     folders = [cache_folder() / "runs" / run.hash for run in runs]
     for folder in folders:
         folder.mkdir(parents=True)
@@ -224,7 +226,7 @@ def test_searched_runs_are_taken_to_be_there_once_their_notebook_was_drawn(plan)
 
 def test_the_longest_chain_bounds_what_many_cores_can_do(plan):
     prediction = Prediction.of(plan, Pace(), at_once=10_000)
-    runs = with_teachers([run for need in NEEDS.values() for run in runs_of(need(plan, None))])
+    runs = everything(plan, None)
     users = bench.users_of_logits([*runs, *table4.foreseen(plan, plan.preset.seeds)])
     seconds = {run: bench.whole(run, Pace(), bench.test_images(plan, run), users) for run in runs}
     longest = max(seconds[run] + max(seconds[t] for t in run.teachers.values()) for run in runs if run.teachers)
@@ -314,3 +316,29 @@ def test_durations_are_words():
     assert [duration(s) for s in (5, 90, 720, 12_600, 5 * 86400, 3.2 * 365 * 86400)] == [
         "5 s", "90 s", "12 minutes", "3.5 hours", "5 days", "3 years",
     ]  # fmt: skip
+
+
+# ---- what a notebook took to draw ----------------------------------------------------------------------------------
+
+
+def test_what_a_notebook_last_took_is_noted(own_cache):
+    assert drawing_seconds("quick", "05_table3") is None
+    for preset, seconds in (("quick", 30.0), ("smoke", 3.0), ("quick", 15.25)):
+        note_drawing(preset, "05_table3", seconds)
+    assert (drawing_seconds("quick", "05_table3"), drawing_seconds("smoke", "05_table3")) == (15.25, 3.0)
+    assert drawing_seconds("quick", "06_table4") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"long", b"\xff", b"-1", b"nan", b"inf"])
+def test_a_damaged_note_is_none_and_is_written_anew(own_cache, content):
+    note_drawing("quick", "a", 1.0)
+    (own_cache / "drawing" / "quick-a").write_bytes(content)
+    assert drawing_seconds("quick", "a") is None
+    note_drawing("quick", "a", 2.0)
+    assert drawing_seconds("quick", "a") == 2.0
+
+
+def test_a_cache_that_cannot_be_written_is_only_read(own_cache):
+    (own_cache / "drawing").write_text("")  # as good as a folder without permission, to root, too
+    note_drawing("quick", "a", 1.0)
+    assert drawing_seconds("quick", "a") is None

@@ -10,7 +10,7 @@ from foreign_networks import named, own_file
 
 from kit import recipe
 from kit.files import cache_folder
-from kit.grid.durations import FORWARD, NOMINAL, Pace, drawing_seconds, images_of, kinds_of, note_drawing
+from kit.grid.durations import FORWARD, NOMINAL, Pace, images_of, kinds_of
 from kit.methods.complexity import stages as complexity_gap
 from kit.models import ModelSpec
 from kit.networks.flops import flops_per_image
@@ -224,29 +224,3 @@ def test_runs_really_trained_take_about_as_long_as_predicted():
     for each in second:
         took = train(each).seconds
         assert took / 3 < known.seconds(each) < 3 * took, each.title
-
-
-# ---- notebooks -----------------------------------------------------------------------------------------------------
-
-
-def test_what_a_notebook_last_took_is_noted(own_cache):
-    assert drawing_seconds("quick", "05_table3") is None
-    for preset, seconds in (("quick", 30.0), ("smoke", 3.0), ("quick", 15.25)):
-        note_drawing(preset, "05_table3", seconds)
-    assert (drawing_seconds("quick", "05_table3"), drawing_seconds("smoke", "05_table3")) == (15.25, 3.0)
-    assert drawing_seconds("quick", "06_table4") is None
-
-
-@pytest.mark.parametrize("content", [b"", b"long", b"\xff", b"-1", b"nan", b"inf"])
-def test_a_damaged_note_is_none_and_is_written_anew(own_cache, content):
-    note_drawing("quick", "a", 1.0)
-    (own_cache / "drawing" / "quick-a").write_bytes(content)
-    assert drawing_seconds("quick", "a") is None
-    note_drawing("quick", "a", 2.0)
-    assert drawing_seconds("quick", "a") == 2.0
-
-
-def test_a_cache_that_cannot_be_written_is_only_read(own_cache):
-    (own_cache / "drawing").write_text("")  # as good as a folder without permission, to root, too
-    note_drawing("quick", "a", 1.0)
-    assert drawing_seconds("quick", "a") is None
