@@ -9,21 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from filelock import FileLock
 from numpy import ndarray
+from torch import Tensor
+from tqdm.auto import tqdm
 
 from kit.data.base import Dataset, Split, TensorImages, fingerprint
-from kit.data.decode import FolderImages, decode_all, decode_file
+from kit.data.picture import Decoded, decode_file
 from kit.data.tree import Half, read_tree, titled
 from kit.errors import KitError
 from kit.files import cache_folder, in_cache, sha256, write_atomically, written
+from kit.runtime.machine import cores
 
+AHEAD = 64  # images that are decoded before the first of them is asked for
 BUDGET_MB = 2048  # for both splits' pixels on disk, unless KIT_IMAGE_BUDGET_MB says otherwise
 ANY_BYTES = "surrogateescape"  # a file's name need not be UTF-8
 
@@ -74,6 +81,54 @@ def image_budget_mb() -> int:
     if not value.isdecimal():
         raise KitError(f"KIT_IMAGE_BUDGET_MB {value!r} is not allowed; allowed: a whole number of MB, 0 for no cache")
     return int(value)
+
+
+# ---- images decoded by threads ---------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Decoding threads (Pillow works outside Python's lock); a forked process gets its own."""
+    return ThreadPoolExecutor(min(8, cores()), thread_name_prefix="decode")
+
+
+def decode_all(half: Half, px: int) -> Iterator[Decoded]:
+    """Decodes every file of a split, in order."""
+    with tqdm(total=len(half), desc=f"reading {half.folder.name}", unit="img", delay=3) as bar:
+        for start in range(0, len(half), AHEAD):
+            paths = half.paths[start : start + AHEAD]
+            for decoded in _threads(os.getpid()).map(lambda path: decode_file(half.folder / path, px), paths):
+                yield decoded
+                bar.update()
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Images decoded anew each time they are taken, by threads, which `begin` sets to work ahead."""
+
+    half: Half
+    hashes: Sequence[str]  # what each file was when it was surveyed
+    px: int
+    stored: ClassVar[str] = "decoded from files"
+
+    def __len__(self) -> int:
+        return len(self.half)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Decodes a batch, uint8 (B, px, px, 3). KitError for a file that is no longer what it was."""
+        return self.begin(indices)()
+
+    def begin(self, indices: Tensor) -> Callable[[], Tensor]:
+        """Begins to decode a batch; what it returns waits for the batch, gives it and raises as `take` does."""
+        images = _threads(os.getpid()).map(self._one, indices.tolist())
+        return lambda: torch.from_numpy(np.stack([*images]))
+
+    def _one(self, i: int) -> ndarray:
+        path = self.half.folder / self.half.paths[i]
+        decoded = decode_file(path, self.px)
+        if decoded.pixels is None or decoded.file_hash != self.hashes[i]:
+            raise KitError(f"{path}: {decoded.reason or 'has changed'}; allowed: images that stay as they were")
+        return decoded.pixels
 
 
 # ---- surveys ---------------------------------------------------------------------------------------------------------

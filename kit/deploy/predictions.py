@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from kit.data.augment import normalise
-from kit.data.decode import decode_all
+from kit.data.folder import decode_all
 from kit.data.hrsc.crops import CONTEXT
 from kit.data.picture import EXTENSIONS
 from kit.data.tree import Half, images_below, reading, shown

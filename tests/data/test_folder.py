@@ -12,8 +12,7 @@ from torchvision.transforms import functional as F
 
 from kit.data import load
 from kit.data.base import TensorImages
-from kit.data.decode import FolderImages
-from kit.data.folder import folder_dataset
+from kit.data.folder import FolderImages, folder_dataset
 from kit.data.tree import read_tree
 from kit.errors import KitError
 

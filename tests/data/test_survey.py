@@ -14,7 +14,7 @@ from commands import one_line
 from image_trees import build_tree, picture
 
 from kit import files as sealed
-from kit.data import decode, folder, load
+from kit.data import folder, load
 from kit.data.folder import folder_dataset
 from kit.errors import KitError
 
@@ -27,7 +27,7 @@ def test_the_cache_is_used_until_a_file_changes(tmp_path, monkeypatch):
     build_tree(tmp_path)
     first = folder_dataset(tmp_path, "imagenet", 8, streamed=True)
     with monkeypatch.context() as patch:
-        patch.setattr(decode, "decode_file", lambda path, px: pytest.fail("decoded again"))
+        patch.setattr(folder, "decode_file", lambda path, px: pytest.fail("decoded again"))
         patch.setattr(folder, "FileLock", lambda path: pytest.fail("locked: of a cache that can only be read"))
         assert folder_dataset(tmp_path, "imagenet", 8, streamed=True).fingerprint == first.fingerprint
     picture(99, (24, 24)).save(tmp_path / "train" / "ant" / "0.png")
@@ -119,8 +119,8 @@ def test_a_cache_that_cannot_be_made_is_one_clear_line(tmp_path, monkeypatch):
 def test_the_cache_is_built_once_by_many_at_the_same_time(tmp_path, monkeypatch):
     build_tree(tmp_path, per_class=(20, 5))
     decoded = []
-    decode_file = decode.decode_file
-    monkeypatch.setattr(decode, "decode_file", lambda path, px: decoded.append(path) or decode_file(path, px))
+    decode_file = folder.decode_file
+    monkeypatch.setattr(folder, "decode_file", lambda path, px: decoded.append(path) or decode_file(path, px))
     with ThreadPoolExecutor(6) as pool:  # the file lock holds between threads as between processes
         loads = [pool.submit(folder_dataset, tmp_path, "imagenet", 8, streamed=True) for _ in range(6)]
     assert len({load.result().fingerprint for load in loads}) == 1
