@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data.folder import Survey, fingerprint_of, survey_files, survey_in_memory
+from kit.data.folder import Survey, fingerprint_of, open_all, survey_in_memory, surveyed
 from kit.data.hrsc.dataset import damaged_files
 from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_dataset, real_folder, tree_name
 from kit.data.tree import read_tree
@@ -71,7 +71,10 @@ def check_tree(role: str, name: str, root: Path, px: int) -> Report:
     tree = read_tree(root)
     report = Report(role, name=name, passed_over=list(tree.passed_over), left_out=list(tree.left_out))
     streamed = role in ON_DISK
-    surveys = [(survey_files if streamed else survey_in_memory)(half, px) for half in (tree.train, tree.test)]
+    surveys = [
+        surveyed(half, open_all(half, px)) if streamed else survey_in_memory(half, px)
+        for half in (tree.train, tree.test)
+    ]
     for survey in surveys:
         report.damaged += survey.damaged
         split = survey.half.folder.name

@@ -18,7 +18,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy import ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -27,7 +26,7 @@ from kit.data.base import Dataset, Split, TensorImages, fingerprint
 from kit.data.picture import Decoded, decode_file
 from kit.data.tree import Half, read_tree, titled
 from kit.errors import KitError
-from kit.files import cache_folder, in_cache, sha256, write_atomically, written
+from kit.files import kept, sha256, write_atomically, written
 from kit.runtime.machine import cores
 
 AHEAD = 64  # images that are decoded before the first of them is asked for
@@ -147,8 +146,8 @@ class Survey:
 Opened = tuple[list[str], dict[int, str]]  # readable files' hashes, and of damaged ones by position the reason
 
 
-def open_all(half: Half, px: int, keep: Callable[[ndarray], object]) -> Opened:
-    """Decodes every file of a split and hands the images (px, px, 3) to `keep`."""
+def open_all(half: Half, px: int, keep: Callable[[ndarray], object] = lambda _: None) -> Opened:
+    """Decodes every file of a split and hands the images (px, px, 3) to `keep`; without it no pixels are kept."""
     hashes, damaged = [], {}
     for i, decoded in enumerate(decode_all(half, px)):
         if decoded.pixels is None:
@@ -168,11 +167,6 @@ def surveyed(half: Half, opened: Opened, pixels: ndarray | None = None, stored: 
     return Survey(readable, hashes, named, images)
 
 
-def survey_files(half: Half, px: int) -> Survey:
-    """Decodes a split and keeps no pixels."""
-    return surveyed(half, open_all(half, px, lambda _: None))
-
-
 def survey_in_memory(half: Half, px: int) -> Survey:
     """Decodes a split into one tensor uint8 (N, px, px, 3)."""
     pixels = np.empty((len(half), px, px, 3), np.uint8)
@@ -186,18 +180,12 @@ def survey_on_disk(half: Half, px: int, keep_pixels: bool) -> Survey:
     The key covers size, date and path of every file. The .json is written last and holds the .npy's checksum, so
     neither a half-written nor a changed file is ever trusted. KitError where the disk is full or not writable.
     """
-    key = survey_key(half, px)
-    known = known_survey(cache_folder() / "images" / key, half, px, keep_pixels)
-    if known is not None:  # also where the cache can only be read
-        return known
-    with in_cache("images") as folder, FileLock(folder / f"{key}.lock"):
-        known = known_survey(folder / key, half, px, keep_pixels)
-        if known is None:
-            write_survey(folder / key, half, px, keep_pixels)
-            known = known_survey(folder / key, half, px, keep_pixels)
-    if known is None:
-        raise KitError(f"{folder / key}.npy does not read back as written; allowed: a disk that keeps what it is given")
-    return known
+    return kept(
+        "images",
+        f"{survey_key(half, px)}.npy",
+        lambda npy: known_survey(npy, half, px, keep_pixels),
+        lambda npy: write_survey(npy, half, px, keep_pixels),
+    )
 
 
 def survey_key(half: Half, px: int) -> str:
@@ -212,19 +200,18 @@ def survey_key(half: Half, px: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def known_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> Survey | None:
+def known_survey(npy: Path, half: Half, px: int, keep_pixels: bool) -> Survey | None:
     """Reads the survey of this name if it is complete and unchanged, with its pixels if these are asked for.
 
     What was damaged is opened again: a disk or network that failed for once left size and date as they are.
     """
     try:
-        record = json.loads(stem.with_suffix(".json").read_text())
+        record = json.loads(npy.with_suffix(".json").read_text())
         opened = record["hashes"], {int(i): reason for i, reason in record["damaged"]}
         if any(decode_file(half.folder / half.paths[i], px).pixels is not None for i in opened[1]):
             return None
         if not keep_pixels:
             return surveyed(half, opened)
-        npy = stem.with_suffix(".npy")
         if record["npy_sha256"] is None or sha256(npy) != record["npy_sha256"]:
             return None
         # copy on write: torch wants a writable array, the file stays as it is
@@ -233,11 +220,10 @@ def known_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> Survey |
         return None
 
 
-def write_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> None:
+def write_survey(npy: Path, half: Half, px: int, keep_pixels: bool) -> None:
     """Decodes a split once, pixels straight into the .npy file; then the record that vouches for it."""
     npy_sha256 = None
     if keep_pixels:
-        npy = stem.with_suffix(".npy")
         with written(npy) as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(half), px, px, 3)}
             np.lib.format.write_array_header_1_0(file, header)
@@ -245,9 +231,9 @@ def write_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> None:
             file.write(bytes(len(damaged) * px * px * 3))  # in place of those that give no image
         npy_sha256 = sha256(npy)
     else:
-        hashes, damaged = open_all(half, px, lambda _: None)
+        hashes, damaged = open_all(half, px)
     record = {"hashes": hashes, "damaged": list(damaged.items()), "npy_sha256": npy_sha256}
-    write_atomically(stem.with_suffix(".json"), json.dumps(record))
+    write_atomically(npy.with_suffix(".json"), json.dumps(record))
 
 
 def fingerprint_of(classes: Sequence[str], surveys: Sequence[Survey], streamed: bool) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kit.data.augment import normalise
 from kit.data.folder import decode_all
-from kit.data.hrsc.crops import CONTEXT
+from kit.data.hrsc.dataset import CONTEXT
 from kit.data.picture import EXTENSIONS
 from kit.data.tree import Half, images_below, reading, shown
 from kit.errors import KitError

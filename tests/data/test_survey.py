@@ -28,7 +28,7 @@ def test_the_cache_is_used_until_a_file_changes(tmp_path, monkeypatch):
     first = folder_dataset(tmp_path, "imagenet", 8, streamed=True)
     with monkeypatch.context() as patch:
         patch.setattr(folder, "decode_file", lambda path, px: pytest.fail("decoded again"))
-        patch.setattr(folder, "FileLock", lambda path: pytest.fail("locked: of a cache that can only be read"))
+        patch.setattr(sealed, "FileLock", lambda path: pytest.fail("locked: of a cache that can only be read"))
         assert folder_dataset(tmp_path, "imagenet", 8, streamed=True).fingerprint == first.fingerprint
     picture(99, (24, 24)).save(tmp_path / "train" / "ant" / "0.png")
     assert folder_dataset(tmp_path, "imagenet", 8, streamed=True).fingerprint != first.fingerprint

@@ -12,8 +12,7 @@ from PIL import Image
 
 from kit.data import load
 from kit.data.hrsc import generated
-from kit.data.hrsc.crops import crop_window
-from kit.data.hrsc.dataset import hrsc_dataset
+from kit.data.hrsc.dataset import crop_window, hrsc_dataset
 from kit.data.hrsc.format import CLASSES, open_tree, read_annotation, read_image, read_segmentation, read_shortcuts
 from kit.data.hrsc.generated import FLOATS, TreePlan, generate_scene, stand_in, write_tree
 from kit.data.hrsc.ships import TYPES
