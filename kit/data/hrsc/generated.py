@@ -47,10 +47,9 @@ class TreePlan:
 PLAN = TreePlan()  # of the embedded stand-in
 
 
-def write_tree(folder: str | Path, plan: TreePlan = PLAN) -> None:
+def write_tree(folder: Path, plan: TreePlan) -> None:
     """Writes a tree in HRSC2016's format into an empty or new folder; one scene in sixty holds no ship."""
     keep_freed_memory()
-    folder = Path(folder)
     full = folder / "FullDataSet"
     for name in ("AllImages", "Annotations", "Segmentations", "Shortcuts"):
         (full / name).mkdir(parents=True, exist_ok=True)
