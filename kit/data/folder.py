@@ -27,6 +27,7 @@ from kit.data.picture import Decoded, decode_file
 from kit.data.tree import Half, read_tree, titled
 from kit.errors import KitError
 from kit.files import kept, sha256, write_atomically, written
+from kit.runtime.environment import number_from
 from kit.runtime.machine import cores
 
 AHEAD = 64  # images that are decoded before the first of them is asked for
@@ -53,8 +54,12 @@ def folder_dataset(
     """
     tree = read_tree(root)
     halves = [tree.train.choose(train_per_class), tree.test.choose(test_per_class)]
-    on_disk = streamed and sum(map(len, halves)) * px * px * 3 <= image_budget_mb() * 2**20
-    surveys = [survey_on_disk(half, px, on_disk) if streamed else survey_in_memory(half, px) for half in halves]
+    if streamed:
+        budget = number_from("KIT_IMAGE_BUDGET_MB", BUDGET_MB, "MB") * 2**20
+        fits = sum(map(len, halves)) * px * px * 3 <= budget
+        surveys = [survey_on_disk(half, px, keep_pixels=fits) for half in halves]
+    else:
+        surveys = [survey_in_memory(half, px) for half in halves]
 
     skipped = tuple(f"{path}: {reason}" for survey in surveys for path, reason in survey.damaged)
     if strict and skipped:
@@ -72,14 +77,6 @@ def folder_dataset(
         px, flip=True, skipped=skipped, passed_over=tree.passed_over, left_out=tree.left_out,
         available=(len(tree.train), len(tree.test)),
     )  # fmt: skip
-
-
-def image_budget_mb() -> int:
-    """Says how many MB of a dataset's pixels the cache may hold: KIT_IMAGE_BUDGET_MB, else 2048; 0 caches none."""
-    value = os.environ.get("KIT_IMAGE_BUDGET_MB", str(BUDGET_MB))
-    if not value.isdecimal():
-        raise KitError(f"KIT_IMAGE_BUDGET_MB {value!r} is not allowed; allowed: a whole number of MB, 0 for no cache")
-    return int(value)
 
 
 # ---- images decoded by threads ---------------------------------------------------------------------------------------

@@ -73,8 +73,9 @@ def test_the_budget_decides_where_pixels_are(tmp_path, monkeypatch):
     build_tree(tmp_path)
     monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", "0")
     assert isinstance(folder_dataset(tmp_path, "imagenet", 8, streamed=True).train.images, FolderImages)
-    monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", "1")
-    assert isinstance(folder_dataset(tmp_path, "imagenet", 8, streamed=True).train.images, TensorImages)
+    for budget in ("1", "0.01", ""):  # 12 images of 8 px are 2,304 bytes
+        monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", budget)
+        assert isinstance(folder_dataset(tmp_path, "imagenet", 8, streamed=True).train.images, TensorImages)
     monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", "lots")
     with pytest.raises(KitError, match="KIT_IMAGE_BUDGET_MB 'lots'"):
         folder_dataset(tmp_path, "imagenet", 8, streamed=True)
