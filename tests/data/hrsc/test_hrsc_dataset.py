@@ -209,16 +209,6 @@ def test_a_tree_of_coarse_labels_says_which_levels_it_allows(tree):
     assert hrsc_dataset(tree, 16, level="ship").classes == ("ship",)
 
 
-def test_options_and_a_missing_tree(tmp_path, tree):
-    for wrong in (dict(level="class"), dict(source="web"), dict(px=0), dict(train_per_class=0)):
-        with pytest.raises(KitError, match="allowed: "):
-            load("hrsc2016", **dict(px=16, folder=tree) | wrong)
-    (tmp_path / "none").mkdir()
-    for folder in (tmp_path / "none", None):
-        with pytest.raises(KitError, match="no real images for hrsc2016 .*FullDataSet"):
-            load("hrsc2016", px=16, folder=folder, source="real")
-
-
 def test_counts_and_fingerprint(tree):
     data = hrsc_dataset(tree, 16, level="ship", train_per_class=2, test_per_class=1)
     assert (len(data.train), len(data.test), len(data.boxes)) == (2, 1, 1)
