@@ -54,16 +54,9 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
         else:
             data = load(role, px=px, folder=folder, level=level)
     except KitError as error:
-        return Report(role, damaged=[parted(line) for line in damaged], problems=[str(error)])
+        return Report(role, damaged=damaged, problems=[str(error)])
     counts = {name: counted(half.labels, data.classes) for name, half in (("train", data.train), ("test", data.test))}
-    lines = [parted(line) for line in damaged or data.skipped]  # a check finds more than loading meets
-    return Report(role, data.source, data.name, data.fingerprint, counts, lines, left_out=list(data.left_out))
-
-
-def parted(line: str) -> tuple[str, str]:
-    """Parts a damaged file's line into its path and the reason."""
-    path, _, reason = line.partition(": ")
-    return path, reason
+    return Report(role, data.source, data.name, data.fingerprint, counts, damaged, left_out=list(data.left_out))
 
 
 def check_tree(role: str, name: str, root: Path, px: int) -> Report:

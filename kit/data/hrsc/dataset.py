@@ -128,7 +128,7 @@ def hrsc_dataset(
         train_half,
         test_half,
         flip=True,  # seen from above; a mirrored carrier has its island to port, yet stays a carrier
-        skipped=tuple(damage.found),
+        skipped=tuple(f"{path}: {reason}" for path, reason in damage.found),
         kind=HrscDataset,
         level=level,
         left_out=tuple(left_out),
@@ -141,12 +141,13 @@ class _Damage:
     """Keeps damaged files met while loading: collected, or raised at once."""
 
     def __init__(self, root: Path, strict: bool) -> None:
-        self.root, self.strict, self.found = root, strict, []
+        self.root, self.strict = root, strict
+        self.found: list[tuple[str, str]] = []  # (path below the root, reason)
 
     def __call__(self, error: DamagedFile) -> None:
         if self.strict:
             raise error
-        entry = f"{error.path.relative_to(self.root).as_posix()}: {error.reason}"
+        entry = error.path.relative_to(self.root).as_posix(), error.reason
         if entry not in self.found:
             self.found.append(entry)
 
@@ -160,7 +161,7 @@ class _Damage:
 
     def first(self, image_ids: Collection[str]) -> str:
         """Finds the first damaged file of these scenes, with its reason; '' where there is none."""
-        return next((line for line in self.found if Path(line.partition(": ")[0]).stem in image_ids), "")
+        return next((f"{path}: {why}" for path, why in self.found if Path(path).stem in image_ids), "")
 
 
 def _read_scenes(half: str, paths: Sequence[Path], damage: _Damage) -> list[Scene]:
@@ -174,7 +175,7 @@ def _read_scenes(half: str, paths: Sequence[Path], damage: _Damage) -> list[Scen
     return scenes
 
 
-def damaged_files(root: Path) -> Sequence[str]:
+def damaged_files(root: Path) -> list[tuple[str, str]]:
     """Opens every file of the tree, of scenes that train and test nothing too; the damaged, each with its reason."""
     damage = _Damage(root, strict=False)
     for path in itertools.chain(*open_tree(root)):
