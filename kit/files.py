@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from uuid import uuid4
 
 import platformdirs
@@ -29,6 +29,7 @@ from kit.errors import KitError
 from kit.runtime.environment import absolute, folder_from
 from kit.runtime.progress import Progress
 
+T = TypeVar("T")
 CHECKSUMS = "checksums.json"
 FLUSHED_AT_ONCE = 16  # files: a disk writes many together nearly as soon as one
 
@@ -63,18 +64,6 @@ def drafted(place: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-
-
-def built_once(place: Path, is_whole: Callable[[], bool], build: Callable[[Path], None]) -> Path:
-    """Returns `place`, built anew where it is not whole; processes and threads that ask at once build it once."""
-    if not is_whole():
-        with FileLock(place.with_name(f"{place.name}.lock")):
-            if not is_whole():  # another may have built it while this one waited
-                sweep(place)
-                shutil.rmtree(place, ignore_errors=True)
-                with drafted(place) as draft:
-                    build(draft)
-    return place
 
 
 def complaint(folder: Path, names: Collection[str]) -> str | None:
@@ -239,3 +228,20 @@ def in_cache(below: str) -> Iterator[Path]:
             f"cache folder {folder} cannot be written ({error.strerror or error}); allowed: KIT_CACHE set to another, "
             f"or, of a full disk, a smaller KIT_IMAGE_BUDGET_MB"
         ) from error
+
+
+def kept(below: str, name: str, read: Callable[[Path], T | None], make: Callable[[Path], None]) -> T:
+    """Returns what the cache keeps at a place, as `read` gives it; where that is None it is made first.
+
+    Processes and threads that ask at once make it once. KitError as `in_cache`, and where what is made is not read.
+    """
+    place = cache_folder() / below / name
+    if (found := read(place)) is not None:  # also where the cache can only be read
+        return found
+    with in_cache(below), FileLock(place.with_suffix(".lock")):
+        if (found := read(place)) is None:  # another may have made it while this one waited
+            make(place)
+            found = read(place)
+    if found is None:
+        raise KitError(f"{place} does not read back as written; allowed: a disk that keeps what it is given")
+    return found

@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from small_runs import hard
 from small_trainings import DATA, history, linear, same_weights
 
-from kit.data.decode import decode_file
 from kit.data.hrsc.format import CLASSES, DamagedFile, read_annotation
+from kit.data.picture import decode_file
 from kit.errors import KitError, one_line
 from kit.figures import Manifest, Request
 from kit.recipe import Eq1, HardLabels, Improved, Recipe, Stage

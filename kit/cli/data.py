@@ -20,14 +20,14 @@ def data_list(data: options.Data = None, as_json: options.Json = False) -> None:
     """What fills each role here. Exit status 2 when one cannot be filled."""
     import pandas as pd
 
-    from kit.data.roles import EVERY, OWN, real_folder, tree_in
+    from kit.data.roles import EVERY, OWN, find_real, real_folder
     from kit.paper.plan import Plan
 
     folder = real_folder(data)
     plan, found, wrong = Plan.of("quick", folder=data), [], {}
     for role in EVERY:
         try:
-            if role != OWN or (folder is not None and tree_in(folder, OWN)):
+            if role != OWN or (folder is not None and find_real(OWN, folder, True)):
                 found.append(plan.data(role).model_dump())
         except Exception as error:  # whatever it is: it costs this role alone
             wrong[role] = said(error)

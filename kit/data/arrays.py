@@ -60,7 +60,7 @@ def copied(half: str, given: tuple[Any, Any] | Examples) -> tuple[Tensor, Tensor
             for each in columns
         )
         return torch.from_numpy(images), torch.from_numpy(labels)
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         allowed = "(images, labels), two arrays of numbers, or a torch Dataset of images of one size"
         raise KitError(f"{half} data are no images and labels ({said(error)}); allowed: {allowed}") from None
 

@@ -213,15 +213,23 @@ def fingerprint(classes: Sequence[str], *splits: tuple[Tensor, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def first_per_class(labels: Tensor, per_class: int | None) -> Tensor:
+def first_per_class(labels: Tensor, per_class: int | None, names: Sequence[str] | None = None) -> Tensor:
     """Chooses indices of at most `per_class` images of every class, in an order fixed for good; None keeps all.
 
-    Within a class images are ranked by a hash of their position, so a smaller choice is part of every larger one.
+    Within a class images are ranked by a hash of their names, else of their places in it: an order that looks random,
+    is the same on every machine, and stays when images are added. So a smaller choice is part of every larger one.
     """
     if per_class is None:
         return torch.arange(len(labels))
-    chosen = [of_class[shuffled(len(of_class))[:per_class]] for of_class in each_class(labels)]
-    return torch.cat(chosen).sort().values
+    chosen: list[int] = []
+    for of_class in each_class(labels):
+        ranks = {i: rank(place if names is None else names[i]) for place, i in enumerate(of_class.tolist())}
+        chosen += sorted(ranks, key=ranks.__getitem__)[:per_class]
+    return torch.tensor(sorted(chosen))
+
+
+def rank(key: object) -> bytes:
+    return hashlib.sha256(f"shuffle 1: {key}".encode(errors="surrogateescape")).digest()
 
 
 def chosen(pixels: Tensor, labels: Tensor, per_class: int | None, px: int) -> tuple[Tensor, Tensor]:
@@ -233,16 +241,6 @@ def chosen(pixels: Tensor, labels: Tensor, per_class: int | None, px: int) -> tu
 def each_class(labels: Tensor) -> list[Tensor]:
     """Lists the positions of class 0's images, of class 1's, and so on."""
     return list(labels.argsort(stable=True).split(torch.bincount(labels).tolist()))
-
-
-def shuffled(n: int) -> Tensor:
-    """Shuffles 0 … n−1 into an order that looks random and is the same on every machine, int64 (n,)."""
-    return torch.tensor(sorted(range(n), key=rank), dtype=torch.int64)
-
-
-def rank(key: object) -> bytes:
-    """Hashes a key into what a fixed shuffle sorts by, so that adding items leaves the others' order alone."""
-    return hashlib.sha256(f"shuffle 1: {key}".encode(errors="surrogateescape")).digest()
 
 
 def resized(pixels: Tensor, px: int) -> Tensor:

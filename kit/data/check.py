@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data.folder import Survey, fingerprint_of, survey_files, survey_in_memory
+from kit.data.folder import Survey, fingerprint_of, open_all, survey_in_memory, surveyed
 from kit.data.hrsc.dataset import damaged_files
 from kit.data.roles import ON_DISK, check_arguments, find_real, load, real_dataset, real_folder, tree_name
 from kit.data.tree import read_tree
@@ -54,16 +54,9 @@ def check(role: str, folder: Path | None = None, px: int = 32, level: str | None
         else:
             data = load(role, px=px, folder=folder, level=level)
     except KitError as error:
-        return Report(role, damaged=[parted(line) for line in damaged], problems=[str(error)])
+        return Report(role, damaged=damaged, problems=[str(error)])
     counts = {name: counted(half.labels, data.classes) for name, half in (("train", data.train), ("test", data.test))}
-    lines = [parted(line) for line in damaged or data.skipped]  # a check finds more than loading meets
-    return Report(role, data.source, data.name, data.fingerprint, counts, lines, left_out=list(data.left_out))
-
-
-def parted(line: str) -> tuple[str, str]:
-    """Parts a damaged file's line into its path and the reason."""
-    path, _, reason = line.partition(": ")
-    return path, reason
+    return Report(role, data.source, data.name, data.fingerprint, counts, damaged, left_out=list(data.left_out))
 
 
 def check_tree(role: str, name: str, root: Path, px: int) -> Report:
@@ -71,7 +64,10 @@ def check_tree(role: str, name: str, root: Path, px: int) -> Report:
     tree = read_tree(root)
     report = Report(role, name=name, passed_over=list(tree.passed_over), left_out=list(tree.left_out))
     streamed = role in ON_DISK
-    surveys = [(survey_files if streamed else survey_in_memory)(half, px) for half in (tree.train, tree.test)]
+    surveys = [
+        surveyed(half, open_all(half, px)) if streamed else survey_in_memory(half, px)
+        for half in (tree.train, tree.test)
+    ]
     for survey in surveys:
         report.damaged += survey.damaged
         split = survey.half.folder.name

@@ -37,22 +37,18 @@ def find_batches(role: str, folder: Path) -> Path | None:
     return None
 
 
-def refuse_bad_files(batches: Path, kind: type[CIFAR10], title: str) -> None:
-    """Raises KitError naming the first file that is missing or has another md5 than the published one."""
+def published_cifar(role: str, px: int, train_per_class: int | None, test_per_class: int | None, root: Path) -> Dataset:
+    """Reads the published images at px × px, at most so many a class, from what `find_batches` found.
+
+    Raises KitError naming the first file that is missing or has another md5 than the published one.
+    """
+    kind, title = PUBLISHED[role]
+    batches = root / kind.base_folder
     for name, md5 in [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]:
         file = batches / name
         if not check_integrity(str(file), md5):
             state = "has another md5 than the published file" if file.exists() else "is missing"
             raise KitError(f"{batches}: {name} {state}; allowed: the files of {title} as published (md5 {md5} here)")
-
-
-def published_cifar(role: str, px: int, train_per_class: int | None, test_per_class: int | None, root: Path) -> Dataset:
-    """Reads the published images at px × px, at most so many a class, from what `find_batches` found.
-
-    Raises KitError for a file that is missing or changed.
-    """
-    kind, title = PUBLISHED[role]
-    refuse_bad_files(root / kind.base_folder, kind, title)
     train, test = (kind(str(root), train=is_train, download=False) for is_train in (True, False))
     halves = [
         chosen(torch.from_numpy(half.data), torch.tensor(half.targets), per_class, px)

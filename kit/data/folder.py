@@ -9,21 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy import ndarray
+from torch import Tensor
+from tqdm.auto import tqdm
 
 from kit.data.base import Dataset, Split, TensorImages, fingerprint
-from kit.data.decode import FolderImages, decode_all, decode_file
+from kit.data.picture import Decoded, decode_file
 from kit.data.tree import Half, read_tree, titled
 from kit.errors import KitError
-from kit.files import cache_folder, in_cache, sha256, write_atomically, written
+from kit.files import kept, sha256, write_atomically, written
+from kit.runtime.environment import number_from
+from kit.runtime.machine import cores
 
+AHEAD = 64  # images that are decoded before the first of them is asked for
 BUDGET_MB = 2048  # for both splits' pixels on disk, unless KIT_IMAGE_BUDGET_MB says otherwise
 ANY_BYTES = "surrogateescape"  # a file's name need not be UTF-8
 
@@ -47,8 +54,12 @@ def folder_dataset(
     """
     tree = read_tree(root)
     halves = [tree.train.choose(train_per_class), tree.test.choose(test_per_class)]
-    on_disk = streamed and sum(map(len, halves)) * px * px * 3 <= image_budget_mb() * 2**20
-    surveys = [survey_on_disk(half, px, on_disk) if streamed else survey_in_memory(half, px) for half in halves]
+    if streamed:
+        budget = number_from("KIT_IMAGE_BUDGET_MB", BUDGET_MB, "MB") * 2**20
+        fits = sum(map(len, halves)) * px * px * 3 <= budget
+        surveys = [survey_on_disk(half, px, keep_pixels=fits) for half in halves]
+    else:
+        surveys = [survey_in_memory(half, px) for half in halves]
 
     skipped = tuple(f"{path}: {reason}" for survey in surveys for path, reason in survey.damaged)
     if strict and skipped:
@@ -68,12 +79,52 @@ def folder_dataset(
     )  # fmt: skip
 
 
-def image_budget_mb() -> int:
-    """Says how many MB of a dataset's pixels the cache may hold: KIT_IMAGE_BUDGET_MB, else 2048; 0 caches none."""
-    value = os.environ.get("KIT_IMAGE_BUDGET_MB", str(BUDGET_MB))
-    if not value.isdecimal():
-        raise KitError(f"KIT_IMAGE_BUDGET_MB {value!r} is not allowed; allowed: a whole number of MB, 0 for no cache")
-    return int(value)
+# ---- images decoded by threads ---------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Decoding threads (Pillow works outside Python's lock); a forked process gets its own."""
+    return ThreadPoolExecutor(min(8, cores()), thread_name_prefix="decode")
+
+
+def decode_all(half: Half, px: int) -> Iterator[Decoded]:
+    """Decodes every file of a split, in order."""
+    with tqdm(total=len(half), desc=f"reading {half.folder.name}", unit="img", delay=3) as bar:
+        for start in range(0, len(half), AHEAD):
+            paths = half.paths[start : start + AHEAD]
+            for decoded in _threads(os.getpid()).map(lambda path: decode_file(half.folder / path, px), paths):
+                yield decoded
+                bar.update()
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Images decoded anew each time they are taken, by threads, which `begin` sets to work ahead."""
+
+    half: Half
+    hashes: Sequence[str]  # what each file was when it was surveyed
+    px: int
+    stored: ClassVar[str] = "decoded from files"
+
+    def __len__(self) -> int:
+        return len(self.half)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Decodes a batch, uint8 (B, px, px, 3). KitError for a file that is no longer what it was."""
+        return self.begin(indices)()
+
+    def begin(self, indices: Tensor) -> Callable[[], Tensor]:
+        """Begins to decode a batch; what it returns waits for the batch, gives it and raises as `take` does."""
+        images = _threads(os.getpid()).map(self._one, indices.tolist())
+        return lambda: torch.from_numpy(np.stack([*images]))
+
+    def _one(self, i: int) -> ndarray:
+        path = self.half.folder / self.half.paths[i]
+        decoded = decode_file(path, self.px)
+        if decoded.pixels is None or decoded.file_hash != self.hashes[i]:
+            raise KitError(f"{path}: {decoded.reason or 'has changed'}; allowed: images that stay as they were")
+        return decoded.pixels
 
 
 # ---- surveys ---------------------------------------------------------------------------------------------------------
@@ -92,8 +143,8 @@ class Survey:
 Opened = tuple[list[str], dict[int, str]]  # readable files' hashes, and of damaged ones by position the reason
 
 
-def open_all(half: Half, px: int, keep: Callable[[ndarray], object]) -> Opened:
-    """Decodes every file of a split and hands the images (px, px, 3) to `keep`."""
+def open_all(half: Half, px: int, keep: Callable[[ndarray], object] = lambda _: None) -> Opened:
+    """Decodes every file of a split and hands the images (px, px, 3) to `keep`; without it no pixels are kept."""
     hashes, damaged = [], {}
     for i, decoded in enumerate(decode_all(half, px)):
         if decoded.pixels is None:
@@ -113,11 +164,6 @@ def surveyed(half: Half, opened: Opened, pixels: ndarray | None = None, stored: 
     return Survey(readable, hashes, named, images)
 
 
-def survey_files(half: Half, px: int) -> Survey:
-    """Decodes a split and keeps no pixels."""
-    return surveyed(half, open_all(half, px, lambda _: None))
-
-
 def survey_in_memory(half: Half, px: int) -> Survey:
     """Decodes a split into one tensor uint8 (N, px, px, 3)."""
     pixels = np.empty((len(half), px, px, 3), np.uint8)
@@ -131,18 +177,12 @@ def survey_on_disk(half: Half, px: int, keep_pixels: bool) -> Survey:
     The key covers size, date and path of every file. The .json is written last and holds the .npy's checksum, so
     neither a half-written nor a changed file is ever trusted. KitError where the disk is full or not writable.
     """
-    key = survey_key(half, px)
-    known = known_survey(cache_folder() / "images" / key, half, px, keep_pixels)
-    if known is not None:  # also where the cache can only be read
-        return known
-    with in_cache("images") as folder, FileLock(folder / f"{key}.lock"):
-        known = known_survey(folder / key, half, px, keep_pixels)
-        if known is None:
-            write_survey(folder / key, half, px, keep_pixels)
-            known = known_survey(folder / key, half, px, keep_pixels)
-    if known is None:
-        raise KitError(f"{folder / key}.npy does not read back as written; allowed: a disk that keeps what it is given")
-    return known
+    return kept(
+        "images",
+        f"{survey_key(half, px)}.npy",
+        lambda npy: known_survey(npy, half, px, keep_pixels),
+        lambda npy: write_survey(npy, half, px, keep_pixels),
+    )
 
 
 def survey_key(half: Half, px: int) -> str:
@@ -157,19 +197,18 @@ def survey_key(half: Half, px: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def known_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> Survey | None:
+def known_survey(npy: Path, half: Half, px: int, keep_pixels: bool) -> Survey | None:
     """Reads the survey of this name if it is complete and unchanged, with its pixels if these are asked for.
 
     What was damaged is opened again: a disk or network that failed for once left size and date as they are.
     """
     try:
-        record = json.loads(stem.with_suffix(".json").read_text())
+        record = json.loads(npy.with_suffix(".json").read_text())
         opened = record["hashes"], {int(i): reason for i, reason in record["damaged"]}
         if any(decode_file(half.folder / half.paths[i], px).pixels is not None for i in opened[1]):
             return None
         if not keep_pixels:
             return surveyed(half, opened)
-        npy = stem.with_suffix(".npy")
         if record["npy_sha256"] is None or sha256(npy) != record["npy_sha256"]:
             return None
         # copy on write: torch wants a writable array, the file stays as it is
@@ -178,11 +217,10 @@ def known_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> Survey |
         return None
 
 
-def write_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> None:
+def write_survey(npy: Path, half: Half, px: int, keep_pixels: bool) -> None:
     """Decodes a split once, pixels straight into the .npy file; then the record that vouches for it."""
     npy_sha256 = None
     if keep_pixels:
-        npy = stem.with_suffix(".npy")
         with written(npy) as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(half), px, px, 3)}
             np.lib.format.write_array_header_1_0(file, header)
@@ -190,9 +228,9 @@ def write_survey(stem: Path, half: Half, px: int, keep_pixels: bool) -> None:
             file.write(bytes(len(damaged) * px * px * 3))  # in place of those that give no image
         npy_sha256 = sha256(npy)
     else:
-        hashes, damaged = open_all(half, px, lambda _: None)
+        hashes, damaged = open_all(half, px)
     record = {"hashes": hashes, "damaged": list(damaged.items()), "npy_sha256": npy_sha256}
-    write_atomically(stem.with_suffix(".json"), json.dumps(record))
+    write_atomically(npy.with_suffix(".json"), json.dumps(record))
 
 
 def fingerprint_of(classes: Sequence[str], surveys: Sequence[Survey], streamed: bool) -> str:

@@ -1,6 +1,7 @@
-"""The embedded stand-in for CIFAR-100: drawn objects in 100 classes, 20 groups of 5 that differ only slightly.
+"""The drawn stand-ins: for CIFAR-100 objects in 100 classes, 20 groups of 5 that differ only slightly; for ImageNet an
+ImageFolder tree of JPEGs, read by the loader that reads real ones, of 20 classes, 5 groups of 4 of other objects.
 
-A group is a shape, a texture and a family of colours; its five classes differ in one thing: hue, the width or the
+A group is a shape, a texture and a family of colours; its classes differ in one thing: hue, the width or the
 direction of stripes, where a mark sits, or how long the object is. So a wrong answer is mostly a near one, and soft
 labels have something to say. Every image has its own position, size, tilt, light, background, noise and, at times,
 something in front. Shapes are signed distances, so edges are antialiased at any size without supersampling.
@@ -8,18 +9,28 @@ something in front. Shapes are signed distances, so edges are antialiased at any
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy import ndarray
+from PIL import Image
 from torch import Tensor
 
 from kit.data.base import Dataset, in_memory
+from kit.data.folder import folder_dataset
+from kit.files import drafted, kept, sha256, sweep, write
+from kit.runtime.process import keep_freed_memory
 
 NAME = "generated objects (20 groups × 5)"
-TRAIN_PER_CLASS, TEST_PER_CLASS = 60, 20  # when not told otherwise
+TRAIN_PER_CLASS, TEST_PER_CLASS = 60, 20  # of either set, when not told otherwise
+MARK = "stand-in.json"  # lies in the root of a generated tree, so that it is never taken for the real one
 
 
 @dataclass(frozen=True)
@@ -251,3 +262,82 @@ def generated(px: int, train_per_class: int | None = None, test_per_class: int |
     train = draw_classes(classes, px, train_per_class or TRAIN_PER_CLASS, stream=1_000)
     test = draw_classes(classes, px, test_per_class or TEST_PER_CLASS, stream=2_000)
     return in_memory("cifar-100", NAME, "embedded", [look.name for look in classes], train, test, flip=False)
+
+
+# ---- ImageNet's stand-in: a tree of JPEGs ---------------------------------------------------------------------------
+
+TREE_NAME = "generated image tree (5 groups × 4)"
+TREE_PX = 64
+CLUTTER = 9  # dull things lying about in each image
+TRAIN_STREAM, TEST_STREAM = 3_000, 4_000  # seeds; the 100-class set has 1,000 and 2,000
+
+# variation, shape, texture, hue: what a mirror keeps, of objects that the 100-class set does not have
+TREE_GROUPS = (
+    ("hue", "house", "plain", 0.05),
+    ("hue", "drop", "rings", 0.55),
+    ("fineness", "arrow", "stripes", 0.30),
+    ("aspect", "T", "plain", 0.75),
+    ("aspect", "dumb-bell", "checks", 0.12),
+)
+
+
+def tree_looks() -> list[Look]:
+    """Lists the 20 classes in sorted order of their folders' names."""
+    classes = [
+        replace(VARIATIONS[variation](Look(shape, shape, texture, hue), i), name=f"{shape.lower()}_{variation}_{i + 1}")
+        for variation, shape, texture, hue in TREE_GROUPS
+        for i in range(4)
+    ]
+    return sorted(classes, key=lambda look: look.name)
+
+
+def generated_tree(px: int, train_per_class: int | None = None, test_per_class: int | None = None) -> Dataset:
+    """Loads the imagenet role's stand-in at px × px, at most so many images a class; its tree is written once."""
+    sizes = px, train_per_class, test_per_class
+    return folder_dataset(written_tree(), "imagenet", *sizes, streamed=True, name=TREE_NAME, source="embedded")
+
+
+def written_tree() -> Path:
+    """Returns the tree in the kit's cache, named by a hash of each class's first images, so that another way of drawing
+    makes another tree."""
+    digest, plan = hashlib.sha256(), {"train_per_class": TRAIN_PER_CLASS, "test_per_class": TEST_PER_CLASS}
+    for c, look in enumerate(tree_looks()):
+        digest.update(look.name.encode())
+        digest.update(draw(look, TREE_PX, 2, TRAIN_STREAM + c, clutter=CLUTTER))
+    return kept_tree("trees", f"generated-{TREE_PX}px-{digest.hexdigest()[:12]}", plan, write_tree)
+
+
+def write_tree(root: Path) -> None:
+    """Writes train/ and val/, a folder a class, numbered JPEGs."""
+    keep_freed_memory()
+    for split, per_class, stream in (("train", TRAIN_PER_CLASS, TRAIN_STREAM), ("val", TEST_PER_CLASS, TEST_STREAM)):
+        for c, look in enumerate(tree_looks()):
+            folder = root / split / look.name
+            folder.mkdir(parents=True)
+            for i, pixels in enumerate(draw(look, TREE_PX, per_class, stream + c, clutter=CLUTTER)):
+                Image.fromarray(pixels).save(folder / f"{i:04d}.jpeg", quality=90)
+
+
+def kept_tree(below: str, name: str, plan: Mapping[str, object], write_tree: Callable[[Path], None]) -> Path:
+    """Returns the tree of this name in a folder of the cache, written by `write_tree` where it is not there.
+
+    Every later call compares its mark, the plan and every file with its sha256, and writes anew what differs.
+    """
+
+    def mark(tree: Path) -> str:
+        files = sorted(path for path in tree.rglob("*") if path.is_file() and path != tree / MARK)
+        return json.dumps({"plan": plan, "files": {p.relative_to(tree).as_posix(): sha256(p) for p in files}}, indent=1)
+
+    def whole(tree: Path) -> Path | None:
+        with suppress(OSError, ValueError):
+            return tree if (tree / MARK).read_text(encoding="utf-8") == mark(tree) else None
+        return None
+
+    def make(tree: Path) -> None:
+        sweep(tree)
+        shutil.rmtree(tree, ignore_errors=True)
+        with drafted(tree) as draft:
+            write_tree(draft)
+            write(draft / MARK, mark(draft))
+
+    return kept(below, name, whole, make)

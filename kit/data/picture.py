@@ -1,14 +1,16 @@
-"""A picture's bytes, read as a viewer shows it: upright, RGB, 8 bits. `docs/images.md` has the table."""
+"""A picture's file, read as a viewer shows it: upright, RGB, 8 bits. `docs/images.md` has the table."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP",
@@ -91,3 +93,34 @@ def eight_bits(image: Image.Image) -> Image.Image:
         return grey
     grey.putalpha(Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8)))
     return grey
+
+
+class Decoded(NamedTuple):
+    """One file: its image uint8 (px, px, 3), or None and the reason; "<size> <sha256>" of its bytes, and how they were
+    read where Pillow alone would show another picture; and the whole picture's width and height.
+    """
+
+    pixels: ndarray | None
+    reason: str
+    file_hash: str
+    size: tuple[int, int] = (0, 0)
+
+
+def decode_file(path: Path, px: int) -> Decoded:
+    """Reads and decodes one file: shorter side resized to px (bilinear), centre crop. Whatever is wrong with it becomes
+    the reason."""
+    content, pixels, size, how, reason = b"", None, (0, 0), "", ""
+    try:
+        content = path.read_bytes()
+        image, size, how = read(content, px)
+        if image.size != (px, px):
+            image = ImageOps.fit(image, (px, px), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+    except UnidentifiedImageError:
+        reason = "not an image" if content else "an empty file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except Exception as error:  # of one file among many, from any of Pillow's plugins
+        reason = str(error) or type(error).__name__
+    file_hash = f"{len(content)} {hashlib.sha256(content).hexdigest()} {how}".strip()
+    return Decoded(pixels, reason.splitlines()[0] if reason else "", file_hash, size)

@@ -88,12 +88,14 @@ def find_real(role: str, folder: Path, given: bool) -> tuple[Layout, Path] | Non
     """
     from kit.data.cifar import find_batches
     from kit.data.hrsc.format import find_hrsc
+    from kit.data.tree import find_tree
 
     if role == "hrsc2016":
         return ("hrsc", root) if (root := find_hrsc(folder)) is not None else None
     if (root := find_batches(role, folder)) is not None:
         return "batches", root
-    return ("tree", root) if (root := tree_in(folder, role, given)) is not None else None
+    root = find_tree(folder.name, folder) if role == OWN else find_tree(role, folder, nested=given)
+    return ("tree", root) if root is not None else None
 
 
 def real_dataset(role: str, sizes: Sizes, folder: Path, given: bool, level: str, strict: bool) -> Dataset | None:
@@ -118,13 +120,6 @@ def tree_name(role: str, folder: Path, root: Path) -> str:
     from kit.data.tree import titled
 
     return titled(folder if role == OWN and folder in root.parents else root)
-
-
-def tree_in(folder: Path, role: str, given: bool = False) -> Path | None:
-    """Finds the ImageFolder tree that fills a role from this folder, as `find_real` does."""
-    from kit.data.tree import find_tree
-
-    return find_tree(folder.name, folder) if role == OWN else find_tree(role, folder, nested=given)
 
 
 def _nothing(role: str, folder: Path) -> str:
@@ -167,7 +162,7 @@ def _embedded(role: str, sizes: Sizes, level: str) -> Dataset:
 
         return generated(*sizes)
     if role == "imagenet":
-        from kit.data.generated_tree import generated_tree
+        from kit.data.generated import generated_tree
 
         return generated_tree(*sizes)
     from kit.data.hrsc.dataset import hrsc_dataset

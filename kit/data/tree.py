@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.data.base import IMAGE_FOLDER, each_class, rank
+from kit.data.base import IMAGE_FOLDER, first_per_class
 from kit.data.picture import EXTENSIONS
 from kit.errors import KitError, few
 
@@ -36,12 +36,7 @@ class Half:
 
     def choose(self, per_class: int | None) -> Half:
         """Chooses at most `per_class` images of every class, always the same ones, and part of any larger choice."""
-        if per_class is None:
-            return self
-        chosen = []
-        for of_class in each_class(self.labels):
-            chosen += sorted(of_class.tolist(), key=lambda i: rank(self.paths[i]))[:per_class]
-        return self.only(sorted(chosen))
+        return self.only(first_per_class(self.labels, per_class, self.paths).tolist())
 
     def named(self, path: str) -> str:
         """Shows an image's path below the tree's root."""

@@ -15,8 +15,8 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from kit.data.augment import normalise
-from kit.data.decode import decode_all
-from kit.data.hrsc.crops import CONTEXT
+from kit.data.folder import decode_all
+from kit.data.hrsc.dataset import CONTEXT
 from kit.data.picture import EXTENSIONS
 from kit.data.tree import Half, images_below, reading, shown
 from kit.errors import KitError

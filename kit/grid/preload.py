@@ -8,6 +8,6 @@ from kit.runtime.process import collect_rarely
 
 collect_rarely()
 
-from kit.data import digits, generated, generated_tree
+from kit.data import digits, generated
 from kit.data.hrsc import dataset
 from kit.grid.training import train_in_worker

@@ -20,7 +20,7 @@ from torch import Tensor
 from kit.cam import scores as cam_scores
 from kit.cam.heat_maps import maps
 from kit.data.base import Dataset
-from kit.data.decode import decode_all
+from kit.data.folder import decode_all
 from kit.data.tree import shown
 from kit.deploy.predictions import Classifier
 from kit.deploy.predictions import pictures as listed

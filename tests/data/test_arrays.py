@@ -63,11 +63,15 @@ def test_a_list_of_pillows_images_is_read_as_a_dataset_of_them_is():
     assert alone.fingerprint == within.fingerprint
 
 
-def test_torchvisions_folder_is_the_kits_own_in_memory(tmp_path):
+def test_torchvisions_folder_is_the_kits_own_in_memory_and_a_damaged_image_is_named(tmp_path):
     build_tree(tmp_path)
     halves = [torchvision.datasets.ImageFolder(str(tmp_path / half)) for half in ("train", "val")]
     found, loaded = from_arrays(*halves, halves[0].classes), folder_dataset(tmp_path, "own", 20, streamed=False)
     assert (found.classes, found.fingerprint) == (loaded.classes, loaded.fingerprint)
+    (tmp_path / "val" / "bee" / "1.png").write_bytes(b"no image")
+    with pytest.raises(KitError, match="test data are no images and labels .*val/bee/1.png.*; allowed: ") as raised:
+        from_arrays(*halves, halves[0].classes)
+    one_line(raised)
 
 
 SHAPES = "(N, px, px, 3), (N, 3, px, px) or grey (N, px, px), px from 8 to 512"

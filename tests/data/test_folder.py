@@ -12,8 +12,7 @@ from torchvision.transforms import functional as F
 
 from kit.data import load
 from kit.data.base import TensorImages
-from kit.data.decode import FolderImages
-from kit.data.folder import folder_dataset
+from kit.data.folder import FolderImages, folder_dataset
 from kit.data.tree import read_tree
 from kit.errors import KitError
 
@@ -72,10 +71,10 @@ def test_an_image_decoded_anew_is_still_the_one_that_was_fingerprinted(tmp_path,
 
 def test_the_budget_decides_where_pixels_are(tmp_path, monkeypatch):
     build_tree(tmp_path)
-    monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", "0")
-    assert isinstance(folder_dataset(tmp_path, "imagenet", 8, streamed=True).train.images, FolderImages)
-    monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", "1")
-    assert isinstance(folder_dataset(tmp_path, "imagenet", 8, streamed=True).train.images, TensorImages)
+    for budget in ("0", "0.002", "0.003", "1", ""):  # 12 images of 8 px are 2,304 bytes
+        monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", budget)
+        kind = FolderImages if budget in ("0", "0.002") else TensorImages
+        assert isinstance(folder_dataset(tmp_path, "imagenet", 8, streamed=True).train.images, kind)
     monkeypatch.setenv("KIT_IMAGE_BUDGET_MB", "lots")
     with pytest.raises(KitError, match="KIT_IMAGE_BUDGET_MB 'lots'"):
         folder_dataset(tmp_path, "imagenet", 8, streamed=True)

@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from kit.data.decode import decode_file
 from kit.data.folder import folder_dataset
-from kit.data.picture import EXTENSIONS, FORMATS, read
+from kit.data.picture import EXTENSIONS, FORMATS, decode_file, read
 
 EXAMPLES = int(os.environ.get("KIT_PICTURES", "600"))
 RAMP = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (16, 1))  # (16, 64), black to white

@@ -8,10 +8,9 @@ import pytest
 import torch
 from image_trees import build_tree
 
-from kit.data import decode
+from kit.data import folder
 from kit.data.base import Split, held_out
-from kit.data.decode import FolderImages
-from kit.data.folder import folder_dataset
+from kit.data.folder import FolderImages, folder_dataset
 from kit.errors import KitError
 from kit.training.batches import Prefetch
 
@@ -28,9 +27,9 @@ def streamed(tmp_path, monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch):
     """The files that have been decoded."""
-    seen, decode_file = [], decode.decode_file
+    seen, decode_file = [], folder.decode_file
     monkeypatch.setattr(
-        decode, "decode_file", lambda path, px: seen.append(f"{path.parent.name}/{path.name}") or decode_file(path, px)
+        folder, "decode_file", lambda path, px: seen.append(f"{path.parent.name}/{path.name}") or decode_file(path, px)
     )
     return seen
 
@@ -91,7 +90,7 @@ def test_images_held_out_are_decoded_ahead_as_well(streamed, begun):
 
 def test_it_comes_while_the_caller_is_at_work(streamed, monkeypatch):
     """The following batch is decoded though nobody waits for it: its last file is seen without another call."""
-    last, decode_file = threading.Event(), decode.decode_file
+    last, decode_file = threading.Event(), folder.decode_file
 
     def seen(path, px):
         found = decode_file(path, px)
@@ -99,7 +98,7 @@ def test_it_comes_while_the_caller_is_at_work(streamed, monkeypatch):
             last.set()
         return found
 
-    monkeypatch.setattr(decode, "decode_file", seen)
+    monkeypatch.setattr(folder, "decode_file", seen)
     arrivals = Prefetch(streamed.train, CPU)
     arrivals.take(torch.arange(3), torch.arange(15, 18))
     assert last.wait(timeout=60)

@@ -30,6 +30,7 @@ from kit.errors import KitError
         ({"px": True}, "px True "),
         ({"train_per_class": 0}, "train_per_class 0 "),
         ({"test_per_class": -1}, "test_per_class -1 "),
+        ({"role": "hrsc2016", "level": "class"}, "level 'class' is not allowed for role 'hrsc2016'; allowed: ship, "),
         ({"folder": Path("/nowhere/at/all")}, "folder '/nowhere/at/all' is not there"),
         ({"folder": Path(__file__)}, f"folder {__file__!r} is no folder"),
     ],
@@ -48,8 +49,9 @@ def test_a_given_folder_that_holds_nothing_for_the_role_is_an_error(tmp_path):
         for source in ("auto", "real"):
             with pytest.raises(KitError, match=f"no real images for {role} in {tmp_path}, which holds holidays/"):
                 load(role, px=8, source=source, folder=tmp_path)
-    for role in ("cifar-10", "imagenet"):
-        with pytest.raises(KitError, match="KIT_DATA"):
+    for role in ROLES:
+        layout = "HRSC2016 tree .FullDataSet/" if role == "hrsc2016" else "ImageFolder tree .train/ and "
+        with pytest.raises(KitError, match=f"no folder is given and KIT_DATA names none; allowed: an {layout}"):
             load(role, px=8, source="real")
 
 

@@ -23,8 +23,8 @@ from small_students import of
 from torch import nn
 
 from kit.__main__ import main
-from kit.data.decode import decode_file
 from kit.data.hrsc import generated
+from kit.data.picture import decode_file
 from kit.deploy import FORMATS, Accuracy, alone, export, predict
 from kit.deploy.card import network, seen, text
 from kit.deploy.predictions import Classifier

@@ -23,7 +23,7 @@ from torch import nn
 from kit.__main__ import main
 from kit.cam.heat_maps import maps
 from kit.data import load
-from kit.data.decode import decode_file
+from kit.data.picture import decode_file
 from kit.grid.training import train_all
 from kit.models import build
 from kit.paper import figure2

@@ -9,11 +9,13 @@ leaves out ships labelled more coarsely. Boxes and hull masks of the test split 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +23,11 @@ from PIL import Image
 from torch import Tensor
 
 from kit.data.base import Dataset, first_per_class, in_memory
-from kit.data.hrsc.crops import Window, crop_window, cut, cut_mask, hull_mask, resized_image
+from kit.data.generated import MARK
 from kit.data.hrsc.format import (
     CLASSES,
     LEVELS,
+    Box,
     DamagedFile,
     Level,
     Scene,
@@ -35,10 +38,10 @@ from kit.data.hrsc.format import (
     read_segmentation,
     read_shortcuts,
 )
-from kit.data.stand_in import MARK
 from kit.errors import KitError, few
 
 T = TypeVar("T")
+CONTEXT = 1.6  # a crop's side over the longer side of its ship's upright box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,14 @@ class HrscDataset(Dataset):
     masks: Tensor  # (N, px, px) bool: the ship, as `region` says
     shortcuts: Tensor  # (N, px, px) bool: the planted marks in view; all False on real data
     region: str  # what the masks are: hulls where segmentations have them, else filled oriented boxes
+
+
+class Window(NamedTuple):
+    """A square of whole pixels; it may reach over the image's border."""
+
+    x: int
+    y: int
+    side: int
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ def hrsc_dataset(
         train_half,
         test_half,
         flip=True,  # seen from above; a mirrored carrier has its island to port, yet stays a carrier
-        skipped=tuple(damage.found),
+        skipped=tuple(f"{path}: {reason}" for path, reason in damage.found),
         kind=HrscDataset,
         level=level,
         left_out=tuple(left_out),
@@ -130,12 +141,13 @@ class _Damage:
     """Keeps damaged files met while loading: collected, or raised at once."""
 
     def __init__(self, root: Path, strict: bool) -> None:
-        self.root, self.strict, self.found = root, strict, []
+        self.root, self.strict = root, strict
+        self.found: list[tuple[str, str]] = []  # (path below the root, reason)
 
     def __call__(self, error: DamagedFile) -> None:
         if self.strict:
             raise error
-        entry = f"{error.path.relative_to(self.root).as_posix()}: {error.reason}"
+        entry = error.path.relative_to(self.root).as_posix(), error.reason
         if entry not in self.found:
             self.found.append(entry)
 
@@ -149,7 +161,7 @@ class _Damage:
 
     def first(self, image_ids: Collection[str]) -> str:
         """Finds the first damaged file of these scenes, with its reason; '' where there is none."""
-        return next((line for line in self.found if Path(line.partition(": ")[0]).stem in image_ids), "")
+        return next((f"{path}: {why}" for path, why in self.found if Path(path).stem in image_ids), "")
 
 
 def _read_scenes(half: str, paths: Sequence[Path], damage: _Damage) -> list[Scene]:
@@ -163,7 +175,7 @@ def _read_scenes(half: str, paths: Sequence[Path], damage: _Damage) -> list[Scen
     return scenes
 
 
-def damaged_files(root: Path) -> Sequence[str]:
+def damaged_files(root: Path) -> list[tuple[str, str]]:
     """Opens every file of the tree, of scenes that train and test nothing too; the damaged, each with its reason."""
     damage = _Damage(root, strict=False)
     for path in itertools.chain(*open_tree(root)):
@@ -200,15 +212,6 @@ def _no_label(root: Path, scenes: Sequence[Scene], level: Level) -> KitError:
     )
 
 
-def _read_each(
-    read: Callable[[Scene], np.ndarray | None], examples: Sequence[_Example], damage: _Damage
-) -> Iterator[tuple[_Example, np.ndarray | None]]:
-    """Yields each example with what is read of its scene, once a scene; None where that is damaged."""
-    for scene, of_scene in itertools.groupby(examples, key=lambda example: example.scene):
-        pixels = damage.spared(read, scene)
-        yield from ((example, pixels) for example in of_scene)
-
-
 def _rendered(
     half: str, examples: Sequence[_Example], per_class: int | None, class_ids: Sequence[int], px: int, damage: _Damage
 ) -> tuple[tuple[Tensor, Tensor], list[_Example]]:
@@ -217,8 +220,9 @@ def _rendered(
     labels = torch.tensor([class_ids.index(example.label) for example in examples])
     chosen = [examples[i] for i in first_per_class(labels, per_class).tolist()]
     pixels, seen = [], []
-    for example, image in _read_each(read_image, chosen, damage):
-        if image is not None:
+    for scene, of_scene in itertools.groupby(chosen, key=attrgetter("scene")):
+        image = damage.spared(read_image, scene)
+        for example in of_scene if image is not None else ():
             pixels.append(resized_image(cut(image, example.window), px, Image.Resampling.BILINEAR))
             seen.append(example)
     found = {example.label for example in seen}
@@ -234,17 +238,69 @@ def _rendered(
 def _scored(examples: Sequence[_Example], px: int, damage: _Damage) -> dict[str, Tensor | str]:
     """Renders what a heat map is scored against, by the names of HrscDataset's fields."""
     boxes, masks, shortcuts, regions = [], [], [], set()
-    segmentations = _read_each(read_segmentation, examples, damage)
-    marks = _read_each(read_shortcuts, examples, damage)
-    for (example, segmentation), (_, planted) in zip(segmentations, marks, strict=True):
-        ship, window = example.ship, example.window
-        hull, is_hull = hull_mask(example.scene, ship, segmentation)
-        regions.add("hull" if is_hull else "oriented box")
-        masks.append(cut_mask(hull, window, px))
+    for scene, of_scene in itertools.groupby(examples, key=attrgetter("scene")):
+        segmentation, marks = (damage.spared(read, scene) for read in (read_segmentation, read_shortcuts))
         # Planted marks are small: a pixel covered to a quarter counts. Their mirror images lead astray as they do.
-        planted = np.zeros(hull.shape, bool) if planted is None else planted > 0
-        shortcuts.append(cut_mask(planted, window, px, least=0.25, mirrored=True))
-        boxes.append((np.array(ship.box) - [window.x, window.y, window.x, window.y]) * px / window.side)
+        planted = np.zeros(scene.size[::-1], bool) if marks is None else marks > 0
+        for example in of_scene:
+            ship, window = example.ship, example.window
+            hull, is_hull = hull_mask(scene, ship, segmentation)
+            regions.add("hull" if is_hull else "oriented box")
+            masks.append(cut_mask(hull, window, px))
+            shortcuts.append(cut_mask(planted, window, px, least=0.25, mirrored=True))
+            boxes.append((np.array(ship.box) - [window.x, window.y, window.x, window.y]) * px / window.side)
     stacked = {"boxes": boxes, "masks": masks, "shortcuts": shortcuts}
     scored = {name: torch.from_numpy(np.stack(part)) for name, part in stacked.items()}
     return scored | {"boxes": scored["boxes"].float(), "region": " or ".join(sorted(regions))}
+
+
+# ---- crops -----------------------------------------------------------------------------------------------------------
+
+
+def crop_window(box: Box) -> Window:
+    """Returns the square around a box's centre, `CONTEXT` times as wide as its longer side, in whole pixels."""
+    side = max(1, round(CONTEXT * max(box.xmax - box.xmin, box.ymax - box.ymin)))
+    return Window(round((box.xmin + box.xmax - side) / 2), round((box.ymin + box.ymax - side) / 2), side)
+
+
+def cut(pixels: np.ndarray, window: Window) -> np.ndarray:
+    """Cuts the window's pixels out, (side, side, …); over the border the image is continued by its mirror image."""
+    for axis, start in enumerate((window.y, window.x)):
+        length, end = pixels.shape[axis], start + window.side
+        beyond = max(0, -start), max(0, end - length)
+        mirrored = np.pad(np.arange(length), beyond, mode="reflect")  # −1 is 1, −2 is 2
+        pixels = pixels.take(mirrored[max(0, start) :][: window.side], axis)
+    return pixels
+
+
+def cut_mask(mask: np.ndarray, window: Window, px: int, least: float = 0.5, mirrored: bool = False) -> np.ndarray:
+    """Cuts the window of a mask out, bool (px, px): pixels covered by at least the share `least`.
+
+    Nothing lies over the border unless `mirrored`, as the image is. A mask too thin keeps the pixels it covers most.
+    """
+    patch = cut(mask, window)  # (side, side)
+    if not mirrored:
+        rows, columns = (np.arange(start, start + window.side) for start in (window.y, window.x))
+        height, width = mask.shape
+        patch = patch & ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+    cover = resized_image(patch.astype(np.uint8) * 255, px, Image.Resampling.BOX)  # (px, px)
+    return cover >= max(1, min(round(least * 255), int(cover.max())))
+
+
+def resized_image(pixels: np.ndarray, px: int, how: Image.Resampling) -> np.ndarray:
+    return pixels if len(pixels) == px else np.asarray(Image.fromarray(pixels).resize((px, px), how))
+
+
+def hull_mask(scene: Scene, ship: Ship, segmentation: np.ndarray | None) -> tuple[np.ndarray, bool]:
+    """Returns the ship's pixels, bool (H, W), and whether they are a segmentation's; else they are its oriented box."""
+    width, height = scene.size
+    if segmentation is not None and ship.seg_color is not None:
+        levels, colour = np.atleast_3d(segmentation), np.array(ship.seg_color)  # (H, W, 1) or (H, W, 3)
+        if levels.shape[-1] == len(colour):
+            mask = (levels == colour).all(-1)
+            xmin, ymin, xmax, ymax = ship.box  # colours may be a class's, and so be shared by ships
+            mask[: math.floor(ymin)] = mask[math.ceil(ymax) :] = False
+            mask[:, : math.floor(xmin)] = mask[:, math.ceil(xmax) :] = False
+            if mask.any():
+                return mask, True
+    return ship.mbox.covers(np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5), False

@@ -144,7 +144,7 @@ class Scene:
     ships: tuple[Ship, ...]
 
 
-def read_annotation(path: str | Path, damage: Callable[[DamagedFile], None] | None = None) -> Scene:
+def read_annotation(path: Path, damage: Callable[[DamagedFile], None] | None = None) -> Scene:
     """Reads one HRSC2016 annotation. Where `damage` is told of them, objects that cannot be read are left out.
 
     White space around values is dropped, and `mbox` is swapped where it is higher than wide, so that `w` is the long
@@ -152,7 +152,6 @@ def read_annotation(path: str | Path, damage: Callable[[DamagedFile], None] | No
     well-formed, declares a DTD or entities, lacks a field, or holds a value that cannot be: an unknown Class_ID, a
     number that is none, a box that is empty or reaches outside the image.
     """
-    path = Path(path)
     try:
         root = fromstring(decoded(path.read_bytes()), forbid_dtd=True)
     except OSError as error:

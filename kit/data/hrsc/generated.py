@@ -23,11 +23,11 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from kit.data.hrsc.crops import crop_window
+from kit.data.generated import kept_tree
+from kit.data.hrsc.dataset import crop_window
 from kit.data.hrsc.format import Box, OrientedBox
 from kit.data.hrsc.scenery import blend, centres, clouds, coast, patch, quay, rgb, sea
 from kit.data.hrsc.ships import TYPES, Deck, ShipType
-from kit.data.stand_in import kept_tree
 from kit.runtime.process import keep_freed_memory
 
 VERSION = 1  # of the pictures: a change that alters any byte counts it up
@@ -47,10 +47,9 @@ class TreePlan:
 PLAN = TreePlan()  # of the embedded stand-in
 
 
-def write_tree(folder: str | Path, plan: TreePlan = PLAN) -> None:
+def write_tree(folder: Path, plan: TreePlan) -> None:
     """Writes a tree in HRSC2016's format into an empty or new folder; one scene in sixty holds no ship."""
     keep_freed_memory()
-    folder = Path(folder)
     full = folder / "FullDataSet"
     for name in ("AllImages", "Annotations", "Segmentations", "Shortcuts"):
         (full / name).mkdir(parents=True, exist_ok=True)

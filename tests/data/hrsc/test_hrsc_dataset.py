@@ -13,8 +13,8 @@ from PIL import Image
 from kit.data import load
 from kit.data.base import Dataset, held_out
 from kit.data.check import check
-from kit.data.hrsc.dataset import hrsc_dataset
-from kit.data.hrsc.format import DamagedFile, read_annotation, read_image
+from kit.data.hrsc.dataset import Window, crop_window, cut, hrsc_dataset
+from kit.data.hrsc.format import Box, DamagedFile, read_annotation, read_image
 from kit.errors import KitError
 from kit.runs.spec import HeldOutSpec, LevelSpec
 from kit.runs.store import Stored
@@ -35,6 +35,16 @@ def tree(tmp_path: Path) -> Path:
         text = "".join(f"10000000{i}\r\n" for i in ids) + "\r\n"
         (root / "ImageSets" / f"{name}.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
     return root
+
+
+def test_a_crop_is_a_square_with_context():
+    assert crop_window(Box(4, 6, 14, 10)) == (1, 0, 16)
+
+
+def test_a_cut_continues_the_image_by_its_mirror_image():
+    pixels = picture(0, (5, 4))
+    padded = np.pad(pixels, ((3, 9), (2, 8), (0, 0)), mode="reflect")  # (16, 15, 3)
+    assert (cut(pixels, Window(-2, -3, 15)) == padded[:15, :15]).all()
 
 
 def test_crops_labels_and_boxes_are_exact(tree):
@@ -197,16 +207,6 @@ def test_a_tree_of_coarse_labels_says_which_levels_it_allows(tree):
     with pytest.raises(KitError, match=r"level 'type' is not possible.*only 'ship'; allowed: annotations that tell"):
         hrsc_dataset(tree, 16)
     assert hrsc_dataset(tree, 16, level="ship").classes == ("ship",)
-
-
-def test_options_and_a_missing_tree(tmp_path, tree):
-    for wrong in (dict(level="class"), dict(source="web"), dict(px=0), dict(train_per_class=0)):
-        with pytest.raises(KitError, match="allowed: "):
-            load("hrsc2016", **dict(px=16, folder=tree) | wrong)
-    (tmp_path / "none").mkdir()
-    for folder in (tmp_path / "none", None):
-        with pytest.raises(KitError, match="no real images for hrsc2016 .*FullDataSet"):
-            load("hrsc2016", px=16, folder=folder, source="real")
 
 
 def test_counts_and_fingerprint(tree):
