@@ -287,10 +287,11 @@ def test_csv_has_fixed_digits_and_line_ends():
 
 
 def test_notebook_picture_is_sharp_and_described():
-    figure = html_tables.plain_table(pd.DataFrame({"a": [1]}), title="Table 9").picture()
-    shown = picture(figure)
+    table = html_tables.plain_table(pd.DataFrame({"a": [1]}), title="Table 9")
+    shown = picture(table.picture())
     width = int.from_bytes(shown.data[16:20], "big")
     assert abs(width - 2 * shown.width) <= 2 and shown.alt == "Table 9"
+    assert picture(table).data == png_bytes(table, scale=2) == shown.data  # of a table its picture
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
