@@ -33,8 +33,7 @@ from kit.live.state import State
 from kit.models import MODELS, TITLES
 from kit.networks.named import check_name
 from kit.paper.settings import Settings, without
-from kit.show.labels import Labels
-from kit.show.widgets import WIDTH, Coalesced
+from kit.show.widgets import WIDTH, Coalesced, Labels
 from kit.temperature import Policy
 
 INTERVAL = 0.15  # seconds between two messages to the page

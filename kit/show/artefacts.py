@@ -38,7 +38,7 @@ def save(
         fig.set_label(name)  # is drawn nowhere: `picture` passes it on, so that a page can name the file
     if out is None:
         return None
-    fig = fig.picture() if isinstance(fig, Table) else fig
+    fig = _figure(fig)
     files = {f"{name}.png": packed(png_bytes(fig, scale=2)), f"{name}.svg": svg_bytes(fig)}
     if data is not None:
         files[f"{name}.csv"] = csv_bytes(data)
@@ -49,11 +49,16 @@ def save(
     return tuple(folder / file for file in files)
 
 
-def png_bytes(fig: Figure, scale: float = 1) -> bytes:
-    """The figure as PNG, `scale` times its 100 dpi."""
+def _figure(fig: Figure | Table) -> Figure:
+    """The figure, of a table its picture."""
+    return fig.picture() if isinstance(fig, Table) else fig
+
+
+def png_bytes(fig: Figure | Table, scale: float = 1) -> bytes:
+    """The figure, of a table its picture, as PNG, `scale` times its 100 dpi."""
     buffer = io.BytesIO()
     with styled():
-        fig.savefig(buffer, format="png", dpi=scale * DPI, metadata={"Software": None})
+        _figure(fig).savefig(buffer, format="png", dpi=scale * DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -70,12 +75,13 @@ def packed(png: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def svg_bytes(fig: Figure, ground: bool = True) -> bytes:
-    """The figure as self-contained SVG: letters are outlines. Without its `ground` it is one to set into a page."""
+def svg_bytes(fig: Figure | Table, ground: bool = True) -> bytes:
+    """The figure, of a table its picture, as self-contained SVG: letters are outlines. Without its `ground` it is one
+    to set into a page."""
     buffer = io.BytesIO()
     unsaid = ("Date", "Creator") if ground else ("Date", "Creator", "Format", "Type")
     with styled():
-        fig.savefig(buffer, format="svg", metadata=dict.fromkeys(unsaid), transparent=not ground)
+        _figure(fig).savefig(buffer, format="svg", metadata=dict.fromkeys(unsaid), transparent=not ground)
     return buffer.getvalue()
 
 
@@ -111,8 +117,10 @@ class Picture(Image):
         return themed(self._svg, self.alt, self.width, instead=still)
 
 
-def picture(fig: Figure, alt: str | None = None) -> Picture:
-    """The figure as a notebook's picture, sharp on dense screens. `alt` is read aloud; by default it is the title."""
+def picture(fig: Figure | Table, alt: str | None = None) -> Picture:
+    """The figure, also a table's, as a notebook's picture, sharp on dense screens. `alt` is read aloud; by default it
+    is the title."""
+    fig = _figure(fig)
     about = {"width": round(fig.get_figwidth() * DPI), "alt": alt or fig.get_suptitle() or "figure"}
     return Picture(png_bytes(fig, scale=2), svg_bytes(fig, ground=False), artefact=str(fig.get_label()), **about)
 

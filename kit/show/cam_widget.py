@@ -20,8 +20,7 @@ from kit.paper.figure2 import Scenes, Subject, against_regions
 from kit.runtime.threads import one_thread
 from kit.show.artefacts import pixels_png
 from kit.show.cam_figures import enlarged, overlay
-from kit.show.labels import Labels
-from kit.show.widgets import Coalesced
+from kit.show.widgets import Coalesced, Labels
 
 SIDE = 320  # px
 KEPT = 64  # maps

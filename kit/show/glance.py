@@ -91,7 +91,7 @@ def _columns(blocks: list[list[_Line]]) -> list[list[_Line]]:
     height = 0.0
     for block in blocks:
         for line in block:
-            if height >= share * len(columns) and len(columns) < COLUMNS and line.numbers is None:
+            if height >= share * len(columns) and len(columns) < COLUMNS and not line.indent:
                 columns.append([] if line is block[0] else [_Line(f"{block[0].text.split(':')[0]}, continued", HEADER)])
             columns[-1].append(line)
             height += line.height

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -27,23 +27,47 @@ from kit.errors import KitError, one_of
 from kit.paper.claims import FAILS, HOLDS, NONE, OPEN, explained, readable, tally
 from kit.show import glance, style, themes
 from kit.show.style import WIDTH
-from kit.show.table_pictures import Column, Dots, Measure, as_columns, draw_table, measured_columns, repeats
+from kit.show.table_pictures import Column, Dots, Measure, as_columns, draw_table, measured_columns
 
 WIDE = 96  # px: a drawn interval's box
 INHERITED = "currentColor"
 DRAWN = {colour[1:].lower() for colour in (*style.COLOURS.values(), *style.SPARE)}  # intervals' colours, rrggbb
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
-    """A table as HTML for a notebook's output; `picture()` draws it as the Figure that is saved."""
+    """A table, column by column: `html` for a notebook's output; `picture()` draws it as the Figure that is saved."""
 
     title: str
-    html: str = field(repr=False)
-    picture: Callable[[], Figure] = field(repr=False)
+    columns: Sequence[Column]
+    caption: str = ""
+    max_width: float = WIDTH  # px, of the picture
+    heads: int = 1  # leading columns, in HTML, that say what a row is
+    says: str = ""  # in HTML, under its title
+    key: str = ""  # in HTML, after its caption: what is drawn in its cells
+    heading: str = ""  # of the picture, where it is not the title
+
+    def __repr__(self) -> str:
+        return f"Table(title={self.title!r})"
+
+    @cached_property
+    def html(self) -> str:
+        """The table in HTML; one cell of those that say the same again stands for them all."""
+        spans = np.ones((len(self.columns[0].cells) if self.columns else 0, len(self.columns)), int)
+        for column, rows in zip(self.columns, spans.T, strict=True):
+            if column.again is not None:
+                starts = np.flatnonzero(~column.again)
+                rows[:] = 0  # one above's
+                rows[starts] = np.diff([*starts, len(rows)])
+        notes = " · ".join(filter(None, [self.caption, self.key]))
+        return TEMPLATES.get_template("table.html").render(vars(self), notes=notes, spans=spans)
 
     def _repr_html_(self) -> str:
         return self.html
+
+    def picture(self) -> Figure:
+        """The table as a Figure."""
+        return draw_table(self.columns, self.heading or self.title, self.caption, self.max_width)
 
 
 SIGNS = {  # of verdicts, told apart by shape, by fill and by a colour of Okabe and Ito's
@@ -66,9 +90,7 @@ def plain_table(
     df: pd.DataFrame, title: str = "", caption: str = "", *, merge: Sequence[str] = (), max_width: float = WIDTH
 ) -> Table:
     """A small frame as a table; `merge` names leading columns whose repeats stand once for all their rows."""
-    columns, repeated = as_columns(df), repeats(df, merge)
-    html = _html(title, caption, columns, repeated, names=max(1, len(merge)))
-    return Table(title, html, partial(draw_table, columns, repeated, title, caption, max_width))
+    return Table(title, as_columns(df, merge), caption, max_width, heads=max(1, len(merge)))
 
 
 def derived_table(df: pd.DataFrame, title: str, digits: str = ".3g", *, merge: Sequence[str] = ()) -> Table:
@@ -93,7 +115,7 @@ def judged_table(
     Intervals are drawn over half their width, as `glance` does, so that claims in points and in % share a scale.
     """
     df, told, caption = readable(claims), tally(claims), f"{caption} · {explained(claims)}"
-    columns, repeated = as_columns(df), repeats(df, merge)
+    columns = as_columns(df, merge)
     measured, bounds, verdict = (columns[df.columns.get_loc(name)] for name in ("measured", "interval", "verdict"))
     effect, printed = (numbers.to_numpy() for numbers in glance.over_half(claims))
     looks = [CLAIM_LOOKS[each] for each in claims["verdict"]]
@@ -101,10 +123,9 @@ def judged_table(
     measured.bars = _bars(dots, (-glance.LIMIT, glance.LIMIT), glance.scaled)
     bounds.classes = "kit-wide"
     verdict.signs = [SIGNS[each] for each in claims["verdict"]]
-    drawn = " · drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure"
-    notes = caption + drawn if claims["low"].notna().any() else caption
-    html = _html(title, notes, columns, repeated, says=told)
-    return Table(title, html, partial(draw_table, columns, repeated, f"{title}: {told}", caption, max_width))
+    key = "drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure"
+    key *= bool(claims["low"].notna().any())
+    return Table(title, columns, caption, max_width, says=told, key=key, heading=f"{title}: {told}")
 
 
 def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[str, tuple[str, str]]]) -> Table:
@@ -114,12 +135,11 @@ def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[
     """
     for verdict in claims["verdict"]:
         one_of("verdict", verdict, verdicts)
-    columns, repeated = as_columns(claims), repeats(claims, ())
+    columns = as_columns(claims)
     columns[claims.columns.get_loc("verdict")].signs = [verdicts[verdict][1] for verdict in claims["verdict"]]
     counts = claims["verdict"].value_counts()
     says = ", ".join(f"{counts.get(each, 0)} {said}" for each, (said, _) in verdicts.items())
-    html = _html(title, "", columns, repeated, says=says)
-    return Table(title, html, partial(draw_table, columns, repeated, title, "", WIDTH + 200))
+    return Table(title, columns, max_width=WIDTH + 200, says=says)
 
 
 def compared_table(
@@ -148,37 +168,20 @@ def compared_table(
         raise KitError(f"paper has {len(paper)} rows and df {len(df)}; allowed: as many in both")
     labels = df[label or text[-1]].astype(str)
     looks = labels.map(style.looks(labels)).tolist()
-    columns, repeated = as_columns(df[list(text)]), repeats(df, text[:-1])
+    columns, key = as_columns(df[list(text)], text[:-1]), ""
     for measure in measures:
         columns += measured_columns(df, measure, paper, looks) if measure.column in df else []
-    notes = [caption]
     if dotted := [column for column in columns if column.dots and column.dots.limits]:
         for column in dotted:
             column.bars = _bars(column.dots, column.dots.limits)
             column.foot = "{:.3g} … {:.3g}".format(*column.dots.limits).replace("-", "−")
         columns[0].foot = "drawn from … to"
         diamonds = "; ◇ the paper's figure" * any(column.dots.paper is not None for column in dotted)
-        notes.append(f"drawn: mean and 95 % t-interval{diamonds}")
-    html = _html(title, " · ".join(filter(None, notes)), columns, repeated, names=len(text))
-    return Table(title, html, partial(draw_table, columns, repeated, title, caption, width))
+        key = f"drawn: mean and 95 % t-interval{diamonds}"
+    return Table(title, columns, caption, width, heads=len(text), key=key)
 
 
 # ---- HTML ------------------------------------------------------------------------------------------------------------
-
-
-def _html(
-    title: str, notes: str, columns: Sequence[Column], repeated: np.ndarray, names: int = 1, says: str = ""
-) -> str:
-    """The table in HTML: the first `names` columns say what a row is, and one of their cells stands for all its
-    `repeated` ones."""
-    spans = np.ones((len(columns[0].cells) if columns else 0, len(columns)), int)  # rows of a cell; 0: one above's
-    for column, again in enumerate(repeated.T):
-        starts = np.flatnonzero(~again)
-        spans[:, column] = 0
-        spans[starts, column] = np.diff([*starts, len(again)])
-    dark = f":is({themes.DARK}) .kit-table {{ {themes.nights(DRAWN)} }}"
-    shown = {"title": title, "says": says, "notes": notes, "columns": columns, "spans": spans, "names": names}
-    return TEMPLATES.get_template("table.html").render(shown, dark=dark, wide=WIDE)
 
 
 _MATHS = str.maketrans({"*": "·", "-": "−"})
@@ -195,6 +198,7 @@ def typeset(text: str) -> str:
 
 TEMPLATES = Environment(autoescape=True, loader=PackageLoader("kit", "show"))
 TEMPLATES.filters["typeset"] = typeset
+TEMPLATES.globals |= {"dark": f":is({themes.DARK}) .kit-table {{ {themes.nights(DRAWN)} }}", "wide": WIDE}
 
 
 def _bars(dots: Dots, limits: tuple[float, float], scaled: Callable[[float], float] = float) -> list[dict[str, Any]]:

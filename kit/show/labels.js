@@ -1,4 +1,4 @@
-// Names sliders and pictures as kit/show/labels.py describes.
+// Names sliders and pictures as `Labels` of kit/show/widgets.py describes.
 
 const set = (node, name, value) => { if (node.getAttribute(name) !== value) node.setAttribute(name, value); };
 export default {

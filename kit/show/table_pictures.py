@@ -63,14 +63,16 @@ class Dots:
 class Column:
     """A table's column: its head, and a text for each row, `"left"` or `"right"` aligned.
 
-    `dots` are drawn at the right of the table's picture. HTML alone has its cells' `classes`, a sign before and a bar
-    after each text, and a `foot`.
+    Cells of a leading column that say the row above's `again`, as all columns left of it do, are drawn once for all
+    their rows. `dots` are drawn at the right of the table's picture. HTML alone has its cells' `classes`, a sign before
+    and a bar after each text, and a `foot`.
     """
 
     header: str
     cells: list[str]
     align: Literal["left", "right"]
     colour: str = INK
+    again: np.ndarray | None = None  # bool (rows,)
     dots: Dots | None = None
     classes: str = ""
     signs: Sequence[tuple[str, str]] = ()  # and their CSS
@@ -84,16 +86,20 @@ class Column:
         return max([head, *(style.text_size(cell)[0] for cell in self.cells)])
 
 
-def as_columns(df: pd.DataFrame) -> list[Column]:
+def as_columns(df: pd.DataFrame, merge: Sequence[str] = ()) -> list[Column]:
     """Each column as text, numbers at the right and words at the left: as `str` gives it, floats with six digits,
-    missing ones empty."""
-    columns = []
+    missing ones empty. `merge` names leading columns whose repeats stand once for all their rows."""
+    for name in merge:
+        one_of("column", name, df)
+    words = df[list(merge)].astype(str)
+    again, columns = words.eq(words.shift()).cummin(axis=1), []
     for name, values in df.items():
         texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
         cells = ["" if missing else text for text, missing in zip(texts, values.isna(), strict=True)]
         filled = [cell for cell in cells if cell not in ("", "–")]
         numbers = bool(filled) and all(map(NUMBER.match, filled))
-        columns.append(Column(str(name), cells, "right" if numbers else "left"))
+        repeats = again[name].to_numpy(bool) if name in again else None
+        columns.append(Column(str(name), cells, "right" if numbers else "left", again=repeats))
     return columns
 
 
@@ -129,27 +135,18 @@ def measured_columns(
     return columns
 
 
-def repeats(df: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    """Which cells of a frame's leading columns repeat the row above, as far as all columns left of them do,
-    (rows, columns)."""
-    for name in columns:
-        one_of("column", name, df)
-    words = df[list(columns)].astype(str)
-    return words.eq(words.shift()).cummin(axis=1).to_numpy(bool)
-
-
 # ---- the picture -----------------------------------------------------------------------------------------------------
 
 
 @style.styled()
-def draw_table(columns: Sequence[Column], repeated: np.ndarray, title: str, caption: str, max_width: float) -> Figure:
+def draw_table(columns: Sequence[Column], title: str, caption: str, max_width: float) -> Figure:
     """Draws a table: a header rule, zebra rows, columns as wide as their text, long texts broken into lines.
 
-    Cells that are `repeated` (rows, leading columns) are left blank, with a rule where a group of rows starts. Dots are
-    drawn at the right, row by row, with the paper's figures as hollow diamonds.
+    Cells that say the row above's again are left blank, with a rule where a group of rows starts. Dots are drawn at the
+    right, row by row, with the paper's figures as hollow diamonds.
     """
     panels = sum(column.dots is not None for column in columns)
-    columns = _fitted(columns, repeated, max_width - panels * (LEAST + PANEL_GAP))
+    columns = _fitted(columns, max_width - panels * (LEAST + PANEL_GAP))
     table = _width(columns)
     panel = min(MOST, max(LEAST, (max_width - table) / panels - PANEL_GAP)) if panels else 0
     right = table + panels * (panel + PANEL_GAP)
@@ -158,7 +155,7 @@ def draw_table(columns: Sequence[Column], repeated: np.ndarray, title: str, capt
     head, foot = style.frame_heights(width, title, caption)
     tops = _tops(columns, head + key)
     page = Page(width, tops[-1] + ticks + foot + 6, title, caption)
-    _draw_cells(page, columns, tops, repeated, table - EDGE, right - EDGE)
+    _draw_cells(page, columns, tops, table - EDGE, right - EDGE)
     dotted = [(column.header, column.dots) for column in columns if column.dots]
     for i, (header, dots) in enumerate(dotted):
         left = table - EDGE + PANEL_GAP + i * (panel + PANEL_GAP)
@@ -176,11 +173,11 @@ def _width(columns: Sequence[Column]) -> float:
     return sum(c.width for c in columns) + COLUMN_GAP * (len(columns) - 1) + 2 * EDGE
 
 
-def _fitted(columns: Sequence[Column], repeated: np.ndarray, width: float) -> list[Column]:
+def _fitted(columns: Sequence[Column], width: float) -> list[Column]:
     """The columns with repeated cells blank, and the widest texts broken into lines until all are `width` px wide."""
     columns = [replace(c, header=drawable(c.header), cells=[drawable(cell) for cell in c.cells]) for c in columns]
-    for column, again in zip(columns, repeated.T, strict=False):
-        column.cells = ["" if blank else cell for cell, blank in zip(column.cells, again, strict=True)]
+    for column in (each for each in columns if each.again is not None):
+        column.cells = ["" if blank else cell for cell, blank in zip(column.cells, column.again, strict=True)]
     for _ in range(40):
         over = _width(columns) - width
         texts = [c for c in columns if c.align == "left" and c.width > 60]
@@ -205,20 +202,19 @@ def _tops(columns: Sequence[Column], top: float) -> np.ndarray:
     return top + head + np.cumsum([0.0, *heights])
 
 
-def _draw_cells(
-    page: Page, columns: Sequence[Column], tops: np.ndarray, repeated: np.ndarray, table: float, row: float
-) -> None:
+def _draw_cells(page: Page, columns: Sequence[Column], tops: np.ndarray, table: float, row: float) -> None:
     """Header, rules, zebra rows and cells; `tops` (rows + 1,) are the rows' in px.
 
     Where not all leading cells are repeated, a group of rows starts. The table proper ends at `table` px, its rows at
     `row`.
     """
-    ax, leading = page.axes, repeated.shape[1]
+    ax, leading = page.axes, [column.again for column in columns if column.again is not None]
     for i, (top, bottom) in enumerate(pairwise(tops)):
         if i % 2:
             ax.add_patch(Rectangle((EDGE - 6, top), row - EDGE + 12, bottom - top, color=ZEBRA, lw=0, zorder=0))
-        if i and (again := repeated[i].sum()) < leading:
-            ax.plot([EDGE, row], [top, top], color=RULE if again else MUTED, lw=0.7, zorder=1)
+        repeated = [again[i] for again in leading]
+        if i and not all(repeated):
+            ax.plot([EDGE, row], [top, top], color=RULE if any(repeated) else MUTED, lw=0.7, zorder=1)
     ax.plot([EDGE, row], [tops[0]] * 2, color=INK, lw=1.2, zorder=2)
     ax.plot([EDGE, table], [tops[-1]] * 2, color=INK, lw=0.8, zorder=2)
     x = float(EDGE)

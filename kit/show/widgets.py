@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
 import torch
+import traitlets
 from torch import Tensor
 
 from kit.derivation.numeric import Cases
@@ -22,7 +25,6 @@ from kit.losses import eq1_hinton, eq1_printed, hard_cross_entropy, soft_cross_e
 from kit.runtime.threads import one_thread
 from kit.show import style, themes
 from kit.show.artefacts import LivePicture, pixels_png
-from kit.show.labels import Labels
 from kit.show.panels import GradientTerms, Softened
 
 K_MAX = 40
@@ -150,6 +152,20 @@ class TemperatureExplorer(widgets.VBox):
 
 
 temperature_explorer = TemperatureExplorer  # as a notebook calls it
+
+
+class Labels(anywidget.AnyWidget):
+    """A widget without a face that names the page's sliders by the labels beside them, and `pictures` by their words,
+    for screen readers: ipywidgets ties a label to a drop-down, but neither to a slider nor to a picture.
+
+    A slider says its value as its readout does, and not to the last digit of a binary fraction.
+    """
+
+    pictures = traitlets.Dict().tag(sync=True)  # words by the picture's class
+    _esm = Path(__file__).with_name("labels.js")
+
+    def __init__(self, pictures: Mapping[str, str] | None = None) -> None:
+        super().__init__(pictures=dict(pictures or {}), layout=widgets.Layout(display="none"))
 
 
 class Coalesced:

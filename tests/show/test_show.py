@@ -10,6 +10,8 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -287,10 +289,11 @@ def test_csv_has_fixed_digits_and_line_ends():
 
 
 def test_notebook_picture_is_sharp_and_described():
-    figure = html_tables.plain_table(pd.DataFrame({"a": [1]}), title="Table 9").picture()
-    shown = picture(figure)
+    table = html_tables.plain_table(pd.DataFrame({"a": [1]}), title="Table 9")
+    shown = picture(table.picture())
     width = int.from_bytes(shown.data[16:20], "big")
     assert abs(width - 2 * shown.width) <= 2 and shown.alt == "Table 9"
+    assert picture(table).data == png_bytes(table, scale=2) == shown.data  # of a table its picture
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -495,6 +498,15 @@ def test_a_glance_shows_each_claim_where_its_verdict_is():
     assert sum(len(line.get_xdata()) == 1 for line in without.axes[0].lines) == legend + len(frame)
     sizes = [text.get_fontsize() * style.DPI / 72 for text in figure.findobj(Text) if text.get_text()]
     assert min(sizes) >= 10  # px
+
+
+def test_a_table_of_one_baseline_is_split_over_both_columns():
+    frame = judged([replace(claim, against="hard labels") for claim in claims_made(20)])
+    figure = claims_at_a_glance({"Table 9": frame}, CAPTION)
+    grey = matplotlib.colors.to_rgba("#e6e6e6")
+    bands = Counter(patch.get_x() for patch in figure.axes[0].patches if patch.get_facecolor() == grey)
+    assert len(bands) == 2 and min(bands.values()) >= 8
+    assert "Table 9, continued" in [text for text, _ in drawn_texts(figure)]
 
 
 def test_a_glance_at_one_seed_says_so():
