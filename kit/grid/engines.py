@@ -158,7 +158,9 @@ class LocalProcesses:
             return self._worker(place).submit(attempted_in_worker, task).result()
         except BrokenProcessPool:
             pool, _ = self._workers.pop(place)
-            if UNGUARDED in [process.exitcode for process in pool._processes.values()]:
+            processes = list(pool._processes.values())
+            pool.shutdown()  # else, from Python 3.12 on, its thread would wait for itself when it is collected
+            if UNGUARDED in [process.exitcode for process in processes]:
                 raise KitError(
                     "worker processes begin by running your script, which begins workers itself; allowed: what trains "
                     'below a line `if __name__ == "__main__":`'
@@ -187,9 +189,13 @@ class LocalProcesses:
 
 
 def end_if_unguarded() -> None:
-    """Ends a worker process that begins by running the user's script, and has come to what begins workers there."""
+    """Ends a worker process that begins by running the user's script, and has come to what begins workers there. One
+    that Python reads from stdin is no file that workers could run: they begin without it."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # as `multiprocessing` itself asks
         os._exit(UNGUARDED)
+    script = sys.modules["__main__"]
+    if getattr(script, "__file__", None) == "<stdin>":
+        del script.__file__
 
 
 def _start_fork_server() -> None:

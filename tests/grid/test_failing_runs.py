@@ -66,3 +66,14 @@ def test_a_script_that_every_worker_would_run_again_is_told_so(own_cache, tmp_pa
     done = subprocess.run([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and done.stderr.count("Traceback") == 1
     assert done.stderr.splitlines()[-1].startswith("kit.errors.KitError: worker processes begin by running your script")
+
+
+def test_a_script_from_stdin_trains_and_ends_though_a_worker_was_killed(own_cache):
+    script = (
+        "from test_failing_runs import Dies, by, hard, train_all\n"
+        "for outcome in train_all([by(Dies()), hard(seed=70)], 2, show_progress=False).values():\n"
+        "    print(getattr(outcome, 'reason', 'trained'))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable], input=script, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == [KILLED, "trained"], done.stderr
