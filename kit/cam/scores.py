@@ -136,6 +136,8 @@ def road(network: nn.Module, x: Tensor, maps: np.ndarray, classes: Tensor, seed:
     if maps.shape != (len(x), *x.shape[2:]) or len(classes) != len(x):
         what = f"maps {maps.shape} and {len(classes)} classes do not go with images {tuple(x.shape)}"
         raise KitError(f"{what}; allowed: (N, H, W), N and (N, 3, H, W)")
+    if not len(x):
+        return np.empty(0)
     values = _flat(maps)
     draw = np.random.default_rng(seed).permuted(np.tile(np.arange(values.shape[1]), (len(values), 1)), axis=1)
     order = np.lexsort((draw, values), axis=1)

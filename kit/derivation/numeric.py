@@ -114,6 +114,7 @@ def slopes(cases: Cases, t: float | Tensor) -> Slopes:
 
 def loss_of(loss: str, cases: Cases, t: float | Tensor) -> Tensor:
     """`CE`, `KL` or `hard` from `kit.losses`, a batch mean in nats."""
+    t = temperatures(t)
     losses = {
         "CE": lambda: soft_cross_entropy(cases.zt, cases.zs, t),
         "KL": lambda: kl_divergence(cases.zt, cases.zs, t),
@@ -125,7 +126,8 @@ def loss_of(loss: str, cases: Cases, t: float | Tensor) -> Tensor:
 def autograd_slopes(loss: str, cases: Cases, t: float) -> Tensor:
     """∂loss/∂t of every image by autograd, shape (N,): each image has a temperature of its own."""
     n = len(cases.y)
-    return _by_autograd(lambda leaf: loss_of(loss, cases, leaf) * n, temperatures(t).repeat(n, 1))[:, 0]
+    one_each = torch.full((n, 1), temperatures(t).item(), dtype=torch.float64)
+    return _by_autograd(lambda leaf: loss_of(loss, cases, leaf) * n, one_each)[:, 0]
 
 
 def _by_autograd(loss: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:

@@ -138,4 +138,5 @@ def test_what_does_not_go_together_is_refused():
 def test_no_images_have_no_scores():
     for score in (scores.pointing, scores.energy, scores.iou, scores.best_iou, scores.rank_correlation):
         assert score(DRAWN[:0], REGIONS[:0]).shape == (0,)
+    assert scores.road(Corner(), torch.zeros(0, 3, 2, 2), DRAWN[:0], torch.zeros(0).long()).shape == (0,)
     assert scores.empty(DRAWN[:0]).shape == scores.area(REGIONS[:0]).shape == (0,)

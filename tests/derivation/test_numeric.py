@@ -14,10 +14,12 @@ from kit.derivation.numeric import (
     K,
     Slopes,
     autograd_check,
+    autograd_slopes,
     decay_exponents,
     directions,
     gradient_curves,
     limits_on_grid,
+    loss_of,
     sample_cases,
     several_check,
     size_of,
@@ -83,6 +85,7 @@ def test_what_is_no_temperature_is_refused(table, ts):
         (lambda cases: decay_exponents(8, between=(0, 1e3)), "temperatures: .* is not allowed"),
         (lambda cases: decay_exponents(8, between=(10, 10)), "allowed: two temperatures that differ"),
         (lambda cases: slopes(cases, 0), "temperatures: 0.0 is not allowed"),
+        (lambda cases: loss_of("CE", cases, 0), "temperatures: 0.0 is not allowed"),
         (lambda cases: printed_formula("L_CE", cases, 0, factor="1/t"), "temperatures: 0.0 is not allowed"),
         (lambda cases: scale_check(cases, scale=0), "scale: 0 is not allowed; allowed: above 0, and not 1"),
         (lambda cases: scale_check(cases, scale=1), "scale: 1 is not allowed"),
@@ -93,6 +96,11 @@ def test_what_is_no_temperature_is_refused(table, ts):
 def test_numbers_that_no_logarithm_takes_are_refused(call, said, cases):
     with pytest.raises(KitError, match=said):
         call(cases)
+
+
+def test_one_temperature_is_not_taken_for_one_a_class(cases):
+    with pytest.raises(RuntimeError, match="10 elements"):
+        autograd_slopes("CE", cases, torch.ones(10))
 
 
 def test_wrong_input_is_named():
