@@ -129,7 +129,7 @@ class Plan:
         seeds of others' teachers, and one below 0."""
         whole = isinstance(count, Integral) and isinstance(self.first_seed, Integral)
         if not (whole and 1 <= count <= TEACHERS and self.first_seed >= 0):
-            asked = f"{count} seeds from {self.first_seed} on"
+            asked = f"{count!r} seeds from {self.first_seed!r} on"
             raise KitError(f"{asked} are not allowed; allowed: a whole number from 1 to {TEACHERS}, from 0 or above")
         return range(self.first_seed, self.first_seed + count)
 

@@ -71,7 +71,7 @@ HARD = PROCEDURES["hard labels", "no teacher"]
         ),
         (lambda: table1.table(Plan.of("smoke", first_seed=-1), 2), "2 seeds from -1 on are not allowed; allowed: "),
         *(
-            (lambda seeds=seeds: table2.table(Plan.of("smoke"), seeds), f"{seeds} seeds from 0 on are not allowed; ")
+            (lambda seeds=seeds: table2.table(Plan.of("smoke"), seeds), f"{seeds!r} seeds from 0 on are not allowed; ")
             for seeds in (2.5, "two", None)
         ),
         (lambda: table1.table(Plan.of("smoke", first_seed=0.5), 1), "1 seeds from 0.5 on are not allowed; allowed: "),
