@@ -34,7 +34,7 @@ INHERITED = "currentColor"
 DRAWN = {colour[1:].lower() for colour in (*style.COLOURS.values(), *style.SPARE)}  # intervals' colours, rrggbb
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Table:
     """A table, column by column: `html` for a notebook's output; `picture()` draws it as the Figure that is saved."""
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from kit.errors import one_of
+from kit.errors import KitError, one_of
 from kit.paper.claims import plus_minus
 from kit.show import style
 from kit.show.letters import drawable
@@ -91,14 +91,16 @@ def as_columns(df: pd.DataFrame, merge: Sequence[str] = ()) -> list[Column]:
     missing ones empty. `merge` names leading columns whose repeats stand once for all their rows."""
     for name in merge:
         one_of("column", name, df)
-    words = df[list(merge)].astype(str)
-    again, columns = words.eq(words.shift()).cummin(axis=1), []
-    for name, values in df.items():
+    if list(merge) != (first := list(df.columns[: len(merge)])):
+        raise KitError(f"merge {list(merge)} is not allowed; allowed: {first}, the first columns")
+    words = df.iloc[:, : len(merge)].astype(str)
+    again, columns = words.eq(words.shift()).cummin(axis=1).to_numpy(bool), []
+    for i, (name, values) in enumerate(df.items()):
         texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in values]
         cells = ["" if missing else text for text, missing in zip(texts, values.isna(), strict=True)]
         filled = [cell for cell in cells if cell not in ("", "–")]
         numbers = bool(filled) and all(map(NUMBER.match, filled))
-        repeats = again[name].to_numpy(bool) if name in again else None
+        repeats = again[:, i] if i < len(merge) else None
         columns.append(Column(str(name), cells, "right" if numbers else "left", again=repeats))
     return columns
 

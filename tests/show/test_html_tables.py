@@ -207,6 +207,11 @@ def test_verdicts_without_intervals_have_their_signs():
         signed_table(pd.DataFrame({"verdict": ["perhaps"]}), "", RECOMPUTED)
 
 
+def test_a_table_is_itself_alone():
+    table = compared()
+    assert table in {table} and table not in [compared()]
+
+
 def test_the_paper_must_have_as_many_rows():
     df, paper = frame()
     with pytest.raises(KitError, match="paper has 3 rows and df 4; allowed: as many in both"):

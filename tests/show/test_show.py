@@ -583,6 +583,7 @@ FRAME = pd.DataFrame({"rate": [1.0], "top1": [[0.5]]})
         (lambda: plots.temperature_trace([]), "no run to draw"),
         (lambda: plots.sensitivity(FRAME, "rate", "acc"), "column 'acc' is not known; allowed: rate, top1"),
         (lambda: html_tables.plain_table(FRAME, merge=["role"]), "column 'role' is not known; allowed: rate, top1"),
+        (lambda: html_tables.plain_table(FRAME, merge=["top1"]), r"merge \['top1'\] is not allowed; allowed: \['rate'"),
         (lambda: html_tables.compared_table(FRAME, ["role"], []), "column 'role' is not known; allowed: rate, top1"),
         (lambda: html_tables.compared_table(FRAME, ["rate"], [], label="role"), "column 'role' is not known"),
         (lambda: tables.curves({"adaptive": []}, ["test_top1"]), "label 'adaptive' has no run to draw; allowed: at"),
