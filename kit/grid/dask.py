@@ -38,7 +38,7 @@ from distributed.versions import VersionMismatchWarning
 
 from kit.errors import KitError, said
 from kit.files import cache_folder, writing_to
-from kit.grid.engines import LocalProcesses, Task, attempted, default_jobs, end_if_unguarded
+from kit.grid.engines import LocalProcesses, Task, attempted, before_workers, default_jobs
 from kit.grid.training import SharedLogits
 from kit.runs.checkpoint import difference
 from kit.runs.spec import NUMERICS, Run, versions
@@ -83,7 +83,7 @@ class DaskCluster:
         self.address, self.jobs = address, jobs
 
     def __enter__(self) -> DaskCluster:
-        end_if_unguarded()
+        before_workers()
         self._shares: dict[str, bool | None] = {}  # by worker: whether its cache is the client's; None: other versions
         self._there: list[str] = []  # the workers of these versions that are there
         self._looked, self._waits = -LOOK_S, False

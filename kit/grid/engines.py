@@ -126,7 +126,7 @@ class LocalProcesses:
         self.slots = slots
 
     def __enter__(self) -> LocalProcesses:
-        end_if_unguarded()
+        before_workers()
         folder_from("KIT_DATA"), folder_from("KIT_CACHE")  # absolute, before workers are told of them
         self._environment = dict(os.environ)
         self._workers: dict[int, tuple[ProcessPoolExecutor, Any]] = {}  # by place, begun when first needed
@@ -188,9 +188,9 @@ class LocalProcesses:
             pool.shutdown()
 
 
-def end_if_unguarded() -> None:
-    """Ends a worker process that begins by running the user's script, and has come to what begins workers there. One
-    that Python reads from stdin is no file that workers could run: they begin without it."""
+def before_workers() -> None:
+    """Is called before workers begin by running the user's script. A worker that comes here while it does ends; a
+    script that Python reads from stdin is no file that they could run: they begin without it."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # as `multiprocessing` itself asks
         os._exit(UNGUARDED)
     script = sys.modules["__main__"]
