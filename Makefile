@@ -47,8 +47,10 @@ lab: install
 	cp docs/jupyterlab.json .venv/share/jupyter/lab/settings/overrides.json
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_start_here.ipynb
 
+# Voilà begins a kernel of a gigabyte for every page, and does not end it with the page: after two minutes it does.
 app: install
-	$(BIN)/voila notebooks/08_playground.ipynb --Voila.ip=127.0.0.1 --token
+	$(BIN)/voila notebooks/08_playground.ipynb --Voila.ip=127.0.0.1 --token \
+		--MappingKernelManager.cull_idle_timeout=120 --MappingKernelManager.cull_interval=30
 
 audit: $(AUDIT)
 	$(PYTHON) .ci/audit.py $(BIN:.venv/%=.venv/audit/%)/pip-audit constraints.txt

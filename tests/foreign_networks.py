@@ -64,6 +64,13 @@ class Two(nn.Module):
         return z, z
 
 
+class Grey(Two):
+    """For images of one channel."""
+
+    def forward(self, x):
+        return self.net(x[:, :1])
+
+
 class Mixed(Two):
     """Subtracts the batch's mean logits, in evaluation mode too."""
 

@@ -152,8 +152,12 @@ def difference(classifier: Classifier, answer: Answer, pixels: Tensor) -> float:
 
 def traced(network: nn.Module, title: str, px: int) -> ExportedProgram:
     """Traces the network for any number of images. KitError where torch.export cannot follow it."""
+    example, shapes = (torch.zeros(2, 3, px, px),), ({0: Dim("batch")},)
     try:
-        program = torch.export.export(network, (torch.zeros(2, 3, px, px),), dynamic_shapes=({0: Dim("batch")},))
+        try:
+            program = torch.export.export(network, example, dynamic_shapes=shapes)
+        except Exception:  # as of len(x), a plain number where the code runs; strict, its bytecode is read instead
+            program = torch.export.export(network, example, dynamic_shapes=shapes, strict=True)
     except Exception as error:  # of anyone's network, from anywhere in torch's compiler
         raise KitError(
             f"the network of {title} cannot be taken by torch.export ({said(error)}); allowed: format safetensors"

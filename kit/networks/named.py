@@ -48,6 +48,7 @@ FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION",
 LIBRARIES = ("cifar", "torchvision", "timm")
 PRETRAINED = {"weights", "pretrained", "checkpoint_path"}  # of torchvision's and timm's functions: what loads weights
 TOLERANCE = 1e-4  # between logits that should be the same, as a share of the largest
+OTHERS = tuple(str(Path(place).parents[1]) for place in (torch.__file__, __file__))  # folders of nobody's own code
 TIMM = "pip install 'small-teacher-kit[timm]'"
 
 
@@ -138,7 +139,7 @@ def described(fields: Mapping[str, Any]) -> Network:
 
 def check_name(name: str) -> str:
     """Returns a network's name. Raises KitError where it is neither one of the five nor of a form that names others."""
-    if name in MODELS or all(parts(name)):
+    if isinstance(name, str) and (name in MODELS or all(parts(name))):
         return name
     raise not_one_of("model", name, (*MODELS, *FORMS))
 
@@ -222,7 +223,8 @@ def foreign(name: str, when: str) -> Iterator[None]:
     except KitError:
         raise
     except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        last = ([frame for frame in frames if not frame.filename.startswith(OTHERS)] or frames)[-1]
         where = f"{Path(last.filename).name}, line {last.lineno}"
         raise KitError(f"network {name!r} raised {said(error)} ({where}) {when}") from error
     finally:

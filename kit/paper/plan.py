@@ -16,7 +16,7 @@ import torch
 
 from kit import recipe
 from kit.data.augment import batch_sizes
-from kit.data.roles import check_sources, filled_by
+from kit.data.roles import check_arguments, check_sources, filled_by
 from kit.errors import KitError, not_one_of, one_of
 from kit.grid.engines import Engine
 from kit.grid.training import train_all
@@ -140,6 +140,7 @@ class Plan:
         if role in self.preset.real and filled_by(role, self.sources.get(role, "auto"), self.folder) == "real":
             size = self.preset.real[role]
         if self.px is not None and self.px != size.px:
+            check_arguments(role, self.px)
             size = replace(size, px=self.px, stem=stem_at(self.px))
         own = {"train_per_class": self.train_per_class, "test_per_class": self.test_per_class}
         own = {name: None if count == "all" else count for name, count in own.items() if count is not None}
@@ -283,8 +284,11 @@ def rows(
     """A table's procedures on one configuration, then the reader's own, each from `seeds` seeds. `how`: the students'
     `epochs`, and `others` of their teachers."""
     own = own or {}
-    for label, reading in own.keys() & procedures.keys():
-        raise KitError(f"procedure '{label}, {reading}' is one of the table's; allowed: another label or reading")
+    for name in own:
+        if not (isinstance(name, tuple) and len(name) == 2):
+            raise KitError(f"procedure {name!r} is not allowed; allowed: a label and a reading, ('mine', 'by image')")
+        if name in procedures:
+            raise KitError(f"procedure {', '.join(name)!r} is one of the table's; allowed: another label or reading")
 
     def runs(stages: Stages) -> tuple[Run, ...]:
         return tuple(plan.student(student, role, stages, big, small, seed, **how) for seed in plan.seeds(seeds))

@@ -174,6 +174,11 @@ def outcome_of(run: Run, progress: Progress, ranks: Ranks = ALONE) -> Result | F
 
 def train_missing(run: Run, progress: Progress, ranks: Ranks = ALONE) -> None:
     """Trains and stores; the caller, or the first of its ranks, holds the run's lock."""
+    if hash_of(run.model_dump(mode="json")) != run.hash:  # which came along from where it was described
+        raise KitError(
+            f"the code of its loss or temperature has been edited since run {run.hash} was described; allowed: a run "
+            f"described anew, in a notebook after its kernel's restart"
+        )
     if ranks.is_first:
         sweep(folder_of(run.hash))
     checkpoints = Checkpoints(cache_folder() / "checkpoints" / run.hash, {"run": run.hash} | versions())

@@ -13,7 +13,7 @@ import argparse
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,13 @@ def renamed(tensors: Mapping[str, Tensor], names: Set[str]) -> dict[str, Tensor]
     return found
 
 
+def _begin_of_all(names: Iterable[str], tensors: Mapping[str, Tensor]) -> str:
+    """Finds what stands before every name of a network in a file of several; '' where nothing does."""
+    wanted, first = list(names), next(iter(names))
+    begins = (name.removesuffix(first) for name in tensors if name.endswith("." + first))
+    return next((begin for begin in begins if all(begin + name in tensors for name in wanted)), "")
+
+
 def put(place: Path, network: nn.Module, title: str, head: str | None) -> nn.Module:
     """Loads a file's state dict into a network, its head left out where that is named. KitError also for what is no
     finite number there."""
@@ -202,5 +209,7 @@ def fitting(
         of_other_classes = wrong.keys() == {"of another shape"} and len(shapes) <= len(HEAD) and as_many_inputs
         other = "as many classes as there, or for a teacher --teacher-classes, a name an output, or --teacher-head"
         hint = f"; allowed: {other}" if of_other_classes else ""
+        if begin := _begin_of_all(own, tensors):
+            hint = f"; allowed: a file of those alone that begin with {begin!r}, without it"
         raise KitError(f"weights {str(place)!r} do not fit {title}: {said_of}{hint}")
     return found

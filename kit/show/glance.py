@@ -85,14 +85,19 @@ def _text(text: str, width: float, numbers: pd.Series | None = None, indent: flo
 
 
 def _columns(blocks: list[list[_Line]]) -> list[list[_Line]]:
-    """Lines as columns of about the same height; a table that goes on in the next one has its name there again."""
+    """Lines as columns of about the same height; a table that goes on in the next one has its name there again. Claims
+    of the same words stay together, unless they are so many that they would fill the column by themselves."""
     share = sum(line.height for block in blocks for line in block) / COLUMNS
     columns: list[list[_Line]] = [[]]
     height = 0.0
     for block in blocks:
+        words: list[_Line] = []  # that the lines below them share
         for line in block:
-            if height >= share * len(columns) and len(columns) < COLUMNS and not line.indent:
-                columns.append([] if line is block[0] else [_Line(f"{block[0].text.split(':')[0]}, continued", HEADER)])
+            words = words if line.indent else [line] if line.numbers is None else []
+            late = height - share * len(columns)
+            if len(columns) < COLUMNS and (late >= 0 if not line.indent else late > share / 8):
+                name = _Line(f"{block[0].text.split(':')[0]}, continued", HEADER)
+                columns.append([] if line is block[0] else [name, *(words if line.indent else [])])
             columns[-1].append(line)
             height += line.height
     return columns

@@ -59,7 +59,8 @@ class Distilled(Weighed):
 
 def stages(T: float = T, alpha: float = ALPHA) -> tuple[Stage, ...]:
     """(1 − α)·CE + α·KD(T), from the big teacher, to the end."""
-    return one_stage(Distilled(soft=alpha, hard=round(1 - alpha, 12)), Fixed(T=T))
+    soft = Distilled(soft=alpha).soft  # checked to be a number
+    return one_stage(Distilled(soft=soft, hard=round(1 - soft, 12)), Fixed(T=T))
 
 
 def recipe(of: Sequence[Stage] | None = None, network: str = "", epochs: int = EPOCHS, **changes: Any) -> Recipe:

@@ -27,6 +27,7 @@ from kit.data.hrsc import generated
 from kit.data.picture import decode_file
 from kit.deploy import FORMATS, Accuracy, alone, export, predict
 from kit.deploy.card import network, seen, text
+from kit.deploy.export import traced
 from kit.deploy.predictions import Classifier
 from kit.errors import KitError
 from kit.models import RESNET_STAGES, ModelSpec
@@ -293,6 +294,19 @@ def test_a_folder_of_images_is_refused_where_the_kits_own_were_trained_on(result
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: --data '{tmp_path}' has no use: run {result.run.hash} was trained on")
     assert line.endswith("which the kit has; allowed: without it") and not (tmp_path / "student").exists()
+
+
+class Counting(nn.Module):
+    """Asks for the number of its images as Python does: a plain number, which would be fixed at the example's."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)) @ torch.ones(3, 10).expand(len(x), 3, 10)[0]
+
+
+def test_a_network_that_counts_its_images_is_traced_for_any_number():
+    program = traced(Counting().eval(), "Counting", 8).module()
+    x = torch.rand(5, 3, 8, 8)
+    assert torch.equal(program(x), Counting()(x)) and torch.equal(program(x[:1]), Counting()(x[:1]))
 
 
 class Doubling(nn.Module):

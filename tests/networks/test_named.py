@@ -153,6 +153,7 @@ REFUSED = {
     "OWN:tinny": "my_nets.py has no function 'tinny'; nearest: tiny",
     "OWN:FILE": "has no function 'FILE'",
     "OWN:Two": "gives a tuple in training mode; allowed: one tensor of logits (N, C)",
+    "OWN:Grey": "to have 3 channels, but got 1 channels instead (my_nets.py, line ",
     "OWN:Mixed": "in evaluation mode the logits of an image change with the other images of its batch",
     "OWN:Unsteady": "or by chance; allowed: logits of each image alone",
     "OWN:Vector": "gives (2, 3) in training mode for images (2, 3, 16, 16); allowed: logits (2, 10)",

@@ -90,3 +90,9 @@ def test_a_name_of_the_tables_is_refused(table):
     for label, reading in table.PROCEDURES:
         with pytest.raises(KitError, match=re.escape(f"'{label}, {reading}' is one of the table's; allowed: another")):
             table.table(Plan.of("smoke"), 1, own={(label, reading): lambda epochs: recipe.eq1(5)})
+
+
+@pytest.mark.parametrize("name", ["me", ("mine", "by image", "T=5")])
+def test_a_name_that_is_not_two_words_is_refused(name):
+    with pytest.raises(KitError, match=re.escape(f"procedure {name!r} is not allowed; allowed: a label and a read")):
+        table2.table(Plan.of("smoke"), 1, own={name: lambda epochs: recipe.eq1(5)})

@@ -64,6 +64,8 @@ HARD = PROCEDURES["hard labels", "no teacher"]
         (lambda: Plan.of("smoke").teacher("vgg17", "cifar-10"), "model 'vgg17' is not known; allowed: cnn, "),
         (lambda: Plan.of("paper").teacher("vgg17", "cifar-10"), "model 'vgg17' is not known; allowed: cnn, "),
         (lambda: Plan.of("smoke").student("vgg17", "cifar-10", HARD, "cnn"), "model 'vgg17' is not known; allowed: "),
+        (lambda: Plan.of("smoke").teacher(None, "cifar-10"), "model None is not known; allowed: cnn, "),
+        (lambda: Plan.of("smoke", px="all").size("cifar-10"), "px 'all' is not allowed; allowed: a whole number from "),
         (lambda: Plan.of("smoke", folder="~/nowhere").data("cifar-10"), "nowhere' is not there; allowed: an existing "),
         (
             lambda: table2.table(Plan.of("smoke"), 0),

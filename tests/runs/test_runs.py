@@ -466,6 +466,15 @@ def test_a_damaged_record_of_divergence_is_tried_again(own_cache):
 # ---- interruption, and others at the same time -----------------------------------------------------------------------
 
 
+def test_a_run_whose_loss_was_edited_since_is_refused_untrained(monkeypatch):
+    run = hard()
+    described = run.hash  # travels to workers, which import the loss as it is then
+    monkeypatch.setattr("kit.training.kind.code_of", lambda kind: "edited")
+    no_training(monkeypatch)
+    with pytest.raises(KitError, match=f"code of its loss or temperature has been edited since run {described} was"):
+        train(run)
+
+
 def test_a_removed_run_is_trained_again_to_the_same_weights():
     first = train(hard())
     weights = (first.folder / "student.safetensors").read_bytes()

@@ -185,6 +185,8 @@ BAD = {
                         "do not fit CNN: missing: features.0.weight, features.1.weight, features.1.bias and "),
     "other classes": (ModelSpec(name="cnn", classes=7, width=2, stem="small").build(0).state_dict(),
                       "do not fit CNN: of another shape: fc.weight (7, 8) rather than (10, 8), fc.bias (7,) rather"),
+    "another's beside it": ({f"net.own.{name}": each for name, each in STATE.items()} | {"loss.weight": BIAS},
+                            " more; allowed: a file of those alone that begin with 'net.own.', without it"),
     "keys too many": (STATE | {"head.weight": torch.zeros(1)}, "do not fit CNN: unexpected: head.weight"),
     "not numbers": (NAN, "are not finite numbers: fc.bias; allowed: finite ones"),
     "beyond float32": (STATE | {"fc.bias": BIAS.double() + 1e300}, "are not finite numbers: fc.bias; allowed: finite"),

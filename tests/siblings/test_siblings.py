@@ -175,7 +175,7 @@ def test_ctkds_learning_rate_in_a_training_is_the_students():
     [
         lambda: Decoupled(soft=-1), lambda: Decoupled(warm_up=2), lambda: Decoupled(beta=-8), lambda: Matched(hard=-1),
         lambda: Correlated(soft=-2), lambda: BothSides(alpha=-3), lambda: Climbed(soft=-1), lambda: crd.stages(4, 1.5),
-        lambda: Learned(momentum=1), lambda: Learned(weight_decay=-1e-4),
+        lambda: crd.stages(4, "a"), lambda: Learned(momentum=1), lambda: Learned(weight_decay=-1e-4),
     ],
 )  # fmt: skip
 def test_weights_that_would_turn_a_loss_round_are_refused(make):
