@@ -137,7 +137,7 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     cells = by_procedure(frame.assign(ratio=time_ratio(frame)), ["group", "temperature", "reading"], measures)
     cells["procedure"] = [", ".join(of[1:]) for of in cells.index]
     paper = pd.DataFrame([table3.printed(*of) for of in cells.index])
-    ratio = paper["seconds"] / [table3.PRINTED[group]["T=5"].seconds for group in cells["group"]]
+    ratio = paper["seconds"] / [table3.printed(group, *table3.BASELINES[0]).seconds for group in cells["group"]]
     return compared_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
