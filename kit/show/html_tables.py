@@ -119,7 +119,7 @@ def judged_table(claims: pd.DataFrame, title: str, caption: str, *, merge: Seque
     looks = [CLAIM_LOOKS[each] for each in claims["verdict"]]
     dots = Dots(effect[:, None] + [0, -1, 1], looks, printed, reference=0)
     measured.bars = _bars(dots, (-glance.LIMIT, glance.LIMIT), glance.scaled)
-    bounds.classes = "kit-wide"
+    measured.classes, bounds.classes = "kit-below", "kit-wide"
     verdict.signs = [SIGNS[each] for each in claims["verdict"]]
     key = "drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure"
     key *= bool(claims["low"].notna().any())
