@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from kit.data.base import Dataset, uneven
 from kit.judge.question import Method, counted
@@ -22,7 +20,6 @@ from kit.runs.training import recalls_of
 from kit.training.evaluation import balanced_accuracy
 
 MEASURE = "test_top1"  # what verdicts are about
-MOST_SEEDS = 100  # that anybody would ask for
 
 
 @dataclass(frozen=True)
@@ -159,27 +156,15 @@ def judge(methods: Sequence[Method], frame: pd.DataFrame, data: Mapping[str, Dat
 
 @dataclass(frozen=True)
 class Gain:
-    """One method's test Top-1 less another's, in points, half its interval, and the verdict; from n seeds, at a level
-    and with degrees of freedom."""
+    """One method's test Top-1 less another's, in points, half its interval, the verdict, and what would tell."""
 
     effect: float
     half: float
     verdict: str
-    n: int
-    level: float
-    df: float
+    seeds: str
 
     def __str__(self) -> str:
         return f"{self.effect:+.1f} ± {self.half:.1f}"
-
-    @property
-    def seeds_needed(self) -> float:
-        """Computes how many seeds would tell an effect as large as this one, seeds scattering as here; infinity where
-        more than anybody asks for would not."""
-        scatter = math.sqrt(self.n) * self.half / stats.t.isf(self.level / 2, self.df)
-        k = np.arange(2, MOST_SEEDS + 1)
-        told = k[scatter * stats.t.isf(self.level / 2, k - 1) < np.sqrt(k) * abs(self.effect)]
-        return told[0] if len(told) else math.inf
 
 
 Told = Mapping[tuple[Method, Method], Gain]  # of the first over the second
@@ -188,8 +173,9 @@ Told = Mapping[tuple[Method, Method], Gain]  # of the first over the second
 def told_of(methods: Sequence[Method], verdicts: pd.DataFrame) -> Told:
     """What is told of each method over each other one."""
     found = {}
-    for (theirs, ours), line in zip(combinations(methods, 2), verdicts.itertuples(), strict=True):
-        gain = Gain(line.effect, line.high - line.effect, line.verdict, line.n, line.level, line.df)
+    measured = verdicts[["effect", "high", "verdict", "seeds to tell"]].itertuples(index=False)
+    for (theirs, ours), (effect, high, verdict, seeds) in zip(combinations(methods, 2), measured, strict=True):
+        gain = Gain(effect, high - effect, verdict, seeds)
         turned = {HOLDS: FAILS, FAILS: HOLDS}.get(gain.verdict, gain.verdict)
         found |= {(ours, theirs): gain, (theirs, ours): replace(gain, effect=0.0 - gain.effect, verdict=turned)}
     return found
@@ -260,10 +246,9 @@ def needs(use: Method, others: Sequence[Method], told: Told) -> str:
     if not ahead:
         return ""
     gain, method = max(ahead, key=lambda each: each[0].effect)
-    seeds = gain.seeds_needed
-    many = f"about {seeds}" if math.isfinite(seeds) else f"more than {MOST_SEEDS}"
     return (
-        f"; a gain as large as that of {method.said} here ({gain.effect:+.1f} points) would take {many} seeds to tell"
+        f"; a gain as large as that of {method.said} here ({gain.effect:+.1f} points) would take {gain.seeds} seeds "
+        f"to tell"
     )
 
 

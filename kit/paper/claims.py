@@ -27,6 +27,7 @@ HOLDS, FAILS, OPEN = "holds here", "does not hold here", "cannot be told from th
 NONE = "no verdict: fewer than two seeds"
 CONFIDENCE = 0.95
 WRONG = 1 - CONFIDENCE  # the share of the verdicts told that may be wrong
+MOST_SEEDS = 100  # that anybody would ask for
 SHARED = 0.25  # squared correlation of two differences from one baseline, where the three scatter alike
 COUNTED = {HOLDS: "hold", FAILS: "do not", OPEN: "cannot be told", NONE: "have no verdict"}
 NUMBERS = ["effect", "low", "high", "df", "p", "q", "level", "printed"]  # columns for pictures and files
@@ -261,10 +262,13 @@ def judged(claims: Sequence[Claim]) -> pd.DataFrame:
         q[tried] = stats.false_discovery_control(p[tried])
     level = WRONG * max(1, (q <= WRONG).sum()) / max(1, tried.sum())
     half, half_over_images = error * stats.t.isf(level / 2, df), over_images * stats.t.isf(level / 2, images)
+    seeds = [seeds_to_tell(*each, level) for each in zip(effect, np.sqrt(variance), strict=True)]
     for i in np.flatnonzero(half_over_images > half):  # the wider decides
         half[i], df[i], method[i] = half_over_images[i], images[i], f"t over images, {images[i]} df"
+        seeds[i] = "more images"
     low, high = effect - half, effect + half
     limits = list(zip(low, high, n, strict=True))
+    verdicts = [verdict(*each) for each in limits]
     paper = pd.Series([claim.paper for claim in claims], dtype=str)
     return pd.DataFrame(
         {
@@ -279,7 +283,8 @@ def judged(claims: Sequence[Claim]) -> pd.DataFrame:
             "n": n,
             "method": [each if count > 1 else "none" for each, count in zip(method, n, strict=True)],
             "at chance": [claim.at_chance for claim in claims],
-            "verdict": [verdict(*each) for each in limits],
+            "verdict": verdicts,
+            "seeds to tell": [each if said == OPEN else "" for each, said in zip(seeds, verdicts, strict=True)],
             **dict(zip(NUMBERS, (effect, low, high, df, p, q, level), strict=False)),
             "printed": pd.to_numeric(paper.str.split().str[0], errors="coerce"),
         }
@@ -297,6 +302,16 @@ def verdict(low: float, high: float, n: int) -> str:
     return OPEN
 
 
+def seeds_to_tell(effect: float, scatter: float, level: float) -> str:
+    """Says how many seeds would tell an effect as large as this one, that scatter so: `about 15`, or `over 100`.
+
+    `scatter` is the standard deviation over seeds, in the effect's unit; `level` what the intervals leave out.
+    """
+    k = np.arange(2, MOST_SEEDS + 1)
+    enough = k[scatter * stats.t.isf(level / 2, k - 1) < np.sqrt(k) * abs(effect)]
+    return f"about {enough[0]}" if len(enough) else f"over {MOST_SEEDS}"
+
+
 def tally(frame: pd.DataFrame) -> str:
     """`10 hold, 3 do not, 9 cannot be told`."""
     counts = frame["verdict"].value_counts()
@@ -306,8 +321,8 @@ def tally(frame: pd.DataFrame) -> str:
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns of a verdict table that are to be read, with `at chance` where anything is."""
-    quiet = [] if (frame["at chance"] != "").any() else ["at chance"]
+    """The columns of a verdict table that are to be read; `at chance` and `seeds to tell` where they say anything."""
+    quiet = [name for name in ("at chance", "seeds to tell") if (frame[name] == "").all()]
     return frame.drop(columns=["where", *NUMBERS, *quiet], errors="ignore")
 
 

@@ -59,8 +59,8 @@ run = training(table)
 
 
 def printed(group: str, label: str, reading: str) -> Timed:
-    """What the paper prints of a procedure in a configuration, by its title; nothing of the reader's own."""
-    return PRINTED[group][label] if (label, reading) in PROCEDURES else UNPRINTED
+    """What the paper prints of a procedure in a configuration, by its title; nothing where one is the reader's own."""
+    return PRINTED.get(group, {}).get(label, UNPRINTED) if (label, reading) in PROCEDURES else UNPRINTED
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +74,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             "temperature": label,
             "reading": reading,
             "paper Top-5": as_printed(paper.top5, ".2f"),
-            "paper time / T=5": as_printed(paper.seconds / PRINTED[group]["T=5"].seconds, ".2f"),
+            "paper time / T=5": as_printed(paper.seconds / printed(group, *BASELINES[0]).seconds, ".2f"),
         }
         measures = accuracies(cell, "train Top-1", "train Top-5", "test Top-1", "test Top-5") | {
             "CPU s": plus_minus(cell["seconds"]),

@@ -325,4 +325,4 @@ def cam_verdicts(claims: pd.DataFrame, plan: Plan, rows: Sequence[Row]) -> Table
         "p: Wilcoxon's signed-rank test over images",
     )
     title = "Section 2.5's claims about heat maps, judged"
-    return judged_table(claims, title, caption(plan, rows, *says), merge=["claim"], max_width=1240)
+    return judged_table(claims, title, caption(plan, rows, *says), merge=["claim"])

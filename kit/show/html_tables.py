@@ -107,9 +107,7 @@ def derived_table(df: pd.DataFrame, title: str, digits: str = ".3g", *, merge: S
     return plain_table(named.astype(object).map(read), title, merge=merge)
 
 
-def judged_table(
-    claims: pd.DataFrame, title: str, caption: str, *, merge: Sequence[str] = (), max_width: float = WIDTH
-) -> Table:
+def judged_table(claims: pd.DataFrame, title: str, caption: str, *, merge: Sequence[str] = ()) -> Table:
     """Judged claims as a table: first how many hold, then each with its verdict's sign and its interval drawn.
 
     Intervals are drawn over half their width, as `glance` does, so that claims in points and in % share a scale.
@@ -121,11 +119,11 @@ def judged_table(
     looks = [CLAIM_LOOKS[each] for each in claims["verdict"]]
     dots = Dots(effect[:, None] + [0, -1, 1], looks, printed, reference=0)
     measured.bars = _bars(dots, (-glance.LIMIT, glance.LIMIT), glance.scaled)
-    bounds.classes = "kit-wide"
+    measured.classes, bounds.classes = "kit-below", "kit-wide"
     verdict.signs = [SIGNS[each] for each in claims["verdict"]]
     key = "drawn: effect / half its interval, from −30 to 30, the line at 0; ◇ the paper's figure"
     key *= bool(claims["low"].notna().any())
-    return Table(title, columns, caption, max_width, says=told, key=key, heading=f"{title}: {told}")
+    return Table(title, columns, caption, WIDTH + 80, says=told, key=key, heading=f"{title}: {told}")
 
 
 def signed_table(claims: pd.DataFrame, title: str, verdicts: Mapping[str, tuple[str, tuple[str, str]]]) -> Table:

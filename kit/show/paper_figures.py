@@ -13,7 +13,6 @@ from kit.paper.plan import Plan, Row, ended
 from kit.paper.printed import TABLE_1, TABLE_2
 from kit.runs.spec import Run
 from kit.runs.store import Failure, Result
-from kit.show import style
 from kit.show.html_tables import Table, compared_table, judged_table, plain_table
 from kit.show.plots import accuracy_curves, sensitivity, temperature_trace, traced
 from kit.show.style import source_line
@@ -137,7 +136,7 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
     cells = by_procedure(frame.assign(ratio=time_ratio(frame)), ["group", "temperature", "reading"], measures)
     cells["procedure"] = [", ".join(of[1:]) for of in cells.index]
     paper = pd.DataFrame([table3.printed(*of) for of in cells.index])
-    ratio = paper["seconds"] / [table3.PRINTED[group]["T=5"].seconds for group in cells["group"]]
+    ratio = paper["seconds"] / [table3.printed(group, *table3.BASELINES[0]).seconds for group in cells["group"]]
     return compared_table(
         cells.rename(columns={"group": "configuration"}),
         ["configuration", "procedure"],
@@ -158,7 +157,7 @@ def table_3(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> Table:
 
 def verdicts(plan: Plan, rows: Sequence[Row], claims: pd.DataFrame, title: str, *more: str) -> Table:
     """A table's claims: what is printed, what was measured, and the verdict that follows. `more` joins the caption."""
-    return judged_table(claims, title, caption(plan, rows, *more), max_width=style.WIDTH + 80)
+    return judged_table(claims, title, caption(plan, rows, *more))
 
 
 def rates_figure(plan: Plan, rows: Sequence[Row], frame: pd.DataFrame) -> tuple[Figure | Table, pd.DataFrame]:

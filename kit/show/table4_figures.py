@@ -291,7 +291,7 @@ def readings_figure(comparison: Comparison) -> Table:
 
 def verdicts(comparison: Comparison, claims: pd.DataFrame, title: str) -> Table:
     """Claims as a table: what the paper says, what was measured, and the verdict that follows."""
-    return judged_table(claims, title, caption(comparison), max_width=style.WIDTH + 80)
+    return judged_table(claims, title, caption(comparison))
 
 
 def headline(claims: pd.DataFrame) -> pd.Series:

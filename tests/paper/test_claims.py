@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import made_cache
 import numpy as np
@@ -117,6 +117,22 @@ def test_fewer_than_two_seeds_have_no_verdict():
     assert claims.tally(frame) == "0 hold, 0 do not, 0 cannot be told, 3 have no verdict"
     assert "no verdict" in claims.explained(frame)
     assert judged([]).empty
+
+
+def test_what_cannot_be_told_says_how_many_seeds_would_tell():
+    """So many of the same mean and standard deviation are told, one fewer are not."""
+
+    def of(mean: float, n: int, images: Sequence[float] = ()) -> pd.Series:
+        z = np.linspace(-1, 1, n)
+        return judged([Claim("", "", "", "%", by_seed(*(mean + 2 * z / z.std(ddof=1))), "", images=images)]).iloc[0]
+
+    for mean, side in ((1.0, HOLDS), (-1.0, FAILS)):
+        needed = int(of(mean, 3)["seeds to tell"].removeprefix("about "))
+        assert [of(mean, n)["verdict"] for n in (needed - 1, needed)] == [OPEN, side]
+        assert of(mean, needed)["seeds to tell"] == ""
+    assert [of(mean, 3)["seeds to tell"] for mean in (0.0, 0.01)] == ["over 100"] * 2
+    assert of(1.0, 40, images=[-9, 11])["seeds to tell"] == "more images"
+    assert "seeds to tell" in claims.readable(of(1.0, 3).to_frame().T)
 
 
 def test_differences_scatter_no_less_than_whole_images_let_them():

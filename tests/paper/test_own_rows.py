@@ -84,6 +84,20 @@ def test_it_stands_in_every_configuration_of_table_3():
     assert table3.printed(table3.title(some[0]), *MINE) is printed.UNPRINTED
 
 
+def test_a_configuration_of_ones_own_stands_in_table_3_with_nothing_printed(own_cache, monkeypatch):
+    monkeypatch.setattr(made_cache, "DIVERGING", 0)
+    mine = printed.Configuration("cifar-10", "vgg19", "resnet34", "vgg16")
+    plan, both = Plan.of("smoke"), [mine, table3.FIRST]
+    rows = table3.table(plan, 1, both)
+    make_all(runs_of(rows))
+    frame = table3.run(plan, 1, jobs=1, configurations=both)
+    shown = table3.summary(frame).groupby("configuration")["paper Top-5"].agg(list)
+    assert shown[table3.title(mine)] == [""] * 5 and "" not in shown[table3.title(table3.FIRST)]
+    words = [text.get_text() for ax in paper_figures.table_3(plan, rows, frame).picture().axes for text in ax.texts]
+    assert "CIFAR-10 · VGG-19, ResNet-34 → VGG-16" in words
+    assert set(table3.verdicts(frame, plan)["verdict"]) == {"no verdict: fewer than two seeds"}
+
+
 @pytest.mark.parametrize("table", [table2, table3, table5, table6])
 def test_a_name_of_the_tables_is_refused(table):
     """Else its runs would stand, and be judged, under the name of another procedure."""
