@@ -48,7 +48,7 @@ FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "MODULE:FUNCTION",
 LIBRARIES = ("cifar", "torchvision", "timm")
 PRETRAINED = {"weights", "pretrained", "checkpoint_path"}  # of torchvision's and timm's functions: what loads weights
 TOLERANCE = 1e-4  # between logits that should be the same, as a share of the largest
-TIMM = "pip install 'small-teacher-kit[timm]'"
+TIMM = "pip install timm"
 
 
 class NamedSpec(Described):
