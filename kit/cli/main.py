@@ -97,7 +97,7 @@ def run() -> int:
         return status
     except BrokenPipeError:  # `| head`
         _print_no_more()
-        return 128 + signal.SIGPIPE
+        return 128 + 13  # SIGPIPE, which Windows does not have
     except OSError as error:
         if error.filename is not None:  # not of what is printed
             raise
