@@ -89,6 +89,11 @@ def _print_no_more() -> None:
 def run() -> int:
     """Runs `main` as a process of its own, which ends with it. Who has read enough of what it prints may close that."""
     collect_rarely()
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `>&-`: its number is free, and the next file would get it
+            nobody = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(nobody, True)
+            setattr(sys, name, os.fdopen(nobody, "r+"))
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # of whose processes one may wait for another
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # clears up, as after Ctrl-C
     try:
@@ -97,7 +102,7 @@ def run() -> int:
         return status
     except BrokenPipeError:  # `| head`
         _print_no_more()
-        return 128 + signal.SIGPIPE
+        return 128 + 13  # SIGPIPE, which Windows does not have
     except OSError as error:
         if error.filename is not None:  # not of what is printed
             raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -131,4 +131,10 @@ def part(described: Mapping[str, Any]) -> str:
     return named(f"`{described['kind']}`", {name: value for name, value in described.items() if name != "kind"})
 
 
-WORDS = (balanced_accuracy, few, lowest_first, named, network, parameter_count, part, teachers, version)  # of the page
+def release() -> str:
+    """Tells the kit's own version, which a checkout that is not installed does not know."""
+    return next((found.version for found in distributions(name="small-teacher-kit")), "(not installed)")
+
+
+# of the page
+WORDS = (balanced_accuracy, few, lowest_first, named, network, parameter_count, part, release, teachers, version)

@@ -75,7 +75,7 @@ def usable(formats: Sequence[str]) -> list[str]:
         others = ", ".join(name for name in FORMATS if name != "onnx")
         raise KitError(
             f"format 'onnx' needs {', '.join(missing)}, not installed here; allowed: {others}, "
-            "or pip install -e '.[onnx]' first"
+            f"or pip install {' '.join(missing)} first"
         )
     if not wanted:
         raise KitError(f"formats {formats!r} are none; allowed: one or several of {', '.join(FORMATS)}")

@@ -49,7 +49,7 @@ LIBRARIES = ("cifar", "torchvision", "timm")
 PRETRAINED = {"weights", "pretrained", "checkpoint_path"}  # of torchvision's and timm's functions: what loads weights
 TOLERANCE = 1e-4  # between logits that should be the same, as a share of the largest
 OTHERS = tuple(str(Path(place).parents[1]) for place in (torch.__file__, __file__))  # folders of nobody's own code
-TIMM = "pip install 'small-teacher-kit[timm]'"
+TIMM = "pip install timm"
 
 
 class NamedSpec(Described):

@@ -381,6 +381,14 @@ def test_who_wants_no_more_may_close_the_pipe():
     assert ran.returncode in (1, 128 + signal.SIGPIPE) and ran.stderr == ""
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has another shell")
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_cost_no_training(closed, own_cache):
+    words = f"{sys.executable} -m kit train --role cifar-10 --student cnn --preset smoke --epochs 1 {closed}"
+    assert subprocess.run(words, shell=True, cwd=ROOT).returncode == 0
+    assert len(list((own_cache / "runs").glob("*/student.safetensors"))) == 1
+
+
 def test_a_tilde_that_the_shell_left_is_the_home(own_cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["cache", "export", "~/sent"]) == 0

@@ -177,6 +177,12 @@ def test_the_card_says_what_it_is(result, tmp_path):
     assert (folder / "classes.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
 
 
+def test_a_checkout_that_is_not_installed_exports_too(result, tmp_path, monkeypatch):
+    monkeypatch.setattr("kit.deploy.card.distributions", lambda name: iter(()))
+    card = (export(result.run.hash, tmp_path / "student", ("safetensors",)).folder / "README.md").read_text("utf-8")
+    assert "Exported with small-teacher-kit (not installed) and torch 2" in card
+
+
 def test_a_student_of_teachers_was_trained_by_distillation(own_cache, tmp_path):
     big = train(of("cnn")).run
     student = train(changed(big, teachers={"big": big}, recipe=taught(big).recipe)).run
@@ -362,7 +368,7 @@ def test_formats_are_known_and_installed(result, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert refused(result, tmp_path / "student", "onnx") == (
         "format 'onnx' needs onnxscript, not installed here; allowed: safetensors, torch-export, "
-        "or pip install -e '.[onnx]' first"
+        "or pip install onnxscript first"
     )
 
 
