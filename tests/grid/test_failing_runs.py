@@ -75,5 +75,5 @@ def test_a_script_from_stdin_trains_and_ends_though_a_worker_was_killed(own_cach
         "    print(getattr(outcome, 'reason', 'trained'))\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable], input=script, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable], input=script, env=environment, capture_output=True, text=True, timeout=300)
     assert done.stdout.splitlines() == [KILLED, "trained"], done.stderr
