@@ -382,9 +382,8 @@ def test_who_wants_no_more_may_close_the_pipe():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has another shell")
-@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
-def test_streams_that_are_closed_cost_no_training(closed, own_cache):
-    words = f"{sys.executable} -m kit train --role cifar-10 --student cnn --preset smoke --epochs 1 {closed}"
+def test_streams_that_are_closed_cost_no_training(own_cache):
+    words = f"{sys.executable} -m kit train --role cifar-10 --student cnn --preset smoke --epochs 1 <&- >&- 2>&-"
     assert subprocess.run(words, shell=True, cwd=ROOT).returncode == 0
     assert len(list((own_cache / "runs").glob("*/student.safetensors"))) == 1
 
