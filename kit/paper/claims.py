@@ -262,7 +262,7 @@ def judged(claims: Sequence[Claim]) -> pd.DataFrame:
         q[tried] = stats.false_discovery_control(p[tried])
     level = WRONG * max(1, (q <= WRONG).sum()) / max(1, tried.sum())
     half, half_over_images = error * stats.t.isf(level / 2, df), over_images * stats.t.isf(level / 2, images)
-    seeds = [seeds_to_tell(*each, level) for each in zip(effect, np.sqrt(variance), strict=True)]
+    seeds = [seeds_to_tell(*each, level) for each in zip(effect, np.sqrt(variance), df - (n - 1), strict=True)]
     for i in np.flatnonzero(half_over_images > half):  # the wider decides
         half[i], df[i], method[i] = half_over_images[i], images[i], f"t over images, {images[i]} df"
         seeds[i] = "more images"
@@ -302,13 +302,14 @@ def verdict(low: float, high: float, n: int) -> str:
     return OPEN
 
 
-def seeds_to_tell(effect: float, scatter: float, level: float) -> str:
+def seeds_to_tell(effect: float, scatter: float, lent: float, level: float) -> str:
     """Says how many seeds would tell an effect as large as this one, that scatter so: `about 15`, or `over 100`.
 
-    `scatter` is the standard deviation over seeds, in the effect's unit; `level` what the intervals leave out.
+    `scatter` is the standard deviation over seeds, in the effect's unit, known to the seeds' degrees of freedom and to
+    those that other claims have `lent`; `level` is what the intervals leave out.
     """
     k = np.arange(2, MOST_SEEDS + 1)
-    enough = k[scatter * stats.t.isf(level / 2, k - 1) < np.sqrt(k) * abs(effect)]
+    enough = k[scatter * stats.t.isf(level / 2, k - 1 + lent) < np.sqrt(k) * abs(effect)]
     return f"about {enough[0]}" if len(enough) else f"over {MOST_SEEDS}"
 
 

@@ -133,6 +133,8 @@ def test_what_cannot_be_told_says_how_many_seeds_would_tell():
     assert [of(mean, 3)["seeds to tell"] for mean in (0.0, 0.01)] == ["over 100"] * 2
     assert of(1.0, 40, images=[-9, 11])["seeds to tell"] == "more images"
     assert "seeds to tell" in claims.readable(of(1.0, 3).to_frame().T)
+    known = math.ceil((2 * stats.norm.isf(0.025)) ** 2)  # where the others know all of the scatter: z, not t
+    assert claims.seeds_to_tell(1.0, 2.0, math.inf, 0.05) == f"about {known}"
 
 
 def test_differences_scatter_no_less_than_whole_images_let_them():
