@@ -262,13 +262,18 @@ def judged(claims: Sequence[Claim]) -> pd.DataFrame:
         q[tried] = stats.false_discovery_control(p[tried])
     level = WRONG * max(1, (q <= WRONG).sum()) / max(1, tried.sum())
     half, half_over_images = error * stats.t.isf(level / 2, df), over_images * stats.t.isf(level / 2, images)
-    seeds = [seeds_to_tell(*each, level) for each in zip(effect, np.sqrt(variance), df - (n - 1), strict=True)]
-    for i in np.flatnonzero(half_over_images > half):  # the wider decides
+    lent, wider = df - (n - 1), half_over_images > half
+    for i in np.flatnonzero(wider):  # which decides
         half[i], df[i], method[i] = half_over_images[i], images[i], f"t over images, {images[i]} df"
-        seeds[i] = "more images"
     low, high = effect - half, effect + half
     limits = list(zip(low, high, n, strict=True))
     verdicts = [verdict(*each) for each in limits]
+    seeds = [
+        "" if said != OPEN else "more images" if by_images else seeds_to_tell(mean, scatter, df_lent, level)
+        for said, by_images, mean, scatter, df_lent in zip(
+            verdicts, wider, effect, np.sqrt(variance), lent, strict=True
+        )
+    ]
     paper = pd.Series([claim.paper for claim in claims], dtype=str)
     return pd.DataFrame(
         {
@@ -284,7 +289,7 @@ def judged(claims: Sequence[Claim]) -> pd.DataFrame:
             "method": [each if count > 1 else "none" for each, count in zip(method, n, strict=True)],
             "at chance": [claim.at_chance for claim in claims],
             "verdict": verdicts,
-            "seeds to tell": [each if said == OPEN else "" for each, said in zip(seeds, verdicts, strict=True)],
+            "seeds to tell": seeds,
             **dict(zip(NUMBERS, (effect, low, high, df, p, q, level), strict=False)),
             "printed": pd.to_numeric(paper.str.split().str[0], errors="coerce"),
         }
